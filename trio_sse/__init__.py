@@ -1,0 +1,31 @@
+"""A Server-Sent Events server on Trio's structured concurrency."""
+
+from ._connection import Connection
+from ._decoder import EventDecoder
+from ._end_reason import EndReason
+from ._event import ServerSentEvent
+from ._http_exception import HTTPException
+from ._hub import Hub, HubStatistics
+from ._queue import Overflow
+from ._request import Headers, Request
+from ._response import Response
+from ._server import Server, ServerStatistics
+from ._subscription import SlowConsumer, Subscription
+
+__all__ = [
+    "Connection",
+    "EndReason",
+    "EventDecoder",
+    "HTTPException",
+    "Headers",
+    "Hub",
+    "HubStatistics",
+    "Overflow",
+    "Request",
+    "Response",
+    "Server",
+    "ServerSentEvent",
+    "ServerStatistics",
+    "SlowConsumer",
+    "Subscription",
+]

@@ -1,0 +1,29 @@
+"""File descriptors: as many as the system lets this process have."""
+
+from __future__ import annotations
+
+import logging
+
+logger = logging.getLogger(__name__)
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit of open files to the hard one, and say so; each connection takes one."""
+    try:
+        import resource  # not on every platform
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        logger.info("file descriptors: the limit is %s", _describe(soft))
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError) as error:  # macOS refuses "unlimited"
+        logger.warning("file descriptors: the limit stays at %s: %s", _describe(soft), error)
+    else:
+        logger.info("file descriptors: soft limit raised from %s to %s", _describe(soft), _describe(hard))
+
+
+def _describe(limit: int) -> str:
+    return "unlimited" if limit == -1 else str(limit)

@@ -1,0 +1,175 @@
+"""Requests and their answers on one transport, one after the other, until it is closed.
+
+While a stream runs, the frames of its task are most of its memory. So what only receiving a request needs is
+kept in functions that have returned by then.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from functools import partial
+from typing import final
+
+import trio
+
+from ._connection import Connection
+from ._event import encode_comment
+from ._http_exception import HTTPException
+from ._message import Framing, frame
+from ._reception import EndpointHandler, EndpointRoute, Received, Reception, StreamHandler, StreamRoute
+from ._request import Request
+from ._response import Response, encode_stream_head, error_response
+from ._serving import Serving
+from ._stream import run_stream
+from ._stream_host import StreamHost
+from ._transport import Transport, send_all
+
+logger = logging.getLogger(__name__)
+
+# Polyfills of EventSource ask for padding where a browser holds the first bytes back.
+_PADDING = encode_comment(" " * 2047)
+
+
+@final
+class Exchanges:
+    """Answers requests, and admits streams up to the server's bounds."""
+
+    def __init__(
+        self,
+        host: StreamHost,
+        reception: Reception,
+        *,
+        max_connections: int,
+        max_connections_per_host: int | None,
+    ) -> None:
+        self.refused = 0  # requests that were answered with an error
+        self._host = host
+        self._reception = reception
+        self._max_connections = max_connections
+        self._max_connections_per_host = max_connections_per_host
+        self._streams_of: Counter[str] = Counter()  # by the peer's address, while that is bounded
+
+    async def serve(self, transport: Transport, serving: Serving) -> None:
+        """Answer requests on a transport until it is done with, and close it.
+
+        Nothing but cancellation leaves it: whatever goes wrong with one peer stays with that peer.
+        """
+        buffer = bytearray()
+        try:
+            may_go_on = True
+            while may_go_on and not serving.is_draining:
+                received = await self._reception.receive(transport, serving, buffer)
+                if received is None:
+                    break
+                if isinstance(received.answer, StreamRoute):
+                    may_go_on = await self._stream(transport, serving, received) and not buffer
+                elif isinstance(received.answer, EndpointRoute):
+                    response = await self._call(received.answer.handler, received)
+                    may_go_on = await self._reply(transport, serving, received, response)
+                else:
+                    may_go_on = await self._reply(transport, serving, received, received.answer)
+        except HTTPException as refusal:
+            await self._refuse(transport, refusal)
+        except trio.BrokenResourceError as error:
+            logger.debug("peer=%s is gone: %s", transport.peer, error)
+        except Exception:
+            logger.exception("serving peer=%s failed", transport.peer)
+        finally:
+            await transport.aclose(abort=transport.pending is not None)
+
+    async def _stream(self, transport: Transport, serving: Serving, received: Received) -> bool:
+        """Answer with a stream, or refuse it; return whether the transport may carry another request."""
+        request, route = received.request, received.answer
+        assert isinstance(route, StreamRoute)
+        head = self._stream_head(request)
+        if request.method == "HEAD":
+            await self._send(transport, head)
+            return received.may_keep_alive
+        outcome: HTTPException | bool | None = self._refusal(transport, serving)
+        if outcome is None:
+            is_chunked = request.http_version == "1.1"
+            transport.framing = Framing.CHUNKED if is_chunked else Framing.PLAIN
+            if "padding=" in request.query_string and request.query.get("padding") == "true":
+                head += frame(_PADDING, transport.framing)
+            connection = Connection(serving, transport, request, head)
+            del head
+            outcome = await self._run(serving, connection, route.handler, received.parameters)
+        if isinstance(outcome, bool):
+            return outcome and received.may_keep_alive
+        return await self._reply(transport, serving, received, error_response(outcome))
+
+    async def _run(
+        self, serving: Serving, connection: Connection, handler: StreamHandler, parameters: dict[str, object]
+    ) -> HTTPException | bool:
+        handle = partial(handler, **parameters) if parameters else handler
+        if self._max_connections_per_host is None:
+            return await run_stream(serving, connection, handle)
+        peer = connection.transport.host
+        self._streams_of[peer] += 1
+        try:
+            return await run_stream(serving, connection, handle)
+        finally:
+            self._streams_of[peer] -= 1
+            if not self._streams_of[peer]:
+                del self._streams_of[peer]
+
+    def _refusal(self, transport: Transport, serving: Serving) -> HTTPException | None:
+        """Say whether there is no room for another stream."""
+        # Jittered, so that those who are turned away together don't come back together.
+        retry = {"Retry-After": str(random.randint(1, 10))}
+        if serving.is_draining:
+            return HTTPException(503, "the server is shutting down", retry)
+        if len(self._host.streams) >= self._max_connections:
+            return HTTPException(503, "the server has as many streams open as it may", retry)
+        most = self._max_connections_per_host
+        if most is not None and self._streams_of[transport.host] >= most:
+            return HTTPException(429, "your address has as many streams open as it may", retry)
+        return None
+
+    def _stream_head(self, request: Request) -> bytes:
+        fields = self._reception.options.cross_origin.fields(request.headers.get("origin"))
+        return encode_stream_head(fields, is_chunked=request.http_version == "1.1")
+
+    async def _call(self, handler: EndpointHandler, received: Received) -> Response:
+        try:
+            return await handler(received.request, **received.parameters)
+        except HTTPException as error:
+            return error_response(error)
+        except Exception:
+            logger.exception("endpoint failed for path=%.200s", received.request.target.partition("?")[0])
+            return error_response(HTTPException(500))
+
+    async def _reply(
+        self, transport: Transport, serving: Serving, received: Received, response: Response
+    ) -> bool:
+        """Send a whole response; return whether the transport may carry another request."""
+        request = received.request
+        may_keep_alive = received.may_keep_alive and not serving.is_draining
+        fields = self._reception.options.cross_origin.fields(request.headers.get("origin"))
+        if not may_keep_alive:
+            fields["Connection"] = "close"
+        if response.status >= 400:
+            self._note_refusal(transport, response.status, response.body)
+        transport.framing = Framing.PLAIN
+        await self._send(transport, response.encode(fields=fields, with_body=request.method != "HEAD"))
+        return may_keep_alive
+
+    async def _refuse(self, transport: Transport, refusal: HTTPException) -> None:
+        """Answer what is no acceptable request. What follows it on the connection is never looked at."""
+        self._note_refusal(transport, refusal.status, refusal.detail)
+        try:
+            response = error_response(refusal)
+            await self._send(transport, response.encode(fields={"Connection": "close"}))
+        except trio.BrokenResourceError:
+            return
+        await transport.linger()
+
+    def _note_refusal(self, transport: Transport, status: int, detail: str | bytes) -> None:
+        self.refused += 1
+        text = detail if isinstance(detail, str) else "(bytes)"
+        logger.info("refused peer=%s status=%d: %.200s", transport.peer, status, text.strip())
+
+    async def _send(self, transport: Transport, payload: bytes) -> None:
+        await send_all(transport, payload, write_timeout=self._host.options.write_timeout)

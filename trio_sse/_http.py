@@ -1,0 +1,250 @@
+"""HTTP/1.1 request heads: what is let in, and what is not.
+
+h11 parses the head, but it lets through what RFC 9112 forbids or what has been used to smuggle requests past
+proxies, so every head is checked here first, on its bytes. In doubt a request is refused: this server owes
+nothing to peers that are sloppy, and two parsers that disagree are the root of all smuggling.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+import h11
+
+from ._http_exception import HTTPException
+from ._transport import Transport
+
+MAX_HEAD_SIZE = 16 * 1024
+MAX_TARGET_SIZE = 8 * 1024
+MAX_HEADER_FIELDS = 100
+MAX_QUERY_FIELDS = 100
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])" % _TOKEN)
+_FIELD_NAME = re.compile(_TOKEN)
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]+)(:[0-9]{0,5})?")
+_ABSOLUTE_FORM = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(/[^?]*)?(\?.*)?")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_NOT_IN_PATH = re.compile("[\0-\x1f\x7f]")
+
+
+class Head(NamedTuple):
+    """A request's head, checked.
+
+    Attributes:
+        method, target, http_version: of the request line; the target in origin-form, or `*`.
+        path: the target's path, decoded.
+        host: the host that is asked for, without its port, in lower case; empty if none is named.
+        fields: the header fields, names in lower case.
+        content_length: of the body; `None` if it is chunked.
+    """
+
+    method: str
+    target: str
+    path: str
+    http_version: str
+    host: str
+    fields: list[tuple[bytes, bytes]]
+    content_length: int | None
+
+    def get(self, name: bytes) -> bytes | None:
+        """Give the value of the first field of this name (in lower case)."""
+        return next((value for field, value in self.fields if field == name), None)
+
+    @property
+    def origin(self) -> str | None:
+        """The origin of the page that the request comes from, if a browser says so."""
+        origin = self.get(b"origin")
+        return None if origin is None else origin.decode("latin-1")
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether the client is willing to send another request on this connection (RFC 9112, 9.3)."""
+        connection = (self.get(b"connection") or b"").lower()
+        return self.http_version == "1.1" and b"close" not in [
+            part.strip() for part in connection.split(b",")
+        ]
+
+
+async def receive_head(transport: Transport, buffer: bytearray) -> Head | None:
+    """Receive a request's head; leave in `buffer` what came after it.
+
+    Return `None` if the peer ended its side before the first byte of a request.
+
+    Raises:
+        HTTPException: the request is refused; the connection is not to be used again.
+        trio.BrokenResourceError: the peer is gone, or ended its side within the head.
+    """
+    may_have_empty_line = True
+    while True:
+        if may_have_empty_line and len(buffer) >= 2:
+            # One empty line before a request is to be ignored (RFC 9112, 2.2).
+            may_have_empty_line = False
+            if buffer.startswith(b"\r\n"):
+                del buffer[:2]
+        end = buffer.find(b"\r\n\r\n")
+        if 0 <= end <= MAX_HEAD_SIZE - 4:
+            head = bytes(buffer[:end])
+            del buffer[: end + 4]
+            return parse_head(head)
+        if buffer:
+            check_incomplete(buffer)
+        data = await transport.receive_some()
+        if not data:
+            return None
+        buffer += data
+
+
+def check_incomplete(buffer: bytearray) -> None:
+    """Refuse what can't become an acceptable head any more, instead of waiting for its end."""
+    line, line_end, _ = buffer.partition(b"\r\n")
+    if line_end:
+        _parse_request_line(bytes(line))
+    elif len(buffer) > MAX_TARGET_SIZE + 64:
+        raise HTTPException(414, f"the target must have at most {MAX_TARGET_SIZE} bytes")
+    elif not _FIELD_NAME.match(buffer) and buffer != b"\r":
+        raise HTTPException(400, "a request begins with its method")
+    if len(buffer) > MAX_HEAD_SIZE:
+        raise HTTPException(431, f"the request's head must have at most {MAX_HEAD_SIZE} bytes")
+    if buffer.count(b"\n") != buffer.count(b"\r\n"):
+        raise HTTPException(400, "lines of the head must end with CRLF")
+
+
+def parse_head(head: bytes) -> Head:
+    """Check and parse a head, given without the empty line at its end.
+
+    Raises:
+        HTTPException: it is refused.
+    """
+    request_line, *lines = head.split(b"\r\n")
+    method, target, version = _parse_request_line(request_line)
+    if len(lines) > MAX_HEADER_FIELDS:
+        raise HTTPException(431, f"a request must have at most {MAX_HEADER_FIELDS} header fields")
+    for line in lines:
+        _check_field_line(line)
+    try:
+        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_SIZE)
+        parser.receive_data(head + b"\r\n\r\n")
+        request = parser.next_event()
+    except h11.RemoteProtocolError as error:
+        raise HTTPException(error.error_status_hint, "the request's head is malformed") from error
+    if not isinstance(request, h11.Request):
+        raise HTTPException(400, "the request's head is malformed")
+    fields = [(bytes(name), bytes(value)) for name, value in request.headers]
+    host = _check_host(fields, version)
+    content_length = _check_body_length(fields, version)
+    if not (_get_all(fields, b"sec-websocket-protocol") or [b""])[0].isascii():
+        raise HTTPException(400, "Sec-WebSocket-Protocol must be ASCII")
+    if not target.startswith(b"/") and target != b"*":
+        host, target = _split_absolute(target)
+    return Head(
+        method.decode("ascii"),
+        target.decode("ascii"),
+        decode_path(target.decode("ascii")),
+        version,
+        host,
+        fields,
+        content_length,
+    )
+
+
+def decode_path(target: str) -> str:
+    """Decode the path of a target; refuse what isn't UTF-8 or has control characters."""
+    path, _, query = target.partition("?")
+    if _BAD_ESCAPE.search(path):
+        raise HTTPException(400, "the path has a malformed percent-encoding")
+    if query.count("&") >= MAX_QUERY_FIELDS:
+        raise HTTPException(400, f"the query must have at most {MAX_QUERY_FIELDS} fields")
+    if "%" not in path:
+        return path
+    try:
+        decoded = unquote_to_bytes(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise HTTPException(400, "the path must be UTF-8") from None
+    if _NOT_IN_PATH.search(decoded):
+        raise HTTPException(400, "the path must not have control characters")
+    return decoded
+
+
+def _parse_request_line(line: bytes) -> tuple[bytes, bytes, str]:
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        if len(line) > MAX_TARGET_SIZE:
+            raise HTTPException(414, f"the target must have at most {MAX_TARGET_SIZE} bytes")
+        raise HTTPException(400, "the request line must be: method SP target SP HTTP/1.1")
+    method, target, major, minor = match.groups()
+    if (major, minor) not in ((b"1", b"0"), (b"1", b"1")):
+        raise HTTPException(505, "this server speaks HTTP/1.1 and HTTP/1.0")
+    if len(target) > MAX_TARGET_SIZE:
+        raise HTTPException(414, f"the target must have at most {MAX_TARGET_SIZE} bytes")
+    if method in (b"CONNECT", b"TRACE"):
+        raise HTTPException(405, headers={"Allow": "GET, HEAD, POST, OPTIONS"})
+    is_acceptable = (
+        target.startswith(b"/")
+        or (target == b"*" and method == b"OPTIONS")
+        or _ABSOLUTE_FORM.fullmatch(target) is not None
+    )
+    if not is_acceptable or b"#" in target:
+        raise HTTPException(400, "the target must be a path that begins with '/', without a fragment")
+    return method, target, f"{major.decode()}.{minor.decode()}"
+
+
+def _check_field_line(line: bytes) -> None:
+    if line[:1] in (b" ", b"\t"):
+        raise HTTPException(400, "a header field must not go over several lines")
+    name, colon, value = line.partition(b":")
+    if not colon or not _FIELD_NAME.fullmatch(name):
+        raise HTTPException(400, "a header field must be a name, a colon and a value")
+    if _CONTROL.search(value):
+        raise HTTPException(400, "a header field's value must not have control characters")
+
+
+def _get_all(fields: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    return [value for field, value in fields if field == name]
+
+
+def _check_host(fields: list[tuple[bytes, bytes]], version: str) -> str:
+    hosts = _get_all(fields, b"host")
+    if not hosts and version == "1.0":
+        return ""
+    if len(hosts) != 1:
+        raise HTTPException(400, "a request must have one Host field")
+    return _parse_authority(hosts[0])
+
+
+def _parse_authority(authority: bytes) -> str:
+    match = _HOST.fullmatch(authority)
+    if match is None:
+        raise HTTPException(400, "the host must be a name or address, with or without a port")
+    return match[1].decode("ascii").lower()
+
+
+def _split_absolute(target: bytes) -> tuple[str, bytes]:
+    match = _ABSOLUTE_FORM.fullmatch(target)
+    assert match is not None  # the request line was checked
+    authority, path, query = match.groups()
+    return _parse_authority(authority), (path or b"/") + (query or b"")
+
+
+def _check_body_length(fields: list[tuple[bytes, bytes]], version: str) -> int | None:
+    """Give the body's length, or `None` if it is chunked; refuse what two parsers might read differently."""
+    lengths = _get_all(fields, b"content-length")
+    codings = _get_all(fields, b"transfer-encoding")
+    if codings:
+        if version == "1.0":
+            raise HTTPException(400, "HTTP/1.0 has no Transfer-Encoding")
+        if lengths:
+            raise HTTPException(400, "Content-Length and Transfer-Encoding exclude each other")
+        if len(codings) != 1 or codings[0].lower() != b"chunked":
+            raise HTTPException(501, "the only Transfer-Encoding is: chunked")
+        return None
+    if not lengths:
+        return 0
+    if len(lengths) > 1 or not re.fullmatch(rb"[0-9]+", lengths[0]):
+        raise HTTPException(400, "Content-Length must be one number")
+    if len(lengths[0]) >= 20:
+        raise HTTPException(413)
+    return int(lengths[0])

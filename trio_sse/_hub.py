@@ -1,0 +1,342 @@
+"""Topics: what is published goes through one pump, which orders it, logs it and hands it out.
+
+The pump is the only sequencer. What has gathered in the inbox while the last fan-out went on is given its
+ids, appended to the log and bound to the topics' subscribers in one step without a checkpoint. So whoever
+subscribes does so before or after such a step, never in the middle: replay and live traffic meet
+exactly. As runs of one topic are joined to one write, the cost of a delivery falls as the rate rises.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import final
+
+import trio
+
+from ._event import Dumps, ServerSentEvent, dumps_compact
+from ._log import MemoryLog
+from ._message import Batch, Message
+from ._queue import Overflow
+from ._subscribers import Subscribers
+from ._subscription import Subscription
+from ._topic import check_topic, check_topics
+
+logger = logging.getLogger(__name__)
+
+_MIB = 1024 * 1024
+
+# A batch goes out in one write. 64 KiB fit into a send buffer that is empty, and more would gain nothing.
+_BATCH_EVENTS = 256
+_BATCH_BYTES = 64 * 1024
+
+# The pump lets other tasks run after this many writes: at some 10 us each, about a millisecond.
+_WRITES_PER_CHECKPOINT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class HubStatistics:
+    """A hub's figures at one moment.
+
+    Attributes:
+        topics: topics that have subscribers.
+        subscriptions: subscriptions that are registered.
+        published: events that have been given an id.
+        deliveries: events handed to live subscriptions, each counted once for each of them.
+        replayed: events given from the log to those who came back.
+        resets: gaps that a subscriber was told of.
+        inbox_events, inbox_bytes: what was published and has no id yet.
+        queued_events, queued_bytes: what waits for readers that lag, summed over the subscriptions.
+        log_events, log_bytes: what can be replayed.
+        last_event_id: see `Hub.last_event_id`.
+    """
+
+    topics: int
+    subscriptions: int
+    published: int
+    deliveries: int
+    replayed: int
+    resets: int
+    inbox_events: int
+    inbox_bytes: int
+    queued_events: int
+    queued_bytes: int
+    log_events: int
+    log_bytes: int
+    last_event_id: str
+
+
+@final
+class Hub:
+    """Broadcast events to whoever subscribes to their topics.
+
+    A hub may be made at import time. It works while its `run` does: a `Server` that serves it runs it,
+    unless the program does so itself.
+
+    Args:
+        history: how many events the log keeps for those who come back; with `history_bytes`, how many
+            bytes of them.
+        inbox: how many events may wait for the pump before `publish` waits; with `inbox_bytes`, how
+            many bytes.
+        queue: how many events a subscription keeps for a reader that lags, unless it says otherwise; with
+            `queue_bytes`, how many bytes.
+        dumps: encodes data that is not text; as `json.dumps`, with one argument.
+
+    All bounds hold together: the one that is met first counts.
+    """
+
+    def __init__(
+        self,
+        *,
+        history: int = 10_000,
+        history_bytes: int = 16 * _MIB,
+        inbox: int = 1024,
+        inbox_bytes: int = 4 * _MIB,
+        queue: int = 4096,
+        queue_bytes: int = 4 * _MIB,
+        dumps: Dumps = dumps_compact,
+    ) -> None:
+        check_bounds(0, history=history, history_bytes=history_bytes)
+        check_bounds(1, inbox=inbox, inbox_bytes=inbox_bytes, queue=queue, queue_bytes=queue_bytes)
+        self._log = MemoryLog(max_events=history, max_bytes=history_bytes)
+        self._subscribers = Subscribers(self._log, self._check_running)
+        self._queue_bounds = (queue, queue_bytes)
+        self._dumps = dumps
+        self._inbox_events = inbox
+        self._inbox_bytes = inbox_bytes
+        self._inbox: trio.MemorySendChannel[Message] | None = None  # there is one while `run` runs
+        self._inbox_used = 0  # bytes
+        self._room = trio.lowlevel.ParkingLot()  # publishers that wait for room in the inbox
+        self._has_run = False
+        self._deliveries = 0  # statistics
+
+    @property
+    def is_running(self) -> bool:
+        """Whether `run` runs, so that events can be published and subscribed to."""
+        return self._inbox is not None
+
+    @property
+    def last_event_id(self) -> str:
+        """The cursor after the newest event: a page rendered now can subscribe from it later, without a hole.
+
+        What is still in the inbox comes after it.
+        """
+        return self._log.id_at(self._log.last)
+
+    @property
+    def first_event_id(self) -> str:
+        """The cursor before the oldest event of the log: subscribing from it replays all of the log."""
+        return self._log.id_at(self._log.start)
+
+    async def publish(
+        self,
+        topic: str,
+        data: object,
+        *,
+        event: str | None = None,
+        key: str | None = None,
+        retry: int | None = None,
+    ) -> None:
+        """Publish an event, waiting while the inbox is full.
+
+        Args:
+            topic: its name, 1 to 256 printable characters.
+            data, event, retry: as for `ServerSentEvent`. The id is the hub's: an id of the
+                application's own goes into the data.
+            key: what the event is about; a newer one may replace it under `Overflow.LATEST`.
+
+        Raises:
+            TypeError, ValueError: a field is not acceptable; see `ServerSentEvent`.
+            RuntimeError: the hub has never run.
+            trio.ClosedResourceError: the hub has ended.
+
+        If it is cancelled, nothing was published.
+        """
+        message = self._make(topic, data, event, key, retry)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            try:
+                self._put(message)
+            except trio.WouldBlock:
+                await self._room.park()
+            else:
+                break
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def publish_nowait(
+        self,
+        topic: str,
+        data: object,
+        *,
+        event: str | None = None,
+        key: str | None = None,
+        retry: int | None = None,
+    ) -> None:
+        """Publish an event as `publish` does, or raise `trio.WouldBlock` if the inbox is full."""
+        self._put(self._make(topic, data, event, key, retry))
+
+    def _make(
+        self, topic: str, data: object, event: str | None, key: str | None, retry: int | None
+    ) -> Message:
+        made = ServerSentEvent(data, event=event, retry=retry)
+        return Message(check_topic(topic), made, made.text(dumps=self._dumps), key)
+
+    def _put(self, message: Message) -> None:
+        self._check_running()
+        assert self._inbox is not None
+        size = len(message.wire)
+        if self._inbox_used and self._inbox_used + size > self._inbox_bytes:
+            raise trio.WouldBlock
+        self._inbox.send_nowait(message)
+        self._inbox_used += size
+
+    def _check_running(self) -> None:
+        if self._inbox is not None:
+            return
+        if self._has_run:
+            raise trio.ClosedResourceError("this hub has ended: nothing can be published or subscribed to")
+        raise RuntimeError(
+            "this hub is not running: serve it by a Server, or run it by `await nursery.start(hub.run)`"
+        )
+
+    def subscribe(
+        self,
+        *topics: str,
+        last_event_id: str | None = None,
+        overflow: Overflow = Overflow.DISCONNECT,
+        queue: int | None = None,
+        queue_bytes: int | None = None,
+    ) -> Subscription:
+        """Give a subscription to these topics, to be used by `async with`.
+
+        Args:
+            topics: 1 to 256 names.
+            last_event_id: replay what came after this id, as a client sends it; `None` begins now.
+            overflow: what happens when the reader lags by more than the queue holds.
+            queue, queue_bytes: the queue's bounds, if they differ from the hub's.
+
+        Raises:
+            TopicError: a `ValueError`; the topics are not acceptable.
+            RuntimeError: on entering it: the hub has never run.
+            trio.ClosedResourceError: on entering it: the hub has ended.
+        """
+        bounds = (
+            self._queue_bounds[0] if queue is None else queue,
+            self._queue_bounds[1] if queue_bytes is None else queue_bytes,
+        )
+        check_bounds(1, queue=bounds[0], queue_bytes=bounds[1])
+        return Subscription(
+            self._subscribers,
+            check_topics(topics),
+            last_event_id=last_event_id,
+            overflow=Overflow(overflow),
+            queue_bounds=bounds,
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the pump until cancelled.
+
+        Call `task_status.started` when events can be published. When it is cancelled, what has been
+        published is still given its ids and delivered, without waiting for anyone; then all
+        subscriptions end. It may be run again later, with the same log.
+
+        Raises:
+            RuntimeError: it runs already.
+        """
+        if self._inbox is not None:
+            raise RuntimeError("this hub is running already: one task runs it, a server's or the program's")
+        self._inbox, outlet = trio.open_memory_channel[Message](self._inbox_events)
+        self._has_run = True
+        going_out: Iterator[None] = iter(())
+        task_status.started()
+        try:
+            async for message in outlet:
+                going_out = self._fan_out(self._gather(message, outlet))
+                for _ in going_out:
+                    await trio.lowlevel.checkpoint()
+        finally:
+            self._finish(going_out, outlet)
+
+    def _finish(self, going_out: Iterator[None], outlet: trio.MemoryReceiveChannel[Message]) -> None:
+        for _ in going_out:
+            pass
+        while (message := _receive(outlet)) is not None:
+            for _ in self._fan_out(self._gather(message, outlet)):
+                pass
+        self._inbox = None
+        outlet.close()
+        for subscription in list(self._subscribers):
+            subscription.end()
+        self._room.unpark_all()  # they find that the hub has ended
+
+    def _gather(self, first: Message, outlet: trio.MemoryReceiveChannel[Message]) -> list[Message]:
+        """Take from the inbox what has come, up to a batch's bounds, and make room for publishers."""
+        gathered = [first]
+        size = len(first.wire)
+        while size < _BATCH_BYTES and len(gathered) < _BATCH_EVENTS and (message := _receive(outlet)):
+            gathered.append(message)
+            size += len(message.wire)
+        self._inbox_used -= size
+        self._room.unpark_all()
+        return gathered
+
+    def _fan_out(self, messages: list[Message]) -> Iterator[None]:
+        """Order, log and deliver messages; yield where other tasks should be let in.
+
+        The first step, up to the first yield, binds the messages to their ids and subscribers.
+        """
+        for message in messages:
+            self._log.append(message)
+        deliveries = [
+            (Batch(list(run)), self._subscribers.live(topic))
+            for topic, run in groupby(messages, key=attrgetter("topic"))
+        ]
+        writes = 0
+        for batch, subscriptions in deliveries:
+            self._deliveries += batch.count * len(subscriptions)
+            now = trio.current_time()
+            for subscription in subscriptions:
+                subscription.deliver(batch, now)
+                writes += 1
+                if writes == _WRITES_PER_CHECKPOINT:
+                    writes = 0
+                    yield
+                    now = trio.current_time()
+
+    def statistics(self) -> HubStatistics:
+        """Give the hub's figures at this moment. It looks at every subscription: not for hot code."""
+        subscriptions = list(self._subscribers)
+        return HubStatistics(
+            topics=self._subscribers.topics,
+            subscriptions=len(subscriptions),
+            published=self._log.last,
+            deliveries=self._deliveries,
+            replayed=self._subscribers.replayed,
+            resets=self._subscribers.resets,
+            inbox_events=self._inbox.statistics().current_buffer_used if self._inbox is not None else 0,
+            inbox_bytes=self._inbox_used,
+            queued_events=sum(subscription.queued_events for subscription in subscriptions),
+            queued_bytes=sum(subscription.queued_bytes for subscription in subscriptions),
+            log_events=len(self._log),
+            log_bytes=self._log.size,
+            last_event_id=self.last_event_id,
+        )
+
+
+def _receive(outlet: trio.MemoryReceiveChannel[Message]) -> Message | None:
+    try:
+        return outlet.receive_nowait()
+    except trio.WouldBlock:
+        return None
+
+
+def check_bounds(least: int, **bounds: int) -> None:
+    """Refuse bounds that are no whole number of at least `least`."""
+    for name, bound in bounds.items():
+        if isinstance(bound, bool) or not isinstance(bound, int):
+            raise TypeError(f"{name} must be an int, not {type(bound).__name__}")
+        if bound < least:
+            raise ValueError(f"{name} must be at least {least}, not {bound}")

@@ -1,0 +1,85 @@
+"""Keepalives for all connections that can be written to directly, from one task.
+
+A timer for each connection would be the obvious way. But after a broadcast all connections were written to
+at the same moment, so all their timers would run out at the same moment, too, and wake every task of the
+server at once; and a timer costs more memory than the rest of an idle connection's bookkeeping. Here one
+task looks at the connections as they fall due, and lets others run after every hundred.
+
+The deadlines are lazy: a write only notes its time. When a connection falls due, it says when it was last
+written to, and comes back at the right time.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Protocol, final
+
+import trio
+
+_WRITES_PER_CHECKPOINT = 100
+
+
+class Kept(Protocol):
+    """A connection, to the keeper."""
+
+    def keep_alive(self, now: float) -> float:
+        """Write a keepalive if it is due; return when to look again, later than `now`."""
+
+
+@final
+class Entry:
+    """A connection's place in the order of deadlines; keep it to remove it again."""
+
+    __slots__ = ("due", "kept")
+
+    def __init__(self, due: float, kept: Kept | None) -> None:
+        self.due = due
+        self.kept = kept  # `None` once it was removed: it stays in the heap until its time comes
+
+    def __lt__(self, other: Entry) -> bool:
+        return self.due < other.due
+
+
+@final
+class KeepaliveKeeper:
+    """Writes keepalives for the connections that were added, each at its own time."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._wake_up = trio.lowlevel.ParkingLot()
+
+    def __len__(self) -> int:
+        return sum(entry.kept is not None for entry in self._entries)
+
+    def add(self, kept: Kept, due: float) -> Entry:
+        """Look at `kept` at the time `due` for the first time."""
+        entry = Entry(due, kept)
+        heapq.heappush(self._entries, entry)
+        if self._entries[0] is entry:
+            self._wake_up.unpark_all()
+        return entry
+
+    def remove(self, entry: Entry) -> None:
+        """Never look at it again."""
+        entry.kept = None
+
+    async def run(self) -> None:
+        """Write keepalives until cancelled."""
+        while True:
+            due = self._entries[0].due if self._entries else float("inf")
+            with trio.move_on_at(due):
+                await self._wake_up.park()
+            now = trio.current_time()
+            looked_at = 0
+            while self._entries and self._entries[0].due <= now:
+                entry = self._entries[0]
+                if entry.kept is None:
+                    heapq.heappop(self._entries)
+                    continue
+                entry.due = entry.kept.keep_alive(now)
+                heapq.heapreplace(self._entries, entry)
+                looked_at += 1
+                if looked_at == _WRITES_PER_CHECKPOINT:
+                    looked_at = 0
+                    await trio.lowlevel.checkpoint()
+                    now = trio.current_time()

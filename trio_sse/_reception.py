@@ -1,0 +1,163 @@
+"""Receiving a request: its head, where it leads to, and its body, in this order, each within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import trio
+
+from ._body import check_body, receive_body
+from ._cors import CrossOrigin
+from ._http import Head, receive_head
+from ._http_exception import HTTPException
+from ._request import Headers, Request
+from ._response import Response, error_response, json_response
+from ._routes import Router
+from ._serving import Serving
+from ._transport import Transport, send_all
+
+_HEAD_SECONDS = 10.0  # in all, however slowly it comes
+_BODY_SECONDS = 30.0
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+StreamHandler = Callable[..., Awaitable[None]]
+EndpointHandler = Callable[..., Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRoute:
+    """A path that answers with an event stream."""
+
+    handler: StreamHandler
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRoute:
+    """A path that answers with a whole response."""
+
+    handler: EndpointHandler
+
+
+Route = StreamRoute | EndpointRoute
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceptionOptions:
+    """The options that concern requests; `Server` describes them."""
+
+    max_body_size: int
+    allowed_hosts: Collection[str] | None
+    cross_origin: CrossOrigin
+    health_path: str | None
+
+
+class Received(NamedTuple):
+    """A request that has come in whole, and what answers it.
+
+    Attributes:
+        answer: a route, or the response itself where no route is needed.
+        parameters: the path's, for the route's handler.
+        may_keep_alive: whether the client may send another request on the connection.
+    """
+
+    request: Request
+    answer: Route | Response
+    parameters: dict[str, object]
+    may_keep_alive: bool
+
+
+@final
+class Reception:
+    """Receives requests for the routes that were added."""
+
+    def __init__(self, options: ReceptionOptions) -> None:
+        self.router: Router[Route] = Router()
+        self.options = options
+
+    async def receive(self, transport: Transport, serving: Serving, buffer: bytearray) -> Received | None:
+        """Receive a request, and leave in `buffer` what came after it; `None` if there is none to come.
+
+        Raises:
+            HTTPException: it is refused, and the connection is not to be used again.
+            trio.BrokenResourceError: the peer is gone.
+        """
+        head = await self._receive_head(transport, serving, buffer)
+        if head is None:
+            return None
+        body = b""
+        parameters: dict[str, object] = {}
+        answer: Route | Response
+        try:
+            self._check(head)
+            answer, parameters = self._find(head)
+            check_body(head, self.options.max_body_size)
+        except HTTPException as error:
+            if head.content_length != 0:
+                raise  # its body stays unread, so nothing that follows can be trusted
+            answer = error_response(error)
+        else:
+            body = await self._receive_body(head, transport, buffer)
+        request = Request(
+            method=head.method,
+            target=head.target,
+            path=head.target if head.target == head.path else head.path,  # share what is the same
+            headers=Headers(head.fields),
+            http_version=head.http_version,
+            peer=transport.peer,
+            body=body,
+        )
+        return Received(request, answer, parameters, head.keeps_alive)
+
+    async def _receive_head(self, transport: Transport, serving: Serving, buffer: bytearray) -> Head | None:
+        with trio.move_on_after(_HEAD_SECONDS) as scope:
+            serving.waiting.add(scope)
+            try:
+                return await receive_head(transport, buffer)
+            finally:
+                serving.waiting.discard(scope)
+        if buffer and not serving.is_draining:
+            raise HTTPException(408, "the request's head didn't come in time")
+        return None
+
+    async def _receive_body(self, head: Head, transport: Transport, buffer: bytearray) -> bytes:
+        if head.content_length == 0:
+            return b""
+        with trio.move_on_after(_BODY_SECONDS):
+            if head.get(b"expect") is not None and head.http_version == "1.1" and not buffer:
+                await send_all(transport, _CONTINUE, write_timeout=_BODY_SECONDS)
+            return await receive_body(head, transport, buffer, self.options.max_body_size)
+        raise HTTPException(408, "the request's body didn't come in time")
+
+    def _check(self, head: Head) -> None:
+        allowed = self.options.allowed_hosts
+        if allowed is not None and head.host not in allowed:
+            raise HTTPException(421, "this server doesn't answer for that host")
+        if (head.get(b"upgrade") or b"").lower() == b"websocket":
+            if head.get(b"sec-websocket-version") != b"13":
+                fields = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+                raise HTTPException(426, "the WebSocket version must be 13", fields)
+            if head.get(b"sec-websocket-key") is None:
+                raise HTTPException(400, "a WebSocket's handshake must have a key")
+            raise HTTPException(400, "this path is not a WebSocket")
+        if head.method in ("GET", "HEAD") and head.content_length != 0:
+            raise HTTPException(400, f"a {head.method} request must not have a body")
+
+    def _find(self, head: Head) -> tuple[Route | Response, dict[str, object]]:
+        """Find what answers a request, and the path's parameters."""
+        if head.target == "*":
+            return Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"}), {}
+        found = self.router.find(head.path)
+        if found is None:
+            if head.path == self.options.health_path and head.method in ("GET", "HEAD"):
+                return json_response({"status": "ok"}), {}
+            raise HTTPException(404)
+        if head.method == "OPTIONS":
+            preflight = self.options.cross_origin.preflight_fields(head.origin, found.allow)
+            return Response(status=204, headers={"Allow": found.allow, **preflight}), {}
+        route = found.targets.get("GET" if head.method == "HEAD" else head.method)
+        if route is None:
+            raise HTTPException(405, headers={"Allow": found.allow})
+        return route, found.parameters

@@ -1,0 +1,94 @@
+"""A request as handlers see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+from urllib.parse import parse_qsl
+
+# Where clients put the id that they resume from when they can't set the header: ours, and those of the
+# EventSource polyfills.
+_LAST_EVENT_ID_PARAMETERS = ("last_event_id", "lastEventId", "evs_last_event_id")
+
+
+@final
+class Headers:
+    """A request's header fields, in order; names are compared without regard to case.
+
+    They are kept as one string and searched on demand: a stream lives for an hour and looks at its
+    headers once, and ten small objects for each field would be a third of all its memory.
+    """
+
+    __slots__ = ("_block",)
+
+    def __init__(self, fields: list[tuple[bytes, bytes]]) -> None:
+        """Take fields that have been checked; names in lower case."""
+        self._block = b"".join(b"%b:%b\n" % field for field in fields)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Give each field's name, in lower case, and its value."""
+        for line in self._block.split(b"\n")[:-1]:
+            name, _, value = line.partition(b":")
+            yield name.decode("ascii"), value.decode("latin-1")
+
+    def __len__(self) -> int:
+        return self._block.count(b"\n")
+
+    def __repr__(self) -> str:
+        return f"<Headers: {', '.join(name for name, _ in self)}>"  # values may be credentials
+
+    def get_all(self, name: str) -> list[str]:
+        """Give the values of all fields of this name."""
+        name = name.lower()
+        return [value for field, value in self if field == name]
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Give the value of the first field of this name, or `default`."""
+        return next(iter(self.get_all(name)), default)
+
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request, checked.
+
+    Attributes:
+        method: in upper case.
+        target: the path and query as they came, for logs without the query.
+        path: the path, decoded.
+        headers: the header fields.
+        body: what a POST brought with it, whole.
+        http_version: "1.0" or "1.1".
+        peer: the peer's address.
+    """
+
+    method: str
+    target: str
+    path: str
+    headers: Headers
+    http_version: str
+    peer: str
+    body: bytes
+
+    @property
+    def query_string(self) -> str:
+        """The query as it came, without its question mark."""
+        return self.target.partition("?")[2]
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query's parameters, decoded; of one that is repeated, the last."""
+        return dict(parse_qsl(self.query_string, keep_blank_values=True))
+
+    @property
+    def last_event_id(self) -> str | None:
+        """The id to resume from: the header's, else the query's; `None` if there is none."""
+        header = self.headers.get("last-event-id")
+        if header:
+            return header.encode("latin-1").decode("utf-8", "replace")  # WHATWG sends it as UTF-8
+        query = self.query if self.query_string else {}
+        return next((query[name] for name in _LAST_EVENT_ID_PARAMETERS if query.get(name)), None)

@@ -1,0 +1,98 @@
+"""Responses: the head of an event stream, and the small plain responses that a stream server owes."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import final
+
+from ._http_exception import HTTPException
+
+_NOT_IN_FIELD = re.compile("[\0\r\n]")
+
+# A stream is not to be stored, not to be changed on the way (compression would hold events back), and not
+# to be gathered by nginx.
+_STREAM_FIELDS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole response, as an endpoint returns it.
+
+    Args:
+        body: text is encoded as UTF-8.
+        status: 200 to 599.
+        content_type: of the body; without a body there is none.
+        headers: further header fields.
+
+    Raises:
+        ValueError: a header field would break out of its line, or the status is none.
+    """
+
+    body: str | bytes = b""
+    status: int = field(default=200, kw_only=True)
+    content_type: str = field(default="text/plain; charset=utf-8", kw_only=True)
+    headers: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not 200 <= HTTPStatus(self.status) < 600:
+            raise ValueError(f"status must be 200 to 599, not {self.status}")
+        for name, value in {**self.headers, "Content-Type": self.content_type}.items():
+            if _NOT_IN_FIELD.search(name + value):
+                raise ValueError(f"header field {name!r} must not contain CR, LF or NUL")
+
+    def encode(self, *, fields: Mapping[str, str], with_body: bool = True) -> bytes:
+        """Give the bytes on the wire, with further header fields of the server's own."""
+        body = self.body.encode() if isinstance(self.body, str) else self.body
+        head = {**self.headers, **fields}
+        if self.status not in (204, 304):
+            if body:
+                head["Content-Type"] = self.content_type
+            head["Content-Length"] = str(len(body))
+        return encode_head(self.status, head) + (body if with_body else b"")
+
+
+def json_response(value: object, *, status: int = 200) -> Response:
+    """Make a response of a JSON value, which is not to be stored."""
+    return Response(
+        json.dumps(value),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def error_response(error: HTTPException) -> Response:
+    """Make the response that an exception stands for."""
+    return Response(
+        f"{error.detail}\n" if error.status != 204 else "",
+        status=error.status,
+        headers={"Cache-Control": "no-store", **error.headers},
+    )
+
+
+def encode_head(status: int, fields: Mapping[str, str]) -> bytes:
+    """Give the bytes of a response's head."""
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Date: {_http_date()}"]
+    lines += [f"{name}: {value}" for name, value in fields.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def encode_stream_head(fields: Mapping[str, str], *, is_chunked: bool) -> bytes:
+    """Give the bytes of an event stream's head; a stream that isn't chunked ends with its connection."""
+    framing = {"Transfer-Encoding": "chunked"} if is_chunked else {"Connection": "close"}
+    return encode_head(200, {**_STREAM_FIELDS, **framing, **fields})
+
+
+def _http_date() -> str:
+    return formatdate(int(time.time()), usegmt=True)

@@ -1,0 +1,116 @@
+"""One call of `serve` or its kin: the scopes that its connections live in, and the order in which they go.
+
+It has this shape, and `run` doesn't return before all that is inside has ended::
+
+    the call's nursery
+        the support, shielded: the hub, keepalives, hang-ups
+        the connections' nursery
+            the acceptor
+            one task for each connection
+
+The support outlives the connections, so that a handler which is cancelled can still publish while it cleans
+up. Its shield ends with the connections' nursery, and at the latest after the drain time.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, final
+
+import trio
+
+from ._hangup import HangupWatcher
+from ._keepalive import KeepaliveKeeper
+from ._stream_host import StreamHost
+
+
+@final
+class Serving:
+    """What the connections of one call share.
+
+    Attributes:
+        connections: the nursery of their tasks, while `run` runs.
+        accepting: the scope that accepts them; the call ends when it does and they have ended.
+        waiting: the scopes of those that wait for a request.
+        is_draining: no further request is answered.
+        is_cancelled: the call was cancelled from outside: every stream of it ends.
+        keepalives: writes keepalives for streams on sockets.
+        hangups: notices their peers' hang-ups; `None` where the platform has no `epoll`.
+        ended: set when all connections have ended.
+    """
+
+    connections: trio.Nursery
+
+    def __init__(self, host: StreamHost, *, drain_timeout: float) -> None:
+        self.host = host
+        self.accepting = trio.CancelScope()
+        self.waiting: set[trio.CancelScope] = set()
+        self.is_draining = False
+        self.is_cancelled = False
+        self.keepalives = KeepaliveKeeper()
+        self.hangups = HangupWatcher() if hasattr(select, "epoll") else None
+        self.ended = trio.Event()
+        self._drain_timeout = drain_timeout
+        self._support_scope = trio.CancelScope(shield=True)
+        self._owns_hub = False
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work`, which starts tasks in `connections`, and wait for all of them.
+
+        If this call started the hub, it also waits for the other calls of the same server, which use it.
+        """
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._support)
+            nursery.start_soon(self._wait_cancelled)
+            try:
+                async with trio.open_nursery() as self.connections:
+                    self.host.servings[self] = None
+                    await work()
+            finally:
+                self.host.servings.pop(self, None)
+                self.ended.set()
+            while self._owns_hub and self.host.servings:
+                await next(iter(self.host.servings)).ended.wait()
+            self._support_scope.cancel()
+            nursery.cancel_scope.cancel()
+
+    def stop_accepting(self) -> None:
+        """Accept no more connections, and let go of those that carry no stream."""
+        self.is_draining = True
+        self.accepting.cancel()
+        for scope in self.waiting:
+            scope.cancel()
+
+    async def _support(self, *, task_status: trio.TaskStatus[None]) -> None:
+        with self._support_scope:
+            async with trio.open_nursery() as nursery:
+                if not self.host.hub.is_running:
+                    await self._start_hub(nursery)
+                nursery.start_soon(self.keepalives.run)
+                if self.hangups is not None:
+                    nursery.start_soon(self.hangups.run)
+                task_status.started()
+
+    async def _start_hub(self, nursery: trio.Nursery) -> None:
+        try:
+            await nursery.start(self.host.hub.run)
+        except RuntimeError:
+            if not self.host.hub.is_running:  # otherwise another call was quicker
+                raise
+        else:
+            self._owns_hub = True
+
+    async def _wait_cancelled(self) -> NoReturn:
+        """Sleep until cancelled, and set `is_cancelled` before any other task gets to see the cancellation.
+
+        Trio calls the abort functions of all waiting tasks when a scope is cancelled, and only then runs
+        the first of them. So a stream that is cancelled with the call knows why, in its `finally`.
+        """
+        await trio.lowlevel.wait_task_rescheduled(self._note_cancelled)
+        raise AssertionError("nobody wakes this task")
+
+    def _note_cancelled(self, raise_cancel: object) -> trio.lowlevel.Abort:
+        self.is_cancelled = True
+        self._support_scope.deadline = trio.current_time() + self._drain_timeout
+        return trio.lowlevel.Abort.SUCCEEDED

@@ -1,0 +1,317 @@
+"""One subscriber's view of a hub: what it missed from the log, then what is published, in order.
+
+A subscription is fed by the hub's pump and read by one task, either by `async for` or by a connection that
+forwards it. It passes through these states:
+
+1. *Replaying*: it has a position in the log and reads on from there, page by page. The log itself is its
+   queue; nothing is kept for it.
+2. *Live*: it is among the topic's subscribers. It becomes so in the same step in which a read of the log
+   found nothing more, so there is neither a hole nor a duplicate between history and what follows.
+3. *Over*: it was left, the hub ended, or its queue overflowed.
+
+While it is live and a connection forwards it, its messages have one of two ways, and `_writer` says which:
+
+- `_writer` is set: **the pump owns the write side**, nothing is queued, and the pump writes to the
+  transport itself. This is the fast path: no task wakes up.
+- `_writer` is `None`: **the task owns it**; what the pump delivers is queued, and the task is woken. The task
+  hands the write side back to the pump when it has caught up.
+
+It changes hands only between checkpoints, so no lock is needed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+from enum import Enum
+from typing import Protocol, final
+
+import trio
+
+from ._event import ServerSentEvent
+from ._message import Batch, Framing, Message
+from ._queue import Overflow, Queue, QueueFull, make_queue, take_page
+
+
+class SlowConsumer(trio.BrokenResourceError):
+    """A subscription's reader fell so far behind that its queue overflowed, under `Overflow.DISCONNECT`."""
+
+
+class Writer(Protocol):
+    """What the pump may write to itself, while nothing is pending there."""
+
+    framing: Framing
+    pending: bytes | memoryview | None
+
+    def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
+        """Write `payload`, which holds `events` events; keep as `pending` what doesn't go out at once.
+
+        Return whether everything went out. Never raises: a broken transport keeps everything pending.
+        """
+
+
+class Registry(Protocol):
+    """What a subscription needs of its hub."""
+
+    def join(self, subscription: Subscription, last_event_id: str | None) -> int | Message | None:
+        """Take it in. Return the position to replay from, or a reset to begin with, or `None`."""
+
+    def read(self, position: int, topics: Collection[str]) -> tuple[list[Message], int] | Message:
+        """Read a page of the log after `position`, or give the reset that stands for what it dropped."""
+
+    def go_live(self, subscription: Subscription) -> None:
+        """Deliver to it from now on."""
+
+    def leave(self, subscription: Subscription) -> None:
+        """Forget it."""
+
+
+class _Phase(Enum):
+    NEW = "not entered"
+    REPLAYING = "replaying"
+    LIVE = "live"
+    ENDED = "ended with its hub"
+    OVERFLOWED = "overflowed"
+    LEFT = "left"
+
+
+_OVER = (_Phase.ENDED, _Phase.OVERFLOWED, _Phase.LEFT)
+
+
+@final
+class Subscription:
+    """A bounded, ordered view of some topics; only `Hub.subscribe` makes one.
+
+    Use it as an async context manager, which registers it, and iterate over it in one task::
+
+        async with hub.subscribe("prices", last_event_id=connection.last_event_id) as events:
+            async for event in events:
+                ...
+
+    Each event is a `ServerSentEvent` whose data is text and whose id is the hub's. If not all events after
+    `last_event_id` can be given, the first event is of the type `reset`. The iteration ends when the hub
+    ends. A cancelled iteration loses no event: the next one begins with it.
+
+    Raises (when it is iterated over):
+        SlowConsumer: the queue overflowed under `Overflow.DISCONNECT`.
+        trio.BusyResourceError: another task is waiting for an event of this subscription.
+        trio.ClosedResourceError: its context has not been entered, or has been left.
+    """
+
+    __slots__ = (
+        "_dropped",
+        "_last_event_id",
+        "_page",
+        "_phase",
+        "_position",
+        "_queue",
+        "_queue_bounds",
+        "_registry",
+        "_task",
+        "_writer",
+        "on_overflow",
+        "overflow",
+        "topics",
+    )
+
+    def __init__(
+        self,
+        registry: Registry,
+        topics: tuple[str, ...],
+        *,
+        last_event_id: str | None,
+        overflow: Overflow,
+        queue_bounds: tuple[int, int],
+    ) -> None:
+        self.topics = topics
+        self.overflow = overflow
+        self._registry = registry
+        self._last_event_id = last_event_id
+        self._queue_bounds = queue_bounds
+        self._phase = _Phase.NEW
+        self._queue: Queue | None = None  # made when the reader lags, dropped when it has caught up
+        self._page: deque[Message] | None = None  # what was read of the log and not yet taken
+        self._position = 0  # while replaying: where to read on in the log
+        self._dropped = 0
+        self._task: trio.lowlevel.Task | None = None  # the one that waits in `wait`
+        self._writer: Writer | None = None
+        self.on_overflow: Callable[[], None] | None = None  # for a reader that waits elsewhere
+
+    def __repr__(self) -> str:
+        return f"<Subscription to {', '.join(self.topics)}: {self._phase.value}, {self.queued_events} queued>"
+
+    @property
+    def dropped(self) -> int:
+        """The events that the overflow policy has dropped, or replaced by newer ones."""
+        return self._dropped
+
+    @property
+    def queued_events(self) -> int:
+        """The events that wait for the reader."""
+        return len(self._queue) if self._queue is not None else 0
+
+    @property
+    def queued_bytes(self) -> int:
+        """The bytes of the events that wait for the reader; all who lag share them."""
+        return self._queue.size if self._queue is not None else 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be delivered: the hub ended, the queue overflowed, or it was left."""
+        return self._phase in _OVER
+
+    # Its lifetime
+
+    def enter(self) -> None:
+        """Register, as entering the context does. There is no checkpoint in it."""
+        if self._phase is not _Phase.NEW:
+            raise RuntimeError("this subscription has been entered already: subscribe again for another")
+        start = self._registry.join(self, self._last_event_id)
+        if isinstance(start, int):
+            self._phase = _Phase.REPLAYING
+            self._position = start
+        else:
+            self._go_live(start)
+
+    def leave(self) -> None:
+        """Unregister, as leaving the context does. There is no checkpoint in it."""
+        self._stop(_Phase.LEFT)
+
+    def end(self) -> None:
+        """End it for its reader, who is first given what is queued."""
+        self._stop(_Phase.ENDED)
+
+    async def __aenter__(self) -> Subscription:
+        self.enter()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.leave()
+
+    def _go_live(self, reset: Message | None = None) -> None:
+        self._registry.go_live(self)
+        self._phase = _Phase.LIVE
+        if reset is not None:
+            self._page = deque((reset,))
+
+    def _stop(self, phase: _Phase) -> None:
+        if self._phase not in _OVER:
+            self._registry.leave(self)
+        self._phase = phase
+        if phase is not _Phase.ENDED:
+            self._queue = self._page = None
+        self._writer = None
+        self._wake()
+
+    # The pump's side
+
+    def deliver(self, batch: Batch, now: float) -> None:
+        """Write a batch to the transport, or queue it for the task. Called for live subscriptions."""
+        writer = self._writer
+        if writer is not None and writer.pending is None:
+            if not writer.send_nowait(batch.framed(writer.framing), batch.count, now):
+                self._hand_back()
+            return
+        if self._phase is _Phase.LIVE:  # it may have been left since the pump took the subscribers
+            self._enqueue(batch)
+
+    def _enqueue(self, batch: Batch) -> None:
+        if self._queue is None:
+            self._queue = make_queue(self.overflow, *self._queue_bounds)
+        try:
+            for message in batch.messages:
+                self._dropped += self._queue.put(message)
+        except QueueFull:
+            self._stop(_Phase.OVERFLOWED)
+            if self.on_overflow is not None:
+                self.on_overflow()
+        else:
+            self._hand_back()
+
+    def _hand_back(self) -> None:
+        self._writer = None
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
+
+    # The reading task's side
+
+    def take(self) -> list[Message]:
+        """Give the next page of messages, in order. None: it is live with nothing queued, or over."""
+        page = self._take_replayed()
+        if not page and self._queue is not None:
+            page = take_page(self._queue)
+            if not self._queue:
+                self._queue = None
+        return page
+
+    def _take_replayed(self) -> list[Message]:
+        if self._page is not None:
+            page, self._page = list(self._page), None
+            return page
+        while self._phase is _Phase.REPLAYING:
+            found = self._registry.read(self._position, self.topics)
+            if isinstance(found, Message):
+                self._go_live()
+                return [found]
+            page, self._position = found
+            if page:
+                return page
+            self._go_live()
+        return []
+
+    async def forward_to(self, writer: Writer) -> None:
+        """Let the pump write to `writer` itself; return when the task has something to do again.
+
+        Call it only when `take` gave nothing and nothing is pending in `writer`, without a checkpoint
+        in between. When it returns, or is cancelled, the write side is the task's again.
+        """
+        self._writer = writer
+        try:
+            await self.wait()
+        finally:
+            self._writer = None
+
+    async def wait(self) -> None:
+        """Wait until something is queued, something is pending in the writer, or all is over."""
+        if self._task is not None:
+            raise trio.BusyResourceError("another task is waiting for an event of this subscription")
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort_wait)
+
+    def _abort_wait(self, raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> ServerSentEvent:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while (message := self._next()) is None:
+            if self._phase is _Phase.ENDED:
+                raise StopAsyncIteration
+            await self.wait()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return message.event
+
+    def _next(self) -> Message | None:
+        if self._phase in (_Phase.NEW, _Phase.LEFT):
+            raise trio.ClosedResourceError("iterate over a subscription inside its own `async with`")
+        if self._page is None and (page := self._take_replayed()):
+            self._page = deque(page)
+        if self._page is not None:
+            message = self._page.popleft()
+            self._page = self._page or None
+            return message
+        if self._phase is _Phase.OVERFLOWED:
+            events, size = self._queue_bounds
+            raise SlowConsumer(f"the reader fell more than {events} events or {size} bytes behind")
+        if self._queue is None:
+            return None
+        message = self._queue.pop()  # one only: what still waits may yet be replaced or dropped
+        self._queue = self._queue if self._queue else None
+        return message

@@ -1,0 +1,36 @@
+"""A warning when something keeps the event loop: while one task runs, no stream is served.
+
+The check is an instrument of Trio's, called before and after each step of each task. That is two short calls
+a step; a broadcast has one step for every hundred writes.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+from typing import final
+
+import trio
+
+logger = logging.getLogger(__name__)
+
+
+@final
+class Watchdog(trio.abc.Instrument):
+    """Warns of steps that take longer than `limit` seconds, naming the task."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._began_at = perf_counter()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._began_at = perf_counter()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        seconds = perf_counter() - self._began_at
+        if seconds > self._limit:
+            logger.warning(
+                "task %s kept the event loop for %.1f s, and all streams waited: use trio.to_thread.run_sync",
+                task.name,
+                seconds,
+            )
