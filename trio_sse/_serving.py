@@ -64,16 +64,21 @@ class Serving:
             await nursery.start(self._support)
             nursery.start_soon(self._wait_cancelled)
             try:
-                async with trio.open_nursery() as self.connections:
-                    self.host.servings[self] = None
-                    await work()
+                await self._serve(work)
             finally:
-                self.host.servings.pop(self, None)
-                self.ended.set()
-            while self._owns_hub and self.host.servings:
-                await next(iter(self.host.servings)).ended.wait()
-            self._support_scope.cancel()
+                self._support_scope.cancel()
             nursery.cancel_scope.cancel()
+
+    async def _serve(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with trio.open_nursery() as self.connections:
+                self.host.servings[self] = None
+                await work()
+        finally:
+            self.host.servings.pop(self, None)
+            self.ended.set()
+        while self._owns_hub and self.host.servings:
+            await next(iter(self.host.servings)).ended.wait()
 
     def stop_accepting(self) -> None:
         """Accept no more connections, and let go of those that carry no stream."""
