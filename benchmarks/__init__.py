@@ -1,0 +1,1 @@
+"""What trio_sse costs: memory, set-up, fan-out and stalls. See README.md; run with `python -m benchmarks`."""

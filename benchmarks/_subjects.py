@@ -1,0 +1,110 @@
+"""The workers by name, and what one does with them: open streams, broadcast, count the cost.
+
+Servers and the floor obey the same commands, so one function measures both, and the load checks both alike:
+a broadcast of which a single event was lost, doubled or out of order is an error and no figure.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+from ._harness import HERE, LOAD_CORE, SERVER_CORE, BenchmarkError, Worker, started
+
+BUILD = HERE / "build"
+
+#: Starts a server, and gives it and its port.
+StartServer = Callable[[], AbstractAsyncContextManager[tuple[Worker, int]]]
+
+
+@asynccontextmanager
+async def native() -> AsyncIterator[tuple[Worker, int]]:
+    """Run trio_sse's own server."""
+    command = [sys.executable, "-m", "benchmarks.server_native"]
+    async with started("trio_sse", command, SERVER_CORE) as server:
+        yield server, int((await server.reply())["port"])
+
+
+@asynccontextmanager
+async def floor() -> AsyncIterator[tuple[Worker, int]]:
+    """Run the floor: one bare `send` for each delivery."""
+    async with started("floor", [str(BUILD / "floor")], SERVER_CORE) as server:
+        yield server, int((await server.reply())["port"])
+
+
+@asynccontextmanager
+async def load(port: int, connections: int = 0) -> AsyncIterator[Worker]:
+    """Run a load, with that many open streams."""
+    command = [str(BUILD / "load"), "127.0.0.1", str(port), "/updates"]
+    async with started("load", command, LOAD_CORE) as worker:
+        if connections:
+            await connect(worker, connections)
+        yield worker
+
+
+async def connect(worker: Worker, connections: int) -> None:
+    """Open that many more streams."""
+    before = (await worker.ask("report"))["connected"]
+    after = (await worker.ask(f"connect {connections}"))["connected"]
+    if after - before != connections:
+        raise BenchmarkError(f"{after - before:.0f} streams opened instead of {connections}")
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """What it cost to bring some events to all connections."""
+
+    deliveries: int
+    cpu_seconds: float
+    received_bytes: float
+    load_share: float
+    """The share of a core that the load took; near 1, the load may be what held things up."""
+
+    @property
+    def microseconds(self) -> float:
+        """The server's CPU time for each delivery."""
+        return self.cpu_seconds / self.deliveries * 1e6
+
+    @property
+    def wire_size(self) -> float:
+        """The bytes on the wire of each delivery."""
+        return self.received_bytes / self.deliveries
+
+
+async def broadcast(server: Worker, load: Worker, connections: int, command: str, events: int) -> Broadcast:
+    """Let the server send `events` to each connection, and wait until every one has arrived."""
+    deliveries = connections * events
+    await load.ask(f"expect {deliveries}")
+    before = await cpu_seconds(server)
+    await server.ask(command)
+    received = await load.reply()
+    used = await cpu_seconds(server) - before
+    exact = {
+        "events": deliveries,
+        "ids": deliveries,
+        "fewest_per_stream": events,
+        "most_per_stream": events,
+        "id_gaps": 0,
+    }
+    for name, value in exact.items():
+        if received[name] != value:
+            raise BenchmarkError(f"{server.name}, {command}: {name} is {received[name]:.0f}, not {value}")
+    return Broadcast(deliveries, used, received["bytes"], received["cpu_share"])
+
+
+async def burst(server: Worker, load: Worker, connections: int, events: int) -> Broadcast:
+    """Publish events back to back."""
+    return await broadcast(server, load, connections, f"burst {events}", events)
+
+
+async def steady(server: Worker, load: Worker, connections: int, events: int, milliseconds: int) -> Broadcast:
+    """Publish one event each so many milliseconds."""
+    return await broadcast(server, load, connections, f"steady {events} {milliseconds}", events)
+
+
+async def cpu_seconds(server: Worker) -> float:
+    """Give the CPU time that the server has used so far, its own and the kernel's on its behalf."""
+    cpu = await server.ask("cpu")
+    return cpu["user_seconds"] + cpu["system_seconds"]

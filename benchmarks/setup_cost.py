@@ -1,0 +1,35 @@
+"""What taking in a connection costs, up to the response head: `python -m benchmarks.setup_cost`."""
+
+from __future__ import annotations
+
+from . import _subjects
+from ._command_line import Benchmark, Settings, main
+from ._figures import Figure
+
+TARGET_MICROSECONDS = 250.0
+
+
+async def measure(settings: Settings) -> list[Figure]:
+    server: list[float] = []
+    floor: list[float] = []
+    for _ in range(settings.rounds):
+        server.append(await _round(_subjects.native, settings.connections))
+        floor.append(await _round(_subjects.floor, settings.connections))
+    unit = "us of server CPU per connection"
+    return [
+        Figure("set-up", unit, tuple(server), TARGET_MICROSECONDS),
+        Figure("set-up of the floor", unit, tuple(floor)),
+    ]
+
+
+async def _round(start_server: _subjects.StartServer, connections: int) -> float:
+    async with start_server() as (server, port), _subjects.load(port, connections=1) as load:
+        before = await _subjects.cpu_seconds(server)
+        await _subjects.connect(load, connections)
+        return (await _subjects.cpu_seconds(server) - before) / connections * 1e6
+
+
+BENCHMARK = Benchmark("set-up cost", 4000, measure)
+
+if __name__ == "__main__":
+    main([BENCHMARK])
