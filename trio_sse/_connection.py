@@ -182,15 +182,25 @@ class Connection:
 
         This is the fast path: while the peer keeps up, the hub writes to the socket itself, and this task
         sleeps.
+
+        Raises:
+            trio.ClosedResourceError: the subscription has not been entered or was left, or the stream ended.
+            trio.BusyResourceError: another task is waiting for an event of this subscription.
+
+        If it is cancelled and the stream goes on, no event is lost: the subscription may be used further.
         """
-        await self.start()
+        subscription.check_entered()
         subscription.on_overflow = self._overflowed
         try:
+            await self.start()
             while True:
-                while messages := subscription.take():
-                    await self._write(self._framed(join(messages)), len(messages))
                 if self.transport.pending is not None:
                     await self._flush_in_turn()
+                    continue
+                # What is taken must be written: cancelled in between, it would be lost.
+                await trio.lowlevel.checkpoint_if_cancelled()
+                if messages := subscription.take():
+                    await self._write(self._framed(join(messages)), len(messages))
                 elif subscription.is_over:
                     break
                 else:
@@ -198,7 +208,9 @@ class Connection:
                     await subscription.forward_to(self.transport)
         finally:
             subscription.on_overflow = None
-        self.end(EndReason.SERVER_SHUTDOWN)  # the hub has ended
+        subscription.check_entered()
+        # It overflowed before it was forwarded, or the hub has ended.
+        self.end(EndReason.SLOW_CONSUMER if subscription.has_overflowed else EndReason.SERVER_SHUTDOWN)
         await self._leave()
 
     def close(self, *, reconnect: bool = False) -> None:

@@ -25,6 +25,11 @@ class CrossOrigin:
         self._origins = frozenset(origins)
         self._with_credentials = with_credentials
 
+    @property
+    def is_set(self) -> bool:
+        """Whether any origin is allowed."""
+        return bool(self._origins)
+
     def fields(self, origin: str | None) -> dict[str, str]:
         """Give the header fields of a response to a request from this origin."""
         if not self._origins:

@@ -79,13 +79,13 @@ class EventDecoder:
     def _end_line(self, line: bytes) -> ServerSentEvent | None:
         if not line:
             return self._dispatch()
+        name, colon, value = line.partition(b":")
+        if not name and colon:
+            return None  # a comment: not a part of the event, so keepalives may go on for ever
         block = self._block
         block.size += len(line)
         if block.size > self._max_size:
             raise self._too_large()
-        name, colon, value = line.partition(b":")
-        if not name and colon:
-            return None  # a comment
         text = value.removeprefix(b" ").decode("utf-8", "replace")
         match name:
             case b"data":
@@ -128,4 +128,6 @@ def _parse_retry(text: str) -> int | None:
     if not (text.isascii() and text.isdigit()):
         return None
     digits = text.lstrip("0") or "0"
-    return int(digits) if len(digits) <= len(str(MAX_RETRY)) else None
+    if len(digits) > len(str(MAX_RETRY)) or int(digits) > MAX_RETRY:
+        return None
+    return int(digits)

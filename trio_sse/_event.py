@@ -63,6 +63,11 @@ class ServerSentEvent:
     comment: str | None = field(default=None, kw_only=True, compare=False)
 
     def __post_init__(self) -> None:
+        for name in ("data", "event", "id", "comment"):
+            value = getattr(self, name)
+            if isinstance(value, str) and type(value) is not str:
+                # A subclass may format itself as something else than what is checked here, as enums do.
+                object.__setattr__(self, name, str.__str__(value))
         data = self.data
         if isinstance(data, str):
             if "\r" in data:
@@ -100,6 +105,8 @@ class ServerSentEvent:
             raise TypeError(f"data must be text or a JSON value: {error}") from error
         except ValueError as error:
             raise ValueError(f"data can't be written as JSON: {error}") from error
+        if not isinstance(text, str):
+            raise TypeError(f"dumps must return a str, not {type(text).__name__}")
         if "\r" in text:  # possible with a `dumps` of the user's own
             text = _LINE_END.sub("\n", text)
         _check_size(text)

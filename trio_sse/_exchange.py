@@ -18,7 +18,7 @@ from ._connection import Connection
 from ._event import encode_comment
 from ._http_exception import HTTPException
 from ._message import Framing, frame
-from ._reception import EndpointHandler, EndpointRoute, Received, Reception, StreamHandler, StreamRoute
+from ._reception import EndpointHandler, EndpointRoute, Received, Reception, StreamRoute
 from ._request import Request
 from ._response import Response, encode_stream_head, error_response
 from ._serving import Serving
@@ -87,49 +87,47 @@ class Exchanges:
         if request.method == "HEAD":
             await self._send(transport, head)
             return received.may_keep_alive
-        outcome: HTTPException | bool | None = self._refusal(transport, serving)
-        if outcome is None:
-            is_chunked = request.http_version == "1.1"
-            transport.framing = Framing.CHUNKED if is_chunked else Framing.PLAIN
-            if "padding=" in request.query_string and request.query.get("padding") == "true":
-                head += frame(_PADDING, transport.framing)
-            connection = Connection(serving, transport, request, head)
-            del head
-            outcome = await self._run(serving, connection, route.handler, received.parameters)
+        refusal = self._refusal(transport, serving)
+        if refusal is not None:
+            return await self._reply(transport, serving, received, error_response(refusal))
+        transport.framing = Framing.CHUNKED if request.http_version == "1.1" else Framing.PLAIN
+        if "padding=" in request.target and request.query.get("padding") == "true":
+            head += frame(_PADDING, transport.framing)
+        connection = Connection(serving, transport, request, head)
+        del head, request
+        self._count_stream(transport, 1)
+        try:
+            handle = partial(route.handler, **received.parameters) if received.parameters else route.handler
+            outcome = await run_stream(serving, connection, handle)
+        finally:
+            self._count_stream(transport, -1)
         if isinstance(outcome, bool):
             return outcome and received.may_keep_alive
         return await self._reply(transport, serving, received, error_response(outcome))
 
-    async def _run(
-        self, serving: Serving, connection: Connection, handler: StreamHandler, parameters: dict[str, object]
-    ) -> HTTPException | bool:
-        handle = partial(handler, **parameters) if parameters else handler
-        if self._max_connections_per_host is None:
-            return await run_stream(serving, connection, handle)
-        peer = connection.transport.host
-        self._streams_of[peer] += 1
-        try:
-            return await run_stream(serving, connection, handle)
-        finally:
-            self._streams_of[peer] -= 1
-            if not self._streams_of[peer]:
-                del self._streams_of[peer]
+    def _count_stream(self, transport: Transport, change: int) -> None:
+        if self._max_connections_per_host is not None:
+            self._streams_of[transport.host] += change
+            if not self._streams_of[transport.host]:
+                del self._streams_of[transport.host]
 
     def _refusal(self, transport: Transport, serving: Serving) -> HTTPException | None:
         """Say whether there is no room for another stream."""
-        # Jittered, so that those who are turned away together don't come back together.
-        retry = {"Retry-After": str(random.randint(1, 10))}
-        if serving.is_draining:
-            return HTTPException(503, "the server is shutting down", retry)
-        if len(self._host.streams) >= self._max_connections:
-            return HTTPException(503, "the server has as many streams open as it may", retry)
         most = self._max_connections_per_host
-        if most is not None and self._streams_of[transport.host] >= most:
-            return HTTPException(429, "your address has as many streams open as it may", retry)
-        return None
+        if serving.is_draining:
+            status, detail = 503, "the server is shutting down"
+        elif len(self._host.streams) >= self._max_connections:
+            status, detail = 503, "the server has as many streams open as it may"
+        elif most is not None and self._streams_of[transport.host] >= most:
+            status, detail = 429, "your address has as many streams open as it may"
+        else:
+            return None
+        # Jittered, so that those who are turned away together don't come back together.
+        return HTTPException(status, detail, {"Retry-After": str(random.randint(1, 10))})
 
     def _stream_head(self, request: Request) -> bytes:
-        fields = self._reception.options.cross_origin.fields(request.headers.get("origin"))
+        cross_origin = self._reception.options.cross_origin
+        fields = cross_origin.fields(request.headers.get("origin")) if cross_origin.is_set else {}
         return encode_stream_head(fields, is_chunked=request.http_version == "1.1")
 
     async def _call(self, handler: EndpointHandler, received: Received) -> Response:

@@ -14,7 +14,6 @@ from urllib.parse import unquote_to_bytes
 import h11
 
 from ._http_exception import HTTPException
-from ._transport import Transport
 
 MAX_HEAD_SIZE = 16 * 1024
 MAX_TARGET_SIZE = 8 * 1024
@@ -24,6 +23,8 @@ MAX_QUERY_FIELDS = 100
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])" % _TOKEN)
 _FIELD_NAME = re.compile(_TOKEN)
+_FIELD_LINES = re.compile(rb"(?:%b:[\t\x20-\x7e\x80-\xff]*\r\n)*" % _TOKEN)
+_DIGITS = re.compile(rb"[0-9]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]+)(:[0-9]{0,5})?")
 _ABSOLUTE_FORM = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(/[^?]*)?(\?.*)?")
@@ -52,7 +53,10 @@ class Head(NamedTuple):
 
     def get(self, name: bytes) -> bytes | None:
         """Give the value of the first field of this name (in lower case)."""
-        return next((value for field, value in self.fields if field == name), None)
+        for field, value in self.fields:
+            if field == name:
+                return value
+        return None
 
     @property
     def origin(self) -> str | None:
@@ -63,42 +67,35 @@ class Head(NamedTuple):
     @property
     def keeps_alive(self) -> bool:
         """Whether the client is willing to send another request on this connection (RFC 9112, 9.3)."""
-        connection = (self.get(b"connection") or b"").lower()
-        return self.http_version == "1.1" and b"close" not in [
-            part.strip() for part in connection.split(b",")
-        ]
+        if self.http_version != "1.1":
+            return False
+        options = b",".join(_get_all(self.fields, b"connection")).lower()
+        return b"close" not in [option.strip() for option in options.split(b",")]
 
 
-async def receive_head(transport: Transport, buffer: bytearray) -> Head | None:
-    """Receive a request's head; leave in `buffer` what came after it.
+def skip_empty_line(buffer: bytearray) -> None:
+    """Remove one empty line before a request, which is to be ignored (RFC 9112, 2.2)."""
+    if buffer.startswith(b"\r\n"):
+        del buffer[:2]
 
-    Return `None` if the peer ended its side before the first byte of a request.
+
+def take_head(buffer: bytearray) -> Head | None:
+    """Take a request's head from the buffer's start; `None` if it has not come in whole.
 
     Raises:
         HTTPException: the request is refused; the connection is not to be used again.
-        trio.BrokenResourceError: the peer is gone, or ended its side within the head.
     """
-    may_have_empty_line = True
-    while True:
-        if may_have_empty_line and len(buffer) >= 2:
-            # One empty line before a request is to be ignored (RFC 9112, 2.2).
-            may_have_empty_line = False
-            if buffer.startswith(b"\r\n"):
-                del buffer[:2]
-        end = buffer.find(b"\r\n\r\n")
-        if 0 <= end <= MAX_HEAD_SIZE - 4:
-            head = bytes(buffer[:end])
-            del buffer[: end + 4]
-            return parse_head(head)
-        if buffer:
-            check_incomplete(buffer)
-        data = await transport.receive_some()
-        if not data:
-            return None
-        buffer += data
+    end = buffer.find(b"\r\n\r\n")
+    if 0 <= end <= MAX_HEAD_SIZE - 4:
+        head = bytes(buffer[:end])
+        del buffer[: end + 4]
+        return parse_head(head)
+    if buffer:
+        _check_incomplete(buffer)
+    return None
 
 
-def check_incomplete(buffer: bytearray) -> None:
+def _check_incomplete(buffer: bytearray) -> None:
     """Refuse what can't become an acceptable head any more, instead of waiting for its end."""
     line, line_end, _ = buffer.partition(b"\r\n")
     if line_end:
@@ -119,12 +116,14 @@ def parse_head(head: bytes) -> Head:
     Raises:
         HTTPException: it is refused.
     """
-    request_line, *lines = head.split(b"\r\n")
+    request_line, _, block = head.partition(b"\r\n")
     method, target, version = _parse_request_line(request_line)
-    if len(lines) > MAX_HEADER_FIELDS:
+    if block.count(b"\r\n") >= MAX_HEADER_FIELDS:
         raise HTTPException(431, f"a request must have at most {MAX_HEADER_FIELDS} header fields")
-    for line in lines:
-        _check_field_line(line)
+    if block and not _FIELD_LINES.fullmatch(block + b"\r\n"):
+        raise _field_error(block)
+    if b"content-length" in block.lower():
+        _check_content_length(block)
     try:
         parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_SIZE)
         parser.receive_data(head + b"\r\n\r\n")
@@ -133,10 +132,10 @@ def parse_head(head: bytes) -> Head:
         raise HTTPException(error.error_status_hint, "the request's head is malformed") from error
     if not isinstance(request, h11.Request):
         raise HTTPException(400, "the request's head is malformed")
-    fields = [(bytes(name), bytes(value)) for name, value in request.headers]
+    fields = [(name.lower(), value) for name, value in request.headers.raw_items()]
     host = _check_host(fields, version)
     content_length = _check_body_length(fields, version)
-    if not (_get_all(fields, b"sec-websocket-protocol") or [b""])[0].isascii():
+    if not all(value.isascii() for value in _get_all(fields, b"sec-websocket-protocol")):
         raise HTTPException(400, "Sec-WebSocket-Protocol must be ASCII")
     if not target.startswith(b"/") and target != b"*":
         host, target = _split_absolute(target)
@@ -192,14 +191,17 @@ def _parse_request_line(line: bytes) -> tuple[bytes, bytes, str]:
     return method, target, f"{major.decode()}.{minor.decode()}"
 
 
-def _check_field_line(line: bytes) -> None:
-    if line[:1] in (b" ", b"\t"):
-        raise HTTPException(400, "a header field must not go over several lines")
-    name, colon, value = line.partition(b":")
-    if not colon or not _FIELD_NAME.fullmatch(name):
-        raise HTTPException(400, "a header field must be a name, a colon and a value")
-    if _CONTROL.search(value):
-        raise HTTPException(400, "a header field's value must not have control characters")
+def _field_error(block: bytes) -> HTTPException:
+    """Say what is wrong with the first header field that is not acceptable."""
+    for line in block.split(b"\r\n"):
+        if line[:1] in (b" ", b"\t"):
+            return HTTPException(400, "a header field must not go over several lines")
+        name, colon, value = line.partition(b":")
+        if not colon or not _FIELD_NAME.fullmatch(name):
+            return HTTPException(400, "a header field must be a name, a colon and a value")
+        if _CONTROL.search(value):
+            break
+    return HTTPException(400, "a header field's value must not have control characters")
 
 
 def _get_all(fields: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
@@ -229,6 +231,16 @@ def _split_absolute(target: bytes) -> tuple[str, bytes]:
     return _parse_authority(authority), (path or b"/") + (query or b"")
 
 
+def _check_content_length(block: bytes) -> None:
+    """Refuse what h11 would take for one length: one that is repeated, or a list (RFC 9112, 6.3)."""
+    split = [line.partition(b":") for line in block.split(b"\r\n")]
+    lengths = [value.strip(b" \t") for name, _, value in split if name.lower() == b"content-length"]
+    if len(lengths) > 1 or (lengths and not _DIGITS.fullmatch(lengths[0])):
+        raise HTTPException(400, "Content-Length must be one number")
+    if lengths and len(lengths[0]) >= 20:
+        raise HTTPException(413)
+
+
 def _check_body_length(fields: list[tuple[bytes, bytes]], version: str) -> int | None:
     """Give the body's length, or `None` if it is chunked; refuse what two parsers might read differently."""
     lengths = _get_all(fields, b"content-length")
@@ -241,10 +253,4 @@ def _check_body_length(fields: list[tuple[bytes, bytes]], version: str) -> int |
         if len(codings) != 1 or codings[0].lower() != b"chunked":
             raise HTTPException(501, "the only Transfer-Encoding is: chunked")
         return None
-    if not lengths:
-        return 0
-    if len(lengths) > 1 or not re.fullmatch(rb"[0-9]+", lengths[0]):
-        raise HTTPException(400, "Content-Length must be one number")
-    if len(lengths[0]) >= 20:
-        raise HTTPException(413)
-    return int(lengths[0])
+    return int(lengths[0]) if lengths else 0

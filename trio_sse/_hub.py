@@ -299,7 +299,11 @@ class Hub:
             self._deliveries += batch.count * len(subscriptions)
             now = trio.current_time()
             for subscription in subscriptions:
-                subscription.deliver(batch, now)
+                try:
+                    subscription.deliver(batch, now)
+                except Exception:  # a defect of one transport must not touch the others, nor the hub
+                    logger.exception("delivery failed: %r is cut off", subscription)
+                    subscription.cut_off()
                 writes += 1
                 if writes == _WRITES_PER_CHECKPOINT:
                     writes = 0

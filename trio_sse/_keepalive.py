@@ -18,6 +18,9 @@ import trio
 
 _WRITES_PER_CHECKPOINT = 100
 
+# As many removed entries may stay in the heap, or as many as there are others.
+_MOST_REMOVED = 1000
+
 
 class Kept(Protocol):
     """A connection, to the keeper."""
@@ -34,7 +37,7 @@ class Entry:
 
     def __init__(self, due: float, kept: Kept | None) -> None:
         self.due = due
-        self.kept = kept  # `None` once it was removed: it stays in the heap until its time comes
+        self.kept = kept  # `None` once it was removed: it may stay in the heap until its time comes
 
     def __lt__(self, other: Entry) -> bool:
         return self.due < other.due
@@ -46,6 +49,7 @@ class KeepaliveKeeper:
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
+        self._removed = 0  # entries of the heap that were removed
         self._wake_up = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
@@ -62,6 +66,12 @@ class KeepaliveKeeper:
     def remove(self, entry: Entry) -> None:
         """Never look at it again."""
         entry.kept = None
+        self._removed += 1
+        # With an hour between keepalives, or none at all, connections come and go long before they fall due.
+        if self._removed > _MOST_REMOVED and self._removed * 2 > len(self._entries):
+            self._entries[:] = [entry for entry in self._entries if entry.kept is not None]
+            heapq.heapify(self._entries)
+            self._removed = 0
 
     async def run(self) -> None:
         """Write keepalives until cancelled."""
@@ -75,6 +85,7 @@ class KeepaliveKeeper:
                 entry = self._entries[0]
                 if entry.kept is None:
                     heapq.heappop(self._entries)
+                    self._removed -= 1
                     continue
                 entry.due = entry.kept.keep_alive(now)
                 heapq.heapreplace(self._entries, entry)

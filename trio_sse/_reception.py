@@ -10,7 +10,7 @@ import trio
 
 from ._body import check_body, receive_body
 from ._cors import CrossOrigin
-from ._http import Head, receive_head
+from ._http import Head, skip_empty_line, take_head
 from ._http_exception import HTTPException
 from ._request import Headers, Request
 from ._response import Response, error_response, json_response
@@ -88,6 +88,7 @@ class Reception:
         if head is None:
             return None
         body = b""
+        may_keep_alive = head.keeps_alive
         parameters: dict[str, object] = {}
         answer: Route | Response
         try:
@@ -98,6 +99,9 @@ class Reception:
             if head.content_length != 0:
                 raise  # its body stays unread, so nothing that follows can be trusted
             answer = error_response(error)
+            # Whoever only mistook the path or method may go on. The others are not understood: they are not
+            # listened to any more.
+            may_keep_alive = may_keep_alive and error.status in (404, 405)
         else:
             body = await self._receive_body(head, transport, buffer)
         request = Request(
@@ -109,17 +113,36 @@ class Reception:
             peer=transport.peer,
             body=body,
         )
-        return Received(request, answer, parameters, head.keeps_alive)
+        return Received(request, answer, parameters, may_keep_alive)
 
     async def _receive_head(self, transport: Transport, serving: Serving, buffer: bytearray) -> Head | None:
-        with trio.move_on_after(_HEAD_SECONDS) as scope:
+        may_be_empty_line = True
+        deadline = trio.current_time() + _HEAD_SECONDS
+        while True:
+            if may_be_empty_line and len(buffer) >= 2:
+                may_be_empty_line = False
+                skip_empty_line(buffer)
+            head = take_head(buffer)
+            if head is not None:
+                return head
+            data = transport.receive_nowait()  # a client that has just connected has often sent all of it
+            if data is None:
+                data = await self._wait_for_head(transport, serving, deadline)
+            if data is None:
+                if buffer and not serving.is_draining:
+                    raise HTTPException(408, "the request's head didn't come in time")
+                return None
+            if not data:
+                return None
+            buffer += data
+
+    async def _wait_for_head(self, transport: Transport, serving: Serving, deadline: float) -> bytes | None:
+        with trio.CancelScope(deadline=deadline) as scope:
             serving.waiting.add(scope)
             try:
-                return await receive_head(transport, buffer)
+                return await transport.receive_some()
             finally:
                 serving.waiting.discard(scope)
-        if buffer and not serving.is_draining:
-            raise HTTPException(408, "the request's head didn't come in time")
         return None
 
     async def _receive_body(self, head: Head, transport: Transport, buffer: bytearray) -> bytes:

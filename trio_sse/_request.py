@@ -24,16 +24,16 @@ class Headers:
 
     def __init__(self, fields: list[tuple[bytes, bytes]]) -> None:
         """Take fields that have been checked; names in lower case."""
-        self._block = b"".join(b"%b:%b\n" % field for field in fields)
+        self._block = b"\n" + b"".join([b"%b:%b\n" % field for field in fields])
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """Give each field's name, in lower case, and its value."""
-        for line in self._block.split(b"\n")[:-1]:
+        for line in self._block.split(b"\n")[1:-1]:
             name, _, value = line.partition(b":")
             yield name.decode("ascii"), value.decode("latin-1")
 
     def __len__(self) -> int:
-        return self._block.count(b"\n")
+        return self._block.count(b"\n") - 1
 
     def __repr__(self) -> str:
         return f"<Headers: {', '.join(name for name, _ in self)}>"  # values may be credentials
@@ -45,7 +45,13 @@ class Headers:
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Give the value of the first field of this name, or `default`."""
-        return next(iter(self.get_all(name)), default)
+        # In one search of the block: most that is looked for is not there.
+        line = b"\n%b:" % name.lower().encode("latin-1", "replace")
+        start = self._block.find(line)
+        if start == -1:
+            return default
+        start += len(line)
+        return self._block[start : self._block.index(b"\n", start)].decode("latin-1")
 
     def __contains__(self, name: str) -> bool:
         return self.get(name) is not None

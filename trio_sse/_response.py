@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import final
 
@@ -95,4 +96,9 @@ def encode_stream_head(fields: Mapping[str, str], *, is_chunked: bool) -> bytes:
 
 
 def _http_date() -> str:
-    return formatdate(int(time.time()), usegmt=True)
+    return _format_date(int(time.time()))
+
+
+@lru_cache(maxsize=1)  # it changes once a second
+def _format_date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)

@@ -292,7 +292,12 @@ class Server:
         serving = Serving(self._host, drain_timeout=self._drain_timeout)
 
         def accepted(connected: socket.socket, address: object) -> None:
-            serving.connections.start_soon(self._serve_socket, serving, connected, address, ssl_context)
+            if ssl_context is None:
+                transport = SocketTransport(connected, address)
+                serving.connections.start_soon(self._exchanges.serve, transport, serving)
+            else:
+                secured = TLSTransport(connected, address, ssl_context)
+                serving.connections.start_soon(self._serve_secured, secured, serving)
 
         async def accept() -> None:
             task_status.started([listening.getsockname() for listening in sockets])
@@ -322,14 +327,8 @@ class Server:
 
         await self._watch_over(serving, serve)
 
-    async def _serve_socket(
-        self, serving: Serving, connected: socket.socket, address: object, ssl_context: ssl.SSLContext | None
-    ) -> None:
-        """Be the one task of a connection."""
-        if ssl_context is None:
-            await self._exchanges.serve(SocketTransport(connected, address), serving)
-            return
-        transport = TLSTransport(connected, address, ssl_context)
+    async def _serve_secured(self, transport: TLSTransport, serving: Serving) -> None:
+        """Be the one task of a connection under TLS."""
         try:
             with trio.fail_after(_HANDSHAKE_SECONDS):
                 await transport.handshake()

@@ -34,7 +34,8 @@ async def run_stream(serving: Serving, connection: Connection, handle: Handle) -
     host.streams[connection] = None
     has_connected = False
     try:
-        logger.info("open id=%d peer=%s path=%.200s", connection.id, connection.peer, path)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("open id=%d peer=%s path=%.200s", connection.id, connection.peer, path)
         refusal: HTTPException | None = None
         failure: BaseExceptionGroup[Exception] | None = None
         try:

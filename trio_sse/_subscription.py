@@ -160,6 +160,11 @@ class Subscription:
         """Whether nothing more will be delivered: the hub ended, the queue overflowed, or it was left."""
         return self._phase in _OVER
 
+    @property
+    def has_overflowed(self) -> bool:
+        """Whether it was cut off because its reader fell too far behind."""
+        return self._phase is _Phase.OVERFLOWED
+
     # Its lifetime
 
     def enter(self) -> None:
@@ -222,11 +227,15 @@ class Subscription:
             for message in batch.messages:
                 self._dropped += self._queue.put(message)
         except QueueFull:
-            self._stop(_Phase.OVERFLOWED)
-            if self.on_overflow is not None:
-                self.on_overflow()
+            self.cut_off()
         else:
             self._hand_back()
+
+    def cut_off(self) -> None:
+        """End it as overflowed: it can't be given what comes next, and nothing may be left out silently."""
+        self._stop(_Phase.OVERFLOWED)
+        if self.on_overflow is not None:
+            self.on_overflow()
 
     def _hand_back(self) -> None:
         self._writer = None
@@ -263,24 +272,35 @@ class Subscription:
             self._go_live()
         return []
 
+    def check_entered(self) -> None:
+        """Raise `trio.ClosedResourceError` unless its context has been entered and not been left."""
+        if self._phase in (_Phase.NEW, _Phase.LEFT):
+            raise trio.ClosedResourceError("use a subscription inside its own `async with`")
+
     async def forward_to(self, writer: Writer) -> None:
         """Let the pump write to `writer` itself; return when the task has something to do again.
 
         Call it only when `take` gave nothing and nothing is pending in `writer`, without a checkpoint
         in between. When it returns, or is cancelled, the write side is the task's again.
         """
+        if self._task is not None:
+            raise self._busy()
         self._writer = writer
+        self._task = trio.lowlevel.current_task()
         try:
-            await self.wait()
+            await trio.lowlevel.wait_task_rescheduled(self._abort_wait)
         finally:
             self._writer = None
 
     async def wait(self) -> None:
         """Wait until something is queued, something is pending in the writer, or all is over."""
         if self._task is not None:
-            raise trio.BusyResourceError("another task is waiting for an event of this subscription")
+            raise self._busy()
         self._task = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(self._abort_wait)
+
+    def _busy(self) -> trio.BusyResourceError:
+        return trio.BusyResourceError("another task is waiting for an event of this subscription")
 
     def _abort_wait(self, raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
@@ -299,8 +319,7 @@ class Subscription:
         return message.event
 
     def _next(self) -> Message | None:
-        if self._phase in (_Phase.NEW, _Phase.LEFT):
-            raise trio.ClosedResourceError("iterate over a subscription inside its own `async with`")
+        self.check_entered()
         if self._page is None and (page := self._take_replayed()):
             self._page = deque(page)
         if self._page is not None:

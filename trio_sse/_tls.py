@@ -44,14 +44,14 @@ class TLSTransport(SocketTransport):
                 await self._send_outgoing()
                 await self._receive_incoming()
             except ssl.SSLError as error:
-                self._send_now(self._outgoing.read(), 0)  # the alert, if there is one
+                self._send_pending(self._outgoing.read(), 0)  # the alert, if there is one
                 raise trio.BrokenResourceError(f"the TLS handshake failed: {error.reason}") from error
             else:
                 await self._send_outgoing()
                 return
 
     async def _send_outgoing(self) -> None:
-        if self._outgoing.pending and not self._send_now(self._outgoing.read(), trio.current_time()):
+        if self._outgoing.pending and not self._send_pending(self._outgoing.read(), trio.current_time()):
             while self.pending is not None:
                 await self.flush_some()
 
@@ -73,7 +73,10 @@ class TLSTransport(SocketTransport):
             self._is_broken = True
             self.pending = payload
             return False
-        return self._send_now(self._outgoing.read(), now)
+        return self._send_pending(self._outgoing.read(), now)
+
+    def receive_nowait(self) -> bytes | None:
+        return None  # what is in the socket has to be decrypted first
 
     async def receive_some(self) -> bytes:
         while True:
@@ -90,5 +93,5 @@ class TLSTransport(SocketTransport):
         if not abort and self.pending is None and not self._is_broken and self.socket.fileno() != -1:
             with contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()  # say goodbye, and don't wait for the answer
-            self._send_now(self._outgoing.read(), 0)
+            self._send_pending(self._outgoing.read(), 0)
         await super().aclose(abort=abort)

@@ -73,6 +73,9 @@ class Transport(Protocol):
             trio.BrokenResourceError: the peer is gone.
         """
 
+    def receive_nowait(self) -> bytes | None:
+        """Give bytes that have come from the peer, as `receive_some` does; `None` if it has to wait."""
+
     async def receive_some(self) -> bytes:
         """Wait for bytes from the peer; none mean that it has ended its side.
 
@@ -130,33 +133,38 @@ class SocketTransport:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
+        # The hottest lines of all: every delivery to a reader that keeps up ends here.
         self.events_sent += events
         self.bytes_sent += len(payload)
-        return self._send_now(payload, now)
-
-    def _send_now(self, payload: bytes | memoryview, now: float) -> bool:
-        # The hottest lines of all: every delivery to a reader that keeps up ends here.
         try:
             sent = self.socket.send(payload)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._is_broken = True
-            sent = 0
+        except OSError as error:
+            return self._keep(payload, error)
+        self.written_at = now
         if sent == len(payload):
-            self.pending = None
-            self.written_at = now
             return True
-        if sent:
-            payload = memoryview(payload)[sent:]
-            self.written_at = now
+        self.pending = memoryview(payload)[sent:]
+        return False
+
+    def _keep(self, payload: bytes | memoryview, error: OSError) -> bool:
+        self._is_broken = not isinstance(error, BlockingIOError)
         self.pending = payload
         return False
+
+    def _send_pending(self, pending: bytes | memoryview, now: float) -> bool:
+        """Send some of what is pending, or is about to be; return whether nothing is left."""
+        try:
+            sent = self.socket.send(pending)
+        except OSError as error:
+            return self._keep(pending, error)
+        self.written_at = now
+        self.pending = None if sent == len(pending) else memoryview(pending)[sent:]
+        return self.pending is None
 
     def flush_nowait(self, now: float) -> None:
         """Send what can be sent now of what is pending, if anything is."""
         if self.pending is not None and not self._is_broken:
-            self._send_now(self.pending, now)
+            self._send_pending(self.pending, now)
 
     async def flush_some(self) -> None:
         if self.pending is None:
@@ -167,14 +175,18 @@ class SocketTransport:
         if self._is_broken:
             raise trio.BrokenResourceError("the peer has closed the connection")
 
+    def receive_nowait(self) -> bytes | None:
+        try:
+            return self.socket.recv(_RECEIVE_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise trio.BrokenResourceError("the peer has reset the connection") from error
+
     async def receive_some(self) -> bytes:
-        while True:
-            try:
-                return self.socket.recv(_RECEIVE_SIZE)
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(self.socket)
-            except OSError as error:
-                raise trio.BrokenResourceError("the peer has reset the connection") from error
+        while (data := SocketTransport.receive_nowait(self)) is None:
+            await trio.lowlevel.wait_readable(self.socket)
+        return data
 
     def unread_bytes(self) -> int:
         count = array.array("i", [0])
@@ -263,6 +275,9 @@ class StreamTransport:
         self.pending = None
         self.written_at = trio.current_time()
 
+    def receive_nowait(self) -> bytes | None:
+        return None
+
     async def receive_some(self) -> bytes:
         try:
             return bytes(await self.stream.receive_some(_RECEIVE_SIZE))
@@ -298,6 +313,7 @@ async def send_all(transport: Transport, payload: bytes, *, write_timeout: float
     Raises:
         trio.BrokenResourceError: the peer is gone, or took nothing for that time.
     """
+    await trio.lowlevel.checkpoint()  # a peer that sends request after request must not keep the loop
     transport.send_nowait(payload, 0, trio.current_time())
     while transport.pending is not None:
         with trio.move_on_after(write_timeout) as scope:
