@@ -10,9 +10,18 @@ from functools import partial
 import trio
 import trio.testing
 
-from trio_sse import Server
+from trio_sse import Hub, Server
 
 from .client import Client
+
+
+@asynccontextmanager
+async def running(hub: Hub) -> AsyncIterator[trio.Nursery]:
+    """Run a hub; at the end, it is cancelled with all tasks of the nursery."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        yield nursery
+        nursery.cancel_scope.cancel()
 
 
 class InMemory:

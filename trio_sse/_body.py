@@ -59,6 +59,7 @@ async def receive_body(head: Head, transport: Transport, buffer: bytearray, max_
     decoder = _Chunked(max_size) if head.content_length is None else _Sized(head.content_length)
     decoder.feed(buffer)
     while not decoder.is_complete:
+        await trio.lowlevel.checkpoint()  # a peer that always has more to read must not keep the loop
         data = await transport.receive_some()
         if not data:
             raise trio.BrokenResourceError("the peer ended its side within the request's body")

@@ -47,7 +47,7 @@ class Subscribers:
         position = self._log.position_of(last_event_id)
         if position is None:
             return self._reset("unknown" if self._log.is_foreign(last_event_id) else "expired")
-        return position
+        return position if position < self._log.last else None  # it has missed nothing
 
     def read(self, position: int, topics: Collection[str]) -> tuple[list[Message], int] | Message:
         """Read a page of the log; see `Registry.read`."""

@@ -1,0 +1,51 @@
+# make demo, make test: both set up what they need on a fresh machine that has Python 3.11+, venv and make.
+# PYTHON is the interpreter to start from.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SYSTEM := $(VENV)/.system
+
+.PHONY: help demo test check docs bench clean
+
+help:
+	@echo "make demo      a live dashboard of this machine in the browser"
+	@echo "make test      all checks and tests"
+	@echo "make check     only formatting, lint and types"
+	@echo "make docs      the reference, made of the docstrings, in docs/build"
+	@echo "make bench     speed and memory, beside the floor (needs a C compiler; Linux)"
+	@echo "make clean     remove what make has set up"
+
+demo: $(READY)
+	$(BIN)/trio-sse demo $(if $(BIND),--bind $(BIND))
+
+test: check $(SYSTEM)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --fail-under=95
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/pdoc --docformat google --output-directory docs/build trio_sse
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+# What the tests need of the system. Where it can't be installed, the tests that need it say so and skip.
+$(SYSTEM): $(READY)
+	sh .ci/install-system-packages
+	touch $@
+
+clean:
+	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/build

@@ -1,0 +1,137 @@
+"""Running a server as a program: its module, its addresses, and the signals that end it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import trio
+
+from ._server import Server
+
+logger = logging.getLogger(__name__)
+
+Announce = Callable[[list[str]], None]
+
+
+class ProgramError(Exception):
+    """What the user asked for can't be done; the text says why, and what would be right."""
+
+
+def load_server(target: str) -> Server:
+    """Import the `Server` that `module:attribute` names, with the working directory on the path.
+
+    Raises:
+        ProgramError: there is none.
+    """
+    module_name, colon, attribute = target.partition(":")
+    if not (module_name and colon and attribute):
+        raise ProgramError(f"{target!r} is not like module:server, as in: trio-sse serve app:server")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        found: object = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and fails by itself
+        raise ProgramError(f"there is no module {module_name!r} here or on the path") from None
+    for name in attribute.split("."):
+        found = getattr(found, name, None)
+    if not isinstance(found, Server):
+        what = "nothing" if found is None else f"a {type(found).__name__}"
+        raise ProgramError(f"{target!r} is {what}, not a trio_sse.Server")
+    return found
+
+
+def parse_address(address: str) -> tuple[str | None, int]:
+    """Parse `host:port`, `[host]:port`, `:port` (all addresses) or `host`.
+
+    Raises:
+        ProgramError: it is none of these.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or address.endswith("]"):
+        host, port = address, "8000"
+    if not (port.isascii() and port.isdigit() and int(port) < 65536) or (":" in host and host[0] != "["):
+        raise ProgramError(f"{address!r} is not like 127.0.0.1:8000, [::1]:8000 or :8000")
+    return host.strip("[]") or None, int(port)
+
+
+async def listen(addresses: Sequence[str]) -> list[trio.SocketListener]:
+    """Listen on all addresses; raises `ProgramError` if one can't be listened on."""
+    listeners: list[trio.SocketListener] = []
+    for address in addresses:
+        host, port = parse_address(address)
+        try:
+            listeners += await trio.open_tcp_listeners(port, host=host)
+        except OSError as error:
+            for listener in listeners:
+                listener.socket.close()
+            raise ProgramError(f"can't listen on {address}: {error.strerror or error}") from error
+    return listeners
+
+
+def load_certificate(certfile: str | None, keyfile: str | None) -> ssl.SSLContext | None:
+    """Make a TLS context of PEM files; raises `ProgramError` if they are not fit for one."""
+    if certfile is None:
+        if keyfile is not None:
+            raise ProgramError("a key needs its certificate: give --certfile, too")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    except (OSError, ssl.SSLError) as error:
+        raise ProgramError(f"can't use the certificate {certfile}: {error}") from error
+    return context
+
+
+async def serve_until_signalled(
+    server: Server,
+    addresses: Sequence[str],
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    announce: Announce,
+) -> None:
+    """Serve until SIGTERM or SIGINT, which drain; a second SIGINT stops at once.
+
+    Raises:
+        ProgramError: an address can't be listened on.
+    """
+    listeners = await listen(addresses)
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_obey_signals, signals, server, nursery)
+            scheme = "http" if ssl_context is None else "https"
+
+            async def serve(*, task_status: trio.TaskStatus[object]) -> None:
+                await server.serve_listeners(listeners, ssl_context=ssl_context, task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+            sockets = await nursery.start(serve)
+            announce([f"{scheme}://{_describe(address)}" for address in sockets])
+
+
+async def _obey_signals(signals: AsyncIterator[int], server: Server, nursery: trio.Nursery) -> None:
+    is_draining = False
+    async for number in signals:
+        name = signal.Signals(number).name
+        if is_draining:
+            if number == signal.SIGINT:
+                logger.warning("second %s: stopping at once", name)
+                nursery.cancel_scope.cancel()
+                return
+            continue
+        is_draining = True
+        logger.info("%s: draining; SIGINT stops at once", name)
+        nursery.start_soon(server.drain)
+
+
+def _describe(address: tuple[object, ...]) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

@@ -1,0 +1,214 @@
+"""The program `trio-sse`: serve, demo, tail."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._program import ProgramError, load_certificate, load_server, serve_until_signalled
+
+try:
+    import click
+except ImportError:  # pragma: no cover - the tests have it
+    sys.exit("trio-sse: the program needs its extra: pip install 'trio-sse[cli]'")
+
+if TYPE_CHECKING:
+    from ._tail import Tail
+
+_LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="trio-sse")
+def main() -> None:
+    """A Server-Sent Events server on Trio."""
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.raiseExceptions = False  # a broken log pipe must not end the service, nor flood it
+
+
+_bind = click.option(
+    "--bind",
+    "addresses",
+    multiple=True,
+    default=["127.0.0.1:8000"],
+    show_default=True,
+    envvar="TRIO_SSE_BIND",
+    metavar="HOST:PORT",
+    help="Address to listen on; may be given several times.",
+)
+_log_level = click.option(
+    "--log-level",
+    type=_LEVELS,
+    default="info",
+    show_default=True,
+    envvar="TRIO_SSE_LOG_LEVEL",
+    help="What to log, on standard error.",
+)
+
+
+@main.command()
+@click.argument("target", metavar="MODULE:SERVER", envvar="TRIO_SSE_SERVER")
+@_bind
+@click.option(
+    "--keepalive",
+    type=click.FloatRange(min=0, min_open=True),
+    envvar="TRIO_SSE_KEEPALIVE",
+    metavar="SECONDS",
+    help="Idle time after which a comment is sent, instead of the server's own.",
+)
+@click.option(
+    "--max-duration",
+    type=click.FloatRange(min=0, min_open=True),
+    envvar="TRIO_SSE_MAX_DURATION",
+    metavar="SECONDS",
+    help="Longest life of a stream, instead of the server's own.",
+)
+@click.option(
+    "--certfile",
+    type=click.Path(exists=True, dir_okay=False),
+    envvar="TRIO_SSE_CERTFILE",
+    help="Serve under TLS with this certificate chain (PEM).",
+)
+@click.option(
+    "--keyfile",
+    type=click.Path(exists=True, dir_okay=False),
+    envvar="TRIO_SSE_KEYFILE",
+    help="The certificate's key (PEM), if it is in a file of its own.",
+)
+@_log_level
+def serve(
+    target: str,
+    addresses: Sequence[str],
+    keepalive: float | None,
+    max_duration: float | None,
+    certfile: str | None,
+    keyfile: str | None,
+    log_level: str,
+) -> None:
+    """Run the Server that SERVER names in MODULE.
+
+    SIGTERM and SIGINT drain: streams are told to end and their clients come back. A second SIGINT stops
+    at once. Every option can be set in the environment, as TRIO_SSE_BIND, TRIO_SSE_KEEPALIVE and so on.
+    """
+    _set_up_logging(log_level)
+    try:
+        server = load_server(target)
+        server.configure(keepalive=keepalive, max_duration=max_duration)
+        context = load_certificate(certfile, keyfile)
+        trio.run(partial(serve_until_signalled, server, addresses, ssl_context=context, announce=_announce))
+    except ProgramError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _announce(urls: Sequence[str]) -> None:
+    for url in urls:
+        click.echo(f"Serving on {url}")
+
+
+@main.command()
+@_bind
+@click.option(
+    "--history",
+    type=click.IntRange(min=0),
+    default=1500,
+    show_default=True,
+    help="Events that the log keeps. With few, an outage shows a gap.",
+)
+@_log_level
+def demo(addresses: Sequence[str], history: int, log_level: str) -> None:
+    """Show a live dashboard of this machine in the browser."""
+    _set_up_logging(log_level)
+    try:
+        trio.run(_demo, addresses, history)
+    except ProgramError as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _demo(addresses: Sequence[str], history: int) -> None:
+    from .demo import Dashboard
+
+    dashboard = Dashboard(history=history)
+    async with trio.open_nursery() as nursery:
+
+        def announce(urls: Sequence[str]) -> None:
+            for url in urls:
+                click.echo(f"Dashboard of this machine:  {url}/")
+                click.echo(f"The same in a terminal:     curl -N {url}/events")
+            nursery.start_soon(dashboard.run)
+
+        await serve_until_signalled(dashboard.server, addresses, announce=announce)
+        nursery.cancel_scope.cancel()
+
+
+@main.command()
+@click.argument("url")
+@click.option("--last-event-id", default="", metavar="ID", help="Resume after this event.")
+@click.option(
+    "-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="Further header of the request."
+)
+@click.option("-n", "--count", type=click.IntRange(min=1), metavar="N", help="Stop after so many events.")
+@click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON.")
+@click.option("--no-reconnect", is_flag=True, help="Stop when the stream ends.")
+@click.option("--insecure", is_flag=True, help="Don't check the server's certificate.")
+@click.option("-q", "--quiet", is_flag=True, help="Print events only.")
+def tail(
+    url: str,
+    last_event_id: str,
+    headers: Sequence[str],
+    count: int | None,
+    as_json: bool,
+    no_reconnect: bool,
+    insecure: bool,
+    quiet: bool,
+) -> None:
+    """Print the events of URL as they come, coming back with Last-Event-ID as browsers do.
+
+    What happens to the connection is told on standard error.
+    """
+    from ._tail import Tail, TailError
+
+    follower = Tail(
+        url=url,
+        say=(lambda text: None) if quiet else (lambda text: click.echo(f"# {text}", err=True)),
+        headers=dict(_parse_header(header) for header in headers),
+        last_event_id=last_event_id,
+        may_reconnect=not no_reconnect,
+        verify=not insecure,
+    )
+    try:
+        trio.run(_print_events, follower, count, as_json)
+    except TailError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has gone
+
+
+async def _print_events(follower: Tail, count: int | None, as_json: bool) -> None:
+    from ._tail import format_event
+
+    printed = 0
+    async with aclosing(follower.events()) as events:
+        async for event in events:
+            print(format_event(event, as_json=as_json), flush=True)
+            printed += 1
+            if printed == count:
+                return
+
+
+def _parse_header(header: str) -> tuple[str, str]:
+    name, colon, value = header.partition(":")
+    if not colon or not name.strip():
+        raise click.BadParameter(f"{header!r} is not like 'Name: value'", param_hint="--header")
+    return name.strip(), value.strip()
