@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import final
-from urllib.parse import urlsplit
 
 _PREFLIGHT_SECONDS = 7200
+
+# As browsers write them (RFC 6454, 6.2): what is written otherwise would never match.
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+_DEFAULT_PORTS = (("http", ":80"), ("https", ":443"))
 
 
 @final
@@ -17,9 +21,12 @@ class CrossOrigin:
         if isinstance(origins, str):
             raise TypeError("cors_origins must be a collection of origins, not one str")
         for origin in origins:
-            parts = urlsplit(origin)
-            if origin != "*" and (f"{parts.scheme}://{parts.netloc}" != origin or not parts.netloc):
-                raise ValueError(f"an origin is like https://example.org, without a path: not {origin!r}")
+            match = _ORIGIN.fullmatch(origin)
+            if origin != "*" and (match is None or match.groups() in _DEFAULT_PORTS):
+                raise ValueError(
+                    f"an origin is like https://example.org, in lower case, without default port or path: "
+                    f"not {origin!r}"
+                )
         if "*" in origins and with_credentials:
             raise ValueError("credentials can't be allowed to every origin: name the origins")
         self._origins = frozenset(origins)

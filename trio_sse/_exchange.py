@@ -24,6 +24,7 @@ from ._response import Response, encode_stream_head, error_response
 from ._serving import Serving
 from ._stream import run_stream
 from ._stream_host import StreamHost
+from ._topic import TopicError
 from ._transport import Transport, send_all
 
 logger = logging.getLogger(__name__)
@@ -132,9 +133,14 @@ class Exchanges:
 
     async def _call(self, handler: EndpointHandler, received: Received) -> Response:
         try:
-            return await handler(received.request, **received.parameters)
+            response = await handler(received.request, **received.parameters)
+            if not isinstance(response, Response):
+                raise TypeError(f"an endpoint must return a Response, not {type(response).__name__}")
+            return response
         except HTTPException as error:
             return error_response(error)
+        except TopicError as error:
+            return error_response(HTTPException(400, str(error)))
         except Exception:
             logger.exception("endpoint failed for path=%.200s", received.request.target.partition("?")[0])
             return error_response(HTTPException(500))

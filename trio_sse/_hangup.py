@@ -53,7 +53,8 @@ class HangupWatcher:
         """Stop watching; to be called before the socket is closed."""
         descriptor = transport.socket.fileno()
         del self._watched[descriptor]
-        self._epoll.unregister(descriptor)
+        if not self._epoll.closed:  # as it is for a handler that outlives the drain time
+            self._epoll.unregister(descriptor)
 
     async def run(self) -> None:
         """Watch until cancelled."""

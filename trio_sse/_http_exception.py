@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import final
 
+from ._fields import check_fields
+
 
 @final
 class HTTPException(Exception):
@@ -16,6 +18,9 @@ class HTTPException(Exception):
             and gives up after 204 and every error.
         detail: text for the client; by default the status's phrase.
         headers: further header fields of the response.
+
+    Raises:
+        ValueError: the status is none, or a header field would break out of its line or is the server's own.
     """
 
     def __init__(
@@ -27,4 +32,5 @@ class HTTPException(Exception):
         self.status = int(status)
         self.detail = phrase if detail is None else detail
         self.headers = dict(headers or {})
+        check_fields(self.headers)
         super().__init__(f"{status} {self.detail}")

@@ -48,12 +48,13 @@ class KeepaliveKeeper:
     """Writes keepalives for the connections that were added, each at its own time."""
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
+        self._entries: list[Entry] = []  # a heap
+        self._removed = 0  # of them
         self._removed = 0  # entries of the heap that were removed
         self._wake_up = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
-        return sum(entry.kept is not None for entry in self._entries)
+        return len(self._entries) - self._removed
 
     def add(self, kept: Kept, due: float) -> Entry:
         """Look at `kept` at the time `due` for the first time."""

@@ -97,6 +97,7 @@ class Reception:
             check_body(head, self.options.max_body_size)
         except HTTPException as error:
             if head.content_length != 0:
+                error.headers.update(self.options.cross_origin.fields(head.origin))
                 raise  # its body stays unread, so nothing that follows can be trusted
             answer = error_response(error)
             # Whoever only mistook the path or method may go on. The others are not understood: they are not

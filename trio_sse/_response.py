@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,9 +11,11 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import final
 
+from ._fields import check_fields
 from ._http_exception import HTTPException
 
-_NOT_IN_FIELD = re.compile("[\0\r\n]")
+# What has no body, whatever its fields say (RFC 9112, 6.3); of 205, it must be empty (RFC 9110, 15.3.6).
+_WITHOUT_BODY = (204, 205, 304)
 
 # A stream is not to be stored, not to be changed on the way (compression would hold events back), and not
 # to be gathered by nginx.
@@ -37,7 +38,8 @@ class Response:
         headers: further header fields.
 
     Raises:
-        ValueError: a header field would break out of its line, or the status is none.
+        ValueError: a header field would break out of its line or is the server's own, the status is none or
+            allows for no body, or the text can't be encoded.
     """
 
     body: str | bytes = b""
@@ -48,14 +50,18 @@ class Response:
     def __post_init__(self) -> None:
         if not 200 <= HTTPStatus(self.status) < 600:
             raise ValueError(f"status must be 200 to 599, not {self.status}")
-        for name, value in {**self.headers, "Content-Type": self.content_type}.items():
-            if _NOT_IN_FIELD.search(name + value):
-                raise ValueError(f"header field {name!r} must not contain CR, LF or NUL")
+        if self.body and self.status in _WITHOUT_BODY:
+            raise ValueError(f"a response of status {self.status} has no body")
+        if isinstance(self.body, str):
+            self.body.encode()  # a lone surrogate is found here, not when it is to be sent
+        check_fields({**self.headers, "Content-Type": self.content_type})
 
     def encode(self, *, fields: Mapping[str, str], with_body: bool = True) -> bytes:
         """Give the bytes on the wire, with further header fields of the server's own."""
         body = self.body.encode() if isinstance(self.body, str) else self.body
         head = {**self.headers, **fields}
+        if vary := ", ".join(dict.fromkeys(f["Vary"] for f in (self.headers, fields) if "Vary" in f)):
+            head["Vary"] = vary
         if self.status not in (204, 304):
             if body:
                 head["Content-Type"] = self.content_type
@@ -75,8 +81,9 @@ def json_response(value: object, *, status: int = 200) -> Response:
 
 def error_response(error: HTTPException) -> Response:
     """Make the response that an exception stands for."""
+    detail = error.detail.encode("utf-8", "replace").decode()
     return Response(
-        f"{error.detail}\n" if error.status != 204 else "",
+        "" if error.status in _WITHOUT_BODY else f"{detail}\n",
         status=error.status,
         headers={"Cache-Control": "no-store", **error.headers},
     )

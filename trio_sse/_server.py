@@ -45,6 +45,9 @@ _HANDSHAKE_SECONDS = 10.0
 _ENDS_PER_SECOND = 1000
 _ENDS_SHARE = 0.8
 
+# As the socket module gives them: (host, port, ...) of TCP, a path of Unix.
+Address = tuple[object, ...] | str
+
 # Decorators give back the very function that they were given.
 StreamFunction = TypeVar("StreamFunction", bound=StreamHandler)
 EndpointFunction = TypeVar("EndpointFunction", bound=EndpointHandler)
@@ -169,7 +172,8 @@ class Server:
         )
         self._drain_timeout = drain_timeout
         self._send_buffer = send_buffer
-        self._slow_step = slow_step
+        self._watchdog = Watchdog(slow_step)
+        self._calls = 0  # of `serve` and its kin, that are under way
 
     @property
     def hub(self) -> Hub:
@@ -255,7 +259,7 @@ class Server:
         *,
         ssl_context: ssl.SSLContext | None = None,
         backlog: int | None = None,
-        task_status: trio.TaskStatus[list[tuple[object, ...]]] = trio.TASK_STATUS_IGNORED,
+        task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Listen on an address and serve until cancelled or drained.
 
@@ -279,7 +283,7 @@ class Server:
         listeners: Sequence[trio.SocketListener | socket.socket],
         *,
         ssl_context: ssl.SSLContext | None = None,
-        task_status: trio.TaskStatus[list[tuple[object, ...]]] = trio.TASK_STATUS_IGNORED,
+        task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve on listening sockets, TCP or Unix, as `serve` does. It takes them over, and closes them."""
         sockets = as_sockets(listeners)
@@ -307,6 +311,10 @@ class Server:
                 await Acceptor(sockets, accepted).run()
 
         try:
+            for listening in sockets:
+                write_timeout = self._host.options.write_timeout
+                set_options(listening, send_buffer=self._send_buffer, write_timeout=write_timeout)
+            raise_descriptor_limit()
             await self._watch_over(serving, accept)
         finally:
             for listening in sockets:
@@ -333,7 +341,8 @@ class Server:
             with trio.fail_after(_HANDSHAKE_SECONDS):
                 await transport.handshake()
         except (trio.BrokenResourceError, trio.TooSlowError) as error:
-            logger.info("refused peer=%s: %s", transport.peer, error or "the TLS handshake took too long")
+            reason = str(error) or "the TLS handshake took too long"
+            logger.info("refused peer=%s: %s", transport.peer, reason)
             await transport.aclose(abort=True)
         except BaseException:
             await transport.aclose(abort=True)
@@ -342,13 +351,17 @@ class Server:
             await self._exchanges.serve(transport, serving)
 
     async def _watch_over(self, serving: Serving, work: Callable[[], Awaitable[None]]) -> None:
-        watchdog = Watchdog(self._slow_step)
-        trio.lowlevel.add_instrument(watchdog)
+        """Run a call, with the watchdog there while there are any."""
+        self._calls += 1
+        if self._calls == 1:
+            trio.lowlevel.add_instrument(self._watchdog)
         try:
             await serving.run(work)
         finally:
-            with contextlib.suppress(KeyError):  # Trio has removed it, if it failed
-                trio.lowlevel.remove_instrument(watchdog)
+            self._calls -= 1
+            if self._calls == 0:
+                with contextlib.suppress(KeyError):  # Trio has removed it, if it failed
+                    trio.lowlevel.remove_instrument(self._watchdog)
 
     async def drain(self) -> None:
         """End all serving in good order; return when it has ended.

@@ -49,7 +49,7 @@ class Serving:
         self.is_draining = False
         self.is_cancelled = False
         self.keepalives = KeepaliveKeeper()
-        self.hangups = HangupWatcher() if hasattr(select, "epoll") else None
+        self.hangups: HangupWatcher | None = None
         self.ended = trio.Event()
         self._drain_timeout = drain_timeout
         self._support_scope = trio.CancelScope(shield=True)
@@ -93,7 +93,8 @@ class Serving:
                 if not self.host.hub.is_running:
                     await self._start_hub(nursery)
                 nursery.start_soon(self.keepalives.run)
-                if self.hangups is not None:
+                if hasattr(select, "epoll"):
+                    self.hangups = HangupWatcher()
                     nursery.start_soon(self.hangups.run)
                 task_status.started()
 

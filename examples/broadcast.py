@@ -1,0 +1,28 @@
+"""One topic for everyone: `python examples/broadcast.py`."""
+
+import os
+import time
+
+import trio
+
+from trio_sse import Connection, Server
+
+server = Server()
+
+
+@server.route("/clock")
+async def clock(connection: Connection) -> None:
+    await connection.subscribe("clock")
+
+
+async def main() -> None:
+    async with trio.open_nursery() as nursery:
+        addresses = await nursery.start(server.serve, "127.0.0.1", int(os.environ.get("PORT", "8000")))
+        print(f"curl -N http://127.0.0.1:{addresses[0][1]}/clock", flush=True)
+        while True:
+            await server.hub.publish("clock", {"time": time.time()}, event="tick")
+            await trio.sleep(1)
+
+
+if __name__ == "__main__":
+    trio.run(main)
