@@ -14,6 +14,8 @@ import trio.testing
 
 from trio_sse import Hub, Server
 
+from .certificates import Contexts, make_contexts
+
 # No deadlines: a busy machine is no failure. Where many people wait for a run, it is the same each time.
 hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -104,6 +106,12 @@ async def no_leak() -> AsyncIterator[LeakCheck]:
     left = {name: what for name, what in open_descriptors().items() if descriptors.get(name) != what}
     assert not left, "descriptors are left"
     check.check_registrations()
+
+
+@pytest.fixture(scope="session")
+def contexts() -> Contexts:
+    """Give TLS contexts of a server and its clients."""
+    return make_contexts()
 
 
 MakeServer = Callable[..., Server]

@@ -76,10 +76,14 @@ class OnSockets:
 
 @asynccontextmanager
 async def on_sockets(
-    server: Server, *, server_tls: ssl.SSLContext | None = None, client_tls: ssl.SSLContext | None = None
+    server: Server,
+    *,
+    server_tls: ssl.SSLContext | None = None,
+    client_tls: ssl.SSLContext | None = None,
+    seconds: float = 20,
 ) -> AsyncIterator[OnSockets]:
-    """Serve on a free port; at the end, the server is cancelled."""
-    with trio.fail_after(20):
+    """Serve on a free port for at most so many seconds; at the end, the server is cancelled."""
+    with trio.fail_after(seconds):
         async with trio.open_nursery() as nursery:
             serve = partial(server.serve, "127.0.0.1", 0, ssl_context=server_tls)
             addresses = await nursery.start(serve)

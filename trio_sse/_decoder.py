@@ -31,15 +31,18 @@ class EventDecoder:
 
     __slots__ = ("_after_cr", "_block", "_head", "_id", "_line", "_max_size", "last_event_id", "retry")
 
-    def __init__(self, *, max_size: int = 4 * MAX_DATA_SIZE) -> None:
-        """Start at the beginning of a stream in which an event has at most `max_size` bytes."""
-        self.last_event_id = ""
+    def __init__(self, *, last_event_id: str = "", max_size: int = 4 * MAX_DATA_SIZE) -> None:
+        """Start at the beginning of a stream in which an event has at most `max_size` bytes.
+
+        `last_event_id` is what the stream was resumed from: it holds until an event brings another.
+        """
+        self.last_event_id = last_event_id
         self.retry: int | None = None
         self._max_size = max_size
         self._head: bytes | None = b""  # the first bytes, while they may become a byte order mark
         self._line = bytearray()  # the line that hasn't ended yet
         self._after_cr = False  # the last line ended at a CR: an LF now belongs to it
-        self._id = ""  # the algorithm's "last event ID buffer", which outlives the event
+        self._id = last_event_id  # the algorithm's "last event ID buffer", which outlives the event
         self._block = _Block()
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:

@@ -38,21 +38,22 @@ Accepted = Callable[[socket.socket, object], None]
 
 
 def as_sockets(listeners: Sequence[trio.SocketListener | socket.socket]) -> list[socket.socket]:
-    """Take the listeners' sockets over, as non-blocking sockets of the standard library."""
-    sockets = []
+    """Take the listeners' sockets over, as sockets of the standard library."""
+    sockets: list[socket.socket] = []
     for listener in listeners:
         if isinstance(listener, trio.SocketListener):
             taken = listener.socket
-            made = socket.socket(taken.family, taken.type, taken.proto, fileno=taken.detach())
+            sockets.append(socket.socket(taken.family, taken.type, taken.proto, fileno=taken.detach()))
         else:
-            made = listener
-        made.setblocking(False)
-        sockets.append(made)
+            sockets.append(listener)
     return sockets
 
 
-def set_options(listening: socket.socket, *, send_buffer: int, write_timeout: float) -> None:
-    """Set what accepted sockets inherit."""
+def prepare(listening: socket.socket, *, send_buffer: int, write_timeout: float) -> None:
+    """Set what accepted sockets inherit; raises `ValueError` for a socket that doesn't listen."""
+    if hasattr(socket, "SO_ACCEPTCONN") and not listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ValueError(f"{listening} doesn't listen: call its listen() before")
+    listening.setblocking(False)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     if listening.family not in (socket.AF_INET, socket.AF_INET6):
         return

@@ -7,7 +7,8 @@ import logging
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import trio
@@ -30,23 +31,32 @@ def load_server(target: str) -> Server:
         ProgramError: there is none.
     """
     module_name, colon, attribute = target.partition(":")
-    if not (module_name and colon and attribute):
+    if not (module_name and colon and attribute) or module_name.startswith("."):
         raise ProgramError(f"{target!r} is not like module:server, as in: trio-sse serve app:server")
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    try:
-        found: object = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there, and fails by itself
-        raise ProgramError(f"there is no module {module_name!r} here or on the path") from None
+    found = _import(module_name)
     for name in attribute.split("."):
         found = getattr(found, name, None)
     if not isinstance(found, Server):
-        what = "nothing" if found is None else f"a {type(found).__name__}"
+        what = "nothing" if found is None else f"of type {type(found).__name__}"
         raise ProgramError(f"{target!r} is {what}, not a trio_sse.Server")
     return found
+
+
+def _import(name: str) -> object:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # the user's module may raise anything
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            raise ProgramError(f"there is no module {name!r} here or on the path") from None
+        logger.debug("importing %s failed", name, exc_info=error)
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise ProgramError(
+            f"module {name!r} fails: {type(error).__name__}: {error} "
+            f"({last.filename}, line {last.lineno}; --log-level debug tells more)"
+        ) from error
 
 
 def parse_address(address: str) -> tuple[str | None, int]:
@@ -58,7 +68,8 @@ def parse_address(address: str) -> tuple[str | None, int]:
     host, colon, port = address.rpartition(":")
     if not colon or address.endswith("]"):
         host, port = address, "8000"
-    if not (port.isascii() and port.isdigit() and int(port) < 65536) or (":" in host and host[0] != "["):
+    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536
+    if not (address and is_port) or (":" in host and host[0] != "["):
         raise ProgramError(f"{address!r} is not like 127.0.0.1:8000, [::1]:8000 or :8000")
     return host.strip("[]") or None, int(port)
 
@@ -70,10 +81,11 @@ async def listen(addresses: Sequence[str]) -> list[trio.SocketListener]:
         host, port = parse_address(address)
         try:
             listeners += await trio.open_tcp_listeners(port, host=host)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter is of a host that can't be a name
             for listener in listeners:
                 listener.socket.close()
-            raise ProgramError(f"can't listen on {address}: {error.strerror or error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise ProgramError(f"can't listen on {address}: {reason}") from error
     return listeners
 
 
@@ -97,8 +109,13 @@ async def serve_until_signalled(
     *,
     ssl_context: ssl.SSLContext | None = None,
     announce: Announce,
+    beside: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, which drain; a second SIGINT stops at once.
+
+    Args:
+        announce: is called with the URLs when they are served.
+        beside: runs from then on, and is cancelled at the end.
 
     Raises:
         ProgramError: an address can't be listened on.
@@ -115,6 +132,8 @@ async def serve_until_signalled(
 
             sockets = await nursery.start(serve)
             announce([f"{scheme}://{_describe(address)}" for address in sockets])
+            if beside is not None:
+                nursery.start_soon(beside)
 
 
 async def _obey_signals(signals: AsyncIterator[int], server: Server, nursery: trio.Nursery) -> None:

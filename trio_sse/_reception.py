@@ -173,7 +173,7 @@ class Reception:
         """Find what answers a request, and the path's parameters."""
         if head.target == "*":
             return Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"}), {}
-        found = self.router.find(head.path)
+        found = self.router.find(head.path, "GET" if head.method == "HEAD" else head.method)
         if found is None:
             if head.path == self.options.health_path and head.method in ("GET", "HEAD"):
                 return json_response({"status": "ok"}), {}
@@ -181,7 +181,6 @@ class Reception:
         if head.method == "OPTIONS":
             preflight = self.options.cross_origin.preflight_fields(head.origin, found.allow)
             return Response(status=204, headers={"Allow": found.allow, **preflight}), {}
-        route = found.targets.get("GET" if head.method == "HEAD" else head.method)
-        if route is None:
+        if found.target is None:
             raise HTTPException(405, headers={"Allow": found.allow})
-        return route, found.parameters
+        return found.target, found.parameters

@@ -97,8 +97,8 @@ def encode_head(status: int, fields: Mapping[str, str]) -> bytes:
 
 
 def encode_stream_head(fields: Mapping[str, str], *, is_chunked: bool) -> bytes:
-    """Give the bytes of an event stream's head; a stream that isn't chunked ends with its connection."""
-    framing = {"Transfer-Encoding": "chunked"} if is_chunked else {"Connection": "close"}
+    """Give the bytes of an event stream's head."""
+    framing = {"Transfer-Encoding": "chunked"} if is_chunked else {}
     return encode_head(200, {**_STREAM_FIELDS, **framing, **fields})
 
 

@@ -23,28 +23,51 @@ Target = TypeVar("Target")
 
 
 class Match(NamedTuple, Generic[Target]):
-    """What a path leads to: the targets by method, and the path's parameters."""
+    """What a path and method lead to.
 
-    targets: dict[str, Target]
+    Attributes:
+        target: `None` if the path is there, but not for this method.
+        parameters: the path's, converted.
+        methods: where there is no target, those that the path is there for.
+    """
+
+    target: Target | None
     parameters: dict[str, object]
+    methods: tuple[str, ...]
 
     @property
     def allow(self) -> str:
-        """The methods allowed, for the `Allow` field."""
-        methods = [*self.targets, "OPTIONS"]
-        if "GET" in self.targets:
-            methods.insert(1, "HEAD")
-        return ", ".join(methods)
+        """The methods, for the `Allow` field."""
+        with_head = [both for one in self.methods for both in ((one, "HEAD") if one == "GET" else (one,))]
+        return ", ".join([*with_head, "OPTIONS"])
+
+
+@final
+class _Pattern(Generic[Target]):
+    """A path as it was given, and its targets by method."""
+
+    def __init__(self, path: str) -> None:
+        self.expression, self.converters = _compile(path)
+        self.targets: dict[str, Target] = {}
+
+    def parameters(self, path: str) -> dict[str, object] | None:
+        """Convert the parameters of a path that fits."""
+        match = self.expression.fullmatch(path)
+        if match is None:
+            return None
+        return {name: convert(match[name]) for name, convert in self.converters.items()}
 
 
 @final
 class Router(Generic[Target]):
-    """Finds targets by path. Paths without parameters come first, then patterns as they were added."""
+    """Finds targets. Of all patterns that fit, the first that has the method counts.
+
+    Paths without parameters come first, then patterns as they were added.
+    """
 
     def __init__(self) -> None:
-        self._exact: dict[str, dict[str, Target]] = {}
-        self._patterns: dict[str, tuple[re.Pattern[str], dict[str, Callable[[str], object]]]] = {}
-        self._targets: dict[str, dict[str, Target]] = {}
+        self._exact: dict[str, _Pattern[Target]] = {}
+        self._patterns: dict[str, _Pattern[Target]] = {}
 
     def add(self, path: str, methods: Iterable[str], target: Target, handler: Callable[..., object]) -> None:
         """Add a target; `handler` is only looked at, for whether it takes the path's parameters.
@@ -56,33 +79,32 @@ class Router(Generic[Target]):
         checked = tuple(dict.fromkeys(method.upper() for method in methods))
         if not checked or not _METHODS.issuperset(checked):
             raise ValueError(f"methods must be some of {', '.join(sorted(_METHODS))}, not {checked}")
-        pattern, converters = _compile(path)
+        pattern = self._exact.get(path) or self._patterns.get(path) or _Pattern(path)
+        if inspect.isasyncgenfunction(handler):
+            raise TypeError(f"the handler of {path!r} must be a coroutine function: send, and don't yield")
         try:
-            inspect.signature(handler).bind(None, **dict.fromkeys(converters))
+            inspect.signature(handler).bind(None, **dict.fromkeys(pattern.converters))
         except TypeError as error:
-            names = ", ".join(["the connection or request", *converters])
+            names = ", ".join(["the connection or request", *pattern.converters])
             raise TypeError(f"the handler of {path!r} must take {names}: {error}") from None
-        if converters:
-            self._patterns[path] = (pattern, converters)
-            targets = self._targets.setdefault(path, {})
-        else:
-            targets = self._exact.setdefault(path, {})
         for method in checked:
-            if method in targets:
+            if method in pattern.targets:
                 raise ValueError(f"{method} {path} has a handler already")
-            targets[method] = target
+        pattern.targets.update(dict.fromkeys(checked, target))
+        (self._patterns if pattern.converters else self._exact)[path] = pattern
 
-    def find(self, path: str) -> Match[Target] | None:
-        """Give what `path`, decoded, leads to."""
-        targets = self._exact.get(path)
-        if targets is not None:
-            return Match(targets, {})
-        for key, (pattern, converters) in self._patterns.items():
-            match = pattern.fullmatch(path)
-            if match is not None:
-                parameters = {name: convert(match[name]) for name, convert in converters.items()}
-                return Match(self._targets[key], parameters)
-        return None
+    def find(self, path: str, method: str) -> Match[Target] | None:
+        """Give what `path`, decoded, and `method` lead to; `None` if there is no such path."""
+        methods: dict[str, None] = {}
+        exact = self._exact.get(path)
+        for pattern in self._patterns.values() if exact is None else (exact, *self._patterns.values()):
+            parameters = pattern.parameters(path)
+            if parameters is None:
+                continue
+            if method in pattern.targets:
+                return Match(pattern.targets[method], parameters, ())
+            methods.update(dict.fromkeys(pattern.targets))
+        return Match(None, {}, tuple(methods)) if methods else None
 
 
 def _compile(path: str) -> tuple[re.Pattern[str], dict[str, Callable[[str], object]]]:

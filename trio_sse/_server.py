@@ -21,7 +21,7 @@ from ._end_reason import EndReason
 from ._event import Dumps, dumps_compact
 from ._exchange import Exchanges
 from ._hub import Hub, HubStatistics, check_bounds
-from ._listeners import Acceptor, as_sockets, set_options
+from ._listeners import Acceptor, as_sockets, prepare
 from ._reception import (
     EndpointHandler,
     EndpointRoute,
@@ -285,14 +285,12 @@ class Server:
         ssl_context: ssl.SSLContext | None = None,
         task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve on listening sockets, TCP or Unix, as `serve` does. It takes them over, and closes them."""
-        sockets = as_sockets(listeners)
-        for listening in sockets:
-            set_options(
-                listening, send_buffer=self._send_buffer, write_timeout=self._host.options.write_timeout
-            )
-        raise_descriptor_limit()
+        """Serve on listening sockets, TCP or Unix, as `serve` does. It takes them over, and closes them.
 
+        Raises:
+            ValueError: a socket doesn't listen.
+        """
+        sockets = as_sockets(listeners)
         serving = Serving(self._host, drain_timeout=self._drain_timeout)
 
         def accepted(connected: socket.socket, address: object) -> None:
@@ -313,7 +311,7 @@ class Server:
         try:
             for listening in sockets:
                 write_timeout = self._host.options.write_timeout
-                set_options(listening, send_buffer=self._send_buffer, write_timeout=write_timeout)
+                prepare(listening, send_buffer=self._send_buffer, write_timeout=write_timeout)
             raise_descriptor_limit()
             await self._watch_over(serving, accept)
         finally:

@@ -61,7 +61,10 @@ class Serving:
         If this call started the hub, it also waits for the other calls of the same server, which use it.
         """
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._support)
+            # If this is cancelled already, Trio would leave the support where it starts, and wait there
+            # for ever, as it is shielded. So is its start, which waits for nobody.
+            with trio.CancelScope(shield=True):
+                await nursery.start(self._support)
             nursery.start_soon(self._wait_cancelled)
             try:
                 await self._serve(work)

@@ -42,12 +42,14 @@ class Tail:
     verify: bool = True
     _retry_seconds: float = _FIRST_RETRY_SECONDS
     _failures: int = 0
+    _is_connected: bool = False
 
     async def events(self) -> AsyncGenerator[ServerSentEvent, None]:
         """Give the events, over as many connections as it takes.
 
         Raises:
-            TailError: the server says that there is no such stream.
+            TailError: the server says that there is no such stream, the request can't be made, or there is no
+                stream to begin with and `may_reconnect` is false.
         """
         timeout = httpx.Timeout(10, read=None)
         async with httpx.AsyncClient(timeout=timeout, verify=self.verify, follow_redirects=True) as client:
@@ -57,27 +59,40 @@ class Tail:
                         async for event in events:
                             yield event
                     self.say("the stream has ended")
+                except (
+                    ValueError,
+                    httpx.InvalidURL,
+                    httpx.UnsupportedProtocol,
+                    httpx.LocalProtocolError,
+                ) as error:
+                    raise TailError(str(error)) from error
                 except httpx.HTTPError as error:
+                    text = _describe(error)
+                    if not (self.may_reconnect or self._is_connected):
+                        raise TailError(text) from error
                     self._failures += 1
-                    self.say(f"{type(error).__name__}: {error}")
+                    self.say(text)
                 if not self.may_reconnect:
                     return
                 await self._wait()
 
     async def _connect(self, client: httpx.AsyncClient) -> AsyncGenerator[ServerSentEvent, None]:
-        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", **self.headers}
+        self._is_connected = False
+        fields = {"Accept": "text/event-stream", "Cache-Control": "no-store", **self.headers}
         if self.last_event_id:
-            headers["Last-Event-ID"] = self.last_event_id
+            fields["Last-Event-ID"] = self.last_event_id
+        headers = {name.encode(): value.encode() for name, value in fields.items()}  # UTF-8, as WHATWG says
         async with client.stream("GET", self.url, headers=headers) as response:
             self._check(response)
+            self._is_connected = True
             self._failures = 0
             resumed = f", resumed after {self.last_event_id}" if self.last_event_id else ""
             self.say(f"connected to {self.url}{resumed}")
-            decoder = EventDecoder()
-            decoder.last_event_id = self.last_event_id
+            decoder = EventDecoder(last_event_id=self.last_event_id)
             async for piece in response.aiter_bytes():
-                for event in decoder.feed(piece):
-                    self.last_event_id = decoder.last_event_id
+                events = decoder.feed(piece)
+                self.last_event_id = decoder.last_event_id  # also of a block without data, which is no event
+                for event in events:
                     yield event
                 if decoder.retry is not None:
                     self._retry_seconds = decoder.retry / 1000
@@ -99,6 +114,13 @@ class Tail:
         seconds = max(self._retry_seconds, backoff * random.uniform(0.5, 1)) if self._failures else backoff
         self.say(f"reconnecting in {seconds:.1f} s")
         await trio.sleep(seconds)
+
+
+def _describe(error: httpx.HTTPError) -> str:
+    cause: BaseException | None = error
+    while cause is not None and not str(cause):  # a refused certificate, say, is told by the cause only
+        cause = cause.__cause__ or cause.__context__
+    return f"{type(error).__name__}: {cause or ''}"
 
 
 def format_event(event: ServerSentEvent, *, as_json: bool) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,15 @@ import trio
 
 from ._program import ProgramError, load_certificate, load_server, serve_until_signalled
 
+_MISSING_EXTRA = "the program needs its extra: pip install 'trio-sse[cli]'"
+
 try:
     import click
-except ImportError:  # pragma: no cover - the tests have it
-    sys.exit("trio-sse: the program needs its extra: pip install 'trio-sse[cli]'")
+except ImportError:
+    sys.exit(f"trio-sse: {_MISSING_EXTRA}")
 
 if TYPE_CHECKING:
+    from ._server import Server
     from ._tail import Tail
 
 _LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
@@ -103,16 +106,37 @@ def serve(
     _set_up_logging(log_level)
     try:
         server = load_server(target)
-        server.configure(keepalive=keepalive, max_duration=max_duration)
+        _configure(server, keepalive, max_duration)
         context = load_certificate(certfile, keyfile)
         trio.run(partial(serve_until_signalled, server, addresses, ssl_context=context, announce=_announce))
     except ProgramError as error:
         raise click.ClickException(str(error)) from error
 
 
+def _configure(server: Server, keepalive: float | None, max_duration: float | None) -> None:
+    try:
+        server.configure(keepalive=keepalive, max_duration=max_duration)
+    except ValueError as error:  # not a number
+        raise ProgramError(str(error)) from error
+
+
 def _announce(urls: Sequence[str]) -> None:
-    for url in urls:
-        click.echo(f"Serving on {url}")
+    with _whoever_reads():
+        for url in urls:
+            click.echo(f"Serving on {url}")
+
+
+@contextmanager
+def _whoever_reads() -> Iterator[None]:
+    """Print to nobody if whoever read standard output has gone: what is done goes on."""
+    try:
+        yield
+    except BrokenPipeError:
+        _discard_output()
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @main.command()
@@ -135,19 +159,21 @@ def demo(addresses: Sequence[str], history: int, log_level: str) -> None:
 
 
 async def _demo(addresses: Sequence[str], history: int) -> None:
-    from .demo import Dashboard
-
+    try:
+        from .demo import Dashboard
+    except ImportError as error:
+        raise click.ClickException(_MISSING_EXTRA) from error
     dashboard = Dashboard(history=history)
-    async with trio.open_nursery() as nursery:
+    await serve_until_signalled(
+        dashboard.server, addresses, announce=_announce_dashboard, beside=dashboard.run
+    )
 
-        def announce(urls: Sequence[str]) -> None:
-            for url in urls:
-                click.echo(f"Dashboard of this machine:  {url}/")
-                click.echo(f"The same in a terminal:     curl -N {url}/events")
-            nursery.start_soon(dashboard.run)
 
-        await serve_until_signalled(dashboard.server, addresses, announce=announce)
-        nursery.cancel_scope.cancel()
+def _announce_dashboard(urls: Sequence[str]) -> None:
+    with _whoever_reads():
+        for url in urls:
+            click.echo(f"Dashboard of this machine:  {url}/")
+            click.echo(f"The same in a terminal:     curl -N {url}/events")
 
 
 @main.command()
@@ -175,8 +201,10 @@ def tail(
 
     What happens to the connection is told on standard error.
     """
-    from ._tail import Tail, TailError
-
+    try:
+        from ._tail import Tail, TailError
+    except ImportError as error:
+        raise click.ClickException(_MISSING_EXTRA) from error
     follower = Tail(
         url=url,
         say=(lambda text: None) if quiet else (lambda text: click.echo(f"# {text}", err=True)),
@@ -192,7 +220,7 @@ def tail(
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has gone
+        _discard_output()  # whoever read has gone
 
 
 async def _print_events(follower: Tail, count: int | None, as_json: bool) -> None:

@@ -50,17 +50,22 @@ class Dashboard:
         self._add_files()
 
     async def run(self) -> None:
-        """Sample and publish until cancelled, while the server is served. A late sample is skipped."""
-        hub = self.server.hub
+        """Sample and publish until the server has ended. A late sample is skipped."""
         due = trio.current_time()
         while True:
             samples = await trio.to_thread.run_sync(self._machine.sample)
             samples["server"] = self._sample_server()
-            for topic in TOPICS:
-                retry = _RETRY_MILLISECONDS if topic == "server" else None
-                await hub.publish(topic, samples[topic], event=topic, retry=retry)
+            try:
+                await self._publish(samples)
+            except trio.ClosedResourceError:
+                return
             due = max(due + _SECONDS_BETWEEN_SAMPLES, trio.current_time())
             await trio.sleep_until(due)
+
+    async def _publish(self, samples: dict[str, dict[str, object]]) -> None:
+        for topic in TOPICS:
+            retry = _RETRY_MILLISECONDS if topic == "server" else None
+            await self.server.hub.publish(topic, samples[topic], event=topic, retry=retry)
 
     async def _events(self, connection: Connection) -> None:
         hub = self.server.hub
