@@ -636,6 +636,20 @@ async def test_a_stream_to_http_1_0_ends_with_its_connection(make_server: MakeSe
     assert body == b"data: streamed\n\n"
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [b"GET /stream HTTP/1.0\r\n\r\n", get("/stream").replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")],
+)
+async def test_a_stream_that_is_the_last_of_its_connection_says_so(
+    raw: bytes, make_server: MakeServer
+) -> None:
+    async with in_memory(Target(make_server).server) as serving, serving.connect() as client:
+        await client.send(raw)
+        head = await client.head()
+
+    assert head.get("Connection") == "close"
+
+
 async def test_a_response_to_http_1_0_closes(make_server: MakeServer) -> None:
     answer = await Target(make_server).answer(b"GET /echo/a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
 

