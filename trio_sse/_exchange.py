@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import final
 
@@ -19,7 +20,6 @@ from ._event import encode_comment
 from ._http_exception import HTTPException
 from ._message import Framing, frame
 from ._reception import EndpointHandler, EndpointRoute, Received, Reception, StreamRoute
-from ._request import Request
 from ._response import Response, encode_stream_head, error_response
 from ._serving import Serving
 from ._stream import run_stream
@@ -58,6 +58,8 @@ class Exchanges:
         Nothing but cancellation leaves it: whatever goes wrong with one peer stays with that peer.
         """
         buffer = bytearray()
+        task = trio.lowlevel.current_task()
+        own_name = task.name
         try:
             may_go_on = True
             while may_go_on and not serving.is_draining:
@@ -78,7 +80,10 @@ class Exchanges:
         except Exception:
             logger.exception("serving peer=%s failed", transport.peer)
         finally:
-            await transport.aclose(abort=transport.pending is not None)
+            try:
+                await transport.aclose(abort=transport.pending is not None)
+            finally:
+                task.name = own_name
 
     async def _stream(self, transport: Transport, serving: Serving, received: Received) -> bool:
         """Answer with a stream, or refuse it; return whether the transport may carry another request."""
@@ -97,12 +102,11 @@ class Exchanges:
         connection = Connection(serving, transport, request, head)
         del head, request
         self._count_stream(transport, 1)
-        own_name = _rename_task(getattr(route.handler, "__qualname__", repr(route.handler)))
+        _name_task(route.handler)
         try:
             handle = partial(route.handler, **received.parameters) if received.parameters else route.handler
             outcome = await run_stream(serving, connection, handle)
         finally:
-            _rename_task(own_name)
             self._count_stream(transport, -1)
         if isinstance(outcome, bool):
             return outcome and received.may_keep_alive
@@ -136,7 +140,7 @@ class Exchanges:
         return encode_stream_head(fields, is_chunked=request.http_version == "1.1")
 
     async def _call(self, handler: EndpointHandler, received: Received) -> Response:
-        own_name = _rename_task(getattr(handler, "__qualname__", repr(handler)))
+        _name_task(handler)
         try:
             response = await handler(received.request, **received.parameters)
             if not isinstance(response, Response):
@@ -149,8 +153,6 @@ class Exchanges:
         except Exception:
             logger.exception("endpoint failed for path=%.200s", received.request.target.partition("?")[0])
             return error_response(HTTPException(500))
-        finally:
-            _rename_task(own_name)
 
     async def _reply(
         self, transport: Transport, serving: Serving, received: Received, response: Response
@@ -186,8 +188,10 @@ class Exchanges:
         await send_all(transport, payload, write_timeout=self._host.options.write_timeout)
 
 
-def _rename_task(name: str) -> str:
-    """Have the watchdog, and whoever looks at the tasks, see what this one runs; return its former name."""
-    task = trio.lowlevel.current_task()
-    former, task.name = task.name, name
-    return former
+def _name_task(handler: Callable[..., object]) -> None:
+    """Name the task after what it runs, for the watchdog and whoever looks at the tasks.
+
+    The name stays until the next request: what blocked is named when the step is over, and the handler has
+    returned by then.
+    """
+    trio.lowlevel.current_task().name = getattr(handler, "__qualname__", repr(handler))
