@@ -1,0 +1,115 @@
+"""Imports only point down: no module knows of one that is above it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import trio_sse
+
+PACKAGE = Path(trio_sse.__file__).parent
+
+# From the ground up: a module may import those that stand before it.
+LAYERS = [
+    layer
+    for line in (
+        "_event _fields",
+        "_decoder _message _topic",
+        "_log _queue _subscription _subscribers _hub",
+        "_transport _tls _request _end_reason _http_exception",
+        "_hangup _keepalive _stream_host _serving _connection _stream",
+        "_http _body _response _routes _cors _reception _exchange",
+        "_listeners _descriptors _watchdog _server",
+        "__init__",
+        "_program _tail",
+        "demo._machine demo._dashboard demo.__init__",
+        "cli __main__",
+    )
+    for layer in line.split()
+]
+
+# Who may import what is not of this project, nor the standard library's.
+CORE = {"trio", "h11"}
+OPTIONAL = {"cli": {"click"}, "_tail": {"httpx"}, "demo._machine": {"psutil"}}
+
+MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
+
+
+class Imports(ast.NodeVisitor):
+    """Gathers what a module imports when it runs, inside functions too, but not for type checkers only."""
+
+    def __init__(self, module: str) -> None:
+        self._package = ["trio_sse", *module.split(".")[:-1]]
+        self.own: set[str] = set()
+        self.foreign: set[str] = set()
+        self.visit(ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text()))
+
+    def visit_If(self, node: ast.If) -> None:
+        if not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self._note(alias.name)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        base = self._package[: len(self._package) - node.level + 1] if node.level else []
+        module = ".".join([*base, *([node.module] if node.module else [])])
+        for alias in node.names:
+            self._note(module, alias.name)
+
+    def _note(self, module: str, name: str = "") -> None:
+        top, _, inner = module.partition(".")
+        if top != "trio_sse":
+            self.foreign.add(top)
+        elif name and f"{inner}.{name}".strip(".") in MODULES:
+            self.own.add(f"{inner}.{name}".strip("."))
+        else:
+            self.own.add(inner if inner in MODULES else f"{inner}.__init__".strip("."))
+
+
+def test_every_module_has_its_layer() -> None:
+    assert sorted(LAYERS) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_only_point_down(module: str) -> None:
+    below = set(LAYERS[: LAYERS.index(module)])
+    assert Imports(module).own <= below
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_optional_is_imported_only_where_it_is_needed(module: str) -> None:
+    foreign = Imports(module).foreign - set(sys.stdlib_module_names) - CORE
+    assert foreign == OPTIONAL.get(module, set())
+
+
+def test_the_encoding_needs_no_event_loop() -> None:
+    for module in ("_event", "_fields", "_decoder", "_message", "_topic", "_log", "_queue"):
+        assert "trio" not in Imports(module).foreign
+
+
+def test_the_core_needs_trio_and_h11_only() -> None:
+    code = """
+import sys
+import trio, h11  # and with them what they need themselves
+
+class Nothing:
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] not in {*sys.stdlib_module_names, "trio", "h11", "trio_sse"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Nothing())
+import trio_sse
+print(*sorted(name for name in sys.modules if name.startswith("trio_sse")))
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    imported = finished.stdout.split()
+    assert "trio_sse._server" in imported
+    assert "trio_sse.cli" not in imported

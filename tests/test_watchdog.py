@@ -1,0 +1,109 @@
+"""What keeps the event loop is named in a warning."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+
+import pytest
+import trio
+
+from trio_sse import Connection, Request, Response
+
+from .conftest import MakeServer
+from .serving import in_memory
+
+LIMIT = 0.02
+
+
+def block() -> None:
+    """Keep the event loop for longer than the limit."""
+    time.sleep(2.5 * LIMIT)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_handler_that_blocks_is_named(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(slow_step=LIMIT)
+
+    @server.route("/blocking")
+    async def blocking_handler(connection: Connection) -> None:
+        block()
+        await connection.send("at last")
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/blocking")
+        assert [event.data for event in await client.rest()] == ["at last"]
+    (warning,) = warnings(caplog)
+    seconds = re.search(r"blocking_handler kept the event loop for (\d\.\d+) s", warning)
+    assert seconds
+    assert float(seconds[1]) >= 2 * LIMIT
+
+
+async def test_an_endpoint_that_blocks_is_named(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(slow_step=LIMIT)
+
+    @server.endpoint("/blocking")
+    async def blocking_endpoint(request: Request) -> Response:
+        block()
+        return Response("at last")
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/blocking")
+    (warning,) = warnings(caplog)
+    assert "blocking_endpoint kept the event loop" in warning
+
+
+async def test_a_task_beside_the_server_is_named(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(slow_step=LIMIT)
+
+    async def number_crunching() -> None:
+        block()
+
+    async with in_memory(server) as serving:
+        client = serving.connect()
+        await client.get("/nowhere")  # the server is at work, and with it its watchdog
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(number_crunching)
+        await trio.aclose_forcefully(client.stream)
+    (warning,) = warnings(caplog)
+    assert "number_crunching kept the event loop" in warning
+
+
+async def test_nothing_is_watched_when_nothing_is_served(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(slow_step=LIMIT)
+    async with in_memory(server) as serving:
+        client = serving.connect()
+        await client.get("/nowhere")
+        await trio.aclose_forcefully(client.stream)
+    await trio.lowlevel.checkpoint()
+    block()
+    await trio.lowlevel.checkpoint()
+    assert warnings(caplog) == []
+
+
+async def test_tasks_that_wait_are_no_matter(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(slow_step=LIMIT)
+
+    @server.route("/waiting")
+    async def waiting(connection: Connection) -> None:
+        await trio.sleep(2 * LIMIT)
+        await connection.send("at last")
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/waiting")
+        await client.rest()
+    assert warnings(caplog) == []

@@ -1,0 +1,161 @@
+"""The public API as users write it. It is checked by mypy, and never run."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import Mapping
+from functools import partial
+from typing import assert_type
+from uuid import UUID
+
+import trio
+
+from trio_sse import (
+    Connection,
+    EndReason,
+    EventDecoder,
+    Headers,
+    HTTPException,
+    Hub,
+    HubStatistics,
+    Overflow,
+    Request,
+    Response,
+    Server,
+    ServerSentEvent,
+    ServerStatistics,
+    SlowConsumer,
+    Subscription,
+)
+
+hub = Hub(history=1000, history_bytes=1 << 20, inbox=10, queue=10, queue_bytes=1 << 20, dumps=str)
+server = Server(
+    hub=hub,
+    keepalive=15,
+    max_duration=math.inf,
+    max_connections=10,
+    max_connections_per_host=None,
+    allowed_hosts={"example.org"},
+    cors_origins=["https://example.org"],
+    health_path=None,
+)
+assert_type(server.hub, Hub)
+
+
+# Handlers stay what they were: they can be called, and a wrong parameter is an error.
+
+
+@server.route("/rooms/{room}/{number:int}/{key:uuid}", methods=["GET", "POST"])
+async def room(connection: Connection, room: str, number: int, key: UUID) -> None:
+    assert_type(connection.request, Request)
+    assert_type(connection.last_event_id, str | None)
+    assert_type(connection.end_reason, EndReason | None)
+    assert_type(connection.id, int)
+    assert_type(connection.duration, float)
+    await connection.start()
+    await connection.send({"n": number}, event="tick", id="1", retry=1000)
+    await connection.send(ServerSentEvent(["any", "JSON"], event="tick"))
+    await connection.comment("nobody sees this")
+    await connection.subscribe(room, overflow=Overflow.LATEST, queue=10)
+    connection.close(reconnect=True)
+    await connection.send("x", event=1)  # type: ignore[arg-type]  # an event's type is a str
+    await connection.subscribe(room, "latest")
+    await connection.subscribe(room, overflow="latest")  # type: ignore[arg-type]  # it is an enumeration
+
+
+async def calls(connection: Connection) -> None:
+    await room(connection, "one", 1, UUID(int=1))
+    await room(connection, 1)  # type: ignore[call-arg, arg-type]  # the decorator keeps the signature
+
+
+@server.endpoint("/say", methods=["POST"])
+async def say(request: Request) -> Response:
+    assert_type(request.headers, Headers)
+    assert_type(request.headers.get("cookie"), str | None)
+    assert_type(request.query, dict[str, str])
+    assert_type(request.body, bytes)
+    if not request.body:
+        raise HTTPException(400, "say something", {"X-Why": "empty"})
+    hub.publish_nowait("said", request.body.decode())
+    return Response(status=204, headers={"X-Said": "yes"})
+
+
+@server.route("/wrong")  # type: ignore[type-var]  # a handler is a coroutine function
+def wrong(connection: Connection) -> None: ...
+
+
+@server.endpoint("/wrong")  # type: ignore[type-var]  # an endpoint gives a Response
+async def wrong_endpoint(request: Request) -> str:
+    return ""
+
+
+@server.on_connect
+async def greet(connection: Connection) -> None:
+    await connection.send("hello")
+
+
+@server.on_connect
+def check(connection: Connection) -> None:
+    raise HTTPException(401)
+
+
+@server.on_disconnect
+def count(connection: Connection) -> None:
+    assert_type(connection.events_sent, int)
+
+
+# Publishing and subscribing
+
+
+async def publish() -> None:
+    assert_type(await hub.publish("topic", {"any": "JSON"}, event="e", key="k", retry=10), None)
+    assert_type(hub.last_event_id, str)
+    assert_type(hub.statistics(), HubStatistics)
+    await hub.publish("topic")  # type: ignore[call-arg]  # without data
+    await hub.publish("topic", "data", "event")  # type: ignore[call-arg]  # options are keywords
+
+
+async def subscribe() -> None:
+    subscription = hub.subscribe("a", "b", last_event_id=None, overflow=Overflow.DROP_OLDEST)
+    assert_type(subscription, Subscription)
+    try:
+        async with subscription as events:
+            assert_type(events, Subscription)
+            async for event in events:
+                assert_type(event, ServerSentEvent)
+                assert_type(event.data, object)
+                assert_type(event.event, str | None)
+                assert_type(event.retry, int | None)
+            assert_type(await anext(events), ServerSentEvent)
+            assert_type(events.dropped, int)
+    except SlowConsumer:
+        pass
+
+
+# Serving
+
+
+async def serve(context: ssl.SSLContext, listener: trio.SocketListener, stream: trio.abc.Stream) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        await nursery.start(server.serve, "127.0.0.1", 0)
+        await nursery.start(partial(server.serve, None, 8443, ssl_context=context))
+        await nursery.start(server.serve_listeners, [listener])
+        nursery.start_soon(partial(server.serve_stream, stream, peer="me"))
+        assert_type(await server.drain(), None)
+    statistics = server.statistics()
+    assert_type(statistics, ServerStatistics)
+    assert_type(statistics.ended, Mapping[EndReason, int])
+    assert_type(statistics.hub, HubStatistics)
+    statistics.refused = 0  # type: ignore[misc]  # it is a snapshot
+
+
+# Decoding
+
+
+def decode(decoder: EventDecoder) -> None:
+    assert_type(decoder.feed(b"data: x\n\n"), list[ServerSentEvent])
+    assert_type(decoder.last_event_id, str)
+    assert_type(decoder.retry, int | None)
+    assert_type(ServerSentEvent("x").encode(), bytes)
