@@ -21,7 +21,7 @@ LAYERS = [
         "_decoder _message _topic",
         "_log _queue _subscription _subscribers _hub",
         "_transport _tls _request _end_reason _http_exception",
-        "_hangup _keepalive _stream_host _serving _connection _stream",
+        "_hangup _keepalive _stream_host _serving _connection _farewell _stream",
         "_http _body _response _routes _cors _reception _exchange",
         "_listeners _descriptors _watchdog _server",
         "__init__",

@@ -14,14 +14,13 @@ is a leftover, and a task that has to wait holds `_lock`, so that several tasks 
 
 from __future__ import annotations
 
-import contextlib
 import random
 from typing import NoReturn, final
 
 import trio
 
 from ._end_reason import EndReason
-from ._event import ServerSentEvent, encode_comment, encode_retry
+from ._event import ServerSentEvent, encode_comment
 from ._message import Framing, frame, join
 from ._queue import Overflow
 from ._request import Request
@@ -31,8 +30,6 @@ from ._transport import Transport
 
 # WHATWG (HTML, 9.2.7) advises a comment every 15 seconds or so. No blank line: see `encode_comment`.
 _KEEPALIVE = {framing: frame(b":\n", framing) for framing in Framing}
-
-_END_OF_BODY = {Framing.PLAIN: b"", Framing.CHUNKED: b"0\r\n\r\n"}
 
 
 @final
@@ -46,15 +43,18 @@ class Connection:
         id: a number of its own in this server, as in the log.
         request: the request that opened it.
         last_event_id: the id that the client resumes from, or `None`.
+        is_connected: whether all `on_connect` hooks have let it pass.
     """
 
     __slots__ = (
         "_end_reason",
+        "_forwarded",
         "_head",
         "_lock",
         "_opened_at",
         "_serving",
         "id",
+        "is_connected",
         "last_event_id",
         "lifetime",
         "request",
@@ -71,6 +71,8 @@ class Connection:
         transport.bytes_sent = transport.events_sent = 0  # counted for each stream of a kept-alive connection
         self._head: bytes | None = head
         self._end_reason: EndReason | None = None
+        self._forwarded: tuple[Subscription, ...] = ()
+        self.is_connected = False
         self._opened_at = trio.current_time()
         # Jittered, so that clients that came together don't come back together.
         duration = serving.host.options.max_duration * random.uniform(0.8, 1)
@@ -190,28 +192,38 @@ class Connection:
         If it is cancelled and the stream goes on, no event is lost: the subscription may be used further.
         """
         subscription.check_entered()
+        if subscription.on_overflow is not None:
+            raise trio.BusyResourceError("another task forwards this subscription")
         subscription.on_overflow = self._overflowed
+        self._forwarded += (subscription,)
         try:
             await self.start()
-            while True:
-                if self.transport.pending is not None:
-                    await self._flush_in_turn()
-                    continue
-                # What is taken must be written: cancelled in between, it would be lost.
-                await trio.lowlevel.checkpoint_if_cancelled()
-                if messages := subscription.take():
-                    await self._write(self._framed(join(messages)), len(messages))
-                elif subscription.is_over:
-                    break
-                else:
-                    # No checkpoint since `take` gave nothing: the write side is the pump's now.
-                    await subscription.forward_to(self.transport)
+            await self._forward(subscription)
         finally:
             subscription.on_overflow = None
+            self._forwarded = tuple(other for other in self._forwarded if other is not subscription)
+            if self.transport.pending is not None:
+                # Cancelled by a scope of the handler's, amid an event: as in `_flush`.
+                self.end(EndReason.WRITE_TIMEOUT)
         subscription.check_entered()
         # It overflowed before it was forwarded, or the hub has ended.
         self.end(EndReason.SLOW_CONSUMER if subscription.has_overflowed else EndReason.SERVER_SHUTDOWN)
         await self._leave()
+
+    async def _forward(self, subscription: Subscription) -> None:
+        while self.end_reason is None:
+            if self.transport.pending is not None:
+                await self._flush_in_turn()
+                continue
+            # What is taken must be written: cancelled in between, it would be lost.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if messages := subscription.take():
+                await self._write(self._framed(join(messages)), len(messages))
+            elif subscription.is_over:
+                return
+            else:
+                # No checkpoint since `take` gave nothing: the write side is the pump's now.
+                await subscription.forward_to(self.transport)
 
     def close(self, *, reconnect: bool = False) -> None:
         """End the stream. The handler is cancelled at its next checkpoint.
@@ -230,7 +242,8 @@ class Connection:
     def _framed(self, data: bytes) -> bytes:
         return frame(data, self.transport.framing)
 
-    def _with_head(self, payload: bytes) -> bytes:
+    def with_head(self, payload: bytes) -> bytes:
+        """Put the head before the stream's first bytes."""
         head, self._head = self._head, None
         return payload if head is None else head + payload
 
@@ -240,7 +253,7 @@ class Connection:
         if self.end_reason is not None:
             raise self._ended_error()
         if self._head is not None:
-            payload = self._with_head(payload)
+            payload = self.with_head(payload)
         if self.transport.pending is not None:
             await self._flush_in_turn(payload, events)
         elif not payload or self.transport.send_nowait(payload, events, trio.current_time()):
@@ -248,12 +261,18 @@ class Connection:
         else:
             await self._flush_in_turn()
 
-    async def _flush_in_turn(self, payload: bytes = b"", events: int = 0) -> None:
-        """Wait until nothing is pending, then write `payload`; tasks that do this take turns."""
+    def turn(self) -> trio.Lock:
+        """Give the lock under which tasks that have to wait write, one after the other."""
         if self._lock is None:
             self._lock = trio.Lock()
-        async with self._lock:
+        return self._lock
+
+    async def _flush_in_turn(self, payload: bytes = b"", events: int = 0) -> None:
+        """Wait until nothing is pending, then write `payload`; tasks that do this take turns."""
+        async with self.turn():
             await self._flush()
+            if self.end_reason is not None:
+                raise self._ended_error()
             if payload and not self.transport.send_nowait(payload, events, trio.current_time()):
                 await self._flush()
 
@@ -279,6 +298,15 @@ class Connection:
         if self.end_reason is None:
             self._end_reason = reason
             self.lifetime.cancel()
+
+    def amend_end(self, reason: EndReason) -> None:
+        """Give another reason for the end of a stream that had been taken for finished."""
+        self._end_reason = reason
+
+    def revoke(self) -> None:
+        """Take the transport back from everyone: the handler is over, whatever tasks outside it still do."""
+        for subscription in self._forwarded:
+            subscription.hand_back()
 
     async def _leave(self) -> NoReturn:
         """Leave the handler of a stream that has ended."""
@@ -313,7 +341,7 @@ class Connection:
         due = transport.written_at + options.keepalive
         if due > now:
             return due
-        transport.send_nowait(self._with_head(self._keepalive), 0, now)
+        transport.send_nowait(self.with_head(self._keepalive), 0, now)
         return now + options.keepalive
 
     async def keep_alive_task(self) -> None:
@@ -327,25 +355,3 @@ class Connection:
     def keepalive_due(self) -> float:
         """When a keepalive is due if nothing is written before."""
         return self.transport.written_at + self._serving.host.options.keepalive
-
-    async def end_body(self) -> bool:
-        """Say the last of a stream that has ended: properly, or so that the client comes back.
-
-        Nothing is said where something is still pending: it would follow half an event. Return whether
-        the connection may carry another request.
-        """
-        transport = self.transport
-        if self._end_reason is EndReason.FINISHED:
-            may_be_reused = transport.framing is Framing.CHUNKED and not transport.unread_bytes()
-            try:
-                await self._flush_in_turn(self._with_head(_END_OF_BODY[transport.framing]))
-            except trio.ClosedResourceError:
-                return False
-            return may_be_reused
-        if self._end_reason is EndReason.SERVER_SHUTDOWN and self.has_started and transport.pending is None:
-            seconds = random.uniform(1, self._serving.host.options.reconnect_spread)
-            retry = self._framed(encode_retry(round(seconds * 1000)))
-            if not transport.send_nowait(retry, 0, trio.current_time()):
-                with trio.move_on_after(1), contextlib.suppress(trio.BrokenResourceError):
-                    await transport.flush_some()
-        return False

@@ -16,6 +16,7 @@ from typing import final
 import trio
 
 from ._connection import Connection
+from ._end_reason import EndReason
 from ._event import encode_comment
 from ._http_exception import HTTPException
 from ._message import Framing, frame
@@ -109,6 +110,8 @@ class Exchanges:
         finally:
             self._count_stream(transport, -1)
         if isinstance(outcome, bool):
+            if not outcome and connection.end_reason is EndReason.FINISHED and transport.unread_bytes():
+                await transport.linger()  # its end would be lost with what the client sent beside it
             return outcome and received.may_keep_alive
         return await self._reply(transport, serving, received, error_response(outcome))
 

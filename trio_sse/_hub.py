@@ -33,8 +33,10 @@ _MIB = 1024 * 1024
 _BATCH_EVENTS = 256
 _BATCH_BYTES = 64 * 1024
 
-# The pump lets other tasks run after this many writes: at some 10 us each, about a millisecond.
+# The pump lets other tasks run after this many writes, at some 10 us each about a millisecond; of large
+# batches, after fewer, since copying and encrypting them takes its time.
 _WRITES_PER_CHECKPOINT = 100
+_BYTES_PER_CHECKPOINT = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Hub:
         self._inbox: trio.MemorySendChannel[Message] | None = None  # there is one while `run` runs
         self._inbox_used = 0  # bytes
         self._room = trio.lowlevel.ParkingLot()  # publishers that wait for room in the inbox
+        self._end = trio.lowlevel.ParkingLot()  # tasks that wait for `run` to end
         self._has_run = False
         self._deliveries = 0  # statistics
 
@@ -130,6 +133,11 @@ class Hub:
     def first_event_id(self) -> str:
         """The cursor before the oldest event of the log: subscribing from it replays all of the log."""
         return self._log.id_at(self._log.start)
+
+    async def wait_ended(self) -> None:
+        """Wait until the hub doesn't run; who waits in order to run it must do so without a checkpoint."""
+        while self._inbox is not None:
+            await self._end.park()
 
     async def publish(
         self,
@@ -181,6 +189,8 @@ class Hub:
     def _make(
         self, topic: str, data: object, event: str | None, key: str | None, retry: int | None
     ) -> Message:
+        if key is not None and not isinstance(key, str):
+            raise TypeError(f"key must be a str or None, not {type(key).__name__}")
         made = ServerSentEvent(data, event=event, retry=retry)
         return Message(check_topic(topic), made, made.text(dumps=self._dumps), key)
 
@@ -271,6 +281,7 @@ class Hub:
         for subscription in list(self._subscribers):
             subscription.end()
         self._room.unpark_all()  # they find that the hub has ended
+        self._end.unpark_all()
 
     def _gather(self, first: Message, outlet: trio.MemoryReceiveChannel[Message]) -> list[Message]:
         """Take from the inbox what has come, up to a batch's bounds, and make room for publishers."""
@@ -294,8 +305,9 @@ class Hub:
             (Batch(list(run)), self._subscribers.live(topic))
             for topic, run in groupby(messages, key=attrgetter("topic"))
         ]
-        writes = 0
+        share = 0.0  # of what may go on until the next checkpoint
         for batch, subscriptions in deliveries:
+            write = max(1 / _WRITES_PER_CHECKPOINT, batch.size / _BYTES_PER_CHECKPOINT)
             self._deliveries += batch.count * len(subscriptions)
             now = trio.current_time()
             for subscription in subscriptions:
@@ -304,9 +316,9 @@ class Hub:
                 except Exception:  # a defect of one transport must not touch the others, nor the hub
                     logger.exception("delivery failed: %r is cut off", subscription)
                     subscription.cut_off()
-                writes += 1
-                if writes == _WRITES_PER_CHECKPOINT:
-                    writes = 0
+                share += write
+                if share >= 1:
+                    share = 0.0
                     yield
                     now = trio.current_time()
 

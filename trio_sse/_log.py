@@ -8,10 +8,13 @@ is never mistaken for one from after it. The log's positions are the sequences: 
 
 from __future__ import annotations
 
+import heapq
 import re
 import secrets
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from operator import attrgetter
 from typing import final
 
 from ._message import Message
@@ -28,7 +31,7 @@ PAGE_BYTES = 64 * 1024
 class MemoryLog:
     """The last messages of a hub, in memory, bounded in events and in bytes."""
 
-    __slots__ = ("_max_bytes", "_max_events", "_messages", "_size", "epoch", "last")
+    __slots__ = ("_by_topic", "_max_bytes", "_max_events", "_messages", "_size", "epoch", "last")
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         self.epoch = secrets.token_hex(4)
@@ -36,6 +39,8 @@ class MemoryLog:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._messages: deque[Message] = deque()
+        # The same by topic: those who come back to a quiet topic must not read through a busy one's.
+        self._by_topic: dict[str, deque[Message]] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -56,9 +61,18 @@ class MemoryLog:
         self.last += 1
         message.place(self.last, self.id_at(self.last))
         self._messages.append(message)
+        self._by_topic.setdefault(message.topic, deque()).append(message)
         self._size += len(message.wire)
         while len(self._messages) > self._max_events or self._size > self._max_bytes:
-            self._size -= len(self._messages.popleft().wire)
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        message = self._messages.popleft()
+        self._size -= len(message.wire)
+        of_topic = self._by_topic[message.topic]
+        of_topic.popleft()
+        if not of_topic:
+            del self._by_topic[message.topic]
 
     def id_at(self, position: int) -> str:
         """Give the id of a position: the cursor of one who has seen everything up to it."""
@@ -89,16 +103,21 @@ class MemoryLog:
         """
         if position < self.start:
             return None
+        logs = [self._by_topic[topic] for topic in topics if topic in self._by_topic]
+        runs = [_after(position, log) for log in logs if log[-1].sequence > position]
         page: list[Message] = []
         size = 0
-        for index in range(position - self.start, len(self._messages)):
-            message = self._messages[index]
-            if message.topic in topics:
-                if page and size + len(message.wire) > PAGE_BYTES:
-                    return page, position
-                page.append(message)
-                size += len(message.wire)
-            position = message.sequence
-            if len(page) == PAGE_EVENTS:
-                break
-        return page, position
+        for message in runs[0] if len(runs) == 1 else heapq.merge(*runs, key=_sequence):
+            size += len(message.wire)
+            if page and (len(page) == PAGE_EVENTS or size > PAGE_BYTES):
+                return page, page[-1].sequence
+            page.append(message)
+        return page, self.last
+
+
+_sequence = attrgetter("sequence")
+
+
+def _after(position: int, log: deque[Message]) -> Iterator[Message]:
+    for index in range(bisect_right(log, position, key=_sequence), len(log)):
+        yield log[index]

@@ -75,11 +75,12 @@ class Batch:
     A batch is framed at most once for each framing, on first need, and the bytes are shared by all.
     """
 
-    __slots__ = ("_framed", "count", "messages")
+    __slots__ = ("_framed", "count", "messages", "size")
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self.messages = messages
         self.count = len(messages)
+        self.size = sum(len(message.wire) for message in messages)  # in bytes
         self._framed: list[bytes | None] = [None] * len(Framing)
 
     def framed(self, framing: Framing) -> bytes:

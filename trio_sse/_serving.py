@@ -53,13 +53,9 @@ class Serving:
         self.ended = trio.Event()
         self._drain_timeout = drain_timeout
         self._support_scope = trio.CancelScope(shield=True)
-        self._owns_hub = False
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do `work`, which starts tasks in `connections`, and wait for all of them.
-
-        If this call started the hub, it also waits for the other calls of the same server, which use it.
-        """
+        """Do `work`, which starts tasks in `connections`, and wait for all of them."""
         async with trio.open_nursery() as nursery:
             # If this is cancelled already, Trio would leave the support where it starts, and wait there
             # for ever, as it is shielded. So is its start, which waits for nobody.
@@ -80,8 +76,6 @@ class Serving:
         finally:
             self.host.servings.pop(self, None)
             self.ended.set()
-        while self._owns_hub and self.host.servings:
-            await next(iter(self.host.servings)).ended.wait()
 
     def stop_accepting(self) -> None:
         """Accept no more connections, and let go of those that carry no stream."""
@@ -93,22 +87,22 @@ class Serving:
     async def _support(self, *, task_status: trio.TaskStatus[None]) -> None:
         with self._support_scope:
             async with trio.open_nursery() as nursery:
-                if not self.host.hub.is_running:
-                    await self._start_hub(nursery)
+                await nursery.start(self._keep_hub)
                 nursery.start_soon(self.keepalives.run)
                 if hasattr(select, "epoll"):
                     self.hangups = HangupWatcher()
                     nursery.start_soon(self.hangups.run)
                 task_status.started()
 
-    async def _start_hub(self, nursery: trio.Nursery) -> None:
-        try:
-            await nursery.start(self.host.hub.run)
-        except RuntimeError:
-            if not self.host.hub.is_running:  # otherwise another call was quicker
-                raise
-        else:
-            self._owns_hub = True
+    async def _keep_hub(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Run the hub unless somebody does, another call, say; take it over when they stop."""
+        hub = self.host.hub
+        if hub.is_running:
+            task_status.started()
+            task_status = trio.TASK_STATUS_IGNORED
+        while True:
+            await hub.wait_ended()
+            await hub.run(task_status=task_status)
 
     async def _wait_cancelled(self) -> NoReturn:
         """Sleep until cancelled, and set `is_cancelled` before any other task gets to see the cancellation.

@@ -10,6 +10,7 @@ import trio
 
 from ._connection import Connection
 from ._end_reason import EndReason
+from ._farewell import ask_to_return, say_farewell
 from ._hangup import MAX_UNREAD_BYTES
 from ._http_exception import HTTPException
 from ._serving import Serving
@@ -32,25 +33,28 @@ async def run_stream(serving: Serving, connection: Connection, handle: Handle) -
     host = serving.host
     path = connection.request.target.partition("?")[0]
     host.streams[connection] = None
-    has_connected = False
+    refusal: HTTPException | None = None
     try:
         if logger.isEnabledFor(logging.INFO):
             logger.info("open id=%d peer=%s path=%.200s", connection.id, connection.peer, path)
-        refusal: HTTPException | None = None
-        failure: BaseExceptionGroup[Exception] | None = None
         try:
             with connection.lifetime:
-                await _call_connect_hooks(serving, connection)
-                has_connected = True
                 await _handle(serving, connection, handle)
-        except* Exception as group:
-            failure = group
-        if failure is not None:
+        except* Exception as failure:
             refusal = _settle_failure(connection, failure, path)
+        finally:
+            connection.revoke()
         connection.end(EndReason.FINISHED)
-        return await connection.end_body() if refusal is None else refusal
+        if refusal is not None:
+            return refusal
+        options = host.options
+        return await say_farewell(
+            connection, reconnect_spread=options.reconnect_spread, write_timeout=options.write_timeout
+        )
     except BaseException:
         connection.end(EndReason.SERVER_SHUTDOWN)
+        if connection.end_reason is EndReason.SERVER_SHUTDOWN and connection.transport.is_direct:
+            ask_to_return(connection, host.options.reconnect_spread)
         raise
     finally:
         del host.streams[connection]
@@ -58,7 +62,7 @@ async def run_stream(serving: Serving, connection: Connection, handle: Handle) -
         host.ended[reason] += 1
         host.events_sent += connection.events_sent
         host.bytes_sent += connection.bytes_sent
-        if has_connected:
+        if connection.is_connected:
             _call_disconnect_hooks(serving, connection)
         logger.info(
             "close id=%d peer=%s path=%.200s reason=%s duration=%.3f events=%d bytes=%d",
@@ -73,32 +77,41 @@ async def run_stream(serving: Serving, connection: Connection, handle: Handle) -
 
 
 async def _handle(serving: Serving, connection: Connection, handle: Handle) -> None:
-    """Run the handler, with keepalives and an eye on the peer."""
+    """Run the hooks and the handler, with an eye on the peer, and keepalives for the handler."""
     transport = connection.transport
     transport.written_at = trio.current_time()
-    if isinstance(transport, SocketTransport) and serving.hangups is not None:
-        serving.hangups.add(transport, connection)
+    if not isinstance(transport, SocketTransport) or serving.hangups is None:
+        await _handle_with_helpers(serving, connection, handle)
+        return
+    serving.hangups.add(transport, connection)
+    try:
+        await _call_connect_hooks(serving, connection)
         entry = serving.keepalives.add(connection, connection.keepalive_due)
         try:
             await handle(connection)
         finally:
             serving.keepalives.remove(entry)
-            serving.hangups.remove(transport)
-        return
+    finally:
+        serving.hangups.remove(transport)
+
+
+async def _handle_with_helpers(serving: Serving, connection: Connection, handle: Handle) -> None:
+    """Do the same where it takes tasks of the connection's own."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch_peer, connection)
+        await _call_connect_hooks(serving, connection)
         nursery.start_soon(connection.keep_alive_task)
         await handle(connection)
-        nursery.cancel_scope.cancel()
+        async with connection.turn():  # a keepalive that is being written is let finish
+            nursery.cancel_scope.cancel()
 
 
 async def _watch_peer(connection: Connection) -> None:
     """Read what the peer still sends, only to notice that it has gone, or won't stop."""
-    received = 0
+    transport = connection.transport
     try:
-        while data := await connection.transport.receive_some():
-            received += len(data)
-            if received > MAX_UNREAD_BYTES:
+        while await transport.discard_some():
+            if transport.unread_bytes() > MAX_UNREAD_BYTES:
                 connection.sent_too_much()
     except trio.BrokenResourceError:
         pass
@@ -110,6 +123,7 @@ async def _call_connect_hooks(serving: Serving, connection: Connection) -> None:
         result = hook(connection)
         if inspect.isawaitable(result):
             await result
+    connection.is_connected = True
 
 
 def _call_disconnect_hooks(serving: Serving, connection: Connection) -> None:

@@ -215,7 +215,7 @@ class Subscription:
         writer = self._writer
         if writer is not None and writer.pending is None:
             if not writer.send_nowait(batch.framed(writer.framing), batch.count, now):
-                self._hand_back()
+                self.hand_back()
             return
         if self._phase is _Phase.LIVE:  # it may have been left since the pump took the subscribers
             self._enqueue(batch)
@@ -229,7 +229,7 @@ class Subscription:
         except QueueFull:
             self.cut_off()
         else:
-            self._hand_back()
+            self.hand_back()
 
     def cut_off(self) -> None:
         """End it as overflowed: it can't be given what comes next, and nothing may be left out silently."""
@@ -237,7 +237,8 @@ class Subscription:
         if self.on_overflow is not None:
             self.on_overflow()
 
-    def _hand_back(self) -> None:
+    def hand_back(self) -> None:
+        """Give the write side to the task."""
         self._writer = None
         self._wake()
 

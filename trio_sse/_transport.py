@@ -83,8 +83,14 @@ class Transport(Protocol):
             trio.BrokenResourceError: the peer is gone.
         """
 
+    async def discard_some(self) -> bool:
+        """Receive bytes only to throw them away; return whether there were any, as `receive_some` does."""
+
     def unread_bytes(self) -> int:
-        """How many bytes have come that were not received, as far as that can be told."""
+        """How many bytes have come that nobody looked at, as far as that can be told.
+
+        After some were discarded, no request that follows can be trusted to be one.
+        """
 
     async def linger(self) -> None:
         """End our side and read what the peer still sends, for a short while, so that it gets our reply."""
@@ -98,6 +104,7 @@ class SocketTransport:
 
     __slots__ = (
         "_address",
+        "_discarded",
         "_is_broken",
         "bytes_sent",
         "events_sent",
@@ -116,6 +123,7 @@ class SocketTransport:
         self.events_sent = 0
         self._address = address
         self._is_broken = False
+        self._discarded = 0
 
     @property
     def is_direct(self) -> bool:
@@ -188,13 +196,18 @@ class SocketTransport:
             await trio.lowlevel.wait_readable(self.socket)
         return data
 
+    async def discard_some(self) -> bool:
+        count = len(await self.receive_some())
+        self._discarded += count
+        return count > 0
+
     def unread_bytes(self) -> int:
         count = array.array("i", [0])
         try:
             fcntl.ioctl(self.socket, termios.FIONREAD, count)
         except OSError:
-            return 0
-        return count[0]
+            return self._discarded
+        return self._discarded + count[0]
 
     async def linger(self) -> None:
         with trio.move_on_after(_LINGER_SECONDS):
@@ -220,6 +233,7 @@ class StreamTransport:
     """Any Trio stream, which it owns. It can't send without waiting, so what is sent is pending at first."""
 
     __slots__ = (
+        "_discarded",
         "_is_broken",
         "_peer",
         "bytes_sent",
@@ -239,6 +253,7 @@ class StreamTransport:
         self.events_sent = 0
         self._peer = peer
         self._is_broken = False
+        self._discarded = 0
 
     @property
     def is_direct(self) -> bool:
@@ -284,8 +299,13 @@ class StreamTransport:
         except (trio.ClosedResourceError, OSError) as error:
             raise trio.BrokenResourceError("the stream is closed") from error
 
+    async def discard_some(self) -> bool:
+        count = len(await self.receive_some())
+        self._discarded += count
+        return count > 0
+
     def unread_bytes(self) -> int:
-        return 0
+        return self._discarded
 
     async def linger(self) -> None:
         if not isinstance(self.stream, trio.abc.HalfCloseableStream):
