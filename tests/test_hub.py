@@ -531,3 +531,11 @@ async def test_an_event_carries_what_was_published(make_hub: MakeHub) -> None:
         await hub.publish("t", "a\r\nb", event="update", key="k", retry=9)
         event = await anext(subscription)
     assert event == ServerSentEvent("a\nb", event="update", id=f"{hub._log.epoch}.1", retry=9)
+
+
+@pytest.mark.parametrize("key", [1, b"key", ["key"]])
+async def test_a_key_that_is_no_text_is_refused(make_hub: MakeHub, key: object) -> None:
+    hub = make_hub()
+    async with running(hub):
+        with pytest.raises(TypeError, match="key must be a str or None"):
+            hub.publish_nowait("t", "x", key=key)  # type: ignore[arg-type]  # that is what is tested
