@@ -75,7 +75,7 @@ class LeakCheck:
         for server in self.servers:
             assert server.statistics().open_streams == 0, "streams are left"
             assert not server._host.servings, "calls to serve are left"
-            assert not server._exchanges._streams_of, "counts of peers' streams are left"
+            assert server._admission.is_empty, "counts of streams are left"
         for hub in self.hubs:
             statistics = hub.statistics()
             assert (statistics.subscriptions, statistics.topics) == (0, 0), "subscriptions are left"

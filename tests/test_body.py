@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from trio_sse import HTTPException
-from trio_sse._body import receive_body
+from trio_sse._body import BodyReader, receive_body
 from trio_sse._http import parse_head
 from trio_sse._transport import Transport
 
@@ -318,7 +318,7 @@ async def test_a_million_chunks_leave_others_their_turn() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(take_turns)
         with pytest.raises(HTTPException, match="at most 10000 bytes"):
-            await receive_body(head, cast("Transport", Tireless()), bytearray(), 10_000)
+            await receive_body(BodyReader(head, cast("Transport", Tireless()), bytearray(), 10_000))
         nursery.cancel_scope.cancel()
 
     assert turns >= 100

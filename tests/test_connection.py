@@ -820,7 +820,7 @@ async def send_twenty(connection: Connection) -> None:
 
 
 async def forward_twenty(connection: Connection) -> None:
-    publish = connection._serving.host.hub.publish
+    publish = connection.host.hub.publish
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.subscribe, "t")
         await wait_all_tasks_blocked()

@@ -67,7 +67,7 @@ def test_the_fixed_limits_are_those_of_the_code() -> None:
     assert numbers(table["target"]) == [_http.MAX_TARGET_SIZE]
     assert numbers(table["fields of a query"]) == [_http.MAX_QUERY_FIELDS]
     assert numbers(table["body: time, size (`max_body_size`)"]) == [
-        _reception._BODY_SECONDS,
+        _body._BODY_SECONDS,
         inspect.signature(Server).parameters["max_body_size"].default,
     ]
     assert numbers(table["a chunk's head, a body's trailers"]) == [_body._MAX_CHUNK_LINE, _body._MAX_TRAILERS]

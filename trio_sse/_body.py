@@ -1,4 +1,4 @@
-"""Request bodies: read whole, before the handler is entered, within bounds of size and time."""
+"""Request bodies, within bounds of size and time: read whole for routes, piece by piece for apps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import trio
 
 from ._http import Head
 from ._http_exception import HTTPException
-from ._transport import Transport
+from ._transport import Transport, send_all
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+# A body has this long in all, and longer if it is large, as long as it comes at a rate that isn't a trickle.
+_BODY_SECONDS = 30.0
+_BYTES_PER_SECOND = 16 * 1024
 
 # A chunk's size, and extensions that nobody uses but for smuggling: they are skipped, and kept short.
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?")
@@ -48,24 +54,77 @@ def check_body(head: Head, max_size: int) -> None:
         raise _too_large(max_size)
 
 
-async def receive_body(head: Head, transport: Transport, buffer: bytearray, max_size: int) -> bytes:
-    """Receive a body that `check_body` has let pass; leave in `buffer` what came after it.
+@final
+class BodyReader:
+    """Reads the body of a request that `check_body` has let pass, and leaves in `buffer` what came after it.
 
-    Raises:
-        HTTPException: it is malformed, or larger than `max_size` bytes.
-        trio.BrokenResourceError: the peer is gone, or ended its side within the body.
+    Only the time that is spent waiting for the peer counts, not what whoever reads takes in between.
     """
-    decoder: _Chunked | _Sized
-    decoder = _Chunked(max_size) if head.content_length is None else _Sized(head.content_length)
-    decoder.feed(buffer)
-    while not decoder.is_complete:
+
+    def __init__(self, head: Head, transport: Transport, buffer: bytearray, max_size: int) -> None:
+        self._transport = transport
+        self.buffer = buffer
+        self._decoder: _Chunked | _Sized
+        if head.content_length is None:
+            self._decoder = _Chunked(max_size)
+        else:
+            self._decoder = _Sized(head.content_length)
+        # A client that sends its body at once, whatever it said, needs no permission.
+        is_asked = head.get(b"expect") is not None and head.http_version == "1.1" and not buffer
+        self._must_continue = is_asked and not self.is_complete
+        self._patience = _BODY_SECONDS
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the body has been read to its end."""
+        return self._decoder.is_complete and not self._decoder.body
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the client waits for permission to send the body, which reading gives it."""
+        return self._must_continue
+
+    async def receive_some(self) -> bytes:
+        """Wait for the body's next bytes; none mean that it is complete.
+
+        Raises:
+            HTTPException: it is malformed, larger than it may be, or doesn't come in time.
+            trio.BrokenResourceError: the peer is gone, or ended its side within the body.
+
+        If it is cancelled, nothing is lost.
+        """
+        if self._must_continue:
+            await send_all(self._transport, _CONTINUE, write_timeout=_BODY_SECONDS)
+            self._must_continue = False
+        self._decoder.feed(self.buffer)
+        while not (self._decoder.body or self._decoder.is_complete):
+            self.buffer += await self._wait()
+            self._decoder.feed(self.buffer)
+        piece = bytes(self._decoder.body)
+        self._decoder.body.clear()
+        self._patience += len(piece) / _BYTES_PER_SECOND
+        return piece
+
+    async def _wait(self) -> bytes:
         await trio.lowlevel.checkpoint()  # a peer that always has more to read must not keep the loop
-        data = await transport.receive_some()
+        began_at = trio.current_time()
+        data = None
+        with trio.move_on_after(max(self._patience, 0)):
+            data = await self._transport.receive_some()
+        if data is None:
+            raise HTTPException(408, "the request's body didn't come in time")
         if not data:
             raise trio.BrokenResourceError("the peer ended its side within the request's body")
-        buffer += data
-        decoder.feed(buffer)
-    return bytes(decoder.body)
+        self._patience -= trio.current_time() - began_at
+        return data
+
+
+async def receive_body(reader: BodyReader) -> bytes:
+    """Receive a whole body; raises what `BodyReader.receive_some` does."""
+    body = bytearray()
+    while piece := await reader.receive_some():
+        body += piece
+    return bytes(body)
 
 
 def _too_large(max_size: int) -> HTTPException:
@@ -77,18 +136,19 @@ class _Sized:
     """A body whose length is known."""
 
     def __init__(self, length: int) -> None:
-        self.body = bytearray()
-        self._length = length
+        self.body = bytearray()  # what has come and was not taken
+        self._wanted = length
 
     @property
     def is_complete(self) -> bool:
-        return len(self.body) == self._length
+        return not self._wanted
 
     def feed(self, buffer: bytearray) -> None:
         """Take from the buffer what belongs to the body."""
-        wanted = self._length - len(self.body)
-        self.body += buffer[:wanted]
-        del buffer[:wanted]
+        piece = buffer[: self._wanted]
+        self.body += piece
+        self._wanted -= len(piece)
+        del buffer[: len(piece)]
 
 
 @final
@@ -96,8 +156,9 @@ class _Chunked:
     """A chunked body (RFC 9112, 7.1), read to the letter: lines end with CRLF, sizes are digits only."""
 
     def __init__(self, max_size: int) -> None:
-        self.body = bytearray()
+        self.body = bytearray()  # what has come and was not taken
         self.is_complete = False
+        self._size = 0  # of all chunks so far
         self._max_size = max_size
         self._wanted = 0  # bytes of the chunk under way, the CRLF at its end among them
         self._in_trailers = False
@@ -148,7 +209,8 @@ class _Chunked:
         if match is None:
             raise HTTPException(400, "a chunk must begin with its size")
         size = int(match[1], 16)
-        if len(self.body) + size > self._max_size:
+        self._size += size
+        if self._size > self._max_size:
             raise _too_large(self._max_size)
         self._wanted = size + 2 if size else 0
         self._in_trailers = not size

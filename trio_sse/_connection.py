@@ -15,7 +15,7 @@ is a leftover, and a task that has to wait holds `_lock`, so that several tasks 
 from __future__ import annotations
 
 import random
-from typing import NoReturn, final
+from typing import NoReturn, Protocol, final
 
 import trio
 
@@ -25,11 +25,28 @@ from ._message import Framing, frame, join
 from ._queue import Overflow
 from ._request import Request
 from ._serving import Serving
+from ._stream_host import StreamHost
 from ._subscription import Subscription
 from ._transport import Transport
 
 # WHATWG (HTML, 9.2.7) advises a comment every 15 seconds or so. No blank line: see `encode_comment`.
 _KEEPALIVE = {framing: frame(b":\n", framing) for framing in Framing}
+
+
+class Opening(Protocol):
+    """Where a response's head comes from if it isn't the connection's own to make: an app has the say."""
+
+    watches_peer: bool
+    """Whether the app's host notices that the peer has gone, until the response has begun."""
+
+    async def open(self) -> None:
+        """Have the response begin, which calls `Connection.begin`."""
+
+    async def wait_begun(self) -> None:
+        """Wait until the response has begun, or never will."""
+
+    def hurry(self) -> None:
+        """Have the response begin soon, without waiting for it."""
 
 
 @final
@@ -53,6 +70,7 @@ class Connection:
         "_lock",
         "_opened_at",
         "_serving",
+        "host",
         "id",
         "is_connected",
         "last_event_id",
@@ -61,21 +79,29 @@ class Connection:
         "transport",
     )
 
-    def __init__(self, serving: Serving, transport: Transport, request: Request, head: bytes) -> None:
-        """Prepare a stream over `transport`; `head` is what goes before its first byte."""
-        self.id = next(serving.host.ids)
+    def __init__(
+        self,
+        serving: Serving,
+        host: StreamHost,
+        transport: Transport,
+        request: Request,
+        head: bytes | Opening,
+    ) -> None:
+        """Prepare a stream of `host`; `head` is what goes before its first byte, or what gives that."""
+        self.id = next(host.ids)
+        self.host = host
         self.request = request
         self.last_event_id = request.last_event_id
         self._serving = serving
         self.transport = transport
         transport.bytes_sent = transport.events_sent = 0  # counted for each stream of a kept-alive connection
-        self._head: bytes | None = head
+        self._head: bytes | Opening | None = head
         self._end_reason: EndReason | None = None
         self._forwarded: tuple[Subscription, ...] = ()
         self.is_connected = False
         self._opened_at = trio.current_time()
         # Jittered, so that clients that came together don't come back together.
-        duration = serving.host.options.max_duration * random.uniform(0.8, 1)
+        duration = host.options.max_duration * random.uniform(0.8, 1)
         self.lifetime = trio.CancelScope(deadline=self._opened_at + duration)
         self._lock: trio.Lock | None = None  # made when a task has to wait
 
@@ -92,6 +118,11 @@ class Connection:
     def has_started(self) -> bool:
         """Whether the response's head has been sent, so that the request can't be refused any more."""
         return self._head is None
+
+    @property
+    def opening(self) -> Opening | None:
+        """Where the response's head is to come from, if an app has yet to say what it is."""
+        return None if isinstance(self._head, bytes | None) else self._head
 
     @property
     def events_sent(self) -> int:
@@ -152,7 +183,7 @@ class Connection:
             data = ServerSentEvent(data, event=event, id=id, retry=retry)
         elif event is not None or id is not None or retry is not None:
             raise TypeError("a ServerSentEvent is sent as it is: give event, id and retry when it is made")
-        await self._write(self._framed(data.encode(dumps=self._serving.host.options.dumps)), 1)
+        await self._write(self._framed(data.encode(dumps=self.host.options.dumps)), 1)
 
     async def comment(self, text: str) -> None:
         """Send a comment, which receivers ignore; raises what `send` does."""
@@ -170,7 +201,7 @@ class Connection:
         What the client missed since `last_event_id` comes first. The arguments are those of
         `Hub.subscribe`, and so are the errors.
         """
-        subscription = self._serving.host.hub.subscribe(
+        subscription = self.host.hub.subscribe(
             *topics, last_event_id=self.last_event_id, overflow=overflow, queue=queue, queue_bytes=queue_bytes
         )
         subscription.enter()
@@ -242,10 +273,24 @@ class Connection:
     def _framed(self, data: bytes) -> bytes:
         return frame(data, self.transport.framing)
 
+    async def open(self) -> None:
+        """Have the response begin where an app has the say over its head; otherwise do nothing."""
+        if self.opening is not None:
+            async with self.turn():
+                if self.opening is not None:
+                    await self.opening.open()
+
+    def begin(self, head: bytes) -> None:
+        """Take note that the response has begun; `head` is what is still to be sent before its first byte."""
+        self._head = head or None
+
     def with_head(self, payload: bytes) -> bytes:
         """Put the head before the stream's first bytes."""
         head, self._head = self._head, None
-        return payload if head is None else head + payload
+        if head is None:
+            return payload
+        assert isinstance(head, bytes), "the stream has not been opened"
+        return head + payload
 
     async def _write(self, payload: bytes, events: int = 0) -> None:
         """Write what is framed already; the one way in which a task writes."""
@@ -253,6 +298,9 @@ class Connection:
         if self.end_reason is not None:
             raise self._ended_error()
         if self._head is not None:
+            await self.open()
+            if self.end_reason is not None:
+                raise self._ended_error()
             payload = self.with_head(payload)
         if self.transport.pending is not None:
             await self._flush_in_turn(payload, events)
@@ -278,7 +326,7 @@ class Connection:
 
     async def _flush(self) -> None:
         while self.transport.pending is not None:
-            with trio.move_on_after(self._serving.host.options.write_timeout):
+            with trio.move_on_after(self.host.options.write_timeout):
                 try:
                     await self.transport.flush_some()
                     continue
@@ -331,7 +379,7 @@ class Connection:
 
     def keep_alive(self, now: float) -> float:
         """Write a keepalive if the stream has been idle; return when to look again."""
-        transport, options = self.transport, self._serving.host.options
+        transport, options = self.transport, self.host.options
         if transport.pending is not None:
             if self._lock is None or not self._lock.locked():  # no task waits to write it
                 transport.flush_nowait(now)
@@ -341,6 +389,9 @@ class Connection:
         due = transport.written_at + options.keepalive
         if due > now:
             return due
+        if self.opening is not None:
+            self.opening.hurry()
+            return now + options.keepalive
         transport.send_nowait(self.with_head(self._keepalive), 0, now)
         return now + options.keepalive
 
@@ -354,4 +405,4 @@ class Connection:
     @property
     def keepalive_due(self) -> float:
         """When a keepalive is due if nothing is written before."""
-        return self.transport.written_at + self._serving.host.options.keepalive
+        return self.transport.written_at + self.host.options.keepalive

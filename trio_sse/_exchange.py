@@ -7,73 +7,61 @@ kept in functions that have returned by then.
 from __future__ import annotations
 
 import logging
-import random
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import final
 
 import trio
 
+from ._admission import Admission
+from ._asgi_host import AppHost
 from ._connection import Connection
-from ._end_reason import EndReason
-from ._event import encode_comment
+from ._farewell import linger_if_unread
 from ._http_exception import HTTPException
-from ._message import Framing, frame
-from ._reception import EndpointHandler, EndpointRoute, Received, Reception, StreamRoute
+from ._message import Framing
+from ._reception import AppRoute, EndpointHandler, EndpointRoute, Received, Reception, StreamRoute
 from ._response import Response, encode_stream_head, error_response
 from ._serving import Serving
-from ._stream import run_stream
+from ._stage import Launch, padding
+from ._stream import Handle, run_stream
 from ._stream_host import StreamHost
 from ._topic import TopicError
 from ._transport import Transport, send_all
 
 logger = logging.getLogger(__name__)
 
-# Polyfills of EventSource ask for padding where a browser holds the first bytes back.
-_PADDING = encode_comment(" " * 2047)
-
 
 @final
 class Exchanges:
-    """Answers requests, and admits streams up to the server's bounds."""
+    """Answers requests."""
 
     def __init__(
-        self,
-        host: StreamHost,
-        reception: Reception,
-        *,
-        max_connections: int,
-        max_connections_per_host: int | None,
+        self, host: StreamHost, reception: Reception, admission: Admission, app: AppHost | None
     ) -> None:
         self.refused = 0  # requests that were answered with an error
         self._host = host
         self._reception = reception
-        self._max_connections = max_connections
-        self._max_connections_per_host = max_connections_per_host
-        self._streams_of: Counter[str] = Counter()  # by the peer's address, while that is bounded
+        self._admission = admission
+        self._app = app
 
-    async def serve(self, transport: Transport, serving: Serving) -> None:
+    async def serve(self, transport: Transport, serving: Serving, buffer: bytearray | None = None) -> None:
         """Answer requests on a transport until it is done with, and close it.
 
         Nothing but cancellation leaves it: whatever goes wrong with one peer stays with that peer.
         """
-        buffer = bytearray()
+        buffer = bytearray() if buffer is None else buffer
         task = trio.lowlevel.current_task()
         own_name = task.name
+        may_go_on: bool | None = True
         try:
-            may_go_on = True
             while may_go_on and not serving.is_draining:
                 received = await self._reception.receive(transport, serving, buffer)
                 if received is None:
                     break
                 if isinstance(received.answer, StreamRoute):
                     may_go_on = await self._stream(transport, serving, received) and not buffer
-                elif isinstance(received.answer, EndpointRoute):
-                    response = await self._call(received.answer.handler, received)
-                    may_go_on = await self._reply(transport, serving, received, response)
                 else:
-                    may_go_on = await self._reply(transport, serving, received, received.answer)
+                    may_go_on = await self._answer(transport, serving, received)
         except HTTPException as refusal:
             await self._refuse(transport, refusal)
         except trio.BrokenResourceError as error:
@@ -82,9 +70,32 @@ class Exchanges:
             logger.exception("serving peer=%s failed", transport.peer)
         finally:
             try:
-                await transport.aclose(abort=transport.pending is not None)
+                if may_go_on is not None:
+                    await transport.aclose(abort=transport.pending is not None)
             finally:
                 task.name = own_name
+
+    async def _answer(self, transport: Transport, serving: Serving, received: Received) -> bool | None:
+        """Answer with no stream of a route; return whether the transport may carry another request.
+
+        `None` is returned if it is another task's now.
+        """
+        answer = received.answer
+        if isinstance(answer, EndpointRoute):
+            response = await self._call(answer.handler, received)
+            return await self._reply(transport, serving, received, response)
+        if isinstance(answer, AppRoute):
+            assert self._app is not None
+            return await self._app.answer(
+                transport,
+                serving,
+                received,
+                answer.body,
+                write_timeout=self._host.options.write_timeout,
+                successor=self._carry,
+            )
+        assert isinstance(answer, Response)
+        return await self._reply(transport, serving, received, answer)
 
     async def _stream(self, transport: Transport, serving: Serving, received: Received) -> bool:
         """Answer with a stream, or refuse it; return whether the transport may carry another request."""
@@ -94,46 +105,68 @@ class Exchanges:
         if request.method == "HEAD":
             await self._send(transport, head)
             return received.may_keep_alive
-        refusal = self._refusal(transport, serving)
-        if refusal is not None:
+        try:
+            self._admission.check(transport, serving)
+        except HTTPException as refusal:
             return await self._reply(transport, serving, received, error_response(refusal))
         transport.framing = Framing.CHUNKED if request.http_version == "1.1" else Framing.PLAIN
-        if "padding=" in request.target and request.query.get("padding") == "true":
-            head += frame(_PADDING, transport.framing)
-        connection = Connection(serving, transport, request, head)
+        head += padding(request, transport.framing)
+        connection = Connection(serving, self._host, transport, request, head)
         del head, request
-        self._count_stream(transport, 1)
         _name_task(route.handler)
+        handle = partial(route.handler, **received.parameters) if received.parameters else route.handler
+        self._admission.enter(transport)
         try:
-            handle = partial(route.handler, **received.parameters) if received.parameters else route.handler
             outcome = await run_stream(serving, connection, handle)
         finally:
-            self._count_stream(transport, -1)
-        if isinstance(outcome, bool):
-            if not outcome and connection.end_reason is EndReason.FINISHED and transport.unread_bytes():
-                await transport.linger()  # its end would be lost with what the client sent beside it
-            return outcome and received.may_keep_alive
-        return await self._reply(transport, serving, received, error_response(outcome))
+            self._admission.leave(transport)
+        return await self._end_stream(transport, serving, received, connection, outcome)
 
-    def _count_stream(self, transport: Transport, change: int) -> None:
-        if self._max_connections_per_host is not None:
-            self._streams_of[transport.host] += change
-            if not self._streams_of[transport.host]:
-                del self._streams_of[transport.host]
+    async def _end_stream(
+        self,
+        transport: Transport,
+        serving: Serving,
+        received: Received,
+        connection: Connection,
+        outcome: Exception | bool,
+    ) -> bool:
+        """Do what is to be done after a stream; return whether the transport may carry another request."""
+        if isinstance(outcome, Exception):
+            response = error_response(self._as_refusal(outcome, "handler", received))
+            return await self._reply(transport, serving, received, response)
+        if not outcome:
+            await linger_if_unread(connection)
+        return outcome and received.may_keep_alive
 
-    def _refusal(self, transport: Transport, serving: Serving) -> HTTPException | None:
-        """Say whether there is no room for another stream."""
-        most = self._max_connections_per_host
-        if serving.is_draining:
-            status, detail = 503, "the server is shutting down"
-        elif len(self._host.streams) >= self._max_connections:
-            status, detail = 503, "the server has as many streams open as it may"
-        elif most is not None and self._streams_of[transport.host] >= most:
-            status, detail = 429, "your address has as many streams open as it may"
-        else:
-            return None
-        # Jittered, so that those who are turned away together don't come back together.
-        return HTTPException(status, detail, {"Retry-After": str(random.randint(1, 10))})
+    async def _carry(
+        self,
+        transport: Transport,
+        serving: Serving,
+        buffer: bytearray,
+        received: Received,
+        launch: Launch,
+        handle: Handle,
+    ) -> None:
+        """Be the task of a stream that an app has begun, and go on with its transport afterwards."""
+        connection = launch.connection
+        outcome: Exception | bool | None = None
+        may_go_on = False
+        self._admission.enter(transport)
+        try:
+            try:
+                outcome = await run_stream(serving, connection, handle)
+            finally:
+                self._admission.leave(transport)
+                launch.end(outcome)
+            if launch.is_taken_over:
+                may_go_on = await self._end_stream(transport, serving, received, connection, outcome)
+        except trio.BrokenResourceError as error:
+            logger.debug("peer=%s is gone: %s", transport.peer, error)
+        finally:
+            if launch.is_taken_over and not (may_go_on and not buffer):
+                await transport.aclose(abort=transport.pending is not None)
+        if may_go_on and not buffer:
+            await self.serve(transport, serving, buffer)
 
     def _stream_head(self, received: Received) -> bytes:
         request, cross_origin = received.request, self._reception.options.cross_origin
@@ -149,13 +182,18 @@ class Exchanges:
             if not isinstance(response, Response):
                 raise TypeError(f"an endpoint must return a Response, not {type(response).__name__}")
             return response
-        except HTTPException as error:
-            return error_response(error)
-        except TopicError as error:
-            return error_response(HTTPException(400, str(error)))
-        except Exception:
-            logger.exception("endpoint failed for path=%.200s", received.request.target.partition("?")[0])
-            return error_response(HTTPException(500))
+        except Exception as error:
+            return error_response(self._as_refusal(error, "endpoint", received))
+
+    def _as_refusal(self, error: Exception, what: str, received: Received) -> HTTPException:
+        """Give what to answer where a handler raised this; what is no refusal goes to the log."""
+        if isinstance(error, HTTPException):
+            return error
+        if isinstance(error, TopicError):
+            return HTTPException(400, str(error))
+        path = received.request.target.partition("?")[0]
+        logger.error("%s failed for path=%.200s", what, path, exc_info=error)
+        return HTTPException(500)
 
     async def _reply(
         self, transport: Transport, serving: Serving, received: Received, response: Response

@@ -11,7 +11,7 @@ from ._end_reason import EndReason
 from ._event import encode_retry
 from ._message import Framing, frame
 
-_END_OF_BODY = {Framing.PLAIN: b"", Framing.CHUNKED: b"0\r\n\r\n"}
+_END_OF_BODY = {Framing.PLAIN: b"", Framing.CHUNKED: b"0\r\n\r\n", Framing.CHUNKED_BY_HOST: b""}
 
 # What can't be sent at once to a client that is to come back is not worth waiting for.
 _RETRY_SECONDS = 1.0
@@ -44,12 +44,19 @@ def ask_to_return(connection: Connection, reconnect_spread: float) -> bool:
     return transport.send_nowait(retry, 0, trio.current_time())
 
 
+async def linger_if_unread(connection: Connection) -> None:
+    """After a stream that was ended properly: let the client get its end, whatever it sent beside it."""
+    if connection.end_reason is EndReason.FINISHED and connection.transport.unread_bytes():
+        await connection.transport.linger()
+
+
 async def _end_properly(connection: Connection, write_timeout: float) -> bool:
     transport = connection.transport
     may_be_reused = transport.framing is Framing.CHUNKED and not transport.unread_bytes()
     failure: EndReason | None = EndReason.MAX_DURATION
     with trio.move_on_at(connection.lifetime.deadline):
         try:
+            await connection.open()
             async with connection.turn():
                 failure = await _flush(connection, write_timeout)
                 end = connection.with_head(_END_OF_BODY[transport.framing])

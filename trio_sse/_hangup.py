@@ -43,15 +43,19 @@ class HangupWatcher:
         return len(self._watched)
 
     def add(self, transport: SocketTransport, watched: Watched) -> None:
-        """Begin to watch; what has already happened is noticed, too."""
+        """Begin to watch, instead of whoever does; what has already happened is noticed, too."""
         descriptor = transport.socket.fileno()
-        # Edge-triggered: bytes that nobody reads must not wake the task for ever.
-        self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
+        if descriptor not in self._watched:
+            # Edge-triggered: bytes that nobody reads must not wake the task for ever.
+            self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
         self._watched[descriptor] = (transport, watched)
 
-    def remove(self, transport: SocketTransport) -> None:
-        """Stop watching; to be called before the socket is closed."""
+    def remove(self, transport: SocketTransport, watched: Watched) -> None:
+        """Stop watching, if it still is this one who does; to be called before the socket is closed."""
         descriptor = transport.socket.fileno()
+        entry = self._watched.get(descriptor)
+        if entry is None or entry[1] is not watched:
+            return
         del self._watched[descriptor]
         if not self._epoll.closed:  # as it is for a handler that outlives the drain time
             self._epoll.unregister(descriptor)

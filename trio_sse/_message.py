@@ -23,10 +23,13 @@ class Framing(IntEnum):
     CHUNKED = 1
     """As one chunk of HTTP/1.1 (RFC 9112, 7.1)."""
 
+    CHUNKED_BY_HOST = 2
+    """The same, where it is for the host to end the body."""
+
 
 def frame(data: bytes, framing: Framing) -> bytes:
     """Wrap `data`, which must not be empty: an empty chunk would end the body."""
-    if framing is Framing.CHUNKED:
+    if framing is not Framing.PLAIN:
         return b"%x\r\n%b\r\n" % (len(data), data)
     return data
 

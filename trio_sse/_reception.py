@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 
 import trio
 
-from ._body import check_body, receive_body
+from ._body import BodyReader, check_body, receive_body
 from ._cors import CrossOrigin
 from ._http import Head, skip_empty_line, take_head
 from ._http_exception import HTTPException
@@ -16,11 +16,9 @@ from ._request import Headers, Request
 from ._response import Response, error_response, json_response
 from ._routes import Router
 from ._serving import Serving
-from ._transport import Transport, send_all
+from ._transport import Transport
 
 _HEAD_SECONDS = 10.0  # in all, however slowly it comes
-_BODY_SECONDS = 30.0
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 StreamHandler = Callable[..., Awaitable[None]]
 EndpointHandler = Callable[..., Awaitable[Response]]
@@ -40,6 +38,13 @@ class EndpointRoute:
     handler: EndpointHandler
 
 
+@dataclass(frozen=True, slots=True)
+class AppRoute:
+    """What answers all that no route takes; the body is left for the app to read."""
+
+    body: BodyReader
+
+
 Route = StreamRoute | EndpointRoute
 
 
@@ -52,6 +57,7 @@ class ReceptionOptions:
     allowed_hosts: Collection[str] | None
     cross_origin: CrossOrigin
     health_path: str | None
+    has_app: bool = False
 
 
 class Received(NamedTuple):
@@ -64,7 +70,7 @@ class Received(NamedTuple):
     """
 
     request: Request
-    answer: Route | Response
+    answer: Route | Response | AppRoute
     parameters: dict[str, object]
     may_keep_alive: bool
 
@@ -90,11 +96,13 @@ class Reception:
         body = b""
         may_keep_alive = head.keeps_alive
         parameters: dict[str, object] = {}
-        answer: Route | Response
+        answer: Route | Response | AppRoute | None
         try:
             self._check(head)
             answer, parameters = self._find(head)
             check_body(head, self.options.max_body_size)
+            if answer is not None and head.method in ("GET", "HEAD") and head.content_length != 0:
+                raise HTTPException(400, f"a {head.method} request must not have a body")
         except HTTPException as error:
             if head.content_length != 0:
                 error.headers.update(self.options.cross_origin.fields(head.origin))
@@ -104,7 +112,11 @@ class Reception:
             # listened to any more.
             may_keep_alive = may_keep_alive and error.status in (404, 405)
         else:
-            body = await self._receive_body(head, transport, buffer)
+            reader = BodyReader(head, transport, buffer, self.options.max_body_size)
+            if answer is None:
+                answer = AppRoute(reader)
+            else:
+                body = await receive_body(reader)
         request = Request(
             method=head.method,
             target=head.target,
@@ -146,15 +158,6 @@ class Reception:
                 serving.waiting.discard(scope)
         return None
 
-    async def _receive_body(self, head: Head, transport: Transport, buffer: bytearray) -> bytes:
-        if head.content_length == 0:
-            return b""
-        with trio.move_on_after(_BODY_SECONDS):
-            if head.get(b"expect") is not None and head.http_version == "1.1" and not buffer:
-                await send_all(transport, _CONTINUE, write_timeout=_BODY_SECONDS)
-            return await receive_body(head, transport, buffer, self.options.max_body_size)
-        raise HTTPException(408, "the request's body didn't come in time")
-
     def _check(self, head: Head) -> None:
         allowed = self.options.allowed_hosts
         if allowed is not None and head.host not in allowed:
@@ -166,21 +169,23 @@ class Reception:
             if head.get(b"sec-websocket-key") is None:
                 raise HTTPException(400, "a WebSocket's handshake must have a key")
             raise HTTPException(400, "this path is not a WebSocket")
-        if head.method in ("GET", "HEAD") and head.content_length != 0:
-            raise HTTPException(400, f"a {head.method} request must not have a body")
 
-    def _find(self, head: Head) -> tuple[Route | Response, dict[str, object]]:
-        """Find what answers a request, and the path's parameters."""
+    def _find(self, head: Head) -> tuple[Route | Response | None, dict[str, object]]:
+        """Find what answers a request, and the path's parameters; `None` stands for the app."""
         if head.target == "*":
             return Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"}), {}
         found = self.router.find(head.path, "GET" if head.method == "HEAD" else head.method)
         if found is None:
             if head.path == self.options.health_path and head.method in ("GET", "HEAD"):
                 return json_response({"status": "ok"}), {}
+            if self.options.has_app:
+                return None, {}
             raise HTTPException(404)
         if head.method == "OPTIONS":
             preflight = self.options.cross_origin.preflight_fields(head.origin, found.allow)
             return Response(status=204, headers={"Allow": found.allow, **preflight}), {}
         if found.target is None:
+            if self.options.has_app:
+                return None, {}
             raise HTTPException(405, headers={"Allow": found.allow})
         return found.target, found.parameters

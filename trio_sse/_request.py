@@ -32,6 +32,11 @@ class Headers:
             name, _, value = line.partition(b":")
             yield name.decode("ascii"), value.decode("latin-1")
 
+    def raw(self) -> list[tuple[bytes, bytes]]:
+        """Give the fields as they came, names in lower case."""
+        split = [line.partition(b":") for line in self._block.split(b"\n")[1:-1]]
+        return [(name, value) for name, _, value in split]
+
     def __len__(self) -> int:
         return self._block.count(b"\n") - 1
 

@@ -15,11 +15,11 @@ from ._fields import check_fields
 from ._http_exception import HTTPException
 
 # What has no body, whatever its fields say (RFC 9112, 6.3); of 205, it must be empty (RFC 9110, 15.3.6).
-_WITHOUT_BODY = (204, 205, 304)
+WITHOUT_BODY = (204, 205, 304)
 
 # A stream is not to be stored, not to be changed on the way (compression would hold events back), and not
 # to be gathered by nginx.
-_STREAM_FIELDS = {
+STREAM_FIELDS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
@@ -50,7 +50,7 @@ class Response:
     def __post_init__(self) -> None:
         if not 200 <= HTTPStatus(self.status) < 600:
             raise ValueError(f"status must be 200 to 599, not {self.status}")
-        if self.body and self.status in _WITHOUT_BODY:
+        if self.body and self.status in WITHOUT_BODY:
             raise ValueError(f"a response of status {self.status} has no body")
         if isinstance(self.body, str):
             self.body.encode()  # a lone surrogate is found here, not when it is to be sent
@@ -83,7 +83,7 @@ def error_response(error: HTTPException) -> Response:
     """Make the response that an exception stands for."""
     detail = error.detail.encode("utf-8", "replace").decode()
     return Response(
-        "" if error.status in _WITHOUT_BODY else f"{detail}\n",
+        "" if error.status in WITHOUT_BODY else f"{detail}\n",
         status=error.status,
         headers={"Cache-Control": "no-store", **error.headers},
     )
@@ -91,7 +91,7 @@ def error_response(error: HTTPException) -> Response:
 
 def encode_head(status: int, fields: Mapping[str, str]) -> bytes:
     """Give the bytes of a response's head."""
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Date: {_http_date()}"]
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Date: {http_date()}"]
     lines += [f"{name}: {value}" for name, value in fields.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
@@ -99,10 +99,11 @@ def encode_head(status: int, fields: Mapping[str, str]) -> bytes:
 def encode_stream_head(fields: Mapping[str, str], *, is_chunked: bool) -> bytes:
     """Give the bytes of an event stream's head."""
     framing = {"Transfer-Encoding": "chunked"} if is_chunked else {}
-    return encode_head(200, {**_STREAM_FIELDS, **framing, **fields})
+    return encode_head(200, {**STREAM_FIELDS, **framing, **fields})
 
 
-def _http_date() -> str:
+def http_date() -> str:
+    """Give the time as the `Date` field has it."""
     return _format_date(int(time.time()))
 
 

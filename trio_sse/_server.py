@@ -11,10 +11,14 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import EllipsisType
 from typing import TypeVar, final
 
 import trio
 
+from ._admission import Admission
+from ._asgi_host import AppHost
+from ._asgi_types import ASGIApp
 from ._cors import CrossOrigin
 from ._descriptors import raise_descriptor_limit
 from ._end_reason import EndReason
@@ -30,7 +34,7 @@ from ._reception import (
     StreamHandler,
     StreamRoute,
 )
-from ._serving import Serving
+from ._serving import Serving, end_streams
 from ._stream_host import ConnectHook, DisconnectHook, StreamHost, StreamOptions, check_seconds
 from ._tls import TLSTransport
 from ._transport import SocketTransport, StreamTransport
@@ -39,11 +43,6 @@ from ._watchdog import Watchdog
 logger = logging.getLogger(__name__)
 
 _HANDSHAKE_SECONDS = 10.0
-
-# Draining ends this many streams a second, or more if the drain time asks for it: 10 of them end at once
-# for the eye, and 10,000 don't come back in one rush.
-_ENDS_PER_SECOND = 1000
-_ENDS_SHARE = 0.8
 
 # As the socket module gives them: (host, port, ...) of TCP, a path of Unix.
 Address = tuple[object, ...] | str
@@ -81,12 +80,17 @@ class ServerStatistics:
 
 @final
 class Server:
-    """Serve event streams over HTTP/1.1, with or without TLS.
+    """Serve event streams, and an app beside them, over HTTP/1.1, with or without TLS.
 
     A server may be made at import time and given its routes there. It may be served several times at once,
     on different addresses, and again after it has ended.
 
     Args:
+        app: an ASGI app for all that no route takes: of Quart-Trio, Starlette or another framework that
+            runs on Trio. `trio_sse.quart` and `trio_sse.asgi` give it event streams that are as good as
+            the server's own. Its lifespan begins before anything is accepted, and ends after the last
+            connection. If the server is served several times at once, the first call runs it; when that
+            has ended, requests to the app are answered 503 by the others.
         hub: the hub of `Connection.subscribe`; by default one of the server's own. The server runs it
             while it serves, unless it runs already.
         keepalive: seconds without a write after which a comment is sent, so that proxies keep the
@@ -101,12 +105,13 @@ class Server:
         drain_timeout: seconds that `drain` may take before it cancels.
         reconnect_spread: when the server drains, each client is told to come back after a time of its
             own between one second and this.
-        max_body_size: bytes that a request's body may have; more are answered 413.
+        max_body_size: bytes that a request's body may have, the app's, too; more are answered 413.
         send_buffer: bytes that the kernel may hold for each peer (`SO_SNDBUF`).
         allowed_hosts: host names, without ports, that requests may be for; others are answered 421.
         cors_origins: origins whose pages may read the streams, like `https://example.org`, or `*`.
         cors_credentials: whether those pages may send cookies.
-        health_path: where `{"status": "ok"}` is answered, unless a route is there; `None` for nowhere.
+        health_path: where `{"status": "ok"}` is answered, unless a route is there; `None` for nowhere. The
+            default is `/health`, and nowhere if there is an app, which may have such a path itself.
         slow_step: a task that keeps the event loop for longer than these seconds is named in a warning.
         dumps: encodes data that is not text, in `Connection.send`.
 
@@ -118,6 +123,7 @@ class Server:
 
     def __init__(
         self,
+        app: ASGIApp | None = None,
         *,
         hub: Hub | None = None,
         keepalive: float = 15.0,
@@ -132,7 +138,7 @@ class Server:
         allowed_hosts: Collection[str] | None = None,
         cors_origins: Collection[str] = (),
         cors_credentials: bool = False,
-        health_path: str | None = "/health",
+        health_path: str | EllipsisType | None = ...,
         slow_step: float = 1.0,
         dumps: Dumps = dumps_compact,
     ) -> None:
@@ -144,6 +150,8 @@ class Server:
             send_buffer=send_buffer,
         )
         check_bounds(0, max_body_size=max_body_size)
+        if app is not None and not callable(app):
+            raise TypeError(f"app must be an ASGI app, not {type(app).__name__}")
         if isinstance(allowed_hosts, str):
             raise TypeError("allowed_hosts must be a collection of host names, not one str")
         self._host = StreamHost(
@@ -161,15 +169,15 @@ class Server:
                 max_body_size=max_body_size,
                 allowed_hosts=None if allowed_hosts is None else {name.lower() for name in allowed_hosts},
                 cross_origin=CrossOrigin(cors_origins, with_credentials=cors_credentials),
-                health_path=health_path,
+                health_path=_default_health_path(app) if health_path is ... else health_path,
+                has_app=app is not None,
             )
         )
-        self._exchanges = Exchanges(
-            self._host,
-            self._reception,
-            max_connections=max_connections,
-            max_connections_per_host=max_connections_per_host,
+        self._admission = Admission(
+            max_connections=max_connections, max_connections_per_host=max_connections_per_host
         )
+        self._app = None if app is None else AppHost(app, self._admission)
+        self._exchanges = Exchanges(self._host, self._reception, self._admission, self._app)
         self._drain_timeout = drain_timeout
         self._send_buffer = send_buffer
         self._watchdog = Watchdog(slow_step)
@@ -354,7 +362,11 @@ class Server:
         if self._calls == 1:
             trio.lowlevel.add_instrument(self._watchdog)
         try:
-            await serving.run(work)
+            if self._app is None:
+                await serving.run(work)
+            else:
+                async with self._app.lifespan.running(shutdown_timeout=self._drain_timeout):
+                    await serving.run(work)
         finally:
             self._calls -= 1
             if self._calls == 0:
@@ -373,7 +385,8 @@ class Server:
         for serving in servings:
             serving.stop_accepting()
         with trio.move_on_after(self._drain_timeout):
-            await self._end_streams()
+            streams = [stream for serving in servings for stream in serving.streams]
+            await end_streams(streams, drain_timeout=self._drain_timeout)
             for serving in servings:
                 await serving.ended.wait()
         for serving in servings:
@@ -381,25 +394,21 @@ class Server:
         for serving in servings:
             await serving.ended.wait()
 
-    async def _end_streams(self) -> None:
-        streams = list(self._host.streams)
-        seconds = min(len(streams) / _ENDS_PER_SECOND, self._drain_timeout * _ENDS_SHARE)
-        at_once = 10
-        for number, connection in enumerate(streams, start=1):
-            connection.end(EndReason.SERVER_SHUTDOWN)
-            if number % at_once == 0:
-                await trio.sleep(seconds / len(streams) * at_once)
-
     def statistics(self) -> ServerStatistics:
         """Give the server's figures at this moment. It looks at every stream: not for hot code."""
         host = self._host
+        streams = [stream for serving in host.servings for stream in serving.streams]
         return ServerStatistics(
-            open_streams=len(host.streams),
-            opened=len(host.streams) + host.ended.total(),
+            open_streams=len(streams),
+            opened=len(streams) + host.ended.total(),
             ended=dict(host.ended),
-            events_sent=host.events_sent + sum(stream.events_sent for stream in host.streams),
-            bytes_sent=host.bytes_sent + sum(stream.bytes_sent for stream in host.streams),
+            events_sent=host.events_sent + sum(stream.events_sent for stream in streams),
+            bytes_sent=host.bytes_sent + sum(stream.bytes_sent for stream in streams),
             refused=self._exchanges.refused,
             is_draining=any(serving.is_draining for serving in host.servings),
             hub=host.hub.statistics(),
         )
+
+
+def _default_health_path(app: ASGIApp | None) -> str | None:
+    return "/health" if app is None else None

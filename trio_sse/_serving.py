@@ -15,14 +15,33 @@ up. Its shield ends with the connections' nursery, and at the latest after the d
 from __future__ import annotations
 
 import select
-from collections.abc import Awaitable, Callable
-from typing import NoReturn, final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn, final
 
 import trio
 
+from ._end_reason import EndReason
 from ._hangup import HangupWatcher
 from ._keepalive import KeepaliveKeeper
 from ._stream_host import StreamHost
+
+if TYPE_CHECKING:
+    from ._connection import Connection
+
+# Draining ends this many streams a second, or more if the drain time asks for it: 10 of them end at once
+# for the eye, and 10,000 don't come back in one rush.
+_ENDS_PER_SECOND = 1000
+_ENDS_SHARE = 0.8
+_ENDS_AT_ONCE = 10
+
+
+async def end_streams(streams: Sequence[Connection], *, drain_timeout: float) -> None:
+    """Tell streams to end, spread over a part of the drain time; their clients come back."""
+    seconds = min(len(streams) / _ENDS_PER_SECOND, drain_timeout * _ENDS_SHARE)
+    for number, connection in enumerate(streams, start=1):
+        connection.end(EndReason.SERVER_SHUTDOWN)
+        if number % _ENDS_AT_ONCE == 0:
+            await trio.sleep(seconds / len(streams) * _ENDS_AT_ONCE)
 
 
 @final
@@ -33,6 +52,7 @@ class Serving:
         connections: the nursery of their tasks, while `run` runs.
         accepting: the scope that accepts them; the call ends when it does and they have ended.
         waiting: the scopes of those that wait for a request.
+        streams: the streams that are open, oldest first, those of apps among them.
         is_draining: no further request is answered.
         is_cancelled: the call was cancelled from outside: every stream of it ends.
         keepalives: writes keepalives for streams on sockets.
@@ -46,6 +66,7 @@ class Serving:
         self.host = host
         self.accepting = trio.CancelScope()
         self.waiting: set[trio.CancelScope] = set()
+        self.streams: dict[Connection, None] = {}
         self.is_draining = False
         self.is_cancelled = False
         self.keepalives = KeepaliveKeeper()
@@ -61,7 +82,7 @@ class Serving:
             # for ever, as it is shielded. So is its start, which waits for nobody.
             with trio.CancelScope(shield=True):
                 await nursery.start(self._support)
-            nursery.start_soon(self._wait_cancelled)
+            nursery.start_soon(self.wait_cancelled)
             try:
                 await self._serve(work)
             finally:
@@ -104,7 +125,7 @@ class Serving:
             await hub.wait_ended()
             await hub.run(task_status=task_status)
 
-    async def _wait_cancelled(self) -> NoReturn:
+    async def wait_cancelled(self) -> NoReturn:
         """Sleep until cancelled, and set `is_cancelled` before any other task gets to see the cancellation.
 
         Trio calls the abort functions of all waiting tasks when a scope is cancelled, and only then runs

@@ -12,7 +12,6 @@ from ._connection import Connection
 from ._end_reason import EndReason
 from ._farewell import ask_to_return, say_farewell
 from ._hangup import MAX_UNREAD_BYTES
-from ._http_exception import HTTPException
 from ._serving import Serving
 from ._subscription import SlowConsumer
 from ._topic import TopicError
@@ -23,17 +22,18 @@ logger = logging.getLogger(__name__)
 Handle = Callable[[Connection], Awaitable[None]]
 
 
-async def run_stream(serving: Serving, connection: Connection, handle: Handle) -> HTTPException | bool:
+async def run_stream(serving: Serving, connection: Connection, handle: Handle) -> Exception | bool:
     """Run a stream to its end.
 
-    Return what to answer the request with if the stream never began; otherwise whether its transport may
-    carry another request. Whatever the handler does, all that belongs to the stream is given back, and its
-    exceptions go to the log. If this is cancelled, the stream has ended as `SERVER_SHUTDOWN`.
+    Return what the handler raised if the stream never began: it is for the caller to answer the request, and
+    to log what is no refusal. Otherwise return whether the transport may carry another request. Whatever the
+    handler does, all that belongs to the stream is given back, and later exceptions go to the log. If this
+    is cancelled, the stream has ended as `SERVER_SHUTDOWN`.
     """
-    host = serving.host
+    host = connection.host
     path = connection.request.target.partition("?")[0]
-    host.streams[connection] = None
-    refusal: HTTPException | None = None
+    host.streams[connection] = serving.streams[connection] = None
+    refusal: Exception | None = None
     try:
         if logger.isEnabledFor(logging.INFO):
             logger.info("open id=%d peer=%s path=%.200s", connection.id, connection.peer, path)
@@ -57,13 +57,13 @@ async def run_stream(serving: Serving, connection: Connection, handle: Handle) -
             ask_to_return(connection, host.options.reconnect_spread)
         raise
     finally:
-        del host.streams[connection]
+        del host.streams[connection], serving.streams[connection]
         reason = connection.end_reason or EndReason.SERVER_SHUTDOWN
-        host.ended[reason] += 1
-        host.events_sent += connection.events_sent
-        host.bytes_sent += connection.bytes_sent
+        host.count_end(connection)
+        if serving.host is not host:
+            serving.host.count_end(connection)
         if connection.is_connected:
-            _call_disconnect_hooks(serving, connection)
+            _call_disconnect_hooks(connection)
         logger.info(
             "close id=%d peer=%s path=%.200s reason=%s duration=%.3f events=%d bytes=%d",
             connection.id,
@@ -81,25 +81,26 @@ async def _handle(serving: Serving, connection: Connection, handle: Handle) -> N
     transport = connection.transport
     transport.written_at = trio.current_time()
     if not isinstance(transport, SocketTransport) or serving.hangups is None:
-        await _handle_with_helpers(serving, connection, handle)
+        await _handle_with_helpers(connection, handle)
         return
-    serving.hangups.add(transport, connection)
+    if connection.opening is None or not connection.opening.watches_peer:
+        serving.hangups.add(transport, connection)
     try:
-        await _call_connect_hooks(serving, connection)
+        await _call_connect_hooks(connection)
         entry = serving.keepalives.add(connection, connection.keepalive_due)
         try:
             await handle(connection)
         finally:
             serving.keepalives.remove(entry)
     finally:
-        serving.hangups.remove(transport)
+        serving.hangups.remove(transport, connection)
 
 
-async def _handle_with_helpers(serving: Serving, connection: Connection, handle: Handle) -> None:
+async def _handle_with_helpers(connection: Connection, handle: Handle) -> None:
     """Do the same where it takes tasks of the connection's own."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch_peer, connection)
-        await _call_connect_hooks(serving, connection)
+        await _call_connect_hooks(connection)
         nursery.start_soon(connection.keep_alive_task)
         await handle(connection)
         async with connection.turn():  # a keepalive that is being written is let finish
@@ -109,6 +110,8 @@ async def _handle_with_helpers(serving: Serving, connection: Connection, handle:
 async def _watch_peer(connection: Connection) -> None:
     """Read what the peer still sends, only to notice that it has gone, or won't stop."""
     transport = connection.transport
+    if connection.opening is not None and connection.opening.watches_peer:
+        await connection.opening.wait_begun()
     try:
         while await transport.discard_some():
             if transport.unread_bytes() > MAX_UNREAD_BYTES:
@@ -118,16 +121,16 @@ async def _watch_peer(connection: Connection) -> None:
     connection.hung_up()
 
 
-async def _call_connect_hooks(serving: Serving, connection: Connection) -> None:
-    for hook in serving.host.on_connect:
+async def _call_connect_hooks(connection: Connection) -> None:
+    for hook in connection.host.on_connect:
         result = hook(connection)
         if inspect.isawaitable(result):
             await result
     connection.is_connected = True
 
 
-def _call_disconnect_hooks(serving: Serving, connection: Connection) -> None:
-    for hook in serving.host.on_disconnect:
+def _call_disconnect_hooks(connection: Connection) -> None:
+    for hook in connection.host.on_disconnect:
         try:
             hook(connection)
         except Exception:
@@ -136,27 +139,28 @@ def _call_disconnect_hooks(serving: Serving, connection: Connection) -> None:
 
 def _settle_failure(
     connection: Connection, failure: BaseExceptionGroup[Exception], path: str
-) -> HTTPException | None:
-    """Find the reason in what the handler raised; return the answer if the stream never began."""
+) -> Exception | None:
+    """Find the reason in what the handler raised; return what to answer if the stream never began."""
     errors = _leaves(failure)
-    refusal = next((error for error in errors if isinstance(error, HTTPException)), None)
     if all(isinstance(error, SlowConsumer) for error in errors):
         connection.end(EndReason.SLOW_CONSUMER)
-    elif connection.end_reason is not None and all(isinstance(e, trio.ClosedResourceError) for e in errors):
-        pass  # it tried to send on a stream that had ended: the reason is known
-    elif refusal is not None and not connection.has_started:
-        connection.end(EndReason.REFUSED)
-        return refusal
-    elif not connection.has_started and all(isinstance(error, TopicError) for error in errors):
-        connection.end(EndReason.REFUSED)
-        return HTTPException(400, str(errors[0]))
-    else:
-        only = errors[0] if len(errors) == 1 else failure
-        logger.error("handler failed for id=%d path=%.200s", connection.id, path, exc_info=only)
-        has_begun = connection.has_started or connection.end_reason is not None
-        connection.end(EndReason.HANDLER_ERROR)
-        if not has_begun:
-            return HTTPException(500)
+        return None
+    if connection.end_reason is not None and all(isinstance(e, trio.ClosedResourceError) for e in errors):
+        return None  # it tried to send on a stream that had ended: the reason is known
+    only = errors[0] if len(errors) == 1 else ExceptionGroup(failure.message, errors)
+    if not connection.has_started:
+        refusals = connection.host.refusals
+        refusal = next((error for error in errors if isinstance(error, refusals)), None)
+        if refusal is None and all(isinstance(error, TopicError) for error in errors):
+            refusal = errors[0]
+        if refusal is not None:
+            connection.end(EndReason.REFUSED)
+            return refusal
+        if connection.end_reason is None:
+            connection.end(EndReason.HANDLER_ERROR)
+            return only
+    logger.error("handler failed for id=%d path=%.200s", connection.id, path, exc_info=only)
+    connection.end(EndReason.HANDLER_ERROR)
     return None
 
 

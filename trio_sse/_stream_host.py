@@ -1,17 +1,19 @@
-"""What the event streams of one server share: options, hub, hooks and counts."""
+"""What the event streams of one server, or of one app, share: options, hub, hooks and counts."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from ._end_reason import EndReason
 from ._event import Dumps, dumps_compact
-from ._hub import Hub
+from ._http_exception import HTTPException
+from ._hub import Hub, HubStatistics
 
 if TYPE_CHECKING:
     from ._connection import Connection
@@ -50,6 +52,26 @@ class StreamOptions:
             raise ValueError(f"reconnect_spread must be 1 to 3600 seconds, not {self.reconnect_spread}")
 
 
+@dataclass(frozen=True, slots=True)
+class StreamStatistics:
+    """The figures of an app's streams at one moment.
+
+    Attributes:
+        open_streams: streams that are open.
+        opened: streams that were ever opened.
+        ended: how many of them ended for which reason.
+        events_sent, bytes_sent: over all streams, replayed events among them.
+        hub: the hub's figures.
+    """
+
+    open_streams: int
+    opened: int
+    ended: Mapping[EndReason, int]
+    events_sent: int
+    bytes_sent: int
+    hub: HubStatistics
+
+
 def check_seconds(**options: float) -> None:
     """Refuse options that are no positive number of seconds."""
     for name, value in options.items():
@@ -61,16 +83,57 @@ def check_seconds(**options: float) -> None:
 
 @final
 class StreamHost:
-    """One server's streams, all together."""
+    """One server's streams, or one app's, all together.
 
-    def __init__(self, hub: Hub, options: StreamOptions) -> None:
+    Attributes:
+        max_connections: streams that may be open at once, where the server doesn't bound them itself.
+        refusals: the exceptions by which handlers and hooks refuse a request.
+        streams: those that are open, oldest first.
+        servings: the calls to serve that are under way.
+        ended: how many have ended for which reason.
+        events_sent, bytes_sent: by those that have ended.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        options: StreamOptions,
+        *,
+        max_connections: int | None = None,
+        refusals: tuple[type[Exception], ...] = (),
+    ) -> None:
         self.hub = hub
         self.options = options
+        self._max_connections = max_connections
+        self.refusals: tuple[type[Exception], ...] = (HTTPException, *refusals)
         self.ids = itertools.count(1)
-        self.streams: dict[Connection, None] = {}  # those that are open, oldest first
-        self.servings: dict[Serving, None] = {}  # the calls to serve that are under way
+        self.streams: dict[Connection, None] = {}
+        self.servings: dict[Serving, None] = {}
         self.ended: Counter[EndReason] = Counter()
-        self.events_sent = 0  # by those that have ended
+        self.events_sent = 0
         self.bytes_sent = 0
         self.on_connect: list[ConnectHook] = []
         self.on_disconnect: list[DisconnectHook] = []
+
+    def check_room(self) -> None:
+        """Raise an `HTTPException` if there are as many streams as there may be."""
+        if self._max_connections is not None and len(self.streams) >= self._max_connections:
+            retry_after = {"Retry-After": str(random.randint(1, 10))}
+            raise HTTPException(503, "the app has as many streams open as it may", retry_after)
+
+    def statistics(self) -> StreamStatistics:
+        """Give the figures at this moment. It looks at every stream: not for hot code."""
+        return StreamStatistics(
+            open_streams=len(self.streams),
+            opened=len(self.streams) + self.ended.total(),
+            ended=dict(self.ended),
+            events_sent=self.events_sent + sum(stream.events_sent for stream in self.streams),
+            bytes_sent=self.bytes_sent + sum(stream.bytes_sent for stream in self.streams),
+            hub=self.hub.statistics(),
+        )
+
+    def count_end(self, connection: Connection) -> None:
+        """Take note that a stream has ended."""
+        self.ended[connection.end_reason or EndReason.SERVER_SHUTDOWN] += 1
+        self.events_sent += connection.events_sent
+        self.bytes_sent += connection.bytes_sent

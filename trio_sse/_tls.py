@@ -31,6 +31,10 @@ class TLSTransport(SocketTransport):
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
+    @property
+    def is_secure(self) -> bool:
+        return True
+
     async def handshake(self) -> None:
         """Shake hands with the client.
 

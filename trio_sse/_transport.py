@@ -29,6 +29,9 @@ _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 256 * 1024
 
 
+Endpoint = tuple[str, int | None]
+
+
 class Transport(Protocol):
     """One peer, whatever carries the bytes.
 
@@ -52,6 +55,14 @@ class Transport(Protocol):
     @property
     def host(self) -> str:
         """The peer's address, without its port."""
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether it is under TLS, as far as that can be told."""
+
+    @property
+    def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
+        """The peer's host and port, and ours; `None` where there are none."""
 
     @property
     def peer(self) -> str:
@@ -128,6 +139,14 @@ class SocketTransport:
     @property
     def is_direct(self) -> bool:
         return True
+
+    @property
+    def is_secure(self) -> bool:
+        return False
+
+    @property
+    def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
+        return _endpoint(self._address), _endpoint(self.socket.getsockname())
 
     @property
     def host(self) -> str:
@@ -260,6 +279,14 @@ class StreamTransport:
         return False
 
     @property
+    def is_secure(self) -> bool:
+        return isinstance(self.stream, trio.SSLStream)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
+        return None, None
+
+    @property
     def host(self) -> str:
         return self._peer
 
@@ -325,6 +352,13 @@ class StreamTransport:
             return
         with trio.move_on_after(_LINGER_SECONDS):
             await self.stream.aclose()
+
+
+def _endpoint(address: object) -> Endpoint | None:
+    if isinstance(address, tuple):
+        host, port, *_ = address
+        return host, port
+    return (address, None) if isinstance(address, str) and address else None
 
 
 async def send_all(transport: Transport, payload: bytes, *, write_timeout: float) -> None:

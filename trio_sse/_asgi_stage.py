@@ -1,0 +1,209 @@
+"""The `Stage` of a request on a server that is not ours (see `_stage.py`).
+
+The app's call stays until the stream is over, and the stream must be over before the call is: what it writes
+to is the server's, and is given back at that moment, whatever the handler still does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, final
+
+import trio
+
+from . import _hypercorn_direct
+from ._asgi_request import request_of
+from ._asgi_transport import ASGITransport
+from ._asgi_types import Message, Receive, Scope, Send
+from ._connection import Connection, Opening
+from ._end_reason import EndReason
+from ._hypercorn_direct import HypercornTransport
+from ._request import Request
+from ._serving import Serving
+from ._stage import Launch, padding
+from ._stream import Handle, run_stream
+from ._stream_host import StreamHost
+
+#: Where a scope's `extensions` have the `Registry` of the server's streams.
+REGISTRY = "trio_sse.registry"
+
+
+class Registry(Protocol):
+    """What a server that isn't ours knows of the streams that are open on it."""
+
+    streams: dict[Connection, None]
+
+    def check(self) -> None:
+        """Raise an `HTTPException` if no further stream may be opened."""
+
+    def remove(self, connection: Connection) -> None:
+        """Take note that a stream has ended."""
+
+
+BorrowedTransport = ASGITransport | HypercornTransport
+
+
+@final
+class HostedStage:
+    """One request, and the two callables that the app is given instead of the server's own."""
+
+    def __init__(self, serving: Serving, scope: Scope, receive: Receive, send: Send) -> None:
+        self._serving = serving
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._registry: Registry | None = (scope.get("extensions") or {}).get(REGISTRY)
+        self._disconnected = trio.Event()
+        self._launch: Launch | None = None
+        self._has_head = False  # the app has sent the response's head
+        self._is_cut = False  # the response is not to be ended properly
+        self._over = trio.Event()  # the stream is
+
+    @property
+    def request(self) -> Request:
+        return request_of(self._scope)
+
+    # What the app is given
+
+    async def receive(self) -> Message:
+        """Receive from the server, and take note if the client has gone."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._disconnected.set()
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send to the server; but not the end of a response that is to be cut."""
+        self._has_head |= message["type"] == "http.response.start"
+        if self._is_cut:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._send(message)
+
+    # Its stream
+
+    def launch(self, host: StreamHost, handle: Handle, name: str) -> Launch:
+        if self._launch is not None:
+            raise RuntimeError("a request can be answered with one stream only")
+        if self._registry is not None:
+            self._registry.check()
+        launch = self._launch = Launch()
+        request = self.request
+        transport = borrow_transport(self._scope, self._send, self._disconnected.wait, request.peer)
+        launch.connection = Connection(self._serving, host, transport, request, launch)
+        self._serving.connections.start_soon(self._run, launch, transport, handle, name=name)
+        return launch
+
+    async def _run(self, launch: Launch, transport: BorrowedTransport, handle: Handle) -> None:
+        connection, outcome = launch.connection, None
+        if self._registry is not None:
+            self._registry.streams[connection] = None
+        try:
+            outcome = await run_stream(self._serving, connection, handle)
+        finally:
+            self._release(connection, transport)
+            if self._registry is not None:
+                self._registry.remove(connection)
+            launch.end(outcome)
+            self._over.set()
+
+    def _release(self, connection: Connection, transport: BorrowedTransport) -> None:
+        if isinstance(transport, HypercornTransport) and self._serving.hangups is not None:
+            self._serving.hangups.remove(transport, connection)
+        transport.release()
+
+    async def carry(self, launch: Launch) -> None:
+        if not self._has_head:
+            raise RuntimeError("a stream can begin only where a response's head has just been given")
+        connection = launch.connection
+        transport = connection.transport
+        assert isinstance(transport, BorrowedTransport)
+        launch.begin(padding(connection.request, transport.framing))
+        if isinstance(transport, HypercornTransport) and self._serving.hangups is not None:
+            self._serving.hangups.add(transport, connection)
+        try:
+            await self._over.wait()
+        finally:
+            # If this was cancelled, the handler may live on for a moment.
+            self.close()
+            self._release(connection, transport)
+        self._is_cut = await cut(connection, self._send)
+
+    def close(self) -> None:
+        """End the stream with the app's call."""
+        if self._launch is not None:
+            is_gone = self._disconnected.is_set()
+            self._launch.abandon(EndReason.CLIENT_DISCONNECTED if is_gone else EndReason.SERVER_SHUTDOWN)
+
+
+def borrow_transport(
+    scope: Scope, send: Send, disconnected: Callable[[], Awaitable[object]], peer: str
+) -> BorrowedTransport:
+    """Give the best that the server lets a response's body be written to."""
+    borrowed = _hypercorn_direct.find_socket(send)
+    if borrowed is None:
+        return ASGITransport(send, disconnected, peer)
+    client = scope.get("client")
+    address = tuple(client) if client else peer
+    return HypercornTransport(borrowed, address, disconnected, is_chunked=scope["http_version"] == "1.1")
+
+
+async def cut(connection: Connection, send: Send) -> bool:
+    """Cut a response whose stream was, as far as it can be; return whether its end must not be sent."""
+    if connection.end_reason is EndReason.FINISHED:
+        return False
+    if connection.request.http_version < "2":
+        return True  # the server closes the connection
+    reset = _hypercorn_direct.find_reset(send)
+    if reset is None:
+        return False  # it would stay open for ever
+    await reset()
+    return True
+
+
+@final
+class HostedLease:
+    """What a stream that runs inside of an app's call has of a server that isn't ours; see `asgi.Lease`.
+
+    There is no call to serve that it could share keepalives and hang-ups with, so it has tasks of its own.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._registry: Registry | None = (scope.get("extensions") or {}).get(REGISTRY)
+        self._serving: Serving
+
+    def lease(self, host: StreamHost, request: Request, opening: Opening) -> Connection:
+        if self._registry is not None:
+            self._registry.check()
+        self._serving = Serving(host, drain_timeout=host.options.write_timeout)
+        transport = borrow_transport(self._scope, self._send, self._wait_disconnected, request.peer)
+        return Connection(self._serving, host, transport, request, opening)
+
+    async def _wait_disconnected(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def wait_begun(self, connection: Connection) -> None:
+        await trio.lowlevel.checkpoint()
+        connection.begin(padding(connection.request, connection.transport.framing))
+
+    async def run(self, connection: Connection, handle: Handle) -> Exception | bool:
+        if self._registry is not None:
+            self._registry.streams[connection] = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._serving.wait_cancelled)
+                outcome = await run_stream(self._serving, connection, handle)
+                nursery.cancel_scope.cancel()
+        finally:
+            await connection.transport.aclose()
+            if self._registry is not None:
+                self._registry.remove(connection)
+        return outcome
+
+    async def is_to_be_cut(self, connection: Connection) -> bool:
+        """Whether the end of the response must not be sent, after what could be done to cut it."""
+        return await cut(connection, self._send)

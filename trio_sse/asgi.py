@@ -1,0 +1,219 @@
+"""Event streams for Starlette, FastAPI, Litestar, or no framework at all: an ASGI endpoint for apps on Trio.
+
+::
+
+    async def prices(connection: Connection, symbol: str) -> None:
+        await connection.subscribe(f"prices/{symbol}")
+
+    app = Starlette(routes=[Route("/prices/{symbol}", event_stream(prices, hub=hub))], lifespan=...)
+
+On `trio_sse.Server(app)` such a stream gets the connection itself, and with it the speed of a route of the
+server's own. On other servers that run apps on Trio, like hypercorn, it keeps the same promises as far as the
+server lets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Protocol, final
+
+import trio
+
+from ._asgi_host import AppStage
+from ._asgi_request import request_of
+from ._asgi_stage import HostedLease
+from ._asgi_types import STREAMS, ASGIApp, Receive, Scope, Send
+from ._connection import Connection, Opening
+from ._event import Dumps, dumps_compact
+from ._fields import check_fields
+from ._http_exception import HTTPException
+from ._hub import Hub, check_bounds
+from ._reception import StreamHandler
+from ._request import Request
+from ._response import STREAM_FIELDS, Response, error_response
+from ._stream import Handle
+from ._stream_host import ConnectHook, DisconnectHook, StreamHost, StreamOptions
+from ._topic import TopicError
+
+__all__ = ["ASGIApp", "EventStream", "event_stream"]
+
+
+class Lease(Protocol):
+    """What a stream that runs inside of an app's call has of the server."""
+
+    def lease(self, host: StreamHost, request: Request, opening: Opening) -> Connection:
+        """Make the connection; raises `HTTPException` if there is no room for another stream."""
+
+    async def wait_begun(self, connection: Connection) -> None:
+        """Wait until the response has begun, after its head was sent."""
+
+    async def run(self, connection: Connection, handle: Handle) -> Exception | bool:
+        """Run the stream; see `run_stream`."""
+
+
+def event_stream(
+    handler: StreamHandler,
+    *,
+    hub: Hub | None = None,
+    methods: Iterable[str] = ("GET",),
+    headers: Mapping[str, str] | None = None,
+    keepalive: float = 15.0,
+    max_duration: float = 3600.0,
+    max_connections: int = 16_384,
+    write_timeout: float = 30.0,
+    reconnect_spread: float = 5.0,
+    max_body_size: int = 1024 * 1024,
+    dumps: Dumps = dumps_compact,
+) -> EventStream:
+    """Make an ASGI endpoint of a handler: it answers with the event stream that the handler drives.
+
+    The handler is a coroutine function of the `Connection` and, by name, of the path's parameters, where the
+    framework puts them into the scope as `path_params`. Until it has sent something it may raise
+    `HTTPException`; other exceptions go to the framework.
+
+    Args:
+        hub: the hub of `Connection.subscribe`. Somebody has to run it: the server, if it is the server's
+            own, or the app's lifespan by `await nursery.start(hub.run)`.
+        methods: those that are answered; HEAD is where GET is. A POST's body is in
+            `connection.request.body`.
+        headers: further header fields of the response.
+        max_body_size: bytes that a request's body may have; more are answered 413.
+
+    The other options are those of `trio_sse.Server`, for the streams of this endpoint.
+
+    Raises:
+        TypeError, ValueError: an option is not acceptable.
+    """
+    options = StreamOptions(
+        keepalive=keepalive,
+        max_duration=max_duration,
+        write_timeout=write_timeout,
+        reconnect_spread=reconnect_spread,
+        dumps=dumps,
+    )
+    check_bounds(0, max_body_size=max_body_size)
+    check_bounds(1, max_connections=max_connections)
+    host = StreamHost(Hub() if hub is None else hub, options, max_connections=max_connections)
+    fields = dict(headers or {})
+    check_fields(fields)
+    return EventStream(handler, host, [method.upper() for method in methods], fields, max_body_size)
+
+
+@final
+class EventStream:
+    """An ASGI endpoint that answers with an event stream; made by `event_stream`."""
+
+    def __init__(
+        self,
+        handler: StreamHandler,
+        host: StreamHost,
+        methods: list[str],
+        fields: dict[str, str],
+        max_body_size: int,
+    ) -> None:
+        self._handler = handler
+        self._host = host
+        self._methods = [*methods, "HEAD"] if "GET" in methods else methods
+        fields = {**STREAM_FIELDS, **fields}
+        self._headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()]
+        self._max_body_size = max_body_size
+
+    @property
+    def hub(self) -> Hub:
+        """The hub of this endpoint's streams."""
+        return self._host.hub
+
+    def on_connect(self, hook: ConnectHook) -> ConnectHook:
+        """Decorate a hook; see `Server.on_connect`."""
+        self._host.on_connect.append(hook)
+        return hook
+
+    def on_disconnect(self, hook: DisconnectHook) -> DisconnectHook:
+        """Decorate a hook; see `Server.on_disconnect`."""
+        self._host.on_disconnect.append(hook)
+        return hook
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as an ASGI app."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"an event stream answers HTTP only, not {scope['type']!r}")
+        try:
+            await self._answer(scope, receive, send)
+        except HTTPException as refusal:
+            await _send_response(error_response(refusal), scope["method"], send)
+        except TopicError as error:
+            await _send_response(error_response(HTTPException(400, str(error))), scope["method"], send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in self._methods:
+            raise HTTPException(405, headers={"Allow": ", ".join(self._methods)})
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        body = await self._receive_body(receive)
+        if body is None:
+            return
+        stage = (scope.get("extensions") or {}).get(STREAMS)
+        place: Lease = stage if isinstance(stage, AppStage) else HostedLease(scope, receive, send)
+        self._host.check_room()
+        head = _Head(place, send, self._headers)
+        head.connection = place.lease(self._host, request_of(scope, body), head)
+        outcome = await place.run(head.connection, partial(self._handler, **scope.get("path_params", {})))
+        if isinstance(outcome, Exception):
+            raise outcome
+        is_cut = isinstance(place, HostedLease) and await place.is_to_be_cut(head.connection)
+        if head.has_been_sent and not is_cut:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _receive_body(self, receive: Receive) -> bytes | None:
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            if len(body) > self._max_body_size:
+                raise HTTPException(413, f"the body must have at most {self._max_body_size} bytes")
+            if not message.get("more_body", False):
+                return bytes(body)
+
+
+@final
+class _Head:
+    """The response's head, sent when the handler has something to send; see `Opening`."""
+
+    watches_peer = False
+    connection: Connection
+
+    def __init__(self, place: Lease, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self.has_been_sent = False
+        self._place = place
+        self._send = send
+        self._headers = headers
+
+    async def open(self) -> None:
+        self.has_been_sent = True
+        try:
+            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            # Middleware that changes heads by the first bytes of the body lets them go now.
+            await self._send({"type": "http.response.body", "body": b"", "more_body": True})
+        except OSError:  # how ASGI servers say that the client has gone
+            self.connection.hung_up()
+            await trio.sleep_forever()  # until the stream's own end is noticed
+        await self._place.wait_begun(self.connection)
+
+    async def wait_begun(self) -> None:
+        await self._place.wait_begun(self.connection)
+
+    def hurry(self) -> None:
+        """Do nothing: the head goes out with what the handler sends first."""
+
+
+async def _send_response(response: Response, method: str, send: Send) -> None:
+    fields = {**response.headers, "Content-Type": response.content_type}
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()]
+    body = response.body.encode() if isinstance(response.body, str) else response.body
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body if method != "HEAD" else b"", "more_body": False})

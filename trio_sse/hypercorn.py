@@ -1,0 +1,178 @@
+"""Serve an app by hypercorn, for what our own server doesn't speak: HTTP/2.
+
+::
+
+    config = hypercorn.config.Config()
+    config.bind = ["0.0.0.0:8443"]
+    config.certfile, config.keyfile = "cert.pem", "key.pem"
+    await trio_sse.hypercorn.serve(app, config)
+
+It is hypercorn's own server, with listening sockets of ours and with those of its settings put right that
+would end event streams. The streams are those of `trio_sse.quart` and `trio_sse.asgi` in the app.
+
+Needs the extra `hypercorn`: pip install 'trio-sse[hypercorn]'.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import random
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, final
+
+import trio
+from hypercorn.config import Config, Sockets
+from hypercorn.trio import serve as serve_by_hypercorn
+
+from ._asgi_stage import REGISTRY
+from ._asgi_types import ASGIApp, Receive, Scope, Send
+from ._connection import Connection
+from ._descriptors import raise_descriptor_limit
+from ._http_exception import HTTPException
+from ._hub import check_bounds
+from ._listeners import prepare
+from ._serving import end_streams
+from ._stream_host import check_seconds
+from ._watchdog import Watchdog
+
+__all__ = ["serve"]
+
+logger = logging.getLogger(__name__)
+
+# What hypercorn counts to, for streams that are to live on: it ends a connection after so many requests, and
+# all of an HTTP/2 connection's streams with it.
+_UNBOUNDED = 2**31 - 1
+
+# Streams that one HTTP/2 connection may have open: hypercorn's 100 are soon used up where each lasts an hour.
+_CONCURRENT_STREAMS = 1000
+
+_HANDSHAKE_SECONDS = 10.0
+
+# How long before the end of the drain time hypercorn is told to shut down, which is when it cancels what is
+# left.
+_LAST_SECONDS = 0.25
+
+
+async def serve(
+    app: ASGIApp,
+    config: Config,
+    *,
+    shutdown_trigger: Callable[[], Awaitable[object]] | None = None,
+    write_timeout: float = 30.0,
+    drain_timeout: float = 10.0,
+    send_buffer: int = 64 * 1024,
+    slow_step: float = 1.0,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an app by hypercorn until cancelled or told to shut down.
+
+    Args:
+        app: any ASGI app.
+        config: hypercorn's, which stays as it is. These settings of it are put right: `backlog`,
+            `graceful_timeout`, `h2_max_concurrent_streams`, `keep_alive_max_requests`, `max_requests`,
+            `read_timeout`, `ssl_handshake_timeout`.
+        shutdown_trigger: the server shuts down when this returns: event streams end first, and their
+            clients come back; then everything else does.
+        write_timeout: seconds for which a client may take no byte at all while there are some for it; set
+            as `TCP_USER_TIMEOUT`, where there is that.
+        drain_timeout: seconds that shutting down may take before what is left is cancelled.
+        send_buffer: bytes that the kernel may hold for each client (`SO_SNDBUF`).
+        slow_step: a task that keeps the event loop for longer than these seconds is named in a warning.
+
+    `task_status.started` is called with the URLs. When this is cancelled, everything has ended.
+
+    Raises:
+        OSError: an address can't be listened on.
+        TypeError, ValueError: an option is not acceptable.
+    """
+    check_seconds(write_timeout=write_timeout, drain_timeout=drain_timeout, slow_step=slow_step)
+    check_bounds(1, send_buffer=send_buffer)
+    ours = _put_right(config, drain_timeout)
+    sockets = ours.create_sockets()
+    streams = _OpenStreams()
+
+    async def shut_down() -> None:
+        if shutdown_trigger is None:
+            await trio.sleep_forever()
+        else:
+            await shutdown_trigger()
+        deadline = trio.current_time() + drain_timeout
+        with trio.move_on_at(deadline - min(_LAST_SECONDS, drain_timeout / 2)):
+            await streams.drain(drain_timeout)
+        ours.graceful_timeout = max(deadline - trio.current_time(), 0)
+
+    watchdog = Watchdog(slow_step)
+    trio.lowlevel.add_instrument(watchdog)
+    try:
+        raise_descriptor_limit()
+        for listening in (*sockets.secure_sockets, *sockets.insecure_sockets):
+            listening.listen(ours.backlog)
+            prepare(listening, send_buffer=send_buffer, write_timeout=write_timeout)
+        # Hypercorn asks its configuration for the sockets, and listens on them again, which is harmless.
+        ours.create_sockets = lambda: sockets
+        wrapped: Any = _Registering(app, streams)  # hypercorn has its own types for what ASGI is
+        await serve_by_hypercorn(wrapped, ours, shutdown_trigger=shut_down, task_status=task_status)
+    finally:
+        trio.lowlevel.remove_instrument(watchdog)
+        _close(sockets)
+
+
+def _put_right(config: Config, drain_timeout: float) -> Config:
+    """Give a copy of a configuration with which event streams live."""
+    ours = copy.copy(config)
+    ours.backlog = max(config.backlog, socket.SOMAXCONN)
+    ours.graceful_timeout = drain_timeout
+    ours.h2_max_concurrent_streams = max(config.h2_max_concurrent_streams, _CONCURRENT_STREAMS)
+    ours.keep_alive_max_requests = _UNBOUNDED
+    ours.max_requests = None  # a worker's end, which would be no drain
+    ours.read_timeout = None  # an event stream's client has nothing to say
+    ours.ssl_handshake_timeout = min(config.ssl_handshake_timeout, _HANDSHAKE_SECONDS)
+    return ours
+
+
+def _close(sockets: Sockets) -> None:
+    for each in (*sockets.secure_sockets, *sockets.insecure_sockets, *sockets.quic_sockets):
+        each.close()
+
+
+@final
+class _OpenStreams:
+    """The event streams that are open on this server; see `Registry`."""
+
+    def __init__(self) -> None:
+        self.streams: dict[Connection, None] = {}
+        self._is_draining = False
+        self._changed = trio.lowlevel.ParkingLot()
+
+    def check(self) -> None:
+        if self._is_draining:
+            retry_after = {"Retry-After": str(random.randint(1, 10))}
+            raise HTTPException(503, "the server is shutting down", retry_after)
+
+    def remove(self, connection: Connection) -> None:
+        del self.streams[connection]
+        if not self.streams:
+            self._changed.unpark_all()
+
+    async def drain(self, drain_timeout: float) -> None:
+        """Tell the streams to end, and wait until they have."""
+        self._is_draining = True
+        await end_streams(list(self.streams), drain_timeout=drain_timeout)
+        while self.streams:
+            await self._changed.park()
+
+
+@final
+class _Registering:
+    """The app, whose event streams find the registry in their scopes."""
+
+    def __init__(self, app: ASGIApp, streams: _OpenStreams) -> None:
+        self._app = app
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["extensions"] = {**(scope.get("extensions") or {}), REGISTRY: self._streams}
+        await self._app(scope, receive, send)
