@@ -96,6 +96,26 @@ class AppCall:
         on_start: is called instead when the app gives a response's head.
     """
 
+    __slots__ = (
+        "_body",
+        "_body_was_given",
+        "_disconnected",
+        "_is_chunked",
+        "_may_keep_alive",
+        "_request",
+        "_response",
+        "_sent",
+        "_serving",
+        "_transport",
+        "_watch",
+        "_write_timeout",
+        "has_begun",
+        "is_complete",
+        "is_taken_over",
+        "on_start",
+        "refusal",
+    )
+
     def __init__(
         self,
         transport: Transport,
@@ -161,12 +181,12 @@ class AppCall:
         return {"type": "http.disconnect"}
 
     async def stop_watching(self) -> None:
-        """Leave it to others to notice that the client has gone; they call `disconnect`."""
+        """Leave it to others to notice that the client has gone."""
         await self._watch.stop()
 
-    def disconnect(self) -> None:
-        """Tell the app that its client has gone."""
-        self._disconnected.set()
+    def forget(self) -> None:
+        """Let go of all that a call which is over needs no more; the app may still hold it."""
+        del self._body, self._disconnected, self._response, self._watch
 
     # What the app sends
 

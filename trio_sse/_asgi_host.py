@@ -24,7 +24,7 @@ from ._farewell import linger_if_unread
 from ._http_exception import HTTPException
 from ._lifespan import Lifespan
 from ._message import Framing
-from ._reception import Received
+from ._reception import AppRoute, Received
 from ._request import Request
 from ._serving import Serving
 from ._stage import Launch, padding
@@ -86,9 +86,10 @@ class AppHost:
             write_timeout=write_timeout,
         )
         stage = AppStage(self._admission, call, transport, serving, received, successor)
+        scope = self._scope(transport, received, stage)
         failed = False
         try:
-            await self._app(self._scope(transport, received, stage), call.receive, call.send)
+            await self._app(scope, call.receive, call.send)
         except* ClientDisconnected:
             logger.debug("peer=%s is gone", transport.peer)
         except* Exception as failure:
@@ -102,6 +103,9 @@ class AppHost:
             stage.close()
             await call.stop_watching()
         if stage.has_taken_over:
+            # Frameworks keep the scope and the two callables while the stream may look at its request.
+            scope.clear()
+            call.forget()
             return None
         if stage.outcome is not None:
             return stage.outcome and received.may_keep_alive and not body.buffer
@@ -152,6 +156,19 @@ class AppStage:
         outcome: of a stream that has run inside of the app.
     """
 
+    __slots__ = (
+        "_admission",
+        "_begun",
+        "_call",
+        "_launch",
+        "_received",
+        "_serving",
+        "_successor",
+        "_transport",
+        "has_taken_over",
+        "outcome",
+    )
+
     def __init__(
         self,
         admission: Admission,
@@ -167,10 +184,10 @@ class AppStage:
         self._call = call
         self._transport = transport
         self._serving = serving
-        self._received = received
+        self._received = received._replace(answer=AppRoute(None))
         self._successor = successor
         self._launch: Launch | None = None
-        self._begun = trio.Event()
+        self._begun = trio.lowlevel.ParkingLot()
 
     @property
     def request(self) -> Request:
@@ -191,10 +208,11 @@ class AppStage:
 
     def _begin(self, connection: Connection) -> None:
         connection.begin(self._call.begin_stream() + padding(self.request, self._framing))
-        self._begun.set()
+        self._begun.unpark_all()
 
     async def wait_begun(self, connection: Connection) -> None:
-        await self._begun.wait()
+        while connection.opening is not None:
+            await self._begun.park()
 
     async def run(self, connection: Connection, handle: Handle) -> Exception | bool:
         await self._call.stop_watching()

@@ -61,6 +61,8 @@ class BodyReader:
     Only the time that is spent waiting for the peer counts, not what whoever reads takes in between.
     """
 
+    __slots__ = ("_decoder", "_must_continue", "_patience", "_transport", "buffer")
+
     def __init__(self, head: Head, transport: Transport, buffer: bytearray, max_size: int) -> None:
         self._transport = transport
         self.buffer = buffer
@@ -134,6 +136,8 @@ def _too_large(max_size: int) -> HTTPException:
 @final
 class _Sized:
     """A body whose length is known."""
+
+    __slots__ = ("_wanted", "body")
 
     def __init__(self, length: int) -> None:
         self.body = bytearray()  # what has come and was not taken

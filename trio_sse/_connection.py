@@ -40,7 +40,7 @@ class Opening(Protocol):
     """Whether the app's host notices that the peer has gone, until the response has begun."""
 
     async def open(self) -> None:
-        """Have the response begin, which calls `Connection.begin`."""
+        """Have the response begin, which calls `Connection.begin`; several tasks may want it at once."""
 
     async def wait_begun(self) -> None:
         """Wait until the response has begun, or never will."""
@@ -276,9 +276,7 @@ class Connection:
     async def open(self) -> None:
         """Have the response begin where an app has the say over its head; otherwise do nothing."""
         if self.opening is not None:
-            async with self.turn():
-                if self.opening is not None:
-                    await self.opening.open()
+            await self.opening.open()
 
     def begin(self, head: bytes) -> None:
         """Take note that the response has begun; `head` is what is still to be sent before its first byte."""

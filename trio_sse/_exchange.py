@@ -86,6 +86,7 @@ class Exchanges:
             return await self._reply(transport, serving, received, response)
         if isinstance(answer, AppRoute):
             assert self._app is not None
+            assert answer.body is not None
             return await self._app.answer(
                 transport,
                 serving,

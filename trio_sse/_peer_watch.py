@@ -21,6 +21,17 @@ from ._transport import SocketTransport, Transport
 class PeerWatch:
     """Watches one client; see `Watched`."""
 
+    __slots__ = (
+        "_body",
+        "_gone",
+        "_hangups",
+        "_has_read",
+        "_is_stopped",
+        "_reading",
+        "_transport",
+        "_watcher",
+    )
+
     def __init__(
         self, transport: Transport, serving: Serving, body: BodyReader, gone: Callable[[], None]
     ) -> None:
@@ -31,7 +42,7 @@ class PeerWatch:
         self._gone = gone
         self._watcher: HangupWatcher | None = None  # that watches
         self._reading: trio.CancelScope | None = None
-        self._has_read = trio.Event()  # set when nobody reads any more
+        self._has_read: trio.Event | None = None  # set when the reading task has stopped
         self._is_stopped = False
 
     async def wait(self, gone: trio.Event) -> None:
@@ -45,7 +56,7 @@ class PeerWatch:
         await gone.wait()
 
     async def _read_on(self) -> None:
-        self._has_read = trio.Event()
+        self._has_read = has_read = trio.Event()
         with trio.CancelScope() as self._reading:
             try:
                 while len(self._body.buffer) < MAX_UNREAD_BYTES:
@@ -59,7 +70,7 @@ class PeerWatch:
                 pass
             finally:
                 self._reading = None
-                self._has_read.set()
+                has_read.set()
             self._gone()
 
     async def stop(self) -> None:
@@ -69,7 +80,7 @@ class PeerWatch:
             assert isinstance(self._transport, SocketTransport)
             self._watcher.remove(self._transport, self)
             self._watcher = None
-        if self._reading is not None:
+        if self._reading is not None and self._has_read is not None:
             self._reading.cancel()
             await self._has_read.wait()
 

@@ -40,9 +40,12 @@ class EndpointRoute:
 
 @dataclass(frozen=True, slots=True)
 class AppRoute:
-    """What answers all that no route takes; the body is left for the app to read."""
+    """What answers all that no route takes; the body is left for the app to read.
 
-    body: BodyReader
+    It is forgotten when a stream has taken the transport over.
+    """
+
+    body: BodyReader | None
 
 
 Route = StreamRoute | EndpointRoute

@@ -341,6 +341,25 @@ class Server:
 
         await self._watch_over(serving, serve)
 
+    async def serve_in_memory(
+        self, *, task_status: trio.TaskStatus[Callable[[trio.abc.Stream, str], None]]
+    ) -> None:
+        """Serve streams that are given one by one, until cancelled or drained; `trio_sse.testing` does so.
+
+        `task_status.started` is called with a function that takes a stream and what stands for its peer.
+        """
+        serving = Serving(self._host, drain_timeout=self._drain_timeout)
+
+        def connect(stream: trio.abc.Stream, peer: str) -> None:
+            serving.connections.start_soon(self._exchanges.serve, StreamTransport(stream, peer), serving)
+
+        async def work() -> None:
+            task_status.started(connect)
+            with serving.accepting:
+                await trio.sleep_forever()
+
+        await self._watch_over(serving, work)
+
     async def _serve_secured(self, transport: TLSTransport, serving: Serving) -> None:
         """Be the one task of a connection under TLS."""
         try:

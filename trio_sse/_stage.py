@@ -65,34 +65,47 @@ class Stage(Protocol):
 
 @final
 class Launch:
-    """A handler that runs, and the response that it waits for."""
+    """A handler that runs, and the response that it waits for; its `Opening`, to the connection."""
+
+    __slots__ = (
+        "_changed",
+        "_is_wanted",
+        "connection",
+        "is_taken_over",
+        "outcome",
+        "watches_peer",
+    )
+
+    connection: Connection  # set by who makes it
 
     def __init__(self) -> None:
         self.watches_peer = True
         self.is_taken_over = False  # the app has let go of the transport
-        self.connection: Connection  # set by who makes it
         self.outcome: Exception | bool | None = None  # of `run_stream`; `None` while it runs
-        self._wanted = trio.Event()  # the handler has something to send, or is over
-        self._settled = trio.Event()  # the response has begun, or never will
+        self._is_wanted = False  # the handler has something to send, or is over
+        self._changed: trio.lowlevel.ParkingLot | None = trio.lowlevel.ParkingLot()  # until it is settled
 
     # The handler's side; see `Opening`
 
     async def open(self) -> None:
-        self._wanted.set()
-        await self._settled.wait()
+        self.hurry()
+        await self.wait_begun()
         if self.connection.opening is not None:
             raise trio.ClosedResourceError("the app has answered the request itself, or not at all")
 
     async def wait_begun(self) -> None:
-        await self._settled.wait()
+        while self._changed is not None:
+            await self._changed.park()
 
     def hurry(self) -> None:
-        self._wanted.set()
+        self._is_wanted = True
+        if self._changed is not None:
+            self._changed.unpark_all()
 
     def end(self, outcome: Exception | bool | None) -> None:
         """Take note of what `run_stream` has returned; of nothing, if it was cancelled."""
         self.outcome = outcome
-        self._wanted.set()
+        self.hurry()
 
     # The app's side
 
@@ -106,7 +119,8 @@ class Launch:
             Exception: what the handler raised before it had anything to send, its refusal among it.
         """
         try:
-            await self._wanted.wait()
+            while self._changed is not None and not self._is_wanted:
+                await self._changed.park()
         except BaseException:
             self.abandon(EndReason.CLIENT_DISCONNECTED)
             raise
@@ -117,9 +131,15 @@ class Launch:
     def begin(self, head: bytes) -> None:
         """Let the handler go on; `head` is what is still to be sent before its first byte."""
         self.connection.begin(head)
-        self._settled.set()
+        self._settle()
 
     def abandon(self, reason: EndReason) -> None:
         """End the stream, unless it has ended: nobody answers the request with it any more."""
         self.connection.end(reason)
-        self._settled.set()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Say that the response has begun, or never will."""
+        if self._changed is not None:
+            self._changed.unpark_all()
+            self._changed = None

@@ -194,6 +194,9 @@ class _Head:
         self._headers = headers
 
     async def open(self) -> None:
+        if self.has_been_sent:
+            await self.wait_begun()
+            return
         self.has_been_sent = True
         try:
             await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})

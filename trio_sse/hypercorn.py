@@ -111,7 +111,7 @@ async def serve(
             listening.listen(ours.backlog)
             prepare(listening, send_buffer=send_buffer, write_timeout=write_timeout)
         # Hypercorn asks its configuration for the sockets, and listens on them again, which is harmless.
-        ours.create_sockets = lambda: sockets
+        ours.create_sockets = lambda: sockets  # type: ignore[method-assign]  # of a copy that is ours
         wrapped: Any = _Registering(app, streams)  # hypercorn has its own types for what ASGI is
         await serve_by_hypercorn(wrapped, ours, shutdown_trigger=shut_down, task_status=task_status)
     finally:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial, wraps
@@ -30,9 +31,10 @@ from types import TracebackType
 from typing import Any, TypeVar, final
 
 import trio
-from quart import Quart, Response, request
+from quart import Quart, Request, Response, request
 from quart.wrappers.response import ResponseBody
 from quart_trio import QuartTrio
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException as WerkzeugHTTPException
 
 from ._asgi_stage import HostedStage
@@ -185,7 +187,7 @@ class QuartSSE:
 
         @wraps(handler)
         async def view(**variables: object) -> Response:
-            return await self._respond(partial(run, **variables), name)
+            return await self._respond(partial(run, **variables) if variables else run, name)
 
         return view
 
@@ -221,6 +223,7 @@ class QuartSSE:
             self._host.check_room()
             launch = stage.launch(self._host, handle, name)
             is_open = await launch.ready()
+            _share_names(request)
         except HTTPException as refusal:
             return self._refusal(refusal)
         except TopicError as error:
@@ -345,8 +348,15 @@ class _StreamBody(_Body):
         self._launch = launch
 
     async def __aenter__(self) -> _StreamBody:
-        await self._stage.carry(self._launch)
+        stage, launch = self._stage, self._launch
+        del self._stage, self._launch  # a body is sent once
+        await stage.carry(launch)
         return self
+
+
+def _share_names(request: Request) -> None:
+    """Let a request share the names of its header fields with all others: a stream keeps it for an hour."""
+    request.headers = Headers([(sys.intern(name), value) for name, value in request.headers])
 
 
 def _as_coroutine_function(handler: Handler) -> Callable[..., Awaitable[None]]:

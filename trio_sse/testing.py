@@ -1,0 +1,313 @@
+"""A client for tests, in memory: no port, no thread, and no time if the clock is a fake one.
+
+::
+
+    async def test_prices(autojump_clock: trio.testing.MockClock) -> None:
+        async with Client(app) as client, client.stream("/prices/ABC") as stream:
+            await sse.hub.publish("prices/ABC", "42")
+            assert (await stream.event()).data == "42"
+            await trio.sleep(61)
+            assert stream.keepalives == 4
+
+The client reads streams all the time, as browsers do, so nothing waits for the test to read, and an endless
+stream ends with its block. What a test waits for has to come within `timeout` seconds of Trio's clock.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from http.cookies import SimpleCookie
+from types import TracebackType
+from typing import final
+
+import h11
+import trio
+import trio.testing
+
+from ._asgi_types import ASGIApp
+from ._decoder import EventDecoder
+from ._event import ServerSentEvent
+from ._request import Headers
+from ._server import Server
+
+__all__ = ["Client", "Response", "Stream"]
+
+_LINE_END = re.compile(b"\r\n|\r|\n")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole response.
+
+    Attributes:
+        is_cut: the server has cut it, so the body is not all of it.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes
+    is_cut: bool = field(default=False, kw_only=True)
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+    def json(self) -> object:
+        """Read the body as JSON."""
+        return json.loads(self.body)
+
+
+@final
+class Client:
+    """A client of a `Server`, or of any ASGI app, which a server is made for.
+
+    Entering its context starts the server and the app; leaving it cancels them, so all streams end. Cookies
+    that are set are kept, and sent with what is asked for later.
+
+    Args:
+        app: a `trio_sse.Server` or an ASGI app.
+        timeout: seconds within which each thing that a test waits for must come.
+        headers: header fields of all requests.
+    """
+
+    __test__ = False
+
+    def __init__(
+        self, app: Server | ASGIApp, *, timeout: float = 30.0, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.server = app if isinstance(app, Server) else Server(app)
+        self.cookies: dict[str, str] = {}
+        self._timeout = timeout
+        self._headers = dict(headers or {})
+        self._nursery_manager = trio.open_nursery()
+        self._nursery: trio.Nursery
+        self._connect: Callable[[trio.abc.Stream, str], None]
+
+    async def __aenter__(self) -> Client:
+        self._nursery = await self._nursery_manager.__aenter__()
+        try:
+            self._connect = await self._nursery.start(self.server.serve_in_memory)
+        except BaseException as error:
+            self._nursery.cancel_scope.cancel()
+            await self._nursery_manager.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        self._nursery.cancel_scope.cancel()
+        return await self._nursery_manager.__aexit__(kind, error, traceback)
+
+    async def get(self, path: str, *, headers: Mapping[str, str] | None = None) -> Response:
+        """Ask for a whole response; see `request`."""
+        return await self.request("GET", path, headers=headers)
+
+    async def post(
+        self, path: str, *, body: bytes | str = b"", headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """Ask for a whole response; see `request`."""
+        return await self.request("POST", path, body=body, headers=headers)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | str = b"",
+    ) -> Response:
+        """Ask for a whole response.
+
+        Raises:
+            trio.TooSlowError: it doesn't end in time, as event streams don't.
+        """
+        async with self.stream(path, method=method, headers=headers, body=body) as stream:
+            await stream.wait_over()
+            return Response(stream.status, stream.headers, stream.body, is_cut=stream.is_cut)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        last_event_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | str = b"",
+    ) -> AsyncIterator[Stream]:
+        """Open an event stream, or whatever is answered; leaving the context hangs up.
+
+        Raises:
+            trio.TooSlowError: the response's head doesn't come in time.
+        """
+        data = body.encode() if isinstance(body, str) else body
+        fields = {"Host": "test", **self._headers, **(headers or {}), "Connection": "close"}
+        if data or method in ("POST", "PUT", "PATCH"):
+            fields["Content-Length"] = str(len(data))
+        if last_event_id is not None:
+            fields["Last-Event-ID"] = last_event_id
+        if self.cookies:
+            fields["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        ours, theirs = trio.testing.memory_stream_pair()
+        opened = Stream(ours, self._timeout, EventDecoder(last_event_id=last_event_id or ""))
+        self._connect(theirs, "test")
+        request = h11.Request(method=method, target=path, headers=list(fields.items()))
+        async with ours, trio.open_nursery() as nursery:
+            nursery.start_soon(opened._run, request, data)
+            await opened._wait_for("the response's head", lambda: opened._has_head or opened.is_over)
+            self._keep_cookies(opened.headers)
+            yield opened
+            nursery.cancel_scope.cancel()
+
+    def _keep_cookies(self, headers: Headers) -> None:
+        for value in headers.get_all("set-cookie"):
+            for name, morsel in SimpleCookie(value).items():
+                if morsel.value and morsel["max-age"] != "0":
+                    self.cookies[name] = morsel.value
+                else:
+                    self.cookies.pop(name, None)
+
+
+@final
+class Stream:
+    """A response that comes in; made by `Client.stream`.
+
+    Attributes:
+        status: the response's; 0 if the server has closed the connection without one.
+        headers: the response's header fields.
+        body: the bytes of the body so far.
+        comments: the texts of the comments so far; a keepalive's is empty.
+        is_ended: the body was ended properly.
+        is_cut: the connection was closed before that.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, timeout: float, decoder: EventDecoder) -> None:
+        self.status = 0
+        self.headers = Headers([])
+        self.body = b""
+        self.comments: list[str] = []
+        self.is_ended = False
+        self.is_cut = False
+        self._stream = stream
+        self._timeout = timeout
+        self._decoder = decoder
+        self._has_head = False
+        self._events: deque[ServerSentEvent] = deque()
+        self._line = b""  # the one that has not ended
+        self._changed = trio.lowlevel.ParkingLot()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.is_ended or self.is_cut
+
+    @property
+    def keepalives(self) -> int:
+        """How many keepalives have come."""
+        return self.comments.count("")
+
+    @property
+    def last_event_id(self) -> str:
+        """What an `EventSource` would send as its `Last-Event-ID` now; see `event`."""
+        return self._decoder.last_event_id
+
+    @property
+    def retry(self) -> int | None:
+        """The reconnection time that the server has sent last, in milliseconds."""
+        return self._decoder.retry
+
+    async def event(self) -> ServerSentEvent:
+        """Wait for the next event.
+
+        Raises:
+            EOFError: the stream is over.
+            trio.TooSlowError: it doesn't come in time.
+        """
+        await self._wait_for("an event", lambda: bool(self._events) or self.is_over)
+        if not self._events:
+            raise EOFError(f"the stream was {'ended' if self.is_ended else 'cut'}: no event comes any more")
+        return self._events.popleft()
+
+    async def events(self, count: int) -> list[ServerSentEvent]:
+        """Wait for so many events, each within the time."""
+        return [await self.event() for _ in range(count)]
+
+    def events_nowait(self) -> list[ServerSentEvent]:
+        """Give the events that have come and were not given yet."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    async def wait_keepalives(self, count: int) -> None:
+        """Wait until so many keepalives have come in all, each within the time."""
+        while self.keepalives < count:
+            more = self.keepalives + 1
+            await self._wait_for("a keepalive", partial(self._has_keepalives, more))
+            if self.keepalives < more:
+                raise EOFError("the stream is over: no keepalive comes any more")
+
+    def _has_keepalives(self, count: int) -> bool:
+        return self.keepalives >= count or self.is_over
+
+    async def wait_over(self) -> None:
+        """Wait until the server has ended or cut the stream."""
+        await self._wait_for("the stream's end", lambda: self.is_over)
+
+    async def _wait_for(self, what: str, has_come: Callable[[], bool]) -> None:
+        with trio.move_on_after(self._timeout):
+            while not has_come():
+                await self._changed.park()
+            return
+        raise trio.TooSlowError(f"{what} has not come within {self._timeout:g} s")
+
+    async def _run(self, request: h11.Request, body: bytes) -> None:
+        """Send the request, and read until the connection is closed."""
+        connection = h11.Connection(h11.CLIENT)
+        payload = connection.send(request) or b""
+        payload += (connection.send(h11.Data(data=body)) or b"") if body else b""
+        payload += connection.send(h11.EndOfMessage()) or b""
+        try:
+            await self._stream.send_all(payload)
+            while not self.is_over:
+                event = connection.next_event()
+                if event is h11.NEED_DATA:
+                    connection.receive_data(bytes(await self._stream.receive_some()))
+                else:
+                    self._take(event)
+        except (trio.BrokenResourceError, h11.RemoteProtocolError):
+            self.is_cut = True
+        finally:
+            self._changed.unpark_all()
+
+    def _take(self, event: object) -> None:
+        if isinstance(event, h11.Response):
+            self.status = event.status_code
+            self.headers = Headers([(name.lower(), value) for name, value in event.headers])
+            self._has_head = True
+        elif isinstance(event, h11.Data):
+            data = bytes(event.data)
+            self.body += data
+            if (self.headers.get("content-type") or "").startswith("text/event-stream"):
+                self._events += self._decoder.feed(data)
+                self._count_comments(data)
+        elif isinstance(event, h11.EndOfMessage):
+            self.is_ended = True
+        elif isinstance(event, h11.ConnectionClosed):
+            self.is_cut = True
+        self._changed.unpark_all()
+
+    def _count_comments(self, data: bytes) -> None:
+        *lines, self._line = _LINE_END.split(self._line + data)
+        self.comments += [line[1:].decode().strip() for line in lines if line.startswith(b":")]
