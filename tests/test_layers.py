@@ -22,11 +22,12 @@ LAYERS = [
         "_log _queue _subscription _subscribers _hub",
         "_transport _tls _request _end_reason _http_exception",
         "_hangup _keepalive _stream_host _serving _connection _farewell _stream",
-        "_asgi_types _stage",
+        "_stage _asgi_types _asgi_request _asgi_transport _hypercorn_direct _asgi_stage",
         "_http _body _response _routes _cors _reception _admission",
         "_peer_watch _app_call _lifespan _asgi_host _exchange",
         "_listeners _descriptors _watchdog _server",
         "__init__",
+        "asgi quart hypercorn testing",
         "_program _tail",
         "demo._machine demo._dashboard demo.__init__",
         "cli __main__",
@@ -36,7 +37,15 @@ LAYERS = [
 
 # Who may import what is not of this project, nor the standard library's.
 CORE = {"trio", "h11"}
-OPTIONAL = {"cli": {"click"}, "_tail": {"httpx"}, "demo._machine": {"psutil"}}
+OPTIONAL = {
+    "quart": {"quart", "quart_trio", "werkzeug"},
+    "hypercorn": {"hypercorn"},
+    "_hypercorn_direct": {"hypercorn", "h2"},  # only when they are there
+    "_program": {"hypercorn"},
+    "cli": {"click"},
+    "_tail": {"httpx"},
+    "demo._machine": {"psutil"},
+}
 
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 

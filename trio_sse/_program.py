@@ -1,8 +1,9 @@
-"""Running a server as a program: its module, its addresses, and the signals that end it."""
+"""Running a server or an app as a program: its module, its addresses, and the signals that end it."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import signal
 import ssl
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import trio
 
+from ._asgi_types import ASGIApp
 from ._server import Server
 
 logger = logging.getLogger(__name__)
@@ -24,8 +26,8 @@ class ProgramError(Exception):
     """What the user asked for can't be done; the text says why, and what would be right."""
 
 
-def load_server(target: str) -> Server:
-    """Import the `Server` that `module:attribute` names, with the working directory on the path.
+def load_target(target: str) -> Server | ASGIApp:
+    """Import the `Server` or ASGI app that `module:attribute` names, with the working directory on the path.
 
     Raises:
         ProgramError: there is none.
@@ -39,10 +41,15 @@ def load_server(target: str) -> Server:
     found = _import(module_name)
     for name in attribute.split("."):
         found = getattr(found, name, None)
-    if not isinstance(found, Server):
-        what = "nothing" if found is None else f"of type {type(found).__name__}"
-        raise ProgramError(f"{target!r} is {what}, not a trio_sse.Server")
-    return found
+    if isinstance(found, Server) or _is_app(found):
+        return found  # type: ignore[return-value]  # it was looked at
+    what = "nothing" if found is None else f"of type {type(found).__name__}"
+    raise ProgramError(f"{target!r} is {what}, neither a trio_sse.Server nor an ASGI app")
+
+
+def _is_app(found: object) -> bool:
+    call = found if inspect.isfunction(found) else getattr(found, "__call__", None)  # noqa: B004
+    return not isinstance(found, type) and inspect.iscoroutinefunction(call)
 
 
 def _import(name: str) -> object:
@@ -123,7 +130,7 @@ async def serve_until_signalled(
     listeners = await listen(addresses)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey_signals, signals, server, nursery)
+            nursery.start_soon(_obey_signals, signals, server.drain, nursery)
             scheme = "http" if ssl_context is None else "https"
 
             async def serve(*, task_status: trio.TaskStatus[object]) -> None:
@@ -136,7 +143,44 @@ async def serve_until_signalled(
                 nursery.start_soon(beside)
 
 
-async def _obey_signals(signals: AsyncIterator[int], server: Server, nursery: trio.Nursery) -> None:
+async def serve_by_hypercorn(
+    app: ASGIApp, addresses: Sequence[str], *, certfile: str, keyfile: str | None, announce: Announce
+) -> None:
+    """Serve an app over HTTP/2 and HTTP/1.1 until SIGTERM or SIGINT, as `serve_until_signalled` does.
+
+    Raises:
+        ProgramError: an address can't be listened on, or the certificate can't be used.
+    """
+    try:
+        from hypercorn.config import Config
+
+        from . import hypercorn
+    except ImportError:
+        raise ProgramError("--http2 needs its extra: pip install 'trio-sse[hypercorn]'") from None
+    load_certificate(certfile, keyfile)  # what is wrong with it is told here
+    config = Config()
+    config.certfile, config.keyfile = certfile, keyfile or certfile
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.bind = [f"fd://{listener.socket.detach()}" for listener in await listen(addresses)]
+    shutdown = trio.Event()
+
+    async def shut_down() -> None:
+        shutdown.set()
+
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_obey_signals, signals, shut_down, nursery)
+
+            async def serve(*, task_status: trio.TaskStatus[list[str]]) -> None:
+                await hypercorn.serve(app, config, shutdown_trigger=shutdown.wait, task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+            announce(await nursery.start(serve))
+
+
+async def _obey_signals(
+    signals: AsyncIterator[int], drain: Callable[[], Awaitable[None]], nursery: trio.Nursery
+) -> None:
     is_draining = False
     async for number in signals:
         name = signal.Signals(number).name
@@ -148,7 +192,7 @@ async def _obey_signals(signals: AsyncIterator[int], server: Server, nursery: tr
             continue
         is_draining = True
         logger.info("%s: draining; SIGINT stops at once", name)
-        nursery.start_soon(server.drain)
+        nursery.start_soon(drain)
 
 
 def _describe(address: tuple[object, ...]) -> str:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from ._program import ProgramError, load_certificate, load_server, serve_until_signalled
+from ._program import (
+    ProgramError,
+    load_certificate,
+    load_target,
+    serve_by_hypercorn,
+    serve_until_signalled,
+)
+from ._server import Server
 
 _MISSING_EXTRA = "the program needs its extra: pip install 'trio-sse[cli]'"
 
@@ -22,7 +29,7 @@ except ImportError:
     sys.exit(f"trio-sse: {_MISSING_EXTRA}")
 
 if TYPE_CHECKING:
-    from ._server import Server
+    from ._asgi_types import ASGIApp
     from ._tail import Tail
 
 _LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
@@ -60,7 +67,7 @@ _log_level = click.option(
 
 
 @main.command()
-@click.argument("target", metavar="MODULE:SERVER", envvar="TRIO_SSE_SERVER")
+@click.argument("target", metavar="MODULE:NAME", envvar="TRIO_SSE_SERVER")
 @_bind
 @click.option(
     "--keepalive",
@@ -88,6 +95,12 @@ _log_level = click.option(
     envvar="TRIO_SSE_KEYFILE",
     help="The certificate's key (PEM), if it is in a file of its own.",
 )
+@click.option(
+    "--http2",
+    is_flag=True,
+    envvar="TRIO_SSE_HTTP2",
+    help="Serve an app by hypercorn, over HTTP/2 and HTTP/1.1; needs a certificate.",
+)
 @_log_level
 def serve(
     target: str,
@@ -96,21 +109,42 @@ def serve(
     max_duration: float | None,
     certfile: str | None,
     keyfile: str | None,
+    http2: bool,
     log_level: str,
 ) -> None:
-    """Run the Server that SERVER names in MODULE.
+    """Run the Server, or the ASGI app, that NAME is in MODULE.
 
     SIGTERM and SIGINT drain: streams are told to end and their clients come back. A second SIGINT stops
     at once. Every option can be set in the environment, as TRIO_SSE_BIND, TRIO_SSE_KEEPALIVE and so on.
     """
     _set_up_logging(log_level)
     try:
-        server = load_server(target)
-        _configure(server, keepalive, max_duration)
+        found = load_target(target)
+        if not isinstance(found, Server):
+            if keepalive is not None or max_duration is not None:
+                raise ProgramError("an app's streams have options of their own: give them to QuartSSE, say")
+        else:
+            _configure(found, keepalive, max_duration)
+        if http2:
+            trio.run(_serve_http2(found, addresses, certfile, keyfile))
+            return
+        server = found if isinstance(found, Server) else Server(found)
         context = load_certificate(certfile, keyfile)
         trio.run(partial(serve_until_signalled, server, addresses, ssl_context=context, announce=_announce))
     except ProgramError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _serve_http2(
+    found: Server | ASGIApp, addresses: Sequence[str], certfile: str | None, keyfile: str | None
+) -> Callable[[], Awaitable[None]]:
+    if isinstance(found, Server):
+        raise ProgramError("--http2 is for ASGI apps: a Server speaks HTTP/1.1; put a proxy in front of it")
+    if certfile is None:
+        raise ProgramError("browsers speak HTTP/2 only under TLS: give --certfile, too")
+    return partial(
+        serve_by_hypercorn, found, addresses, certfile=certfile, keyfile=keyfile, announce=_announce
+    )
 
 
 def _configure(server: Server, keepalive: float | None, max_duration: float | None) -> None:
