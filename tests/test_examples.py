@@ -111,3 +111,35 @@ def test_served_by_the_program(text: str) -> None:
             assert httpx.post(f"{url}/rooms/one", content=text.encode()).status_code == 204
             assert lines(response, 3)[2] == f"data: {text}"
         assert httpx.post(f"{url}/rooms/{'x' * 300}", content=b"x").status_code == 400
+
+
+def test_quart_app_lets_those_talk_who_are_logged_in() -> None:
+    with running("examples/quart_app.py") as url, httpx.Client(base_url=url, timeout=10) as client:
+        assert client.get("/stream").status_code == 401
+        assert "Your name" in client.get("/").text
+        assert client.post("/login", data={"name": "Ada"}, follow_redirects=True).status_code == 200
+        with client.stream("GET", "/stream") as response:
+            assert lines(response, 2)[1] == 'data: {"name":"server","text":"hello Ada"}'
+            assert client.post("/say", data={"text": "hi"}).status_code == 204
+
+
+def test_starlette_app_tells_the_state_and_what_changes() -> None:
+    with running("examples/starlette_app.py") as url:
+        assert "Highest bid" in httpx.get(url).text
+        assert httpx.get(f"{url}/lots/3").status_code == 404
+        with httpx.stream("GET", f"{url}/lots/1", timeout=10) as response:
+            assert httpx.post(f"{url}/lots/1").status_code == 204
+            found = lines(response, 5)
+            assert [line for line in found if not line.startswith("id: ")] == [
+                "event: bid",
+                'data: {"amount":0}',
+                "event: bid",
+                'data: {"amount":10}',
+            ]
+
+
+def test_embedded_app_serves_its_page_and_the_worker_s_progress() -> None:
+    with running("examples/embedded_app.py") as url:
+        assert "Hashing" in httpx.get(url).text
+        with httpx.stream("GET", f"{url}/progress", timeout=10) as response:
+            assert lines(response, 2)[1] == "event: progress"

@@ -263,4 +263,5 @@ class AppStage:
     def close(self) -> None:
         """End a handler that has begun to run for a response that was never sent."""
         if self._launch is not None and not self.has_taken_over:
-            self._launch.abandon(EndReason.SERVER_SHUTDOWN)
+            is_gone = self._call.is_disconnected
+            self._launch.abandon(EndReason.CLIENT_DISCONNECTED if is_gone else EndReason.REFUSED)

@@ -56,6 +56,7 @@ class HostedStage:
         self._disconnected = trio.Event()
         self._launch: Launch | None = None
         self._has_head = False  # the app has sent the response's head
+        self._has_begun = False  # the stream has
         self._is_cut = False  # the response is not to be ended properly
         self._over = trio.Event()  # the stream is
 
@@ -118,6 +119,7 @@ class HostedStage:
         connection = launch.connection
         transport = connection.transport
         assert isinstance(transport, BorrowedTransport)
+        self._has_begun = True
         launch.begin(padding(connection.request, transport.framing))
         if isinstance(transport, HypercornTransport) and self._serving.hangups is not None:
             self._serving.hangups.add(transport, connection)
@@ -131,9 +133,14 @@ class HostedStage:
 
     def close(self) -> None:
         """End the stream with the app's call."""
-        if self._launch is not None:
-            is_gone = self._disconnected.is_set()
-            self._launch.abandon(EndReason.CLIENT_DISCONNECTED if is_gone else EndReason.SERVER_SHUTDOWN)
+        if self._launch is None:
+            return
+        if self._disconnected.is_set():
+            self._launch.abandon(EndReason.CLIENT_DISCONNECTED)
+        elif self._has_begun:
+            self._launch.abandon(EndReason.SERVER_SHUTDOWN)
+        else:
+            self._launch.abandon(EndReason.REFUSED)
 
 
 def borrow_transport(

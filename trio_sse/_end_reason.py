@@ -40,7 +40,8 @@ class EndReason(Enum):
     """The handler raised an exception; the log has it."""
 
     REFUSED = "refused"
-    """The handler or a hook refused the request by an `HTTPException`, before the stream began."""
+    """The request was answered otherwise before the stream began: by a handler or hook that refused it by an
+    exception, or by the app."""
 
     PROTOCOL_ERROR = "protocol_error"
     """The client went on sending after its request."""
