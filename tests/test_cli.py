@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -52,10 +53,10 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
     """Run the program within this process, where it fails before it does anything that would last."""
     monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
     monkeypatch.setattr(sys, "path", sys.path.copy())
-    modules = set(sys.modules)
     yield lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(tempfile.gettempdir()):
+            del sys.modules[name]  # the test's own
 
 
 def has_ipv6() -> bool:

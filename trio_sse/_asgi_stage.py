@@ -156,16 +156,15 @@ def borrow_transport(
 
 
 async def cut(connection: Connection, send: Send) -> bool:
-    """Cut a response whose stream was, as far as it can be; return whether its end must not be sent."""
+    """Cut a response whose stream was cut, as far as it can be; return whether its end must not be sent."""
     if connection.end_reason is EndReason.FINISHED:
         return False
-    if connection.request.http_version < "2":
-        return True  # the server closes the connection
-    reset = _hypercorn_direct.find_reset(send)
-    if reset is None:
-        return False  # it would stay open for ever
-    await reset()
-    return True
+    cut_response = _hypercorn_direct.find_cut(send)
+    if cut_response is not None:
+        await cut_response()
+        return True
+    # Servers close an HTTP/1.1 connection whose response isn't ended. A stream of HTTP/2 would stay open.
+    return connection.request.http_version < "2"
 
 
 @final

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, final
 
+import h11
 import trio
 
 from ._asgi_transport import Disconnected
@@ -74,37 +76,65 @@ def find_socket(send: Send) -> trio.socket.SocketType | None:
     return stream.socket if isinstance(stream, trio.SocketStream) else None
 
 
-def find_reset(send: Send) -> Callable[[], Any] | None:
-    """Give what resets the HTTP/2 stream that hypercorn's `send` writes to, if it is one.
+def find_cut(send: Send) -> Callable[[], Awaitable[None]] | None:
+    """Give what cuts the response that hypercorn's `send` writes, if it is one of hypercorn's.
 
-    Without it a response over HTTP/2 can't be cut: hypercorn would leave its stream open for ever.
+    Left to itself, hypercorn keeps the task of an HTTP/1.1 connection for ever if its client has sent another
+    request meanwhile and the response isn't ended, and the stream of an HTTP/2 connection stays open.
     """
     stream = _bound_to(send, "http_stream", "HTTPStream")
-    protocol: Any = _bound_to(stream, "h2", "H2Protocol")
-    if protocol is None:
-        return None
-    stream_id: int = stream.stream_id
+    if (protocol := _bound_to(stream, "h11", "H11Protocol")) is not None:
+        return partial(_close_connection, protocol)
+    if (protocol := _bound_to(stream, "h2", "H2Protocol")) is not None:
+        return partial(_reset_stream, protocol, stream.stream_id)
+    return None
 
-    async def reset() -> None:
-        from h2.errors import ErrorCodes
-        from h2.exceptions import ProtocolError
-        from hypercorn.events import RawData
 
-        buffer = protocol.stream_buffers.get(stream_id)
-        if buffer is None:
-            return
-        with trio.move_on_after(_RESET_SECONDS):
-            await buffer.drain()  # what was sent last, and what it asks of the client
-        try:
-            protocol.connection.reset_stream(stream_id, error_code=ErrorCodes.CANCEL)
-        except ProtocolError:
-            return  # the client was faster
-        await protocol.send(RawData(data=protocol.connection.data_to_send()))
-        # Let hypercorn's sender see that the stream is over, and forget it.
-        protocol.priority.unblock(stream_id)
-        await protocol.has_data.set()
+class _Unread:
+    """Stands for the h11 connection of a client that is not listened to any more.
 
-    return reset
+    Hypercorn has such a stand-in, too, for WebSockets.
+    """
+
+    our_state = their_state = None  # of no cycle that could begin anew
+    they_are_waiting_for_100_continue = False
+    trailing_data = (b"", False)
+
+    def receive_data(self, data: bytes) -> None:
+        """Ignore it."""
+
+    def next_event(self) -> type[h11.NEED_DATA]:
+        return h11.NEED_DATA
+
+    def send(self, event: object) -> bytes:
+        return b""
+
+
+async def _close_connection(protocol: Any) -> None:
+    """Have hypercorn close an HTTP/1.1 connection as soon as the app returns."""
+    protocol.connection = _Unread()
+    await trio.lowlevel.checkpoint()
+
+
+async def _reset_stream(protocol: Any, stream_id: int) -> None:
+    """Reset one stream of an HTTP/2 connection."""
+    from h2.errors import ErrorCodes
+    from h2.exceptions import ProtocolError
+    from hypercorn.events import RawData
+
+    buffer = protocol.stream_buffers.get(stream_id)
+    if buffer is None:
+        return
+    with trio.move_on_after(_RESET_SECONDS):
+        await buffer.drain()  # what was sent last, and what it asks of the client
+    try:
+        protocol.connection.reset_stream(stream_id, error_code=ErrorCodes.CANCEL)
+    except ProtocolError:
+        return  # the client was faster
+    await protocol.send(RawData(data=protocol.connection.data_to_send()))
+    # Let hypercorn's sender see that the stream is over, and forget it.
+    protocol.priority.unblock(stream_id)
+    await protocol.has_data.set()
 
 
 def _bound_to(holder: object, module: str, name: str) -> Any:
