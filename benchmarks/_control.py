@@ -17,7 +17,20 @@ from ._probe import StallProbe
 
 STDIN = 0
 
+#: What every server publishes.
+DATA = "x" * 100
+
 Publish = Callable[[], Awaitable[object]]
+
+#: Starts a server in a nursery, and gives its port.
+Start = Callable[[trio.Nursery], Awaitable[int]]
+
+
+async def serve_and_obey(start: Start, publish: Publish) -> None:
+    """Run a server until told to quit."""
+    async with trio.open_nursery() as nursery:
+        await obey_commands(await start(nursery), publish)
+        nursery.cancel_scope.cancel()
 
 
 async def obey_commands(port: int, publish: Publish) -> None:

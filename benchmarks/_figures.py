@@ -37,6 +37,12 @@ class Figure:
         }
 
 
+def ratio(subject: Figure, other: Figure, of: str, target: float | None = None) -> Figure:
+    """Compare two figures round by round."""
+    pairs = zip(subject.values, other.values, strict=True)
+    return Figure(f"{subject.name}, ratio", f"of the {of}", tuple(s / o for s, o in pairs), target)
+
+
 HEADINGS = ("figure", "median", "lowest-highest", "unit", "target", "")
 
 

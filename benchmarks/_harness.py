@@ -19,8 +19,8 @@ import trio
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 
-#: Longer than any command takes: the load itself gives up after a minute, and says what it lacks.
-PATIENCE = 90.0
+#: Longer than any command takes: the load itself gives up after two minutes, and says what it lacks.
+PATIENCE = 150.0
 
 Reply = Mapping[str, float]
 

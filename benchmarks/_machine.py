@@ -19,7 +19,7 @@ def facts() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "kernel": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        **{name: _version(name) for name in ("trio", "h11")},
+        **{name: _version(name) for name in ("trio", "h11", "quart", "quart-trio", "hypercorn")},
         "trio_sse": _commit(),
         "load before": load,
     }

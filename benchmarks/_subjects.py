@@ -7,9 +7,10 @@ a broadcast of which a single event was lost, doubled or out of order is an erro
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from ._harness import HERE, LOAD_CORE, SERVER_CORE, BenchmarkError, Worker, started
 
@@ -20,18 +21,27 @@ StartServer = Callable[[], AbstractAsyncContextManager[tuple[Worker, int]]]
 
 
 @asynccontextmanager
-async def native() -> AsyncIterator[tuple[Worker, int]]:
-    """Run trio_sse's own server."""
-    command = [sys.executable, "-m", "benchmarks.server_native"]
-    async with started("trio_sse", command, SERVER_CORE) as server:
+async def _server(name: str, command: Sequence[str]) -> AsyncIterator[tuple[Worker, int]]:
+    async with started(name, command, SERVER_CORE) as server:
         yield server, int((await server.reply())["port"])
 
 
-@asynccontextmanager
-async def floor() -> AsyncIterator[tuple[Worker, int]]:
-    """Run the floor: one bare `send` for each delivery."""
-    async with started("floor", [str(BUILD / "floor")], SERVER_CORE) as server:
-        yield server, int((await server.reply())["port"])
+def _python_server(name: str, module: str, *arguments: str) -> StartServer:
+    return partial(_server, name, [sys.executable, "-m", f"benchmarks.{module}", *arguments])
+
+
+#: One bare `send` for each delivery.
+floor: StartServer = partial(_server, "floor", [str(BUILD / "floor")])
+
+#: A route of trio_sse's own server.
+native = _python_server("trio_sse", "server_native")
+
+#: A route of a Quart-Trio app, on trio_sse's own server and on `trio_sse.hypercorn`.
+quart_on_ours = _python_server("Quart on ours", "server_quart", "ours")
+quart_on_hypercorn = _python_server("Quart on hypercorn", "server_quart", "hypercorn")
+
+#: A generator in a Quart-Trio app on hypercorn, without anything of trio_sse.
+quart_plain = _python_server("plain generator", "server_quart_plain")
 
 
 @asynccontextmanager
@@ -59,6 +69,8 @@ class Broadcast:
     deliveries: int
     cpu_seconds: float
     received_bytes: float
+    seconds: float
+    """From the first event's arrival to the last one's."""
     load_share: float
     """The share of a core that the load took; near 1, the load may be what held things up."""
 
@@ -91,7 +103,7 @@ async def broadcast(server: Worker, load: Worker, connections: int, command: str
     for name, value in exact.items():
         if received[name] != value:
             raise BenchmarkError(f"{server.name}, {command}: {name} is {received[name]:.0f}, not {value}")
-    return Broadcast(deliveries, used, received["bytes"], received["cpu_share"])
+    return Broadcast(deliveries, used, received["bytes"], received["seconds"], received["cpu_share"])
 
 
 async def burst(server: Worker, load: Worker, connections: int, events: int) -> Broadcast:

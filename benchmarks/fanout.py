@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import _subjects
 from ._command_line import Benchmark, Settings, main
-from ._figures import Figure
+from ._figures import Figure, ratio
+from ._harness import Worker
 from ._subjects import Broadcast
 
 BURST_EVENTS = 30
@@ -18,9 +20,22 @@ TARGET_BURST_MICROSECONDS = 2.5
 TARGET_BURST_RATIO = 0.4
 TARGET_STEADY_RATIO = 1.35
 
+UNIT = "us of server CPU per delivery"
+
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
+class Effort:
+    """How much a turn takes: events to warm up with, and bursts that count."""
+
+    warm_up_events: int
+    bursts: int
+
+
+FULL = Effort(BURST_EVENTS, BURSTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
     """What one server did in one round."""
 
     bursts: tuple[Broadcast, ...]
@@ -37,44 +52,52 @@ class _Turn:
 
 
 async def measure(settings: Settings) -> list[Figure]:
-    subject: list[_Turn] = []
-    floor: list[_Turn] = []
+    subject: list[Turn] = []
+    floor: list[Turn] = []
     for _ in range(settings.rounds):
         # One right after the other, each in a fresh process: what slows the machine down slows both.
         subject.append(await _turn(_subjects.native, settings.connections))
         floor.append(await _turn(_subjects.floor, settings.connections))
-    pairs = list(zip(subject, floor, strict=True))
-    unit = "us of server CPU per delivery"
+    burst = burst_figure("burst", subject, TARGET_BURST_MICROSECONDS)
+    burst_floor = burst_figure("burst, floor", floor)
+    steady, steady_floor = steady_figure("steady", subject), steady_figure("steady, floor", floor)
     return [
-        Figure("burst", unit, tuple(t.burst_microseconds for t in subject), TARGET_BURST_MICROSECONDS),
-        Figure("burst, floor", unit, tuple(t.burst_microseconds for t in floor)),
-        Figure(
-            "burst, ratio",
-            "of the floor",
-            tuple(t.burst_microseconds / f.burst_microseconds for t, f in pairs),
-            TARGET_BURST_RATIO,
-        ),
-        Figure("steady", unit, tuple(t.steady.microseconds for t in subject)),
-        Figure("steady, floor", unit, tuple(t.steady.microseconds for t in floor)),
-        Figure(
-            "steady, ratio",
-            "of the floor",
-            tuple(t.steady.microseconds / f.steady.microseconds for t, f in pairs),
-            TARGET_STEADY_RATIO,
-        ),
+        burst,
+        burst_floor,
+        ratio(burst, burst_floor, "floor", TARGET_BURST_RATIO),
+        steady,
+        steady_floor,
+        ratio(steady, steady_floor, "floor", TARGET_STEADY_RATIO),
         Figure("size, steady", "bytes per delivery", tuple(t.steady.wire_size for t in subject)),
         Figure("size, steady, floor", "bytes per delivery", tuple(t.steady.wire_size for t in floor)),
-        Figure("busiest load", "of a core", tuple(t.load_share for t in (*subject, *floor))),
+        busiest_load([*subject, *floor]),
     ]
 
 
-async def _turn(start_server: _subjects.StartServer, connections: int) -> _Turn:
+def burst_figure(name: str, turns: Sequence[Turn], target: float | None = None) -> Figure:
+    return Figure(name, UNIT, tuple(turn.burst_microseconds for turn in turns), target)
+
+
+def steady_figure(name: str, turns: Sequence[Turn]) -> Figure:
+    return Figure(name, UNIT, tuple(turn.steady.microseconds for turn in turns))
+
+
+def busiest_load(turns: Sequence[Turn]) -> Figure:
+    return Figure("busiest load", "of a core", tuple(turn.load_share for turn in turns))
+
+
+async def _turn(start_server: _subjects.StartServer, connections: int) -> Turn:
     async with start_server() as (server, port), _subjects.load(port, connections) as load:
-        await _subjects.burst(server, load, connections, BURST_EVENTS)  # warms up
-        bursts = [await _subjects.burst(server, load, connections, BURST_EVENTS) for _ in range(BURSTS)]
-        await _subjects.steady(server, load, connections, 3, STEADY_MILLISECONDS)
-        steady = await _subjects.steady(server, load, connections, STEADY_EVENTS, STEADY_MILLISECONDS)
-    return _Turn(tuple(bursts), steady)
+        return await deliver(server, load, connections, FULL)
+
+
+async def deliver(server: Worker, load: Worker, connections: int, effort: Effort) -> Turn:
+    """Bring bursts and single events to connections that are open."""
+    await _subjects.burst(server, load, connections, effort.warm_up_events)
+    bursts = [await _subjects.burst(server, load, connections, BURST_EVENTS) for _ in range(effort.bursts)]
+    await _subjects.steady(server, load, connections, 3, STEADY_MILLISECONDS)
+    steady = await _subjects.steady(server, load, connections, STEADY_EVENTS, STEADY_MILLISECONDS)
+    return Turn(tuple(bursts), steady)
 
 
 BENCHMARK = Benchmark("fan-out", 4000, measure)

@@ -16,50 +16,70 @@ TARGET_KIB = 8.0
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What the server holds, and the kernel of the whole machine, in KiB."""
+
+    pss: float
+    kernel_slab: float
+    kernel_buffers: float
+
+    def each(self, empty: Held, connections: int) -> Held:
+        """Give the share of one connection in what came on top of `empty`."""
+        return Held(
+            pss=(self.pss - empty.pss) / connections,
+            kernel_slab=(self.kernel_slab - empty.kernel_slab) / connections,
+            kernel_buffers=(self.kernel_buffers - empty.kernel_buffers) / connections,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _Round:
     """KiB for each connection."""
 
-    idle: float
-    after_streaming: float
-    kernel_slab: float
-    kernel_buffers: float
+    idle: Held
+    after_streaming: Held
 
 
 async def measure(settings: Settings) -> list[Figure]:
     measured = [await _round(settings.connections) for _ in range(settings.rounds)]
     unit = "KiB per connection"
     return [
-        Figure("idle, proportional set size", unit, tuple(r.idle for r in measured), TARGET_KIB),
-        Figure("after 35 events", unit, tuple(r.after_streaming for r in measured)),
-        Figure("kernel objects, both ends", unit, tuple(r.kernel_slab for r in measured)),
-        Figure("kernel socket buffers, both ends", unit, tuple(r.kernel_buffers for r in measured)),
+        Figure("idle, proportional set size", unit, tuple(r.idle.pss for r in measured), TARGET_KIB),
+        Figure("after 35 events", unit, tuple(r.after_streaming.pss for r in measured)),
+        Figure("kernel objects, both ends", unit, tuple(r.idle.kernel_slab for r in measured)),
+        Figure("kernel socket buffers, both ends", unit, tuple(r.idle.kernel_buffers for r in measured)),
     ]
 
 
 async def _round(connections: int) -> _Round:
     async with _subjects.native() as (server, port), _subjects.load(port) as load:
-        # The first connection brings in what is loaded or cached on first use: no connection's own.
-        await _subjects.connect(load, 1)
-        await _subjects.burst(server, load, 1, 1)
-        await load.ask("close")
-        await trio.sleep(0.5)
-        empty = await _pss_kib(server)
-        slab, buffers = _kernel_slab_kib(), _kernel_buffers_kib()
-
-        await _subjects.connect(load, connections)
-        await trio.sleep(1)
-        idle = await _pss_kib(server)
-        idle_slab, idle_buffers = _kernel_slab_kib(), _kernel_buffers_kib()
-
+        empty = await held_by_none(server, load)
+        idle = await held_by_idle(server, load, connections)
         await _subjects.burst(server, load, connections, 30)
         await _subjects.steady(server, load, connections, 5, 100)
-        streamed = await _pss_kib(server)
-    return _Round(
-        idle=(idle - empty) / connections,
-        after_streaming=(streamed - empty) / connections,
-        kernel_slab=(idle_slab - slab) / connections,
-        kernel_buffers=(idle_buffers - buffers) / connections,
-    )
+        streamed = await _held(server)
+    return _Round(idle.each(empty, connections), streamed.each(empty, connections))
+
+
+async def held_by_none(server: Worker, load: Worker) -> Held:
+    """Tell what is held without any connection."""
+    # The first connection brings in what is loaded or cached on first use: no connection's own.
+    await _subjects.connect(load, 1)
+    await _subjects.burst(server, load, 1, 1)
+    await load.ask("close")
+    await trio.sleep(0.5)
+    return await _held(server)
+
+
+async def held_by_idle(server: Worker, load: Worker, connections: int) -> Held:
+    """Open connections, and tell what is held with them."""
+    await _subjects.connect(load, connections)
+    await trio.sleep(1)
+    return await _held(server)
+
+
+async def _held(server: Worker) -> Held:
+    return Held(await _pss_kib(server), _kernel_slab_kib(), _kernel_buffers_kib())
 
 
 async def _pss_kib(server: Worker) -> float:

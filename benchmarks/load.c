@@ -5,7 +5,7 @@
    It is driven by lines on stdin and answers each with a line of JSON:
 
      connect N   opens N more streams; answers when all have their response head
-     expect N    answers at once, and again when N more events have come, or after a minute
+     expect N    answers at once, and again when N more events have come, or after two minutes
      report      answers with the totals so far
      close       closes all streams
      quit        ends, as does the end of stdin
@@ -28,7 +28,7 @@
 /* The listener's queue is bounded by net.core.somaxconn, and a connection that finds it full waits a whole
    second for its next try: fewer than that are opened at a time. */
 enum { WAVE = 256, SOURCE_ADDRESSES = 64, EPOLL_EVENTS = 512, READ_SIZE = 256 * 1024 };
-static const double PATIENCE = 60;
+static const double PATIENCE = 120;
 
 struct connection {
     int socket;

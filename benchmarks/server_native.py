@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import trio
 
-from benchmarks._control import obey_commands
+from benchmarks._control import DATA, serve_and_obey
 from trio_sse import Connection, Hub, Server
-
-DATA = "x" * 100
 
 hub = Hub()
 server = Server(hub=hub, max_connections=20_000)
@@ -25,12 +23,10 @@ async def publish() -> None:
     await hub.publish("live", DATA)
 
 
-async def main() -> None:
-    async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(server.serve, "127.0.0.1", 0)
-        await obey_commands(addresses[0][1], publish)
-        nursery.cancel_scope.cancel()
+async def start(nursery: trio.Nursery) -> int:
+    addresses = await nursery.start(server.serve, "127.0.0.1", 0)
+    return int(addresses[0][1])
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    trio.run(serve_and_obey, start, publish)

@@ -1,0 +1,51 @@
+"""An event-stream route of a Quart-Trio app, on one of two hosts, with the defaults of all three.
+
+`python -m benchmarks.server_quart ours` is trio_sse's own server, `... hypercorn` is `trio_sse.hypercorn`;
+`_control.py` says what to type.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+import trio
+from quart_trio import QuartTrio
+
+from benchmarks._control import DATA, Start, serve_and_obey
+from trio_sse import Connection, Server
+from trio_sse.quart import QuartSSE
+
+app = QuartTrio(__name__)
+sse = QuartSSE(app, max_connections=20_000)
+
+
+@sse.route("/updates")
+async def updates(connection: Connection) -> None:
+    await connection.subscribe("live")
+
+
+async def publish() -> None:
+    await sse.hub.publish("live", DATA)
+
+
+async def start_ours(nursery: trio.Nursery) -> int:
+    addresses = await nursery.start(Server(app, max_connections=20_000).serve, "127.0.0.1", 0)
+    return int(addresses[0][1])
+
+
+def host() -> Start:
+    """Give the host that the command line names."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("host", choices=("ours", "hypercorn"))
+    if parser.parse_args().host == "ours":
+        return start_ours
+    # Only here: what is loaded is not to differ from what an app on our server loads.
+    from benchmarks import _hypercorn
+    from trio_sse.hypercorn import serve
+
+    return partial(_hypercorn.start, serve, app)
+
+
+if __name__ == "__main__":
+    trio.run(serve_and_obey, host(), publish)
