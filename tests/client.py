@@ -30,6 +30,7 @@ class Client:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
+        self.response: Head | None = None  # the last one
         self.body = b""  # the bytes of the present body, un-chunked
         self.is_ended = False  # the body was ended properly
         self.is_cut = False  # the connection was closed before that
@@ -63,7 +64,9 @@ class Client:
         version, status, reason = status_line.split(" ", 2)
         assert version == "HTTP/1.1"
         self.body, self.is_ended, self._decoder, self._events = b"", False, EventDecoder(), []
-        return Head(int(status), reason, [(n, v.strip()) for n, _, v in (x.partition(":") for x in lines)])
+        fields = [(n, v.strip()) for n, _, v in (x.partition(":") for x in lines)]
+        self.response = Head(int(status), reason, fields)
+        return self.response
 
     async def sized_body(self, head: Head) -> bytes:
         """Read a body whose length the head gives."""
@@ -119,6 +122,23 @@ class Client:
     @property
     def last_event_id(self) -> str:
         return self._decoder.last_event_id
+
+    @property
+    def retry(self) -> int | None:
+        return self._decoder.retry
+
+    async def whole(self) -> bytes:
+        """Wait for the whole body, sized or chunked."""
+        assert self.response is not None
+        if self.response.get("Content-Length") is not None:
+            return await self.sized_body(self.response)
+        while await self.read():
+            pass
+        return self.body
+
+    async def leave(self) -> None:
+        """Go away."""
+        await self.stream.aclose()
 
     async def _receive(self) -> bool:
         try:

@@ -42,18 +42,28 @@ class Registry(Protocol):
 
 BorrowedTransport = ASGITransport | HypercornTransport
 
+#: The requests under way on each of hypercorn's HTTP/2 connections.
+Siblings = dict[object, "dict[HostedStage, None]"]
+
 
 @final
 class HostedStage:
     """One request, and the two callables that the app is given instead of the server's own."""
 
-    def __init__(self, serving: Serving, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, serving: Serving, siblings: Siblings, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         self._serving = serving
         self._scope = scope
         self._receive = receive
         self._send = send
         self._registry: Registry | None = (scope.get("extensions") or {}).get(REGISTRY)
         self._disconnected = trio.Event()
+        self._receiving: trio.CancelScope | None = None
+        self._siblings = siblings
+        self._http2 = _hypercorn_direct.find_http2(send)
+        if self._http2 is not None:
+            siblings.setdefault(self._http2, {})[self] = None
         self._launch: Launch | None = None
         self._has_head = False  # the app has sent the response's head
         self._has_begun = False  # the stream has
@@ -68,10 +78,26 @@ class HostedStage:
 
     async def receive(self) -> Message:
         """Receive from the server, and take note if the client has gone."""
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
+        if not self._disconnected.is_set():
+            with trio.CancelScope() as self._receiving:
+                message = await self._receive()
+                if message["type"] != "http.disconnect":
+                    return message
+            self._receiving = None
             self._disconnected.set()
-        return message
+            # Hypercorn may lose one stream of a closed connection, when a task in which it tells them is
+            # cancelled.
+            if self._http2 is not None and self._http2.closed:
+                for sibling in self._siblings.get(self._http2, ()):
+                    sibling.lose_client()
+        return {"type": "http.disconnect"}
+
+    def lose_client(self) -> None:
+        """Take note that the client has gone, if the server doesn't tell."""
+        self._disconnected.set()
+        _hypercorn_direct.forget(self._send)
+        if self._receiving is not None:
+            self._receiving.cancel()
 
     async def send(self, message: Message) -> None:
         """Send to the server; but not the end of a response that is to be cut."""
@@ -129,10 +155,14 @@ class HostedStage:
             # If this was cancelled, the handler may live on for a moment.
             self.close()
             self._release(connection, transport)
-        self._is_cut = await cut(connection, self._send)
+        self._is_cut = await cut(connection, self._send, is_gone=self._disconnected.is_set())
 
     def close(self) -> None:
         """End the stream with the app's call."""
+        if self._http2 is not None and (others := self._siblings.get(self._http2)) is not None:
+            others.pop(self, None)
+            if not others:
+                del self._siblings[self._http2]
         if self._launch is None:
             return
         if self._disconnected.is_set():
@@ -155,10 +185,12 @@ def borrow_transport(
     return HypercornTransport(borrowed, address, disconnected, is_chunked=scope["http_version"] == "1.1")
 
 
-async def cut(connection: Connection, send: Send) -> bool:
+async def cut(connection: Connection, send: Send, *, is_gone: bool = False) -> bool:
     """Cut a response whose stream was cut, as far as it can be; return whether its end must not be sent."""
     if connection.end_reason is EndReason.FINISHED:
         return False
+    if is_gone and connection.request.http_version >= "2":
+        return True  # the server knows
     cut_response = _hypercorn_direct.find_cut(send)
     if cut_response is not None:
         await cut_response()

@@ -29,6 +29,9 @@ from ._stream_host import StreamHost
 from ._subscription import Subscription
 from ._transport import Transport
 
+# How long an app may take to begin its response before it is looked at again.
+_HURRY_SECONDS = 1.0
+
 # WHATWG (HTML, 9.2.7) advises a comment every 15 seconds or so. No blank line: see `encode_comment`.
 _KEEPALIVE = {framing: frame(b":\n", framing) for framing in Framing}
 
@@ -389,7 +392,7 @@ class Connection:
             return due
         if self.opening is not None:
             self.opening.hurry()
-            return now + options.keepalive
+            return now + min(_HURRY_SECONDS, options.keepalive)  # then the head goes out
         transport.send_nowait(self.with_head(self._keepalive), 0, now)
         return now + options.keepalive
 

@@ -76,6 +76,18 @@ def find_socket(send: Send) -> trio.socket.SocketType | None:
     return stream.socket if isinstance(stream, trio.SocketStream) else None
 
 
+def find_http2(send: Send) -> Any:
+    """Give the protocol of the HTTP/2 connection that hypercorn's `send` writes to, if it is one."""
+    return _bound_to(_bound_to(send, "http_stream", "HTTPStream"), "h2", "H2Protocol")
+
+
+def forget(send: Send) -> None:
+    """Let hypercorn take the stream of an HTTP/2 connection for closed, as it would if it had not lost it."""
+    stream = _bound_to(send, "http_stream", "HTTPStream")
+    if stream is not None:
+        stream.closed = True
+
+
 def find_cut(send: Send) -> Callable[[], Awaitable[None]] | None:
     """Give what cuts the response that hypercorn's `send` writes, if it is one of hypercorn's.
 

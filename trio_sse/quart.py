@@ -37,7 +37,7 @@ from quart_trio import QuartTrio
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException as WerkzeugHTTPException
 
-from ._asgi_stage import HostedStage
+from ._asgi_stage import HostedStage, Siblings
 from ._asgi_types import STREAMS, ASGIApp, Receive, Scope, Send
 from ._connection import Connection
 from ._event import Dumps, dumps_compact
@@ -305,6 +305,7 @@ class _HostStreams:
     def __init__(self, app: ASGIApp, sse: QuartSSE) -> None:
         self._app = app
         self._sse = sse
+        self._siblings: Siblings = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         extensions: Mapping[str, object] = scope.get("extensions") or {}
@@ -312,7 +313,7 @@ class _HostStreams:
         if scope["type"] != "http" or serving is None or STREAMS in extensions:
             await self._app(scope, receive, send)
             return
-        stage = HostedStage(serving, scope, receive, send)
+        stage = HostedStage(serving, self._siblings, scope, receive, send)
         scope["extensions"] = {**extensions, STREAMS: stage}
         try:
             await self._app(scope, stage.receive, stage.send)

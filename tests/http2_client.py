@@ -1,0 +1,177 @@
+"""A raw HTTP/2 client for tests, on the `h2` library: several streams on one connection."""
+
+from __future__ import annotations
+
+import ssl
+from types import TracebackType
+
+import h2.config
+import h2.connection
+import h2.events
+import trio
+
+from trio_sse import EventDecoder, ServerSentEvent
+
+from .client import Head
+
+
+class Http2Stream:
+    """One response; it has what `client.Client` has for its body."""
+
+    def __init__(self, connection: Http2Connection, number: int) -> None:
+        self.number = number
+        self.response: Head | None = None
+        self.body = b""
+        self.is_ended = False  # the body was ended properly
+        self.is_cut = False  # the stream was reset, or the connection closed before that
+        self._connection = connection
+        self._decoder = EventDecoder()
+        self._events: list[ServerSentEvent] = []
+
+    async def wait_head(self) -> Head:
+        """Wait for the response's head."""
+        while self.response is None:
+            assert not self.is_cut, "cut before the head"
+            await self._connection.changed.park()
+        return self.response
+
+    async def read(self) -> bytes:
+        """Wait for more of the body; return it, empty when it was ended or cut."""
+        while not (self.body or self.is_ended or self.is_cut):
+            await self._connection.changed.park()
+        data, self.body = self.body, b""
+        return data
+
+    async def whole(self) -> bytes:
+        """Wait for the whole body."""
+        body = b""
+        while data := await self.read():
+            body += data
+        return body
+
+    async def event(self) -> ServerSentEvent:
+        """Wait for the next event."""
+        while not self._events:
+            data = await self.read()
+            assert data, "the stream is over"
+            self._events += self._decoder.feed(data)
+        return self._events.pop(0)
+
+    async def events(self, count: int) -> list[ServerSentEvent]:
+        """Wait for so many events."""
+        return [await self.event() for _ in range(count)]
+
+    async def rest(self) -> list[ServerSentEvent]:
+        """Wait for the end; return the events up to it."""
+        while data := await self.read():
+            self._events += self._decoder.feed(data)
+        events, self._events = self._events, []
+        return events
+
+    @property
+    def last_event_id(self) -> str:
+        return self._decoder.last_event_id
+
+    @property
+    def retry(self) -> int | None:
+        return self._decoder.retry
+
+    async def leave(self) -> None:
+        """Reset the stream, as browsers do when a page closes its `EventSource`."""
+        await self._connection.reset(self.number)
+
+
+class Http2Connection:
+    """One connection, read by a task of its own, which takes everything as it comes."""
+
+    def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+        self.changed = trio.lowlevel.ParkingLot()
+        self.streams: dict[int, Http2Stream] = {}
+        self.reading = trio.CancelScope()
+        self._stream = stream
+        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self._lock = trio.Lock()
+
+    @classmethod
+    async def open(
+        cls, stream: trio.SocketStream, context: ssl.SSLContext, nursery: trio.Nursery
+    ) -> Http2Connection:
+        """Shake hands, and begin to read."""
+        context.set_alpn_protocols(["h2"])
+        secured = trio.SSLStream(stream, context, server_hostname="localhost")
+        await secured.do_handshake()
+        assert secured.selected_alpn_protocol() == "h2"
+        connection = cls(secured)
+        connection._h2.initiate_connection()
+        await connection._flush()
+        nursery.start_soon(connection._read)
+        return connection
+
+    async def __aenter__(self) -> Http2Connection:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.reading.cancel()
+        await trio.aclose_forcefully(self._stream)
+
+    async def request(self, method: str, path: str, *lines: str, body: bytes = b"") -> Http2Stream:
+        """Ask for a path, with further header lines."""
+        number = self._h2.get_next_available_stream_id()
+        fields = [tuple(part.strip() for part in line.split(":", 1)) for line in lines]
+        head = [
+            (":method", method),
+            (":path", path),
+            (":scheme", "https"),
+            (":authority", "localhost"),
+            *((name.lower(), value) for name, value in fields),
+        ]
+        opened = self.streams[number] = Http2Stream(self, number)
+        self._h2.send_headers(number, head, end_stream=not body)
+        if body:
+            self._h2.send_data(number, body, end_stream=True)
+        await self._flush()
+        return opened
+
+    async def get(self, path: str, *lines: str, method: str = "GET") -> Head:
+        """Ask for a path; give the response's head."""
+        return await (await self.request(method, path, *lines)).wait_head()
+
+    async def reset(self, number: int) -> None:
+        """Reset a stream."""
+        self._h2.reset_stream(number, error_code=8)
+        await self._flush()
+
+    async def _flush(self) -> None:
+        async with self._lock:
+            if data := self._h2.data_to_send():
+                await self._stream.send_all(data)
+
+    async def _read(self) -> None:
+        with self.reading:
+            try:
+                while data := await self._stream.receive_some():
+                    for event in self._h2.receive_data(bytes(data)):
+                        self._take(event)
+                    self.changed.unpark_all()
+                    await self._flush()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+        for stream in self.streams.values():
+            stream.is_cut |= not stream.is_ended
+        self.changed.unpark_all()
+
+    def _take(self, event: object) -> None:
+        match event:
+            case h2.events.ResponseReceived():
+                fields = [(str(name), str(value)) for name, value in event.headers]
+                head = Head(int(dict(fields)[":status"]), "", fields[1:])
+                self.streams[event.stream_id].response = head
+            case h2.events.DataReceived():
+                self.streams[event.stream_id].body += event.data
+                self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            case h2.events.StreamEnded():
+                self.streams[event.stream_id].is_ended = True
+            case h2.events.StreamReset():
+                self.streams[event.stream_id].is_cut = True
