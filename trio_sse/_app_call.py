@@ -258,10 +258,14 @@ class AppCall:
             self._is_chunked = True
         else:
             self._may_keep_alive = False  # the body ends with the connection
-        return response.encode(fields + self._closing_fields())
+        # An app that answers piece by piece may still read the rest of the request.
+        will_be_read = whole_size is None and not response.closes and not self._serving.is_draining
+        return response.encode(fields + self._closing_fields(will_be_read=will_be_read))
 
-    def _closing_fields(self) -> list[tuple[bytes, bytes]]:
-        self._may_keep_alive = self.may_keep_alive  # what has been said holds
+    def _closing_fields(self, *, will_be_read: bool = False) -> list[tuple[bytes, bytes]]:
+        self._may_keep_alive = (
+            self._may_keep_alive if will_be_read else self.may_keep_alive
+        )  # what is said holds
         return [] if self._may_keep_alive else [(b"Connection", b"close")]
 
     def begin_stream(self) -> bytes:
