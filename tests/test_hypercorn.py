@@ -85,6 +85,8 @@ async def test_it_listens_where_hypercorn_would(no_leak: LeakCheck, tmp_path: Pa
         await check_stream(sse, await trio.open_tcp_stream("127.0.0.1", port))
 
 
+# The socket that it could not bind is left to the garbage collector by hypercorn.
+@pytest.mark.filterwarnings("ignore:unclosed", "ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_an_address_in_use_is_an_error_and_leaves_nothing(no_leak: LeakCheck) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         config = make_config(bind=[f"127.0.0.1:{taken.getsockname()[1]}"])
