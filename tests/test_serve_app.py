@@ -27,6 +27,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "cert.pem", folder / "key.pem"
 
 
+def over_http2(certificate: tuple[Path, Path]) -> list[str | Path]:
+    return ["--http2", "--certfile", certificate[0], "--keyfile", certificate[1]]
+
+
 def follow(client: httpx.Client) -> httpx.Response:
     client.post("/login", data={"name": "Ada"})
     return client.send(client.build_request("GET", "/news"), stream=True)
@@ -45,8 +49,7 @@ def test_an_app_is_served_and_drained() -> None:
 
 
 def test_an_app_is_served_over_http2(certificate: tuple[Path, Path]) -> None:
-    options = ["--http2", "--certfile", certificate[0], "--keyfile", certificate[1]]
-    with serving(APP, *options) as (program, url):
+    with serving(APP, *over_http2(certificate)) as (program, url):
         assert url.startswith("https://")
         with httpx.Client(base_url=url, http2=True, verify=False, timeout=20) as client:
             assert client.get("/").http_version == "HTTP/2"
@@ -67,15 +70,16 @@ def test_a_reader_that_never_reads_can_not_hold_the_end_up() -> None:
 
 
 def test_a_second_interrupt_stops_hypercorn_at_once(certificate: tuple[Path, Path]) -> None:
-    options = ["--http2", "--certfile", certificate[0], "--keyfile", certificate[1]]
-    with serving("tests.apps.flood:app", *options) as (program, url):
-        with httpx.Client(base_url=url, http2=True, verify=False, timeout=20) as client:
-            response = client.send(client.build_request("GET", "/stubborn"), stream=True)
-            assert next(response.iter_lines())
-            program.send(signal.SIGINT)
-            program.stderr.expect("draining")
-            program.send(signal.SIGINT)
-            assert program.wait(5) == 0
+    with (
+        serving("tests.apps.flood:app", *over_http2(certificate)) as (program, url),
+        httpx.Client(base_url=url, http2=True, verify=False, timeout=20) as client,
+    ):
+        response = client.send(client.build_request("GET", "/stubborn"), stream=True)
+        assert next(response.iter_lines())
+        program.send(signal.SIGINT)
+        program.stderr.expect("draining")
+        program.send(signal.SIGINT)
+        assert program.wait(5) == 0
 
 
 @pytest.fixture

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import assert_type
 from uuid import UUID
 
 import trio
+from hypercorn.config import Config
+from quart.wrappers import Response as QuartResponse
+from quart_trio import QuartTrio
 
+import trio_sse.hypercorn
 from trio_sse import (
     Connection,
     EndReason,
@@ -28,6 +32,9 @@ from trio_sse import (
     SlowConsumer,
     Subscription,
 )
+from trio_sse.asgi import EventStream, event_stream
+from trio_sse.quart import QuartSSE, StreamStatistics
+from trio_sse.testing import Client, Stream
 
 hub = Hub(history=1000, history_bytes=1 << 20, inbox=10, queue=10, queue_bytes=1 << 20, dumps=str)
 server = Server(
@@ -159,3 +166,54 @@ def decode(decoder: EventDecoder) -> None:
     assert_type(decoder.last_event_id, str)
     assert_type(decoder.retry, int | None)
     assert_type(ServerSentEvent("x").encode(), bytes)
+
+
+# Apps
+
+app = QuartTrio(__name__)
+sse = QuartSSE(app, hub=hub, keepalive=15, max_duration=math.inf)
+assert_type(sse.hub, Hub)
+assert_type(sse.statistics(), StreamStatistics)
+Server(app, hub=hub)
+
+
+@sse.route("/prices/<symbol>", methods=["GET", "POST"])
+async def prices(connection: Connection, symbol: str) -> None:
+    await connection.subscribe(symbol)
+
+
+@sse.route("/generated")
+async def generated() -> AsyncIterator[ServerSentEvent]:
+    yield ServerSentEvent("x")
+
+
+@sse.stream
+async def view(connection: Connection) -> None:
+    await prices(connection, "ABC")
+    await prices(connection)  # type: ignore[call-arg]  # the decorator keeps the signature
+
+
+@sse.route("/plain")  # type: ignore[type-var]  # a handler is asynchronous
+def plain(connection: Connection) -> None: ...
+
+
+async def use_view() -> None:
+    assert_type(await view(), QuartResponse)
+
+
+assert_type(event_stream(room, hub=hub, methods=["GET"], headers={"X": "y"}), EventStream)
+event_stream(plain)  # type: ignore[arg-type]  # nor is this one
+
+
+async def serve_app() -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Server(app).serve, "127.0.0.1", 0)
+        await nursery.start(trio_sse.hypercorn.serve, app, Config())
+
+
+async def use_client() -> None:
+    async with Client(app, timeout=1) as client, client.stream("/", last_event_id="1") as stream:
+        assert_type(stream, Stream)
+        assert_type(await stream.event(), ServerSentEvent)
+        assert_type(stream.keepalives, int)
+        assert_type((await client.get("/")).json(), object)
