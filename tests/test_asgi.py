@@ -55,7 +55,7 @@ def litestar(endpoint: EventStream) -> Any:
     async def call(scope: Any, receive: Any, send: Any) -> None:
         await endpoint({**scope, "path_params": {"topic": "prices"}}, receive, send)
 
-    return Litestar(route_handlers=[asgi("/prices", copy_scope=False)(call)])
+    return Litestar(route_handlers=[asgi("/prices", copy_scope=False)(call)], logging_config=None)
 
 
 @pytest.mark.parametrize("framework", [bare, starlette, fastapi, litestar])

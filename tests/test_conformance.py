@@ -171,11 +171,11 @@ async def test_an_idle_stream_is_kept_alive(run: Run, fast_clock: MockClock) -> 
 
 
 async def test_its_longest_life_is_cut_and_not_ended(run: Run, fast_clock: MockClock) -> None:
-    async with run(seconds=1000, max_duration=60) as host, host.opened("/live") as stream:
+    async with run(seconds=1000, max_duration=200) as host, host.opened("/live") as stream:
         began_at = trio.current_time()
         await stream.rest()
         assert (stream.is_ended, stream.is_cut) == (False, True)
-        assert 0.8 * 60 - 5 < trio.current_time() - began_at < 60 + 10
+        assert 0.8 * 200 - 20 < trio.current_time() - began_at < 200 + 100  # one second more, that is
         assert await host.life.wait_ends(1) == [EndReason.MAX_DURATION]
 
 
