@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -140,6 +142,12 @@ class Client:
         """Go away."""
         await self.stream.aclose()
 
+    async def abort(self) -> None:
+        """Close the connection by RST."""
+        stream = self.stream.transport_stream if isinstance(self.stream, trio.SSLStream) else self.stream
+        assert isinstance(stream, trio.SocketStream)
+        await abort(stream)
+
     async def _receive(self) -> bool:
         try:
             data = await self.stream.receive_some()
@@ -147,3 +155,9 @@ class Client:
             return False
         self._buffer += data
         return bool(data)
+
+
+async def abort(stream: trio.SocketStream) -> None:
+    """Close a socket by RST."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await trio.aclose_forcefully(stream)

@@ -12,18 +12,21 @@ from typing import Any
 
 import trio
 from hypercorn.config import Config
-from quart import after_this_request
+from quart import after_this_request, request
 from quart_trio import QuartTrio
 
 import trio_sse.hypercorn
 from trio_sse import Connection, EndReason, HTTPException, Hub, Overflow, Server
-from trio_sse.quart import QuartSSE
+from trio_sse._server import ServerStatistics
+from trio_sse.quart import QuartSSE, StreamStatistics
 
 from .client import Client
-from .http2_client import Http2Connection
+from .conftest import LeakCheck
+from .http2_client import Http2Connection, Http2Stream
 
 NAMES = ("native", "quart", "hypercorn", "http2")
 OVER_HTTP1 = ("native", "quart", "hypercorn")
+OF_QUART = ("quart", "hypercorn", "http2")
 
 Handler = Callable[..., Awaitable[None]]
 
@@ -69,7 +72,7 @@ def handlers(hub: Hub) -> Mapping[str, Handler]:
             async for event in events:
                 await connection.send(event)
 
-    async def latest(connection: Connection) -> None:
+    async def lagging(connection: Connection) -> None:
         await connection.subscribe("live", overflow=Overflow.DISCONNECT, queue=4)
 
     async def three(connection: Connection) -> None:
@@ -78,6 +81,10 @@ def handlers(hub: Hub) -> Mapping[str, Handler]:
 
     async def flood(connection: Connection) -> None:
         while True:
+            await connection.send("x" * 50_000)
+
+    async def large(connection: Connection) -> None:
+        for _ in range(2):  # more than a window of HTTP/2
             await connection.send("x" * 50_000)
 
     async def quiet(connection: Connection) -> None:
@@ -132,14 +139,15 @@ class Host:
     name: str
     hub: Hub
     life: Life
+    statistics: Callable[[], ServerStatistics | StreamStatistics]
     address: tuple[str, int]
     tls: ssl.SSLContext | None
     nursery: trio.Nursery
     shut_down: Callable[[], Awaitable[None]]
     ended: trio.Event
 
-    async def connect(self, *, receive_buffer: int | None = None) -> Client | Http2Connection:
-        """Open a connection, by which one stream at a time can be asked for over HTTP/1.1."""
+    async def connect(self, *, receive_buffer: int | None = None) -> Any:
+        """Open a connection: a `Client`, which has one stream at a time, or an `Http2Connection`."""
         plain = trio.socket.socket()
         if receive_buffer is not None:
             plain.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
@@ -150,19 +158,44 @@ class Host:
         return await Http2Connection.open(stream, self.tls, self.nursery)
 
     @asynccontextmanager
-    async def opened(self, path: str, *lines: str, **options: Any) -> AsyncIterator[Any]:
-        """Ask for a path; give what reads the response, whose head has come."""
-        async with await self.connect(**options) as connection:
+    async def opened(self, path: str, *lines: str, held: bool = False) -> AsyncIterator[Any]:
+        """Ask for a path; give what reads the response, whose head has come.
+
+        If it is `held`, its body is taken only when the test reads, or has called `take_all`.
+        """
+        async with await self.connect(receive_buffer=4096 if held else None) as connection:
             if isinstance(connection, Client):
                 await connection.get(path, *lines)
                 yield connection
             else:
-                stream = await connection.request("GET", path, *lines)
+                stream = await connection.request("GET", path, *lines, held=held)
                 await stream.wait_head()
                 yield stream
 
 
-def make_quart(hub: Hub, life: Life, **options: Any) -> QuartTrio:
+async def take_all(stream: Any) -> None:
+    """Let all come of a stream that was held."""
+    if isinstance(stream, Http2Stream):
+        await stream.release()
+
+
+async def leave_by_reset(stream: Any) -> None:
+    """Close a stream's connection by RST."""
+    await (stream.connection if isinstance(stream, Http2Stream) else stream).abort()
+
+
+def make_native(hub: Hub, life: Life, **options: Any) -> Server:
+    """Make the server that has the handlers as routes."""
+    server = Server(hub=hub, **options)
+    server.on_connect(life.note_start)
+    server.on_disconnect(life.note_end)
+    for name, handler in handlers(hub).items():
+        server.route(f"/{name}")(handler)
+    server.route("/echo", methods=["POST"])(echo)
+    return server
+
+
+def make_quart(hub: Hub, life: Life, **options: Any) -> tuple[QuartTrio, QuartSSE]:
     """Make the app that has the handlers as routes."""
     app = QuartTrio(__name__)
     sse = QuartSSE(app, hub=hub, **options)
@@ -173,8 +206,6 @@ def make_quart(hub: Hub, life: Life, **options: Any) -> QuartTrio:
 
     @sse.route("/echo", methods=["POST"])
     async def echo(connection: Connection) -> None:
-        from quart import request
-
         await connection.send(await request.get_data(as_text=True))
 
     @sse.route("/cookie")
@@ -191,13 +222,13 @@ def make_quart(hub: Hub, life: Life, **options: Any) -> QuartTrio:
     async def plain() -> str:
         return "plain"
 
-    return app
+    return app, sse
 
 
 @asynccontextmanager
 async def running(
     name: str,
-    watch: Callable[[Hub], Hub],
+    check: LeakCheck,
     certificate: tuple[Path, Path, ssl.SSLContext],
     *,
     drain_timeout: float = 2.0,
@@ -207,40 +238,29 @@ async def running(
     **options: Any,
 ) -> AsyncIterator[Host]:
     """Run a host by its name; at the end, it is cancelled unless it was shut down."""
-    hub, life, ended = watch(Hub(history=history)), Life(), trio.Event()
+    hub, life, ended = check.watch_hub(Hub(history=history)), Life(), trio.Event()
+    bounds: dict[str, Any] = {"drain_timeout": drain_timeout, "write_timeout": write_timeout}
     tls = certificate[2] if name == "http2" else None
     shutdown = trio.Event()
-    server: Server | None = None
     serve: Callable[..., Awaitable[None]]
+    statistics: Callable[[], ServerStatistics | StreamStatistics]
+    if name == "native":
+        server = check.watch(make_native(hub, life, **bounds, **options))
+        statistics = server.statistics
+    else:
+        app, sse = make_quart(hub, life, **bounds, **options)
+        statistics = sse.statistics
     if name in ("native", "quart"):
-        bounds: dict[str, Any] = {"drain_timeout": drain_timeout, "write_timeout": write_timeout}
-        if name == "native":
-            server = Server(hub=hub, **bounds, **options)
-            server.on_connect(life.note_start)
-            server.on_disconnect(life.note_end)
-            for path, handler in handlers(hub).items():
-                server.route(f"/{path}")(handler)
-            server.route("/echo", methods=["POST"])(echo)
-        else:
-            app = make_quart(hub, life, write_timeout=write_timeout, **options)
-            server = Server(app, hub=hub, **bounds)
+        if name == "quart":
+            server = check.watch(Server(app, hub=hub, **bounds))
         serve = partial(server.serve, "127.0.0.1", 0)
         shut_down = server.drain
     else:
-        app = make_quart(hub, life, write_timeout=write_timeout, drain_timeout=drain_timeout, **options)
         config = Config()
-        config.bind = ["127.0.0.1:0"]
-        config.errorlog = None
+        config.bind, config.errorlog = ["127.0.0.1:0"], None
         if tls is not None:
             config.certfile, config.keyfile = (str(path) for path in certificate[:2])
-        serve = partial(
-            trio_sse.hypercorn.serve,
-            app,
-            config,
-            shutdown_trigger=shutdown.wait,
-            write_timeout=write_timeout,
-            drain_timeout=drain_timeout,
-        )
+        serve = partial(trio_sse.hypercorn.serve, app, config, shutdown_trigger=shutdown.wait, **bounds)
 
         async def shut_down() -> None:
             shutdown.set()
@@ -254,8 +274,8 @@ async def running(
 
     with trio.fail_after(seconds):
         async with trio.open_nursery() as nursery:
-            started = await nursery.start(serve_to_the_end)
-            where = started[0]
+            (where,) = await nursery.start(serve_to_the_end)
             port = int(where.rpartition(":")[2]) if isinstance(where, str) else where[1]
-            yield Host(name, hub, life, ("127.0.0.1", port), tls, nursery, shut_down, ended)
+            yield Host(name, hub, life, statistics, ("127.0.0.1", port), tls, nursery, shut_down, ended)
             nursery.cancel_scope.cancel()
+    assert statistics().open_streams == 0, "streams are left"

@@ -12,7 +12,7 @@ import trio
 
 from trio_sse import EventDecoder, ServerSentEvent
 
-from .client import Head
+from .client import Head, abort
 
 
 class Http2Stream:
@@ -24,7 +24,9 @@ class Http2Stream:
         self.body = b""
         self.is_ended = False  # the body was ended properly
         self.is_cut = False  # the stream was reset, or the connection closed before that
-        self._connection = connection
+        self.is_held = False  # the stream's window is not opened again for what has come
+        self._held_bytes = 0
+        self.connection = connection
         self._decoder = EventDecoder()
         self._events: list[ServerSentEvent] = []
 
@@ -32,13 +34,13 @@ class Http2Stream:
         """Wait for the response's head."""
         while self.response is None:
             assert not self.is_cut, "cut before the head"
-            await self._connection.changed.park()
+            await self.connection.changed.park()
         return self.response
 
     async def read(self) -> bytes:
         """Wait for more of the body; return it, empty when it was ended or cut."""
         while not (self.body or self.is_ended or self.is_cut):
-            await self._connection.changed.park()
+            await self.connection.changed.park()
         data, self.body = self.body, b""
         return data
 
@@ -76,9 +78,20 @@ class Http2Stream:
     def retry(self) -> int | None:
         return self._decoder.retry
 
+    async def release(self) -> None:
+        """Take what comes again, after `is_held`."""
+        self.is_held = False
+        held, self._held_bytes = self._held_bytes, 0
+        await self.connection.open_window(self.number, held)
+
+    def took(self, count: int) -> bool:
+        """Take note of so many bytes; return whether the stream's window is to be opened for as many."""
+        self._held_bytes += count if self.is_held else 0
+        return not self.is_held
+
     async def leave(self) -> None:
         """Reset the stream, as browsers do when a page closes its `EventSource`."""
-        await self._connection.reset(self.number)
+        await self.connection.reset(self.number)
 
 
 class Http2Connection:
@@ -116,8 +129,10 @@ class Http2Connection:
         self.reading.cancel()
         await trio.aclose_forcefully(self._stream)
 
-    async def request(self, method: str, path: str, *lines: str, body: bytes = b"") -> Http2Stream:
-        """Ask for a path, with further header lines."""
+    async def request(
+        self, method: str, path: str, *lines: str, body: bytes = b"", held: bool = False
+    ) -> Http2Stream:
+        """Ask for a path, with further header lines; `held` is as `Http2Stream.is_held`."""
         number = self._h2.get_next_available_stream_id()
         fields = [tuple(part.strip() for part in line.split(":", 1)) for line in lines]
         head = [
@@ -128,6 +143,7 @@ class Http2Connection:
             *((name.lower(), value) for name, value in fields),
         ]
         opened = self.streams[number] = Http2Stream(self, number)
+        opened.is_held = held
         self._h2.send_headers(number, head, end_stream=not body)
         if body:
             self._h2.send_data(number, body, end_stream=True)
@@ -137,6 +153,17 @@ class Http2Connection:
     async def get(self, path: str, *lines: str, method: str = "GET") -> Head:
         """Ask for a path; give the response's head."""
         return await (await self.request(method, path, *lines)).wait_head()
+
+    async def open_window(self, number: int, count: int) -> None:
+        """Let the server send so many more bytes on a stream."""
+        if count and not (self.streams[number].is_ended or self.streams[number].is_cut):
+            self._h2.increment_flow_control_window(count, number)
+            await self._flush()
+
+    async def abort(self) -> None:
+        """Close the connection by RST."""
+        await abort(self._stream.transport_stream)
+        self.reading.cancel()
 
     async def reset(self, number: int) -> None:
         """Reset a stream."""
@@ -169,8 +196,12 @@ class Http2Connection:
                 head = Head(int(dict(fields)[":status"]), "", fields[1:])
                 self.streams[event.stream_id].response = head
             case h2.events.DataReceived():
-                self.streams[event.stream_id].body += event.data
-                self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                stream, count = self.streams[event.stream_id], event.flow_controlled_length
+                stream.body += event.data
+                if stream.took(count):
+                    self._h2.acknowledge_received_data(count, event.stream_id)
+                else:
+                    self._h2.increment_flow_control_window(count)  # the connection's, for its other streams
             case h2.events.StreamEnded():
                 self.streams[event.stream_id].is_ended = True
             case h2.events.StreamReset():

@@ -179,7 +179,7 @@ def borrow_transport(
     """Give the best that the server lets a response's body be written to."""
     borrowed = _hypercorn_direct.find_socket(send)
     if borrowed is None:
-        return ASGITransport(send, disconnected, peer)
+        return ASGITransport(_hypercorn_direct.held_up(send), disconnected, peer)
     client = scope.get("client")
     address = tuple(client) if client else peer
     return HypercornTransport(borrowed, address, disconnected, is_chunked=scope["http_version"] == "1.1")

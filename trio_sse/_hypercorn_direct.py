@@ -23,11 +23,9 @@ import h11
 import trio
 
 from ._asgi_transport import Disconnected
-from ._asgi_types import Send
+from ._asgi_types import Message, Send
 from ._message import Framing
 from ._transport import SocketTransport
-
-_RESET_SECONDS = 1.0
 
 
 @final
@@ -79,6 +77,27 @@ def find_socket(send: Send) -> trio.socket.SocketType | None:
 def find_http2(send: Send) -> Any:
     """Give the protocol of the HTTP/2 connection that hypercorn's `send` writes to, if it is one."""
     return _bound_to(_bound_to(send, "http_stream", "HTTPStream"), "h2", "H2Protocol")
+
+
+def held_up(send: Send) -> Send:
+    """Give a `send` that waits, on HTTP/2, until what it was given has gone out.
+
+    Hypercorn's own returns when its buffer for the stream has room, and believes so too soon: while the
+    client has shut the stream's window, each turn of its sender lets one more piece in, and there is no
+    bound. And what is left of the body when the app ends it would be waited for without a deadline.
+    """
+    stream = _bound_to(send, "http_stream", "HTTPStream")
+    protocol = find_http2(send)
+    if protocol is None:
+        return send
+
+    async def send_and_drain(message: Message) -> None:
+        await send(message)
+        buffer = protocol.stream_buffers.get(stream.stream_id)
+        if buffer is not None and buffer.buffer:
+            await buffer.drain()
+
+    return send_and_drain
 
 
 def forget(send: Send) -> None:
@@ -134,11 +153,8 @@ async def _reset_stream(protocol: Any, stream_id: int) -> None:
     from h2.exceptions import ProtocolError
     from hypercorn.events import RawData
 
-    buffer = protocol.stream_buffers.get(stream_id)
-    if buffer is None:
+    if stream_id not in protocol.stream_buffers:
         return
-    with trio.move_on_after(_RESET_SECONDS):
-        await buffer.drain()  # what was sent last, and what it asks of the client
     try:
         protocol.connection.reset_stream(stream_id, error_code=ErrorCodes.CANCEL)
     except ProtocolError:

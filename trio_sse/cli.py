@@ -248,25 +248,35 @@ def tail(
         verify=not insecure,
     )
     try:
-        trio.run(_print_events, follower, count, as_json)
+        is_interrupted = trio.run(_print_events, follower, count, as_json)
     except TailError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
-        sys.exit(130)
+        is_interrupted = True
     except BrokenPipeError:
         _discard_output()  # whoever read has gone
+        return
+    if is_interrupted:
+        sys.exit(130)
 
 
-async def _print_events(follower: Tail, count: int | None, as_json: bool) -> None:
+async def _print_events(follower: Tail, count: int | None, as_json: bool) -> bool:
+    """Print events; return whether that was interrupted."""
     from ._tail import format_event
 
     printed = 0
-    async with aclosing(follower.events()) as events:
-        async for event in events:
-            print(format_event(event, as_json=as_json), flush=True)
-            printed += 1
-            if printed == count:
-                return
+    try:
+        async with aclosing(follower.events()) as events:
+            async for event in events:
+                print(format_event(event, as_json=as_json), flush=True)
+                printed += 1
+                if printed == count:
+                    return False
+    except KeyboardInterrupt:
+        # Not left to the caller: with the error's traceback, httpx's generators would outlive the run, which
+        # has to finish them.
+        return True
+    return False
 
 
 def _parse_header(header: str) -> tuple[str, str]:
