@@ -10,7 +10,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -49,13 +48,15 @@ def run(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess
 
 
 @pytest.fixture
-def invoke(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
+def invoke(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Result]]:
     """Run the program within this process, where it fails before it does anything that would last."""
     monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     yield lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
     for name, module in list(sys.modules.items()):
-        if (getattr(module, "__file__", None) or "").startswith(tempfile.gettempdir()):
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path_factory.getbasetemp())):
             del sys.modules[name]  # the test's own
 
 
