@@ -17,9 +17,9 @@ PACKAGE = Path(trio_sse.__file__).parent
 LAYERS = [
     layer
     for line in (
-        "_event _fields",
+        "_event _fields _bounds",
         "_decoder _message _topic",
-        "_log _queue _subscription _subscribers _hub",
+        "_log _state _interval _ticker _heavy _queue _subscription _subscribers _hub_statistics _hub",
         "_transport _tls _request _end_reason _http_exception",
         "_hangup _keepalive _stream_host _serving _connection _farewell _stream",
         "_stage _asgi_types _asgi_request _asgi_transport _hypercorn_direct _asgi_stage",
@@ -38,6 +38,7 @@ LAYERS = [
 # Who may import what is not of this project, nor the standard library's.
 CORE = {"trio", "h11"}
 OPTIONAL = {
+    "_state": {"json_merge_patch", "jsonpatch"},
     "quart": {"quart", "quart_trio", "werkzeug"},
     "hypercorn": {"hypercorn"},
     "_hypercorn_direct": {"hypercorn", "h2"},  # only when they are there

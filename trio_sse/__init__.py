@@ -5,12 +5,15 @@ from ._decoder import EventDecoder
 from ._end_reason import EndReason
 from ._event import ServerSentEvent
 from ._http_exception import HTTPException
-from ._hub import Hub, HubStatistics
+from ._hub import Hub
+from ._hub_statistics import HubStatistics
 from ._queue import Overflow
 from ._request import Headers, Request
 from ._response import Response
 from ._server import Server, ServerStatistics
+from ._state import PatchFormat, State
 from ._subscription import SlowConsumer, Subscription
+from ._ticker import Ticker, TickerStatistics
 
 __all__ = [
     "Connection",
@@ -21,11 +24,15 @@ __all__ = [
     "Hub",
     "HubStatistics",
     "Overflow",
+    "PatchFormat",
     "Request",
     "Response",
     "Server",
     "ServerSentEvent",
     "ServerStatistics",
     "SlowConsumer",
+    "State",
     "Subscription",
+    "Ticker",
+    "TickerStatistics",
 ]

@@ -198,6 +198,8 @@ class Connection:
         overflow: Overflow = Overflow.DISCONNECT,
         queue: int | None = None,
         queue_bytes: int | None = None,
+        interval: float | None = None,
+        batch: float | None = None,
     ) -> None:
         """Subscribe to the hub's topics and forward them, as `forward` does, until the stream ends.
 
@@ -205,7 +207,13 @@ class Connection:
         `Hub.subscribe`, and so are the errors.
         """
         subscription = self.host.hub.subscribe(
-            *topics, last_event_id=self.last_event_id, overflow=overflow, queue=queue, queue_bytes=queue_bytes
+            *topics,
+            last_event_id=self.last_event_id,
+            overflow=overflow,
+            queue=queue,
+            queue_bytes=queue_bytes,
+            interval=interval,
+            batch=batch,
         )
         subscription.enter()
         try:

@@ -9,20 +9,27 @@ exactly. As runs of one topic are joined to one write, the cost of a delivery fa
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import final
 
 import trio
 
+from ._bounds import check_bounds
 from ._event import Dumps, ServerSentEvent, dumps_compact
+from ._heavy import HEAVY_BYTES, HeavyTraffic
+from ._hub_statistics import HubStatistics
+from ._interval import Schedule, check_pace
 from ._log import MemoryLog
 from ._message import Batch, Message
 from ._queue import Overflow
+from ._state import PatchFormat, State
 from ._subscribers import Subscribers
 from ._subscription import Subscription
+from ._ticker import Ticker
 from ._topic import check_topic, check_topics
 
 logger = logging.getLogger(__name__)
@@ -37,38 +44,6 @@ _BATCH_BYTES = 64 * 1024
 # batches, after fewer, since copying and encrypting them takes its time.
 _WRITES_PER_CHECKPOINT = 100
 _BYTES_PER_CHECKPOINT = 512 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class HubStatistics:
-    """A hub's figures at one moment.
-
-    Attributes:
-        topics: topics that have subscribers.
-        subscriptions: subscriptions that are registered.
-        published: events that have been given an id.
-        deliveries: events handed to live subscriptions, each counted once for each of them.
-        replayed: events given from the log to those who came back.
-        resets: gaps that a subscriber was told of.
-        inbox_events, inbox_bytes: what was published and has no id yet.
-        queued_events, queued_bytes: what waits for readers that lag, summed over the subscriptions.
-        log_events, log_bytes: what can be replayed.
-        last_event_id: see `Hub.last_event_id`.
-    """
-
-    topics: int
-    subscriptions: int
-    published: int
-    deliveries: int
-    replayed: int
-    resets: int
-    inbox_events: int
-    inbox_bytes: int
-    queued_events: int
-    queued_bytes: int
-    log_events: int
-    log_bytes: int
-    last_event_id: str
 
 
 @final
@@ -104,7 +79,8 @@ class Hub:
         check_bounds(0, history=history, history_bytes=history_bytes)
         check_bounds(1, inbox=inbox, inbox_bytes=inbox_bytes, queue=queue, queue_bytes=queue_bytes)
         self._log = MemoryLog(max_events=history, max_bytes=history_bytes)
-        self._subscribers = Subscribers(self._log, self._check_running)
+        self._schedule = Schedule()
+        self._subscribers = Subscribers(self._log, self._check_running, self._schedule)
         self._queue_bounds = (queue, queue_bytes)
         self._dumps = dumps
         self._inbox_events = inbox
@@ -114,6 +90,8 @@ class Hub:
         self._room = trio.lowlevel.ParkingLot()  # publishers that wait for room in the inbox
         self._end = trio.lowlevel.ParkingLot()  # tasks that wait for `run` to end
         self._has_run = False
+        self._heavy = HeavyTraffic()
+        self._tickers: set[str] = set()  # the topics of those that run
         self._deliveries = 0  # statistics
 
     @property
@@ -191,6 +169,8 @@ class Hub:
     ) -> Message:
         if key is not None and not isinstance(key, str):
             raise TypeError(f"key must be a str or None, not {type(key).__name__}")
+        if topic in self._subscribers.states:
+            raise ValueError(f"topic {topic!r} is a state: change it by the state's own set or update")
         made = ServerSentEvent(data, event=event, retry=retry)
         return Message(check_topic(topic), made, made.text(dumps=self._dumps), key)
 
@@ -219,6 +199,8 @@ class Hub:
         overflow: Overflow = Overflow.DISCONNECT,
         queue: int | None = None,
         queue_bytes: int | None = None,
+        interval: float | None = None,
+        batch: float | None = None,
     ) -> Subscription:
         """Give a subscription to these topics, to be used by `async with`.
 
@@ -227,8 +209,12 @@ class Hub:
             last_event_id: replay what came after this id, as a client sends it; `None` begins now.
             overflow: what happens when the reader lags by more than the queue holds.
             queue, queue_bytes: the queue's bounds, if they differ from the hub's.
+            interval: give at most one event of each topic and key in so many seconds: the newest, and the
+                last one always. What waits is given at once, in the order of ids.
+            batch: give all events, but in one write in so many seconds.
 
         Raises:
+            TypeError, ValueError: an option is not acceptable.
             TopicError: a `ValueError`; the topics are not acceptable.
             RuntimeError: on entering it: the hub has never run.
             trio.ClosedResourceError: on entering it: the hub has ended.
@@ -238,13 +224,83 @@ class Hub:
             self._queue_bounds[1] if queue_bytes is None else queue_bytes,
         )
         check_bounds(1, queue=bounds[0], queue_bytes=bounds[1])
+        checked = check_topics(topics)
+        if overflow is not Overflow.DISCONNECT and self._subscribers.has_states(checked):
+            raise ValueError("a state's changes can't be dropped: use DISCONNECT, or an interval for fewer")
         return Subscription(
             self._subscribers,
-            check_topics(topics),
+            checked,
             last_event_id=last_event_id,
             overflow=Overflow(overflow),
             queue_bounds=bounds,
+            pace=check_pace(interval, batch),
         )
+
+    def state(self, topic: str, initial: object, *, patch: PatchFormat = PatchFormat.MERGE) -> State:
+        """Declare a topic to be a state: subscribers get a snapshot first, and then what changes.
+
+        Args:
+            topic: its name; nothing else may be published to it.
+            initial: the state to begin with, any JSON value.
+            patch: how changes are sent.
+
+        Raises:
+            TypeError, ValueError: the topic or value is not acceptable, or the topic is a state already.
+            ImportError: the extra `state` is missing.
+        """
+        if check_topic(topic) in self._subscribers.states:
+            raise ValueError(f"topic {topic!r} is a state already")
+        declared = State(
+            topic,
+            initial,
+            patch=patch,
+            encode=lambda value: ServerSentEvent([value]).text(dumps=self._dumps)[1:-1],
+            put=self._put,
+            room=self._room,
+        )
+        self._subscribers.states[topic] = declared
+        return declared
+
+    async def run_ticker(
+        self,
+        topic: str,
+        *,
+        every: float = 1.0,
+        event: str | None = "tick",
+        reference: datetime | float | None = None,
+        clock: Callable[[], float] = time.time,
+        task_status: trio.TaskStatus[Ticker] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Publish the time to a topic, on whole multiples of `every` seconds, until cancelled.
+
+        A tick is an object of its `sequence`, which counts the ticks that were skipped, too; its `time`, in
+        ISO 8601; the seconds `elapsed` since the reference, whatever was done to the wall clock;
+        `server_time`, in milliseconds since 1970, from which a page computes by how much its own clock is
+        off; and after a step of the wall clock `stepped`, by how many seconds.
+
+        Args:
+            every: 0.01 to 86400 seconds.
+            event: the ticks' type.
+            reference: where `elapsed` counts from, an aware `datetime` or seconds since 1970; the start by
+                default.
+            clock: gives the wall clock's time in seconds since 1970.
+
+        `task_status.started` is called with the `Ticker`.
+
+        Raises:
+            TypeError, ValueError: an option is not acceptable.
+            RuntimeError: there is a ticker for this topic, or the hub has never run.
+            trio.ClosedResourceError: the hub has ended.
+        """
+        if check_topic(topic) in self._tickers:
+            raise RuntimeError(f"topic {topic!r} has a ticker already")
+        ticker = Ticker(topic, self.publish, every=every, event=event, reference=reference, clock=clock)
+        self._tickers.add(topic)
+        try:
+            task_status.started(ticker)
+            await ticker.run()
+        finally:
+            self._tickers.remove(topic)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the pump until cancelled.
@@ -262,13 +318,20 @@ class Hub:
         self._has_run = True
         going_out: Iterator[None] = iter(())
         task_status.started()
-        try:
-            async for message in outlet:
-                going_out = self._fan_out(self._gather(message, outlet))
-                for _ in going_out:
-                    await trio.lowlevel.checkpoint()
-        finally:
-            self._finish(going_out, outlet)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._schedule.run)
+            try:
+                async for message in outlet:
+                    going_out = self._fan_out(self._gather(message, outlet))
+                    if self._schedule.groups:
+                        async with self._schedule.turn:
+                            for _ in going_out:
+                                await trio.lowlevel.checkpoint()
+                    else:
+                        for _ in going_out:
+                            await trio.lowlevel.checkpoint()
+            finally:
+                self._finish(going_out, outlet)
 
     def _finish(self, going_out: Iterator[None], outlet: trio.MemoryReceiveChannel[Message]) -> None:
         for _ in going_out:
@@ -276,6 +339,7 @@ class Hub:
         while (message := _receive(outlet)) is not None:
             for _ in self._fan_out(self._gather(message, outlet)):
                 pass
+        self._schedule.finish()
         self._inbox = None
         outlet.close()
         for subscription in list(self._subscribers):
@@ -307,6 +371,8 @@ class Hub:
         ]
         share = 0.0  # of what may go on until the next checkpoint
         for batch, subscriptions in deliveries:
+            if batch.size >= HEAVY_BYTES:
+                self._heavy.note(batch, len(subscriptions), trio.current_time())
             write = max(1 / _WRITES_PER_CHECKPOINT, batch.size / _BYTES_PER_CHECKPOINT)
             self._deliveries += batch.count * len(subscriptions)
             now = trio.current_time()
@@ -329,7 +395,7 @@ class Hub:
             topics=self._subscribers.topics,
             subscriptions=len(subscriptions),
             published=self._log.last,
-            deliveries=self._deliveries,
+            deliveries=self._deliveries + self._schedule.deliveries,
             replayed=self._subscribers.replayed,
             resets=self._subscribers.resets,
             inbox_events=self._inbox.statistics().current_buffer_used if self._inbox is not None else 0,
@@ -347,12 +413,3 @@ def _receive(outlet: trio.MemoryReceiveChannel[Message]) -> Message | None:
         return outlet.receive_nowait()
     except trio.WouldBlock:
         return None
-
-
-def check_bounds(least: int, **bounds: int) -> None:
-    """Refuse bounds that are no whole number of at least `least`."""
-    for name, bound in bounds.items():
-        if isinstance(bound, bool) or not isinstance(bound, int):
-            raise TypeError(f"{name} must be an int, not {type(bound).__name__}")
-        if bound < least:
-            raise ValueError(f"{name} must be at least {least}, not {bound}")

@@ -6,7 +6,7 @@ is ever changed after the pump has given the message its place, so sharing needs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import final
 
@@ -43,9 +43,10 @@ class Message:
         key: what `Overflow.LATEST` takes as "the same thing"; may be `None`.
         sequence: its place in the hub's order, from 1; 0 until the pump has given it one.
         wire: its bytes on the wire, with its id; until it has one, without.
+        on_place: is called when it is given its place.
     """
 
-    __slots__ = ("_event", "id", "key", "sequence", "topic", "wire")
+    __slots__ = ("_event", "id", "key", "on_place", "sequence", "topic", "wire")
 
     def __init__(self, topic: str, event: ServerSentEvent, text: str, key: str | None = None) -> None:
         """Encode an event that has no id yet; `text` is its data, encoded."""
@@ -53,6 +54,7 @@ class Message:
         self.key = key
         self.sequence = 0
         self.id = ""
+        self.on_place: Callable[[], None] | None = None
         self.wire = encode_parts(text, event.event, None, event.retry, event.comment)
         self._event = event if event.data is text else trusted_event(text, event.event, None, event.retry)
 
@@ -61,6 +63,9 @@ class Message:
         self.sequence = sequence
         self.id = id
         self.wire = b"id: %b\n%b" % (id.encode(), self.wire)
+        if self.on_place is not None:
+            self.on_place()
+            self.on_place = None
 
     @property
     def event(self) -> ServerSentEvent:

@@ -19,12 +19,14 @@ import trio
 from ._admission import Admission
 from ._asgi_host import AppHost
 from ._asgi_types import ASGIApp
+from ._bounds import check_bounds
 from ._cors import CrossOrigin
 from ._descriptors import raise_descriptor_limit
 from ._end_reason import EndReason
 from ._event import Dumps, dumps_compact
 from ._exchange import Exchanges
-from ._hub import Hub, HubStatistics, check_bounds
+from ._hub import Hub
+from ._hub_statistics import HubStatistics
 from ._listeners import Acceptor, as_sockets, prepare
 from ._reception import (
     EndpointHandler,

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, final
 from ._end_reason import EndReason
 from ._event import Dumps, dumps_compact
 from ._http_exception import HTTPException
-from ._hub import Hub, HubStatistics
+from ._hub import Hub
+from ._hub_statistics import HubStatistics
 
 if TYPE_CHECKING:
     from ._connection import Connection

@@ -6,8 +6,10 @@ from collections.abc import Callable, Collection, Iterator
 from typing import final
 
 from ._event import ServerSentEvent
+from ._interval import Pace, PacedGroup, Schedule
 from ._log import MemoryLog
 from ._message import Message
+from ._state import State
 from ._subscription import Subscription
 
 
@@ -15,13 +17,16 @@ from ._subscription import Subscription
 class Subscribers:
     """The hub's subscriptions: all that are registered, and for each topic those that are live."""
 
-    def __init__(self, log: MemoryLog, check_running: Callable[[], None]) -> None:
+    def __init__(self, log: MemoryLog, check_running: Callable[[], None], schedule: Schedule) -> None:
+        self.states: dict[str, State] = {}  # by topic
         self.replayed = 0  # events given from the log
         self.resets = 0
         self._log = log
         self._check_running = check_running
         self._registered: dict[Subscription, None] = {}
-        self._live: dict[str, dict[Subscription, None]] = {}
+        self._live: dict[str, dict[Subscription | PacedGroup, None]] = {}
+        self._groups: dict[tuple[tuple[str, ...], Pace], PacedGroup] = {}
+        self._schedule = schedule
 
     def __len__(self) -> int:
         return len(self._registered)
@@ -34,41 +39,86 @@ class Subscribers:
         """How many topics have live subscribers."""
         return len(self._live)
 
-    def live(self, topic: str) -> list[Subscription]:
-        """Give the topic's live subscribers of this moment."""
+    def live(self, topic: str) -> list[Subscription | PacedGroup]:
+        """Give the topic's live subscribers of this moment; those of one pace together count as one."""
         return list(self._live.get(topic, ()))
 
-    def join(self, subscription: Subscription, last_event_id: str | None) -> int | Message | None:
+    def join(self, subscription: Subscription, last_event_id: str | None) -> int | list[Message]:
         """Register a subscription; see `Registry.join`."""
         self._check_running()
         self._registered[subscription] = None
         if last_event_id is None:
-            return None
+            return self._snapshots(subscription.topics)
         position = self._log.position_of(last_event_id)
         if position is None:
-            return self._reset("unknown" if self._log.is_foreign(last_event_id) else "expired")
-        return position if position < self._log.last else None  # it has missed nothing
+            reason = "unknown" if self._log.is_foreign(last_event_id) else "expired"
+            return self._after_gap(subscription.topics, reason)
+        return position if position < self._log.last else []  # it has missed nothing
 
-    def read(self, position: int, topics: Collection[str]) -> tuple[list[Message], int] | Message:
+    def read(self, position: int, topics: Collection[str]) -> tuple[list[Message], int] | list[Message]:
         """Read a page of the log; see `Registry.read`."""
         found = self._log.read(position, topics)
         if found is None:
-            return self._reset("expired")
+            return self._after_gap(topics, "expired")
         self.replayed += len(found[0])
         return found
 
+    def _snapshots(self, topics: Collection[str]) -> list[Message]:
+        """Give the states among topics as they are now."""
+        if not self.states:
+            return []
+        last, id = self._log.last, self._log.id_at(self._log.last)
+        return [self.states[topic].snapshot(last, id) for topic in topics if topic in self.states]
+
+    def _after_gap(self, topics: Collection[str], reason: str) -> list[Message]:
+        """Give what stands for events that can't be given: a reset, and states as they are now.
+
+        Where all topics are states, these are all that there is to know.
+        """
+        snapshots = self._snapshots(topics)
+        return snapshots if len(snapshots) == len(topics) else [self._reset(reason), *snapshots]
+
+    def has_states(self, topics: Collection[str]) -> bool:
+        """Whether some topics are states; see `Registry.has_states`."""
+        return bool(self.states) and not self.states.keys().isdisjoint(topics)
+
     def go_live(self, subscription: Subscription) -> None:
         """Add a subscription to its topics' subscribers."""
-        for topic in subscription.topics:
-            self._live.setdefault(topic, {})[subscription] = None
+        if subscription.pace is None:
+            self._add(subscription.topics, subscription)
+            return
+        group = self._groups.get((subscription.topics, subscription.pace))
+        if group is None:
+            states = [self.states[topic] for topic in subscription.topics if topic in self.states]
+            group = PacedGroup(subscription.pace, self._schedule, states)
+            self._schedule.groups += 1
+            self._groups[subscription.topics, subscription.pace] = group
+            self._add(subscription.topics, group)
+        group.add(subscription, self._log.last)
 
     def leave(self, subscription: Subscription) -> None:
         """Forget a subscription, and the topics that nobody else is subscribed to."""
         self._registered.pop(subscription, None)
-        for topic in subscription.topics:
+        if subscription.pace is None:
+            self._remove(subscription.topics, subscription)
+            return
+        group = self._groups.get((subscription.topics, subscription.pace))
+        if group is not None:
+            group.remove(subscription)
+            if not group:
+                del self._groups[subscription.topics, subscription.pace]
+                self._schedule.groups -= 1
+                self._remove(subscription.topics, group)
+
+    def _add(self, topics: Collection[str], subscriber: Subscription | PacedGroup) -> None:
+        for topic in topics:
+            self._live.setdefault(topic, {})[subscriber] = None
+
+    def _remove(self, topics: Collection[str], subscriber: Subscription | PacedGroup) -> None:
+        for topic in topics:
             subscribers = self._live.get(topic)
             if subscribers is not None:
-                subscribers.pop(subscription, None)
+                subscribers.pop(subscriber, None)
                 if not subscribers:
                     del self._live[topic]
 

@@ -22,13 +22,14 @@ It changes hands only between checkpoints, so no lock is needed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 from typing import Protocol, final
 
 import trio
 
 from ._event import ServerSentEvent
+from ._interval import Pace
 from ._message import Batch, Framing, Message
 from ._queue import Overflow, Queue, QueueFull, make_queue, take_page
 
@@ -53,11 +54,14 @@ class Writer(Protocol):
 class Registry(Protocol):
     """What a subscription needs of its hub."""
 
-    def join(self, subscription: Subscription, last_event_id: str | None) -> int | Message | None:
-        """Take it in. Return the position to replay from, or a reset to begin with, or `None`."""
+    def join(self, subscription: Subscription, last_event_id: str | None) -> int | list[Message]:
+        """Take it in. Return the position to replay from, or what it begins with: a reset, or nothing."""
 
-    def read(self, position: int, topics: Collection[str]) -> tuple[list[Message], int] | Message:
-        """Read a page of the log after `position`, or give the reset that stands for what it dropped."""
+    def read(self, position: int, topics: Collection[str]) -> tuple[list[Message], int] | list[Message]:
+        """Read a page of the log after `position`, or give what stands for what it dropped."""
+
+    def has_states(self, topics: Collection[str]) -> bool:
+        """Whether some of the topics are states, of whose changes none may be left out."""
 
     def go_live(self, subscription: Subscription) -> None:
         """Deliver to it from now on."""
@@ -111,6 +115,7 @@ class Subscription:
         "_writer",
         "on_overflow",
         "overflow",
+        "pace",
         "topics",
     )
 
@@ -122,8 +127,10 @@ class Subscription:
         last_event_id: str | None,
         overflow: Overflow,
         queue_bounds: tuple[int, int],
+        pace: Pace | None = None,
     ) -> None:
         self.topics = topics
+        self.pace = pace
         self.overflow = overflow
         self._registry = registry
         self._last_event_id = last_event_id
@@ -193,11 +200,11 @@ class Subscription:
     async def __aexit__(self, *exc_info: object) -> None:
         self.leave()
 
-    def _go_live(self, reset: Message | None = None) -> None:
+    def _go_live(self, first: Sequence[Message] = ()) -> None:
         self._registry.go_live(self)
         self._phase = _Phase.LIVE
-        if reset is not None:
-            self._page = deque((reset,))
+        if first:
+            self._page = deque(first)
 
     def _stop(self, phase: _Phase) -> None:
         if self._phase not in _OVER:
@@ -262,16 +269,23 @@ class Subscription:
         if self._page is not None:
             page, self._page = list(self._page), None
             return page
+        newest: dict[tuple[str, str | None], Message] = {}
         while self._phase is _Phase.REPLAYING:
             found = self._registry.read(self._position, self.topics)
-            if isinstance(found, Message):
+            if isinstance(found, list):
                 self._go_live()
-                return [found]
+                return found
             page, self._position = found
-            if page:
+            if not page:
+                self._go_live()
+            elif self.pace is None or self.pace.keeps_all or self._registry.has_states(self.topics):
                 return page
-            self._go_live()
-        return []
+            for message in page:
+                newest.pop((message.topic, message.key), None)
+                newest[message.topic, message.key] = message
+            if len(newest) >= self._queue_bounds[0]:
+                break
+        return list(newest.values())
 
     def check_entered(self) -> None:
         """Raise `trio.ClosedResourceError` unless its context has been entered and not been left."""

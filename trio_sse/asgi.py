@@ -24,11 +24,12 @@ from ._asgi_host import AppStage
 from ._asgi_request import request_of
 from ._asgi_stage import HostedLease
 from ._asgi_types import STREAMS, ASGIApp, Receive, Scope, Send
+from ._bounds import check_bounds
 from ._connection import Connection, Opening
 from ._event import Dumps, dumps_compact
 from ._fields import check_fields
 from ._http_exception import HTTPException
-from ._hub import Hub, check_bounds
+from ._hub import Hub
 from ._reception import StreamHandler
 from ._request import Request
 from ._response import STREAM_FIELDS, Response, error_response

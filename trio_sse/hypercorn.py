@@ -28,10 +28,10 @@ from hypercorn.trio import serve as serve_by_hypercorn
 
 from ._asgi_stage import REGISTRY
 from ._asgi_types import ASGIApp, Receive, Scope, Send
+from ._bounds import check_bounds
 from ._connection import Connection
 from ._descriptors import raise_descriptor_limit
 from ._http_exception import HTTPException
-from ._hub import check_bounds
 from ._listeners import prepare
 from ._serving import end_streams
 from ._stream_host import check_seconds

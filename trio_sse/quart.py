@@ -39,10 +39,11 @@ from werkzeug.exceptions import HTTPException as WerkzeugHTTPException
 
 from ._asgi_stage import HostedStage, Siblings
 from ._asgi_types import STREAMS, ASGIApp, Receive, Scope, Send
+from ._bounds import check_bounds
 from ._connection import Connection
 from ._event import Dumps, dumps_compact
 from ._http_exception import HTTPException
-from ._hub import Hub, check_bounds
+from ._hub import Hub
 from ._response import STREAM_FIELDS, error_response
 from ._serving import Serving, end_streams
 from ._stage import Launch, Stage

@@ -1,0 +1,37 @@
+"""A hub's figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class HubStatistics:
+    """A hub's figures at one moment.
+
+    Attributes:
+        topics: topics that have subscribers.
+        subscriptions: subscriptions that are registered.
+        published: events that have been given an id.
+        deliveries: events handed to live subscriptions, each counted once for each of them.
+        replayed: events given from the log to those who came back.
+        resets: gaps that a subscriber was told of.
+        inbox_events, inbox_bytes: what was published and has no id yet.
+        queued_events, queued_bytes: what waits for readers that lag, summed over the subscriptions.
+        log_events, log_bytes: what can be replayed.
+        last_event_id: see `Hub.last_event_id`.
+    """
+
+    topics: int
+    subscriptions: int
+    published: int
+    deliveries: int
+    replayed: int
+    resets: int
+    inbox_events: int
+    inbox_bytes: int
+    queued_events: int
+    queued_bytes: int
+    log_events: int
+    log_bytes: int
+    last_event_id: str

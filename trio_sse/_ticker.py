@@ -1,0 +1,146 @@
+"""Shared time: one ticker for a topic, so that clients which come at different times see the same.
+
+A tick falls on whole multiples of the interval on the wall clock, 12:00:30 and not "30 s after you came".
+Everything in it is absolute: whoever joins late sees what all others see. What passes between two ticks is
+measured on the monotonic clock, which nobody sets; so a step of the wall clock moves the ticks, is told in
+the next one, and changes `elapsed` by nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol, final
+
+import trio
+
+logger = logging.getLogger(__name__)
+
+# The wall clock may be set while the ticker sleeps, and nothing tells: so it looks at it at least this often.
+_LOOK_SECONDS = 60.0
+
+# The two clocks differ a little when the wall clock is slewed. From this difference on, it has been stepped.
+_STEP_SECONDS = 0.5
+
+
+class Publisher(Protocol):
+    """What a ticker publishes by."""
+
+    def __call__(self, topic: str, data: object, *, event: str | None) -> Awaitable[None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TickerStatistics:
+    """A ticker's figures at one moment.
+
+    Attributes:
+        ticks: ticks that were published.
+        skipped: ticks whose time had passed before they could be published, so that they were not.
+        steps: how often the wall clock was stepped.
+        sequence: the last tick's.
+    """
+
+    ticks: int
+    skipped: int
+    steps: int
+    sequence: int
+
+
+@final
+class Ticker:
+    """The ticks of one topic; only `Hub.run_ticker` makes one, and gives it when it has started."""
+
+    def __init__(
+        self,
+        topic: str,
+        publish: Publisher,
+        *,
+        every: float,
+        event: str | None,
+        reference: datetime | float | None,
+        clock: Callable[[], float],
+    ) -> None:
+        if isinstance(every, bool) or not isinstance(every, int | float):
+            raise TypeError(f"every must be a number of seconds, not {type(every).__name__}")
+        if not 0.01 <= every <= 86_400:
+            raise ValueError(f"every must be 0.01 to 86400 seconds, not {every}")
+        self._topic = topic
+        self._publish = publish
+        self._every = float(every)
+        self._event = event
+        self._clock = clock
+        # Trio's time at which the wall clock would have shown 0, had it never been stepped.
+        self._epoch = trio.current_time() - clock()
+        self._reference = _seconds_of(reference, default=clock())
+        self._stepped = 0.0  # by how much the wall clock was stepped since the start
+        self._untold_step = 0.0
+        self._ticks = self._skipped = self._steps = self._sequence = 0
+
+    def statistics(self) -> TickerStatistics:
+        """Give the ticker's figures at this moment."""
+        return TickerStatistics(self._ticks, self._skipped, self._steps, self._sequence)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the reference, now: for a page that is rendered now and follows the ticks."""
+        return trio.current_time() - self._epoch - self._reference
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        due = self._first_after(self._clock())
+        while True:
+            now = self._clock()
+            if self._was_stepped(now):
+                due = self._first_after(now)
+            if due > now:
+                await trio.sleep(min(due - now, _LOOK_SECONDS))
+                continue
+            missed = math.floor((now - due) / self._every)
+            due += missed * self._every
+            self._skipped += missed
+            self._sequence += missed
+            await self._tick(due, now)
+            due += self._every
+
+    def _first_after(self, now: float) -> float:
+        return (math.floor(now / self._every) + 1) * self._every
+
+    def _was_stepped(self, now: float) -> bool:
+        step = now - (trio.current_time() - self._epoch) - self._stepped
+        if abs(step) < _STEP_SECONDS:
+            return False
+        self._stepped += step
+        self._untold_step += step
+        self._steps += 1
+        logger.warning("ticker %r: the wall clock was stepped by %+.3f s", self._topic, step)
+        return True
+
+    async def _tick(self, due: float, now: float) -> None:
+        self._sequence += 1
+        self._ticks += 1
+        at = datetime.fromtimestamp(due, UTC).isoformat(timespec="milliseconds")
+        tick: dict[str, object] = {
+            "sequence": self._sequence,
+            "time": at.removesuffix("+00:00") + "Z",
+            "elapsed": round(due - self._stepped - self._reference, 3),
+            "server_time": round(now * 1000),
+        }
+        if self._untold_step:
+            tick["stepped"] = round(self._untold_step, 3)
+            self._untold_step = 0.0
+        await self._publish(self._topic, tick, event=self._event)
+
+
+def _seconds_of(reference: datetime | float | None, *, default: float) -> float:
+    if reference is None:
+        return default
+    if isinstance(reference, datetime):
+        if reference.tzinfo is None:
+            raise ValueError("a reference must say its time zone: datetime.now(UTC), say")
+        return reference.timestamp()
+    if isinstance(reference, bool) or not isinstance(reference, int | float) or not math.isfinite(reference):
+        raise TypeError(f"a reference must be a datetime or a time in seconds, not {reference!r}")
+    return float(reference)
