@@ -23,7 +23,7 @@ LAYERS = [
         "_transport _tls _request _end_reason _http_exception",
         "_hangup _keepalive _stream_host _serving _connection _farewell _stream",
         "_stage _asgi_types _asgi_request _asgi_transport _hypercorn_direct _asgi_stage",
-        "_http _body _response _routes _cors _reception _admission",
+        "_http _body _response _routes _cors _reception _admission _poll",
         "_peer_watch _app_call _lifespan _asgi_host _exchange",
         "_listeners _descriptors _watchdog _server",
         "__init__",

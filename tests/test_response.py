@@ -154,7 +154,7 @@ def test_a_stream_is_neither_stored_nor_changed_nor_held_back() -> None:
         "Cache-Control: no-cache, no-transform",
         "X-Accel-Buffering: no",
         "Transfer-Encoding: chunked",
-        "Vary: Origin",
+        "Vary: Accept, Origin",
     }
     assert body == b""
 

@@ -194,10 +194,17 @@ class AppStage:
         return self._received.request
 
     @property
+    def serving(self) -> Serving:
+        return self._serving
+
+    @property
     def _framing(self) -> Framing:
         return Framing.CHUNKED if self.request.http_version == "1.1" else Framing.PLAIN
 
     # A stream that runs inside of the app's call
+
+    def serving_for(self, host: StreamHost) -> Serving:
+        return self._serving
 
     def lease(self, host: StreamHost, request: Request, opening: Opening) -> Connection:
         self._check()

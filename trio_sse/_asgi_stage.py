@@ -74,6 +74,10 @@ class HostedStage:
     def request(self) -> Request:
         return request_of(self._scope)
 
+    @property
+    def serving(self) -> Serving:
+        return self._serving
+
     # What the app is given
 
     async def receive(self) -> Message:
@@ -216,9 +220,12 @@ class HostedLease:
     def lease(self, host: StreamHost, request: Request, opening: Opening) -> Connection:
         if self._registry is not None:
             self._registry.check()
-        self._serving = Serving(host, drain_timeout=host.options.write_timeout)
+        self._serving = self.serving_for(host)
         transport = borrow_transport(self._scope, self._send, self._wait_disconnected, request.peer)
         return Connection(self._serving, host, transport, request, opening)
+
+    def serving_for(self, host: StreamHost) -> Serving:
+        return Serving(host, drain_timeout=host.options.write_timeout)
 
     async def _wait_disconnected(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

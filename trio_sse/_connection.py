@@ -64,6 +64,7 @@ class Connection:
         request: the request that opened it.
         last_event_id: the id that the client resumes from, or `None`.
         is_connected: whether all `on_connect` hooks have let it pass.
+        has_forwarded: whether a subscription was forwarded, so that its events' ids are the hub's.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class Connection:
         "_lock",
         "_opened_at",
         "_serving",
+        "has_forwarded",
         "host",
         "id",
         "is_connected",
@@ -102,6 +104,7 @@ class Connection:
         self._end_reason: EndReason | None = None
         self._forwarded: tuple[Subscription, ...] = ()
         self.is_connected = False
+        self.has_forwarded = False
         self._opened_at = trio.current_time()
         # Jittered, so that clients that came together don't come back together.
         duration = host.options.max_duration * random.uniform(0.8, 1)
@@ -236,6 +239,7 @@ class Connection:
         subscription.check_entered()
         if subscription.on_overflow is not None:
             raise trio.BusyResourceError("another task forwards this subscription")
+        self.has_forwarded = True
         subscription.on_overflow = self._overflowed
         self._forwarded += (subscription,)
         try:

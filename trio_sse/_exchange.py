@@ -19,6 +19,7 @@ from ._connection import Connection
 from ._farewell import linger_if_unread
 from ._http_exception import HTTPException
 from ._message import Framing
+from ._poll import run_poll, wants_poll
 from ._reception import AppRoute, EndpointHandler, EndpointRoute, Received, Reception, StreamRoute
 from ._response import Response, encode_stream_head, error_response
 from ._serving import Serving
@@ -110,6 +111,8 @@ class Exchanges:
             self._admission.check(transport, serving)
         except HTTPException as refusal:
             return await self._reply(transport, serving, received, error_response(refusal))
+        if wants_poll(request):
+            return await self._poll(transport, serving, received, route)
         transport.framing = Framing.CHUNKED if request.http_version == "1.1" else Framing.PLAIN
         head += padding(request, transport.framing)
         connection = Connection(serving, self._host, transport, request, head)
@@ -122,6 +125,31 @@ class Exchanges:
         finally:
             self._admission.leave(transport)
         return await self._end_stream(transport, serving, received, connection, outcome)
+
+    async def _poll(
+        self, transport: Transport, serving: Serving, received: Received, route: StreamRoute
+    ) -> bool:
+        """Answer with a portion of a stream's events."""
+        _name_task(route.handler)
+        self._admission.enter(transport)
+        try:
+            answer = await run_poll(
+                serving,
+                self._host,
+                received.request,
+                partial(route.handler, **received.parameters),
+                peer=transport.peer,
+                discard=transport.discard_some,
+            )
+        except HTTPException as refusal:
+            answer = refusal
+        finally:
+            self._admission.leave(transport)
+        if answer is None:
+            return False
+        if isinstance(answer, Exception):
+            answer = error_response(self._as_refusal(answer, "handler", received))
+        return await self._reply(transport, serving, received, answer) and not transport.unread_bytes()
 
     async def _end_stream(
         self,

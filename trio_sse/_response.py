@@ -23,6 +23,7 @@ STREAM_FIELDS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
+    "Vary": "Accept",  # the same URL can be polled
 }
 
 
@@ -98,8 +99,10 @@ def encode_head(status: int, fields: Mapping[str, str]) -> bytes:
 
 def encode_stream_head(fields: Mapping[str, str], *, is_chunked: bool) -> bytes:
     """Give the bytes of an event stream's head."""
-    framing = {"Transfer-Encoding": "chunked"} if is_chunked else {}
-    return encode_head(200, {**STREAM_FIELDS, **framing, **fields})
+    head = {**STREAM_FIELDS, **({"Transfer-Encoding": "chunked"} if is_chunked else {}), **fields}
+    if "Vary" in fields:
+        head["Vary"] = f"{STREAM_FIELDS['Vary']}, {fields['Vary']}"
+    return encode_head(200, head)
 
 
 def http_date() -> str:

@@ -28,6 +28,7 @@ from ._end_reason import EndReason
 from ._event import encode_comment
 from ._message import Framing, frame
 from ._request import Request
+from ._serving import Serving
 from ._stream import Handle
 from ._stream_host import StreamHost
 
@@ -48,6 +49,10 @@ class Stage(Protocol):
     @property
     def request(self) -> Request:
         """The request, without its body, which is the app's to read."""
+
+    @property
+    def serving(self) -> Serving:
+        """What the streams of its server share."""
 
     def launch(self, host: StreamHost, handle: Handle, name: str) -> Launch:
         """Begin to run a handler; `name` is its task's.

@@ -30,9 +30,11 @@ from ._event import Dumps, dumps_compact
 from ._fields import check_fields
 from ._http_exception import HTTPException
 from ._hub import Hub
+from ._poll import run_poll, wants_poll
 from ._reception import StreamHandler
 from ._request import Request
 from ._response import STREAM_FIELDS, Response, error_response
+from ._serving import Serving
 from ._stream import Handle
 from ._stream_host import ConnectHook, DisconnectHook, StreamHost, StreamOptions
 from ._topic import TopicError
@@ -45,6 +47,9 @@ class Lease(Protocol):
 
     def lease(self, host: StreamHost, request: Request, opening: Opening) -> Connection:
         """Make the connection; raises `HTTPException` if there is no room for another stream."""
+
+    def serving_for(self, host: StreamHost) -> Serving:
+        """Give what the streams of the server share, or of this endpoint."""
 
     async def wait_begun(self, connection: Connection) -> None:
         """Wait until the response has begun, after its head was sent."""
@@ -159,14 +164,33 @@ class EventStream:
         stage = (scope.get("extensions") or {}).get(STREAMS)
         place: Lease = stage if isinstance(stage, AppStage) else HostedLease(scope, receive, send)
         self._host.check_room()
+        handle = partial(self._handler, **scope.get("path_params", {}))
+        polled = request_of(scope)
+        if wants_poll(polled):
+            await self._poll(place, polled, handle, receive, send)
+            return
         head = _Head(place, send, self._headers)
         head.connection = place.lease(self._host, request_of(scope, body), head)
-        outcome = await place.run(head.connection, partial(self._handler, **scope.get("path_params", {})))
+        outcome = await place.run(head.connection, handle)
         if isinstance(outcome, Exception):
             raise outcome
         is_cut = isinstance(place, HostedLease) and await place.is_to_be_cut(head.connection)
         if head.has_been_sent and not is_cut:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _poll(
+        self, place: Lease, request: Request, handle: Handle, receive: Receive, send: Send
+    ) -> None:
+        async def discard() -> bool:
+            message = await receive()
+            return bool(message["type"] != "http.disconnect")
+
+        serving = place.serving_for(self._host)
+        answer = await run_poll(serving, self._host, request, handle, peer=request.peer, discard=discard)
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is not None:
+            await _send_response(answer, "GET", send)
 
     async def _receive_body(self, receive: Receive) -> bytes | None:
         body = bytearray()

@@ -44,7 +44,10 @@ from ._connection import Connection
 from ._event import Dumps, dumps_compact
 from ._http_exception import HTTPException
 from ._hub import Hub
+from ._poll import run_poll, wants_poll
+from ._request import Request as StreamRequest
 from ._response import STREAM_FIELDS, error_response
+from ._response import Response as StreamResponse
 from ._serving import Serving, end_streams
 from ._stage import Launch, Stage
 from ._stream import Handle
@@ -222,6 +225,9 @@ class QuartSSE:
             )
         try:
             self._host.check_room()
+            asked = stage.request
+            if wants_poll(asked):
+                return await self._poll(stage.serving, asked, handle)
             launch = stage.launch(self._host, handle, name)
             is_open = await launch.ready()
             _share_names(request)
@@ -233,9 +239,20 @@ class QuartSSE:
             return self._refusal(HTTPException(503, "the stream ended before it began"))
         return self._response(_StreamBody(stage, launch))
 
+    async def _poll(self, serving: Serving, asked: StreamRequest, handle: Handle) -> Response:
+        # Quart cancels the view when its client goes.
+        answer = await run_poll(
+            serving, self._host, asked, handle, peer=asked.peer, discard=trio.sleep_forever
+        )
+        if isinstance(answer, Exception):
+            raise answer
+        return self._whole(answer or error_response(HTTPException(503, "the client has gone")))
+
     def _refusal(self, refusal: HTTPException) -> Response:
+        return self._whole(error_response(refusal))
+
+    def _whole(self, response: StreamResponse) -> Response:
         assert self._app is not None
-        response = error_response(refusal)
         made: Response = self._app.response_class(response.body, response.status, dict(response.headers))
         made.content_type = response.content_type
         return made
