@@ -17,17 +17,18 @@ PACKAGE = Path(trio_sse.__file__).parent
 LAYERS = [
     layer
     for line in (
-        "_event _fields _bounds",
+        "_event _fields _bounds _client_script _websocket_frames",
         "_decoder _message _topic",
         "_log _state _interval _ticker _heavy _queue _subscription _subscribers _hub_statistics _hub",
-        "_transport _tls _request _end_reason _http_exception",
+        "_transport _tls _request _end_reason _http_exception _offset",
         "_hangup _keepalive _stream_host _serving _connection _farewell _stream",
         "_stage _asgi_types _asgi_request _asgi_transport _hypercorn_direct _asgi_stage",
-        "_http _body _response _routes _cors _reception _admission _poll",
+        "_http _body _response _routes _cors _handshake _reception _admission _poll",
+        "_incoming _websocket _topics_protocol",
         "_peer_watch _app_call _lifespan _asgi_host _exchange",
         "_listeners _descriptors _watchdog _server",
         "__init__",
-        "asgi quart hypercorn testing",
+        "asgi quart hypercorn websocket testing",
         "_program _tail",
         "demo._machine demo._dashboard demo.__init__",
         "cli __main__",
@@ -39,6 +40,7 @@ LAYERS = [
 CORE = {"trio", "h11"}
 OPTIONAL = {
     "_state": {"json_merge_patch", "jsonpatch"},
+    "_incoming": {"wsproto"},
     "quart": {"quart", "quart_trio", "werkzeug"},
     "hypercorn": {"hypercorn"},
     "_hypercorn_direct": {"hypercorn", "h2"},  # only when they are there
@@ -125,3 +127,4 @@ print(*sorted(name for name in sys.modules if name.startswith("trio_sse")))
     imported = finished.stdout.split()
     assert "trio_sse._server" in imported
     assert "trio_sse.cli" not in imported
+    assert "trio_sse._websocket" not in imported

@@ -1,5 +1,6 @@
 """A Server-Sent Events server on Trio's structured concurrency."""
 
+from ._client_script import client_script
 from ._connection import Connection
 from ._decoder import EventDecoder
 from ._end_reason import EndReason
@@ -7,6 +8,7 @@ from ._event import ServerSentEvent
 from ._http_exception import HTTPException
 from ._hub import Hub
 from ._hub_statistics import HubStatistics
+from ._offset import read_offset
 from ._queue import Overflow
 from ._request import Headers, Request
 from ._response import Response
@@ -35,4 +37,6 @@ __all__ = [
     "Subscription",
     "Ticker",
     "TickerStatistics",
+    "client_script",
+    "read_offset",
 ]

@@ -15,25 +15,29 @@ is a leftover, and a task that has to wait holds `_lock`, so that several tasks 
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 from typing import NoReturn, Protocol, final
 
 import trio
 
 from ._end_reason import EndReason
 from ._event import ServerSentEvent, encode_comment
-from ._message import Framing, frame, join
+from ._message import Framing, frame, frame_event, frame_messages
 from ._queue import Overflow
 from ._request import Request
 from ._serving import Serving
 from ._stream_host import StreamHost
 from ._subscription import Subscription
 from ._transport import Transport
+from ._websocket_frames import ping_frame
 
 # How long an app may take to begin its response before it is looked at again.
 _HURRY_SECONDS = 1.0
 
 # WHATWG (HTML, 9.2.7) advises a comment every 15 seconds or so. No blank line: see `encode_comment`.
-_KEEPALIVE = {framing: frame(b":\n", framing) for framing in Framing}
+_KEEPALIVE = {
+    framing: ping_frame() if framing is Framing.WEBSOCKET else frame(b":\n", framing) for framing in Framing
+}
 
 
 class Opening(Protocol):
@@ -74,12 +78,14 @@ class Connection:
         "_lock",
         "_opened_at",
         "_serving",
+        "close_frame",
         "has_forwarded",
         "host",
         "id",
         "is_connected",
         "last_event_id",
         "lifetime",
+        "read",
         "request",
         "transport",
     )
@@ -105,6 +111,9 @@ class Connection:
         self._forwarded: tuple[Subscription, ...] = ()
         self.is_connected = False
         self.has_forwarded = False
+        # What takes all that the peer sends, in a task of its own; `None` where nothing is to come.
+        self.read: Callable[[], Awaitable[None]] | None = None
+        self.close_frame: bytes | None = None  # of a WebSocket, where the reason alone doesn't tell
         self._opened_at = trio.current_time()
         # Jittered, so that clients that came together don't come back together.
         duration = host.options.max_duration * random.uniform(0.8, 1)
@@ -163,7 +172,7 @@ class Connection:
 
     async def start(self) -> None:
         """Send the response's head now; otherwise it goes out with the first write or keepalive."""
-        await self._write(b"")
+        await self.write(b"")
 
     async def send(
         self,
@@ -189,11 +198,13 @@ class Connection:
             data = ServerSentEvent(data, event=event, id=id, retry=retry)
         elif event is not None or id is not None or retry is not None:
             raise TypeError("a ServerSentEvent is sent as it is: give event, id and retry when it is made")
-        await self._write(self._framed(data.encode(dumps=self.host.options.dumps)), 1)
+        await self.write(frame_event(data, self.transport.framing, self.host.options.dumps), 1)
 
     async def comment(self, text: str) -> None:
-        """Send a comment, which receivers ignore; raises what `send` does."""
-        await self._write(self._framed(encode_comment(text)))
+        """Send a comment, which receivers ignore; raises what `send` does. A WebSocket has none."""
+        comment = encode_comment(text)
+        is_stream = self.transport.framing is not Framing.WEBSOCKET
+        await self.write(frame(comment, self.transport.framing) if is_stream else b"")
 
     async def subscribe(
         self,
@@ -237,6 +248,13 @@ class Connection:
         If it is cancelled and the stream goes on, no event is lost: the subscription may be used further.
         """
         subscription.check_entered()
+        await self.relay(subscription)
+        # It overflowed before it was forwarded, or the hub has ended.
+        self.end(EndReason.SLOW_CONSUMER if subscription.has_overflowed else EndReason.SERVER_SHUTDOWN)
+        await self._leave()
+
+    async def relay(self, subscription: Subscription) -> None:
+        """Send all events of an entered subscription, as `forward` does, until the subscription is over."""
         if subscription.on_overflow is not None:
             raise trio.BusyResourceError("another task forwards this subscription")
         self.has_forwarded = True
@@ -244,7 +262,19 @@ class Connection:
         self._forwarded += (subscription,)
         try:
             await self.start()
-            await self._forward(subscription)
+            while self.end_reason is None:
+                if self.transport.pending is not None:
+                    await self._flush_in_turn()
+                    continue
+                # What is taken must be written: cancelled in between, it would be lost.
+                await trio.lowlevel.checkpoint_if_cancelled()
+                if messages := subscription.take():
+                    await self.write(frame_messages(messages, self.transport.framing), len(messages))
+                elif subscription.is_over:
+                    break
+                else:
+                    # No checkpoint since `take` gave nothing: the write side is the pump's now.
+                    await subscription.forward_to(self.transport)
         finally:
             subscription.on_overflow = None
             self._forwarded = tuple(other for other in self._forwarded if other is not subscription)
@@ -252,24 +282,6 @@ class Connection:
                 # Cancelled by a scope of the handler's, amid an event: as in `_flush`.
                 self.end(EndReason.WRITE_TIMEOUT)
         subscription.check_entered()
-        # It overflowed before it was forwarded, or the hub has ended.
-        self.end(EndReason.SLOW_CONSUMER if subscription.has_overflowed else EndReason.SERVER_SHUTDOWN)
-        await self._leave()
-
-    async def _forward(self, subscription: Subscription) -> None:
-        while self.end_reason is None:
-            if self.transport.pending is not None:
-                await self._flush_in_turn()
-                continue
-            # What is taken must be written: cancelled in between, it would be lost.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if messages := subscription.take():
-                await self._write(self._framed(join(messages)), len(messages))
-            elif subscription.is_over:
-                return
-            else:
-                # No checkpoint since `take` gave nothing: the write side is the pump's now.
-                await subscription.forward_to(self.transport)
 
     def close(self, *, reconnect: bool = False) -> None:
         """End the stream. The handler is cancelled at its next checkpoint.
@@ -284,9 +296,6 @@ class Connection:
     @property
     def _keepalive(self) -> bytes:
         return _KEEPALIVE[self.transport.framing]
-
-    def _framed(self, data: bytes) -> bytes:
-        return frame(data, self.transport.framing)
 
     async def open(self) -> None:
         """Have the response begin where an app has the say over its head; otherwise do nothing."""
@@ -305,7 +314,7 @@ class Connection:
         assert isinstance(head, bytes), "the stream has not been opened"
         return head + payload
 
-    async def _write(self, payload: bytes, events: int = 0) -> None:
+    async def write(self, payload: bytes, events: int = 0) -> None:
         """Write what is framed already; the one way in which a task writes."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.end_reason is not None:
@@ -413,7 +422,7 @@ class Connection:
         while True:
             await trio.sleep_until(self.keepalive_due)
             if self.keepalive_due <= trio.current_time():
-                await self._write(self._keepalive)
+                await self.write(self._keepalive)
 
     @property
     def keepalive_due(self) -> float:

@@ -13,20 +13,25 @@ _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[
 _DEFAULT_PORTS = (("http", ":80"), ("https", ":443"))
 
 
+def check_origins(option: str, origins: Collection[str]) -> None:
+    """Refuse what are no origins as browsers write them, nor `*`; `option` is their name in the error."""
+    if isinstance(origins, str):
+        raise TypeError(f"{option} must be a collection of origins, not one str")
+    for origin in origins:
+        match = _ORIGIN.fullmatch(origin)
+        if origin != "*" and (match is None or match.groups() in _DEFAULT_PORTS):
+            raise ValueError(
+                f"an origin is like https://example.org, in lower case, without default port or path: "
+                f"not {origin!r}"
+            )
+
+
 @final
 class CrossOrigin:
     """The origins whose pages may read responses; by default none."""
 
     def __init__(self, origins: Collection[str], *, with_credentials: bool) -> None:
-        if isinstance(origins, str):
-            raise TypeError("cors_origins must be a collection of origins, not one str")
-        for origin in origins:
-            match = _ORIGIN.fullmatch(origin)
-            if origin != "*" and (match is None or match.groups() in _DEFAULT_PORTS):
-                raise ValueError(
-                    f"an origin is like https://example.org, in lower case, without default port or path: "
-                    f"not {origin!r}"
-                )
+        check_origins("cors_origins", origins)
         if "*" in origins and with_credentials:
             raise ValueError("credentials can't be allowed to every origin: name the origins")
         self._origins = frozenset(origins)

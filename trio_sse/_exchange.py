@@ -17,10 +17,19 @@ from ._admission import Admission
 from ._asgi_host import AppHost
 from ._connection import Connection
 from ._farewell import linger_if_unread
+from ._handshake import accept_head
 from ._http_exception import HTTPException
 from ._message import Framing
 from ._poll import run_poll, wants_poll
-from ._reception import AppRoute, EndpointHandler, EndpointRoute, Received, Reception, StreamRoute
+from ._reception import (
+    AppRoute,
+    EndpointHandler,
+    EndpointRoute,
+    Received,
+    Reception,
+    StreamRoute,
+    WebSocketRoute,
+)
 from ._response import Response, encode_stream_head, error_response
 from ._serving import Serving
 from ._stage import Launch, padding
@@ -61,6 +70,8 @@ class Exchanges:
                     break
                 if isinstance(received.answer, StreamRoute):
                     may_go_on = await self._stream(transport, serving, received) and not buffer
+                elif isinstance(received.answer, WebSocketRoute):
+                    may_go_on = await self._websocket(transport, serving, received, received.answer, buffer)
                 else:
                     may_go_on = await self._answer(transport, serving, received)
         except HTTPException as refusal:
@@ -166,6 +177,40 @@ class Exchanges:
         if not outcome:
             await linger_if_unread(connection)
         return outcome and received.may_keep_alive
+
+    async def _websocket(
+        self,
+        transport: Transport,
+        serving: Serving,
+        received: Received,
+        route: WebSocketRoute,
+        buffer: bytearray,
+    ) -> bool:
+        """Be a WebSocket, or refuse it; return whether the transport may carry another request."""
+        request = received.request
+        try:
+            if buffer:
+                raise HTTPException(400, "a WebSocket's frames must wait for the answer to its handshake")
+            route.handshake.check_origin(request.headers)
+            self._admission.check(transport, serving)
+        except HTTPException as refusal:
+            response = error_response(refusal)
+            return await self._reply(transport, serving, received, response) and not buffer
+        subprotocol = route.handshake.subprotocol(request.headers)
+        transport.framing = Framing.WEBSOCKET
+        head = accept_head(request.headers, subprotocol)
+        connection = Connection(serving, self._host, transport, request, head)
+        _name_task(route.handler)
+        handler = partial(route.handler, **received.parameters) if received.parameters else route.handler
+        self._admission.enter(transport)
+        try:
+            failure = await route.run(serving, connection, subprotocol, handler)
+        finally:
+            self._admission.leave(transport)
+        if failure is not None:
+            response = error_response(self._as_refusal(failure, "handler", received))
+            await self._reply(transport, serving, received, response)
+        return False
 
     async def _carry(
         self,

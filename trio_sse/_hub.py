@@ -90,6 +90,8 @@ class Hub:
         self._room = trio.lowlevel.ParkingLot()  # publishers that wait for room in the inbox
         self._end = trio.lowlevel.ParkingLot()  # tasks that wait for `run` to end
         self._has_run = False
+        self._is_going_out = False  # a batch, at this moment
+        self._when_settled: list[Callable[[], None]] = []
         self._heavy = HeavyTraffic()
         self._tickers: set[str] = set()  # the topics of those that run
         self._deliveries = 0  # statistics
@@ -294,6 +296,9 @@ class Hub:
         """
         if check_topic(topic) in self._tickers:
             raise RuntimeError(f"topic {topic!r} has a ticker already")
+        # What can't be published is refused now, rather than at a first tick that may be a day away.
+        self._make(topic, {}, event, None, None)
+        self._check_running()
         ticker = Ticker(topic, self.publish, every=every, event=event, reference=reference, clock=clock)
         self._tickers.add(topic)
         try:
@@ -323,6 +328,7 @@ class Hub:
             try:
                 async for message in outlet:
                     going_out = self._fan_out(self._gather(message, outlet))
+                    self._is_going_out = True
                     if self._schedule.groups:
                         async with self._schedule.turn:
                             for _ in going_out:
@@ -330,6 +336,7 @@ class Hub:
                     else:
                         for _ in going_out:
                             await trio.lowlevel.checkpoint()
+                    self._settle()
             finally:
                 self._finish(going_out, outlet)
 
@@ -340,12 +347,26 @@ class Hub:
             for _ in self._fan_out(self._gather(message, outlet)):
                 pass
         self._schedule.finish()
+        self._settle()
         self._inbox = None
         outlet.close()
         for subscription in list(self._subscribers):
             subscription.end()
         self._room.unpark_all()  # they find that the hub has ended
         self._end.unpark_all()
+
+    def when_settled(self, act: Callable[[], None]) -> None:
+        """Call `act` when everyone was given all that is in the log: now, or after the batch under way."""
+        if self._is_going_out:
+            self._when_settled.append(act)
+        else:
+            act()
+
+    def _settle(self) -> None:
+        self._is_going_out = False
+        acts, self._when_settled = self._when_settled, []
+        for act in acts:
+            act()
 
     def _gather(self, first: Message, outlet: trio.MemoryReceiveChannel[Message]) -> list[Message]:
         """Take from the inbox what has come, up to a batch's bounds, and make room for publishers."""

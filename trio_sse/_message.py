@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import final
 
-from ._event import ServerSentEvent, encode_parts, trusted_event
+from ._event import Dumps, ServerSentEvent, encode_parts, trusted_event
+from ._websocket_frames import event_frame
 
 
 @final
@@ -26,12 +27,23 @@ class Framing(IntEnum):
     CHUNKED_BY_HOST = 2
     """The same, where it is for the host to end the body."""
 
+    WEBSOCKET = 3
+    """Each event as a message of JSON (RFC 6455). What only the wire of an event stream has, is left out."""
+
 
 def frame(data: bytes, framing: Framing) -> bytes:
-    """Wrap `data`, which must not be empty: an empty chunk would end the body."""
-    if framing is not Framing.PLAIN:
-        return b"%x\r\n%b\r\n" % (len(data), data)
-    return data
+    """Wrap bytes of an event stream, which must not be empty: an empty chunk would end the body."""
+    if framing is Framing.PLAIN:
+        return data
+    assert framing is not Framing.WEBSOCKET, "a WebSocket carries messages"
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def frame_event(event: ServerSentEvent, framing: Framing, dumps: Dumps) -> bytes:
+    """Encode and wrap an event that is no message of a hub's; raises what `ServerSentEvent.encode` does."""
+    if framing is Framing.WEBSOCKET:
+        return event_frame(event.text(dumps=dumps), event.event, event.id, event.retry)
+    return frame(event.encode(dumps=dumps), framing)
 
 
 @final
@@ -46,7 +58,7 @@ class Message:
         on_place: is called when it is given its place.
     """
 
-    __slots__ = ("_event", "id", "key", "on_place", "sequence", "topic", "wire")
+    __slots__ = ("_event", "_websocket_frame", "id", "key", "on_place", "sequence", "topic", "wire")
 
     def __init__(self, topic: str, event: ServerSentEvent, text: str, key: str | None = None) -> None:
         """Encode an event that has no id yet; `text` is its data, encoded."""
@@ -57,6 +69,7 @@ class Message:
         self.on_place: Callable[[], None] | None = None
         self.wire = encode_parts(text, event.event, None, event.retry, event.comment)
         self._event = event if event.data is text else trusted_event(text, event.event, None, event.retry)
+        self._websocket_frame: bytes | None = None
 
     def place(self, sequence: int, id: str) -> None:
         """Take the place in the hub's order that the pump gives; done once."""
@@ -66,6 +79,15 @@ class Message:
         if self.on_place is not None:
             self.on_place()
             self.on_place = None
+
+    @property
+    def websocket_frame(self) -> bytes:
+        """Its frame on a WebSocket. It is made on first need, and kept: those who lag and those who replay
+        take it from here."""
+        if self._websocket_frame is None:
+            event = self._event
+            self._websocket_frame = event_frame(str(event.data), event.event, self.id or None, event.retry)
+        return self._websocket_frame
 
     @property
     def event(self) -> ServerSentEvent:
@@ -95,8 +117,15 @@ class Batch:
         """Give the batch's bytes in this framing."""
         framed = self._framed[framing]
         if framed is None:
-            framed = self._framed[framing] = frame(join(self.messages), framing)
+            framed = self._framed[framing] = frame_messages(self.messages, framing)
         return framed
+
+
+def frame_messages(messages: Sequence[Message], framing: Framing) -> bytes:
+    """Give the messages' bytes in this framing, one after the other."""
+    if framing is Framing.WEBSOCKET:
+        return b"".join([message.websocket_frame for message in messages])
+    return frame(join(messages), framing)
 
 
 def join(messages: Sequence[Message]) -> bytes:

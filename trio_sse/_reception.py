@@ -9,7 +9,9 @@ from typing import NamedTuple, final
 import trio
 
 from ._body import BodyReader, check_body, receive_body
+from ._connection import Connection
 from ._cors import CrossOrigin
+from ._handshake import Handshake, asks_for_websocket, check_handshake
 from ._http import Head, skip_empty_line, take_head
 from ._http_exception import HTTPException
 from ._request import Headers, Request
@@ -39,6 +41,21 @@ class EndpointRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class WebSocketRoute:
+    """A path that is a WebSocket.
+
+    Attributes:
+        handshake: what it asks of a request.
+        run: runs one, on a connection, with the subprotocol that was chosen and the handler, and returns what
+            the handler raised if the handshake is to be answered with that.
+    """
+
+    handler: StreamHandler
+    handshake: Handshake
+    run: Callable[[Serving, Connection, str | None, StreamHandler], Awaitable[Exception | None]]
+
+
+@dataclass(frozen=True, slots=True)
 class AppRoute:
     """What answers all that no route takes; the body is left for the app to read.
 
@@ -48,7 +65,7 @@ class AppRoute:
     body: BodyReader | None
 
 
-Route = StreamRoute | EndpointRoute
+Route = StreamRoute | EndpointRoute | WebSocketRoute
 
 
 @final
@@ -103,6 +120,7 @@ class Reception:
         try:
             self._check(head)
             answer, parameters = self._find(head)
+            _check_upgrade(head, answer)
             check_body(head, self.options.max_body_size)
             if answer is not None and head.method in ("GET", "HEAD") and head.content_length != 0:
                 raise HTTPException(400, f"a {head.method} request must not have a body")
@@ -165,13 +183,6 @@ class Reception:
         allowed = self.options.allowed_hosts
         if allowed is not None and head.host not in allowed:
             raise HTTPException(421, "this server doesn't answer for that host")
-        if (head.get(b"upgrade") or b"").lower() == b"websocket":
-            if head.get(b"sec-websocket-version") != b"13":
-                fields = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
-                raise HTTPException(426, "the WebSocket version must be 13", fields)
-            if head.get(b"sec-websocket-key") is None:
-                raise HTTPException(400, "a WebSocket's handshake must have a key")
-            raise HTTPException(400, "this path is not a WebSocket")
 
     def _find(self, head: Head) -> tuple[Route | Response | None, dict[str, object]]:
         """Find what answers a request, and the path's parameters; `None` stands for the app."""
@@ -192,3 +203,13 @@ class Reception:
                 return None, {}
             raise HTTPException(405, headers={"Allow": found.allow})
         return found.target, found.parameters
+
+
+def _check_upgrade(head: Head, answer: Route | Response | None) -> None:
+    """Refuse a WebSocket where there is none, and what is no WebSocket where there is one."""
+    is_websocket = isinstance(answer, WebSocketRoute)
+    headers = Headers(head.fields)
+    if is_websocket or asks_for_websocket(headers):
+        check_handshake(head.method, head.http_version, headers)
+        if not is_websocket:
+            raise HTTPException(400, "this path is not a WebSocket")

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import EllipsisType
-from typing import TypeVar, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 import trio
 
@@ -25,6 +25,7 @@ from ._descriptors import raise_descriptor_limit
 from ._end_reason import EndReason
 from ._event import Dumps, dumps_compact
 from ._exchange import Exchanges
+from ._handshake import SUBPROTOCOL, Handshake
 from ._hub import Hub
 from ._hub_statistics import HubStatistics
 from ._listeners import Acceptor, as_sockets, prepare
@@ -35,12 +36,16 @@ from ._reception import (
     ReceptionOptions,
     StreamHandler,
     StreamRoute,
+    WebSocketRoute,
 )
 from ._serving import Serving, end_streams
 from ._stream_host import ConnectHook, DisconnectHook, StreamHost, StreamOptions, check_seconds
 from ._tls import TLSTransport
 from ._transport import SocketTransport, StreamTransport
 from ._watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from ._websocket import WebSocketHandler
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +59,7 @@ StreamFunction = TypeVar("StreamFunction", bound=StreamHandler)
 EndpointFunction = TypeVar("EndpointFunction", bound=EndpointHandler)
 ConnectFunction = TypeVar("ConnectFunction", bound=ConnectHook)
 DisconnectFunction = TypeVar("DisconnectFunction", bound=DisconnectHook)
+WebSocketFunction = TypeVar("WebSocketFunction", bound="WebSocketHandler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +230,44 @@ class Server:
 
         def decorate(handler: EndpointFunction) -> EndpointFunction:
             self._reception.router.add(path, methods, EndpointRoute(handler), handler)
+            return handler
+
+        return decorate
+
+    def websocket(
+        self,
+        path: str,
+        *,
+        origins: Collection[str] = (),
+        subprotocols: Sequence[str] = (SUBPROTOCOL,),
+        max_message_size: int = 1024 * 1024,
+    ) -> Callable[[WebSocketFunction], WebSocketFunction]:
+        """Decorate a handler: `path` is a WebSocket (RFC 6455).
+
+        The handler is a coroutine function of the `trio_sse.websocket.WebSocketConnection` and, by name, the
+        path's parameters, as in `route`. The connection has the bounds and the hooks of a stream.
+
+        Args:
+            origins: pages of which other origins may open it, or `*`. Pages of the request's own host may,
+                and so may clients that are no browsers.
+            subprotocols: those that it speaks, the one that it likes best first.
+            max_message_size: bytes that a message of the client's may have; a larger one ends it by 1009.
+
+        Raises:
+            ImportError: the extra is missing: pip install 'trio-sse[websocket]'
+            ValueError: the path or an option is not acceptable, or the path is taken.
+            TypeError: the handler doesn't take the path's parameters.
+        """
+        try:
+            from ._websocket import runner
+        except ModuleNotFoundError as error:
+            raise ImportError("WebSockets need: pip install 'trio-sse[websocket]'") from error
+        handshake = Handshake(origins=origins, subprotocols=subprotocols)
+        run = runner(max_message_size=max_message_size)
+
+        def decorate(handler: WebSocketFunction) -> WebSocketFunction:
+            route = WebSocketRoute(handler, handshake, run)
+            self._reception.router.add(path, ("GET",), route, handler)
             return handler
 
         return decorate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
@@ -80,8 +81,8 @@ async def _handle(serving: Serving, connection: Connection, handle: Handle) -> N
     """Run the hooks and the handler, with an eye on the peer, and keepalives for the handler."""
     transport = connection.transport
     transport.written_at = trio.current_time()
-    if not isinstance(transport, SocketTransport) or serving.hangups is None:
-        await _handle_with_helpers(connection, handle)
+    if connection.read is not None or not isinstance(transport, SocketTransport) or serving.hangups is None:
+        await _handle_with_helpers(serving, connection, handle)
         return
     if connection.opening is None or not connection.opening.watches_peer:
         serving.hangups.add(transport, connection)
@@ -96,14 +97,22 @@ async def _handle(serving: Serving, connection: Connection, handle: Handle) -> N
         serving.hangups.remove(transport, connection)
 
 
-async def _handle_with_helpers(connection: Connection, handle: Handle) -> None:
+async def _handle_with_helpers(serving: Serving, connection: Connection, handle: Handle) -> None:
     """Do the same where it takes tasks of the connection's own."""
+    entry = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_watch_peer, connection)
-        await _call_connect_hooks(connection)
-        nursery.start_soon(connection.keep_alive_task)
-        await handle(connection)
-        async with connection.turn():  # a keepalive that is being written is let finish
+        nursery.start_soon(connection.read or partial(_watch_peer, connection))
+        try:
+            await _call_connect_hooks(connection)
+            if connection.transport.is_direct:
+                entry = serving.keepalives.add(connection, connection.keepalive_due)
+            else:
+                nursery.start_soon(connection.keep_alive_task)
+            await handle(connection)
+        finally:
+            if entry is not None:
+                serving.keepalives.remove(entry)
+        async with connection.turn():  # what a helper is writing is let finish
             nursery.cancel_scope.cancel()
 
 

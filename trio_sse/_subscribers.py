@@ -96,6 +96,14 @@ class Subscribers:
             self._add(subscription.topics, group)
         group.add(subscription, self._log.last)
 
+    def change(self, subscription: Subscription, topics: tuple[str, ...]) -> list[Message]:
+        """Change a live subscription's topics; see `Registry.change`."""
+        assert subscription.pace is None, "those of one pace share their topics"
+        added = [topic for topic in topics if topic not in subscription.topics]
+        self._remove([topic for topic in subscription.topics if topic not in topics], subscription)
+        self._add(added, subscription)
+        return self._snapshots(added)
+
     def leave(self, subscription: Subscription) -> None:
         """Forget a subscription, and the topics that nobody else is subscribed to."""
         self._registered.pop(subscription, None)

@@ -66,6 +66,9 @@ class Registry(Protocol):
     def go_live(self, subscription: Subscription) -> None:
         """Deliver to it from now on."""
 
+    def change(self, subscription: Subscription, topics: tuple[str, ...]) -> list[Message]:
+        """Deliver other topics to a live one from now on. Return what those begin with that are new to it."""
+
     def leave(self, subscription: Subscription) -> None:
         """Forget it."""
 
@@ -113,6 +116,7 @@ class Subscription:
         "_registry",
         "_task",
         "_writer",
+        "on_live",
         "on_overflow",
         "overflow",
         "pace",
@@ -143,6 +147,7 @@ class Subscription:
         self._task: trio.lowlevel.Task | None = None  # the one that waits in `wait`
         self._writer: Writer | None = None
         self.on_overflow: Callable[[], None] | None = None  # for a reader that waits elsewhere
+        self.on_live: Callable[[], None] | None = None  # is called when it has read all that it had missed
 
     def __repr__(self) -> str:
         return f"<Subscription to {', '.join(self.topics)}: {self._phase.value}, {self.queued_events} queued>"
@@ -205,6 +210,19 @@ class Subscription:
         self._phase = _Phase.LIVE
         if first:
             self._page = deque(first)
+        if self.on_live is not None:
+            self.on_live()
+
+    def change(self, topics: tuple[str, ...]) -> None:
+        """Take other topics from now on, where it is live; what is queued stays so.
+
+        Call it by way of `Hub.when_settled`: amid a batch, a state's snapshot could come before older events.
+        """
+        if self._phase is _Phase.LIVE:
+            first = self._registry.change(self, topics)
+            self.topics = topics
+            if first:
+                self._enqueue(Batch(first))
 
     def _stop(self, phase: _Phase) -> None:
         if self._phase not in _OVER:

@@ -1,0 +1,23 @@
+"""WebSockets on a `trio_sse.Server`: the same topics, ids and replay, for those who need both directions.
+
+::
+
+    @server.websocket("/ws")
+    async def ws(websocket: WebSocketConnection) -> None:
+        async for message in websocket:
+            await websocket.send_text(f"you said {message!r}")
+
+    @server.websocket("/topics")
+    async def topics(websocket: WebSocketConnection) -> None:
+        await serve_topics(websocket, topics={"news"}, publish=may_publish)
+
+Needs the extra `websocket`: pip install 'trio-sse[websocket]'.
+"""
+
+from __future__ import annotations
+
+from ._handshake import SUBPROTOCOL
+from ._topics_protocol import Allowed, serve_topics
+from ._websocket import WebSocketConnection
+
+__all__ = ["SUBPROTOCOL", "Allowed", "WebSocketConnection", "serve_topics"]
