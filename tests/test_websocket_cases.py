@@ -288,7 +288,7 @@ async def test_case(make_server: MakeServer, case: Case, in_one: bool) -> None:
             await websocket.client.send(rest)
         echoed, code = await outcome(websocket)
         assert code == case.code
-        # What came in one piece with an error may go unanswered: to Autobahn, that is "non-strict", and right.
+        # What came in one piece with an error may stay unanswered, which Autobahn calls "non-strict".
         assert echoed == case.echoed or (in_one and code in FAILURES and echoed == [])
 
 
