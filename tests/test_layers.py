@@ -19,7 +19,7 @@ LAYERS = [
     for line in (
         "_event _fields _bounds _client_script _websocket_frames",
         "_decoder _message _topic",
-        "_log _state _interval _ticker _heavy _queue _subscription _subscribers _hub_statistics _hub",
+        "_log _shared_log _state _interval _ticker _heavy _queue _subscription _subscribers _hub_statistics _mirror _hub",
         "_transport _tls _request _end_reason _http_exception _offset",
         "_hangup _keepalive _stream_host _serving _connection _farewell _stream",
         "_stage _asgi_types _asgi_request _asgi_transport _hypercorn_direct _asgi_stage",
@@ -28,7 +28,7 @@ LAYERS = [
         "_peer_watch _app_call _lifespan _asgi_host _exchange",
         "_listeners _descriptors _watchdog _server",
         "__init__",
-        "asgi quart hypercorn websocket testing",
+        "asgi quart hypercorn websocket testing redis sqlite",
         "_program _tail",
         "demo._machine demo._dashboard demo.__init__",
         "cli __main__",
@@ -45,6 +45,7 @@ OPTIONAL = {
     "hypercorn": {"hypercorn"},
     "_hypercorn_direct": {"hypercorn", "h2"},  # only when they are there
     "_program": {"hypercorn"},
+    "redis": {"coredis"},
     "cli": {"click"},
     "_tail": {"httpx"},
     "demo._machine": {"psutil"},

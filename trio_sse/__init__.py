@@ -13,6 +13,7 @@ from ._queue import Overflow
 from ._request import Headers, Request
 from ._response import Response
 from ._server import Server, ServerStatistics
+from ._shared_log import Entry, Log, LogRefused, LogSession, LogUnavailable, Tail
 from ._state import PatchFormat, State
 from ._subscription import SlowConsumer, Subscription
 from ._ticker import Ticker, TickerStatistics
@@ -20,11 +21,16 @@ from ._ticker import Ticker, TickerStatistics
 __all__ = [
     "Connection",
     "EndReason",
+    "Entry",
     "EventDecoder",
     "HTTPException",
     "Headers",
     "Hub",
     "HubStatistics",
+    "Log",
+    "LogRefused",
+    "LogSession",
+    "LogUnavailable",
     "Overflow",
     "PatchFormat",
     "Request",
@@ -35,6 +41,7 @@ __all__ = [
     "SlowConsumer",
     "State",
     "Subscription",
+    "Tail",
     "Ticker",
     "TickerStatistics",
     "client_script",

@@ -25,7 +25,9 @@ from ._hub_statistics import HubStatistics
 from ._interval import Schedule, check_pace
 from ._log import MemoryLog
 from ._message import Batch, Message
+from ._mirror import Mirror
 from ._queue import Overflow
+from ._shared_log import Entry, Log, Window
 from ._state import PatchFormat, State
 from ._subscribers import Subscribers
 from ._subscription import Subscription
@@ -60,6 +62,8 @@ class Hub:
             many bytes.
         queue: how many events a subscription keeps for a reader that lags, unless it says otherwise; with
             `queue_bytes`, how many bytes.
+        log: a log shared with other hubs, as `RedisLog` or `SQLiteLog`; in memory by default. `history` then
+            bounds the part of it that this hub keeps in memory and replays from.
         dumps: encodes data that is not text; as `json.dumps`, with one argument.
 
     All bounds hold together: the one that is met first counts.
@@ -74,13 +78,13 @@ class Hub:
         inbox_bytes: int = 4 * _MIB,
         queue: int = 4096,
         queue_bytes: int = 4 * _MIB,
+        log: Log | None = None,
         dumps: Dumps = dumps_compact,
     ) -> None:
         check_bounds(0, history=history, history_bytes=history_bytes)
         check_bounds(1, inbox=inbox, inbox_bytes=inbox_bytes, queue=queue, queue_bytes=queue_bytes)
-        self._log = MemoryLog(max_events=history, max_bytes=history_bytes)
-        self._schedule = Schedule()
-        self._subscribers = Subscribers(self._log, self._check_running, self._schedule)
+        self._mirror: Mirror | None = None
+        self._set_log(log, history, history_bytes)
         self._queue_bounds = (queue, queue_bytes)
         self._dumps = dumps
         self._inbox_events = inbox
@@ -95,6 +99,30 @@ class Hub:
         self._heavy = HeavyTraffic()
         self._tickers: set[str] = set()  # the topics of those that run
         self._deliveries = 0  # statistics
+
+    def _set_log(self, log: Log | None, history: int, history_bytes: int) -> None:
+        self._history = (history, history_bytes)
+        self._log: MemoryLog
+        if log is None:
+            self._log = MemoryLog(max_events=history, max_bytes=history_bytes)
+        else:
+            self._log = window = Window(max_events=history, max_bytes=history_bytes)
+            self._window = window
+            self._mirror = Mirror(
+                log, window, limit=history, deliver=self._deliver_entries, after_gap=self._tell_gap
+            )
+        self._schedule = Schedule()
+        self._subscribers = Subscribers(self._log, self._check_running, self._schedule)
+
+    def use_log(self, log: Log) -> None:
+        """Use a shared log instead of the hub's own, as `Hub(log=...)` does; before the hub has run.
+
+        Raises:
+            RuntimeError: the hub has run already, or has states, which need the in-memory log.
+        """
+        if self._has_run or self._subscribers.states:
+            raise RuntimeError("a hub that has run, or has states, keeps its log")
+        self._set_log(log, *self._history)
 
     @property
     def is_running(self) -> bool:
@@ -140,10 +168,19 @@ class Hub:
             TypeError, ValueError: a field is not acceptable; see `ServerSentEvent`.
             RuntimeError: the hub has never run.
             trio.ClosedResourceError: the hub has ended.
+            LogUnavailable: a shared log has not stored it in its `publish_timeout`. It may yet have
+                been stored, if only the log's reply was lost.
 
-        If it is cancelled, nothing was published.
+        If it is cancelled, nothing was published; with a shared log, it may have been. With that log,
+        this returns when the event is stored.
         """
         message = self._make(topic, data, event, key, retry)
+        if self._mirror is not None:
+            await self._mirror.wait_stored(message, self._put_waiting)
+        else:
+            await self._put_waiting(message)
+
+    async def _put_waiting(self, message: Message) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         while True:
             try:
@@ -163,7 +200,10 @@ class Hub:
         key: str | None = None,
         retry: int | None = None,
     ) -> None:
-        """Publish an event as `publish` does, or raise `trio.WouldBlock` if the inbox is full."""
+        """Publish an event as `publish` does, or raise `trio.WouldBlock` if the inbox is full.
+
+        With a shared log, it waits in the inbox until that has stored it, however long that takes.
+        """
         self._put(self._make(topic, data, event, key, retry))
 
     def _make(
@@ -248,8 +288,11 @@ class Hub:
 
         Raises:
             TypeError, ValueError: the topic or value is not acceptable, or the topic is a state already.
+            RuntimeError: the hub has a shared log: states need the in-memory one.
             ImportError: the extra `state` is missing.
         """
+        if self._mirror is not None:
+            raise RuntimeError("a state is one process's: a hub with a shared log can't have states")
         if check_topic(topic) in self._subscribers.states:
             raise ValueError(f"topic {topic!r} is a state already")
         declared = State(
@@ -316,12 +359,16 @@ class Hub:
 
         Raises:
             RuntimeError: it runs already.
+            LogRefused: a shared log refuses to serve; wrong credentials, say.
         """
         if self._inbox is not None:
             raise RuntimeError("this hub is running already: one task runs it, a server's or the program's")
         self._inbox, outlet = trio.open_memory_channel[Message](self._inbox_events)
         self._has_run = True
         going_out: Iterator[None] = iter(())
+        if self._mirror is not None:
+            await self._run_mirror(self._mirror, outlet, task_status)
+            return
         task_status.started()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._schedule.run)
@@ -339,6 +386,41 @@ class Hub:
                     self._settle()
             finally:
                 self._finish(going_out, outlet)
+
+    async def _run_mirror(
+        self, mirror: Mirror, outlet: trio.MemoryReceiveChannel[Message], task_status: trio.TaskStatus[None]
+    ) -> None:
+        async def take() -> list[Message]:
+            return self._gather(await outlet.receive(), outlet)
+
+        self._going_out: Iterator[None] = iter(())
+        try:
+            await mirror.load()
+            task_status.started()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._schedule.run)
+                nursery.start_soon(mirror.append_all, take)
+                nursery.start_soon(mirror.follow)
+        finally:
+            mirror.finish()
+            while _receive(outlet) is not None:
+                pass
+            self._inbox_used = 0
+            self._finish(self._going_out, outlet)
+
+    async def _deliver_entries(self, found: list[tuple[Entry, Message | None]]) -> None:
+        for entry, message in found:
+            self._window.put(entry, message)
+        self._going_out = self._hand_out([message for _, message in found if message is not None])
+        self._is_going_out = True
+        async with self._schedule.turn:
+            for _ in self._going_out:
+                await trio.lowlevel.checkpoint()
+        self._settle()
+
+    def _tell_gap(self, reason: str) -> None:
+        """Tell all live subscribers that the log isn't continued; those who replay find out themselves."""
+        self._subscribers.tell_gap(reason)
 
     def _finish(self, going_out: Iterator[None], outlet: trio.MemoryReceiveChannel[Message]) -> None:
         for _ in going_out:
@@ -382,10 +464,15 @@ class Hub:
     def _fan_out(self, messages: list[Message]) -> Iterator[None]:
         """Order, log and deliver messages; yield where other tasks should be let in.
 
-        The first step, up to the first yield, binds the messages to their ids and subscribers.
+        Calling it gives the messages their ids; the first step, which follows without a checkpoint, binds
+        them to their subscribers.
         """
         for message in messages:
             self._log.append(message)
+        return self._hand_out(messages)
+
+    def _hand_out(self, messages: list[Message]) -> Iterator[None]:
+        """Deliver messages that are in the log, as `_fan_out` does."""
         deliveries = [
             (Batch(list(run)), self._subscribers.live(topic))
             for topic, run in groupby(messages, key=attrgetter("topic"))

@@ -15,7 +15,6 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Collection, Iterator
 from operator import attrgetter
-from typing import final
 
 from ._message import Message
 
@@ -27,7 +26,6 @@ PAGE_EVENTS = 256
 PAGE_BYTES = 64 * 1024
 
 
-@final
 class MemoryLog:
     """The last messages of a hub, in memory, bounded in events and in bytes."""
 
@@ -60,6 +58,9 @@ class MemoryLog:
         """Give the message the next place, and keep it as long as the bounds allow."""
         self.last += 1
         message.place(self.last, self.id_at(self.last))
+        self._keep(message)
+
+    def _keep(self, message: Message) -> None:
         self._messages.append(message)
         self._by_topic.setdefault(message.topic, deque()).append(message)
         self._size += len(message.wire)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import logging
 import signal
 import ssl
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import trio
 
 from ._asgi_types import ASGIApp
 from ._server import Server
+from ._shared_log import Log, LogRefused
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +67,43 @@ def _import(name: str) -> object:
             f"module {name!r} fails: {type(error).__name__}: {error} "
             f"({last.filename}, line {last.lineno}; --log-level debug tells more)"
         ) from error
+
+
+def use_log(server: Server, url: str) -> None:
+    """Have a server's hub use the shared log that a URL names; raises `ProgramError` if that can't be."""
+    try:
+        server.hub.use_log(_make_log(url))
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise ProgramError(f"--log: {error}") from error
+
+
+def _make_log(url: str) -> Log:
+    if url.startswith("sqlite:"):
+        from .sqlite import SQLiteLog
+
+        return SQLiteLog(url.removeprefix("sqlite:").removeprefix("//"))
+    if importlib.util.find_spec("coredis") is None:
+        raise ImportError("Redis needs its extra: pip install 'trio-sse[redis]'")
+    from .redis import RedisLog
+
+    return RedisLog(url)
+
+
+@contextmanager
+def telling_refusal() -> Iterator[None]:
+    """Turn a shared log's refusal, which ends what uses it, into a `ProgramError`."""
+    try:
+        yield
+    except LogRefused as error:
+        raise ProgramError(f"the log refuses to serve: {error}") from error
+    except BaseExceptionGroup as group:
+        refusal = group.subgroup(LogRefused)
+        if refusal is None:
+            raise
+        found: BaseException = refusal
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        raise ProgramError(f"the log refuses to serve: {found}") from group
 
 
 def parse_address(address: str) -> tuple[str | None, int]:

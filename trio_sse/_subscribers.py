@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator
 from typing import final
+
+import trio
 
 from ._event import ServerSentEvent
 from ._interval import Pace, PacedGroup, Schedule
 from ._log import MemoryLog
-from ._message import Message
+from ._message import Batch, Message
 from ._state import State
 from ._subscription import Subscription
+
+logger = logging.getLogger(__name__)
 
 
 @final
@@ -129,6 +134,18 @@ class Subscribers:
                 subscribers.pop(subscriber, None)
                 if not subscribers:
                     del self._live[topic]
+
+    def tell_gap(self, reason: str) -> None:
+        """Give all live subscriptions a reset: the log isn't continued."""
+        batch = Batch([self._reset(reason)])
+        now = trio.current_time()
+        for subscription in list(self._registered):
+            if subscription.is_live:
+                try:
+                    subscription.deliver(batch, now)
+                except Exception:  # as in the hub: a defect of one transport must not touch the others
+                    logger.exception("delivery failed: %r is cut off", subscription)
+                    subscription.cut_off()
 
     def _reset(self, reason: str) -> Message:
         """Make the event that stands for a gap: after it, the client goes on from now."""

@@ -173,6 +173,11 @@ class Subscription:
         return self._phase in _OVER
 
     @property
+    def is_live(self) -> bool:
+        """Whether it is given what is published."""
+        return self._phase is _Phase.LIVE
+
+    @property
     def has_overflowed(self) -> bool:
         """Whether it was cut off because its reader fell too far behind."""
         return self._phase is _Phase.OVERFLOWED

@@ -18,6 +18,8 @@ from ._program import (
     load_target,
     serve_by_hypercorn,
     serve_until_signalled,
+    telling_refusal,
+    use_log,
 )
 from ._server import Server
 
@@ -101,6 +103,13 @@ _log_level = click.option(
     envvar="TRIO_SSE_HTTP2",
     help="Serve an app by hypercorn, over HTTP/2 and HTTP/1.1; needs a certificate.",
 )
+@click.option(
+    "--log",
+    "log_url",
+    envvar="TRIO_SSE_LOG",
+    metavar="URL",
+    help="Log that the server's hub shares: redis://..., rediss://... or sqlite:PATH.",
+)
 @_log_level
 def serve(
     target: str,
@@ -110,6 +119,7 @@ def serve(
     certfile: str | None,
     keyfile: str | None,
     http2: bool,
+    log_url: str | None,
     log_level: str,
 ) -> None:
     """Run the Server, or the ASGI app, that NAME is in MODULE.
@@ -121,16 +131,21 @@ def serve(
     try:
         found = load_target(target)
         if not isinstance(found, Server):
-            if keepalive is not None or max_duration is not None:
+            if keepalive is not None or max_duration is not None or log_url is not None:
                 raise ProgramError("an app's streams have options of their own: give them to QuartSSE, say")
         else:
             _configure(found, keepalive, max_duration)
+            if log_url is not None:
+                use_log(found, log_url)
         if http2:
             trio.run(_serve_http2(found, addresses, certfile, keyfile))
             return
         server = found if isinstance(found, Server) else Server(found)
         context = load_certificate(certfile, keyfile)
-        trio.run(partial(serve_until_signalled, server, addresses, ssl_context=context, announce=_announce))
+        with telling_refusal():
+            trio.run(
+                partial(serve_until_signalled, server, addresses, ssl_context=context, announce=_announce)
+            )
     except ProgramError as error:
         raise click.ClickException(str(error)) from error
 

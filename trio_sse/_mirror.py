@@ -1,0 +1,231 @@
+"""A hub's two tasks at a shared log: one appends what is published here, one follows what all have published.
+
+Each has a session of its own and, when the log fails, comes back with another one after a jittered wait.
+The appender has one append under way at a time and repeats it until it is stored, so the order of one
+publisher's events holds, and none is stored twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import final
+
+import trio
+
+from ._message import Message
+from ._shared_log import (
+    Entry,
+    Log,
+    LogRefused,
+    LogSession,
+    LogUnavailable,
+    Tail,
+    Window,
+    decode_record,
+    encode_record,
+)
+
+logger = logging.getLogger(__name__)
+
+_READ_ENTRIES = 256
+_FIRST_WAIT = 0.05
+_LONGEST_WAIT = 2.0
+
+
+@final
+class Mirror:
+    """Keeps a hub's window in step with the shared log, both ways.
+
+    Args:
+        deliver: is given what the log has brought, in its order, each with its place.
+        after_gap: is called when continuity was lost, with the reason: subscribers are to be told.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        window: Window,
+        *,
+        limit: int,
+        deliver: Callable[[list[tuple[Entry, Message | None]]], Awaitable[None]],
+        after_gap: Callable[[str], None],
+    ) -> None:
+        self.skipped = 0  # entries that are none of a hub's, or broken
+        self.publish_timeout = log.publish_timeout
+        self._log = log
+        self._window = window
+        self._limit = limit
+        self._deliver = deliver
+        self._after_gap = after_gap
+        self._publisher = secrets.token_hex(8)
+        self._number = 0  # of this publisher's newest message
+        self._cursor = "0-0"
+        self._is_loaded = False
+        self._failure = "it has not answered yet"
+        self._waiting: dict[Message, trio.Event] = {}  # those whose publishers wait until they are stored
+        self._abandoned: set[Message] = set()
+
+    # The publisher's side
+
+    async def wait_stored(self, message: Message, put: Callable[[Message], Awaitable[None]]) -> None:
+        """Put a message into the inbox and wait until the log has stored it; raise `LogUnavailable` at the bound."""
+        stored = self._waiting[message] = trio.Event()
+        is_put = False
+        try:
+            with trio.move_on_after(self.publish_timeout):
+                await put(message)
+                is_put = True
+                await stored.wait()
+                if self._waiting.get(message) is None:
+                    raise trio.ClosedResourceError("this hub has ended: the event may not have been stored")
+                return
+            raise LogUnavailable(f"not stored within {self.publish_timeout:g} s: {self._failure}")
+        finally:
+            if self._waiting.pop(message, None) is not None and is_put and not stored.is_set():
+                self._abandoned.add(message)
+
+    def finish(self) -> None:
+        """Wake the publishers that still wait: the hub ends."""
+        waiting, self._waiting = self._waiting, {}
+        for stored in waiting.values():
+            stored.set()
+        self._abandoned.clear()
+
+    # Appending
+
+    async def append_all(self, take: Callable[[], Awaitable[list[Message]]]) -> None:
+        """Append what `take` gives, for ever."""
+        pending: list[tuple[int, Message, bytes]] = []
+
+        async def work(session: LogSession) -> None:
+            nonlocal pending
+            while True:
+                if not pending:
+                    for message in await take():
+                        self._number += 1
+                        pending.append((self._number, message, encode_record(message)))
+                kept = [item for item in pending if item[1] not in self._abandoned]
+                self._abandoned.difference_update(item[1] for item in pending)
+                pending = kept
+                if not pending:
+                    continue
+                await session.append(self._publisher, [(number, record) for number, _, record in pending])
+                for _, message, _ in pending:
+                    if (stored := self._waiting.get(message)) is not None:
+                        stored.set()
+                pending = []
+
+        await self._keep_connected(work)
+
+    # Following
+
+    async def load(self) -> None:
+        """Fill the window, if the log can be reached now.
+
+        Raises:
+            LogRefused: it refuses to serve.
+        """
+        try:
+            async with self._log.connect() as session:
+                self._begin(await session.tail(self._limit + 1))
+        except LogUnavailable as error:
+            self._failure = str(error)
+            logger.warning("the shared log is not available yet: %s", error)
+
+    async def follow(self) -> None:
+        """Deliver what comes, for ever."""
+        await self._keep_connected(self._follow)
+
+    async def _follow(self, session: LogSession) -> None:
+        if not self._is_loaded:
+            self._begin(await session.tail(self._limit + 1))
+        while True:
+            await self._take(await session.read(self._cursor, _READ_ENTRIES))
+
+    def _begin(self, tail: Tail) -> None:
+        """Fill the window with the run of entries without a hole that ends at the newest one."""
+        run: list[Entry] = []
+        expected = tail.number
+        for entry in reversed(tail.entries):
+            if not entry.epoch:
+                self._note_skipped(entry, "it is none of a hub's")
+            elif (entry.epoch, entry.number) == (tail.epoch, expected):
+                run.append(entry)
+                expected -= 1
+            else:
+                break
+        run.reverse()
+        if expected == 0:
+            self._window.restart(tail.epoch, 0, f"{tail.epoch}-0")
+        elif run:  # the first one's id is where the window begins
+            first = run.pop(0)
+            self._window.restart(tail.epoch, first.number, first.id)
+        else:
+            self._window.restart(tail.epoch, tail.number, tail.last)
+        for entry in run:
+            self._window.put(entry, self._decode(entry))
+        self._cursor = tail.last
+        self._is_loaded = True
+
+    async def _take(self, entries: Sequence[Entry]) -> None:
+        found: list[tuple[Entry, Message | None]] = []
+        epoch, number = self._window.epoch, self._window.last
+        for entry in entries:
+            self._cursor = entry.id
+            if not entry.epoch:
+                self._note_skipped(entry, "it is none of a hub's")
+                continue
+            if (entry.epoch, entry.number) != (epoch, number + 1):
+                if found:
+                    await self._deliver(found)
+                    found = []
+                reason = "expired" if entry.epoch == epoch and entry.number > number else "unknown"
+                logger.warning("the shared log is not continued after %s.%d: reset", epoch, number)
+                self._window.restart(entry.epoch, entry.number - 1, _before(entry.id))
+                self._after_gap(reason)
+            epoch, number = entry.epoch, entry.number
+            found.append((entry, self._decode(entry)))
+        if found:
+            await self._deliver(found)
+
+    def _decode(self, entry: Entry) -> Message | None:
+        try:
+            return decode_record(entry.record)
+        except (ValueError, TypeError, RecursionError) as error:
+            self._note_skipped(entry, str(error))
+            return None
+
+    def _note_skipped(self, entry: Entry, reason: str) -> None:
+        self.skipped += 1
+        if self.skipped == 1:
+            logger.warning("the shared log's entry %s is skipped: %s (this is told once)", entry.id, reason)
+
+    async def _keep_connected(self, work: Callable[[LogSession], Awaitable[None]]) -> None:
+        wait = _FIRST_WAIT
+        is_told = False
+        while True:
+            began = trio.current_time()
+            try:
+                async with self._log.connect() as session:
+                    await work(session)
+            except (LogUnavailable, LogRefused) as error:
+                # Refused midway, as after a change of the password, may be put right as an outage may.
+                self._failure = str(error)
+                if trio.current_time() - began > _LONGEST_WAIT:
+                    wait, is_told = _FIRST_WAIT, False
+                if not is_told:
+                    logger.warning("the shared log failed, trying again: %s", error)
+                    is_told = True
+            await trio.sleep(wait * random.uniform(0.5, 1))
+            wait = min(wait * 2, _LONGEST_WAIT)
+
+
+def _before(entry_id: str) -> str:
+    """Give the id that comes right before an entry's."""
+    first, _, second = entry_id.partition("-")
+    if int(second):
+        return f"{first}-{int(second) - 1}"
+    return f"{int(first) - 1}-{2**64 - 1}"

@@ -1,0 +1,196 @@
+"""What a hub needs of a log that it shares with others, and its own window on it.
+
+Everything published is appended to the shared log and comes back from it, on every node in one order. Each
+node keeps the newest part of it in memory, its window, so that replay and live traffic meet in it as they do
+in the in-memory log, and a replay asks nobody.
+
+The entries of a log carry its epoch and are numbered from 1 without holes. So a node sees whatever goes
+wrong with the log's continuity: another epoch (it was emptied or replaced), a number left out (entries were
+dropped before this node had read them) or given again (the log has lost its newest entries). Its subscribers
+are then told by a `reset`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol, final
+
+from ._event import ServerSentEvent
+from ._log import MemoryLog
+from ._message import Message
+from ._topic import check_topic
+
+_ID = re.compile(r"(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,19})", re.ASCII)
+
+
+class LogUnavailable(Exception):
+    """The shared log can't be reached, or doesn't answer in time. Later it may."""
+
+
+class LogRefused(Exception):
+    """The shared log refuses to serve: wrong credentials, say. Trying again won't help."""
+
+
+class Entry(NamedTuple):
+    """An entry of a shared log.
+
+    Attributes:
+        id: its id, two whole numbers joined by a hyphen; ids grow.
+        epoch: what changes when the log's continuity is lost; a whole number, less than its ids' first part
+            or equal to it. Empty for an entry that is none of a hub's.
+        number: its place in its epoch, from 1, without holes.
+        record: what was appended.
+    """
+
+    id: str
+    epoch: str
+    number: int
+    record: bytes
+
+
+class Tail(NamedTuple):
+    """The newest entries of a log, and where it ends.
+
+    Attributes:
+        epoch, number: of the newest entry; the number is 0 if there was none in this epoch.
+        last: the id to follow from.
+        entries: the newest ones, oldest first.
+    """
+
+    epoch: str
+    number: int
+    last: str
+    entries: Sequence[Entry]
+
+
+class LogSession(Protocol):
+    """A connection to a shared log, used by one task.
+
+    Each method raises `LogUnavailable` within a bounded time if the log doesn't answer; the session is then
+    left for another one.
+    """
+
+    async def tail(self, limit: int) -> Tail:
+        """Give the newest entries, at most `limit`; make the log, with an epoch, if there is none."""
+
+    async def read(self, after: str, limit: int) -> Sequence[Entry]:
+        """Give the entries after an id, oldest first; wait a second or so for the first, then give none."""
+
+    async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
+        """Append records in their order, all or none; return when they are stored.
+
+        Each has the publisher's number for it, and these grow. What has a number that isn't above the
+        publisher's last is stored already, and left out: so an append whose reply was lost can be repeated.
+        """
+
+
+class Log(Protocol):
+    """A log that hubs share.
+
+    Attributes:
+        publish_timeout: for how many seconds `Hub.publish` waits until its event is stored.
+    """
+
+    publish_timeout: float
+
+    def connect(self) -> AbstractAsyncContextManager[LogSession]:
+        """Give a session; entering it raises `LogUnavailable` or `LogRefused`."""
+
+
+def encode_record(message: Message) -> bytes:
+    """Encode a message for a log."""
+    event = message.event
+    fields = [message.topic, event.data, event.event, message.key, event.retry]
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def decode_record(record: bytes) -> Message:
+    """Make a message of a log's record; raises `ValueError` or `TypeError` if it is none."""
+    fields = json.loads(record)
+    if not isinstance(fields, list) or len(fields) != 5:
+        raise ValueError("it is no list of five")
+    topic, data, event, key, retry = fields
+    if not isinstance(data, str) or not isinstance(key, str | None):
+        raise TypeError("its data or key is no text")
+    made = ServerSentEvent(data, event=event, retry=retry)
+    return Message(check_topic(topic), made, str(made.data), key)
+
+
+@final
+class Window(MemoryLog):
+    """The newest messages of a shared log, in memory. Its positions are the entries' numbers."""
+
+    __slots__ = ("_ids", "_last_id", "_numbers", "_start", "_start_id")
+
+    def __init__(self, *, max_events: int, max_bytes: int) -> None:
+        super().__init__(max_events=max_events, max_bytes=max_bytes)
+        self._ids: deque[tuple[int, int]] = deque()  # of the messages
+        self.restart("0", 0, "0-0")
+
+    def restart(self, epoch: str, number: int, last_id: str) -> None:
+        """Begin anew, empty, after the entry with this number."""
+        self.epoch = epoch
+        self.last = self._start = number
+        self._last_id = self._start_id = last_id
+        self._messages.clear()
+        self._by_topic.clear()
+        self._ids.clear()
+        self._size = 0
+
+    @property
+    def start(self) -> int:
+        return self._start
+
+    def follows(self, entry: Entry) -> bool:
+        """Whether an entry is the next one."""
+        return entry.epoch == self.epoch and entry.number == self.last + 1
+
+    def put(self, entry: Entry, message: Message | None) -> None:
+        """Add the next entry; a `None` message stands for one that can't be read."""
+        self.last = entry.number
+        self._last_id = entry.id
+        if message is None:
+            if not self._messages:
+                self._start, self._start_id = entry.number, entry.id
+            return
+        message.place(entry.number, entry.id)
+        self._ids.append(_parse(entry.id) or (0, 0))
+        self._keep(message)
+
+    def _drop_oldest(self) -> None:
+        message = self._messages[0]
+        self._ids.popleft()
+        self._start, self._start_id = message.sequence, message.id
+        super()._drop_oldest()
+
+    def id_at(self, position: int) -> str:
+        if position == self.last:
+            return self._last_id
+        if position == self._start:
+            return self._start_id
+        index = bisect_left(self._messages, position, key=lambda message: message.sequence)
+        return self._messages[index].id
+
+    def position_of(self, event_id: str) -> int | None:
+        """Give the position that an id names; an id between two messages' stands for the first of them."""
+        parsed = _parse(event_id)
+        if parsed is None or not (_parse(self._start_id) or (0, 0)) <= parsed <= (
+            _parse(self._last_id) or (0, 0)
+        ):
+            return None
+        index = bisect_right(self._ids, parsed)
+        return self._messages[index - 1].sequence if index else self._start
+
+    def is_foreign(self, event_id: str) -> bool:
+        parsed = _parse(event_id)
+        return parsed is None or parsed < (int(self.epoch), 0) or parsed > (_parse(self._last_id) or (0, 0))
+
+
+def _parse(event_id: str) -> tuple[int, int] | None:
+    match = _ID.fullmatch(event_id)
+    return (int(match[1]), int(match[2])) if match else None

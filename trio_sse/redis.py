@@ -1,0 +1,227 @@
+"""A log on Redis Streams, shared by the hubs of any number of processes and machines.
+
+A hub's log is one stream; event ids are the ids of its entries. Beside it there is a hash with the epoch and
+the newest entry's number, and for each publisher its last number, so that a repeated append is stored once.
+All of this changes in one script, atomically.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Any, final
+
+import trio
+
+from ._bounds import check_bounds
+from ._shared_log import Entry, LogRefused, LogSession, LogUnavailable, Tail
+
+_BLOCK_SECONDS = 1.0
+
+_OPEN = """
+if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('EXISTS', KEYS[2]) == 0 then
+  local now = redis.call('TIME')
+  local epoch = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
+  if redis.call('EXISTS', KEYS[1]) == 0 then
+    redis.call('XGROUP', 'CREATE', KEYS[1], 'made', '0', 'MKSTREAM')
+    redis.call('XGROUP', 'DESTROY', KEYS[1], 'made')
+    redis.call('XSETID', KEYS[1], epoch .. '-0')
+  end
+  redis.call('DEL', KEYS[2])
+  redis.call('HSET', KEYS[2], 'epoch', epoch, 'number', 0)
+end
+local state = redis.call('HMGET', KEYS[2], 'epoch', 'number')
+"""
+
+_TAIL = _OPEN + "return {state[1], state[2], redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', ARGV[1])}"
+
+_APPEND = (
+    _OPEN
+    + """
+local number = tonumber(state[2])
+local last = tonumber(redis.call('GET', KEYS[3]) or '0')
+for i = 3, #ARGV, 2 do
+  local own = tonumber(ARGV[i])
+  if own > last then
+    number = number + 1
+    last = own
+    redis.call('XADD', KEYS[1], '*', 'e', state[1], 'n', string.format('%.0f', number), 'd', ARGV[i + 1])
+  end
+end
+redis.call('HSET', KEYS[2], 'number', string.format('%.0f', number))
+redis.call('SET', KEYS[3], string.format('%.0f', last), 'EX', 86400)
+redis.call('XTRIM', KEYS[1], 'MAXLEN', ARGV[1])
+if ARGV[2] ~= '0' then
+  local now = redis.call('TIME')
+  redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', now[1] * 1000 + now[2] / 1000 - ARGV[2]))
+end
+return number
+"""
+)
+
+_REFUSALS = re.compile(
+    "WRONGPASS|NOAUTH|NOPERM|WRONGTYPE|AUTH|invalid password|DB index|unknown command", re.I
+)
+
+
+@final
+class RedisLog:
+    """A log on Redis, for `Hub(log=...)`.
+
+    Args:
+        url: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS.
+        prefix: what the names of its keys begin with; hubs with one prefix share one log.
+        max_events: how many entries Redis keeps.
+        max_age: for how many seconds it keeps them, looked at whenever something is published.
+        publish_timeout: for how many seconds `Hub.publish` waits until its event is stored.
+        timeout: for how many seconds an answer is waited for before the connection is given up.
+
+    Raises:
+        ImportError: the extra `redis` is missing; when the hub runs.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "trio-sse",
+        max_events: int = 100_000,
+        max_age: float = math.inf,
+        publish_timeout: float = 5.0,
+        timeout: float = 2.0,
+    ) -> None:
+        if not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("a Redis URL begins with redis://, rediss:// or unix://")
+        check_bounds(1, max_events=max_events)
+        if not (max_age > 0 and publish_timeout > 0 and timeout > 0):
+            raise ValueError("max_age, publish_timeout and timeout must be above 0 seconds")
+        self.publish_timeout = publish_timeout
+        self._url = url
+        self._stream = f"{{{prefix}}}:log"
+        self._state = f"{{{prefix}}}:state"
+        self._publisher = f"{{{prefix}}}:publisher:"
+        self._max_events = max_events
+        self._max_age = max_age
+        self._timeout = timeout
+
+    def __repr__(self) -> str:
+        return f"<RedisLog {self._stream}>"  # not the URL, which may have a password
+
+    def connect(self) -> AbstractAsyncContextManager[LogSession]:
+        """Give a session; see `Log.connect`."""
+        return self._connect()
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[LogSession]:
+        try:
+            import coredis
+        except ImportError:
+            raise ImportError("RedisLog needs its extra: pip install 'trio-sse[redis]'") from None
+        from coredis.retry import NoRetryPolicy
+
+        with _translated(self._timeout):
+            client: Any = coredis.Redis.from_url(
+                self._url,
+                verify_version=False,
+                connect_timeout=self._timeout,
+                max_connections=2,
+                retry_policy=NoRetryPolicy(),
+            )
+            async with client:
+                yield _Session(self, client)
+
+
+@final
+class _Session:
+    def __init__(self, log: RedisLog, client: Any) -> None:
+        self._log = log
+        self._client = client
+
+    async def tail(self, limit: int) -> Tail:
+        log = self._log
+        with _translated(log._timeout), trio.fail_after(log._timeout):
+            epoch, number, found = await self._client.eval(_TAIL, [log._stream, log._state], [str(limit)])
+        entries = [_entry(id, fields) for id, fields in reversed(found)]
+        last = entries[-1].id if entries else f"{_text(epoch)}-0"
+        return Tail(_text(epoch), int(number), last, entries)
+
+    async def read(self, after: str, limit: int) -> Sequence[Entry]:
+        log = self._log
+        block = int(_BLOCK_SECONDS * 1000)
+        with _translated(log._timeout), trio.fail_after(log._timeout + _BLOCK_SECONDS):
+            found = await self._client.xread({log._stream: after}, count=limit, block=block)
+        if not found:
+            return ()
+        (entries,) = found.values()
+        return [_entry(entry[0], entry[1]) for entry in entries]
+
+    async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
+        log = self._log
+        age = "0" if log._max_age == math.inf else str(round(log._max_age * 1000))
+        arguments: list[str | bytes] = [str(log._max_events), age]
+        for number, record in records:
+            arguments += (str(number), record)
+        keys = [log._stream, log._state, log._publisher + publisher]
+        with _translated(log._timeout), trio.fail_after(log._timeout):
+            await self._client.eval(_APPEND, keys, arguments)
+
+
+def _entry(id: Any, fields: Any) -> Entry:
+    pairs = fields if hasattr(fields, "keys") else dict(zip(fields[::2], fields[1::2], strict=True))
+    named = {_text(name): value for name, value in pairs.items()}
+    epoch, number, record = (named.get(name) for name in "end")
+    if not (_is_number(epoch) and _is_number(number)) or record is None:
+        return Entry(_text(id), "", 0, b"")
+    return Entry(
+        _text(id), _text(epoch), int(_text(number)), record if isinstance(record, bytes) else record.encode()
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and re.fullmatch("[0-9]{1,19}", _text(value), re.ASCII) is not None
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+@contextmanager
+def _translated(seconds: float) -> Iterator[None]:
+    """Turn what coredis, the network and the deadline raise into this project's two errors."""
+    from coredis.exceptions import RedisError
+
+    def translate(error: BaseException) -> Exception | None:
+        if isinstance(error, LogUnavailable | LogRefused):
+            return error
+        if isinstance(error, trio.TooSlowError | TimeoutError):
+            return LogUnavailable(f"Redis doesn't answer within {seconds:g} s")
+        if isinstance(error, RedisError):
+            kind = LogRefused if _REFUSALS.search(f"{type(error).__name__} {error}") else LogUnavailable
+            return kind(f"Redis: {error}")
+        if isinstance(error, OSError | trio.BrokenResourceError | trio.ClosedResourceError):
+            return LogUnavailable(f"Redis can't be reached: {error}")
+        return None
+
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        found = [translate(leaf) for leaf in _leaves(group)]
+        if not found or None in found:
+            raise
+        refusals = [error for error in found if isinstance(error, LogRefused)]
+        raise (refusals or found)[0] from group  # type: ignore[misc]  # there is no None among them
+    except Exception as error:
+        translated = translate(error)
+        if translated is None or translated is error:
+            raise
+        raise translated from error
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

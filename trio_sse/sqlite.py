@@ -1,0 +1,184 @@
+"""A durable log in one file, for the hubs of one machine: replay survives a restart."""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import final
+
+import trio
+
+from ._bounds import check_bounds
+from ._shared_log import Entry, LogRefused, LogSession, LogUnavailable, Tail
+
+_SCHEMA = """
+create table if not exists log_state (epoch integer not null);
+create table if not exists log_entries (number integer primary key autoincrement, time real not null, record blob not null);
+create table if not exists log_publishers (name text primary key, last integer not null, time real not null);
+"""
+
+_POLL_SECONDS = 0.05
+_READ_SECONDS = 1.0
+
+
+@final
+class SQLiteLog:
+    """A log in an SQLite file, for `Hub(log=...)`. Processes of one machine may share it.
+
+    Each append is one transaction, on the disk when it returns.
+
+    Args:
+        path: the file; it is made if there is none. Not on a network file system.
+        max_events: how many entries are kept.
+        max_age: for how many seconds, looked at whenever something is published.
+        publish_timeout: for how many seconds `Hub.publish` waits until its event is stored.
+        timeout: for how many seconds the file's lock is waited for.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_events: int = 100_000,
+        max_age: float = math.inf,
+        publish_timeout: float = 5.0,
+        timeout: float = 2.0,
+    ) -> None:
+        check_bounds(1, max_events=max_events)
+        if not (max_age > 0 and publish_timeout > 0 and timeout > 0):
+            raise ValueError("max_age, publish_timeout and timeout must be above 0 seconds")
+        self.publish_timeout = publish_timeout
+        self._path = os.fspath(path)
+        self._max_events = max_events
+        self._max_age = max_age
+        self._timeout = timeout
+
+    def __repr__(self) -> str:
+        return f"<SQLiteLog {self._path}>"
+
+    def connect(self) -> AbstractAsyncContextManager[LogSession]:
+        """Give a session; see `Log.connect`."""
+        return self._connect()
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[LogSession]:
+        connection = await trio.to_thread.run_sync(self._open)
+        try:
+            yield _Session(self, connection)
+        finally:
+            connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        with _translated():
+            connection = sqlite3.connect(
+                self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
+            )
+            try:
+                connection.execute("pragma journal_mode = wal")
+                connection.execute("pragma synchronous = full")
+                connection.executescript(_SCHEMA)
+                with _transaction(connection):
+                    if connection.execute("select 1 from log_state").fetchone() is None:
+                        connection.execute("insert into log_state values (?)", (round(time.time() * 1000),))
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+
+@final
+class _Session:
+    def __init__(self, log: SQLiteLog, connection: sqlite3.Connection) -> None:
+        self._log = log
+        self._connection = connection
+        (self._epoch,) = connection.execute("select epoch from log_state").fetchone()
+
+    async def tail(self, limit: int) -> Tail:
+        return await trio.to_thread.run_sync(self._tail, limit)
+
+    def _tail(self, limit: int) -> Tail:
+        with _translated():
+            rows = self._connection.execute(
+                "select number, record from log_entries order by number desc limit ?", (limit,)
+            ).fetchall()
+        entries = [self._entry(*row) for row in reversed(rows)]
+        number = entries[-1].number if entries else 0
+        return Tail(str(self._epoch), number, self._id(number), entries)
+
+    async def read(self, after: str, limit: int) -> Sequence[Entry]:
+        number = int(after.partition("-")[2])
+        deadline = trio.current_time() + _READ_SECONDS
+        while not (found := await trio.to_thread.run_sync(self._read, number, limit)):
+            if trio.current_time() >= deadline:
+                return ()
+            await trio.sleep(_POLL_SECONDS)
+        return found
+
+    def _read(self, number: int, limit: int) -> list[Entry]:
+        with _translated():
+            rows = self._connection.execute(
+                "select number, record from log_entries where number > ? order by number limit ?",
+                (number, limit),
+            ).fetchall()
+        return [self._entry(*row) for row in rows]
+
+    async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
+        await trio.to_thread.run_sync(self._append, publisher, records)
+
+    def _append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
+        now = time.time()
+        connection = self._connection
+        with _translated(), _transaction(connection):
+            found = connection.execute(
+                "select last from log_publishers where name = ?", (publisher,)
+            ).fetchone()
+            last = found[0] if found is not None else 0
+            connection.executemany(
+                "insert into log_entries (time, record) values (?, ?)",
+                [(now, record) for number, record in records if number > last],
+            )
+            connection.execute(
+                "insert or replace into log_publishers values (?, ?, ?)",
+                (publisher, max(last, records[-1][0]), now),
+            )
+            connection.execute("delete from log_publishers where time < ?", (now - 86_400,))
+            connection.execute(
+                "delete from log_entries where number <= (select max(number) from log_entries) - ?",
+                (self._log._max_events,),
+            )
+            if self._log._max_age < math.inf:
+                connection.execute(
+                    "delete from log_entries where time < ? and number < (select max(number) from log_entries)",
+                    (now - self._log._max_age,),
+                )
+
+    def _id(self, number: int) -> str:
+        return f"{self._epoch}-{number}"
+
+    def _entry(self, number: int, record: object) -> Entry:
+        return Entry(self._id(number), str(self._epoch), number, record if isinstance(record, bytes) else b"")
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("begin immediate")
+    try:
+        yield
+    except BaseException:
+        connection.execute("rollback")
+        raise
+    connection.execute("commit")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise LogUnavailable(f"SQLite: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise LogRefused(f"SQLite: {error}") from error
