@@ -71,7 +71,7 @@ class Mirror:
     # The publisher's side
 
     async def wait_stored(self, message: Message, put: Callable[[Message], Awaitable[None]]) -> None:
-        """Put a message into the inbox and wait until the log has stored it; raise `LogUnavailable` at the bound."""
+        """Put a message into the inbox and wait until it is stored; `LogUnavailable` at the bound."""
         stored = self._waiting[message] = trio.Event()
         is_put = False
         try:

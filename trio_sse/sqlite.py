@@ -17,7 +17,9 @@ from ._shared_log import Entry, LogRefused, LogSession, LogUnavailable, Tail
 
 _SCHEMA = """
 create table if not exists log_state (epoch integer not null);
-create table if not exists log_entries (number integer primary key autoincrement, time real not null, record blob not null);
+create table if not exists log_entries (
+  number integer primary key autoincrement, time real not null, record blob not null
+);
 create table if not exists log_publishers (name text primary key, last integer not null, time real not null);
 """
 
@@ -152,7 +154,8 @@ class _Session:
             )
             if self._log._max_age < math.inf:
                 connection.execute(
-                    "delete from log_entries where time < ? and number < (select max(number) from log_entries)",
+                    "delete from log_entries where time < ?"
+                    " and number < (select max(number) from log_entries)",
                     (now - self._log._max_age,),
                 )
 

@@ -1,0 +1,185 @@
+"""What every log must do, seen through hubs: in memory, on Redis, in SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from trio_sse import Hub, Log
+from trio_sse.redis import RedisLog
+from trio_sse.sqlite import SQLiteLog
+
+from .redis_server import PROGRAM, redis_server
+
+MakeLog = Callable[..., Log | None]
+
+needs_redis = pytest.mark.skipif(PROGRAM is None, reason="redis-server is missing: apt install redis-server")
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("redis", marks=needs_redis)])
+async def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeLog]:
+    if request.param == "memory":
+        yield lambda **options: None
+    elif request.param == "sqlite":
+        yield lambda **options: SQLiteLog(tmp_path / "log.db", **options)
+    else:
+        with redis_server(tmp_path) as server:
+            await server.start()
+            yield lambda **options: RedisLog(server.url, **options)
+
+
+async def test_events_come_in_order_and_ids_grow(make_log: MakeLog) -> None:
+    hub = Hub(log=make_log())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        async with hub.subscribe("t", "u") as events:
+            for number in range(20):
+                await hub.publish("tu"[number % 2], str(number), event="e", retry=7)
+            with trio.fail_after(5):
+                got = [await anext(events) for _ in range(20)]
+        assert [event.data for event in got] == [str(number) for number in range(20)]
+        assert {(event.event, event.retry) for event in got} == {("e", 7)}
+        assert len({event.id for event in got}) == 20
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_replay_gives_what_came_after_each_id(make_log: MakeLog) -> None:
+    hub = Hub(log=make_log())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        first = hub.first_event_id
+        async with hub.subscribe("t") as events:
+            for number in range(5):
+                await hub.publish("t", number)
+            with trio.fail_after(5):
+                ids = [first, *[(await anext(events)).id for _ in range(5)]]
+        for place, id in enumerate(ids[:-1]):
+            async with hub.subscribe("t", last_event_id=id) as events:
+                with trio.fail_after(5):
+                    assert (await anext(events)).data == str(place)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("id", ["", "7", "nonsense", "99999999999999-0", "1-0"])
+async def test_an_unknown_id_is_a_reset(make_log: MakeLog, id: str) -> None:
+    hub = Hub(log=make_log())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        async with hub.subscribe("t", last_event_id=id) as events:
+            with trio.fail_after(5):
+                assert (await anext(events)).event == "reset"
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_history_has_dropped_is_a_reset(make_log: MakeLog) -> None:
+    hub = Hub(log=make_log(), history=3)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        first = hub.first_event_id
+        async with hub.subscribe("t") as events:
+            for number in range(5):
+                await hub.publish("t", number)
+            with trio.fail_after(5):
+                ids = [(await anext(events)).id for _ in range(5)]
+        for id, expected in ((first, "reset"), (ids[0], "reset"), (ids[1], None)):
+            async with hub.subscribe("t", last_event_id=id) as events:
+                with trio.fail_after(5):
+                    assert (await anext(events)).event == expected
+        nursery.cancel_scope.cancel()
+
+
+async def test_joining_amid_traffic_leaves_no_hole_and_no_duplicate(make_log: MakeLog) -> None:
+    hub = Hub(log=make_log())
+
+    async def publish() -> None:
+        for number in range(300):
+            await hub.publish("t", number)
+
+    async def read(last: str) -> None:
+        async with hub.subscribe("t", last_event_id=last) as events:
+            assert [int(str((await anext(events)).data)) for _ in range(300)] == list(range(300))
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            first = hub.first_event_id
+            async with trio.open_nursery() as inner:
+                inner.start_soon(publish)
+                for _ in range(10):
+                    inner.start_soon(read, first)
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+
+
+async def test_nodes_share_one_order_and_replay_each_others_events(make_log: MakeLog) -> None:
+    log = make_log()
+    if log is None:
+        pytest.skip("the in-memory log is one process's")
+    one, two = Hub(log=log), Hub(log=log)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(one.run)
+            await nursery.start(two.run)
+            async with one.subscribe("t") as at_one, two.subscribe("t") as at_two:
+                async with trio.open_nursery() as inner:
+                    for hub in (one, two):
+                        for number in range(20):
+                            inner.start_soon(hub.publish, "t", number)
+                seen = [await anext(at_one) for _ in range(40)]
+                assert [await anext(at_two) for _ in range(40)] == seen
+            late = Hub(log=log)
+            await nursery.start(late.run)
+            async with late.subscribe("t", last_event_id=seen[9].id) as events:
+                assert [await anext(events) for _ in range(30)] == seen[10:]
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_publisher_that_repeats_an_append_stores_it_once(make_log: MakeLog) -> None:
+    log = make_log()
+    if log is None:
+        pytest.skip("nothing is repeated in memory")
+    async with log.connect() as session:
+        await session.append("p", [(1, b"a"), (2, b"b")])
+        await session.append("p", [(1, b"a"), (2, b"b"), (3, b"c")])
+        await session.append("q", [(1, b"d")])
+        tail = await session.tail(10)
+        assert [(entry.number, entry.record) for entry in tail.entries] == [
+            (1, b"a"),
+            (2, b"b"),
+            (3, b"c"),
+            (4, b"d"),
+        ]
+        assert (tail.number, tail.last) == (4, tail.entries[-1].id)
+        assert await session.read(tail.entries[1].id, 10) == tail.entries[2:]
+
+
+async def test_retention_by_count(make_log: MakeLog) -> None:
+    log = make_log(max_events=3)
+    if log is None:
+        pytest.skip("the in-memory log is bounded by `history`")
+    async with log.connect() as session:
+        await session.append("p", [(number, b"x") for number in range(1, 11)])
+        assert [entry.number for entry in (await session.tail(100)).entries] == [8, 9, 10]
+
+
+async def test_retention_by_age(make_log: MakeLog) -> None:
+    log = make_log(max_age=0.1)
+    if log is None:
+        pytest.skip("the in-memory log has no ages")
+    async with log.connect() as session:
+        await session.append("p", [(1, b"x")])
+        await trio.sleep(0.15)
+        await session.append("p", [(2, b"y")])
+        assert [entry.number for entry in (await session.tail(100)).entries] == [2]
+
+
+async def test_states_need_the_log_in_memory(make_log: MakeLog) -> None:
+    hub = Hub(log=make_log())
+    if hub._mirror is None:
+        hub.state("s", {})
+    else:
+        with pytest.raises(RuntimeError, match="shared log"):
+            hub.state("s", {})

@@ -1,0 +1,161 @@
+"""A hub on Redis whose server is killed, stopped, emptied, slow, or says no."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from trio_sse import Hub, LogRefused, LogUnavailable, ServerSentEvent, Subscription
+from trio_sse.redis import RedisLog
+
+from .redis_server import PROGRAM, RedisServer, redis_server
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="redis-server is missing: apt install redis-server")
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    with redis_server(tmp_path) as made:
+        await made.start()
+        yield made
+
+
+@asynccontextmanager
+async def running(server: RedisServer, **options: float) -> AsyncIterator[Hub]:
+    hub = Hub(log=RedisLog(server.url, **{"timeout": 0.3, **options}))  # type: ignore[arg-type]  # floats only
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            yield hub
+            nursery.cancel_scope.cancel()
+
+
+async def take(events: Subscription, count: int) -> list[ServerSentEvent]:
+    with trio.fail_after(10):
+        return [await anext(events) for _ in range(count)]
+
+
+async def publish_amid(hub: Hub, count: int) -> None:
+    for number in range(count):
+        await hub.publish("t", str(number))
+
+
+async def test_killed_amid_publishing_and_restarted_from_its_file(server: RedisServer) -> None:
+    async with running(server, publish_timeout=10) as hub, hub.subscribe("t") as events:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish_amid, hub, 400)
+            for _ in range(3):
+                await trio.sleep(0.1)
+                server.kill()
+                await server.start()
+        assert [event.data for event in await take(events, 400)] == [str(number) for number in range(400)]
+
+
+async def test_stopped_for_a_while(server: RedisServer) -> None:
+    async with running(server, publish_timeout=10) as hub, hub.subscribe("t") as events:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish_amid, hub, 200)
+            await trio.sleep(0.05)
+            server.signal(signal.SIGSTOP)
+            await trio.sleep(1)
+            server.signal(signal.SIGCONT)
+        assert [event.data for event in await take(events, 200)] == [str(number) for number in range(200)]
+
+
+async def test_publishing_while_it_is_away_fails_at_its_bound_and_is_not_stored_later(
+    server: RedisServer,
+) -> None:
+    async with running(server, publish_timeout=0.3) as hub, hub.subscribe("t") as events:
+        server.kill()
+        await trio.sleep(0.1)
+        with pytest.raises(LogUnavailable, match=r"not stored within 0\.3 s"):
+            await hub.publish("t", "lost")
+        await server.start()
+        with trio.fail_after(10):
+            while True:
+                try:
+                    await hub.publish("t", "kept")
+                    break
+                except LogUnavailable:
+                    pass
+        assert (await take(events, 1))[0].data == "kept"
+
+
+async def test_down_at_the_start(server: RedisServer) -> None:
+    server.kill()
+    async with running(server, publish_timeout=0.2) as hub:
+        with pytest.raises(LogUnavailable):
+            await hub.publish("t", "x")
+
+
+async def test_restarted_empty_is_a_reset(server: RedisServer) -> None:
+    async with running(server, publish_timeout=10) as hub, hub.subscribe("t") as events:
+        await hub.publish("t", "old")
+        (old,) = await take(events, 1)
+        server.kill()
+        server.forget()
+        await server.start()
+        await hub.publish("t", "new")
+        assert [(event.event, event.data) for event in await take(events, 2)] == [
+            ("reset", '{"reason":"unknown"}'),
+            (None, "new"),
+        ]
+        async with hub.subscribe("t", last_event_id=old.id) as again:
+            assert (await take(again, 1))[0].event == "reset"
+
+
+async def test_flushed_while_it_runs_is_a_reset(server: RedisServer) -> None:
+    async with running(server) as hub, hub.subscribe("t") as events:
+        await hub.publish("t", "old")
+        await server.do("FLUSHALL")
+        await hub.publish("t", "new")
+        assert [event.event for event in await take(events, 3)] == [None, "reset", None]
+
+
+async def test_foreign_entries_are_skipped_and_told_once(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(server) as hub, hub.subscribe("t") as events:
+        for _ in range(3):
+            await server.do("XADD {trio-sse}:log * some thing")
+        await server.do("XADD {trio-sse}:log * e x n y d z")
+        await hub.publish("t", "ours")
+        assert [event.data for event in await take(events, 1)] == ["ours"]
+    assert sum("is skipped" in record.message for record in caplog.records) == 1
+
+
+async def test_wrong_credentials_are_told_at_the_start(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--requirepass", "secret") as server:
+        await server.start()
+        for password in ("", ":wrong@"):
+            hub = Hub(log=RedisLog(f"redis://{password}127.0.0.1:{server.port}/0"))
+            with pytest.raises(LogRefused), trio.fail_after(10):
+                await hub.run()
+        right = Hub(log=RedisLog(f"redis://:secret@127.0.0.1:{server.port}/1"))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(right.run)
+            await right.publish("t", "x")
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_key_of_another_type_is_told_at_the_start(server: RedisServer) -> None:
+    await server.do("SET {trio-sse}:log x")
+    with pytest.raises(LogRefused, match="WRONGTYPE"):
+        await Hub(log=RedisLog(server.url)).run()
+
+
+async def test_prefixes_keep_hubs_apart(server: RedisServer) -> None:
+    one, two = (Hub(log=RedisLog(server.url, prefix=prefix)) for prefix in ("one", "two"))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(one.run)
+        await nursery.start(two.run)
+        async with two.subscribe("t") as events:
+            await one.publish("t", "x")
+            await two.publish("t", "y")
+            assert (await take(events, 1))[0].data == "y"
+        nursery.cancel_scope.cancel()
