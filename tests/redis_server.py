@@ -32,9 +32,9 @@ class RedisServer:
         """Start it, without waiting until it answers."""
         assert PROGRAM is not None
         durable = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
+        place = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder))
         self._process = subprocess.Popen(
-            [PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
-            + [*durable, *self._options],
+            [PROGRAM, *place, *durable, *self._options],
             stdout=subprocess.DEVNULL,
         )
 
@@ -42,7 +42,7 @@ class RedisServer:
         """Start it, and wait until it answers."""
         self.launch()
         with trio.fail_after(10):
-            while b"LOADING" in (answer := await self._ask(b"PING\r\n")) or not answer:
+            while b"LOADING" in (answer := await self._ask(b"PING\r\n")) or not answer:  # noqa: ASYNC110  # another process
                 await trio.sleep(0.02)
 
     async def _ask(self, command: bytes) -> bytes:

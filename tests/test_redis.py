@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -165,8 +167,11 @@ async def test_a_slow_redis_holds_publishers_up_and_loses_nothing(server: RedisS
     async with running(server, timeout=5, publish_timeout=10) as hub, hub.subscribe("t") as events:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(publish_amid, hub, 20)
-            for _ in range(3):
-                nursery.start_soon(server.do, "DEBUG SLEEP 0.3")
+            for _ in range(3):  # within its timeout: slow, not away
+                server.signal(signal.SIGSTOP)
+                await trio.sleep(0.4)
+                server.signal(signal.SIGCONT)
+                await trio.sleep(0.01)
         assert [event.data for event in await take(events, 20)] == [str(number) for number in range(20)]
 
 
@@ -182,9 +187,6 @@ async def test_what_redis_has_dropped_before_a_node_read_it_is_a_reset(server: R
 
 
 async def test_the_redis_example_shows_both_nodes_one_log(server: RedisServer) -> None:
-    import os
-    import sys
-
     process = await trio.lowlevel.open_process(
         [sys.executable, "examples/redis_nodes.py"],
         env={**os.environ, "REDIS_URL": server.url, "PORT": "0", "PYTHONPATH": "."},
@@ -208,3 +210,31 @@ async def test_the_redis_example_shows_both_nodes_one_log(server: RedisServer) -
         process.terminate()
         await process.wait()
         await process.stdout.aclose()
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_the_program_serves_with_a_log_or_says_why_not(tmp_path: Path, *, is_refused: bool) -> None:
+    with redis_server(tmp_path, "--requirepass", "secret") as server:
+        await server.start()
+        url = f"redis://:{'wrong' if is_refused else 'secret'}@127.0.0.1:{server.port}"
+        command = [sys.executable, "-m", "trio_sse", "serve", "examples.served:server"]
+        command += ["--bind", "127.0.0.1:0"]
+        process = await trio.lowlevel.open_process([*command, "--log", url], stdout=-1, stderr=-1)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            with trio.fail_after(15):
+                if is_refused:
+                    assert await process.wait() == 1
+                    told = b"".join([part async for part in process.stderr])
+                    assert b"the log refuses to serve" in told
+                    assert b"Traceback" not in told
+                    assert b"wrong@" not in told
+                else:
+                    assert b"Serving on" in await process.stdout.receive_some()
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                await process.wait()
+            await process.stdout.aclose()
+            await process.stderr.aclose()
