@@ -90,6 +90,11 @@ class Message:
         return self._websocket_frame
 
     @property
+    def unplaced_event(self) -> ServerSentEvent:
+        """The event, without an id before it has its place."""
+        return self._event
+
+    @property
     def event(self) -> ServerSentEvent:
         """The event as subscribers get it: its data as text, its id the hub's."""
         if self._event.id != self.id:

@@ -25,6 +25,9 @@ from ._log import MemoryLog
 from ._message import Message
 from ._topic import check_topic
 
+# Made once: `json.dumps` with options makes one for each call.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 _ID = re.compile(r"(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,19})", re.ASCII)
 
 
@@ -104,9 +107,9 @@ class Log(Protocol):
 
 def encode_record(message: Message) -> bytes:
     """Encode a message for a log."""
-    event = message.event
+    event = message.unplaced_event
     fields = [message.topic, event.data, event.event, message.key, event.retry]
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encode(fields).encode()
 
 
 def decode_record(record: bytes) -> Message:
