@@ -168,19 +168,17 @@ class _Session:
             await self._client.eval(_APPEND, keys, arguments)
 
 
-def _entry(id: Any, fields: Any) -> Entry:
-    pairs = fields if hasattr(fields, "keys") else dict(zip(fields[::2], fields[1::2], strict=True))
-    named = {_text(name): value for name, value in pairs.items()}
-    epoch, number, record = (named.get(name) for name in "end")
-    if not (_is_number(epoch) and _is_number(number)) or record is None:
-        return Entry(_text(id), "", 0, b"")
-    return Entry(
-        _text(id), _text(epoch), int(_text(number)), record if isinstance(record, bytes) else record.encode()
-    )
+def _entry(id: bytes, fields: Any) -> Entry:
+    # A script's answer has the fields in a list, a command's in a dict.
+    named = fields if hasattr(fields, "keys") else dict(zip(fields[::2], fields[1::2], strict=True))
+    epoch, number, record = named.get(b"e"), named.get(b"n"), named.get(b"d")
+    if record is None or not (_is_number(epoch) and _is_number(number)):
+        return Entry(id.decode(), "", 0, b"")
+    return Entry(id.decode(), epoch.decode(), int(number), record)
 
 
-def _is_number(value: Any) -> bool:
-    return value is not None and re.fullmatch("[0-9]{1,19}", _text(value), re.ASCII) is not None
+def _is_number(value: bytes | None) -> bool:
+    return value is not None and value.isdigit() and len(value) < 20
 
 
 def _text(value: Any) -> str:
