@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Any, final
+from typing import Any, TypeGuard, final
 
 import trio
 
@@ -177,7 +177,7 @@ def _entry(id: bytes, fields: Any) -> Entry:
     return Entry(id.decode(), epoch.decode(), int(number), record)
 
 
-def _is_number(value: bytes | None) -> bool:
+def _is_number(value: bytes | None) -> TypeGuard[bytes]:
     return value is not None and value.isdigit() and len(value) < 20
 
 
