@@ -409,14 +409,18 @@ class Hub:
             self._finish(self._going_out, outlet)
 
     async def _deliver_entries(self, found: list[tuple[Entry, Message | None]]) -> None:
-        for entry, message in found:
-            self._window.put(entry, message)
-        self._going_out = self._hand_out([message for _, message in found if message is not None])
+        self._going_out = self._fan_out_entries(found)
         self._is_going_out = True
         async with self._schedule.turn:
             for _ in self._going_out:
                 await trio.lowlevel.checkpoint()
         self._settle()
+
+    def _fan_out_entries(self, found: list[tuple[Entry, Message | None]]) -> Iterator[None]:
+        """Put entries into the window and deliver them; the first step does as `_fan_out`'s."""
+        for entry, message in found:
+            self._window.put(entry, message)
+        yield from self._hand_out([message for _, message in found if message is not None])
 
     def _tell_gap(self, reason: str) -> None:
         """Tell all live subscribers that the log isn't continued; those who replay find out themselves."""
@@ -464,12 +468,11 @@ class Hub:
     def _fan_out(self, messages: list[Message]) -> Iterator[None]:
         """Order, log and deliver messages; yield where other tasks should be let in.
 
-        Calling it gives the messages their ids; the first step, which follows without a checkpoint, binds
-        them to their subscribers.
+        The first step, up to the first yield, binds the messages to their ids and subscribers.
         """
         for message in messages:
             self._log.append(message)
-        return self._hand_out(messages)
+        yield from self._hand_out(messages)
 
     def _hand_out(self, messages: list[Message]) -> Iterator[None]:
         """Deliver messages that are in the log, as `_fan_out` does."""
