@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import final
@@ -241,17 +242,24 @@ class Hub:
     def state(self, topic: str, initial: object, *, patch: PatchFormat = PatchFormat.MERGE) -> State:
         """Declare a topic to be a state: subscribers get a snapshot first, and then what changes.
 
+        It stays one until `State.close`, also when the hub ends and is run again.
+
         Args:
-            topic: its name; nothing else may be published to it.
+            topic: its name, to which nobody is subscribed; nothing else may be published to it.
             initial: the state to begin with, any JSON value.
             patch: how changes are sent.
 
         Raises:
-            TypeError, ValueError: the topic or value is not acceptable, or the topic is a state already.
+            TypeError, ValueError: the topic or value is not acceptable, the topic is a state already, or
+                somebody is subscribed to it, who would be given changes of what it doesn't have.
             ImportError: the extra `state` is missing.
         """
         if check_topic(topic) in self._subscribers.states:
             raise ValueError(f"topic {topic!r} is a state already")
+        if self._subscribers.live(topic):
+            raise ValueError(
+                f"topic {topic!r} has subscribers: declare a state before anyone subscribes to it"
+            )
         declared = State(
             topic,
             initial,
@@ -259,6 +267,7 @@ class Hub:
             encode=lambda value: ServerSentEvent([value]).text(dumps=self._dumps)[1:-1],
             put=self._put,
             room=self._room,
+            forget=partial(self._subscribers.states.__delitem__, topic),
         )
         self._subscribers.states[topic] = declared
         return declared
