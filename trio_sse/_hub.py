@@ -222,11 +222,13 @@ class Hub:
             RuntimeError: on entering it: the hub has never run.
             trio.ClosedResourceError: on entering it: the hub has ended.
         """
-        bounds = (
-            self._queue_bounds[0] if queue is None else queue,
-            self._queue_bounds[1] if queue_bytes is None else queue_bytes,
-        )
-        check_bounds(1, queue=bounds[0], queue_bytes=bounds[1])
+        bounds = self._queue_bounds
+        if queue is not None or queue_bytes is not None:
+            bounds = (
+                bounds[0] if queue is None else queue,
+                bounds[1] if queue_bytes is None else queue_bytes,
+            )
+            check_bounds(1, queue=bounds[0], queue_bytes=bounds[1])
         checked = check_topics(topics)
         if overflow is not Overflow.DISCONNECT and self._subscribers.has_states(checked):
             raise ValueError("a state's changes can't be dropped: use DISCONNECT, or an interval for fewer")

@@ -101,5 +101,7 @@ class Request:
         header = self.headers.get("last-event-id")
         if header:
             return header.encode("latin-1").decode("utf-8", "replace")  # WHATWG sends it as UTF-8
-        query = self.query if self.query_string else {}
+        if not self.query_string:
+            return None
+        query = self.query
         return next((query[name] for name in _LAST_EVENT_ID_PARAMETERS if query.get(name)), None)
