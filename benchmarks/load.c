@@ -11,7 +11,6 @@
      connect N   opens N more streams; answers when all have their response head
      deaf N      the same, of streams that are never read after their head, and are counted in nothing
      expect N    answers at once, and again when N more events have come, or after two minutes
-     returns N   answers at once, and again when N streams have come back since and none is away
      report      answers with the totals so far
      close       closes all streams
      quit        ends, as does the end of stdin
@@ -60,10 +59,10 @@ static uint64_t events, bytes, ids, gaps, errors, returns;
 static char first_error[160];
 
 /* What a pending command waits for. */
-static enum { NOTHING, CONNECTED, RECEIVED, RETURNED } goal;
-static uint64_t events_expected, returns_expected;
+static enum { NOTHING, CONNECTED, RECEIVED } goal;
+static uint64_t events_expected;
 static struct {
-    double start, first_event, last_event, first_cut, cpu;
+    double start, first_event, last_event, first_cut, last_return, cpu;
     uint64_t events, bytes, ids, gaps, returns;
 } phase;
 
@@ -204,7 +203,7 @@ static bool receive(struct connection *connection, double time)
         ready++;
         if (stream->epoch) {
             returns++;
-            phase.last_event = time;
+            phase.last_return = now();
         }
         if (connection->is_deaf && epoll_ctl(epoll, EPOLL_CTL_DEL, connection->pipe.socket, NULL) < 0)
             die("epoll_ctl");
@@ -262,9 +261,11 @@ static void answer_phase(const char *name)
     latency_sort();
     answer(name,
            "\"latency_p50\": %.1f, \"latency_p99\": %.1f, \"latency_max\": %.1f, \"returns\": %llu, "
+           "\"returned_seconds\": %.6f, "
            "\"events\": %llu, \"fewest_per_stream\": %llu, \"most_per_stream\": %llu, \"ids\": %llu, "
            "\"id_gaps\": %llu, \"bytes\": %llu, \"seconds\": %.6f, \"cpu_seconds\": %.6f, \"cpu_share\": %.3f, ",
            latency_at(0.5), latency_at(0.99), latency_at(1), (unsigned long long)(returns - phase.returns),
+           phase.last_return > 0 ? phase.last_return - phase.first_cut : 0,
            (unsigned long long)(events - phase.events), (unsigned long long)fewest, (unsigned long long)most,
            (unsigned long long)(ids - phase.ids), (unsigned long long)(gaps - phase.gaps),
            (unsigned long long)(bytes - phase.bytes), seconds, cpu, seconds > 0 ? cpu / seconds : 0.0);
@@ -316,11 +317,6 @@ static void obey(char *line)
         events_expected = events + count;
         goal = RECEIVED;
         answer("expecting", "\"events\": %llu, ", count);
-    } else if (sscanf(line, "returns %llu", &count) == 1) {
-        new_phase();
-        returns_expected = returns + count;
-        goal = RETURNED;
-        answer("expecting", "\"returns\": %llu, ", count);
     } else if (!strcmp(line, "close")) {
         close_all();
         answer("closed", "%s", "");
@@ -346,10 +342,6 @@ static void advance(void)
     } else if (goal == RECEIVED && (is_late || events >= events_expected)) {
         goal = NOTHING;
         answer_phase("received");
-    } else if (goal == RETURNED && (is_late || (returns >= returns_expected && ready + failed == opened))) {
-        goal = NOTHING;
-        phase.first_event = phase.first_cut;
-        answer_phase("returned");
     }
 }
 
