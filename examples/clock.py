@@ -25,8 +25,8 @@ PAGE = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><t
   progress {{ width: 60vmin; }}
 </style>
 <body data-elapsed="{elapsed:.3f}"><main>
-<div id="left">–</div><progress max="{seconds}"></progress>
-<p>Open this page in another window: it shows the same. Your clock is off by <span id="offset">…</span> ms.</p>
+<div id="left">&hellip;</div><progress max="{seconds}"></progress>
+<p>In another window it shows the same. Your clock is off by <span id="offset">…</span> ms.</p>
 </main>
 <script src="/trio-sse.js"></script>
 <script>
