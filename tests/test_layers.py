@@ -30,7 +30,7 @@ LAYERS = [
         "__init__",
         "_quart_websocket",
         "asgi quart hypercorn websocket testing",
-        "_program _tail",
+        "_program _tail _load_stream _load _load_report _doctor",
         "demo._machine demo._dashboard demo.__init__",
         "cli __main__",
     )
