@@ -26,6 +26,11 @@ async def _server(name: str, command: Sequence[str]) -> AsyncIterator[tuple[Work
         yield server, int((await server.reply())["port"])
 
 
+def server_of(name: str, command: Sequence[str]) -> StartServer:
+    """Give what starts a server by a command of its own."""
+    return partial(_server, name, command)
+
+
 def _python_server(name: str, module: str, *arguments: str) -> StartServer:
     return partial(_server, name, [sys.executable, "-m", f"benchmarks.{module}", *arguments])
 
