@@ -22,7 +22,7 @@ demo: $(READY)
 
 test: check $(SYSTEM)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n logical
+	$(BIN)/coverage run -m pytest -n logical --dist loadfile
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=95
 

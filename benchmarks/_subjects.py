@@ -26,6 +26,11 @@ async def _server(name: str, command: Sequence[str]) -> AsyncIterator[tuple[Work
         yield server, int((await server.reply())["port"])
 
 
+def server_of(name: str, command: Sequence[str]) -> StartServer:
+    """Give what starts a server by a command of its own."""
+    return partial(_server, name, command)
+
+
 def _python_server(name: str, module: str, *arguments: str) -> StartServer:
     return partial(_server, name, [sys.executable, "-m", f"benchmarks.{module}", *arguments])
 
@@ -44,10 +49,17 @@ quart_on_hypercorn = _python_server("Quart on hypercorn", "server_quart", "hyper
 quart_plain = _python_server("plain generator", "server_quart_plain")
 
 
+def native_secured(certificate: str, key: str) -> StartServer:
+    """Give the route of trio_sse's own server, under TLS."""
+    return _python_server("trio_sse, TLS", "server_native", "--tls", certificate, key)
+
+
 @asynccontextmanager
-async def load(port: int, connections: int = 0) -> AsyncIterator[Worker]:
-    """Run a load, with that many open streams."""
-    command = [str(BUILD / "load"), "127.0.0.1", str(port), "/updates"]
+async def load(
+    port: int, connections: int = 0, *options: str, path: str = "/updates"
+) -> AsyncIterator[Worker]:
+    """Run a load, with that many open streams; its options and path are as `load.c` says."""
+    command = [str(BUILD / "load"), *options, "127.0.0.1", str(port), path]
     async with started("load", command, LOAD_CORE) as worker:
         if connections:
             await connect(worker, connections)
@@ -73,6 +85,11 @@ class Broadcast:
     """From the first event's arrival to the last one's."""
     load_share: float
     """The share of a core that the load took; near 1, the load may be what held things up."""
+    latencies: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """From publish to receipt in milliseconds, where events were stamped: median, 99 %, longest."""
+    returns: float = 0
+    """Streams that came back after they were cut; and the seconds from the first cut to the last return."""
+    returned_seconds: float = 0
 
     @property
     def microseconds(self) -> float:
@@ -85,25 +102,36 @@ class Broadcast:
         return self.received_bytes / self.deliveries
 
 
-async def broadcast(server: Worker, load: Worker, connections: int, command: str, events: int) -> Broadcast:
-    """Let the server send `events` to each connection, and wait until every one has arrived."""
+async def broadcast(
+    server: Worker, load: Worker, connections: int, command: str, events: int, *, has_ids: bool = True
+) -> Broadcast:
+    """Let the server send `events` to each connection, and wait until every one has arrived.
+
+    Without `has_ids`, the ids of one connection aren't in one row, and are not looked at.
+    """
     deliveries = connections * events
     await load.ask(f"expect {deliveries}")
     before = await cpu_seconds(server)
     await server.ask(command)
     received = await load.reply()
     used = await cpu_seconds(server) - before
-    exact = {
-        "events": deliveries,
-        "ids": deliveries,
-        "fewest_per_stream": events,
-        "most_per_stream": events,
-        "id_gaps": 0,
-    }
+    exact = {"events": deliveries, "fewest_per_stream": events, "most_per_stream": events}
+    if has_ids:
+        exact |= {"ids": deliveries, "id_gaps": 0}
     for name, value in exact.items():
         if received[name] != value:
             raise BenchmarkError(f"{server.name}, {command}: {name} is {received[name]:.0f}, not {value}")
-    return Broadcast(deliveries, used, received["bytes"], received["seconds"], received["cpu_share"])
+    latencies = [received[f"latency_{name}"] / 1000 for name in ("p50", "p99", "max")]
+    return Broadcast(
+        deliveries,
+        used,
+        received["bytes"],
+        received["seconds"],
+        received["cpu_share"],
+        (latencies[0], latencies[1], latencies[2]),
+        received["returns"],
+        received["returned_seconds"],
+    )
 
 
 async def burst(server: Worker, load: Worker, connections: int, events: int) -> Broadcast:
@@ -114,6 +142,18 @@ async def burst(server: Worker, load: Worker, connections: int, events: int) -> 
 async def steady(server: Worker, load: Worker, connections: int, events: int, milliseconds: int) -> Broadcast:
     """Publish one event each so many milliseconds."""
     return await broadcast(server, load, connections, f"steady {events} {milliseconds}", events)
+
+
+async def stamped(
+    server: Worker, load: Worker, connections: int, events: int, milliseconds: int
+) -> Broadcast:
+    """Do what `steady` does, with events that tell when they were published."""
+    return await broadcast(server, load, connections, f"stamped {events} {milliseconds}", events)
+
+
+async def own(server: Worker, load: Worker, connections: int, events: int) -> Broadcast:
+    """Have each handler send so many events of its own."""
+    return await broadcast(server, load, connections, f"own {events}", events)
 
 
 async def cpu_seconds(server: Worker) -> float:

@@ -117,11 +117,16 @@ static void send_slowly(int socket, const char *bytes, size_t length)
 }
 
 /* The bytes are those of the servers that are compared: 100 bytes of data, an id, chunked framing. */
-static void broadcast(void)
+static void broadcast(bool is_stamped)
 {
     char event[DATA_SIZE + 80], chunk[DATA_SIZE + 96], data[DATA_SIZE + 1];
     memset(data, 'x', DATA_SIZE);
     data[DATA_SIZE] = '\0';
+    if (is_stamped) {
+        char stamp[24];
+        snprintf(stamp, sizeof stamp, "%020llu", (unsigned long long)(now() * 1e9));
+        memcpy(data, stamp, 20);
+    }
     int size = snprintf(event, sizeof event, "id: 3f9a0c1d.%llu\ndata: %s\n\n", ++sequence, data);
     int length = snprintf(chunk, sizeof chunk, "%x\r\n%s\r\n", size, event);
     for (size_t i = 0; i < connected; i++) {
@@ -140,13 +145,13 @@ static void sleep_until(double time)
         ;
 }
 
-static void run_phase(const char *name, unsigned count, double interval)
+static void run_phase(const char *name, unsigned count, double interval, bool is_stamped)
 {
     struct cpu before = cpu_used();
     double start = now();
     deliveries = waits = 0;
     for (unsigned i = 1; i <= count; i++) {
-        broadcast();
+        broadcast(is_stamped);
         if (interval > 0)
             sleep_until(start + i * interval);
     }
@@ -166,9 +171,11 @@ static void obey(char *line)
         struct cpu cpu = cpu_used();
         printf("{\"reply\": \"cpu\", \"user_seconds\": %.6f, \"system_seconds\": %.6f}\n", cpu.user, cpu.system);
     } else if (sscanf(line, "burst %u", &count) == 1) {
-        run_phase("burst", count, 0);
+        run_phase("burst", count, 0, false);
     } else if (sscanf(line, "steady %u %lf", &count, &milliseconds) == 2) {
-        run_phase("steady", count, milliseconds / 1000);
+        run_phase("steady", count, milliseconds / 1000, false);
+    } else if (sscanf(line, "stamped %u %lf", &count, &milliseconds) == 2) {
+        run_phase("stamped", count, milliseconds / 1000, true);
     } else {
         puts("{\"reply\": \"refused\", \"error\": \"no such command\"}");
     }

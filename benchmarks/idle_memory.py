@@ -79,10 +79,11 @@ async def held_by_idle(server: Worker, load: Worker, connections: int) -> Held:
 
 
 async def _held(server: Worker) -> Held:
-    return Held(await _pss_kib(server), _kernel_slab_kib(), _kernel_buffers_kib())
+    return Held(await pss_kib(server), _kernel_slab_kib(), _kernel_buffers_kib())
 
 
-async def _pss_kib(server: Worker) -> float:
+async def pss_kib(server: Worker) -> float:
+    """Tell the proportional set size of a server, after its garbage collection."""
     return (await server.ask("memory"))["pss_bytes"] / 1024
 
 

@@ -1,10 +1,15 @@
 /* The load: opens many event streams and counts what comes in, exactly.
 
-   usage: load HOST PORT PATH
+   usage: load [--tls] [--return] [--share K] HOST PORT PATH
+
+     --tls      speak TLS, without looking at the certificate
+     --return   come back at once, with Last-Event-ID, when the server ends or cuts a stream
+     --share K  in PATH, {n} stands for a number that K streams have in common: 0, 1, 2, ...
 
    It is driven by lines on stdin and answers each with a line of JSON:
 
      connect N   opens N more streams; answers when all have their response head
+     deaf N      the same, of streams that are never read after their head, and are counted in nothing
      expect N    answers at once, and again when N more events have come, or after two minutes
      report      answers with the totals so far
      close       closes all streams
@@ -15,6 +20,7 @@
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
@@ -22,6 +28,8 @@
 #include <sys/socket.h>
 
 #include "control.h"
+#include "latency.h"
+#include "pipe.h"
 #include "request.h"
 #include "stream.h"
 
@@ -31,95 +39,154 @@ enum { WAVE = 256, SOURCE_ADDRESSES = 64, EPOLL_EVENTS = 512, READ_SIZE = 256 * 
 static const double PATIENCE = 120;
 
 struct connection {
-    int socket;
-    bool is_ready; /* the response head has come */
+    struct pipe pipe;
+    bool has_asked; /* the request is out */
+    bool is_ready;  /* the response head has come */
+    bool is_deaf;
     struct stream stream;
 };
 
 static struct sockaddr_in server;
-static char request[2048];
-static size_t request_length;
+static const char *host, *port, *path;
+static bool may_return;
+static size_t share = 1;
 static int epoll;
 static struct connection *connections;
 static size_t opened, ready, failed, wanted, capacity; /* in streams; `opened` counts those that failed too */
-static uint64_t events, bytes, ids, gaps, errors;
+static size_t deaf_wanted; /* of those that are to be opened, so many */
+static size_t *away, away_count; /* streams that were cut and are to come back: a stack */
+static uint64_t events, bytes, ids, gaps, errors, returns;
 static char first_error[160];
 
 /* What a pending command waits for. */
 static enum { NOTHING, CONNECTED, RECEIVED } goal;
 static uint64_t events_expected;
 static struct {
-    double start, first_event, last_event, cpu;
-    uint64_t events, bytes, ids, gaps;
+    double start, first_event, last_event, first_cut, last_return, cpu;
+    uint64_t events, bytes, ids, gaps, returns;
 } phase;
 
 static void fail(struct connection *connection, const char *what)
 {
     if (!errors++)
         snprintf(first_error, sizeof first_error, "stream %zu: %s", (size_t)(connection - connections), what);
-    close(connection->socket); /* which also takes it out of the epoll */
-    connection->socket = -1;
+    pipe_close(&connection->pipe);
     ready -= connection->is_ready;
     failed++;
 }
 
-static void open_one(void)
+/* The server has ended or cut the stream. */
+static void leave(struct connection *connection, const char *what)
 {
-    struct connection *connection = &connections[opened];
-    *connection = (struct connection){.socket = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0)};
-    if (connection->socket < 0)
+    if (!may_return || !connection->is_ready) {
+        fail(connection, what);
+        return;
+    }
+    pipe_close(&connection->pipe);
+    connection->is_ready = connection->has_asked = false;
+    ready--;
+    if (!phase.first_cut)
+        phase.first_cut = now();
+    away[away_count++] = (size_t)(connection - connections);
+}
+
+static void open_socket(struct connection *connection)
+{
+    size_t index = (size_t)(connection - connections);
+    int opened_socket = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (opened_socket < 0)
         die("socket");
-    int on = 1;
-    setsockopt(connection->socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    connection->pipe.socket = opened_socket;
+    int on = 1, little = 4096;
+    setsockopt(opened_socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (connection->is_deaf)
+        setsockopt(opened_socket, SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
     if (ntohl(server.sin_addr.s_addr) >> 24 == 127) {
         /* One address has some 28,000 ports for one server, fewer while those of an earlier round linger. The
            port is left to connect(): only there is it known to be free for this destination. */
-        setsockopt(connection->socket, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+        setsockopt(opened_socket, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
         struct sockaddr_in source = {
             .sin_family = AF_INET,
-            .sin_addr.s_addr = htonl(0x7f000002 + (uint32_t)(opened % SOURCE_ADDRESSES)),
+            .sin_addr.s_addr = htonl(0x7f000002 + (uint32_t)(index % SOURCE_ADDRESSES)),
         };
-        if (bind(connection->socket, (struct sockaddr *)&source, sizeof source) < 0)
+        if (bind(opened_socket, (struct sockaddr *)&source, sizeof source) < 0)
             die("bind");
     }
-    opened++;
     struct epoll_event event = {.events = EPOLLOUT, .data.ptr = connection};
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, connection->socket, &event) < 0)
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, opened_socket, &event) < 0)
         die("epoll_ctl");
-    if (connect(connection->socket, (struct sockaddr *)&server, sizeof server) < 0 && errno != EINPROGRESS)
+    if (connect(opened_socket, (struct sockaddr *)&server, sizeof server) < 0 && errno != EINPROGRESS)
         fail(connection, strerror(errno));
+}
+
+static void open_one(void)
+{
+    struct connection *connection = &connections[opened++];
+    *connection = (struct connection){.pipe.socket = -1, .is_deaf = deaf_wanted > 0};
+    deaf_wanted -= connection->is_deaf;
+    open_socket(connection);
+}
+
+static void open_again(void)
+{
+    struct connection *connection = &connections[away[--away_count]];
+    stream_reset(&connection->stream);
+    open_socket(connection);
+}
+
+static size_t write_request(struct connection *connection, char *request, size_t size)
+{
+    char own_path[256], resume[128] = "";
+    const char *hole = strstr(path, "{n}");
+    if (hole)
+        snprintf(own_path, sizeof own_path, "%.*s%zu%s", (int)(hole - path), path,
+                 (size_t)(connection - connections) / share, hole + 3);
+    struct stream *stream = &connection->stream;
+    if (stream->epoch)
+        snprintf(resume, sizeof resume, "Last-Event-ID: %.*s%llu\r\n", (int)stream_epoch_length, stream_epoch,
+                 (unsigned long long)stream->sequence);
+    return make_request(request, size, host, port, hole ? own_path : path, resume);
 }
 
 static void send_request(struct connection *connection)
 {
+    char request[2048];
     int error = 0;
     socklen_t size = sizeof error;
-    getsockopt(connection->socket, SOL_SOCKET, SO_ERROR, &error, &size);
+    getsockopt(connection->pipe.socket, SOL_SOCKET, SO_ERROR, &error, &size);
     if (error) {
         fail(connection, strerror(error));
         return;
     }
-    if (send(connection->socket, request, request_length, MSG_NOSIGNAL) != (ssize_t)request_length) {
-        fail(connection, "the request could not be sent in one piece");
+    size_t length = write_request(connection, request, sizeof request);
+    ssize_t sent = pipe_send(&connection->pipe, request, length);
+    connection->has_asked = sent == (ssize_t)length && length;
+    if (!connection->has_asked && !(sent < 0 && errno == EAGAIN)) {
+        fail(connection, sent < 0 ? strerror(errno) : "the request could not be sent in one piece");
         return;
     }
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
-    if (epoll_ctl(epoll, EPOLL_CTL_MOD, connection->socket, &event) < 0)
+    if (epoll_ctl(epoll, EPOLL_CTL_MOD, connection->pipe.socket, &event) < 0)
         die("epoll_ctl");
 }
 
-static void receive(struct connection *connection, double time)
+/* Returns whether there is more that epoll doesn't tell of. */
+static bool receive(struct connection *connection, double time)
 {
     static char buffer[READ_SIZE];
     struct stream *stream = &connection->stream;
-    ssize_t got = recv(connection->socket, buffer, sizeof buffer, 0);
+    ssize_t got = pipe_receive(&connection->pipe, buffer, sizeof buffer);
     if (got <= 0) {
         if (got == 0)
-            fail(connection, "the server closed it");
+            leave(connection, "the server closed it");
+        else if (errno == ECONNRESET)
+            leave(connection, strerror(errno));
         else if (errno != EAGAIN && errno != EINTR)
             fail(connection, strerror(errno));
-        return;
+        return false;
     }
+    if (stream_take_stamp)
+        latencies.arrived = (uint64_t)(now() * 1e9);
     struct stream before = {.events = stream->events, .ids = stream->ids, .gaps = stream->gaps};
     stream_take(stream, buffer, (size_t)got);
     bytes += (uint64_t)got;
@@ -134,9 +201,18 @@ static void receive(struct connection *connection, double time)
     if (!connection->is_ready && stream->part != HEAD && !stream->error) {
         connection->is_ready = true;
         ready++;
+        if (stream->epoch) {
+            returns++;
+            phase.last_return = now();
+        }
+        if (connection->is_deaf && epoll_ctl(epoll, EPOLL_CTL_DEL, connection->pipe.socket, NULL) < 0)
+            die("epoll_ctl");
     }
-    if (stream->error || stream->part == ENDED)
-        fail(connection, stream->error ? stream->error : "the server ended the stream");
+    if (stream->error)
+        fail(connection, stream->error);
+    else if (stream->part == ENDED)
+        leave(connection, "the server ended the stream");
+    return connection->pipe.socket >= 0 && pipe_holds(&connection->pipe);
 }
 
 static void new_phase(void)
@@ -148,6 +224,8 @@ static void new_phase(void)
     phase.bytes = bytes;
     phase.ids = ids;
     phase.gaps = gaps;
+    phase.returns = returns;
+    latencies.count = 0;
     for (size_t i = 0; i < opened; i++)
         stream_new_phase(&connections[i].stream);
 }
@@ -174,13 +252,20 @@ static void answer_phase(const char *name)
     double cpu = cpu_total() - phase.cpu, seconds = phase.last_event - phase.first_event;
     uint64_t fewest = opened ? UINT64_MAX : 0, most = 0;
     for (size_t i = 0; i < opened; i++) {
+        if (connections[i].is_deaf)
+            continue;
         uint64_t count = connections[i].stream.events;
         fewest = count < fewest ? count : fewest;
         most = count > most ? count : most;
     }
+    latency_sort();
     answer(name,
+           "\"latency_p50\": %.1f, \"latency_p99\": %.1f, \"latency_max\": %.1f, \"returns\": %llu, "
+           "\"returned_seconds\": %.6f, "
            "\"events\": %llu, \"fewest_per_stream\": %llu, \"most_per_stream\": %llu, \"ids\": %llu, "
            "\"id_gaps\": %llu, \"bytes\": %llu, \"seconds\": %.6f, \"cpu_seconds\": %.6f, \"cpu_share\": %.3f, ",
+           latency_at(0.5), latency_at(0.99), latency_at(1), (unsigned long long)(returns - phase.returns),
+           phase.last_return > 0 ? phase.last_return - phase.first_cut : 0,
            (unsigned long long)(events - phase.events), (unsigned long long)fewest, (unsigned long long)most,
            (unsigned long long)(ids - phase.ids), (unsigned long long)(gaps - phase.gaps),
            (unsigned long long)(bytes - phase.bytes), seconds, cpu, seconds > 0 ? cpu / seconds : 0.0);
@@ -195,11 +280,10 @@ static void answer_connected(const char *name)
 static void close_all(void)
 {
     for (size_t i = 0; i < opened; i++) {
-        if (connections[i].socket >= 0)
-            close(connections[i].socket);
+        pipe_close(&connections[i].pipe);
         free(connections[i].stream.head);
     }
-    opened = ready = failed = wanted = 0;
+    opened = ready = failed = wanted = away_count = 0;
 }
 
 static void refuse(const char *why)
@@ -219,13 +303,14 @@ static void obey(char *line)
                (unsigned long long)gaps, cpu_total());
     } else if (goal != NOTHING) {
         refuse("another command is not done yet");
-    } else if (sscanf(line, "connect %llu", &count) == 1) {
+    } else if (sscanf(line, "connect %llu", &count) == 1 || sscanf(line, "deaf %llu", &count) == 1) {
         if (count > capacity - opened) {
             refuse("more streams than this process may have open files");
             return;
         }
         new_phase();
         wanted += count;
+        deaf_wanted = *line == 'd' ? count : 0;
         goal = CONNECTED;
     } else if (sscanf(line, "expect %llu", &count) == 1) {
         new_phase();
@@ -244,6 +329,8 @@ static void obey(char *line)
 static void advance(void)
 {
     bool is_late = now() > phase.start + PATIENCE;
+    while (away_count && opened - ready - failed - away_count < WAVE)
+        open_again();
     if (goal == CONNECTED) {
         while (opened < wanted && opened - ready - failed < WAVE)
             open_one();
@@ -258,28 +345,49 @@ static void advance(void)
     }
 }
 
+static void parse_options(int count, char **arguments)
+{
+    static const struct option options[] = {
+        {"tls", no_argument, NULL, 't'}, {"return", no_argument, NULL, 'r'}, {"share", required_argument, NULL, 's'}, {0},
+    };
+    int option;
+    while ((option = getopt_long(count, arguments, "", options, NULL)) != -1) {
+        if (option == 't' && !use_tls()) {
+            fputs("load was built without OpenSSL, so it can't speak TLS\n", stderr);
+            exit(2);
+        } else if (option == 'r') {
+            may_return = true;
+        } else if (option == 's') {
+            share = (size_t)atoi(optarg);
+        } else if (option == '?') {
+            exit(2);
+        }
+    }
+    if (count - optind != 3 || !share || strlen(arguments[optind + 2]) > 200) {
+        fputs("usage: load [--tls] [--return] [--share K] HOST PORT PATH\n", stderr);
+        exit(2);
+    }
+    host = arguments[optind];
+    port = arguments[optind + 1];
+    path = arguments[optind + 2];
+    server.sin_family = AF_INET;
+    server.sin_port = htons((uint16_t)atoi(port));
+    if (inet_pton(AF_INET, host, &server.sin_addr) != 1) {
+        fputs("HOST must be an IPv4 address\n", stderr);
+        exit(2);
+    }
+}
+
 int main(int count, char **arguments)
 {
-    if (count != 4) {
-        fputs("usage: load HOST PORT PATH\n", stderr);
-        return 2;
-    }
-    server.sin_family = AF_INET;
-    server.sin_port = htons((uint16_t)atoi(arguments[2]));
-    if (inet_pton(AF_INET, arguments[1], &server.sin_addr) != 1) {
-        fputs("HOST must be an IPv4 address\n", stderr);
-        return 2;
-    }
-    request_length = make_request(request, sizeof request, arguments[1], arguments[2], arguments[3]);
-    if (!request_length) {
-        fputs("PATH is too long\n", stderr);
-        return 2;
-    }
+    parse_options(count, arguments);
+    stream_take_stamp = latency_take;
     capacity = raise_file_limit() - 16; /* the rest: standard streams, the epoll, what was inherited */
     connections = calloc(capacity, sizeof *connections);
+    away = calloc(capacity, sizeof *away);
     epoll = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event input = {.events = EPOLLIN, .data.ptr = NULL};
-    if (!connections || epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &input) < 0)
+    if (!connections || !away || epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &input) < 0)
         die("load");
 
     static struct commands commands;
@@ -294,10 +402,11 @@ int main(int count, char **arguments)
             struct connection *connection = happened[i].data.ptr;
             if (!connection)
                 has_command = true;
-            else if (happened[i].events & EPOLLOUT)
+            else if (!connection->has_asked)
                 send_request(connection);
             else
-                receive(connection, time);
+                while (receive(connection, time))
+                    ;
         }
         /* Last, because a command may close what the events are about. */
         if (has_command && !read_commands(&commands, obey))

@@ -6,8 +6,10 @@
 
 #include <stdio.h>
 
-/* Writes the request into `request` and returns its length, or 0 if there is not room for it. */
-static inline size_t make_request(char *request, size_t size, const char *host, const char *port, const char *path)
+/* Writes the request into `request` and returns its length, or 0 if there is not room for it. `resume` is a
+   header line for one that comes back, or empty. */
+static inline size_t make_request(char *request, size_t size, const char *host, const char *port, const char *path,
+                                  const char *resume)
 {
     int length = snprintf(
         request, size,
@@ -28,8 +30,9 @@ static inline size_t make_request(char *request, size_t size, const char *host, 
         "Accept-Encoding: gzip, deflate, br, zstd\r\n"
         "Accept-Language: en-US,en;q=0.9\r\n"
         "Cookie: session=4f6b2c1e9d8a7035b1c2d3e4f5061728\r\n"
+        "%s"
         "\r\n",
-        path, host, port, host, port);
+        path, host, port, host, port, resume);
     return (size_t)length < size ? (size_t)length : 0;
 }
 

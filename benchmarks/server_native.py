@@ -5,28 +5,64 @@
 
 from __future__ import annotations
 
+import argparse
+import ssl
+from functools import partial
+
 import trio
 
-from benchmarks._control import DATA, serve_and_obey
+from benchmarks._control import DATA, LIVE, Gate, serve_and_obey
 from trio_sse import Connection, Hub, Server
 
 hub = Hub()
 server = Server(hub=hub, max_connections=20_000)
+gate = Gate()
 
 
 @server.route("/updates")
 async def updates(connection: Connection) -> None:
-    await connection.subscribe("live")
+    await connection.subscribe(LIVE)
 
 
-async def publish() -> None:
-    await hub.publish("live", DATA)
+@server.route("/topics/{topic}")
+async def topics(connection: Connection, topic: str) -> None:
+    await connection.subscribe(topic)
 
 
-async def start(nursery: trio.Nursery) -> int:
-    addresses = await nursery.start(server.serve, "127.0.0.1", 0)
+@server.route("/own")
+async def own(connection: Connection) -> None:
+    await connection.start()
+    sent = 0
+    while True:
+        for _ in range(await gate.wait()):
+            sent += 1
+            await connection.send(DATA, id=f"{sent}")
+
+
+def cut() -> None:
+    for connection in list(server._host.streams):
+        connection.close(reconnect=True)
+
+
+async def publish(data: str, topic: str) -> None:
+    await hub.publish(topic, data)
+
+
+async def start(nursery: trio.Nursery, tls: ssl.SSLContext | None = None) -> int:
+    addresses = await nursery.start(partial(server.serve, "127.0.0.1", 0, ssl_context=tls))
     return int(addresses[0][1])
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
+    files = parser.parse_args().tls
+    tls = None
+    if files is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(*files)
+    trio.run(partial(serve_and_obey, partial(start, tls=tls), publish, gate=gate, cut=cut))
+
+
 if __name__ == "__main__":
-    trio.run(serve_and_obey, start, publish)
+    main()

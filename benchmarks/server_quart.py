@@ -12,21 +12,32 @@ from functools import partial
 import trio
 from quart_trio import QuartTrio
 
-from benchmarks._control import DATA, Start, serve_and_obey
+from benchmarks._control import DATA, LIVE, Gate, Start, serve_and_obey
 from trio_sse import Connection, Server
 from trio_sse.quart import QuartSSE
 
 app = QuartTrio(__name__)
 sse = QuartSSE(app, max_connections=20_000)
+gate = Gate()
 
 
 @sse.route("/updates")
 async def updates(connection: Connection) -> None:
-    await connection.subscribe("live")
+    await connection.subscribe(LIVE)
 
 
-async def publish() -> None:
-    await sse.hub.publish("live", DATA)
+@sse.route("/own")
+async def own(connection: Connection) -> None:
+    await connection.start()
+    sent = 0
+    while True:
+        for _ in range(await gate.wait()):
+            sent += 1
+            await connection.send(DATA, id=f"{sent}")
+
+
+async def publish(data: str, topic: str) -> None:
+    await sse.hub.publish(topic, data)
 
 
 async def start_ours(nursery: trio.Nursery) -> int:
@@ -48,4 +59,4 @@ def host() -> Start:
 
 
 if __name__ == "__main__":
-    trio.run(serve_and_obey, host(), publish)
+    trio.run(partial(serve_and_obey, host(), publish, gate=gate))

@@ -19,7 +19,7 @@ from quart import Response, abort, make_response, request
 from quart_trio import QuartTrio
 
 from benchmarks import _hypercorn
-from benchmarks._control import DATA, serve_and_obey
+from benchmarks._control import DATA, Gate, serve_and_obey
 
 
 @dataclass
@@ -32,6 +32,7 @@ class ServerSentEvent:
 
 
 app = QuartTrio(__name__)
+gate = Gate()
 clients: set[trio.MemorySendChannel[tuple[int, str]]] = set()
 numbers = count(1)
 
@@ -65,11 +66,25 @@ async def updates() -> Response:
     return response
 
 
-async def publish() -> None:
-    message = (next(numbers), DATA)
+@app.get("/own")
+async def own() -> Response:
+    async def send_events() -> AsyncIterator[bytes]:
+        own_numbers = count(1)
+        while True:
+            for _ in range(await gate.wait()):
+                yield ServerSentEvent(DATA, next(own_numbers)).encode()
+
+    response = await make_response(send_events(), {"Content-Type": "text/event-stream"})
+    assert isinstance(response, Response)
+    response.timeout = None
+    return response
+
+
+async def publish(data: str, topic: str) -> None:
+    message = (next(numbers), data)
     for client in clients:
         client.send_nowait(message)
 
 
 if __name__ == "__main__":
-    trio.run(serve_and_obey, partial(_hypercorn.start, serve, app), publish)
+    trio.run(partial(serve_and_obey, partial(_hypercorn.start, serve, app), publish, gate=gate))

@@ -17,8 +17,15 @@
 
 enum part { HEAD, CHUNK_SIZE, CHUNK_EXTENSION, CHUNK_DATA, CHUNK_END, CHUNK_END_LF, UNFRAMED, ENDED };
 
-/* Only the beginning of a line matters: the field's name, and the whole of an id. */
-enum { LINE_KEPT = 56, HEAD_MAX = 4096 };
+/* Only the beginning of a line matters: the field's name, the whole of an id, and a time stamp. */
+enum { LINE_KEPT = 56, HEAD_MAX = 4096, STAMP_DIGITS = 20 };
+
+/* What the ids have before their number, as it came last; all streams of one server have the same. */
+static char stream_epoch[LINE_KEPT];
+static size_t stream_epoch_length;
+
+/* Takes the stamp of each event whose data begins with one, if it is set. */
+static void (*stream_take_stamp)(uint64_t nanoseconds);
 
 struct stream {
     char *head; /* only until the response head is complete */
@@ -26,6 +33,8 @@ struct stream {
     uint64_t chunk_left;
     uint64_t events, ids, gaps; /* since the last stream_new_phase() */
     uint64_t sequence, epoch; /* of the last id; epoch as a hash, 0 for none yet */
+    uint64_t new_sequence, new_epoch; /* those of the event under way, 0 and 0 if it has none */
+    uint64_t stamp; /* of the event under way, 0 for none */
     uint16_t head_length;
     uint16_t status;
     uint8_t part;
@@ -39,6 +48,15 @@ static inline void stream_new_phase(struct stream *stream)
     stream->events = stream->ids = stream->gaps = 0;
 }
 
+/* Begins with a new response, of which nothing has come; what was counted stays, and so does the last id. */
+static inline void stream_reset(struct stream *stream)
+{
+    *stream = (struct stream){
+        .events = stream->events, .ids = stream->ids, .gaps = stream->gaps,
+        .sequence = stream->sequence, .epoch = stream->epoch,
+    };
+}
+
 /* Ids are `epoch.sequence`; on one connection, in one epoch, each is to be one more than the one before. */
 static inline void take_id(struct stream *stream, const char *id, size_t length)
 {
@@ -50,11 +68,39 @@ static inline void take_id(struct stream *stream, const char *id, size_t length)
         epoch = (epoch ^ (unsigned char)id[i]) * 1099511628211u;
     for (size_t i = dot; i < length; i++)
         sequence = sequence * 10 + (uint64_t)(id[i] - '0');
-    if (stream->epoch && (epoch != stream->epoch || sequence != stream->sequence + 1))
-        stream->gaps++;
-    stream->epoch = epoch;
-    stream->sequence = sequence;
-    stream->ids++;
+    memcpy(stream_epoch, id, dot);
+    stream_epoch_length = dot;
+    stream->new_epoch = epoch;
+    stream->new_sequence = sequence;
+}
+
+/* The times that servers stamp events with are CLOCK_MONOTONIC, in so many digits. */
+static inline void take_stamp(struct stream *stream, const char *data, size_t length)
+{
+    uint64_t stamp = 0;
+    for (size_t i = 0; i < STAMP_DIGITS; i++) {
+        if (i == length || data[i] < '0' || data[i] > '9')
+            return;
+        stamp = stamp * 10 + (uint64_t)(data[i] - '0');
+    }
+    stream->stamp = stamp;
+}
+
+/* An id counts when its event is whole: what was cut before comes again. */
+static inline void end_event(struct stream *stream)
+{
+    if (stream->new_epoch) {
+        if (stream->epoch && (stream->new_epoch != stream->epoch || stream->new_sequence != stream->sequence + 1))
+            stream->gaps++;
+        stream->epoch = stream->new_epoch;
+        stream->sequence = stream->new_sequence;
+        stream->ids++;
+    }
+    stream->events += stream->has_data;
+    if (stream->has_data && stream->stamp && stream_take_stamp)
+        stream_take_stamp(stream->stamp);
+    stream->new_epoch = stream->stamp = 0;
+    stream->has_data = false;
 }
 
 static inline void end_line(struct stream *stream)
@@ -62,10 +108,11 @@ static inline void end_line(struct stream *stream)
     const char *line = stream->line;
     size_t length = stream->line_length;
     if (length == 0) {
-        stream->events += stream->has_data;
-        stream->has_data = false;
+        end_event(stream);
     } else if (length >= 4 && !memcmp(line, "data", 4) && (length == 4 || line[4] == ':')) {
         stream->has_data = true;
+        if (stream_take_stamp && length > 6)
+            take_stamp(stream, line + 6, length - 6);
     } else if (length > 3 && !memcmp(line, "id:", 3)) {
         size_t space = line[3] == ' ';
         take_id(stream, line + 3 + space, length - 3 - space);

@@ -24,6 +24,7 @@ from trio_sse.cli import main
 from .programs import ROOT, RawStream, environment, running, serving, trio_sse
 
 APP = "tests.apps.streams:server"
+NAMES = ["demo", "doctor", "load", "serve", "tail"]
 FINAL_CHUNK = b"0\r\n\r\n"
 
 
@@ -74,10 +75,10 @@ def has_ipv6() -> bool:
 def test_it_tells_its_version_and_what_it_can() -> None:
     assert run("--version").stdout == f"trio-sse, version {version('trio-sse')}\n"
     text = run("--help").stdout
-    assert re.findall(r"^  (serve|demo|tail) ", text, re.MULTILINE) == ["demo", "serve", "tail"]
+    assert re.findall(r"^  (serve|demo|tail|load|doctor) ", text, re.MULTILINE) == NAMES
 
 
-@pytest.mark.parametrize("command", ["serve", "demo", "tail"])
+@pytest.mark.parametrize("command", NAMES)
 def test_each_command_has_help(invoke: Callable[..., Result], command: str) -> None:
     result = invoke(command, "--help")
     assert result.exit_code == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trio_sse import EndReason, Hub, Server, _body, _event, _hangup, _http, _reception, _topic
+from trio_sse import EndReason, Hub, Server, _body, _event, _hangup, _http, _poll, _reception, _topic
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
@@ -56,6 +56,8 @@ def test_every_limit_that_is_an_option_is_documented_with_its_default(made: Call
 def test_the_fixed_limits_are_those_of_the_code() -> None:
     table = rows()
     assert numbers(table["bytes sent after the request"]) == [_hangup.MAX_UNREAD_BYTES]
+    assert numbers(table["seconds to wait, `?wait=`"]) == [_poll._MOST_WAIT_SECONDS]
+    assert numbers(table["one answer"]) == [_poll._MOST_EVENTS, _poll._MOST_BYTES]
     assert numbers(table["data of one event"]) == [_event.MAX_DATA_SIZE]
     assert numbers(table["a topic's name"]) == [_topic.MAX_TOPIC_LENGTH]
     assert numbers(table["topics of one subscription"]) == [_topic.MAX_TOPICS]

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+import trio_websocket
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,6 +90,20 @@ def test_countdown_goes_on_where_it_was_cut_off() -> None:
             "event: done",
             "data: lift-off",
         ]
+
+
+async def test_websocket_gives_topics_and_an_echo() -> None:
+    with running("examples/websocket.py") as url:
+        port = int(url.rpartition(":")[2])
+        client = partial(trio_websocket.open_websocket, "127.0.0.1", port, use_ssl=False)
+        async with client("/echo") as connection:
+            await connection.send_message(b"bytes")
+            assert await connection.get_message() == b"bytes"
+        async with client("/ws", subprotocols=["trio-sse.v1"]) as connection:
+            await connection.send_message('{"type":"subscribe","topics":["chat"]}')
+            assert await connection.get_message() == '{"type":"topics","topics":["chat"]}'
+            await connection.send_message('{"type":"publish","topic":"chat","data":"hello"}')
+            assert '"data":"hello"' in await connection.get_message()
 
 
 def test_embedded_tells_each_window_who_is_here() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 from collections.abc import Mapping
 
 import h11
@@ -11,10 +12,10 @@ import pytest
 import trio
 import trio.testing
 from _pytest.mark import ParameterSet
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from trio_sse import EndReason, Request, Response, Server
+from trio_sse import EndReason, Request, Response, Server, _http
 
 from .conftest import MakeServer
 from .hostile import PATIENCE, Target, assert_refused, connected, logged, send_in_pieces
@@ -834,3 +835,20 @@ async def _answer_to_noise(raw: bytes, seed: int) -> None:
     if reply:
         assert int(reply.split(b" ")[1]) in {100, 200, 204, *range(400, 500), 501, 505}, reply
     assert target.server.statistics().open_streams == 0
+
+
+# What is not given to h11
+
+FIELD_VALUES = st.binary(max_size=20).map(lambda value: re.sub(rb"[\x00-\x08\x0a-\x1f\x7f]", b"", value))
+FIELD_NAMES = st.text("!#$%&'*+-.^_`|~09AZaz", min_size=1, max_size=12).map(str.encode)
+
+
+@given(
+    fields=st.lists(st.tuples(FIELD_NAMES, FIELD_VALUES), max_size=8),
+    target=st.sampled_from([b"/", b"/a?b=c", b"http://other/x"]),
+)
+def test_fields_are_split_as_h11_splits_them(fields: list[tuple[bytes, bytes]], target: bytes) -> None:
+    assume(not any(name.lower() in (b"host", b"content-length", b"transfer-encoding") for name, _ in fields))
+    lines = [b"GET %b HTTP/1.1" % target, b"Host: test", *(b"%b:%b" % field for field in fields)]
+    head = b"\r\n".join(lines)
+    assert _http.parse_head(head).fields == _http._parse_fields(head)

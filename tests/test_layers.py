@@ -29,8 +29,9 @@ LAYERS = [
         "_peer_watch _app_call _lifespan _asgi_host _exchange",
         "_listeners _descriptors _watchdog _server",
         "__init__",
+        "_quart_websocket",
         "asgi quart hypercorn websocket testing redis sqlite",
-        "_program _tail",
+        "_program _tail _load_stream _load _load_report _doctor",
         "demo._machine demo._dashboard demo.__init__",
         "cli __main__",
     )
@@ -43,6 +44,7 @@ OPTIONAL = {
     "_state": {"json_merge_patch", "jsonpatch"},
     "_incoming": {"wsproto"},
     "quart": {"quart", "quart_trio", "werkzeug"},
+    "_quart_websocket": {"quart"},
     "hypercorn": {"hypercorn"},
     "_hypercorn_direct": {"hypercorn", "h2"},  # only when they are there
     "_program": {"hypercorn"},

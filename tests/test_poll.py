@@ -268,3 +268,23 @@ async def test_an_answer_is_json_for_whatever_the_data_are(
         events, _ = await poll(client, cursor=cursor)
         assert events[0] == text
         assert json.loads(events[1]) == {"a": [1, None]}
+
+
+async def test_a_handler_that_has_more_than_an_answer_takes_is_not_waited_for(
+    no_leak: LeakCheck, autojump_clock: MockClock
+) -> None:
+    server = no_leak.watch(native(no_leak.watch_hub(Hub())))
+
+    async with Client(server) as client:
+        cursor = server.hub.last_event_id
+        for number in range(1000):
+            await server.hub.publish("t", f"{number}")
+        came: list[str] = []
+        began_at = trio.current_time()
+        while len(came) < 1000:
+            answer = await client.get(f"/t?wait=0&last_event_id={cursor}", headers=POLL)
+            portion = json.loads(answer.body)
+            came += [event["data"] for event in portion["events"]]
+            cursor = portion["last_event_id"]
+        assert came == [f"{number}" for number in range(1000)]
+        assert trio.current_time() < began_at + 1

@@ -29,9 +29,15 @@ REGISTRY = "trio_sse.registry"
 
 
 class Registry(Protocol):
-    """What a server that isn't ours knows of the streams that are open on it."""
+    """What a server that isn't ours knows of the streams that are open on it.
+
+    Attributes:
+        streams: those that are open.
+        waiting: the scopes of what else is to end when it drains.
+    """
 
     streams: dict[Connection, None]
+    waiting: set[trio.CancelScope]
 
     def check(self) -> None:
         """Raise an `HTTPException` if no further stream may be opened."""

@@ -231,7 +231,8 @@ class Connection:
         )
         subscription.enter()
         try:
-            await self.forward(subscription)
+            await self._relay(subscription)
+            await self._end_forwarded(subscription)
         finally:
             subscription.leave()
 
@@ -248,12 +249,15 @@ class Connection:
         If it is cancelled and the stream goes on, no event is lost: the subscription may be used further.
         """
         subscription.check_entered()
-        await self.relay(subscription)
-        # It overflowed before it was forwarded, or the hub has ended.
+        await self._relay(subscription)
+        await self._end_forwarded(subscription)
+
+    async def _end_forwarded(self, subscription: Subscription) -> NoReturn:
+        """Leave the handler, as the subscription overflowed before it was forwarded, or the hub has ended."""
         self.end(EndReason.SLOW_CONSUMER if subscription.has_overflowed else EndReason.SERVER_SHUTDOWN)
         await self._leave()
 
-    async def relay(self, subscription: Subscription) -> None:
+    async def _relay(self, subscription: Subscription) -> None:
         """Send all events of an entered subscription, as `forward` does, until the subscription is over."""
         if subscription.on_overflow is not None:
             raise trio.BusyResourceError("another task forwards this subscription")
@@ -261,7 +265,7 @@ class Connection:
         subscription.on_overflow = self._overflowed
         self._forwarded += (subscription,)
         try:
-            await self.start()
+            await self._start_soon()
             while self.end_reason is None:
                 if self.transport.pending is not None:
                     await self._flush_in_turn()
@@ -330,6 +334,20 @@ class Connection:
             await trio.lowlevel.cancel_shielded_checkpoint()
         else:
             await self._flush_in_turn()
+
+    async def _start_soon(self) -> None:
+        """Do what `start` does, but without a checkpoint where the head goes out at once: one is to come."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        head, transport = self._head, self.transport
+        if (
+            isinstance(head, bytes)
+            and transport.is_direct
+            and transport.pending is None
+            and not self.end_reason
+        ):
+            transport.send_nowait(self.with_head(b""), 0, trio.current_time())
+        else:
+            await self.start()
 
     def turn(self) -> trio.Lock:
         """Give the lock under which tasks that have to wait write, one after the other."""

@@ -25,5 +25,15 @@ def raise_descriptor_limit() -> None:
         logger.info("file descriptors: soft limit raised from %s to %s", _describe(soft), _describe(hard))
 
 
+def descriptor_limit() -> int | None:
+    """Give the soft limit of open files; `None` where there is none, or it can't be told."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
 def _describe(limit: int) -> str:
     return "unlimited" if limit == -1 else str(limit)

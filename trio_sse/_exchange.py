@@ -69,7 +69,20 @@ class Exchanges:
                 if received is None:
                     break
                 if isinstance(received.answer, StreamRoute):
-                    may_go_on = await self._stream(transport, serving, received) and not buffer
+                    begun = await self._begin_stream(transport, serving, received)
+                    if isinstance(begun, bool):
+                        may_go_on = begun and not buffer
+                        continue
+                    # Here and not in a coroutine of its own, whose frame each stream would keep for an hour.
+                    connection, handle = begun
+                    begun = False
+                    try:
+                        outcome = await run_stream(serving, connection, handle)
+                    finally:
+                        self._admission.leave(transport)
+                    may_go_on = await self._end_stream(transport, serving, received, connection, outcome)
+                    may_go_on = may_go_on and not buffer
+                    del connection, handle, outcome, received
                 elif isinstance(received.answer, WebSocketRoute):
                     may_go_on = await self._websocket(transport, serving, received, received.answer, buffer)
                 else:
@@ -110,8 +123,14 @@ class Exchanges:
         assert isinstance(answer, Response)
         return await self._reply(transport, serving, received, answer)
 
-    async def _stream(self, transport: Transport, serving: Serving, received: Received) -> bool:
-        """Answer with a stream, or refuse it; return whether the transport may carry another request."""
+    async def _begin_stream(
+        self, transport: Transport, serving: Serving, received: Received
+    ) -> tuple[Connection, Handle] | bool:
+        """Give the stream that answers a request, admitted, and its handler.
+
+        Where the answer is another, it is given here; returned is whether the transport may carry another
+        request.
+        """
         request, route = received.request, received.answer
         assert isinstance(route, StreamRoute)
         head = self._stream_head(received)
@@ -127,15 +146,10 @@ class Exchanges:
         transport.framing = Framing.CHUNKED if request.http_version == "1.1" else Framing.PLAIN
         head += padding(request, transport.framing)
         connection = Connection(serving, self._host, transport, request, head)
-        del head, request
         _name_task(route.handler)
         handle = partial(route.handler, **received.parameters) if received.parameters else route.handler
         self._admission.enter(transport)
-        try:
-            outcome = await run_stream(serving, connection, handle)
-        finally:
-            self._admission.leave(transport)
-        return await self._end_stream(transport, serving, received, connection, outcome)
+        return connection, handle
 
     async def _poll(
         self, transport: Transport, serving: Serving, received: Received, route: StreamRoute

@@ -19,7 +19,7 @@ _LAST_SECONDS = 1.0
 
 # Those of RFC 6455, 7.4.1 where one fits, and of the range for private use where the client is to come back.
 # The others leave nobody to say it to.
-_CLOSE_CODES = {
+CLOSE_CODES = {
     EndReason.FINISHED: 1000,
     EndReason.SERVER_SHUTDOWN: 1001,
     EndReason.PROTOCOL_ERROR: 1002,
@@ -27,12 +27,13 @@ _CLOSE_CODES = {
     EndReason.MAX_DURATION: 4000,
     EndReason.SLOW_CONSUMER: 4001,
     EndReason.RECONNECT: 4002,
+    EndReason.WRITE_TIMEOUT: 4003,
 }
 
 
 def reason_frame(reason: EndReason) -> bytes:
     """Give the close frame by which a WebSocket's client learns the reason of the end."""
-    return close_frame(_CLOSE_CODES.get(reason, 1000), reason.value)
+    return close_frame(CLOSE_CODES.get(reason, 1000), reason.value)
 
 
 async def say_farewell(connection: Connection, *, reconnect_spread: float, write_timeout: float) -> bool:

@@ -29,7 +29,7 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 def asks_for_websocket(headers: Headers) -> bool:
     """Whether a request wants the connection to become a WebSocket."""
-    return "websocket" in _options(headers, "upgrade")
+    return "upgrade" in headers and "websocket" in _options(headers, "upgrade")
 
 
 def check_handshake(method: str, http_version: str, headers: Headers) -> None:

@@ -3,6 +3,9 @@
 h11 parses the head, but it lets through what RFC 9112 forbids or what has been used to smuggle requests past
 proxies, so every head is checked here first, on its bytes. In doubt a request is refused: this server owes
 nothing to peers that are sloppy, and two parsers that disagree are the root of all smuggling.
+
+What has passed the checks and says nothing of a body leaves h11 nothing to decide: it would give the same
+fields, as the tests show, at a third of the cost of taking in a stream. So only the others are given to it.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])" % _TOKE
 _FIELD_NAME = re.compile(_TOKEN)
 _FIELD_LINES = re.compile(rb"(?:%b:[\t\x20-\x7e\x80-\xff]*\r\n)*" % _TOKEN)
 _DIGITS = re.compile(rb"[0-9]+")
+_METHODS = {method.encode(): method for method in ("GET", "HEAD", "POST", "OPTIONS")}  # shared, not made anew
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]+)(:[0-9]{0,5})?")
 _ABSOLUTE_FORM = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(/[^?]*)?(\?.*)?")
@@ -53,10 +57,7 @@ class Head(NamedTuple):
 
     def get(self, name: bytes) -> bytes | None:
         """Give the value of the first field of this name (in lower case)."""
-        for field, value in self.fields:
-            if field == name:
-                return value
-        return None
+        return next(iter(_get_all(self.fields, name)), None)
 
     @property
     def origin(self) -> str | None:
@@ -70,7 +71,7 @@ class Head(NamedTuple):
         if self.http_version != "1.1":
             return False
         options = b",".join(_get_all(self.fields, b"connection")).lower()
-        return b"close" not in [option.strip() for option in options.split(b",")]
+        return b"close" not in options or b"close" not in [option.strip() for option in options.split(b",")]
 
 
 def skip_empty_line(buffer: bytearray) -> None:
@@ -122,27 +123,26 @@ def parse_head(head: bytes) -> Head:
         raise HTTPException(431, f"a request must have at most {MAX_HEADER_FIELDS} header fields")
     if block and not _FIELD_LINES.fullmatch(block + b"\r\n"):
         raise _field_error(block)
-    if b"content-length" in block.lower():
+    lowered = block.lower()
+    content_length: int | None = 0
+    if b"content-length" in lowered or b"transfer-encoding" in lowered:
         _check_content_length(block)
-    try:
-        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_SIZE)
-        parser.receive_data(head + b"\r\n\r\n")
-        request = parser.next_event()
-    except h11.RemoteProtocolError as error:
-        raise HTTPException(error.error_status_hint, "the request's head is malformed") from error
-    if not isinstance(request, h11.Request):
-        raise HTTPException(400, "the request's head is malformed")
-    fields = [(name.lower(), value) for name, value in request.headers.raw_items()]
+        fields = _parse_fields(head)
+        content_length = _check_body_length(fields, version)
+    else:
+        fields = _split_fields(block)
     host = _check_host(fields, version)
-    content_length = _check_body_length(fields, version)
-    if not all(value.isascii() for value in _get_all(fields, b"sec-websocket-protocol")):
+    if b"sec-websocket-protocol" in lowered and not all(
+        value.isascii() for value in _get_all(fields, b"sec-websocket-protocol")
+    ):
         raise HTTPException(400, "Sec-WebSocket-Protocol must be ASCII")
     if not target.startswith(b"/") and target != b"*":
         host, target = _split_absolute(target)
+    decoded = target.decode("ascii")
     return Head(
-        method.decode("ascii"),
-        target.decode("ascii"),
-        decode_path(target.decode("ascii")),
+        _METHODS.get(method) or method.decode("ascii"),
+        decoded,
+        decode_path(decoded),
         version,
         host,
         fields,
@@ -188,7 +188,26 @@ def _parse_request_line(line: bytes) -> tuple[bytes, bytes, str]:
     )
     if not is_acceptable or b"#" in target:
         raise HTTPException(400, "the target must be a path that begins with '/', without a fragment")
-    return method, target, f"{major.decode()}.{minor.decode()}"
+    return method, target, "1.1" if minor == b"1" else "1.0"
+
+
+def _split_fields(block: bytes) -> list[tuple[bytes, bytes]]:
+    """Give the header fields, names in lower case, of a block that has been checked."""
+    split = [line.partition(b":") for line in block.split(b"\r\n")] if block else []
+    return [(name.lower(), value.strip(b" \t")) for name, _, value in split]
+
+
+def _parse_fields(head: bytes) -> list[tuple[bytes, bytes]]:
+    """Have h11 parse a head; give its fields, names in lower case."""
+    try:
+        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_SIZE)
+        parser.receive_data(head + b"\r\n\r\n")
+        request = parser.next_event()
+    except h11.RemoteProtocolError as error:
+        raise HTTPException(error.error_status_hint, "the request's head is malformed") from error
+    if not isinstance(request, h11.Request):
+        raise HTTPException(400, "the request's head is malformed")
+    return [(name.lower(), value) for name, value in request.headers.raw_items()]
 
 
 def _field_error(block: bytes) -> HTTPException:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import final
@@ -261,11 +262,13 @@ class Hub:
             RuntimeError: on entering it: the hub has never run.
             trio.ClosedResourceError: on entering it: the hub has ended.
         """
-        bounds = (
-            self._queue_bounds[0] if queue is None else queue,
-            self._queue_bounds[1] if queue_bytes is None else queue_bytes,
-        )
-        check_bounds(1, queue=bounds[0], queue_bytes=bounds[1])
+        bounds = self._queue_bounds
+        if queue is not None or queue_bytes is not None:
+            bounds = (
+                bounds[0] if queue is None else queue,
+                bounds[1] if queue_bytes is None else queue_bytes,
+            )
+            check_bounds(1, queue=bounds[0], queue_bytes=bounds[1])
         checked = check_topics(topics)
         if overflow is not Overflow.DISCONNECT and self._subscribers.has_states(checked):
             raise ValueError("a state's changes can't be dropped: use DISCONNECT, or an interval for fewer")
@@ -281,13 +284,16 @@ class Hub:
     def state(self, topic: str, initial: object, *, patch: PatchFormat = PatchFormat.MERGE) -> State:
         """Declare a topic to be a state: subscribers get a snapshot first, and then what changes.
 
+        It stays one until `State.close`, also when the hub ends and is run again.
+
         Args:
-            topic: its name; nothing else may be published to it.
+            topic: its name, to which nobody is subscribed; nothing else may be published to it.
             initial: the state to begin with, any JSON value.
             patch: how changes are sent.
 
         Raises:
-            TypeError, ValueError: the topic or value is not acceptable, or the topic is a state already.
+            TypeError, ValueError: the topic or value is not acceptable, the topic is a state already, or
+                somebody is subscribed to it, who would be given changes of what it doesn't have.
             RuntimeError: the hub has a shared log: states need the in-memory one.
             ImportError: the extra `state` is missing.
         """
@@ -295,6 +301,10 @@ class Hub:
             raise RuntimeError("a state is one process's: a hub with a shared log can't have states")
         if check_topic(topic) in self._subscribers.states:
             raise ValueError(f"topic {topic!r} is a state already")
+        if self._subscribers.live(topic):
+            raise ValueError(
+                f"topic {topic!r} has subscribers: declare a state before anyone subscribes to it"
+            )
         declared = State(
             topic,
             initial,
@@ -302,6 +312,7 @@ class Hub:
             encode=lambda value: ServerSentEvent([value]).text(dumps=self._dumps)[1:-1],
             put=self._put,
             room=self._room,
+            forget=partial(self._subscribers.states.__delitem__, topic),
         )
         self._subscribers.states[topic] = declared
         return declared

@@ -154,9 +154,8 @@ class Schedule:
     """Flushes groups when they are due, in one task.
 
     Attributes:
-        turn: held while a group is flushed, and by the pump while it hands out what has just been given its
-        ids,
-            as long as there are groups. So a flush never sees but a part of that.
+        turn: held while a group is flushed, and, as long as there are groups, by the pump while it hands out
+            what has just been given its ids. So a flush never sees but a part of that.
         groups: how many there are.
         deliveries: events given to members, less those that were given to groups.
     """

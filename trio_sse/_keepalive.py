@@ -49,7 +49,6 @@ class KeepaliveKeeper:
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []  # a heap
-        self._removed = 0  # of them
         self._removed = 0  # entries of the heap that were removed
         self._wake_up = trio.lowlevel.ParkingLot()
 

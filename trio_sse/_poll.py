@@ -103,16 +103,22 @@ async def _close_in_time(connection: Connection, transport: PollTransport, wait:
         await transport.wait_arrived()
         with trio.move_on_after(_GATHER_SECONDS):
             await transport.wait_full()
+    transport.is_closed = True
     connection.close()
 
 
 @final
 class PollTransport:
-    """Collects the events of one answer; see `Transport`. What is more than an answer takes stays pending."""
+    """Collects the events of one answer; see `Transport`.
+
+    What is more than an answer takes stays pending, and its handler waits. When the answer `is_closed`, it is
+    dropped: it comes with the next one.
+    """
 
     def __init__(self, peer: str, discard: Callable[[], Awaitable[bool]], last_event_id: str) -> None:
         self.framing = Framing.PLAIN
         self.pending: bytes | memoryview | None = None
+        self.is_closed = False
         self.written_at = 0.0
         self.bytes_sent = 0
         self.events_sent = 0
@@ -161,8 +167,9 @@ class PollTransport:
         """Do nothing: what is pending is for the next call."""
 
     async def flush_some(self) -> None:
-        if self.pending is not None:
+        if self.pending is not None and not self.is_closed:
             await trio.sleep_forever()
+        self.pending = None
 
     def receive_nowait(self) -> bytes | None:
         return None

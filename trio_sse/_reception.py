@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -16,7 +16,7 @@ from ._http import Head, skip_empty_line, take_head
 from ._http_exception import HTTPException
 from ._request import Headers, Request
 from ._response import Response, error_response, json_response
-from ._routes import Router
+from ._routes import NO_PARAMETERS, Router
 from ._serving import Serving
 from ._transport import Transport
 
@@ -91,7 +91,7 @@ class Received(NamedTuple):
 
     request: Request
     answer: Route | Response | AppRoute
-    parameters: dict[str, object]
+    parameters: Mapping[str, object]
     may_keep_alive: bool
 
 
@@ -115,12 +115,13 @@ class Reception:
             return None
         body = b""
         may_keep_alive = head.keeps_alive
-        parameters: dict[str, object] = {}
+        parameters: Mapping[str, object] = NO_PARAMETERS
         answer: Route | Response | AppRoute | None
+        headers = Headers(head.fields)
         try:
             self._check(head)
             answer, parameters = self._find(head)
-            _check_upgrade(head, answer)
+            _check_upgrade(head, headers, answer)
             check_body(head, self.options.max_body_size)
             if answer is not None and head.method in ("GET", "HEAD") and head.content_length != 0:
                 raise HTTPException(400, f"a {head.method} request must not have a body")
@@ -142,7 +143,7 @@ class Reception:
             method=head.method,
             target=head.target,
             path=head.target if head.target == head.path else head.path,  # share what is the same
-            headers=Headers(head.fields),
+            headers=headers,
             http_version=head.http_version,
             peer=transport.peer,
             body=body,
@@ -184,31 +185,30 @@ class Reception:
         if allowed is not None and head.host not in allowed:
             raise HTTPException(421, "this server doesn't answer for that host")
 
-    def _find(self, head: Head) -> tuple[Route | Response | None, dict[str, object]]:
+    def _find(self, head: Head) -> tuple[Route | Response | None, Mapping[str, object]]:
         """Find what answers a request, and the path's parameters; `None` stands for the app."""
         if head.target == "*":
-            return Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"}), {}
+            return Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"}), NO_PARAMETERS
         found = self.router.find(head.path, "GET" if head.method == "HEAD" else head.method)
         if found is None:
             if head.path == self.options.health_path and head.method in ("GET", "HEAD"):
-                return json_response({"status": "ok"}), {}
+                return json_response({"status": "ok"}), NO_PARAMETERS
             if self.options.has_app:
-                return None, {}
+                return None, NO_PARAMETERS
             raise HTTPException(404)
         if head.method == "OPTIONS":
             preflight = self.options.cross_origin.preflight_fields(head.origin, found.allow)
-            return Response(status=204, headers={"Allow": found.allow, **preflight}), {}
+            return Response(status=204, headers={"Allow": found.allow, **preflight}), NO_PARAMETERS
         if found.target is None:
             if self.options.has_app:
-                return None, {}
+                return None, NO_PARAMETERS
             raise HTTPException(405, headers={"Allow": found.allow})
         return found.target, found.parameters
 
 
-def _check_upgrade(head: Head, answer: Route | Response | None) -> None:
+def _check_upgrade(head: Head, headers: Headers, answer: Route | Response | None) -> None:
     """Refuse a WebSocket where there is none, and what is no WebSocket where there is one."""
     is_websocket = isinstance(answer, WebSocketRoute)
-    headers = Headers(head.fields)
     if is_websocket or asks_for_websocket(headers):
         check_handshake(head.method, head.http_version, headers)
         if not is_websocket:

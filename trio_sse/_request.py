@@ -98,8 +98,15 @@ class Request:
     @property
     def last_event_id(self) -> str | None:
         """The id to resume from: the header's, else the query's; `None` if there is none."""
-        header = self.headers.get("last-event-id")
-        if header:
-            return header.encode("latin-1").decode("utf-8", "replace")  # WHATWG sends it as UTF-8
-        query = self.query if self.query_string else {}
-        return next((query[name] for name in _LAST_EVENT_ID_PARAMETERS if query.get(name)), None)
+        return find_last_event_id(self.headers, self.query_string)
+
+
+def find_last_event_id(headers: Headers, query_string: str) -> str | None:
+    """Give the id to resume from; see `Request.last_event_id`."""
+    header = headers.get("last-event-id")
+    if header:
+        return header.encode("latin-1").decode("utf-8", "replace")  # WHATWG sends it as UTF-8
+    if not query_string:
+        return None
+    query = dict(parse_qsl(query_string, keep_blank_values=True))
+    return next((query[name] for name in _LAST_EVENT_ID_PARAMETERS if query.get(name)), None)

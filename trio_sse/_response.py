@@ -90,19 +90,25 @@ def error_response(error: HTTPException) -> Response:
     )
 
 
-def encode_head(status: int, fields: Mapping[str, str]) -> bytes:
-    """Give the bytes of a response's head."""
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Date: {http_date()}"]
+def encode_head(status: int, fields: Mapping[str, str], date: str | None = None) -> bytes:
+    """Give the bytes of a response's head; its date is now."""
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Date: {date or http_date()}"]
     lines += [f"{name}: {value}" for name, value in fields.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def encode_stream_head(fields: Mapping[str, str], *, is_chunked: bool) -> bytes:
-    """Give the bytes of an event stream's head."""
+    """Give the bytes of an event stream's head. Most streams that begin in one second have the same."""
+    return _encode_stream_head(tuple(fields.items()), is_chunked, http_date())
+
+
+@lru_cache(maxsize=64)
+def _encode_stream_head(items: tuple[tuple[str, str], ...], is_chunked: bool, date: str) -> bytes:
+    fields = dict(items)
     head = {**STREAM_FIELDS, **({"Transfer-Encoding": "chunked"} if is_chunked else {}), **fields}
     if "Vary" in fields:
         head["Vary"] = f"{STREAM_FIELDS['Vary']}, {fields['Vary']}"
-    return encode_head(200, head)
+    return encode_head(200, head, date)
 
 
 def http_date() -> str:

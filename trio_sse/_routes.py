@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Generic, NamedTuple, TypeVar, final
 
 # Each type's pattern lets through only what its conversion takes: a path that doesn't fit is a 404.
@@ -18,6 +19,9 @@ _TYPES: dict[str, tuple[str, Callable[[str], object]]] = {
 }
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}")
 _METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE"))
+
+#: What a path without parameters has: one for all, rather than one for each connection.
+NO_PARAMETERS: Mapping[str, object] = MappingProxyType({})
 
 Target = TypeVar("Target")
 
@@ -32,7 +36,7 @@ class Match(NamedTuple, Generic[Target]):
     """
 
     target: Target | None
-    parameters: dict[str, object]
+    parameters: Mapping[str, object]
     methods: tuple[str, ...]
 
     @property
@@ -50,11 +54,13 @@ class _Pattern(Generic[Target]):
         self.expression, self.converters = _compile(path)
         self.targets: dict[str, Target] = {}
 
-    def parameters(self, path: str) -> dict[str, object] | None:
+    def parameters(self, path: str) -> Mapping[str, object] | None:
         """Convert the parameters of a path that fits."""
         match = self.expression.fullmatch(path)
         if match is None:
             return None
+        if not self.converters:
+            return NO_PARAMETERS
         return {name: convert(match[name]) for name, convert in self.converters.items()}
 
 
@@ -104,7 +110,7 @@ class Router(Generic[Target]):
             if method in pattern.targets:
                 return Match(pattern.targets[method], parameters, ())
             methods.update(dict.fromkeys(pattern.targets))
-        return Match(None, {}, tuple(methods)) if methods else None
+        return Match(None, NO_PARAMETERS, tuple(methods)) if methods else None
 
 
 def _compile(path: str) -> tuple[re.Pattern[str], dict[str, Callable[[str], object]]]:

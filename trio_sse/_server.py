@@ -51,6 +51,9 @@ logger = logging.getLogger(__name__)
 
 _HANDSHAKE_SECONDS = 10.0
 
+# Between two streams. Without it, each task would keep a name of its own, made up by Trio.
+_TASK_NAME = "trio_sse connection"
+
 # As the socket module gives them: (host, port, ...) of TCP, a path of Unix.
 Address = tuple[object, ...] | str
 
@@ -350,10 +353,10 @@ class Server:
         def accepted(connected: socket.socket, address: object) -> None:
             if ssl_context is None:
                 transport = SocketTransport(connected, address)
-                serving.connections.start_soon(self._exchanges.serve, transport, serving)
+                serving.connections.start_soon(self._exchanges.serve, transport, serving, name=_TASK_NAME)
             else:
                 secured = TLSTransport(connected, address, ssl_context)
-                serving.connections.start_soon(self._serve_secured, secured, serving)
+                serving.connections.start_soon(self._serve_secured, secured, serving, name=_TASK_NAME)
 
         async def accept() -> None:
             task_status.started([listening.getsockname() for listening in sockets])

@@ -58,6 +58,7 @@ class State:
     Attributes:
         topic: the topic's name.
         text: the state as JSON, as of the newest event that has its id.
+        is_closed: `close` was called.
     """
 
     def __init__(
@@ -69,8 +70,11 @@ class State:
         encode: Callable[[object], str],
         put: Callable[[Message], None],
         room: trio.lowlevel.ParkingLot,
+        forget: Callable[[], None],
     ) -> None:
         self.topic = topic
+        self.is_closed = False
+        self._forget = forget
         self._format = patch
         self._diff, self._apply = _load(patch)
         self._encode = encode
@@ -92,12 +96,14 @@ class State:
         Raises:
             TypeError, ValueError: it is no JSON value, or is larger than an event may be.
             RuntimeError: the hub has never run.
-            trio.ClosedResourceError: the hub has ended.
+            trio.ClosedResourceError: the hub has ended, or the state was closed.
         """
         await self._wait_for_room(partial(self.set_nowait, value))
 
     def set_nowait(self, value: object) -> None:
         """Do what `set` does, or raise `trio.WouldBlock` if the inbox is full."""
+        if self.is_closed:
+            raise trio.ClosedResourceError(f"the state {self.topic!r} was closed")
         text = self._encode(value)
         if text == self._published:
             return
@@ -120,6 +126,12 @@ class State:
         if not isinstance(value, dict):
             raise TypeError(f"only an object has members to update, and the state is {self._published[:40]}")
         self.set_nowait({**value, **changes})
+
+    def close(self) -> None:
+        """Make the topic one like any other. Who is subscribed stays so, and keeps what it was given."""
+        if not self.is_closed:
+            self.is_closed = True
+            self._forget()
 
     async def _wait_for_room(self, put: Callable[[], None]) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()

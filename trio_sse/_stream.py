@@ -13,6 +13,7 @@ from ._connection import Connection
 from ._end_reason import EndReason
 from ._farewell import ask_to_return, say_farewell
 from ._hangup import MAX_UNREAD_BYTES
+from ._keepalive import Entry
 from ._serving import Serving
 from ._subscription import SlowConsumer
 from ._topic import TopicError
@@ -40,7 +41,18 @@ async def run_stream(serving: Serving, connection: Connection, handle: Handle) -
             logger.info("open id=%d peer=%s path=%.200s", connection.id, connection.peer, path)
         try:
             with connection.lifetime:
-                await _handle(serving, connection, handle)
+                if not _is_watched_by_server(serving, connection):
+                    await _handle_with_helpers(serving, connection, handle)
+                else:
+                    # Here and not in a coroutine of its own, whose frame each stream would keep for an hour.
+                    entry = None
+                    try:
+                        _watch(serving, connection)
+                        await _call_connect_hooks(connection)
+                        entry = serving.keepalives.add(connection, connection.keepalive_due)
+                        await handle(connection)
+                    finally:
+                        _watch_no_longer(serving, connection, entry)
         except* Exception as failure:
             refusal = _settle_failure(connection, failure, path)
         finally:
@@ -77,28 +89,33 @@ async def run_stream(serving: Serving, connection: Connection, handle: Handle) -
         )
 
 
-async def _handle(serving: Serving, connection: Connection, handle: Handle) -> None:
-    """Run the hooks and the handler, with an eye on the peer, and keepalives for the handler."""
+def _is_watched_by_server(serving: Serving, connection: Connection) -> bool:
+    """Whether the server's tasks see that the peer goes away, and keep the stream alive."""
+    is_socket = isinstance(connection.transport, SocketTransport)
+    return is_socket and connection.read is None and serving.hangups is not None
+
+
+def _watch(serving: Serving, connection: Connection) -> None:
+    """Have the server's task see when the peer goes away."""
     transport = connection.transport
     transport.written_at = trio.current_time()
-    if connection.read is not None or not isinstance(transport, SocketTransport) or serving.hangups is None:
-        await _handle_with_helpers(serving, connection, handle)
-        return
+    assert isinstance(transport, SocketTransport)
+    assert serving.hangups is not None
     if connection.opening is None or not connection.opening.watches_peer:
         serving.hangups.add(transport, connection)
-    try:
-        await _call_connect_hooks(connection)
-        entry = serving.keepalives.add(connection, connection.keepalive_due)
-        try:
-            await handle(connection)
-        finally:
-            serving.keepalives.remove(entry)
-    finally:
-        serving.hangups.remove(transport, connection)
+
+
+def _watch_no_longer(serving: Serving, connection: Connection, entry: Entry | None) -> None:
+    assert isinstance(connection.transport, SocketTransport)
+    assert serving.hangups is not None
+    if entry is not None:
+        serving.keepalives.remove(entry)
+    serving.hangups.remove(connection.transport, connection)
 
 
 async def _handle_with_helpers(serving: Serving, connection: Connection, handle: Handle) -> None:
-    """Do the same where it takes tasks of the connection's own."""
+    """Run the hooks and the handler where watching takes tasks of the connection's own."""
+    connection.transport.written_at = trio.current_time()
     entry = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.read or partial(_watch_peer, connection))

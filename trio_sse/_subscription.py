@@ -279,7 +279,7 @@ class Subscription:
 
     # The reading task's side
 
-    def take(self) -> list[Message]:
+    def take(self) -> Sequence[Message]:
         """Give the next page of messages, in order. None: it is live with nothing queued, or over."""
         page = self._take_replayed()
         if not page and self._queue is not None:
@@ -288,10 +288,12 @@ class Subscription:
                 self._queue = None
         return page
 
-    def _take_replayed(self) -> list[Message]:
+    def _take_replayed(self) -> Sequence[Message]:
         if self._page is not None:
             page, self._page = list(self._page), None
             return page
+        if self._phase is not _Phase.REPLAYING:
+            return ()
         newest: dict[tuple[str, str | None], Message] = {}
         while self._phase is _Phase.REPLAYING:
             found = self._registry.read(self._position, self.topics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 #: The most characters that a topic's name may have.
 MAX_TOPIC_LENGTH = 256
@@ -36,7 +37,15 @@ def check_topic(topic: object) -> str:
 
 def check_topics(topics: Iterable[object]) -> tuple[str, ...]:
     """Return the topics, each once, if a subscription may take them; raises what `check_topic` does."""
-    checked = tuple(dict.fromkeys(check_topic(topic) for topic in topics))
+    given = tuple(topics)
+    if len(given) == 1:
+        return _check_one(check_topic(given[0]))
+    checked = tuple(dict.fromkeys(check_topic(topic) for topic in given))
     if not 0 < len(checked) <= MAX_TOPICS:
         raise TopicError(f"a subscription takes 1 to {MAX_TOPICS} topics, not {len(checked)}")
     return checked
+
+
+@lru_cache(maxsize=64)
+def _check_one(topic: str) -> tuple[str, ...]:
+    return (topic,)  # one tuple for all who subscribe to the same

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Collection
-from typing import final
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Protocol, final
 
 import trio
 
@@ -19,17 +19,34 @@ from ._event import ServerSentEvent
 from ._hub import Hub
 from ._subscription import Subscription
 from ._topic import check_topic, check_topics
-from ._websocket import WebSocketConnection
 
 #: Which topics: these, or those for which a function says so.
 Allowed = Collection[str] | Callable[[str], bool | Awaitable[bool]]
+
+
+class TopicsSocket(Protocol):
+    """A WebSocket by which topics are served, on whichever host."""
+
+    @property
+    def hub(self) -> Hub: ...
+
+    @property
+    def last_event_id(self) -> str | None:
+        """The id to resume from, by the handshake."""
+
+    def __aiter__(self) -> AsyncIterator[str | bytes]: ...
+
+    async def send_json(self, value: object) -> None: ...
+
+    async def forward(self, subscription: Subscription) -> None:
+        """Send all events of an entered subscription until the connection ends."""
 
 
 class Refused(Exception):
     """A frame asks for what can't be done, and says why."""
 
 
-async def serve_topics(websocket: WebSocketConnection, *, topics: Allowed, publish: Allowed = ()) -> None:
+async def serve_topics(websocket: TopicsSocket, *, topics: Allowed, publish: Allowed = ()) -> None:
     """Let the client subscribe and publish by frames of "trio-sse.v1", until the connection ends.
 
     What is not allowed, or can't be understood, is answered by a frame of the type `error`.
@@ -44,7 +61,7 @@ async def serve_topics(websocket: WebSocketConnection, *, topics: Allowed, publi
 
 @final
 class _Session:
-    def __init__(self, websocket: WebSocketConnection, topics: Allowed, publish: Allowed) -> None:
+    def __init__(self, websocket: TopicsSocket, topics: Allowed, publish: Allowed) -> None:
         self._websocket = websocket
         self._may_subscribe = topics
         self._may_publish = publish

@@ -1,17 +1,20 @@
-"""The program `trio-sse`: serve, demo, tail."""
+"""The program `trio-sse`: serve, demo, tail, load, doctor."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
+from ._descriptors import descriptor_limit, raise_descriptor_limit
 from ._program import (
     ProgramError,
     load_certificate,
@@ -273,6 +276,123 @@ def tail(
         return
     if is_interrupted:
         sys.exit(130)
+
+
+@main.command()
+@click.argument("url")
+@click.option(
+    "--connections", "-c", type=click.IntRange(min=1), default=100, show_default=True, help="Streams."
+)
+@click.option(
+    "--duration",
+    "-d",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=500.0,
+    show_default=True,
+    help="Streams opened a second.",
+)
+@click.option(
+    "--source", "sources", multiple=True, metavar="ADDRESS", help="Connect from here; several take turns."
+)
+@click.option(
+    "-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="Further header of the requests."
+)
+@click.option(
+    "--timestamp", "stamp", metavar="FIELD", help="Member of an event's JSON that says when it was sent."
+)
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, writable=True), help="Write the figures there."
+)
+@click.option("--insecure", is_flag=True, help="Don't check the server's certificate.")
+def load(
+    url: str,
+    connections: int,
+    duration: float,
+    rate: float,
+    sources: Sequence[str],
+    headers: Sequence[str],
+    stamp: str | None,
+    json_file: str | None,
+    insecure: bool,
+) -> None:
+    """Open many streams of URL, and tell what comes of them. Any SSE endpoint will do.
+
+    Each stream comes back with Last-Event-ID when it was cut, as browsers do.
+    """
+    from ._load import Load, LoadOptions
+    from ._load_report import LiveTable, write_report
+
+    try:
+        run = Load(
+            LoadOptions(
+                url=url,
+                connections=connections,
+                duration=duration,
+                rate=rate,
+                sources=sources,
+                headers=dict(_parse_header(header) for header in headers),
+                stamp=stamp,
+                verify=not insecure,
+            )
+        )
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="URL") from None
+    _check_descriptors(connections)
+    table = LiveTable(run, sys.stderr)
+    try:
+        trio.run(run.run, table.show)
+    except KeyboardInterrupt:
+        pass  # what has come so far is reported
+    except OSError as error:
+        raise click.ClickException(f"{url}: {error.strerror or error}") from error
+    table.finish()
+    with _whoever_reads():
+        write_report(run, sys.stdout)
+    if json_file is not None:
+        Path(json_file).write_text(json.dumps(run.report(), indent=2) + "\n")
+    if not run.totals.opened:
+        sys.exit(1)
+
+
+def _check_descriptors(connections: int) -> None:
+    raise_descriptor_limit()
+    limit = descriptor_limit()
+    if limit is not None and connections > limit - 50:
+        raise click.ClickException(
+            f"{connections} streams need as many file descriptors, and this process may have {limit}: "
+            f"run `ulimit -n {connections + 100}` first, or several of this program"
+        )
+
+
+@main.command()
+@click.option(
+    "--connections",
+    "-c",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="To be held on this machine.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(connections: int, as_json: bool) -> None:
+    """Tell what bounds this machine, and how to raise it. Exits with 1 if it can't hold that many streams."""
+    from ._doctor import examine, write_diagnosis
+
+    diagnosis = examine(connections)
+    with _whoever_reads():
+        if as_json:
+            click.echo(json.dumps(diagnosis.as_json(), indent=2))
+        else:
+            write_diagnosis(diagnosis, sys.stdout)
+    if not diagnosis.is_fine:
+        sys.exit(1)
 
 
 async def _print_events(follower: Tail, count: int | None, as_json: bool) -> bool:

@@ -143,6 +143,7 @@ class _OpenStreams:
 
     def __init__(self) -> None:
         self.streams: dict[Connection, None] = {}
+        self.waiting: set[trio.CancelScope] = set()
         self._is_draining = False
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -159,6 +160,8 @@ class _OpenStreams:
     async def drain(self, drain_timeout: float) -> None:
         """Tell the streams to end, and wait until they have."""
         self._is_draining = True
+        for scope in self.waiting:
+            scope.cancel()
         await end_streams(list(self.streams), drain_timeout=drain_timeout)
         while self.streams:
             await self._changed.park()
@@ -173,6 +176,6 @@ class _Registering:
         self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] in ("http", "websocket"):
             scope["extensions"] = {**(scope.get("extensions") or {}), REGISTRY: self._streams}
         await self._app(scope, receive, send)

@@ -24,7 +24,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial, wraps
 from types import TracebackType
@@ -42,9 +42,11 @@ from ._asgi_types import STREAMS, ASGIApp, Receive, Scope, Send
 from ._bounds import check_bounds
 from ._connection import Connection
 from ._event import Dumps, dumps_compact
+from ._handshake import SUBPROTOCOL, Handshake
 from ._http_exception import HTTPException
 from ._hub import Hub
 from ._poll import run_poll, wants_poll
+from ._quart_websocket import serve_quart_websocket
 from ._request import Request as StreamRequest
 from ._response import STREAM_FIELDS, error_response
 from ._response import Response as StreamResponse
@@ -60,6 +62,7 @@ from ._stream_host import (
     check_seconds,
 )
 from ._topic import TopicError
+from ._topics_protocol import Allowed
 
 __all__ = ["QuartSSE", "StreamStatistics"]
 
@@ -194,6 +197,37 @@ class QuartSSE:
             return await self._respond(partial(run, **variables) if variables else run, name)
 
         return view
+
+    async def serve_topics(
+        self, *, topics: Allowed, publish: Allowed = (), origins: Collection[str] = ()
+    ) -> None:
+        """Serve the hub's topics by "trio-sse.v1" on the WebSocket of this view, until it ends.
+
+        ::
+
+            @app.websocket("/ws")
+            async def ws() -> None:
+                await sse.serve_topics(topics=["news"])
+
+        Args:
+            topics, publish: what the client may subscribe and publish to, as in
+                `trio_sse.websocket.serve_topics`.
+            origins: pages of which other origins may open it, or `*`. Pages of the request's own host may,
+                and so may clients that are no browsers; others are answered 403.
+
+        Raises:
+            RuntimeError: the app has not been started.
+        """
+        if self._support is None:
+            raise RuntimeError("the app has not been started: serve it, or use its test_app")
+        await serve_quart_websocket(
+            self.hub,
+            self._support.serving,
+            topics=topics,
+            publish=publish,
+            handshake=Handshake(origins=origins, subprotocols=[SUBPROTOCOL]),
+            write_timeout=self._host.options.write_timeout,
+        )
 
     def on_connect(self, hook: ConnectHook) -> ConnectHook:
         """Decorate a function of the `Connection`, plain or async, that is called before each handler.

@@ -1,0 +1,74 @@
+"""A chat: rooms, who is here, history; by WebSocket, or by a stream and POST. `python -m examples.chat`."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import trio
+
+from examples.pages import add_pages, serve
+from trio_sse import Connection, HTTPException, Request, Response, Server
+from trio_sse.websocket import WebSocketConnection, serve_topics
+
+ROOMS = ("lobby", "garden", "cellar")
+
+server = Server()
+topics = [f"{kind}/{room}" for kind in ("rooms", "here") for room in ROOMS]
+people = {room: Counter[str]() for room in ROOMS}
+here = {room: server.hub.state(f"here/{room}", []) for room in ROOMS}
+
+
+async def note_here(room: str, name: str, change: int) -> None:
+    """Count somebody's connections to a room, and tell who is here."""
+    people[room][name] += change
+    await here[room].set(sorted(+people[room]))
+
+
+def who(connection: Connection | WebSocketConnection, room: str) -> str:
+    """Give the name that somebody comes by."""
+    name = connection.request.query.get("name", "").strip()[:20]
+    if room not in ROOMS or not name:
+        raise HTTPException(404, f"the rooms are {', '.join(ROOMS)}, and people have a name")
+    return name
+
+
+@server.websocket("/ws/{room}")
+async def talk(websocket: WebSocketConnection, room: str) -> None:
+    name = who(websocket, room)
+    await note_here(room, name, 1)
+    try:
+        await serve_topics(websocket, topics=topics, publish=[f"rooms/{room}"])
+    finally:
+        with trio.CancelScope(shield=True):
+            await note_here(room, name, -1)
+
+
+@server.route("/rooms/{room}")
+async def listen(connection: Connection, room: str) -> None:
+    name = who(connection, room)
+    await note_here(room, name, 1)
+    cursor = connection.last_event_id or server.hub.first_event_id
+    try:
+        async with server.hub.subscribe(f"rooms/{room}", f"here/{room}", last_event_id=cursor) as events:
+            await connection.forward(events)
+    finally:
+        with trio.CancelScope(shield=True):
+            await note_here(room, name, -1)
+
+
+@server.endpoint("/rooms/{room}", methods=["POST"])
+async def say(request: Request, room: str) -> Response:
+    if room not in ROOMS:
+        raise HTTPException(404)
+    await server.hub.publish(f"rooms/{room}", request.body.decode(), event="said")
+    return Response(status=204)
+
+
+@server.endpoint("/history")
+async def history(request: Request) -> Response:
+    return Response(server.hub.first_event_id, headers={"Cache-Control": "no-store"})
+
+
+if __name__ == "__main__":
+    add_pages(server, "chat.html")
+    trio.run(serve, server)

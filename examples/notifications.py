@@ -1,0 +1,72 @@
+"""Notifications: a topic for each user, a login, and what is unread. `python -m examples.notifications`.
+
+What is unread is kept here, as an application would in its database; the stream tells what is new. The page
+takes both without a hole between them: the cursor is read before what is unread.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from http.cookies import SimpleCookie
+
+import trio
+
+from examples.pages import add_pages, serve
+from trio_sse import Connection, HTTPException, Request, Response, Server
+
+server = Server()
+sessions: dict[str, str] = {}  # users by their cookies
+unread: dict[str, list[str]] = {}  # by user
+
+
+def user_of(request: Request) -> str:
+    """Give the user who is logged in."""
+    cookie = SimpleCookie(request.headers.get("cookie") or "").get("session")
+    name = sessions.get(cookie.value) if cookie else None
+    if name is None:
+        raise HTTPException(401, "log in first")
+    return name
+
+
+@server.endpoint("/login", methods=["POST"])
+async def login(request: Request) -> Response:
+    name = request.body.decode().strip()
+    if not name.isalnum():
+        raise HTTPException(400, "a name has letters and digits only")
+    token = secrets.token_urlsafe()
+    sessions[token] = name
+    return Response(status=204, headers={"Set-Cookie": f"session={token}; HttpOnly; SameSite=Strict"})
+
+
+@server.endpoint("/unread")
+async def tell_unread(request: Request) -> Response:
+    name = user_of(request)
+    cursor = server.hub.last_event_id
+    told = {"name": name, "cursor": cursor, "unread": unread.get(name, [])}
+    return Response(json.dumps(told), content_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+@server.endpoint("/read", methods=["POST"])
+async def note_read(request: Request) -> Response:
+    unread.pop(user_of(request), None)
+    return Response(status=204)
+
+
+@server.endpoint("/notify", methods=["POST"])
+async def notify(request: Request) -> Response:
+    sender, message = user_of(request), json.loads(request.body)
+    text = f"{sender}: {message['text']}"
+    unread.setdefault(message["to"], []).append(text)
+    await server.hub.publish(f"users/{message['to']}", text, event="notification")
+    return Response(status=204)
+
+
+@server.route("/notifications")
+async def notifications(connection: Connection) -> None:
+    await connection.subscribe(f"users/{user_of(connection.request)}")
+
+
+if __name__ == "__main__":
+    add_pages(server, "notifications.html")
+    trio.run(serve, server)

@@ -1,0 +1,40 @@
+"""What the examples with a page have in common: pages, script and style, and how they are served."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import trio
+
+from trio_sse import Request, Response, Server, client_script
+
+FOLDER = Path(__file__).parent
+VENDOR = FOLDER.parent / "vendor"
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+
+
+def add_pages(server: Server, page: str, *vendored: str) -> None:
+    """Serve `page` at the root, and beside it the style, the JavaScript module, and files of `vendor`."""
+    files = {"/": FOLDER / page, "/style.css": FOLDER / "style.css"}
+    files |= {f"/{name}": VENDOR / name for name in vendored}
+    for path, file in files.items():
+        server.endpoint(path)(_answer(file.read_text("utf-8"), _TYPES[file.suffix]))
+    server.endpoint("/trio-sse.js")(_answer(client_script(), _TYPES[".js"]))
+
+
+def _answer(text: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        return Response(text, content_type=f"{kind}; charset=utf-8")
+
+    return answer
+
+
+async def serve(server: Server, *tasks: Callable[[], Awaitable[None]]) -> None:
+    """Serve on PORT, 8000 by default, and run tasks beside it, until interrupted."""
+    async with trio.open_nursery() as nursery:
+        addresses = await nursery.start(server.serve, "127.0.0.1", int(os.environ.get("PORT", "8000")))
+        print(f"http://127.0.0.1:{addresses[0][1]}", flush=True)
+        for task in tasks:
+            nursery.start_soon(task)

@@ -1,0 +1,123 @@
+"""`trio-sse doctor`, over a machine of the test's making."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trio_sse._doctor import Diagnosis, examine, write_diagnosis
+
+from .programs import trio_sse
+
+MachineOf = Callable[..., Path]
+
+FILES = {
+    "proc/sys/fs/file-max": "1000000",
+    "proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable:    8388608 kB",
+    "proc/sys/net/ipv4/tcp_mem": "100000 150000 200000",
+    "proc/sys/net/core/somaxconn": "4096",
+    "proc/sys/net/ipv4/tcp_max_syn_backlog": "1024",
+    "proc/sys/net/ipv4/ip_local_port_range": "32768\t60999",
+    "proc/sys/net/netfilter/nf_conntrack_max": "65536",
+    "proc/sys/vm/swappiness": "60",
+}
+
+
+@pytest.fixture
+def machine_of(tmp_path: Path) -> MachineOf:
+    def make(**changed: str | None) -> Path:
+        files = {**FILES, **{name.replace("__", "/"): text for name, text in changed.items()}}
+        for name, text in files.items():
+            if text is not None:
+                (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / name).write_text(text)
+        return tmp_path
+
+    return make
+
+
+def written(diagnosis: Diagnosis) -> str:
+    out = io.StringIO()
+    write_diagnosis(diagnosis, out)
+    return out.getvalue()
+
+
+def test_a_machine_that_holds_them_is_fine(machine_of: MachineOf) -> None:
+    diagnosis = examine(10_000, root=machine_of(), limit_of=lambda: 20_000)
+    assert diagnosis.is_fine
+    assert diagnosis.tightest is not None
+    assert (diagnosis.tightest.name, diagnosis.tightest.holds) == ("file descriptors of a process", 19_950)
+    text = written(diagnosis)
+    assert (
+        "This machine holds 19,950 streams, by its file descriptors of a process; wanted are 10,000: fine."
+        in text
+    )
+    assert "ulimit" not in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "limit", "name", "advice"),
+    [
+        ({}, 1024, "file descriptors of a process", "ulimit -n 10050"),
+        ({"proc__sys__fs__file-max": "500"}, None, "open files of the system", "sysctl -w fs.file-max=22000"),
+        (
+            {"proc__meminfo": "MemAvailable: 10000 kB"},
+            None,
+            "memory available",
+            "10,000 idle streams take",
+        ),
+        (
+            {"proc__sys__net__ipv4__tcp_mem": "1 2 3"},
+            None,
+            "memory for TCP buffers",
+            "sysctl -w net.ipv4.tcp_mem",
+        ),
+        (
+            {"proc__sys__net__netfilter__nf_conntrack_max": "100"},
+            None,
+            "connections that the firewall tracks",
+            "sysctl -w net.netfilter.nf_conntrack_max=22000",
+        ),
+        (
+            {"sys__fs__cgroup__memory.max": "1048576", "sys__fs__cgroup__memory.current": "548576"},
+            None,
+            "memory available",
+            "10,000 idle streams",
+        ),
+    ],
+)
+def test_what_is_too_little_is_named_with_what_raises_it(
+    machine_of: MachineOf, changed: dict[str, str], limit: int | None, name: str, advice: str
+) -> None:
+    diagnosis = examine(10_000, root=machine_of(**changed), limit_of=lambda: limit)
+    assert not diagnosis.is_fine
+    assert diagnosis.tightest is not None
+    assert diagnosis.tightest.name == name
+    assert advice in written(diagnosis)
+    assert written(diagnosis).endswith("wanted are 10,000: not enough.\n")
+
+
+def test_a_short_queue_of_new_connections_is_advised_on(machine_of: MachineOf) -> None:
+    root = machine_of(proc__sys__net__core__somaxconn="128")
+    text = written(examine(10_000, root=root, limit_of=lambda: None))
+    assert "sysctl -w net.core.somaxconn=4096 net.ipv4.tcp_max_syn_backlog=4096" in text
+
+
+def test_what_the_system_does_not_tell_bounds_nothing(tmp_path: Path) -> None:
+    diagnosis = examine(10**9, root=tmp_path, limit_of=lambda: None)
+    assert diagnosis.is_fine
+    assert diagnosis.tightest is None
+    assert "This machine holds unknown; wanted are 1,000,000,000: fine." in written(diagnosis)
+
+
+@pytest.mark.parametrize(("wanted", "code"), [("10", 0), ("1000000000", 1)])
+def test_the_program_says_so_by_its_exit_code(wanted: str, code: int) -> None:
+    with trio_sse("doctor", "--connections", wanted, "--json") as doctor:
+        assert doctor.wait() == code
+        told = json.loads(doctor.stdout.rest())
+    assert told["is_fine"] == (code == 0)
+    assert told["facts"]["python"]

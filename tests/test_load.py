@@ -1,0 +1,226 @@
+"""`trio-sse load`: against servers of ours, and against endpoints that are none."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_sse import EventDecoder
+from trio_sse._load import Load, LoadOptions, percentiles
+from trio_sse._load_report import LiveTable, write_report
+from trio_sse._load_stream import LoadError, LoadStream
+
+from .programs import serving, trio_sse
+from .strategies import cut, events
+
+APP = "tests.apps.streams:server"
+HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+
+
+@pytest.fixture(scope="module")
+def streams() -> Iterator[str]:
+    with serving(APP) as (_, url):
+        yield url
+
+
+# One stream
+
+
+@given(sent=st.lists(events, max_size=6), seed=st.integers(0, 2**32), is_chunked=st.booleans())
+def test_it_finds_the_events_however_they_are_cut_and_framed(sent: list, seed: int, is_chunked: bool) -> None:  # type: ignore[type-arg]
+    chance = random.Random(seed)
+    body = b"".join(event.encode() for event in sent)
+    wire = HEAD if is_chunked else HEAD.replace(b"Transfer-Encoding: chunked\r\n", b"")
+    pieces = cut(body, sorted(chance.randrange(len(body) + 1) for _ in range(4)))
+    wire += b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces if p) if is_chunked else body
+    wire += b"0\r\n\r\n" if is_chunked else b""
+
+    stream, found = LoadStream(""), []
+    for piece in cut(wire, sorted(chance.randrange(len(wire) + 1) for _ in range(10))):
+        found += stream.feed(piece)
+    decoder = EventDecoder()
+    assert found == decoder.feed(body)
+    assert (stream.has_head, stream.is_ended) == (True, is_chunked)
+    assert stream.decoder.last_event_id == decoder.last_event_id
+
+
+@pytest.mark.parametrize(
+    ("response", "text", "is_final"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", "404 Not Found", True),
+        (b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\n", "503 Busy", False),
+        (b"HTTP/1.1 429\r\n\r\n", "429", False),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "204 No Content", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", "the Content-Type is text/html", True),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "the Content-Type is nothing", True),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "the answer is no HTTP/1.1", True),
+        (b"x" * 70_000, "the response's head is too long", True),
+        (HEAD + b"xyz\r\n", "the chunked framing is broken", False),
+        (HEAD + b"1" * 2000, "the chunked framing is broken", False),
+    ],
+)
+def test_what_is_no_event_stream_is_told(response: bytes, text: str, is_final: bool) -> None:
+    with pytest.raises(LoadError, match=f"^{re.escape(text)}") as failed:
+        LoadStream("").feed(response)
+    assert failed.value.is_final == is_final
+    assert failed.value.retry_after == (7 if text == "503 Busy" else 0)
+
+
+def test_percentiles() -> None:
+    assert percentiles([]) == {}
+    assert percentiles([float(n) for n in range(100, 0, -1)]) == {
+        "p50": 51,
+        "p90": 91,
+        "p99": 100,
+        "max": 100,
+    }
+
+
+# The program
+
+
+def test_it_counts_what_comes_and_writes_json(streams: str, tmp_path: Path) -> None:
+    file = tmp_path / "load.json"
+    with trio_sse("load", f"{streams}/ticks", "-c", "20", "-d", "1.5", "--json", file) as load:
+        assert load.wait() == 0
+        assert re.search(r"^streams +20 at once, 20 opened, of 20$", load.stdout.rest(), re.MULTILINE)
+        assert load.stderr.rest() == ""
+    report = json.loads(file.read_text())
+    assert report["most_connected"] == report["opened"] == 20
+    assert report["failures"] == {}
+    assert report["events"] > 0
+    assert set(report["milliseconds_to_head"]) == {"p50", "p90", "p99", "max"}
+
+
+def test_streams_that_end_are_come_back_to(streams: str) -> None:
+    with trio_sse("load", f"{streams}/count/2", "-c", "2", "-d", "4.5") as load:
+        assert load.wait() == 0
+        text = load.stdout.rest()
+    assert re.search(r"^reconnects +[1-9]", text, re.MULTILINE), text
+    assert "failure" not in text
+
+
+def test_a_path_that_is_not_there_is_told(streams: str) -> None:
+    with trio_sse("load", f"{streams}/nowhere", "-c", "3", "-d", "1") as load:
+        assert load.wait() == 1
+        assert "3 times: 404 Not Found" in load.stdout.rest()
+
+
+def test_nobody_there_is_told() -> None:
+    with trio_sse("load", "http://127.0.0.1:1/", "-c", "2", "-d", "0.5") as load:
+        assert load.wait() == 1
+        assert re.search("2 times: .*Connection refused", load.stdout.rest())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["ftp://x/"], "the URL must be like http://host:port/path, not 'ftp://x/'"),
+        (["http://"], "the URL must be like"),
+        (["http://127.0.0.1:1/", "-c", "0"], "0 is not in the range x>=1"),
+        (["http://127.0.0.1:1/", "-d", "0"], "0.0 is not in the range x>0"),
+        (["http://127.0.0.1:1/", "-H", "no colon"], "is not like 'Name: value'"),
+        (["http://127.0.0.1:1/", "-c", "100000000"], "100000000 streams need as many file descriptors"),
+        (["http://no-such-host.invalid/", "-d", "1"], "no-such-host.invalid"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_line(arguments: list[str], text: str) -> None:
+    with trio_sse("load", *arguments) as load:
+        assert load.wait() in (1, 2)
+        said = load.stderr.rest()
+    assert text in said
+    assert "Traceback" not in said
+
+
+# In this process, against a server that does what the test says
+
+
+@contextmanager
+def answering(*answers: bytes) -> Iterator[str]:
+    """Answer each connection with the next of these, and close it; the last one again and again."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    requests: list[bytes] = []
+
+    def serve() -> None:
+        for number in range(1000):
+            try:
+                connected, _ = listening.accept()
+            except OSError:
+                return
+            with connected:
+                requests.append(connected.recv(4096))
+                connected.sendall(answers[min(number, len(answers) - 1)])
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/s?x=1"
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join()
+
+
+def event(text: str) -> bytes:
+    return HEAD + b"%x\r\n%b\r\n" % (len(text), text.encode())
+
+
+def run(url: str, **options: object) -> Load:
+    made = Load(LoadOptions(url=url, **{"connections": 1, "duration": 1.0, **options}))  # type: ignore[arg-type]
+    trio.run(made.run, lambda: None)
+    return made
+
+
+def test_a_cut_stream_resumes_and_waits_as_it_was_asked_to() -> None:
+    with answering(event("retry: 50\nid: 7\ndata: x\n\n"), event("data: y\n\n")) as url:
+        totals = run(url).totals
+    assert totals.events >= 3
+    assert totals.reconnects >= 2
+    assert totals.failures["the server cut the stream"] >= 2
+
+
+@pytest.mark.parametrize(("factor", "stamp"), [(1, None), (1000, None), (1, "mine")])
+def test_latencies_are_those_of_the_events_stamps(factor: float, stamp: str | None) -> None:
+    name = stamp or "server_time"
+    data = f'data: {{"{name}": {(time.time() - 2) * factor}}}\n\n'
+    other = "data: {\n\ndata: {}\n\ndata: []\n\n" + f'data: {{"{name}": true}}\n\n'
+    with answering(event("retry: 100000\n" + data + other)) as url:
+        made = run(url, stamp=stamp)
+    (latency,) = made.totals.latencies
+    assert 2000 <= latency < 4000
+    out = io.StringIO()
+    write_report(made, out)
+    assert re.search(r"^latency +p50 2,\d{3}\.\d ms", out.getvalue(), re.MULTILINE)
+
+
+def test_the_live_line_is_for_terminals() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    made = Load(LoadOptions(url="http://127.0.0.1:1/", connections=1, duration=1))
+    for out, lines in ((Terminal(), 10), (io.StringIO(), 2)):
+        table = LiveTable(made, out)
+        for _ in range(10):
+            table.show()
+        table.finish()
+        assert out.getvalue().count("0 connected") == lines
+    made.seconds = 1e-9
+    report = io.StringIO()
+    write_report(made, report)
+    assert "so it may be what was slow" in report.getvalue()
