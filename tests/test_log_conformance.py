@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,24 +15,44 @@ from trio_sse.sqlite import SQLiteLog
 
 from .redis_server import PROGRAM, redis_server
 
-MakeLog = Callable[..., Log | None]
+MakeLog = Callable[..., Log]
+MakeAny = Callable[..., Log | None]
 
 needs_redis = pytest.mark.skipif(PROGRAM is None, reason="redis-server is missing: apt install redis-server")
 
 
-@pytest.fixture(params=["memory", "sqlite", pytest.param("redis", marks=needs_redis)])
-async def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeLog]:
-    if request.param == "memory":
-        yield lambda **options: None
-    elif request.param == "sqlite":
-        yield lambda **options: SQLiteLog(tmp_path / "log.db", **options)
+SHARED = ["sqlite", pytest.param("redis", marks=needs_redis)]
+
+
+@asynccontextmanager
+async def logs(kind: str, folder: Path) -> AsyncIterator[MakeLog]:
+    """Give what makes logs of a kind, which all share what they hold."""
+    if kind == "sqlite":
+        yield lambda **options: SQLiteLog(folder / "log.db", **options)
     else:
-        with redis_server(tmp_path) as server:
+        with redis_server(folder) as server:
             await server.start()
             yield lambda **options: RedisLog(server.url, **options)
 
 
-async def test_events_come_in_order_and_ids_grow(make_log: MakeLog) -> None:
+@pytest.fixture(params=["memory", *SHARED])
+async def make_log(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[Callable[..., Log | None]]:
+    if request.param == "memory":
+        yield lambda **options: None
+    else:
+        async with logs(request.param, tmp_path) as make:
+            yield make
+
+
+@pytest.fixture(params=SHARED)
+async def make_shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeLog]:
+    async with logs(request.param, tmp_path) as make:
+        yield make
+
+
+async def test_events_come_in_order_and_ids_grow(make_log: MakeAny) -> None:
     hub = Hub(log=make_log())
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)
@@ -46,7 +67,7 @@ async def test_events_come_in_order_and_ids_grow(make_log: MakeLog) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_replay_gives_what_came_after_each_id(make_log: MakeLog) -> None:
+async def test_a_replay_gives_what_came_after_each_id(make_log: MakeAny) -> None:
     hub = Hub(log=make_log())
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)
@@ -64,7 +85,7 @@ async def test_a_replay_gives_what_came_after_each_id(make_log: MakeLog) -> None
 
 
 @pytest.mark.parametrize("id", ["", "7", "nonsense", "99999999999999-0", "1-0"])
-async def test_an_unknown_id_is_a_reset(make_log: MakeLog, id: str) -> None:
+async def test_an_unknown_id_is_a_reset(make_log: MakeAny, id: str) -> None:
     hub = Hub(log=make_log())
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)
@@ -74,7 +95,7 @@ async def test_an_unknown_id_is_a_reset(make_log: MakeLog, id: str) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_what_history_has_dropped_is_a_reset(make_log: MakeLog) -> None:
+async def test_what_history_has_dropped_is_a_reset(make_log: MakeAny) -> None:
     hub = Hub(log=make_log(), history=3)
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)
@@ -91,7 +112,7 @@ async def test_what_history_has_dropped_is_a_reset(make_log: MakeLog) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_joining_amid_traffic_leaves_no_hole_and_no_duplicate(make_log: MakeLog) -> None:
+async def test_joining_amid_traffic_leaves_no_hole_and_no_duplicate(make_log: MakeAny) -> None:
     hub = Hub(log=make_log())
 
     async def publish() -> None:
@@ -114,10 +135,8 @@ async def test_joining_amid_traffic_leaves_no_hole_and_no_duplicate(make_log: Ma
             nursery.cancel_scope.cancel()
 
 
-async def test_nodes_share_one_order_and_replay_each_others_events(make_log: MakeLog) -> None:
-    log = make_log()
-    if log is None:
-        pytest.skip("the in-memory log is one process's")
+async def test_nodes_share_one_order_and_replay_each_others_events(make_shared: MakeLog) -> None:
+    log = make_shared()
     one, two = Hub(log=log), Hub(log=log)
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
@@ -137,10 +156,8 @@ async def test_nodes_share_one_order_and_replay_each_others_events(make_log: Mak
             nursery.cancel_scope.cancel()
 
 
-async def test_a_publisher_that_repeats_an_append_stores_it_once(make_log: MakeLog) -> None:
-    log = make_log()
-    if log is None:
-        pytest.skip("nothing is repeated in memory")
+async def test_a_publisher_that_repeats_an_append_stores_it_once(make_shared: MakeLog) -> None:
+    log = make_shared()
     async with log.connect() as session:
         await session.append("p", [(1, b"a"), (2, b"b")])
         await session.append("p", [(1, b"a"), (2, b"b"), (3, b"c")])
@@ -156,19 +173,15 @@ async def test_a_publisher_that_repeats_an_append_stores_it_once(make_log: MakeL
         assert await session.read(tail.entries[1].id, 10) == tail.entries[2:]
 
 
-async def test_retention_by_count(make_log: MakeLog) -> None:
-    log = make_log(max_events=3)
-    if log is None:
-        pytest.skip("the in-memory log is bounded by `history`")
+async def test_retention_by_count(make_shared: MakeLog) -> None:
+    log = make_shared(max_events=3)
     async with log.connect() as session:
         await session.append("p", [(number, b"x") for number in range(1, 11)])
         assert [entry.number for entry in (await session.tail(100)).entries] == [8, 9, 10]
 
 
-async def test_retention_by_age(make_log: MakeLog) -> None:
-    log = make_log(max_age=0.1)
-    if log is None:
-        pytest.skip("the in-memory log has no ages")
+async def test_retention_by_age(make_shared: MakeLog) -> None:
+    log = make_shared(max_age=0.1)
     async with log.connect() as session:
         await session.append("p", [(1, b"x")])
         await trio.sleep(0.15)
@@ -176,7 +189,7 @@ async def test_retention_by_age(make_log: MakeLog) -> None:
         assert [entry.number for entry in (await session.tail(100)).entries] == [2]
 
 
-async def test_states_need_the_log_in_memory(make_log: MakeLog) -> None:
+async def test_states_need_the_log_in_memory(make_log: MakeAny) -> None:
     hub = Hub(log=make_log())
     if hub._mirror is None:
         hub.state("s", {})

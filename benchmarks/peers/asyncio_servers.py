@@ -1,6 +1,6 @@
 """sse-starlette, FastAPI or aiohttp-sse, as the first argument says, each on uvloop.
 
-The first two run on uvicorn with httptools, as their documentation has it. Each client has a queue, from which
+The first two run on uvicorn with httptools, as their documentation has it. Each client has a queue, of which
 its generator or handler takes events: none of them has a broadcast of its own.
 """
 
