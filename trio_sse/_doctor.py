@@ -117,7 +117,7 @@ def _descriptors(wanted: int, limit: int | None) -> Finding:
         "unlimited" if limit is None else f"{limit:,}",
         None if limit is None else max(0, limit - _SPARE_DESCRIPTORS),
         f"ulimit -n {needed}   # for a service: LimitNOFILE={needed} in its unit; "
-        f"docker run --ulimit nofile={needed}; or several processes",
+        f"docker run --ulimit nofile={needed}; or trio-sse serve --workers",
     )
 
 

@@ -131,6 +131,16 @@ class Hub:
         return self._inbox is not None
 
     @property
+    def is_shared(self) -> bool:
+        """Whether its log is shared with other hubs."""
+        return self._mirror is not None
+
+    def note_fork(self) -> None:
+        """Take note that this process is a fork, in which events go their own ways; before it has run."""
+        if self._mirror is None:
+            self._log.renew()
+
+    @property
     def last_event_id(self) -> str:
         """The cursor after the newest event: a page rendered now can subscribe from it later, without a hole.
 

@@ -75,6 +75,10 @@ class MemoryLog:
         if not of_topic:
             del self._by_topic[message.topic]
 
+    def renew(self) -> None:
+        """Take another epoch: ids of before are of another log now, with which this one began as a copy."""
+        self.epoch = secrets.token_hex(4)
+
     def id_at(self, position: int) -> str:
         """Give the id of a position: the cursor of one who has seen everything up to it."""
         return f"{self.epoch}.{position}"

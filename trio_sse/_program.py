@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
+import json
 import logging
+import os
 import signal
+import socket
 import ssl
 import sys
 import traceback
@@ -17,10 +21,16 @@ from pathlib import Path
 import trio
 
 from ._asgi_types import ASGIApp
+from ._hub import Hub
 from ._server import Server
 from ._shared_log import Log, LogRefused
 
 logger = logging.getLogger(__name__)
+
+_TELL_SECONDS = 1.0
+_RETIRE_SECONDS = (
+    1.0  # for those who were accepted last to send their request, when another process takes over
+)
 
 Announce = Callable[[list[str]], None]
 
@@ -178,9 +188,84 @@ async def serve_until_signalled(
                 nursery.cancel_scope.cancel()
 
             sockets = await nursery.start(serve)
-            announce([f"{scheme}://{_describe(address)}" for address in sockets])
+            announce([f"{scheme}://{describe_address(address)}" for address in sockets])
             if beside is not None:
                 nursery.start_soon(beside)
+
+
+def check_shareable(hub: Hub | None, workers: int) -> None:
+    """Refuse several workers for a hub whose log is in the memory of one; raises `ProgramError`."""
+    if hub is not None and not hub.is_shared:
+        raise ProgramError(
+            f"{workers} workers would have {workers} hubs, and what is published in one would reach only its "
+            "own clients: give them one log, by --log redis://... or --log sqlite:PATH; or say "
+            "--separate-hubs, if nothing is published, or to each for itself"
+        )
+
+
+def hub_of(target: Server | ASGIApp) -> Hub | None:
+    """Give the hub of a server, or of a Quart app that has one; `None` if that can't be told."""
+    if isinstance(target, Server):
+        return target.hub
+    extension = getattr(target, "extensions", {}).get("trio_sse")
+    hub = getattr(extension, "hub", None)
+    return hub if isinstance(hub, Hub) else None
+
+
+async def serve_as_worker(
+    server: Server,
+    sockets: Sequence[socket.socket],
+    pipe: int,
+    life: int,
+    *,
+    ssl_context: ssl.SSLContext | None,
+) -> None:
+    """Serve as one of several processes until SIGTERM, which drains, or until the supervisor is gone.
+
+    SIGHUP drains, too, where another process has the same sockets: what was accepted is answered first.
+
+    Args:
+        pipe: where to tell the figures, each second, the first time when it listens.
+        life: becomes readable when the supervisor is gone.
+    """
+
+    async def obey(signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
+        async for number in signals:
+            if number == signal.SIGHUP:
+                server.stop_accepting()
+                await trio.sleep(_RETIRE_SECONDS)
+            nursery.start_soon(server.drain)
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(obey, signals, nursery)
+
+            async def serve(*, task_status: trio.TaskStatus[object]) -> None:
+                await server.serve_listeners(list(sockets), ssl_context=ssl_context, task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+            await nursery.start(serve)
+            nursery.start_soon(_tell_figures, server, pipe)
+            await trio.lowlevel.wait_readable(life)
+            logger.error("the supervisor is gone: stopping")
+            nursery.cancel_scope.cancel()
+
+
+async def _tell_figures(server: Server, pipe: int) -> None:
+    os.set_blocking(pipe, False)
+    while True:
+        statistics = server.statistics()
+        figures = {
+            "open_streams": statistics.open_streams,
+            "opened": statistics.opened,
+            "events_sent": statistics.events_sent,
+            "bytes_sent": statistics.bytes_sent,
+            "refused": statistics.refused,
+            "published": statistics.hub.published,
+        }
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # the supervisor is busy, or gone
+            os.write(pipe, json.dumps(figures).encode() + b"\n")
+        await trio.sleep(_TELL_SECONDS)
 
 
 async def serve_by_hypercorn(
@@ -235,6 +320,7 @@ async def _obey_signals(
         nursery.start_soon(drain)
 
 
-def _describe(address: tuple[object, ...]) -> str:
+def describe_address(address: tuple[object, ...]) -> str:
+    """Give an address of a socket as it stands in a URL."""
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

@@ -441,6 +441,16 @@ class Server:
                 with contextlib.suppress(KeyError):  # Trio has removed it, if it failed
                     trio.lowlevel.remove_instrument(self._watchdog)
 
+    @property
+    def drain_timeout(self) -> float:
+        """The seconds that `drain` may take before it cancels."""
+        return self._drain_timeout
+
+    def stop_accepting(self) -> None:
+        """Accept no connection any more. Those that there are live on, and are answered, until `drain`."""
+        for serving in self._host.servings:
+            serving.accepting.cancel()
+
     async def drain(self) -> None:
         """End all serving in good order; return when it has ended.
 

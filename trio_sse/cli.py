@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -17,8 +19,13 @@ import trio
 from ._descriptors import descriptor_limit, raise_descriptor_limit
 from ._program import (
     ProgramError,
+    check_shareable,
+    describe_address,
+    hub_of,
     load_certificate,
     load_target,
+    parse_address,
+    serve_as_worker,
     serve_by_hypercorn,
     serve_until_signalled,
     telling_refusal,
@@ -113,6 +120,26 @@ _log_level = click.option(
     metavar="URL",
     help="Log that the server's hub shares: redis://..., rediss://... or sqlite:PATH.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    envvar="TRIO_SSE_WORKERS",
+    help="Processes; more than one need a shared log.",
+)
+@click.option(
+    "--separate-hubs",
+    is_flag=True,
+    envvar="TRIO_SSE_SEPARATE_HUBS",
+    help="Let each worker have a hub of its own.",
+)
+@click.option(
+    "--status-file",
+    type=click.Path(dir_okay=False),
+    envvar="TRIO_SSE_STATUS_FILE",
+    help="Write the workers' figures there, as JSON, each second.",
+)
 @_log_level
 def serve(
     target: str,
@@ -123,6 +150,9 @@ def serve(
     keyfile: str | None,
     http2: bool,
     log_url: str | None,
+    workers: int,
+    separate_hubs: bool,
+    status_file: str | None,
     log_level: str,
 ) -> None:
     """Run the Server, or the ASGI app, that NAME is in MODULE.
@@ -140,6 +170,14 @@ def serve(
             _configure(found, keepalive, max_duration)
             if log_url is not None:
                 use_log(found, log_url)
+        if workers > 1:
+            if http2:
+                raise ProgramError("--http2 has one process: run several of it behind a proxy")
+            if not separate_hubs:
+                check_shareable(hub_of(found), workers)
+            context = load_certificate(certfile, keyfile)
+            _serve_by_workers(found, addresses, workers, context, status_file)
+            return
         if http2:
             trio.run(_serve_http2(found, addresses, certfile, keyfile))
             return
@@ -163,6 +201,40 @@ def _serve_http2(
     return partial(
         serve_by_hypercorn, found, addresses, certfile=certfile, keyfile=keyfile, announce=_announce
     )
+
+
+def _serve_by_workers(
+    found: Server | ASGIApp,
+    addresses: Sequence[str],
+    workers: int,
+    context: ssl.SSLContext | None,
+    status_file: str | None,
+) -> None:
+    from ._workers import Supervisor, bind_places
+
+    server = found if isinstance(found, Server) else Server(found)
+    raise_descriptor_limit()
+    try:
+        places = bind_places([parse_address(address) for address in addresses], workers)
+    except OSError as error:
+        raise ProgramError(f"can't listen on {', '.join(addresses)}: {error.strerror or error}") from error
+
+    def run_worker(sockets: Sequence[socket.socket], pipe: int, life: int) -> None:
+        for hub in {server.hub, hub_of(found)} - {None}:
+            assert hub is not None
+            hub.note_fork()
+        with telling_refusal():
+            trio.run(partial(serve_as_worker, server, sockets, pipe, life, ssl_context=context))
+
+    supervisor = Supervisor(
+        places,
+        run_worker,
+        drain_timeout=server.drain_timeout,
+        status_file=None if status_file is None else Path(status_file),
+    )
+    scheme = "http" if context is None else "https"
+    _announce([f"{scheme}://{describe_address(listening.getsockname())}" for listening in places[0]])
+    supervisor.run()
 
 
 def _configure(server: Server, keepalive: float | None, max_duration: float | None) -> None:

@@ -1,0 +1,36 @@
+"""A server for tests of workers: who serves, topics, and one that dies when it is told to."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from trio_sse import Connection, Request, Response, Server
+
+server = Server(reconnect_spread=1, drain_timeout=5)
+
+
+@server.endpoint("/pid")
+async def pid(request: Request) -> Response:
+    """Tell which process answers."""
+    return Response(f"{os.getpid()}")
+
+
+@server.route("/live")
+async def live(connection: Connection) -> None:
+    """Follow a topic."""
+    await connection.subscribe("live")
+
+
+@server.endpoint("/live", methods=["POST"])
+async def publish(request: Request) -> Response:
+    """Publish the request's body."""
+    await server.hub.publish("live", request.body.decode())
+    return Response(status=204)
+
+
+@server.endpoint("/die", methods=["POST"])
+async def die(request: Request) -> Response:
+    """Die without a word."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return Response("")

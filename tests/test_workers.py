@@ -1,0 +1,211 @@
+"""`trio-sse serve --workers`: real processes that are killed, replaced and drained."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .programs import Program, RawStream, serving, trio_sse
+
+APP = "tests.apps.worker_app:server"
+SECONDS = 20.0
+
+
+@contextmanager
+def workers(tmp_path: Path, count: int = 2, *options: str | Path) -> Iterator[tuple[Program, str, Path]]:
+    """Run workers on one log; give the program, its URL, and the file with the figures."""
+    status = tmp_path / "status.json"
+    log = f"sqlite:{tmp_path / 'log.db'}"
+    arguments = ["--workers", f"{count}", "--log", log, "--status-file", status, *options]
+    with serving(APP, *arguments) as (program, url):
+        until(lambda: status.exists() and len(status_of(status)["sum"]) > 0)
+        until(lambda: all("opened" in worker for worker in status_of(status)["workers"]))
+        yield program, url, status
+
+
+def status_of(file: Path) -> dict:  # type: ignore[type-arg]
+    return json.loads(file.read_text())  # type: ignore[no-any-return]
+
+
+def until(is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def pid_of(url: str) -> int:
+    """Ask which process answers, on a connection of its own."""
+    return int(httpx.get(f"{url}/pid").text)
+
+
+def pids_of(url: str, count: int) -> set[int]:
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(pid_of(url))
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def test_all_get_connections_and_what_is_published_reaches_the_streams_of_all(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, status):
+        assert program.process.pid not in pids_of(url, 2)
+        with contextlib.ExitStack() as stack:
+            streams = [stack.enter_context(RawStream(f"{url}/live")) for _ in range(12)]
+            for stream in streams:
+                stream.read_until(b"\r\n\r\n")
+            until(lambda: status_of(status)["sum"]["open_streams"] == 12)
+            assert all(worker["open_streams"] for worker in status_of(status)["workers"])
+            httpx.post(f"{url}/live", content=b"to all").raise_for_status()
+            for stream in streams:
+                stream.read_until(b"data: to all\n\n")
+        program.send(signal.SIGUSR1)
+        program.stderr.expect(r"status: .*\"open_streams\"")
+        program.send(signal.SIGTERM)
+        assert program.wait() == 0
+        assert "Traceback" not in program.stderr.rest()
+
+
+def test_a_worker_that_dies_is_replaced_and_others_go_on(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, status):
+        pids = pids_of(url, 2)
+        with RawStream(f"{url}/live") as stream:
+            stream.read_until(b"\r\n\r\n")
+            until(lambda: status_of(status)["sum"]["open_streams"] == 1)
+            serving_pid = next(w["pid"] for w in status_of(status)["workers"] if w["open_streams"])
+            (victim,) = pids - {serving_pid}
+            os.kill(victim, signal.SIGKILL)
+            program.stderr.expect(
+                rf"pid {victim}, has ended after \d+ s: SIGKILL; the next one starts in [\d.]+ s"
+            )
+            assert pids_of(url, 2) >= {serving_pid}
+            httpx.post(f"{url}/live", content=b"still there").raise_for_status()
+            stream.read_until(b"data: still there\n\n")
+        assert status_of(status)["restarts"] == 1
+
+
+def test_draining_tells_the_streams_and_exits_with_0(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, _), RawStream(f"{url}/live") as stream:
+        stream.read_until(b"\r\n\r\n")
+        pids = pids_of(url, 2)
+        program.send(signal.SIGTERM)
+        assert re.search(rb"retry: \d+\n", stream.rest())
+        assert program.wait() == 0
+        assert not any(map(is_alive, pids))
+
+
+def test_replacing_them_refuses_nobody(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, _):
+        stop = threading.Event()
+        answered: list[int] = []
+        refused: list[Exception] = []
+
+        def ask() -> None:
+            address = ("127.0.0.1", int(url.rpartition(":")[2]))
+            while not stop.is_set():
+                try:
+                    with socket.create_connection(address, 10) as connection:
+                        connection.sendall(b"GET /pid HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                        answered.append(int(connection.makefile("rb").read().rpartition(b"\n")[2]))
+                except (OSError, ValueError) as error:
+                    refused.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            before = pids_of(url, 2)
+            program.send(signal.SIGHUP)
+            until(lambda before=before: not any(map(is_alive, before)))  # type: ignore[misc]
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert refused == []
+        assert len(set(answered)) >= 4
+        assert len(answered) > 100
+
+
+def test_workers_end_with_their_supervisor(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, _):
+        pids = pids_of(url, 2)
+        program.send(signal.SIGKILL)
+        until(lambda: not any(map(is_alive, pids)))
+
+
+def test_workers_that_die_at_their_start_are_not_started_in_a_rush() -> None:
+    arguments = (
+        "serve",
+        "tests.apps.dying_app:server",
+        "--workers",
+        "2",
+        "--separate-hubs",
+        "--bind",
+        "127.0.0.1:0",
+    )
+    with trio_sse(*arguments) as program:
+        delays = [
+            float(
+                program.stderr.expect(r"has ended after 0 s: exit code 3; the next one starts in ([\d.]+) s")[
+                    1
+                ]
+            )
+            for _ in range(4)
+        ]
+        assert delays[-1] >= 0.5
+        program.send(signal.SIGINT)
+        assert program.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ([], "3 workers would have 3 hubs, and what is published in one would reach only its own clients"),
+        (["--http2"], "--http2 has one process"),
+        (["--bind", "256.1.1.1:1", "--separate-hubs"], "can't listen on 256.1.1.1:1"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_line(options: list[str], text: str) -> None:
+    with trio_sse("serve", APP, "--workers", "3", *options) as program:
+        assert program.wait() == 1
+        assert text in program.stderr.rest()
+
+
+def test_a_quart_app_with_a_hub_in_memory_is_refused() -> None:
+    with trio_sse("serve", "tests.apps.members:app", "--workers", "2") as program:
+        assert program.wait() == 1
+        assert "--separate-hubs" in program.stderr.rest()
+
+
+def test_separate_hubs_have_logs_of_their_own() -> None:
+    with serving(APP, "--workers", "2", "--separate-hubs") as (_, url):
+        pids_of(url, 2)
+        epochs: set[bytes] = set()
+
+        def note_epoch() -> bool:
+            with RawStream(f"{url}/live") as stream:
+                stream.read_until(b"\r\n\r\n")
+                for _ in range(8):  # one of these comes to the same worker
+                    httpx.post(f"{url}/live", content=b"x")
+                stream.read_until(b"data: x\n\n")
+                epochs.add(re.findall(rb"id: ([0-9a-f]+)\.", stream.received)[0])
+            return len(epochs) == 2
+
+        until(note_epoch)
