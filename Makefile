@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SYSTEM := $(VENV)/.system
 
-.PHONY: help demo test check docs bench clean
+.PHONY: help demo test check docs bench bench-full soak clean
 
 help:
 	@echo "make demo      a live dashboard of this machine in the browser"
@@ -15,6 +15,8 @@ help:
 	@echo "make check     only formatting, lint and types"
 	@echo "make docs      the reference, made of the docstrings, in docs/build"
 	@echo "make bench     speed and memory, beside the floor (needs a C compiler; Linux)"
+	@echo "make bench-full  the same for all scenarios, and beside other servers (two hours)"
+	@echo "make soak      memory over an hour of clients that come and go"
 	@echo "make clean     remove what make has set up"
 
 demo: $(READY)
@@ -36,6 +38,12 @@ docs: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+bench-full: $(READY)
+	$(BIN)/python -m benchmarks --full
+
+soak: $(READY)
+	$(BIN)/python -m benchmarks.soak --minutes 60
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

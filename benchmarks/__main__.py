@@ -1,12 +1,46 @@
-"""All benchmarks, one after the other; figures go to `benchmarks/results/` too."""
+"""Benchmarks, one after the other; figures go to `benchmarks/results/`, too.
+
+`python -m benchmarks` takes some 15 minutes; with `--full`, it runs all of them, which takes two hours.
+"""
 
 from __future__ import annotations
 
-from . import fanout, idle_memory, quart, setup_cost, stall
+import sys
+
+from . import (
+    compare,
+    fanout,
+    growth,
+    idle_memory,
+    latency,
+    own_events,
+    quart,
+    reconnect_storm,
+    setup_cost,
+    slow_readers,
+    stall,
+    tls,
+    topics,
+)
 from ._command_line import main
 from ._harness import HERE
 
-main(
-    [idle_memory.BENCHMARK, setup_cost.BENCHMARK, fanout.BENCHMARK, stall.BENCHMARK, quart.BENCHMARK],
-    results=HERE / "results",
-)
+BRIEF = [
+    idle_memory.BENCHMARK,
+    setup_cost.BENCHMARK,
+    fanout.BENCHMARK,
+    latency.BENCHMARK,
+    stall.BENCHMARK,
+    topics.BENCHMARK,
+    own_events.BENCHMARK,
+    slow_readers.BENCHMARK,
+    reconnect_storm.BENCHMARK,
+    tls.BENCHMARK,
+]
+FULL = [*BRIEF, growth.BENCHMARK, quart.BENCHMARK, compare.BENCHMARK]
+
+if "--full" in sys.argv:
+    sys.argv.remove("--full")
+    main(FULL, results=HERE / "results")
+else:
+    main(BRIEF, results=HERE / "results")

@@ -1,0 +1,79 @@
+"""Plots of results, as SVG in docs/benchmarks: `python -m benchmarks.plots compare.json growth.json`.
+
+The files are what `--json` of `benchmarks.compare` and `benchmarks.growth` writes. It needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ._harness import ROOT
+
+FOLDER = ROOT / "docs" / "benchmarks"
+
+_TITLES = {
+    "idle": "memory of an idle connection, KiB",
+    "setup": "taking in a connection, µs of CPU",
+    "burst": "a delivery in a burst of 30, µs of CPU",
+    "steady": "a delivery at 10 events a second, µs of CPU",
+}
+
+
+def main(files: list[str]) -> None:
+    """Plot what the files have."""
+    FOLDER.mkdir(exist_ok=True)
+    for file in files:
+        results: dict[str, Any] = json.loads(Path(file).read_text())["benchmarks"]
+        for name, benchmark in results.items():
+            if name == "comparison":
+                _plot_comparison(benchmark["figures"])
+            elif name == "growth":
+                _plot_growth(benchmark["figures"])
+
+
+def _plot_comparison(figures: list[dict[str, Any]]) -> None:
+    from matplotlib import pyplot
+
+    drawn, axes = pyplot.subplots(2, 2, figsize=(11, 7))
+    for (what, title), ax in zip(_TITLES.items(), axes.flat, strict=True):
+        rows = [f for f in figures if f["name"].startswith(f"{what}, ") and not f["name"].endswith("ratio")]
+        rows.sort(key=lambda figure: figure["median"], reverse=True)
+        names = [figure["name"].partition(", ")[2] for figure in rows]
+        values = [figure["median"] for figure in rows]
+        spread = [
+            [f["median"] - min(f["values"]) for f in rows],
+            [max(f["values"]) - f["median"] for f in rows],
+        ]
+        colours = ["#3b82f6" if "trio_sse" in name else "#94a3b8" for name in names]
+        ax.barh(names, values, xerr=spread, color=colours, ecolor="#475569", capsize=2)
+        ax.set_title(title, fontsize=10)
+        ax.set_xscale("log" if max(values) > 30 * min(values) else "linear")
+        ax.tick_params(labelsize=8)
+    drawn.tight_layout()
+    drawn.savefig(FOLDER / "compare.svg")
+
+
+def _plot_growth(figures: list[dict[str, Any]]) -> None:
+    from matplotlib import pyplot
+
+    drawn, ax = pyplot.subplots(figsize=(8, 4))
+    for what in ("idle", "set-up", "burst", "steady"):
+        rows = [
+            f for f in figures if f["name"].startswith(f"{what}, ") and f["name"].split(", ")[1].isdigit()
+        ]
+        counts = [int(figure["name"].split(", ")[1]) for figure in rows]
+        first = rows[0]["median"]
+        ax.plot(counts, [figure["median"] / first for figure in rows], marker="o", label=what)
+    ax.set_xlabel("connections")
+    ax.set_ylabel("cost, of that with the fewest")
+    ax.set_ylim(bottom=0)
+    ax.legend()
+    drawn.tight_layout()
+    drawn.savefig(FOLDER / "growth.svg")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
