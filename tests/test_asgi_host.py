@@ -657,3 +657,35 @@ async def test_when_the_first_call_has_ended_the_app_is_down(make_server: MakeSe
             async with Client(await trio.open_tcp_stream(*addresses[0])) as client:
                 assert (await client.get("/")).status == 503
             outer.cancel_scope.cancel()
+
+
+async def test_what_several_tasks_send_at_once_comes_in_order(serve: Any) -> None:
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        async with trio.open_nursery() as nursery:
+            for piece in (b"a", b"b", b"c"):
+                nursery.start_soon(send, {"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    for _ in range(10):
+        async with serve(app) as memory, memory.connect() as client:
+            assert (await client.get("/")).status == 200
+            assert sorted(await client.whole()) == sorted(b"abc")
+
+
+async def test_a_drain_while_the_app_starts_ends_the_server(no_leak: LeakCheck) -> None:
+    begun = trio.Event()
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        assert scope["type"] == "lifespan"
+        await receive()
+        begun.set()
+        await trio.sleep_forever()
+
+    server = no_leak.watch(Server(app))
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve, "127.0.0.1", 0)
+            await begun.wait()
+            await server.drain()

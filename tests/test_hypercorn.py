@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
 import ssl
@@ -556,3 +557,29 @@ async def first(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     async for piece in pieces:
         yield piece
         return
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        # HTTP/2 whose path is no ASCII.
+        PREFACE + b"\0\0\x0a\1\5\0\0\0\1\x82\x87\x41\x01x\x44\x03/\xff\xfe",
+        # A change to HTTP/2 whose settings are none.
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n",
+    ],
+)
+async def test_a_peer_on_which_hypercorn_fails_is_alone_with_that(
+    no_leak: LeakCheck, hostile: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(no_leak, make_config()) as (sse, (where,)):
+        async with await connect(where) as stream:
+            await stream.send_all(hostile)
+            with trio.fail_after(5), contextlib.suppress(trio.BrokenResourceError):
+                while await stream.receive_some():
+                    pass
+        async with await connect(where) as stream:
+            await check_stream(sse, stream)
+    assert "hypercorn failed on a connection, which is closed: " in caplog.text

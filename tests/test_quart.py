@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial, wraps
 from typing import Any
@@ -348,7 +349,7 @@ async def test_before_request_may_answer_itself(made: App) -> None:
 
     async with made.client() as client:
         assert (await client.get("/s")).text == "closed"
-    assert made.ends == []
+    assert made.ends == [EndReason.REFUSED]
 
 
 @pytest.mark.parametrize("replace", [True, False])
@@ -613,3 +614,36 @@ async def test_middleware_around_the_app_that_wraps_send_sees_the_bodies(no_leak
                 assert client.is_ended
             nursery.cancel_scope.cancel()
     assert b"data: hello\n\n" in seen
+
+
+@pytest.mark.parametrize(("answer", "status"), [(("no", 403), 403), ("text", 200), ({"json": 1}, 200)])
+async def test_what_a_handler_returns_is_the_answer(
+    made: App, autojump_clock: MockClock, answer: Any, status: int
+) -> None:
+    @made.sse.route("/s")
+    async def s(connection: Connection) -> Any:
+        return answer
+
+    async with made.client() as client:
+        response = await client.get("/s")
+    assert response.status == status
+    assert response.headers.get("content-type") != "text/event-stream"
+    assert made.ends == [EndReason.REFUSED]
+
+
+async def test_a_decorator_below_the_route_may_answer_instead(made: App, autojump_clock: MockClock) -> None:
+    def login_required(handler: Any) -> Any:
+        @functools.wraps(handler)
+        async def wrapper(*arguments: Any, **options: Any) -> Any:
+            return quart.redirect("/login")
+
+        return wrapper
+
+    @made.sse.route("/s")
+    @login_required
+    async def s(connection: Connection) -> None:
+        raise AssertionError
+
+    async with made.client() as client:
+        response = await client.get("/s")
+    assert (response.status, response.headers.get("location")) == (302, "/login")

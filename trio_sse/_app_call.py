@@ -107,6 +107,7 @@ class AppCall:
         "_sent",
         "_serving",
         "_transport",
+        "_turn",
         "_watch",
         "_write_timeout",
         "has_begun",
@@ -132,6 +133,7 @@ class AppCall:
         self.is_taken_over = False
         self.on_start: Callable[[], None] | None = None
         self._response: AppResponse | None = None
+        self._turn = trio.StrictFIFOLock()
         self._transport = transport
         self._serving = serving
         self._request = request
@@ -198,7 +200,10 @@ class AppCall:
             RuntimeError: the app sends what can't follow what it has sent.
             ValueError: a header field, or the body's length, is not acceptable.
         """
-        await trio.lowlevel.checkpoint()
+        async with self._turn:  # what several tasks send goes out in the order in which it was encoded
+            await self._take(message)
+
+    async def _take(self, message: Message) -> None:
         if self.is_taken_over:
             return
         if (

@@ -190,6 +190,7 @@ class Server:
         self._app = None if app is None else AppHost(app, self._admission)
         self._exchanges = Exchanges(self._host, self._reception, self._admission, self._app)
         self._drain_timeout = drain_timeout
+        self._starting: set[trio.CancelScope] = set()
         self._send_buffer = send_buffer
         self._watchdog = Watchdog(slow_step)
         self._calls = 0  # of `serve` and its kin, that are under way
@@ -433,13 +434,25 @@ class Server:
             if self._app is None:
                 await serving.run(work)
             else:
-                async with self._app.lifespan.running(shutdown_timeout=self._drain_timeout):
-                    await serving.run(work)
+                await self._run_with_app(self._app, serving, work)
         finally:
             self._calls -= 1
             if self._calls == 0:
                 with contextlib.suppress(KeyError):  # Trio has removed it, if it failed
                     trio.lowlevel.remove_instrument(self._watchdog)
+
+    async def _run_with_app(
+        self, app: AppHost, serving: Serving, work: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Run a call within the app's lifespan; what drains the server while it starts ends the call."""
+        with trio.CancelScope() as starting:
+            self._starting.add(starting)
+            try:
+                async with app.lifespan.running(shutdown_timeout=self._drain_timeout):
+                    self._starting.discard(starting)
+                    await serving.run(work)
+            finally:
+                self._starting.discard(starting)
 
     @property
     def drain_timeout(self) -> float:
@@ -459,6 +472,8 @@ class Server:
         come back. Connections that are left at the end of the drain time are cancelled. If this is
         cancelled, the rest goes on as it is.
         """
+        for scope in self._starting:
+            scope.cancel()  # whose app has not started
         servings = list(self._host.servings)
         for serving in servings:
             serving.stop_accepting()

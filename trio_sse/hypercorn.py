@@ -19,12 +19,15 @@ import copy
 import logging
 import random
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, final
 
 import trio
 from hypercorn.config import Config, Sockets
+from hypercorn.trio import run as hypercorn_run
 from hypercorn.trio import serve as serve_by_hypercorn
+from hypercorn.trio.tcp_server import TCPServer
 
 from ._asgi_stage import REGISTRY
 from ._asgi_types import ASGIApp, Receive, Scope, Send
@@ -53,6 +56,8 @@ _HANDSHAKE_SECONDS = 10.0
 # How long before the end of the drain time hypercorn is told to shut down, which is when it cancels what is
 # left.
 _LAST_SECONDS = 0.25
+
+_guarded = 0  # calls of `serve` that run
 
 
 async def serve(
@@ -113,10 +118,47 @@ async def serve(
         # Hypercorn asks its configuration for the sockets, and listens on them again, which is harmless.
         ours.create_sockets = lambda: sockets  # type: ignore[method-assign]  # of a copy that is ours
         wrapped: Any = _Registering(app, streams)  # hypercorn has its own types for what ASGI is
-        await serve_by_hypercorn(wrapped, ours, shutdown_trigger=shut_down, task_status=task_status)
+        with _guarding_connections():
+            await serve_by_hypercorn(wrapped, ours, shutdown_trigger=shut_down, task_status=task_status)
     finally:
         trio.lowlevel.remove_instrument(watchdog)
         _close(sockets)
+
+
+@final
+class _GuardedTCPServer(TCPServer):
+    """Hypercorn's server of one connection, of which nothing but its own end comes when it fails.
+
+    What a peer sends can make it raise: a body that goes on when its stream is over, a head that is no ASCII,
+    HTTP/2 that breaks off. Left to itself, the error would end the whole server, and everybody's streams.
+    """
+
+    async def run(self) -> None:
+        try:
+            await super().run()
+        except Exception as error:
+            logger.warning("hypercorn failed on a connection, which is closed: %r", _only(error))
+            logger.debug("so it failed", exc_info=error)
+
+
+def _only(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+@contextmanager
+def _guarding_connections() -> Iterator[None]:
+    """Have hypercorn take the guarded server where it makes one for each connection: it has no setting."""
+    global _guarded
+    _guarded += 1
+    hypercorn_run.TCPServer = _GuardedTCPServer  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        _guarded -= 1
+        if not _guarded:
+            hypercorn_run.TCPServer = TCPServer  # type: ignore[attr-defined]
 
 
 def _put_right(config: Config, drain_timeout: float) -> Config:

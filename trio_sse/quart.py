@@ -31,7 +31,7 @@ from types import TracebackType
 from typing import Any, TypeVar, final
 
 import trio
-from quart import Quart, Request, Response, request
+from quart import Quart, Request, Response, abort, current_app, request
 from quart.wrappers.response import ResponseBody
 from quart_trio import QuartTrio
 from werkzeug.datastructures import Headers
@@ -415,7 +415,15 @@ def _share_names(request: Request) -> None:
 def _as_coroutine_function(handler: Handler) -> Callable[..., Awaitable[None]]:
     """Give a coroutine function of the connection and the URL's variables."""
     if inspect.iscoroutinefunction(handler):
-        return handler
+
+        async def run_and_answer(connection: Connection, **variables: object) -> None:
+            answer: Any = await handler(connection, **variables)
+            if answer is not None:
+                # A decorator's, as a rule: a redirect to the login. Once the stream has begun, it's an error.
+                response: Any = await current_app.make_response(answer)
+                abort(response)
+
+        return run_and_answer
     if not inspect.isasyncgenfunction(handler):
         raise TypeError(f"a handler must be a coroutine or async generator function, not {handler!r}")
     takes_connection = "connection" in inspect.signature(handler).parameters
