@@ -212,7 +212,7 @@ def hub_of(target: Server | ASGIApp) -> Hub | None:
     return hub if isinstance(hub, Hub) else None
 
 
-async def serve_as_worker(
+async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._exit
     server: Server,
     sockets: Sequence[socket.socket],
     pipe: int,
@@ -251,7 +251,7 @@ async def serve_as_worker(
             nursery.cancel_scope.cancel()
 
 
-async def _tell_figures(server: Server, pipe: int) -> None:
+async def _tell_figures(server: Server, pipe: int) -> None:  # pragma: no cover  # in a fork, too
     os.set_blocking(pipe, False)
     while True:
         statistics = server.statistics()

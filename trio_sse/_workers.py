@@ -231,7 +231,7 @@ class Supervisor:
         logger.info("worker %d started as pid %d", place, pid)
         return worker
 
-    def _be_worker(self, place: int, pipe: int) -> NoReturn:
+    def _be_worker(self, place: int, pipe: int) -> NoReturn:  # pragma: no cover  # ends by os._exit
         """Be the worker, in the forked process, and exit."""
         code = 1
         try:

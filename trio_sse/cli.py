@@ -219,7 +219,9 @@ def _serve_by_workers(
     except OSError as error:
         raise ProgramError(f"can't listen on {', '.join(addresses)}: {error.strerror or error}") from error
 
-    def run_worker(sockets: Sequence[socket.socket], pipe: int, life: int) -> None:
+    def run_worker(
+        sockets: Sequence[socket.socket], pipe: int, life: int
+    ) -> None:  # pragma: no cover  # a fork
         for hub in {server.hub, hub_of(found)} - {None}:
             assert hub is not None
             hub.note_fork()
