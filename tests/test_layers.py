@@ -132,3 +132,25 @@ print(*sorted(name for name in sys.modules if name.startswith("trio_sse")))
     assert "trio_sse._server" in imported
     assert "trio_sse.cli" not in imported
     assert "trio_sse._websocket" not in imported
+
+
+def test_without_the_extra_a_websocket_says_what_to_install() -> None:
+    code = """
+import sys
+
+sys.modules["wsproto"] = None
+from trio_sse import Server
+
+def attempt(use):
+    try:
+        use()
+    except ImportError as error:
+        print(error)
+
+attempt(lambda: Server().websocket("/ws"))
+attempt(lambda: __import__("trio_sse.websocket"))
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert finished.stdout.splitlines() == ["WebSockets need: pip install 'trio-sse[websocket]'"] * 2

@@ -64,6 +64,12 @@ class Peer:
         return int(reason.code), reason.reason
 
 
+def may_subscribe(topic: str) -> bool:
+    if topic == "broken":
+        raise RuntimeError("broken")
+    return topic != "secret"
+
+
 @pytest.fixture(params=[trio_sse.hypercorn.serve, hypercorn.trio.serve], ids=["ours", "hypercorn-alone"])
 def run(request: pytest.FixtureRequest, no_leak: LeakCheck) -> Callable[..., Any]:
     return partial(running, request.param, no_leak)
@@ -77,7 +83,7 @@ async def running(serve: Serve, no_leak: LeakCheck, **options: Any) -> AsyncIter
 
     @app.websocket("/ws")
     async def ws() -> None:
-        await sse.serve_topics(topics=lambda topic: topic != "secret", publish=["public"], **options)
+        await sse.serve_topics(topics=may_subscribe, publish=["public"], **options)
 
     config = Config()
     config.bind, config.errorlog, config.graceful_timeout = ["127.0.0.1:0"], None, 2
@@ -196,3 +202,12 @@ async def test_shutting_down_tells_the_reason(no_leak: LeakCheck, is_subscribed:
 async def test_an_app_that_was_not_started_says_so() -> None:
     with pytest.raises(RuntimeError, match="has not been started"):
         await QuartSSE(QuartTrio(__name__)).serve_topics(topics=["a"])
+
+
+async def test_an_exception_is_told_apart_from_an_end(
+    run: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with run() as app, opened(app) as peer:
+        await peer.connection.send_message(json.dumps({"type": "subscribe", "topics": ["broken"]}))
+        assert await peer.closed() == (1011, "handler_error")
+        await until(lambda: "Exception on websocket /ws" in caplog.text)

@@ -57,6 +57,11 @@ async def serve_quart_websocket(
             scopes.add(socket.scope)
         try:
             await serve_topics(socket, topics=topics, publish=publish)
+        except Exception:
+            # Quart logs it, but would have the host say 1000, which tells the client that all is said.
+            with trio.move_on_after(write_timeout):
+                await asked.close(CLOSE_CODES[EndReason.HANDLER_ERROR], EndReason.HANDLER_ERROR.value)
+            raise
         finally:
             for scopes in waiting:
                 scopes.discard(socket.scope)
@@ -82,9 +87,11 @@ class QuartSocket:
         self._write_timeout = write_timeout
         self._turn = trio.Lock()
 
-    async def __aiter__(self) -> AsyncIterator[str | bytes]:
-        while True:
-            yield await self._websocket.receive()
+    def __aiter__(self) -> AsyncIterator[str | bytes]:
+        return self  # no generator: it would be left unfinished when what is done with a message fails
+
+    async def __anext__(self) -> str | bytes:
+        return await self._websocket.receive()
 
     async def send_json(self, value: object) -> None:
         """Send a value as a text message; a client that takes nothing for the write timeout ends it all."""

@@ -18,6 +18,10 @@ from __future__ import annotations
 
 from ._handshake import SUBPROTOCOL
 from ._topics_protocol import Allowed, serve_topics
-from ._websocket import WebSocketConnection
+
+try:
+    from ._websocket import WebSocketConnection
+except ImportError as error:
+    raise ImportError("WebSockets need: pip install 'trio-sse[websocket]'") from error
 
 __all__ = ["SUBPROTOCOL", "Allowed", "WebSocketConnection", "serve_topics"]
