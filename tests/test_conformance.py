@@ -77,7 +77,7 @@ def clock() -> MockClock:
     return MockClock(rate=1)
 
 
-async def until(is_so: Callable[[], bool], *, seconds: float = 10) -> None:
+async def until(is_so: Callable[[], bool], *, seconds: float = 30) -> None:
     """Wait until something is so that real peers bring about."""
     with trio.fail_after(seconds):
         while not is_so():  # noqa: ASYNC110  # there is nothing that tells
@@ -487,8 +487,9 @@ async def test_a_host_that_is_cancelled_leaves_nothing(run: Run) -> None:
         host.nursery.cancel_scope.cancel()
 
 
+@pytest.mark.timeout(180)  # on a busy machine it takes its time, and none is measured
 async def test_two_thousand_connects_and_drops_leave_nothing(run: Run) -> None:
-    async with run(seconds=60) as host:
+    async with run(seconds=150) as host:
         async with host.opened("/live") as stream:
             await until_subscribed(host)
             await stream.leave()
