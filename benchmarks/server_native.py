@@ -12,7 +12,7 @@ from functools import partial
 import trio
 
 from benchmarks._control import DATA, LIVE, Gate, serve_and_obey
-from trio_sse import Connection, Hub, Server
+from trio_sse import Connection, Hub, Server, tune_garbage_collector
 
 hub = Hub()
 server = Server(hub=hub, max_connections=20_000)
@@ -61,6 +61,7 @@ def main() -> None:
     if files is not None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(*files)
+    tune_garbage_collector()  # as `trio-sse serve` does
     trio.run(partial(serve_and_obey, partial(start, tls=tls), publish, gate=gate, cut=cut))
 
 

@@ -5,6 +5,7 @@ from ._connection import Connection
 from ._decoder import EventDecoder
 from ._end_reason import EndReason
 from ._event import ServerSentEvent
+from ._garbage_collector import tune_garbage_collector
 from ._http_exception import HTTPException
 from ._hub import Hub
 from ._hub_statistics import HubStatistics
@@ -46,4 +47,5 @@ __all__ = [
     "TickerStatistics",
     "client_script",
     "read_offset",
+    "tune_garbage_collector",
 ]

@@ -47,8 +47,8 @@ def check_body(head: Head, max_size: int) -> None:
     Raises:
         HTTPException: 413 if it is too large, 417 for an unknown expectation.
     """
-    expect = head.get(b"expect")
-    if expect is not None and expect.lower() != b"100-continue":
+    expect = head.headers.get("expect")
+    if expect is not None and expect.lower() != "100-continue":
         raise HTTPException(417, "the only expectation is: 100-continue")
     if head.content_length is not None and head.content_length > max_size:
         raise _too_large(max_size)
@@ -72,7 +72,7 @@ class BodyReader:
         else:
             self._decoder = _Sized(head.content_length)
         # A client that sends its body at once, whatever it said, needs no permission.
-        is_asked = head.get(b"expect") is not None and head.http_version == "1.1" and not buffer
+        is_asked = "expect" in head.headers and head.http_version == "1.1" and not buffer
         self._must_continue = is_asked and not self.is_complete
         self._patience = _BODY_SECONDS
 

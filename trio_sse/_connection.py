@@ -116,7 +116,7 @@ class Connection:
         self.close_frame: bytes | None = None  # of a WebSocket, where the reason alone doesn't tell
         self._opened_at = trio.current_time()
         # Jittered, so that clients that came together don't come back together.
-        duration = host.options.max_duration * random.uniform(0.8, 1)
+        duration = host.options.max_duration * (1 - 0.2 * random.random())
         self.lifetime = trio.CancelScope(deadline=self._opened_at + duration)
         self._lock: trio.Lock | None = None  # made when a task has to wait
 

@@ -11,27 +11,32 @@ fields, as the tests show, at a third of the cost of taking in a stream. So only
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import h11
 
 from ._http_exception import HTTPException
+from ._request import Headers
 
 MAX_HEAD_SIZE = 16 * 1024
 MAX_TARGET_SIZE = 8 * 1024
 MAX_HEADER_FIELDS = 100
 MAX_QUERY_FIELDS = 100
 
+# Clients come in great numbers for the same few things: so many request lines, hosts and paths are kept that
+# have passed. As they are shared, so are the strings that each connection would have of its own.
+_SEEN_BEFORE = 64
+
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])" % _TOKEN)
 _FIELD_NAME = re.compile(_TOKEN)
 _FIELD_LINES = re.compile(rb"(?:%b:[\t\x20-\x7e\x80-\xff]*\r\n)*" % _TOKEN)
 _DIGITS = re.compile(rb"[0-9]+")
-_METHODS = {method.encode(): method for method in ("GET", "HEAD", "POST", "OPTIONS")}  # shared, not made anew
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]+)(:[0-9]{0,5})?")
-_ABSOLUTE_FORM = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(/[^?]*)?(\?.*)?")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]+)(:[0-9]{0,5})?")
+_ABSOLUTE_FORM = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(/[^?]*)?(\?.*)?")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NOT_IN_PATH = re.compile("[\0-\x1f\x7f]")
 
@@ -43,7 +48,7 @@ class Head(NamedTuple):
         method, target, http_version: of the request line; the target in origin-form, or `*`.
         path: the target's path, decoded.
         host: the host that is asked for, without its port, in lower case; empty if none is named.
-        fields: the header fields, names in lower case.
+        headers: the header fields.
         content_length: of the body; `None` if it is chunked.
     """
 
@@ -52,26 +57,16 @@ class Head(NamedTuple):
     path: str
     http_version: str
     host: str
-    fields: list[tuple[bytes, bytes]]
+    headers: Headers
     content_length: int | None
-
-    def get(self, name: bytes) -> bytes | None:
-        """Give the value of the first field of this name (in lower case)."""
-        return next(iter(_get_all(self.fields, name)), None)
-
-    @property
-    def origin(self) -> str | None:
-        """The origin of the page that the request comes from, if a browser says so."""
-        origin = self.get(b"origin")
-        return None if origin is None else origin.decode("latin-1")
 
     @property
     def keeps_alive(self) -> bool:
         """Whether the client is willing to send another request on this connection (RFC 9112, 9.3)."""
         if self.http_version != "1.1":
             return False
-        options = b",".join(_get_all(self.fields, b"connection")).lower()
-        return b"close" not in options or b"close" not in [option.strip() for option in options.split(b",")]
+        options = ",".join(self.headers.get_all("connection")).lower()
+        return "close" not in options or "close" not in [option.strip() for option in options.split(",")]
 
 
 def skip_empty_line(buffer: bytearray) -> None:
@@ -127,29 +122,21 @@ def parse_head(head: bytes) -> Head:
     content_length: int | None = 0
     if b"content-length" in lowered or b"transfer-encoding" in lowered:
         _check_content_length(block)
-        fields = _parse_fields(head)
-        content_length = _check_body_length(fields, version)
+        headers = Headers(_parse_fields(head))
+        content_length = _check_body_length(headers, version)
     else:
-        fields = _split_fields(block)
-    host = _check_host(fields, version)
+        headers = Headers.of_lines(block)
+    host = _check_host(headers, version)
     if b"sec-websocket-protocol" in lowered and not all(
-        value.isascii() for value in _get_all(fields, b"sec-websocket-protocol")
+        value.isascii() for value in headers.get_all("sec-websocket-protocol")
     ):
         raise HTTPException(400, "Sec-WebSocket-Protocol must be ASCII")
-    if not target.startswith(b"/") and target != b"*":
+    if not target.startswith("/") and target != "*":
         host, target = _split_absolute(target)
-    decoded = target.decode("ascii")
-    return Head(
-        _METHODS.get(method) or method.decode("ascii"),
-        decoded,
-        decode_path(decoded),
-        version,
-        host,
-        fields,
-        content_length,
-    )
+    return Head(method, target, decode_path(target), version, host, headers, content_length)
 
 
+@lru_cache(maxsize=_SEEN_BEFORE)
 def decode_path(target: str) -> str:
     """Decode the path of a target; refuse what isn't UTF-8 or has control characters."""
     path, _, query = target.partition("?")
@@ -168,7 +155,9 @@ def decode_path(target: str) -> str:
     return decoded
 
 
-def _parse_request_line(line: bytes) -> tuple[bytes, bytes, str]:
+@lru_cache(maxsize=_SEEN_BEFORE)
+def _parse_request_line(line: bytes) -> tuple[str, str, str]:
+    """Give the method, the target as it came, and the version."""
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         if len(line) > MAX_TARGET_SIZE:
@@ -184,17 +173,11 @@ def _parse_request_line(line: bytes) -> tuple[bytes, bytes, str]:
     is_acceptable = (
         target.startswith(b"/")
         or (target == b"*" and method == b"OPTIONS")
-        or _ABSOLUTE_FORM.fullmatch(target) is not None
+        or _ABSOLUTE_FORM.fullmatch(target.decode("ascii")) is not None
     )
     if not is_acceptable or b"#" in target:
         raise HTTPException(400, "the target must be a path that begins with '/', without a fragment")
-    return method, target, "1.1" if minor == b"1" else "1.0"
-
-
-def _split_fields(block: bytes) -> list[tuple[bytes, bytes]]:
-    """Give the header fields, names in lower case, of a block that has been checked."""
-    split = [line.partition(b":") for line in block.split(b"\r\n")] if block else []
-    return [(name.lower(), value.strip(b" \t")) for name, _, value in split]
+    return method.decode("ascii"), target.decode("ascii"), "1.1" if minor == b"1" else "1.0"
 
 
 def _parse_fields(head: bytes) -> list[tuple[bytes, bytes]]:
@@ -223,12 +206,8 @@ def _field_error(block: bytes) -> HTTPException:
     return HTTPException(400, "a header field's value must not have control characters")
 
 
-def _get_all(fields: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
-    return [value for field, value in fields if field == name]
-
-
-def _check_host(fields: list[tuple[bytes, bytes]], version: str) -> str:
-    hosts = _get_all(fields, b"host")
+def _check_host(headers: Headers, version: str) -> str:
+    hosts = headers.get_all("host")
     if not hosts and version == "1.0":
         return ""
     if len(hosts) != 1:
@@ -236,18 +215,19 @@ def _check_host(fields: list[tuple[bytes, bytes]], version: str) -> str:
     return _parse_authority(hosts[0])
 
 
-def _parse_authority(authority: bytes) -> str:
+@lru_cache(maxsize=_SEEN_BEFORE)
+def _parse_authority(authority: str) -> str:
     match = _HOST.fullmatch(authority)
     if match is None:
         raise HTTPException(400, "the host must be a name or address, with or without a port")
-    return match[1].decode("ascii").lower()
+    return match[1].lower()
 
 
-def _split_absolute(target: bytes) -> tuple[str, bytes]:
+def _split_absolute(target: str) -> tuple[str, str]:
     match = _ABSOLUTE_FORM.fullmatch(target)
     assert match is not None  # the request line was checked
     authority, path, query = match.groups()
-    return _parse_authority(authority), (path or b"/") + (query or b"")
+    return _parse_authority(authority), (path or "/") + (query or "")
 
 
 def _check_content_length(block: bytes) -> None:
@@ -260,16 +240,16 @@ def _check_content_length(block: bytes) -> None:
         raise HTTPException(413)
 
 
-def _check_body_length(fields: list[tuple[bytes, bytes]], version: str) -> int | None:
+def _check_body_length(headers: Headers, version: str) -> int | None:
     """Give the body's length, or `None` if it is chunked; refuse what two parsers might read differently."""
-    lengths = _get_all(fields, b"content-length")
-    codings = _get_all(fields, b"transfer-encoding")
+    lengths = headers.get_all("content-length")
+    codings = headers.get_all("transfer-encoding")
     if codings:
         if version == "1.0":
             raise HTTPException(400, "HTTP/1.0 has no Transfer-Encoding")
         if lengths:
             raise HTTPException(400, "Content-Length and Transfer-Encoding exclude each other")
-        if len(codings) != 1 or codings[0].lower() != b"chunked":
+        if len(codings) != 1 or codings[0].lower() != "chunked":
             raise HTTPException(501, "the only Transfer-Encoding is: chunked")
         return None
     return int(lengths[0]) if lengths else 0

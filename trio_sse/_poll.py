@@ -44,6 +44,8 @@ def wants_poll(request: Request) -> bool:
     if request.method != "GET":
         return False
     accept = request.headers.get("accept") or ""
+    if "json" not in accept.lower():  # as most
+        return False
     accepted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
     return "application/json" in accepted and "text/event-stream" not in accepted
 

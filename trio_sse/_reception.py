@@ -117,7 +117,7 @@ class Reception:
         may_keep_alive = head.keeps_alive
         parameters: Mapping[str, object] = NO_PARAMETERS
         answer: Route | Response | AppRoute | None
-        headers = Headers(head.fields)
+        headers = head.headers
         try:
             self._check(head)
             answer, parameters = self._find(head)
@@ -127,18 +127,17 @@ class Reception:
                 raise HTTPException(400, f"a {head.method} request must not have a body")
         except HTTPException as error:
             if head.content_length != 0:
-                error.headers.update(self.options.cross_origin.fields(head.origin))
+                error.headers.update(self.options.cross_origin.fields(headers.get("origin")))
                 raise  # its body stays unread, so nothing that follows can be trusted
             answer = error_response(error)
             # Whoever only mistook the path or method may go on. The others are not understood: they are not
             # listened to any more.
             may_keep_alive = may_keep_alive and error.status in (404, 405)
         else:
-            reader = BodyReader(head, transport, buffer, self.options.max_body_size)
             if answer is None:
-                answer = AppRoute(reader)
-            else:
-                body = await receive_body(reader)
+                answer = AppRoute(BodyReader(head, transport, buffer, self.options.max_body_size))
+            elif head.content_length != 0:
+                body = await receive_body(BodyReader(head, transport, buffer, self.options.max_body_size))
         request = Request(
             method=head.method,
             target=head.target,
@@ -152,7 +151,7 @@ class Reception:
 
     async def _receive_head(self, transport: Transport, serving: Serving, buffer: bytearray) -> Head | None:
         may_be_empty_line = True
-        deadline = trio.current_time() + _HEAD_SECONDS
+        deadline: float | None = None
         while True:
             if may_be_empty_line and len(buffer) >= 2:
                 may_be_empty_line = False
@@ -162,6 +161,8 @@ class Reception:
                 return head
             data = transport.receive_nowait()  # a client that has just connected has often sent all of it
             if data is None:
+                if deadline is None:
+                    deadline = trio.current_time() + _HEAD_SECONDS
                 data = await self._wait_for_head(transport, serving, deadline)
             if data is None:
                 if buffer and not serving.is_draining:
@@ -197,7 +198,7 @@ class Reception:
                 return None, NO_PARAMETERS
             raise HTTPException(404)
         if head.method == "OPTIONS":
-            preflight = self.options.cross_origin.preflight_fields(head.origin, found.allow)
+            preflight = self.options.cross_origin.preflight_fields(head.headers.get("origin"), found.allow)
             return Response(status=204, headers={"Allow": found.allow, **preflight}), NO_PARAMETERS
         if found.target is None:
             if self.options.has_app:

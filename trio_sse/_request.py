@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import final
 from urllib.parse import parse_qsl
 
@@ -16,50 +17,64 @@ _LAST_EVENT_ID_PARAMETERS = ("last_event_id", "lastEventId", "evs_last_event_id"
 class Headers:
     """A request's header fields, in order; names are compared without regard to case.
 
-    They are kept as one string and searched on demand: a stream lives for an hour and looks at its
-    headers once, and ten small objects for each field would be a third of all its memory.
+    They are kept as the lines that they came in, and searched on demand: a stream lives for an hour and looks
+    at its headers once, and ten small objects for each field would be a third of all its memory.
     """
 
     __slots__ = ("_block",)
 
     def __init__(self, fields: list[tuple[bytes, bytes]]) -> None:
-        """Take fields that have been checked; names in lower case."""
-        self._block = b"\n" + b"".join([b"%b:%b\n" % field for field in fields])
+        """Take fields that have been checked."""
+        self._block = b"\r\n" + b"".join([b"%b:%b\r\n" % field for field in fields])
+
+    @classmethod
+    def of_lines(cls, lines: bytes) -> Headers:
+        """Take the lines of a head, that have been checked, with CRLF between them."""
+        headers = cls([])
+        if lines:
+            headers._block = b"\r\n%b\r\n" % lines
+        return headers
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """Give each field's name, in lower case, and its value."""
-        for line in self._block.split(b"\n")[1:-1]:
-            name, _, value = line.partition(b":")
+        for name, value in self.raw():
             yield name.decode("ascii"), value.decode("latin-1")
 
     def raw(self) -> list[tuple[bytes, bytes]]:
-        """Give the fields as they came, names in lower case."""
-        split = [line.partition(b":") for line in self._block.split(b"\n")[1:-1]]
-        return [(name, value) for name, _, value in split]
+        """Give the fields as they came, but names in lower case."""
+        split = [line.partition(b":") for line in self._block.split(b"\r\n")[1:-1]]
+        return [(name.lower(), value.strip(b" \t")) for name, _, value in split]
 
     def __len__(self) -> int:
-        return self._block.count(b"\n") - 1
+        return self._block.count(b"\r\n") - 1
 
     def __repr__(self) -> str:
         return f"<Headers: {', '.join(name for name, _ in self)}>"  # values may be credentials
 
     def get_all(self, name: str) -> list[str]:
         """Give the values of all fields of this name."""
-        name = name.lower()
-        return [value for field, value in self if field == name]
+        # By searches of the block, not by a look at each line: most that is looked for is not there.
+        block, before = self._block.lower(), _before_value(name)
+        values: list[str] = []
+        start = block.find(before)
+        while start != -1:
+            end = block.index(b"\r\n", start + len(before))
+            values.append(self._block[start + len(before) : end].strip(b" \t").decode("latin-1"))
+            start = block.find(before, end)
+        return values
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Give the value of the first field of this name, or `default`."""
-        # In one search of the block: most that is looked for is not there.
-        line = b"\n%b:" % name.lower().encode("latin-1", "replace")
-        start = self._block.find(line)
-        if start == -1:
-            return default
-        start += len(line)
-        return self._block[start : self._block.index(b"\n", start)].decode("latin-1")
+        values = self.get_all(name)
+        return values[0] if values else default
 
     def __contains__(self, name: str) -> bool:
         return self.get(name) is not None
+
+
+@lru_cache(maxsize=256)
+def _before_value(name: str) -> bytes:
+    return b"\r\n%b:" % name.lower().encode("latin-1", "replace")
 
 
 @final

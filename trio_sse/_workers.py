@@ -11,7 +11,6 @@ one selector: signals, what workers tell, and the time of the next restart.
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import logging
 import os
@@ -23,6 +22,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, final
+
+from ._garbage_collector import tune_garbage_collector
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +134,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Run workers until SIGTERM or SIGINT has drained them."""
-        gc.collect()
-        gc.freeze()  # what is shared stays so: a collection in a worker would write to it
+        tune_garbage_collector()  # and what is shared stays so: a collection in a worker would write to it
         self._life_of_workers, self._life = os.pipe()
         with self._signals() as wakeups:
             self._selector.register(wakeups, selectors.EVENT_READ)

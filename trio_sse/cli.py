@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ._descriptors import descriptor_limit, raise_descriptor_limit
+from ._garbage_collector import tune_garbage_collector
 from ._program import (
     ProgramError,
     check_shareable,
@@ -170,6 +171,7 @@ def serve(
             _configure(found, keepalive, max_duration)
             if log_url is not None:
                 use_log(found, log_url)
+        tune_garbage_collector()
         if workers > 1:
             if http2:
                 raise ProgramError("--http2 has one process: run several of it behind a proxy")

@@ -1,0 +1,67 @@
+"""A stream that has ended leaves nothing to the garbage collector, so it may run seldom."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+import trio
+
+from trio_sse import Connection, Server
+
+STREAMS = 50
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    """Switch the collector off for the test."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def close(server: Server) -> None:
+    """End each stream by the server's side."""
+    for stream in list(server._host.streams):
+        stream.close()
+
+
+@pytest.mark.parametrize("end", [close, lambda server: None], ids=["the server ends", "the client goes"])
+@pytest.mark.usefixtures("collector", "no_leak")
+async def test_a_stream_that_ends_leaves_no_cycle_behind(end: Callable[[Server], None]) -> None:
+    server = Server()
+
+    @server.route("/updates")
+    async def updates(connection: Connection) -> None:
+        await connection.subscribe("live")
+
+    async def visit(count: int, address: tuple[str, int]) -> None:
+        streams = [await trio.open_tcp_stream(*address) for _ in range(count)]
+        for stream in streams:
+            await stream.send_all(b"GET /updates HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await stream.receive_some()
+        end(server)
+        for stream in streams:
+            await stream.aclose()
+        while server._host.streams:
+            await trio.sleep(0.01)
+
+    async with trio.open_nursery() as nursery:
+        (address,) = await nursery.start(server.serve, "127.0.0.1", 0)
+        await visit(1, address)
+        gc.collect()
+        await visit(STREAMS, address)
+        assert gc.collect() < STREAMS
+        nursery.cancel_scope.cancel()
+
+
+def test_tuning_holds_for_the_process() -> None:
+    program = (
+        "import gc, trio_sse; trio_sse.tune_garbage_collector(); "
+        "print(gc.get_freeze_count() > 1000, gc.get_threshold())"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told == "True (20000, 5, 20)\n"
