@@ -79,7 +79,7 @@ async def obey_commands(
     answer("listening", port=port)
     async with trio.open_nursery() as nursery:
         probe = StallProbe()
-        async for line in _lines():
+        async for line in lines():
             match line.split():
                 case ["burst", count]:
                     for _ in range(int(count)):
@@ -137,7 +137,8 @@ async def _steady(publish: Publish, data: Callable[[], str], count: int, interva
         await trio.sleep_until(start + index * interval)
 
 
-async def _lines() -> AsyncIterator[str]:
+async def lines() -> AsyncIterator[str]:
+    """Give the lines of stdin."""
     # `trio.lowlevel.FdStream` would make stdin non-blocking for whoever shares it, a terminal for one.
     unread = b""
     while True:

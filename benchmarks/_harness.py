@@ -41,6 +41,7 @@ class Worker:
 
     def __init__(self, name: str, process: trio.Process) -> None:
         self.name = name
+        self.patience = PATIENCE
         self._process = process
         self._unread = b""
 
@@ -59,12 +60,12 @@ class Worker:
         Raises:
             BenchmarkError: the worker reports an error, has ended, or stays silent.
         """
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(self.patience):
             message = json.loads(await self._line())
             if "error" in message:
                 raise BenchmarkError(f"{self.name}: {message['error']} ({message})")
             return {name: float(value) for name, value in message.items() if name != "reply"}
-        raise BenchmarkError(f"{self.name} gave no answer for {PATIENCE:.0f} s")
+        raise BenchmarkError(f"{self.name} gave no answer for {self.patience:.0f} s")
 
     async def _line(self) -> bytes:
         assert self._process.stdout is not None
@@ -78,13 +79,13 @@ class Worker:
 
 
 @asynccontextmanager
-async def started(name: str, command: Sequence[str], core: int) -> AsyncIterator[Worker]:
-    """Run a worker on one core for as long as the context lasts. Its stderr is ours."""
+async def started(name: str, command: Sequence[str], core: int | None) -> AsyncIterator[Worker]:
+    """Run a worker, on one core or any, for as long as the context lasts. Its stderr is ours."""
     process = await trio.lowlevel.open_process(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     )
     try:
-        os.sched_setaffinity(process.pid, {core})
+        os.sched_setaffinity(process.pid, _CORES if core is None else {core})
         yield Worker(name, process)
     finally:
         await _end(process)

@@ -56,11 +56,11 @@ def native_secured(certificate: str, key: str) -> StartServer:
 
 @asynccontextmanager
 async def load(
-    port: int, connections: int = 0, *options: str, path: str = "/updates"
+    port: int, connections: int = 0, *options: str, path: str = "/updates", core: int | None = LOAD_CORE
 ) -> AsyncIterator[Worker]:
     """Run a load, with that many open streams; its options and path are as `load.c` says."""
     command = [str(BUILD / "load"), *options, "127.0.0.1", str(port), path]
-    async with started("load", command, LOAD_CORE) as worker:
+    async with started("load", command, core) as worker:
         if connections:
             await connect(worker, connections)
         yield worker

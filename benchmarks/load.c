@@ -1,16 +1,18 @@
 /* The load: opens many event streams and counts what comes in, exactly.
 
-   usage: load [--tls] [--return] [--share K] HOST PORT PATH
+   usage: load [--tls] [--return] [--share K] [--source K] [--patience S] HOST PORT PATH
 
-     --tls      speak TLS, without looking at the certificate
-     --return   come back at once, with Last-Event-ID, when the server ends or cuts a stream
-     --share K  in PATH, {n} stands for a number that K streams have in common: 0, 1, 2, ...
+     --tls         speak TLS, without looking at the certificate
+     --return      come back at once, with Last-Event-ID, when the server ends or cuts a stream, or dies
+     --share K     in PATH, {n} stands for a number that K streams have in common: 0, 1, 2, ...
+     --source K    use the K-th 64 addresses of the loopback network, where several loads share the work
+     --patience S  give a command so many seconds instead of 120
 
    It is driven by lines on stdin and answers each with a line of JSON:
 
      connect N   opens N more streams; answers when all have their response head
      deaf N      the same, of streams that are never read after their head, and are counted in nothing
-     expect N    answers at once, and again when N more events have come, or after two minutes
+     expect N    answers at once, and again when N more events have come, or when patience is at its end
      report      answers with the totals so far
      close       closes all streams
      quit        ends, as does the end of stdin
@@ -36,20 +38,22 @@
 /* The listener's queue is bounded by net.core.somaxconn, and a connection that finds it full waits a whole
    second for its next try: fewer than that are opened at a time. */
 enum { WAVE = 256, SOURCE_ADDRESSES = 64, EPOLL_EVENTS = 512, READ_SIZE = 256 * 1024 };
-static const double PATIENCE = 120;
+static const double RETURN_SECONDS = 0.05; /* after a try to come back that failed */
 
 struct connection {
     struct pipe pipe;
     bool has_asked; /* the request is out */
     bool is_ready;  /* the response head has come */
     bool is_deaf;
+    bool has_been; /* it was ready once */
     struct stream stream;
 };
 
 static struct sockaddr_in server;
 static const char *host, *port, *path;
 static bool may_return;
-static size_t share = 1;
+static size_t share = 1, source_block;
+static double patience = 120, not_before;
 static int epoll;
 static struct connection *connections;
 static size_t opened, ready, failed, wanted, capacity; /* in streams; `opened` counts those that failed too */
@@ -66,6 +70,9 @@ static struct {
     uint64_t events, bytes, ids, gaps, returns;
 } phase;
 
+/* The server, or the network, has ended or cut the stream. */
+static void leave(struct connection *connection, const char *what);
+
 static void fail(struct connection *connection, const char *what)
 {
     if (!errors++)
@@ -75,16 +82,17 @@ static void fail(struct connection *connection, const char *what)
     failed++;
 }
 
-/* The server has ended or cut the stream. */
 static void leave(struct connection *connection, const char *what)
 {
-    if (!may_return || !connection->is_ready) {
+    if (!may_return || !connection->has_been) {
         fail(connection, what);
         return;
     }
     pipe_close(&connection->pipe);
+    if (!connection->is_ready)
+        not_before = now() + RETURN_SECONDS;
+    ready -= connection->is_ready;
     connection->is_ready = connection->has_asked = false;
-    ready--;
     if (!phase.first_cut)
         phase.first_cut = now();
     away[away_count++] = (size_t)(connection - connections);
@@ -107,7 +115,7 @@ static void open_socket(struct connection *connection)
         setsockopt(opened_socket, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
         struct sockaddr_in source = {
             .sin_family = AF_INET,
-            .sin_addr.s_addr = htonl(0x7f000002 + (uint32_t)(index % SOURCE_ADDRESSES)),
+            .sin_addr.s_addr = htonl(0x7f000002 + (uint32_t)(source_block * SOURCE_ADDRESSES + index % SOURCE_ADDRESSES)),
         };
         if (bind(opened_socket, (struct sockaddr *)&source, sizeof source) < 0)
             die("bind");
@@ -116,7 +124,7 @@ static void open_socket(struct connection *connection)
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, opened_socket, &event) < 0)
         die("epoll_ctl");
     if (connect(opened_socket, (struct sockaddr *)&server, sizeof server) < 0 && errno != EINPROGRESS)
-        fail(connection, strerror(errno));
+        leave(connection, strerror(errno));
 }
 
 static void open_one(void)
@@ -142,7 +150,10 @@ static size_t write_request(struct connection *connection, char *request, size_t
         snprintf(own_path, sizeof own_path, "%.*s%zu%s", (int)(hole - path), path,
                  (size_t)(connection - connections) / share, hole + 3);
     struct stream *stream = &connection->stream;
-    if (stream->epoch)
+    if (stream->epoch && stream_ids_are_pairs)
+        snprintf(resume, sizeof resume, "Last-Event-ID: %llu-%llu\r\n", (unsigned long long)stream->epoch,
+                 (unsigned long long)stream->sequence);
+    else if (stream->epoch)
         snprintf(resume, sizeof resume, "Last-Event-ID: %.*s%llu\r\n", (int)stream_epoch_length, stream_epoch,
                  (unsigned long long)stream->sequence);
     return make_request(request, size, host, port, hole ? own_path : path, resume);
@@ -155,14 +166,14 @@ static void send_request(struct connection *connection)
     socklen_t size = sizeof error;
     getsockopt(connection->pipe.socket, SOL_SOCKET, SO_ERROR, &error, &size);
     if (error) {
-        fail(connection, strerror(error));
+        leave(connection, strerror(error));
         return;
     }
     size_t length = write_request(connection, request, sizeof request);
     ssize_t sent = pipe_send(&connection->pipe, request, length);
     connection->has_asked = sent == (ssize_t)length && length;
     if (!connection->has_asked && !(sent < 0 && errno == EAGAIN)) {
-        fail(connection, sent < 0 ? strerror(errno) : "the request could not be sent in one piece");
+        leave(connection, sent < 0 ? strerror(errno) : "the request could not be sent in one piece");
         return;
     }
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
@@ -179,7 +190,7 @@ static bool receive(struct connection *connection, double time)
     if (got <= 0) {
         if (got == 0)
             leave(connection, "the server closed it");
-        else if (errno == ECONNRESET)
+        else if (errno == ECONNRESET || errno == EPIPE)
             leave(connection, strerror(errno));
         else if (errno != EAGAIN && errno != EINTR)
             fail(connection, strerror(errno));
@@ -201,10 +212,11 @@ static bool receive(struct connection *connection, double time)
     if (!connection->is_ready && stream->part != HEAD && !stream->error) {
         connection->is_ready = true;
         ready++;
-        if (stream->epoch) {
+        if (connection->has_been) {
             returns++;
             phase.last_return = now();
         }
+        connection->has_been = true;
         if (connection->is_deaf && epoll_ctl(epoll, EPOLL_CTL_DEL, connection->pipe.socket, NULL) < 0)
             die("epoll_ctl");
     }
@@ -328,8 +340,8 @@ static void obey(char *line)
 /* Opens the next wave, and answers the pending command when it is done or out of time. */
 static void advance(void)
 {
-    bool is_late = now() > phase.start + PATIENCE;
-    while (away_count && opened - ready - failed - away_count < WAVE)
+    bool is_late = now() > phase.start + patience;
+    while (away_count && now() >= not_before && opened - ready - failed - away_count < WAVE)
         open_again();
     if (goal == CONNECTED) {
         while (opened < wanted && opened - ready - failed < WAVE)
@@ -348,7 +360,8 @@ static void advance(void)
 static void parse_options(int count, char **arguments)
 {
     static const struct option options[] = {
-        {"tls", no_argument, NULL, 't'}, {"return", no_argument, NULL, 'r'}, {"share", required_argument, NULL, 's'}, {0},
+        {"tls", no_argument, NULL, 't'}, {"return", no_argument, NULL, 'r'}, {"share", required_argument, NULL, 's'},
+        {"source", required_argument, NULL, 'o'}, {"patience", required_argument, NULL, 'p'}, {0},
     };
     int option;
     while ((option = getopt_long(count, arguments, "", options, NULL)) != -1) {
@@ -359,12 +372,16 @@ static void parse_options(int count, char **arguments)
             may_return = true;
         } else if (option == 's') {
             share = (size_t)atoi(optarg);
+        } else if (option == 'o') {
+            source_block = (size_t)atoi(optarg);
+        } else if (option == 'p') {
+            patience = atof(optarg);
         } else if (option == '?') {
             exit(2);
         }
     }
     if (count - optind != 3 || !share || strlen(arguments[optind + 2]) > 200) {
-        fputs("usage: load [--tls] [--return] [--share K] HOST PORT PATH\n", stderr);
+        fputs("usage: load [--tls] [--return] [--share K] [--source K] [--patience S] HOST PORT PATH\n", stderr);
         exit(2);
     }
     host = arguments[optind];
@@ -393,7 +410,7 @@ int main(int count, char **arguments)
     static struct commands commands;
     static struct epoll_event happened[EPOLL_EVENTS];
     for (;;) {
-        int many = epoll_wait(epoll, happened, EPOLL_EVENTS, goal == NOTHING ? -1 : 1000);
+        int many = epoll_wait(epoll, happened, EPOLL_EVENTS, goal == NOTHING && !away_count ? -1 : away_count ? 20 : 1000);
         if (many < 0 && errno != EINTR)
             die("epoll_wait");
         double time = now();

@@ -24,6 +24,10 @@ enum { LINE_KEPT = 56, HEAD_MAX = 4096, STAMP_DIGITS = 20 };
 static char stream_epoch[LINE_KEPT];
 static size_t stream_epoch_length;
 
+/* Whether ids are `milliseconds-sequence`, as Redis has them. They only have to grow, so whether events are
+   missing is seen by the numbers in their data. */
+static bool stream_ids_are_pairs;
+
 /* Takes the stamp of each event whose data begins with one, if it is set. */
 static void (*stream_take_stamp)(uint64_t nanoseconds);
 
@@ -32,9 +36,10 @@ struct stream {
     const char *error;
     uint64_t chunk_left;
     uint64_t events, ids, gaps; /* since the last stream_new_phase() */
-    uint64_t sequence, epoch; /* of the last id; epoch as a hash, 0 for none yet */
+    uint64_t sequence, epoch; /* of the last id; epoch 0 for none yet, and a hash unless ids are pairs */
     uint64_t new_sequence, new_epoch; /* those of the event under way, 0 and 0 if it has none */
-    uint64_t stamp; /* of the event under way, 0 for none */
+    uint64_t stamp, new_number; /* of the event under way, 0 for none */
+    uint64_t number; /* the last one that came with an event's data */
     uint16_t head_length;
     uint16_t status;
     uint8_t part;
@@ -53,13 +58,28 @@ static inline void stream_reset(struct stream *stream)
 {
     *stream = (struct stream){
         .events = stream->events, .ids = stream->ids, .gaps = stream->gaps,
-        .sequence = stream->sequence, .epoch = stream->epoch,
+        .sequence = stream->sequence, .epoch = stream->epoch, .number = stream->number,
     };
+}
+
+static inline uint64_t take_digits(const char *digits, size_t length)
+{
+    uint64_t number = 0;
+    for (size_t i = 0; i < length && digits[i] >= '0' && digits[i] <= '9'; i++)
+        number = number * 10 + (uint64_t)(digits[i] - '0');
+    return number;
 }
 
 /* Ids are `epoch.sequence`; on one connection, in one epoch, each is to be one more than the one before. */
 static inline void take_id(struct stream *stream, const char *id, size_t length)
 {
+    const char *dash = memchr(id, '-', length);
+    if (dash && !memchr(id, '.', length)) {
+        stream_ids_are_pairs = true;
+        stream->new_epoch = take_digits(id, length);
+        stream->new_sequence = take_digits(dash + 1, length - (size_t)(dash + 1 - id));
+        return;
+    }
     uint64_t epoch = 14695981039346656037u, sequence = 0;
     size_t dot = length;
     while (dot > 0 && id[dot - 1] != '.')
@@ -74,7 +94,7 @@ static inline void take_id(struct stream *stream, const char *id, size_t length)
     stream->new_sequence = sequence;
 }
 
-/* The times that servers stamp events with are CLOCK_MONOTONIC, in so many digits. */
+/* The times that servers stamp events with are CLOCK_MONOTONIC, in so many digits; a number may follow. */
 static inline void take_stamp(struct stream *stream, const char *data, size_t length)
 {
     uint64_t stamp = 0;
@@ -84,22 +104,34 @@ static inline void take_stamp(struct stream *stream, const char *data, size_t le
         stamp = stamp * 10 + (uint64_t)(data[i] - '0');
     }
     stream->stamp = stamp;
+    if (length > STAMP_DIGITS + 1 && data[STAMP_DIGITS] == ' ')
+        stream->new_number = take_digits(data + STAMP_DIGITS + 1, length - STAMP_DIGITS - 1);
+}
+
+static inline bool is_gap(struct stream *stream)
+{
+    if (stream_ids_are_pairs)
+        return stream->new_epoch < stream->epoch
+            || (stream->new_epoch == stream->epoch && stream->new_sequence <= stream->sequence)
+            || (stream->number && stream->new_number != stream->number + 1);
+    return stream->new_epoch != stream->epoch || stream->new_sequence != stream->sequence + 1;
 }
 
 /* An id counts when its event is whole: what was cut before comes again. */
 static inline void end_event(struct stream *stream)
 {
     if (stream->new_epoch) {
-        if (stream->epoch && (stream->new_epoch != stream->epoch || stream->new_sequence != stream->sequence + 1))
+        if (stream->epoch && is_gap(stream))
             stream->gaps++;
         stream->epoch = stream->new_epoch;
         stream->sequence = stream->new_sequence;
+        stream->number = stream->new_number;
         stream->ids++;
     }
     stream->events += stream->has_data;
     if (stream->has_data && stream->stamp && stream_take_stamp)
         stream_take_stamp(stream->stamp);
-    stream->new_epoch = stream->stamp = 0;
+    stream->new_epoch = stream->stamp = stream->new_number = 0;
     stream->has_data = false;
 }
 

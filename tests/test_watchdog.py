@@ -107,3 +107,13 @@ async def test_tasks_that_wait_are_no_matter(
         await client.get("/waiting")
         await client.rest()
     assert warnings(caplog, "waiting") == []
+
+
+async def test_the_time_before_it_was_served_does_not_count(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(slow_step=LIMIT)
+    block()
+    async with in_memory(server):
+        pass
+    assert not any("kept the event loop" in record.message for record in caplog.records)

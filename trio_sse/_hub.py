@@ -109,11 +109,18 @@ class Hub:
         else:
             self._log = window = Window(max_events=history, max_bytes=history_bytes)
             self._window = window
-            self._mirror = Mirror(
-                log, window, limit=history, deliver=self._deliver_entries, after_gap=self._tell_gap
-            )
         self._schedule = Schedule()
         self._subscribers = Subscribers(self._log, self._check_running, self._schedule)
+        if log is not None:
+            self._mirror = Mirror(
+                log,
+                window,
+                limit=history,
+                deliver=self._deliver_entries,
+                after_gap=self._subscribers.tell_gap,
+                ahead=self._subscribers.ahead,
+                settle_ahead=self._subscribers.settle_ahead,
+            )
 
     def use_log(self, log: Log) -> None:
         """Use a shared log instead of the hub's own, as `Hub(log=...)` does; before the hub has run.
@@ -442,10 +449,6 @@ class Hub:
         for entry, message in found:
             self._window.put(entry, message)
         yield from self._hand_out([message for _, message in found if message is not None])
-
-    def _tell_gap(self, reason: str) -> None:
-        """Tell all live subscribers that the log isn't continued; those who replay find out themselves."""
-        self._subscribers.tell_gap(reason)
 
     def _finish(self, going_out: Iterator[None], outlet: trio.MemoryReceiveChannel[Message]) -> None:
         for _ in going_out:

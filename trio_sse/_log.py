@@ -100,6 +100,11 @@ class MemoryLog:
         match = _ID.fullmatch(event_id)
         return match is None or match[1] != self.epoch or int(match[2]) > self.last
 
+    def is_ahead(self, event_id: str) -> bool:
+        """Whether an id may be one that is yet to come here; never, where there is no other hub to give
+        it."""
+        return False
+
     def read(self, position: int, topics: Collection[str]) -> tuple[list[Message], int] | None:
         """Give the next page of these topics' messages after `position`, and the position to read on from.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import final
 
 import trio
@@ -27,6 +27,7 @@ from ._shared_log import (
     decode_record,
     encode_record,
 )
+from ._subscription import Subscription
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ class Mirror:
     Args:
         deliver: is given what the log has brought, in its order, each with its place.
         after_gap: is called when continuity was lost, with the reason: subscribers are to be told.
+        ahead: gives the subscriptions that wait until the log has come to their ids.
+        settle_ahead: is called when it has come further, with those of them that have waited long enough.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class Mirror:
         limit: int,
         deliver: Callable[[list[tuple[Entry, Message | None]]], Awaitable[None]],
         after_gap: Callable[[str], None],
+        ahead: Callable[[], list[Subscription]],
+        settle_ahead: Callable[[Collection[Subscription]], None],
     ) -> None:
         self.skipped = 0  # entries that are none of a hub's, or broken
         self.publish_timeout = log.publish_timeout
@@ -60,6 +65,8 @@ class Mirror:
         self._limit = limit
         self._deliver = deliver
         self._after_gap = after_gap
+        self._ahead = ahead
+        self._settle_ahead = settle_ahead
         self._publisher = secrets.token_hex(8)
         self._number = 0  # of this publisher's newest message
         self._cursor = "0-0"
@@ -141,9 +148,15 @@ class Mirror:
 
     async def _follow(self, session: LogSession) -> None:
         if not self._is_loaded:
+            waiting = self._ahead()
             self._begin(await session.tail(self._limit + 1))
+            self._settle_ahead(waiting)
         while True:
-            await self._take(await session.read(self._cursor, _READ_ENTRIES))
+            # An id that a client has was in the log before any read that begins after the client has come.
+            waiting = self._ahead()
+            entries = await session.read(self._cursor, _READ_ENTRIES)
+            await self._take(entries)
+            self._settle_ahead(waiting if len(entries) < _READ_ENTRIES else ())
 
     def _begin(self, tail: Tail) -> None:
         """Fill the window with the run of entries without a hole that ends at the newest one."""

@@ -28,9 +28,6 @@ from ._shared_log import Log, LogRefused
 logger = logging.getLogger(__name__)
 
 _TELL_SECONDS = 1.0
-_RETIRE_SECONDS = (
-    1.0  # for those who were accepted last to send their request, when another process takes over
-)
 
 Announce = Callable[[list[str]], None]
 
@@ -222,7 +219,7 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
 ) -> None:
     """Serve as one of several processes until SIGTERM, which drains, or until the supervisor is gone.
 
-    SIGHUP drains, too, where another process has the same sockets: what was accepted is answered first.
+    On SIGHUP it accepts no more: another process does, on the same sockets.
 
     Args:
         pipe: where to tell the figures, each second, the first time when it listens.
@@ -233,8 +230,8 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
         async for number in signals:
             if number == signal.SIGHUP:
                 server.stop_accepting()
-                await trio.sleep(_RETIRE_SECONDS)
-            nursery.start_soon(server.drain)
+            else:
+                nursery.start_soon(server.drain)
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:

@@ -429,6 +429,7 @@ class Server:
         """Run a call, with the watchdog there while there are any."""
         self._calls += 1
         if self._calls == 1:
+            self._watchdog.begin()
             trio.lowlevel.add_instrument(self._watchdog)
         try:
             if self._app is None:

@@ -82,7 +82,10 @@ class LogSession(Protocol):
         """Give the newest entries, at most `limit`; make the log, with an epoch, if there is none."""
 
     async def read(self, after: str, limit: int) -> Sequence[Entry]:
-        """Give the entries after an id, oldest first; wait a second or so for the first, then give none."""
+        """Give the entries after an id, oldest first; wait a second or so for the first, then give none.
+
+        Fewer than `limit` mean that there were no more.
+        """
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         """Append records in their order, all or none; return when they are stored.
@@ -188,6 +191,11 @@ class Window(MemoryLog):
             return None
         index = bisect_right(self._ids, parsed)
         return self._messages[index - 1].sequence if index else self._start
+
+    def is_ahead(self, event_id: str) -> bool:
+        """Whether an id is after all that has come here; another hub may have read on further."""
+        parsed = _parse(event_id)
+        return parsed is not None and parsed > (_parse(self._last_id) or (0, 0))
 
     def is_foreign(self, event_id: str) -> bool:
         parsed = _parse(event_id)

@@ -29,6 +29,7 @@ class Subscribers:
         self._log = log
         self._check_running = check_running
         self._registered: dict[Subscription, None] = {}
+        self._ahead: dict[Subscription, None] = {}  # their ids are yet to come: another hub was faster
         self._live: dict[str, dict[Subscription | PacedGroup, None]] = {}
         self._groups: dict[tuple[tuple[str, ...], Pace], PacedGroup] = {}
         self._schedule = schedule
@@ -48,12 +49,32 @@ class Subscribers:
         """Give the topic's live subscribers of this moment; those of one pace together count as one."""
         return list(self._live.get(topic, ()))
 
-    def join(self, subscription: Subscription, last_event_id: str | None) -> int | list[Message]:
+    def join(self, subscription: Subscription) -> int | list[Message] | None:
         """Register a subscription; see `Registry.join`."""
         self._check_running()
         self._registered[subscription] = None
+        last_event_id = subscription.last_event_id
         if last_event_id is None:
             return self._snapshots(subscription.topics)
+        if self._log.is_ahead(last_event_id):
+            self._ahead[subscription] = None
+            return None
+        return self._start_of(subscription, last_event_id)
+
+    def ahead(self) -> list[Subscription]:
+        """Give those that wait until the log has come to their ids."""
+        return list(self._ahead)
+
+    def settle_ahead(self, waited_enough: Collection[Subscription]) -> None:
+        """Begin those to whose ids the log has come by now, or which have waited for an id that isn't in
+        it."""
+        for subscription in list(self._ahead):
+            assert subscription.last_event_id is not None
+            if subscription in waited_enough or not self._log.is_ahead(subscription.last_event_id):
+                del self._ahead[subscription]
+                subscription.begin(self._start_of(subscription, subscription.last_event_id))
+
+    def _start_of(self, subscription: Subscription, last_event_id: str) -> int | list[Message]:
         position = self._log.position_of(last_event_id)
         if position is None:
             reason = "unknown" if self._log.is_foreign(last_event_id) else "expired"
@@ -112,6 +133,7 @@ class Subscribers:
     def leave(self, subscription: Subscription) -> None:
         """Forget a subscription, and the topics that nobody else is subscribed to."""
         self._registered.pop(subscription, None)
+        self._ahead.pop(subscription, None)
         if subscription.pace is None:
             self._remove(subscription.topics, subscription)
             return

@@ -3,6 +3,8 @@
 A subscription is fed by the hub's pump and read by one task, either by `async for` or by a connection that
 forwards it. It passes through these states:
 
+0. *Ahead*, with a shared log only: its client comes from a hub that has read on further than this one. It
+   waits until this one has come to the client's id, or to the log's end without having seen it.
 1. *Replaying*: it has a position in the log and reads on from there, page by page. The log itself is its
    queue; nothing is kept for it.
 2. *Live*: it is among the topic's subscribers. It becomes so in the same step in which a read of the log
@@ -54,8 +56,11 @@ class Writer(Protocol):
 class Registry(Protocol):
     """What a subscription needs of its hub."""
 
-    def join(self, subscription: Subscription, last_event_id: str | None) -> int | list[Message]:
-        """Take it in. Return the position to replay from, or what it begins with: a reset, or nothing."""
+    def join(self, subscription: Subscription) -> int | list[Message] | None:
+        """Take it in. Return the position to replay from, or what it begins with: a reset, or nothing.
+
+        `None` means that this is not known yet, and that `Subscription.begin` will be called.
+        """
 
     def read(self, position: int, topics: Collection[str]) -> tuple[list[Message], int] | list[Message]:
         """Read a page of the log after `position`, or give what stands for what it dropped."""
@@ -75,6 +80,7 @@ class Registry(Protocol):
 
 class _Phase(Enum):
     NEW = "not entered"
+    AHEAD = "ahead of the log"
     REPLAYING = "replaying"
     LIVE = "live"
     ENDED = "ended with its hub"
@@ -107,7 +113,6 @@ class Subscription:
 
     __slots__ = (
         "_dropped",
-        "_last_event_id",
         "_page",
         "_phase",
         "_position",
@@ -116,6 +121,7 @@ class Subscription:
         "_registry",
         "_task",
         "_writer",
+        "last_event_id",
         "on_live",
         "on_overflow",
         "overflow",
@@ -137,7 +143,7 @@ class Subscription:
         self.pace = pace
         self.overflow = overflow
         self._registry = registry
-        self._last_event_id = last_event_id
+        self.last_event_id = last_event_id
         self._queue_bounds = queue_bounds
         self._phase = _Phase.NEW
         self._queue: Queue | None = None  # made when the reader lags, dropped when it has caught up
@@ -188,7 +194,18 @@ class Subscription:
         """Register, as entering the context does. There is no checkpoint in it."""
         if self._phase is not _Phase.NEW:
             raise RuntimeError("this subscription has been entered already: subscribe again for another")
-        start = self._registry.join(self, self._last_event_id)
+        start = self._registry.join(self)
+        if start is None:
+            self._phase = _Phase.AHEAD
+        else:
+            self._begin(start)
+
+    def begin(self, start: int | list[Message]) -> None:
+        """Go on from where `enter` has left it: it is known now what it begins with."""
+        self._begin(start)
+        self.hand_back()
+
+    def _begin(self, start: int | list[Message]) -> None:
         if isinstance(start, int):
             self._phase = _Phase.REPLAYING
             self._position = start

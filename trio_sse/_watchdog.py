@@ -23,6 +23,11 @@ class Watchdog(trio.abc.Instrument):
         self._limit = limit
         self._began_at = perf_counter()
 
+    def begin(self) -> None:
+        """Count from now: it is called within the step in which it is added, which has no beginning for
+        it."""
+        self._began_at = perf_counter()
+
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self._began_at = perf_counter()
 

@@ -35,6 +35,7 @@ _FIRST_RESTART_SECONDS = 0.5
 _LONGEST_RESTART_SECONDS = 30.0
 _STABLE_SECONDS = 10.0  # after which a worker that ends has not been part of a crash loop
 _READY_SECONDS = 30.0  # for a new worker to listen, before the old one is kept
+_RETIRE_SECONDS = 1.0  # for one that accepts no more to answer what it has accepted
 _TELL_SECONDS = 1.0
 _LAST_SECONDS = 5.0  # beyond the drain time, until a worker is killed
 
@@ -79,8 +80,15 @@ class _Worker:
         self.began_at = time.monotonic()
         self.is_ready = False
         self.is_leaving = False  # it was told to drain
+        self.kill_at = float("inf")
+        self.retired_at: float | None = None  # since when another one accepts in its place
         self.figures: Mapping[str, int] = {}
         self._unread = b""
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether it takes no connections any more."""
+        return self.is_leaving or self.retired_at is not None
 
     def read(self) -> bool:
         """Take what it tells; return whether there is more to come."""
@@ -128,7 +136,8 @@ class Supervisor:
         self.restarts = 0
         self._to_replace: list[_Worker] = []
         self._replacing: tuple[_Worker, _Worker, float] | None = None  # old, new, and until when
-        self._stop_at: float | None = None  # when what is left is killed, once it drains
+        self._retired: list[_Worker] = []  # those that are to drain
+        self._is_stopping = False
         self._selector = selectors.DefaultSelector()
         self._life, self._life_of_workers = (-1, -1)
 
@@ -140,7 +149,7 @@ class Supervisor:
             self._selector.register(wakeups, selectors.EVENT_READ)
             for place in range(len(self._places)):
                 self._start(place)
-            while self._workers or self._stop_at is None:
+            while self._workers or not self._is_stopping:
                 self._wait(wakeups)
         self._selector.close()
         os.close(self._life)
@@ -183,25 +192,29 @@ class Supervisor:
             if due <= now:
                 del self._restart_at[place]
                 self._start(place)
-        if self._stop_at is not None and now >= self._stop_at:
-            self._kill_all("the drain time is over")
+        for worker in self._workers.values():
+            if now >= worker.kill_at:
+                logger.warning("worker %d, pid %d drains too long: killing it", worker.place, worker.pid)
+                worker.kill_at = float("inf")
+                worker.send(signal.SIGKILL)
         self._write_status()
 
     def _obey(self, number: signal.Signals) -> None:
         match number:
             case signal.SIGTERM | signal.SIGINT:
-                if self._stop_at is not None:
+                if self._is_stopping:
                     self._kill_all(f"second {number.name}")
                     return
                 logger.info("%s: draining %d workers", number.name, len(self._workers))
-                self._stop_at = time.monotonic() + self._drain_timeout + _LAST_SECONDS
+                self._is_stopping = True
                 self._restart_at.clear()
                 self._to_replace.clear()
+                self._retired.clear()
                 for worker in self._workers.values():
                     self._drain(worker)
-            case signal.SIGHUP if self._stop_at is None:
+            case signal.SIGHUP if not self._is_stopping:
                 logger.info("SIGHUP: replacing %d workers, one by one", len(self._workers))
-                self._to_replace = [w for w in self._workers.values() if not w.is_leaving]
+                self._to_replace = [w for w in self._workers.values() if not w.is_replaced]
             case signal.SIGUSR1:
                 logger.info("status: %s", json.dumps(self.status()))
             case _:
@@ -209,11 +222,11 @@ class Supervisor:
 
     def _drain(self, worker: _Worker) -> None:
         worker.is_leaving = True
+        worker.kill_at = time.monotonic() + self._drain_timeout + _LAST_SECONDS
         worker.send(signal.SIGTERM)
 
     def _kill_all(self, why: str) -> None:
-        if self._workers:
-            logger.warning("%s: killing %d workers", why, len(self._workers))
+        logger.warning("%s: killing %d workers", why, len(self._workers))
         for worker in self._workers.values():
             worker.send(signal.SIGKILL)
 
@@ -274,11 +287,11 @@ class Supervisor:
         os.close(worker.pipe)
         code = os.waitstatus_to_exitcode(status)
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-        if self._stop_at is not None or (worker.is_leaving and code == 0):
+        if self._is_stopping or (worker.is_leaving and code == 0):
             logger.info("worker %d, pid %d, has ended: %s", worker.place, worker.pid, how)
             return
-        if worker.is_leaving or any(
-            w.place == worker.place and not w.is_leaving for w in self._workers.values()
+        if worker.is_replaced or any(
+            w.place == worker.place and not w.is_replaced for w in self._workers.values()
         ):
             logger.warning("worker %d, pid %d, has ended: %s", worker.place, worker.pid, how)
             return
@@ -302,12 +315,17 @@ class Supervisor:
         self._restart_at[worker.place] = time.monotonic() + delay
 
     def _replace_next(self) -> None:
-        """Go on with replacing workers: a new one first, and when it listens, the old one drains."""
+        """Go on with replacing workers: a new one first, and when it listens, the old one accepts no more.
+
+        The old ones drain when all are replaced, one after the other. If each drained at once, its clients
+        would come back to old ones, too, and the last of those would have e times as many as on average.
+        """
         if self._replacing is not None:
             old, new, until = self._replacing
             if new.is_ready:
-                old.is_leaving = True
-                old.send(signal.SIGHUP)  # once what it has accepted is answered
+                old.retired_at = time.monotonic()
+                old.send(signal.SIGHUP)
+                self._retired.append(old)
             elif new.pid in self._workers and time.monotonic() < until:
                 return
             else:
@@ -318,8 +336,19 @@ class Supervisor:
             self._replacing = None
         while self._to_replace and self._replacing is None:
             old = self._to_replace.pop(0)
-            if old.pid in self._workers and not old.is_leaving:
+            if old.pid in self._workers and not old.is_replaced:
                 self._replacing = (old, self._start(old.place), time.monotonic() + _READY_SECONDS)
+        if self._replacing is None and not any(worker.is_leaving for worker in self._workers.values()):
+            self._drain_next()
+
+    def _drain_next(self) -> None:
+        """Have the next one that was replaced drain, once what it has accepted is answered."""
+        self._retired = [worker for worker in self._retired if worker.pid in self._workers]
+        if self._retired:
+            first = self._retired[0]
+            assert first.retired_at is not None
+            if time.monotonic() >= first.retired_at + _RETIRE_SECONDS:
+                self._drain(self._retired.pop(0))
 
     # Figures
 

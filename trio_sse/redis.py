@@ -79,7 +79,8 @@ class RedisLog:
         timeout: for how many seconds an answer is waited for before the connection is given up.
 
     Raises:
-        ImportError: the extra `redis` is missing; when the hub runs.
+        ImportError: the extra `redis` is missing.
+        ValueError: the URL or a bound is not acceptable.
     """
 
     def __init__(
@@ -95,6 +96,10 @@ class RedisLog:
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("a Redis URL begins with redis://, rediss:// or unix://")
         check_bounds(1, max_events=max_events)
+        try:
+            import coredis  # noqa: F401  # now, so that workers which are forked later share it
+        except ImportError:
+            raise ImportError("RedisLog needs its extra: pip install 'trio-sse[redis]'") from None
         if not (max_age > 0 and publish_timeout > 0 and timeout > 0):
             raise ValueError("max_age, publish_timeout and timeout must be above 0 seconds")
         self.publish_timeout = publish_timeout
@@ -115,10 +120,7 @@ class RedisLog:
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[LogSession]:
-        try:
-            import coredis
-        except ImportError:
-            raise ImportError("RedisLog needs its extra: pip install 'trio-sse[redis]'") from None
+        import coredis
         from coredis.retry import NoRetryPolicy
 
         with _translated(self._timeout):
