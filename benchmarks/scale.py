@@ -1,8 +1,8 @@
 """A hundred thousand streams, or a million, over workers: `python -m benchmarks.scale`.
 
 A service of several workers on a Redis of its own, with its defaults, holds the streams. They get a
-broadcast, and then an event each second; meanwhile all workers are replaced, so each client is told to end
-and comes back at once with its `Last-Event-ID`; at last the service drains. An event that is lost, comes
+broadcast, and then an event each five seconds; meanwhile all workers are replaced, so each client is told to
+end and comes back at once with its `Last-Event-ID`; at last the service drains. An event that is lost, comes
 twice or out of order is an error, and no figure.
 
 `--streams 1000000 --keepalive 300 --keep-workers` is the million. If the machine can't, the report says how
@@ -56,7 +56,7 @@ async def measure(arguments: argparse.Namespace, report: dict[str, Any]) -> None
             report["streams per worker"] = f"{min(per_worker)} to {max(per_worker)}"
             await _broadcast(all_clients, service, publisher, report)
             if not arguments.keep_workers:
-                await _replace(all_clients, service, publisher, report)
+                await _replace(all_clients, service, publisher, report, arguments.interval)
         began_at = time.monotonic()
         service.send(signal.SIGTERM)
         if code := await service.wait():
@@ -101,9 +101,13 @@ async def _broadcast(
 
 
 async def _replace(
-    all_clients: Clients, service: Service, publisher: Publisher, report: dict[str, Any]
+    all_clients: Clients,
+    service: Service,
+    publisher: Publisher,
+    report: dict[str, Any],
+    interval: float,
 ) -> None:
-    """Replace all workers while an event comes each second, and wait until all is as it was."""
+    """Replace all workers while events come, and wait until all is as it was."""
     old = {worker["pid"] for worker in service.status()["workers"]}
     began_at = time.monotonic()
     events = 0
@@ -114,7 +118,7 @@ async def _replace(
         while not is_over:
             events += 1
             await publisher.publish()
-            await trio.sleep(1)
+            await trio.sleep(interval)
 
     # How many events there will be isn't known yet: so they are counted by the loads' own totals.
     before = await all_clients.total("events")
@@ -167,6 +171,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=100_000)
     parser.add_argument("--workers", type=int, help="as many as needed, by default")
     parser.add_argument("--keepalive", type=float, default=15.0, help="seconds (default: 15)")
+    parser.add_argument("--interval", type=float, default=5.0, help="seconds between events (default: 5)")
     parser.add_argument("--settle", type=float, default=20.0, help="seconds before memory is taken")
     parser.add_argument("--keep-workers", action="store_true", help="don't replace the workers")
     parser.add_argument("--json", type=Path)

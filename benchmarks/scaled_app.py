@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from trio_sse import Connection, Hub, Server
 
-server = Server(hub=Hub(), max_connections=20_000)
+# Ends a thousand streams a second, so a full worker takes some twenty seconds to drain.
+server = Server(hub=Hub(), max_connections=20_000, drain_timeout=60)
 
 
 @server.route("/updates")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
-from trio_sse import Hub, Log
+from trio_sse import Entry, Hub, Log, LogSession
 from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
 
@@ -153,6 +153,62 @@ async def test_nodes_share_one_order_and_replay_each_others_events(make_shared: 
             await nursery.start(late.run)
             async with late.subscribe("t", last_event_id=seen[9].id) as events:
                 assert [await anext(events) for _ in range(30)] == seen[10:]
+            nursery.cancel_scope.cancel()
+
+
+class HeldUp:
+    """A log whose readers don't get on until they are let."""
+
+    def __init__(self, log: Log) -> None:
+        self.publish_timeout = log.publish_timeout
+        self.may_read = trio.Event()
+        self._log = log
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[LogSession]:
+        async with self._log.connect() as session:
+            yield HeldUpSession(session, self.may_read)
+
+
+class HeldUpSession:
+    def __init__(self, session: LogSession, may_read: trio.Event) -> None:
+        self.tail = session.tail
+        self.append = session.append
+        self._session = session
+        self._may_read = may_read
+
+    async def read(self, after: str, limit: int) -> Sequence[Entry]:
+        await self._may_read.wait()
+        return await self._session.read(after, limit)
+
+
+async def test_a_client_that_is_ahead_of_its_new_node_waits_for_it(make_shared: MakeLog) -> None:
+    log = make_shared()
+    held_up = HeldUp(log)
+    fast, slow = Hub(log=log), Hub(log=held_up)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(slow.run)
+            await nursery.start(fast.run)
+            async with fast.subscribe("t") as events:
+                for number in range(5):
+                    await fast.publish("t", number)
+                seen = [await anext(events) for _ in range(5)]
+            async with (
+                slow.subscribe("t", last_event_id=seen[2].id) as amid,
+                slow.subscribe("t", last_event_id=seen[4].id) as at_its_end,
+                slow.subscribe("t", last_event_id="99999999999999-0") as nowhere,
+            ):
+                with trio.move_on_after(0.1):
+                    await anext(amid)
+                async with slow.subscribe("t", last_event_id=seen[2].id):
+                    pass  # one that leaves while it waits
+                assert not amid.is_live
+                held_up.may_read.set()
+                assert [await anext(amid) for _ in range(2)] == seen[3:]
+                await fast.publish("t", "next")
+                assert (await anext(amid)).data == (await anext(at_its_end)).data == "next"
+                assert (await anext(nowhere)).event == "reset"
             nursery.cancel_scope.cancel()
 
 

@@ -34,3 +34,9 @@ async def die(request: Request) -> Response:
     """Die without a word."""
     os.kill(os.getpid(), signal.SIGKILL)
     return Response("")
+
+
+@server.endpoint("/streams")
+async def streams(request: Request) -> Response:
+    """Tell how many streams this process has open."""
+    return Response(f"{server.statistics().open_streams}")
