@@ -9,7 +9,7 @@ import sys
 
 import trio
 
-from trio_sse import Hub
+from trio_sse import Hub, tune_garbage_collector
 from trio_sse.redis import RedisLog
 
 from ._control import DATA, LIVE, answer, lines
@@ -22,8 +22,8 @@ async def publish(hub: Hub, count: int) -> None:
     remaining = iter(range(count))
 
     async def publish_some() -> None:
-        for _ in remaining:
-            await hub.publish(LIVE, DATA)
+        for number in remaining:
+            await hub.publish(LIVE, f"{number:08}{DATA[8:]}")
 
     async with trio.open_nursery() as nursery:
         for _ in range(PUBLISHERS):
@@ -42,4 +42,5 @@ async def obey(url: str) -> None:
 
 
 if __name__ == "__main__":
+    tune_garbage_collector()  # as `trio-sse serve` does
     trio.run(obey, sys.argv[1])

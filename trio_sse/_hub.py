@@ -194,7 +194,8 @@ class Hub:
         """
         message = self._make(topic, data, event, key, retry)
         if self._mirror is not None:
-            await self._mirror.wait_stored(message, self._put_waiting)
+            await trio.lowlevel.checkpoint_if_cancelled()
+            await self._mirror.wait_stored(message, self._put, self._put_waiting)
         else:
             await self._put_waiting(message)
 
@@ -429,6 +430,7 @@ class Hub:
                 nursery.start_soon(self._schedule.run)
                 nursery.start_soon(mirror.append_all, take)
                 nursery.start_soon(mirror.follow)
+                nursery.start_soon(mirror.sweep)
         finally:
             mirror.finish()
             while _receive(outlet) is not None:

@@ -8,9 +8,11 @@ publisher's events holds, and none is stored twice.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from enum import Enum
 from typing import final
 
 import trio
@@ -32,8 +34,43 @@ from ._subscription import Subscription
 logger = logging.getLogger(__name__)
 
 _READ_ENTRIES = 256
+_MOST_REMEMBERED = 4096
+_LARGEST_REMEMBERED = 16 * 1024  # bytes
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 2.0
+
+
+class _State(Enum):
+    WAITING = 1
+    STORED = 2
+    LATE = 3
+    ENDED = 4
+
+
+@final
+class _Waiter:
+    """A publisher that waits until its event is stored."""
+
+    __slots__ = ("_task", "deadline", "state")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.state = _State.WAITING
+        self._task: trio.lowlevel.Task | None = None
+
+    async def wait(self) -> None:
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def _abort(self, raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def wake(self, state: _State) -> None:
+        self.state = state
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
 
 
 @final
@@ -72,34 +109,67 @@ class Mirror:
         self._cursor = "0-0"
         self._is_loaded = False
         self._failure = "it has not answered yet"
-        self._waiting: dict[Message, trio.Event] = {}  # those whose publishers wait until they are stored
+        self._waiting: dict[Message, _Waiter] = {}  # those whose publishers wait until they are stored
+        self._sweep_soon = trio.lowlevel.ParkingLot()
+        self._is_sweeping = False  # its next sleep will end
+        self._own: dict[bytes, Message] = {}
         self._abandoned: set[Message] = set()
 
     # The publisher's side
 
-    async def wait_stored(self, message: Message, put: Callable[[Message], Awaitable[None]]) -> None:
+    async def wait_stored(
+        self,
+        message: Message,
+        put: Callable[[Message], None],
+        put_waiting: Callable[[Message], Awaitable[None]],
+    ) -> None:
         """Put a message into the inbox and wait until it is stored; `LogUnavailable` at the bound."""
-        stored = self._waiting[message] = trio.Event()
+        waiter = self._waiting[message] = _Waiter(trio.current_time() + self.publish_timeout)
         is_put = False
         try:
-            with trio.move_on_after(self.publish_timeout):
-                await put(message)
+            try:
+                put(message)
                 is_put = True
-                await stored.wait()
-                if self._waiting.get(message) is None:
-                    raise trio.ClosedResourceError("this hub has ended: the event may not have been stored")
-                return
-            raise LogUnavailable(f"not stored within {self.publish_timeout:g} s: {self._failure}")
+            except trio.WouldBlock:
+                with trio.move_on_at(waiter.deadline):
+                    await put_waiting(message)
+                    is_put = True
+            if is_put and waiter.state is _State.WAITING:
+                if not self._is_sweeping:
+                    self._is_sweeping = True
+                    self._sweep_soon.unpark_all()
+                await waiter.wait()
         finally:
-            if self._waiting.pop(message, None) is not None and is_put and not stored.is_set():
+            if self._waiting.pop(message, None) is not None and is_put:
                 self._abandoned.add(message)
+        if waiter.state is _State.ENDED:
+            raise trio.ClosedResourceError("this hub has ended: the event may not have been stored")
+        if waiter.state is not _State.STORED:
+            raise LogUnavailable(f"not stored within {self.publish_timeout:g} s: {self._failure}")
+
+    async def sweep(self) -> None:
+        """Wake the publishers that have waited too long, for ever.
+
+        One task for all: a timer for each would cost more than the rest of a publisher's wait.
+        """
+        while True:
+            self._is_sweeping = bool(self._waiting)
+            if not self._is_sweeping:
+                await self._sweep_soon.park()
+            for waiter in self._waiting.values():  # the oldest first, and all have the same patience
+                if waiter.deadline > trio.current_time():
+                    break
+                waiter.wake(_State.LATE)
+            oldest = next(iter(self._waiting.values()), None)
+            await trio.sleep_until(-math.inf if oldest is None else oldest.deadline)
 
     def finish(self) -> None:
         """Wake the publishers that still wait: the hub ends."""
         waiting, self._waiting = self._waiting, {}
-        for stored in waiting.values():
-            stored.set()
+        for waiter in waiting.values():
+            waiter.wake(_State.ENDED)
         self._abandoned.clear()
+        self._own.clear()
 
     # Appending
 
@@ -113,7 +183,9 @@ class Mirror:
                 if not pending:
                     for message in await take():
                         self._number += 1
-                        pending.append((self._number, message, encode_record(message)))
+                        record = encode_record(message)
+                        pending.append((self._number, message, record))
+                        self._remember(record, message)
                 kept = [item for item in pending if item[1] not in self._abandoned]
                 self._abandoned.difference_update(item[1] for item in pending)
                 pending = kept
@@ -121,11 +193,18 @@ class Mirror:
                     continue
                 await session.append(self._publisher, [(number, record) for number, _, record in pending])
                 for _, message, _ in pending:
-                    if (stored := self._waiting.get(message)) is not None:
-                        stored.set()
+                    if (waiter := self._waiting.pop(message, None)) is not None:
+                        waiter.wake(_State.STORED)
                 pending = []
 
         await self._keep_connected(work)
+
+    def _remember(self, record: bytes, message: Message) -> None:
+        """Keep what is on its way to the log: when it comes back, it need not be made anew."""
+        if len(self._own) >= _MOST_REMEMBERED:
+            self._own.clear()
+        if len(record) <= _LARGEST_REMEMBERED:
+            self._own[record] = message
 
     # Following
 
@@ -205,6 +284,8 @@ class Mirror:
             await self._deliver(found)
 
     def _decode(self, entry: Entry) -> Message | None:
+        if (own := self._own.pop(entry.record, None)) is not None:
+            return own
         try:
             return decode_record(entry.record)
         except (ValueError, TypeError, RecursionError) as error:
