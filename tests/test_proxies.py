@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from .programs import ROOT, Program, RawStream, running, serving
+from .redis_server import free_port
 
 CONFIGURATIONS = ROOT / "examples" / "proxies"
 SECONDS = 20.0
@@ -51,12 +52,6 @@ class Site(NamedTuple):
             for program, url in self.instances
             if program.process.poll() is None
         ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(is_so: Callable[[], object]) -> None:

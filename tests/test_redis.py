@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import trio
+import trustme
 
 from trio_sse import Hub, LogRefused, LogUnavailable, ServerSentEvent, Subscription
 from trio_sse.redis import RedisLog
 
-from .redis_server import PROGRAM, RedisServer, redis_server
+from .redis_server import PROGRAM, RedisServer, free_port, redis_server
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="redis-server is missing: apt install redis-server")
 
@@ -238,3 +239,40 @@ async def test_the_program_serves_with_a_log_or_says_why_not(tmp_path: Path, *, 
                 await process.wait()
             await process.stdout.aclose()
             await process.stderr.aclose()
+
+
+@pytest.mark.parametrize(
+    ("names", "authority", "refusal"),
+    [
+        (["127.0.0.1"], "own", None),
+        (["localhost"], "own", "IP address mismatch"),
+        (["127.0.0.1"], "another", "certificate is not accepted"),
+    ],
+    ids=["right", "another name", "another authority"],
+)
+async def test_tls_with_password_and_database_checks_the_certificate(
+    tmp_path: Path, names: list[str], authority: str, refusal: str | None
+) -> None:
+    own, another = trustme.CA(), trustme.CA()
+    own.cert_pem.write_to_path(str(tmp_path / "own"))
+    another.cert_pem.write_to_path(str(tmp_path / "another"))
+    certificate = own.issue_cert(*names)
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key"))
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "certificate"))
+    port = free_port()
+    tls = ("--tls-port", f"{port}", "--tls-auth-clients", "no", "--tls-ca-cert-file", f"{tmp_path / 'own'}")
+    files = ("--tls-cert-file", f"{tmp_path / 'certificate'}", "--tls-key-file", f"{tmp_path / 'key'}")
+    with redis_server(tmp_path, *tls, *files, "--requirepass", "secret") as server:
+        await server.start()
+        url = f"rediss://:secret@127.0.0.1:{port}/3?ssl_ca_certs={tmp_path / authority}"
+        hub = Hub(log=RedisLog(url))
+        if refusal is not None:
+            with pytest.raises(LogRefused, match=refusal):
+                await hub.run()
+            return
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            async with hub.subscribe("t") as events:
+                await hub.publish("t", "safe")
+                assert [event.data for event in await take(events, 1)] == ["safe"]
+            nursery.cancel_scope.cancel()

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 import re
+import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, TypeGuard, final
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import trio
 
@@ -71,7 +73,8 @@ class RedisLog:
     """A log on Redis, for `Hub(log=...)`.
 
     Args:
-        url: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS.
+        url: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS, by which the server's
+            certificate and name are checked; `?ssl_ca_certs=FILE` names an authority of your own.
         prefix: what the names of its keys begin with; hubs with one prefix share one log.
         max_events: how many entries Redis keeps.
         max_age: for how many seconds it keeps them, looked at whenever something is published.
@@ -103,7 +106,7 @@ class RedisLog:
         if not (max_age > 0 and publish_timeout > 0 and timeout > 0):
             raise ValueError("max_age, publish_timeout and timeout must be above 0 seconds")
         self.publish_timeout = publish_timeout
-        self._url = url
+        self._url = _checking_certificate(url) if url.startswith("rediss:") else url
         self._stream = f"{{{prefix}}}:log"
         self._state = f"{{{prefix}}}:state"
         self._publisher = f"{{{prefix}}}:publisher:"
@@ -179,6 +182,14 @@ def _entry(id: bytes, fields: Any) -> Entry:
     return Entry(id.decode(), epoch.decode(), int(number), record)
 
 
+def _checking_certificate(url: str) -> str:
+    """Have coredis check the server's certificate and name, which it doesn't by itself, unless the URL says
+    so."""
+    parts = urlsplit(url)
+    query = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true", **dict(parse_qsl(parts.query))}
+    return parts._replace(query=urlencode(query)).geturl()
+
+
 def _is_number(value: bytes | None) -> TypeGuard[bytes]:
     return value is not None and value.isdigit() and len(value) < 20
 
@@ -198,6 +209,9 @@ def _translated(seconds: float) -> Iterator[None]:
         if isinstance(error, trio.TooSlowError | TimeoutError):
             return LogUnavailable(f"Redis doesn't answer within {seconds:g} s")
         if isinstance(error, RedisError):
+            cause = error.__cause__ or error.__context__
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return LogRefused(f"Redis: its certificate is not accepted: {cause.verify_message}")
             kind = LogRefused if _REFUSALS.search(f"{type(error).__name__} {error}") else LogUnavailable
             return kind(f"Redis: {error}")
         if isinstance(error, OSError | trio.BrokenResourceError | trio.ClosedResourceError):
