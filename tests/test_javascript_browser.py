@@ -261,6 +261,26 @@ def test_seconds_begin_when_the_servers_do_and_never_run_backwards(page: Any) ->
     until(page, "clock.source.status === 'closed'")
 
 
+def test_a_long_replay_of_ticks_does_not_make_the_clock_stand_still(page: Any) -> None:
+    shown = page.evaluate("""() => {
+      let seconds = 0;
+      performance.now = () => seconds * 1000;
+      const source = TrioSSE.follow("/live");
+      const clock = TrioSSE.clock(source);
+      const tick = (sequence) => source.dispatchEvent(new MessageEvent("tick", {data: JSON.stringify(
+        {sequence, elapsed: sequence, time: "2026-01-01T00:00:00Z", server_time: Date.UTC(2026, 0, 1)})}));
+      for (seconds = 1; seconds <= 5; seconds++) tick(seconds);
+      seconds = 40.9;
+      for (let sequence = 6; sequence <= 40; sequence++) tick(sequence);
+      const shown = [clock.elapsed()];
+      seconds = 41.4;
+      shown.push(clock.elapsed());
+      source.close();
+      return shown;
+    }""")
+    assert shown == [pytest.approx(40.9), pytest.approx(41.4)]
+
+
 def test_an_offset_of_the_page_is_where_it_begins(page: Any, url: str) -> None:
     page.goto(f"{url}/?offset=1000")
     assert 1000 <= page.evaluate("TrioSSE.clock('/live').elapsed()") < 1010

@@ -325,6 +325,7 @@ globalThis.TrioSSE = (() => {
     #origin = NaN; // the best of them, or what the page says
     #wallAtZero = NaN; // the server's clock in milliseconds at elapsed = 0
     #sequence = 0;
+    #last = { sent: NaN, at: NaN }; // the newest tick: when it was sent and taken
     #shown = -Infinity; // the latest that was given out
     #watchers = new Set();
 
@@ -385,7 +386,13 @@ globalThis.TrioSSE = (() => {
       const isFirst = this.#samples.length === 0;
       if (sequence <= this.#sequence) this.#forget();
       this.#sequence = sequence;
-      this.#samples = [...this.#samples, sentElapsed - at / 1000].slice(-SAMPLES);
+      // Ticks that come faster than they were sent are a replay. All of them are one sample, or else those of a long
+      // replay, which are late, would push the good ones out.
+      const isReplayed = sentElapsed - this.#last.sent > (2 * (at - this.#last.at)) / 1000;
+      this.#last = { sent: sentElapsed, at };
+      const sample = sentElapsed - at / 1000;
+      if (isReplayed && this.#samples.length > 0) this.#samples.push(Math.max(this.#samples.pop(), sample));
+      else this.#samples = [...this.#samples, sample].slice(-SAMPLES);
       this.#origin = Math.max(...this.#samples);
       this.#wallAtZero = sentAt - sentElapsed * 1000; // a step of the server's clock changes this alone
       if (isFirst && this.#shown - (this.#origin + at / 1000) > 1) this.#shown = -Infinity;
