@@ -72,7 +72,7 @@ async def obey_commands(
     own K              let each handler of /own send K events
     storm K INTERVAL   as steady, but cut all streams in the middle; their clients are to come back
     cpu                tell the CPU time used so far
-    memory             collect garbage, then tell the proportional set size
+    memory             collect garbage, then tell the proportional set size, and what of it no file has
     probe start        begin to watch how long another task has to wait
     probe stop         tell the longest wait since then
     """
@@ -108,7 +108,7 @@ async def obey_commands(
                     answer("cpu", user_seconds=usage.ru_utime, system_seconds=usage.ru_stime)
                 case ["memory"]:
                     gc.collect()
-                    answer("memory", pss_bytes=_proportional_set_size())
+                    answer("memory", pss_bytes=_from_rollup("Pss"), own_bytes=_from_rollup("Anonymous"))
                 case ["probe", "start"]:
                     probe = await nursery.start(StallProbe.run)
                     answer("probe")
@@ -151,9 +151,9 @@ async def lines() -> AsyncIterator[str]:
             yield line.decode()
 
 
-def _proportional_set_size() -> int:
+def _from_rollup(name: str) -> int:
     with open("/proc/self/smaps_rollup") as rollup:
         for line in rollup:
-            if line.startswith("Pss:"):
+            if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
-    raise RuntimeError("the kernel tells no proportional set size")
+    raise RuntimeError(f"the kernel doesn't tell {name}")

@@ -213,4 +213,4 @@ def _check_upgrade(head: Head, headers: Headers, answer: Route | Response | None
     if is_websocket or asks_for_websocket(headers):
         check_handshake(head.method, head.http_version, headers)
         if not is_websocket:
-            raise HTTPException(400, "this path is not a WebSocket")
+            raise HTTPException(400, "this path is not a WebSocket: `Server.websocket` makes one")
