@@ -48,7 +48,7 @@ async def soak(minutes: float) -> dict[str, object]:
                 rounds += 1
             own = (await server.ask("memory"))["own_bytes"] / 1024
             samples.append((time.monotonic() - began_at, own))
-            print(f"{samples[-1][0]:7.0f} s  {pss:10.0f} KiB", flush=True)
+            print(f"{samples[-1][0]:7.0f} s  {own:10.0f} KiB", flush=True)
     settled = [sample for sample in samples if sample[0] >= min(WARM_UP_SECONDS, minutes * 30)]
     slope = (
         statistics.linear_regression(*zip(*settled, strict=True)).slope * 3600 if len(settled) > 1 else 0.0
