@@ -68,6 +68,8 @@ def _python_peer(name: str) -> Subject:
     return Subject(name, server_of(name, command), VENV, bursts=1)
 
 
+PYTHON_PEERS = tuple(map(_python_peer, ("aiohttp-sse", "sse-starlette", "fastapi")))
+
 SUBJECTS = (
     Subject("trio_sse", _subjects.native),
     Subject("Quart on trio_sse", _subjects.quart_on_ours),
@@ -84,15 +86,13 @@ SUBJECTS = (
         server_of("better-sse", ["node", "--expose-gc", str(PEERS / "better_sse.mjs"), str(NODE)]),
         NODE,
     ),
-    _python_peer("aiohttp-sse"),
-    _python_peer("sse-starlette"),
-    _python_peer("fastapi"),
+    *PYTHON_PEERS,
     Subject("Quart's documentation, on hypercorn", _subjects.quart_plain, bursts=1),
 )
 
 
 async def measure(settings: Settings) -> list[Figure]:
-    await _install()
+    await install()
     there = [subject for subject in SUBJECTS if subject.is_there]
     for subject in SUBJECTS:
         if subject not in there:
@@ -126,7 +126,8 @@ async def measure(settings: Settings) -> list[Figure]:
     return figures
 
 
-async def _install() -> None:
+async def install() -> None:
+    """Install the peers that can be had."""
     if shutil.which("make"):
         command = ["make", "--silent", "-C", str(HERE), "peers"]
         await trio.run_process(command, stdout=subprocess.DEVNULL, check=False)

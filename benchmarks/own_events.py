@@ -1,11 +1,12 @@
 """Streams whose handlers send events of their own, as a progress bar does: `python -m benchmarks.own_events`.
 
-Nothing is shared: each event is encoded for one client, and goes out in a write of its own.
+Nothing is shared: each event is encoded for one client, and goes out in a write of its own. Beside it, each
+Python peer of `benchmarks.compare` that is there.
 """
 
 from __future__ import annotations
 
-from . import _subjects
+from . import _subjects, compare
 from ._command_line import Benchmark, Settings, main
 from ._figures import Figure, ratio
 
@@ -13,22 +14,24 @@ EVENTS = 30
 
 UNIT = "us of server CPU per delivery"
 
-SUBJECTS = {
+OURS = {
     "native route": _subjects.native,
     "Quart on ours": _subjects.quart_on_ours,
     "Quart on hypercorn": _subjects.quart_on_hypercorn,
-    "plain generator": _subjects.quart_plain,
 }
+PEERS = {"plain generator": _subjects.quart_plain}
 
 
 async def measure(settings: Settings) -> list[Figure]:
-    measured: dict[str, list[float]] = {name: [] for name in SUBJECTS}
+    await compare.install()
+    peers = PEERS | {peer.name: peer.start for peer in compare.PYTHON_PEERS if peer.is_there}
+    measured: dict[str, list[float]] = {name: [] for name in (*OURS, *peers)}
     for _ in range(settings.rounds):
-        for name, start_server in SUBJECTS.items():
+        for name, start_server in {**OURS, **peers}.items():
             measured[name].append(await _turn(start_server, settings.connections))
     figures = {name: Figure(f"own events, {name}", UNIT, tuple(values)) for name, values in measured.items()}
-    native, plain = figures["native route"], figures["plain generator"]
-    return [*figures.values(), ratio(native, plain, "plain generator", 1 / 3)]
+    native = figures["native route"]
+    return [*figures.values(), *(ratio(native, figures[peer], peer, 1 / 3) for peer in peers)]
 
 
 async def _turn(start_server: _subjects.StartServer, connections: int) -> float:
