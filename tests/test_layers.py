@@ -22,7 +22,7 @@ LAYERS = [
         "_log _shared_log _state _interval _ticker _heavy _queue _subscription _subscribers",
         "_hub_statistics _mirror _hub",
         "_transport _tls _request _end_reason _http_exception _offset",
-        "_hangup _keepalive _stream_host _serving _connection _farewell _stream",
+        "_gatherer _hangup _keepalive _stream_host _serving _connection _farewell _stream",
         "_stage _asgi_types _asgi_request _asgi_transport _hypercorn_direct _asgi_stage",
         "_http _body _response _routes _cors _handshake _reception _admission _poll",
         "_incoming _websocket _topics_protocol",

@@ -14,6 +14,7 @@ is a leftover, and a task that has to wait holds `_lock`, so that several tasks 
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, Protocol, final
@@ -28,7 +29,7 @@ from ._request import Request
 from ._serving import Serving
 from ._stream_host import StreamHost
 from ._subscription import Subscription
-from ._transport import Transport
+from ._transport import SocketTransport, Transport
 from ._websocket_frames import ping_frame
 
 # How long an app may take to begin its response before it is looked at again.
@@ -142,12 +143,12 @@ class Connection:
     @property
     def events_sent(self) -> int:
         """The events that have been sent, replayed ones among them."""
-        return self.transport.events_sent
+        return self.transport.events_sent + len(self._serving.gatherer.of(self) or ())
 
     @property
     def bytes_sent(self) -> int:
         """The bytes that have been sent, as they were before TLS."""
-        return self.transport.bytes_sent
+        return self.transport.bytes_sent + sum(map(len, self._serving.gatherer.of(self) or ()))
 
     @property
     def duration(self) -> float:
@@ -192,7 +193,8 @@ class Connection:
             trio.ClosedResourceError: the stream has ended.
 
         If it is cancelled before anything was sent, nothing is. A write that was cancelled half-way
-        ends the stream: no later event can follow half an event.
+        ends the stream: no later event can follow half an event. It always notices a cancellation, but lets
+        other tasks run only after some events: what is sent in one go goes out together, see `_gatherer.py`.
         """
         if not isinstance(data, ServerSentEvent):
             data = ServerSentEvent(data, event=event, id=id, retry=retry)
@@ -262,6 +264,7 @@ class Connection:
         if subscription.on_overflow is not None:
             raise trio.BusyResourceError("another task forwards this subscription")
         self.has_forwarded = True
+        self._serving.gatherer.close(self)
         subscription.on_overflow = self._overflowed
         self._forwarded += (subscription,)
         try:
@@ -323,6 +326,10 @@ class Connection:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.end_reason is not None:
             raise self._ended_error()
+        gatherer = self._serving.gatherer
+        if events == 1 and gatherer.add(self, payload):
+            return
+        has_gathered = gatherer.close(self)
         if self._head is not None:
             await self.open()
             if self.end_reason is not None:
@@ -331,8 +338,36 @@ class Connection:
         if self.transport.pending is not None:
             await self._flush_in_turn(payload, events)
         elif not payload or self.transport.send_nowait(payload, events, trio.current_time()):
-            await trio.lowlevel.cancel_shielded_checkpoint()
+            if events == 1 and not has_gathered and self._may_gather:
+                gatherer.open(self)
+            else:
+                await trio.lowlevel.cancel_shielded_checkpoint()
         else:
+            await self._flush_in_turn()
+
+    @property
+    def _may_gather(self) -> bool:
+        """Whether nobody else writes to the transport: the hub would overtake what is gathered."""
+        return not self._forwarded and isinstance(self.transport, SocketTransport)
+
+    def send_gathered(self, payload: bytes, events: int, now: float) -> bool:
+        """Send events that were gathered; return whether somebody has to wait to send the rest."""
+        transport = self.transport
+        assert isinstance(transport, SocketTransport)
+        if transport.pending is None:
+            return not transport.send_nowait(payload, events, now)
+        transport.take_further(payload, events)
+        return True
+
+    def flush_soon(self) -> None:
+        """Have what is pending sent by a task, unless one is at it; the handler is at something else."""
+        if self._lock is None or not self._lock.locked():
+            self._serving.connections.start_soon(self._flush_alone, name="trio_sse.flush")
+
+    async def _flush_alone(self) -> None:
+        # It ends with the stream: it fails when the transport is closed. And the transport is not used for
+        # another stream before, as what ends this one properly waits for its turn.
+        with contextlib.suppress(trio.ClosedResourceError):
             await self._flush_in_turn()
 
     async def _start_soon(self) -> None:
@@ -393,6 +428,7 @@ class Connection:
 
     def revoke(self) -> None:
         """Take the transport back from everyone: the handler is over, whatever tasks outside it still do."""
+        self._serving.gatherer.close(self)
         for subscription in self._forwarded:
             subscription.hand_back()
 

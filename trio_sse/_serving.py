@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NoReturn, final
 import trio
 
 from ._end_reason import EndReason
+from ._gatherer import Gatherer
 from ._hangup import HangupWatcher
 from ._keepalive import KeepaliveKeeper
 from ._stream_host import StreamHost
@@ -56,6 +57,7 @@ class Serving:
         is_draining: no further request is answered.
         is_cancelled: the call was cancelled from outside: every stream of it ends.
         keepalives: writes keepalives for streams on sockets.
+        gatherer: joins what handlers send in one go.
         hangups: notices their peers' hang-ups; `None` where the platform has no `epoll`.
         ended: set when all connections have ended.
     """
@@ -70,6 +72,7 @@ class Serving:
         self.is_draining = False
         self.is_cancelled = False
         self.keepalives = KeepaliveKeeper()
+        self.gatherer = Gatherer()
         self.hangups: HangupWatcher | None = None
         self.ended = trio.Event()
         self._drain_timeout = drain_timeout
@@ -110,6 +113,7 @@ class Serving:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._keep_hub)
                 nursery.start_soon(self.keepalives.run)
+                nursery.start_soon(self.gatherer.run)
                 if hasattr(select, "epoll"):
                     self.hangups = HangupWatcher()
                     nursery.start_soon(self.hangups.run)

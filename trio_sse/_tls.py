@@ -79,6 +79,17 @@ class TLSTransport(SocketTransport):
             return False
         return self._send_pending(self._outgoing.read(), now)
 
+    def take_further(self, payload: bytes, events: int) -> None:
+        assert self.pending is not None
+        self.events_sent += events
+        self.bytes_sent += len(payload)
+        try:
+            self._tls.write(payload)
+        except ssl.SSLError:
+            self._is_broken = True
+        else:
+            self.pending = b"".join((self.pending, self._outgoing.read()))
+
     def receive_nowait(self) -> bytes | None:
         return None  # what is in the socket has to be decrypted first
 

@@ -173,6 +173,13 @@ class SocketTransport:
         self.pending = memoryview(payload)[sent:]
         return False
 
+    def take_further(self, payload: bytes, events: int) -> None:
+        """Take `payload` to be sent after what is pending."""
+        assert self.pending is not None
+        self.events_sent += events
+        self.bytes_sent += len(payload)
+        self.pending = b"".join((self.pending, payload))
+
     def _keep(self, payload: bytes | memoryview, error: OSError) -> bool:
         self._is_broken = not isinstance(error, BlockingIOError)
         self.pending = payload
