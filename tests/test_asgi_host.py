@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import starlette.requests
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -327,6 +328,25 @@ async def test_an_app_that_waits_is_told_when_its_client_goes(make_server: MakeS
         left_at = trio.current_time()
         await told.wait()
         assert trio.current_time() - left_at < 1
+
+
+async def test_starlettes_way_to_ask_whether_the_client_has_gone(make_server: MakeServer) -> None:
+    told = trio.Event()
+
+    @http_only
+    async def poll(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        request = starlette.requests.Request(scope, receive)
+        await request.body()
+        assert not await request.is_disconnected()
+        while not await request.is_disconnected():  # noqa: ASYNC110  # what is tested
+            await trio.sleep(0.01)
+        told.set()
+
+    async with on_sockets(make_server(app=poll)) as serving:
+        async with await serving.connect() as client:
+            await client.send(GET)
+            await trio.sleep(0.05)
+        await told.wait()
 
 
 async def test_over_a_stream_the_next_request_is_kept_while_the_app_waits(serve: Any) -> None:

@@ -179,7 +179,9 @@ class AppCall:
                 return {"type": "http.request", "body": piece, "more_body": not self._body_was_given}
         if not (self.is_complete or self.is_disconnected):
             await self._watch.wait(self._disconnected)
-        await trio.lowlevel.checkpoint()
+        # Starlette's `is_disconnected` asks in a scope that it has cancelled: what is known is told all the
+        # same.
+        await trio.lowlevel.cancel_shielded_checkpoint()
         return {"type": "http.disconnect"}
 
     async def stop_watching(self) -> None:
