@@ -13,10 +13,12 @@ import pytest
 import trio
 import trustme
 
-from trio_sse import Hub, LogRefused, LogUnavailable, ServerSentEvent, Subscription
+from trio_sse import Hub, LogRefused, LogUnavailable, Server, ServerSentEvent, Subscription
+from trio_sse._mirror import Mirror
 from trio_sse.redis import RedisLog
 
 from .redis_server import PROGRAM, RedisServer, free_port, redis_server
+from .serving import OnSockets, on_sockets
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="redis-server is missing: apt install redis-server")
 
@@ -94,6 +96,35 @@ async def test_down_at_the_start(server: RedisServer) -> None:
     async with running(server, publish_timeout=0.2) as hub:
         with pytest.raises(LogUnavailable):
             await hub.publish("t", "x")
+
+
+async def test_a_server_is_ready_when_its_log_has_been_there(server: RedisServer) -> None:
+    server.kill()
+    app = Server(hub=Hub(log=RedisLog(server.url, timeout=0.3)))
+
+    async def status(serving: OnSockets) -> int:
+        async with await serving.connect() as client:
+            return (await client.get("/health")).status
+
+    async with on_sockets(app) as serving:
+        assert await status(serving) == 503
+        await server.start()
+        while await status(serving) == 503:  # noqa: ASYNC110  # nothing tells
+            await trio.sleep(0.05)
+        server.kill()
+        assert await status(serving) == 200  # if all nodes said that they can't, nobody would be served
+
+
+async def test_an_entry_that_was_there_before_is_not_given_twice(server: RedisServer) -> None:
+    async with running(server) as hub, hub.subscribe("t") as events:
+        await publish_amid(hub, 3)
+        taken = await take(events, 3)
+        assert isinstance(hub._mirror, Mirror)
+        again = """'["t","1",null,null,null]'"""
+        await server.do(f"XADD {{trio-sse}}:log * e {hub._mirror._window.epoch} n 2 d {again}")
+        await hub.publish("t", "next")
+        assert [event.data for event in [*taken, *await take(events, 1)]] == ["0", "1", "2", "next"]
+        assert hub._mirror.skipped == 1
 
 
 async def test_restarted_empty_is_a_reset(server: RedisServer) -> None:

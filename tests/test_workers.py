@@ -74,6 +74,7 @@ def test_all_get_connections_and_what_is_published_reaches_the_streams_of_all(tm
                 stream.read_until(b"\r\n\r\n")
             until(lambda: status_of(status)["sum"]["open_streams"] == 12)
             assert all(worker["open_streams"] for worker in status_of(status)["workers"])
+            assert status_of(status)["serving"] == status_of(status)["wanted"] == 2
             httpx.post(f"{url}/live", content=b"to all").raise_for_status()
             for stream in streams:
                 stream.read_until(b"data: to all\n\n")

@@ -138,6 +138,11 @@ class Hub:
         return self._inbox is not None
 
     @property
+    def is_ready(self) -> bool:
+        """Whether a shared log has been there: until then, the hub has nothing to replay."""
+        return self._mirror is None or self._mirror.is_loaded
+
+    @property
     def is_shared(self) -> bool:
         """Whether its log is shared with other hubs."""
         return self._mirror is not None

@@ -270,6 +270,9 @@ class Mirror:
             if not entry.epoch:
                 self._note_skipped(entry, "it is none of a hub's")
                 continue
+            if entry.epoch == epoch and entry.number <= number and self._has_given(entry, found):
+                self._note_skipped(entry, "it was there before")
+                continue
             if (entry.epoch, entry.number) != (epoch, number + 1):
                 if found:
                     await self._deliver(found)
@@ -282,6 +285,22 @@ class Mirror:
             found.append((entry, self._decode(entry)))
         if found:
             await self._deliver(found)
+
+    def _has_given(self, entry: Entry, found: Sequence[tuple[Entry, Message | None]]) -> bool:
+        """Whether this event was delivered already, from an entry that the log has lost, say, and has again.
+
+        Another event with its number is another matter: then the log has lost what was delivered.
+        """
+        for other, _ in found:
+            if other.number == entry.number:
+                return other.record == entry.record
+        message = self._window.at(entry.number)
+        return message is not None and encode_record(message) == entry.record
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the log has been there."""
+        return self._is_loaded
 
     def _decode(self, entry: Entry) -> Message | None:
         if (own := self._own.pop(entry.record, None)) is not None:

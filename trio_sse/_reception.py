@@ -77,6 +77,7 @@ class ReceptionOptions:
     allowed_hosts: Collection[str] | None
     cross_origin: CrossOrigin
     health_path: str | None
+    is_ready: Callable[[], bool]
     has_app: bool = False
 
 
@@ -186,6 +187,11 @@ class Reception:
         if allowed is not None and head.host not in allowed:
             raise HTTPException(421, "this server doesn't answer for that host")
 
+    def _health(self) -> Response:
+        if self.options.is_ready():
+            return json_response({"status": "ok"})
+        return json_response({"status": "the shared log has not been there yet"}, status=503)
+
     def _find(self, head: Head) -> tuple[Route | Response | None, Mapping[str, object]]:
         """Find what answers a request, and the path's parameters; `None` stands for the app."""
         if head.target == "*":
@@ -193,7 +199,7 @@ class Reception:
         found = self.router.find(head.path, "GET" if head.method == "HEAD" else head.method)
         if found is None:
             if head.path == self.options.health_path and head.method in ("GET", "HEAD"):
-                return json_response({"status": "ok"}), NO_PARAMETERS
+                return self._health(), NO_PARAMETERS
             if self.options.has_app:
                 return None, NO_PARAMETERS
             raise HTTPException(404)

@@ -121,7 +121,8 @@ class Server:
         allowed_hosts: host names, without ports, that requests may be for; others are answered 421.
         cors_origins: origins whose pages may read the streams, like `https://example.org`, or `*`.
         cors_credentials: whether those pages may send cookies.
-        health_path: where `{"status": "ok"}` is answered, unless a route is there; `None` for nowhere. The
+        health_path: where `{"status": "ok"}` is answered, or 503 while a shared log has not been there
+            since the start, unless a route is there; `None` for nowhere. The
             default is `/health`, and nowhere if there is an app, which may have such a path itself.
         slow_step: a task that keeps the event loop for longer than these seconds is named in a warning.
         dumps: encodes data that is not text, in `Connection.send`.
@@ -181,6 +182,7 @@ class Server:
                 allowed_hosts=None if allowed_hosts is None else {name.lower() for name in allowed_hosts},
                 cross_origin=CrossOrigin(cors_origins, with_credentials=cors_credentials),
                 health_path=_default_health_path(app) if health_path is ... else health_path,
+                is_ready=lambda: self.hub.is_ready,
                 has_app=app is not None,
             )
         )

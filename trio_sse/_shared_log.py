@@ -168,6 +168,12 @@ class Window(MemoryLog):
         self._ids.append(_parse(entry.id) or (0, 0))
         self._keep(message)
 
+    def at(self, number: int) -> Message | None:
+        """Give the message with this number, if it is held."""
+        index = bisect_left(self._messages, number, key=lambda message: message.sequence)
+        found = self._messages[index] if index < len(self._messages) else None
+        return found if found is not None and found.sequence == number else None
+
     def _drop_oldest(self) -> None:
         message = self._messages[0]
         self._ids.popleft()

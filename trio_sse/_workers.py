@@ -360,7 +360,14 @@ class Supervisor:
         ]
         names = dict.fromkeys(name for worker in self._workers.values() for name in worker.figures)
         sums = {name: sum(worker.figures.get(name, 0) for worker in self._workers.values()) for name in names}
-        return {"sum": sums, "restarts": self.restarts, "workers": workers}
+        serving = sum(worker.is_ready and not worker.is_replaced for worker in self._workers.values())
+        return {
+            "sum": sums,
+            "restarts": self.restarts,
+            "wanted": len(self._places),
+            "serving": serving,
+            "workers": workers,
+        }
 
     def _write_status(self) -> None:
         if self._status_file is None:
