@@ -15,7 +15,7 @@ help:
 	@echo "make check     only formatting, lint and types"
 	@echo "make docs      the reference, made of the docstrings, in docs/build"
 	@echo "make bench     speed and memory, beside the floor (needs a C compiler; Linux)"
-	@echo "make bench-full  the same for all scenarios, and beside other servers (two hours)"
+	@echo "make bench-full  the same for all scenarios, beside other servers, over workers, a million streams (four hours)"
 	@echo "make soak      memory over an hour of clients that come and go"
 	@echo "make clean     remove what make has set up"
 
@@ -39,11 +39,16 @@ docs: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
-bench-full: $(READY)
+bench-full: $(READY) $(SYSTEM)
 	$(BIN)/python -m benchmarks --full
+	$(BIN)/python -m benchmarks.kills --json benchmarks/results/kills.json
+	$(BIN)/python -m benchmarks.scale --json benchmarks/results/scale.json
+	$(BIN)/python -m benchmarks.scale --streams 1000000 --keepalive 300 --keep-workers --json benchmarks/results/million.json
+	$(MAKE) soak
 
 soak: $(READY)
-	$(BIN)/python -m benchmarks.soak --minutes 60
+	mkdir -p benchmarks/results
+	$(BIN)/python -m benchmarks.soak --minutes 60 --json benchmarks/results/soak.json
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

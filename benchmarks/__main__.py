@@ -1,6 +1,7 @@
 """Benchmarks, one after the other; figures go to `benchmarks/results/`, too.
 
-`python -m benchmarks` takes some 15 minutes; with `--full`, it runs all of them, which takes two hours.
+`python -m benchmarks` takes some 15 minutes; with `--full`, it runs the growth, the other hosts, the peers
+and the shared log as well, which takes two hours.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from . import (
     quart,
     reconnect_storm,
     setup_cost,
+    shared_log,
     slow_readers,
     stall,
     tls,
@@ -37,7 +39,7 @@ BRIEF = [
     reconnect_storm.BENCHMARK,
     tls.BENCHMARK,
 ]
-FULL = [*BRIEF, growth.BENCHMARK, quart.BENCHMARK, compare.BENCHMARK]
+FULL = [*BRIEF, growth.BENCHMARK, quart.BENCHMARK, compare.BENCHMARK, shared_log.BENCHMARK]
 
 if "--full" in sys.argv:
     sys.argv.remove("--full")

@@ -80,16 +80,20 @@ async def test_the_end_arrives_though_the_client_sent_another_request_beside_it(
     make_server: MakeServer,
 ) -> None:
     server = make_server()
+    has_asked_again = trio.Event()
 
     @server.route("/")
     async def answer(connection: Connection) -> None:
-        for _ in range(60):
+        await connection.send("z" * 1000)
+        await has_asked_again.wait()
+        for _ in range(59):
             await connection.send("z" * 1000)
 
     async with on_sockets(server) as serving, await serving.connect() as client:
         await client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
-        await client.send(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n")
         await client.head()
+        await client.send(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n")
+        has_asked_again.set()
         events = await client.rest()
         assert await client.closed() == b""
     assert len(events) == 60

@@ -6,6 +6,7 @@ import io
 import json
 import random
 import re
+import signal
 import socket
 import threading
 import time
@@ -113,6 +114,16 @@ def test_streams_that_end_are_come_back_to(streams: str) -> None:
         text = load.stdout.rest()
     assert re.search(r"^reconnects +[1-9]", text, re.MULTILINE), text
     assert "failure" not in text
+
+
+def test_what_has_come_is_told_when_it_is_interrupted(streams: str, tmp_path: Path) -> None:
+    file = tmp_path / "load.json"
+    with trio_sse("load", f"{streams}/ticks", "-c", "5", "-d", "60", "--json", file) as load:
+        time.sleep(2)  # it says nothing until it has ended, where nobody looks
+        load.send(signal.SIGINT)
+        assert load.wait() == 0
+        assert "Traceback" not in load.stderr.rest()
+    assert json.loads(file.read_text())["opened"] == 5
 
 
 def test_a_path_that_is_not_there_is_told(streams: str) -> None:

@@ -18,6 +18,7 @@ import trio
 
 from ._descriptors import descriptor_limit, raise_descriptor_limit
 from ._garbage_collector import tune_garbage_collector
+from ._interruption import interruptible
 from ._program import (
     ProgramError,
     check_shareable,
@@ -345,8 +346,6 @@ def tail(
         is_interrupted = trio.run(_print_events, follower, count, as_json)
     except TailError as error:
         raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        is_interrupted = True
     except BrokenPipeError:
         _discard_output()  # whoever read has gone
         return
@@ -422,10 +421,13 @@ def load(
         raise click.BadParameter(str(error), param_hint="URL") from None
     _check_descriptors(connections)
     table = LiveTable(run, sys.stderr)
+
+    async def run_until_interrupted() -> None:
+        with interruptible():  # what has come so far is reported
+            await run.run(table.show)
+
     try:
-        trio.run(run.run, table.show)
-    except KeyboardInterrupt:
-        pass  # what has come so far is reported
+        trio.run(run_until_interrupted)
     except OSError as error:
         raise click.ClickException(f"{url}: {error.strerror or error}") from error
     table.finish()
@@ -476,18 +478,15 @@ async def _print_events(follower: Tail, count: int | None, as_json: bool) -> boo
     from ._tail import format_event
 
     printed = 0
-    try:
+    with interruptible() as interruption:
         async with aclosing(follower.events()) as events:
             async for event in events:
-                print(format_event(event, as_json=as_json), flush=True)
+                with interruption.raises():
+                    print(format_event(event, as_json=as_json), flush=True)
                 printed += 1
                 if printed == count:
-                    return False
-    except KeyboardInterrupt:
-        # Not left to the caller: with the error's traceback, httpx's generators would outlive the run, which
-        # has to finish them.
-        return True
-    return False
+                    break
+    return interruption.has_come
 
 
 def _parse_header(header: str) -> tuple[str, str]:
