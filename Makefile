@@ -43,7 +43,7 @@ bench-full: $(READY) $(SYSTEM)
 	$(BIN)/python -m benchmarks --full
 	$(BIN)/python -m benchmarks.kills --json benchmarks/results/kills.json
 	$(BIN)/python -m benchmarks.scale --json benchmarks/results/scale.json
-	$(BIN)/python -m benchmarks.scale --streams 1000000 --keepalive 300 --keep-workers --json benchmarks/results/million.json
+	$(BIN)/python -m benchmarks.scale --streams 1000000 --keepalive 300 --log-timeout 60 --keep-workers --json benchmarks/results/million.json
 	$(MAKE) soak
 
 soak: $(READY)

@@ -106,14 +106,17 @@ async def redis(*options: str) -> AsyncIterator[RedisServer]:
 
 
 @asynccontextmanager
-async def running(workers: int, log: str, *options: str) -> AsyncIterator[Service]:
+async def running(workers: int, log: str, *options: str, log_timeout: float = 2.0) -> AsyncIterator[Service]:
     """Run a service; it ends with the context, if not before."""
+    variables = {"BENCHMARK_LOG": log, "BENCHMARK_LOG_TIMEOUT": f"{log_timeout:g}"}
     with tempfile.TemporaryDirectory() as folder:
         status = Path(folder) / "status.json"
         command = [sys.executable, "-m", "trio_sse", "serve", "benchmarks.scaled_app:server"]
-        command += ["--workers", f"{workers}", "--log", log, "--status-file", str(status)]
+        command += ["--workers", f"{workers}", "--status-file", str(status)]
         command += ["--bind", "127.0.0.1:0", "--log-level", "warning", *options]
-        process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, cwd=ROOT)
+        process = await trio.lowlevel.open_process(
+            command, stdout=subprocess.PIPE, cwd=ROOT, env={**os.environ, **variables}
+        )
         service = Service(process, status)
         try:
             service.port = await _port(process)

@@ -1,12 +1,19 @@
-"""The app of the benchmarks with workers: `trio-sse serve benchmarks.scaled_app:server --workers N --log
-URL`."""
+"""The app of the benchmarks with workers: `trio-sse serve benchmarks.scaled_app:server --workers N`.
+
+`BENCHMARK_LOG` is its Redis, `BENCHMARK_LOG_TIMEOUT` the seconds in which that has to answer.
+"""
 
 from __future__ import annotations
 
+import os
+
 from trio_sse import Connection, Hub, Server
+from trio_sse.redis import RedisLog
+
+_log = RedisLog(os.environ["BENCHMARK_LOG"], timeout=float(os.environ["BENCHMARK_LOG_TIMEOUT"]))
 
 # Ends a thousand streams a second, so a full worker takes some twenty seconds to drain.
-server = Server(hub=Hub(), max_connections=20_000, drain_timeout=60)
+server = Server(hub=Hub(log=_log), max_connections=20_000, drain_timeout=60)
 
 
 @server.route("/updates")

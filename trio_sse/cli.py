@@ -57,6 +57,7 @@ def main() -> None:
 
 def _set_up_logging(level: str) -> None:
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("coredis").setLevel(logging.CRITICAL)  # what fails is told by the hub, in a line
     logging.raiseExceptions = False  # a broken log pipe must not end the service, nor flood it
 
 
