@@ -243,7 +243,7 @@ class Publisher:
 @asynccontextmanager
 async def publishing(url: str) -> AsyncIterator[Publisher]:
     """Run a hub on the service's log, in this process."""
-    hub = Hub(log=RedisLog(url, publish_timeout=60), history=1)
+    hub = Hub(log=RedisLog(url, publish_timeout=120, timeout=30), history=1)
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)
         yield Publisher(hub)

@@ -117,3 +117,21 @@ async def test_the_time_before_it_was_served_does_not_count(
     async with in_memory(server):
         pass
     assert not any("kept the event loop" in record.message for record in caplog.records)
+
+
+async def test_a_machine_that_is_overloaded_is_said_to_be(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = make_server(slow_step=LIMIT)
+    monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 1.0, 1.0))
+
+    @server.route("/blocking")
+    async def blocking_handler(connection: Connection) -> None:
+        block()
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/blocking")
+        await client.rest()
+    (warning,) = warnings(caplog, "blocking_handler")
+    assert warning.endswith("is overloaded (load average 1000)")
+    assert "to_thread" not in warning

@@ -143,12 +143,19 @@ class Connection:
     @property
     def events_sent(self) -> int:
         """The events that have been sent, replayed ones among them."""
-        return self.transport.events_sent + len(self._serving.gatherer.of(self) or ())
+        return self.sent()[0]
 
     @property
     def bytes_sent(self) -> int:
         """The bytes that have been sent, as they were before TLS."""
-        return self.transport.bytes_sent + sum(map(len, self._serving.gatherer.of(self) or ()))
+        return self.sent()[1]
+
+    def sent(self) -> tuple[int, int]:
+        """Give `events_sent` and `bytes_sent`."""
+        transport = self.transport
+        if gathered := self._serving.gatherer.of(self):
+            return transport.events_sent + len(gathered), transport.bytes_sent + sum(map(len, gathered))
+        return transport.events_sent, transport.bytes_sent
 
     @property
     def duration(self) -> float:

@@ -13,6 +13,7 @@ import signal
 import socket
 import ssl
 import sys
+import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from ._shared_log import Log, LogRefused
 logger = logging.getLogger(__name__)
 
 _TELL_SECONDS = 1.0
+_TELL_SHARE = 1 / 200  # of a worker's time at most
 
 Announce = Callable[[list[str]], None]
 
@@ -251,6 +253,7 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
 async def _tell_figures(server: Server, pipe: int) -> None:  # pragma: no cover  # in a fork, too
     os.set_blocking(pipe, False)
     while True:
+        began_at = time.perf_counter()
         statistics = server.statistics()
         figures = {
             "open_streams": statistics.open_streams,
@@ -262,7 +265,8 @@ async def _tell_figures(server: Server, pipe: int) -> None:  # pragma: no cover 
         }
         with contextlib.suppress(BlockingIOError, BrokenPipeError):  # the supervisor is busy, or gone
             os.write(pipe, json.dumps(figures).encode() + b"\n")
-        await trio.sleep(_TELL_SECONDS)
+        took = time.perf_counter() - began_at  # they look at every stream
+        await trio.sleep(max(_TELL_SECONDS, took / _TELL_SHARE))
 
 
 async def serve_by_hypercorn(

@@ -494,12 +494,13 @@ class Server:
         """Give the server's figures at this moment. It looks at every stream: not for hot code."""
         host = self._host
         streams = [stream for serving in host.servings for stream in serving.streams]
+        events_sent, bytes_sent = host.total_sent(streams)
         return ServerStatistics(
             open_streams=len(streams),
             opened=len(streams) + host.ended.total(),
             ended=dict(host.ended),
-            events_sent=host.events_sent + sum(stream.events_sent for stream in streams),
-            bytes_sent=host.bytes_sent + sum(stream.bytes_sent for stream in streams),
+            events_sent=events_sent,
+            bytes_sent=bytes_sent,
             refused=self._exchanges.refused,
             is_draining=any(serving.is_draining for serving in host.servings),
             hub=host.hub.statistics(),

@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -124,17 +124,26 @@ class StreamHost:
 
     def statistics(self) -> StreamStatistics:
         """Give the figures at this moment. It looks at every stream: not for hot code."""
+        events_sent, bytes_sent = self.total_sent(self.streams)
         return StreamStatistics(
             open_streams=len(self.streams),
             opened=len(self.streams) + self.ended.total(),
             ended=dict(self.ended),
-            events_sent=self.events_sent + sum(stream.events_sent for stream in self.streams),
-            bytes_sent=self.bytes_sent + sum(stream.bytes_sent for stream in self.streams),
+            events_sent=events_sent,
+            bytes_sent=bytes_sent,
             hub=self.hub.statistics(),
         )
+
+    def total_sent(self, streams: Iterable[Connection]) -> tuple[int, int]:
+        """Give the events and bytes that these streams have sent, and those that have ended."""
+        events_sent, bytes_sent = self.events_sent, self.bytes_sent
+        for stream in streams:
+            events, size = stream.sent()
+            events_sent += events
+            bytes_sent += size
+        return events_sent, bytes_sent
 
     def count_end(self, connection: Connection) -> None:
         """Take note that a stream has ended."""
         self.ended[connection.end_reason or EndReason.SERVER_SHUTDOWN] += 1
-        self.events_sent += connection.events_sent
-        self.bytes_sent += connection.bytes_sent
+        self.events_sent, self.bytes_sent = self.total_sent([connection])

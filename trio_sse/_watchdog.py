@@ -7,6 +7,7 @@ a step; a broadcast has one step for every hundred writes.
 from __future__ import annotations
 
 import logging
+import os
 from time import perf_counter
 from typing import final
 
@@ -35,7 +36,15 @@ class Watchdog(trio.abc.Instrument):
         seconds = perf_counter() - self._began_at
         if seconds > self._limit:
             logger.warning(
-                "task %s kept the event loop for %.1f s, and all streams waited: use trio.to_thread.run_sync",
+                "task %s kept the event loop for %.1f s, and all streams waited: %s",
                 task.name,
                 seconds,
+                _remedy(),
             )
+
+
+def _remedy() -> str:
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > 2 * cores:
+        return f"this machine of {cores} cores is overloaded (load average {load:.0f})"
+    return "use trio.to_thread.run_sync"
