@@ -82,7 +82,7 @@ async def _connect(all_clients: Clients, service: Service, report: dict[str, Any
     report["connect s"] = seconds
     report["connects per second"] = all_clients.streams / seconds
     report["CPU us per connect, server"] = (service.cpu_seconds - cpu) / all_clients.streams * 1e6
-    waited = await service.wait_until(lambda s: s["sum"]["open_streams"] == all_clients.streams, 30)
+    waited = await service.wait_until(lambda s: s["sum"]["open_streams"] == all_clients.streams, 300)
     report["open streams"] = service.status()["sum"]["open_streams"]
     print(f"{all_clients.streams} streams after {seconds + waited:.0f} s", flush=True)
 
