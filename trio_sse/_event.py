@@ -63,9 +63,9 @@ class ServerSentEvent:
     comment: str | None = field(default=None, kw_only=True, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("data", "event", "id", "comment"):
-            value = getattr(self, name)
-            if isinstance(value, str) and type(value) is not str:
+        texts = ("data", self.data), ("event", self.event), ("id", self.id), ("comment", self.comment)
+        for name, value in texts:
+            if type(value) is not str and isinstance(value, str):
                 # A subclass may format itself as something else than what is checked here, as enums do.
                 object.__setattr__(self, name, str.__str__(value))
         data = self.data

@@ -186,9 +186,10 @@ class Mirror:
                         record = encode_record(message)
                         pending.append((self._number, message, record))
                         self._remember(record, message)
-                kept = [item for item in pending if item[1] not in self._abandoned]
-                self._abandoned.difference_update(item[1] for item in pending)
-                pending = kept
+                if self._abandoned:
+                    kept = [item for item in pending if item[1] not in self._abandoned]
+                    self._abandoned.difference_update(item[1] for item in pending)
+                    pending = kept
                 if not pending:
                     continue
                 await session.append(self._publisher, [(number, record) for number, _, record in pending])

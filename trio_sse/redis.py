@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Any, TypeGuard, final
+from typing import Any, final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import trio
@@ -148,7 +148,7 @@ class _Session:
         log = self._log
         with _translated(log._timeout), trio.fail_after(log._timeout):
             epoch, number, found = await self._client.eval(_TAIL, [log._stream, log._state], [str(limit)])
-        entries = [_entry(id, fields) for id, fields in reversed(found)]
+        entries = _entries(reversed(found))
         last = entries[-1].id if entries else f"{_text(epoch)}-0"
         return Tail(_text(epoch), int(number), last, entries)
 
@@ -156,11 +156,16 @@ class _Session:
         log = self._log
         block = int(_BLOCK_SECONDS * 1000)
         with _translated(log._timeout), trio.fail_after(log._timeout + _BLOCK_SECONDS):
-            found = await self._client.xread({log._stream: after}, count=limit, block=block)
+            # Not `client.xread`, which makes a dict of each entry's fields: a tenth of what following costs.
+            found: dict[bytes, list[list[Any]]] | None = await self._client.create_request(
+                b"XREAD",
+                *(b"BLOCK", block, b"COUNT", limit, b"STREAMS", log._stream, after),
+                callback=_as_it_is,
+            )
         if not found:
             return ()
         (entries,) = found.values()
-        return [_entry(entry[0], entry[1]) for entry in entries]
+        return _entries(entries)
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         log = self._log
@@ -173,13 +178,20 @@ class _Session:
             await self._client.eval(_APPEND, keys, arguments)
 
 
-def _entry(id: bytes, fields: Any) -> Entry:
-    # A script's answer has the fields in a list, a command's in a dict.
-    named = fields if hasattr(fields, "keys") else dict(zip(fields[::2], fields[1::2], strict=True))
-    epoch, number, record = named.get(b"e"), named.get(b"n"), named.get(b"d")
-    if record is None or not (_is_number(epoch) and _is_number(number)):
-        return Entry(id.decode(), "", 0, b"")
-    return Entry(id.decode(), epoch.decode(), int(number), record)
+def _as_it_is(reply: Any) -> Any:
+    return reply
+
+
+def _entries(found: Iterable[list[Any]]) -> list[Entry]:
+    """Make entries of pairs of an id and fields; what doesn't look as ours does is none of a hub's."""
+    entries = []
+    for id, fields in found:
+        match fields:
+            case [b"e", epoch, b"n", number, b"d", record] if _is_number(epoch) and _is_number(number):
+                entries.append(Entry(id.decode(), epoch.decode(), int(number), record))
+            case _:
+                entries.append(Entry(id.decode(), "", 0, b""))
+    return entries
 
 
 def _checking_certificate(url: str) -> str:
@@ -190,8 +202,8 @@ def _checking_certificate(url: str) -> str:
     return parts._replace(query=urlencode(query)).geturl()
 
 
-def _is_number(value: bytes | None) -> TypeGuard[bytes]:
-    return value is not None and value.isdigit() and len(value) < 20
+def _is_number(value: bytes) -> bool:
+    return value.isdigit() and len(value) < 20
 
 
 def _text(value: Any) -> str:
