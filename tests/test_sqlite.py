@@ -1,0 +1,133 @@
+"""A hub on SQLite whose process is killed, whose file is locked, replaced, or none at all."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from trio_sse import Hub, LogRefused, LogUnavailable
+from trio_sse.sqlite import SQLiteLog
+
+from .programs import running
+
+# Publishes for ever, and says what has been stored.
+PUBLISHER = """
+import sys
+import trio
+from trio_sse import Hub
+from trio_sse.sqlite import SQLiteLog
+
+async def main(path, run):
+    hub = Hub(log=SQLiteLog(path))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        number = 0
+        while True:
+            await hub.publish("t", f"{run} {number}")
+            print(number, flush=True)
+            number += 1
+
+trio.run(main, *sys.argv[1:])
+"""
+
+
+@asynccontextmanager
+async def hub_on(path: Path, **options: float) -> AsyncIterator[Hub]:
+    hub = Hub(log=SQLiteLog(path, **options))  # type: ignore[arg-type]  # floats only
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            yield hub
+            nursery.cancel_scope.cancel()
+
+
+async def all_of(hub: Hub) -> list[str]:
+    """Give the data of all that the log holds."""
+    await hub.publish("t", "the last")
+    found = []
+    async with hub.subscribe("t", last_event_id=hub.first_event_id) as events:
+        async for event in events:
+            if event.data == "the last":
+                break
+            found.append(str(event.data))
+    return found
+
+
+async def test_a_publisher_that_is_killed_loses_nothing_that_it_was_told_is_stored(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    confirmed = []
+    for run in range(5):
+        with running([sys.executable, "-c", PUBLISHER, path, str(run)]) as publisher:
+            publisher.stdout.expect(rf"^{10 * (run + 1)}$")
+            publisher.process.kill()
+            publisher.wait()
+            confirmed.append(len(publisher.stdout.rest().splitlines()))
+    async with hub_on(path) as hub:
+        stored = await all_of(hub)
+    expected = []
+    for run, count in enumerate(confirmed):
+        # One more may be stored than was told: the one under way.
+        count += f"{run} {count}" in stored
+        expected += [f"{run} {number}" for number in range(count)]
+    assert stored == expected
+
+
+async def test_a_client_finds_its_place_after_a_restart(tmp_path: Path) -> None:
+    async with hub_on(tmp_path / "log.db") as hub:
+        for number in range(5):
+            await hub.publish("t", str(number))
+        async with hub.subscribe("t", last_event_id=hub.first_event_id) as events:
+            seen = [await anext(events) for _ in range(2)]
+    async with hub_on(tmp_path / "log.db") as hub:
+        async with hub.subscribe("t", last_event_id=seen[-1].id) as events:
+            missed = [await anext(events) for _ in range(3)]
+        assert [event.data for event in [*seen, *missed]] == ["0", "1", "2", "3", "4"]
+        await hub.publish("t", "5")
+
+
+async def test_a_file_that_another_holds_for_too_long_is_told_and_used_again(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    async with hub_on(path, timeout=0.05, publish_timeout=0.3) as hub, hub.subscribe("t") as events:
+        await hub.publish("t", "before")
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("begin immediate")
+        with pytest.raises(LogUnavailable, match=r"not stored within 0.3 s: SQLite: database is locked"):
+            await hub.publish("t", "meanwhile")
+        other.execute("rollback")
+        other.close()
+        while True:
+            try:
+                await hub.publish("t", "after")
+            except LogUnavailable:  # it waits up to two seconds before it tries again
+                continue
+            break
+        assert [(await anext(events)).data for _ in range(2)] == ["before", "after"]
+
+
+async def test_a_file_that_is_no_database_is_refused_at_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("These are notes, and nothing that should be overwritten.\n" * 100)
+    before = path.read_bytes()
+    with pytest.raises(ExceptionGroup) as caught:
+        async with hub_on(path):
+            raise AssertionError
+    assert caught.group_contains(LogRefused, match="SQLite: file is not a database")
+    assert path.read_bytes() == before
+
+
+async def test_a_log_that_was_replaced_is_a_reset(tmp_path: Path) -> None:
+    async with hub_on(tmp_path / "old.db") as hub:
+        await hub.publish("t", "old")
+        id = hub.last_event_id
+        await hub.publish("t", "older")
+    async with hub_on(tmp_path / "new.db") as hub, hub.subscribe("t", last_event_id=id) as events:
+        event = await anext(events)
+        assert (event.event, event.data) == ("reset", '{"reason":"unknown"}')
+        await hub.publish("t", "new")
+        assert (await anext(events)).data == "new"
