@@ -58,14 +58,20 @@ class EventDecoder:
             self._after_cr = False
         if not data:
             return []
-        first, *rest = _LINE_END.split(data)
-        self._line += first
+        lines = _LINE_END.split(data)
         events = []
-        for line in rest:
-            event = self._end_line(bytes(self._line))
-            self._line = bytearray(line)
-            if event is not None:
-                events.append(event)
+        if len(lines) > 1:
+            if self._line:
+                lines[0] = bytes(self._line + lines[0])
+                self._line.clear()
+            unended = lines.pop()
+            for line in lines:
+                event = self._end_line(line)
+                if event is not None:
+                    events.append(event)
+            self._line += unended
+        else:
+            self._line += data
         self._after_cr = data.endswith(b"\r")
         if self._block.size + len(self._line) > self._max_size:
             raise self._too_large()

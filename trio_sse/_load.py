@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import random
+import select
 import socket
 import ssl
 import time
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 
 import trio
 
+from ._load_reader import LoadReader
 from ._load_stream import LoadError, LoadStream
 
 _RECEIVE_SIZE = 64 * 1024
@@ -122,6 +124,7 @@ class Load:
                 self._tls.verify_mode = ssl.CERT_NONE
         target = parts.path or "/"
         self._target = f"{target}?{parts.query}" if parts.query else target
+        self._reader: LoadReader | None = None
         self._address: tuple[Any, ...] = ()
         self._family = socket.AF_INET
         self._sources: Sequence[str] = ()
@@ -135,10 +138,13 @@ class Load:
             OSError: the host has no address.
         """
         await self._resolve()
+        self._reader = LoadReader() if self._tls is None and hasattr(select, "epoll") else None
         self._began_at, self._cpu_at_begin = time.perf_counter(), time.process_time()
         try:
             with trio.move_on_after(self.options.duration):
                 async with trio.open_nursery() as nursery:
+                    if self._reader is not None:
+                        nursery.start_soon(self._reader.run)
                     nursery.start_soon(self._tell, tell, every)
                     begin = trio.current_time()
                     for number in range(self.options.connections):
@@ -190,29 +196,42 @@ class Load:
             self.totals.reconnects += attempt >= 0
 
     async def _follow(self, number: int, stream: LoadStream) -> None:
-        totals, asked_at = self.totals, time.perf_counter()
+        asked_at = time.perf_counter()
+
+        def take(data: bytes) -> bool:
+            return self._take(stream, data, asked_at)
+
+        bare = socket.socket(self._family, socket.SOCK_STREAM)
         with trio.fail_after(_CONNECT_SECONDS):
-            connected = await self._connect(number)
+            connected = await self._connect(number, bare)
         try:
             await connected.send_all(self._request(stream.decoder.last_event_id))
+            if self._reader is not None:
+                await self._reader.follow(bare, take)
+                return
             while data := await connected.receive_some(_RECEIVE_SIZE):
-                totals.bytes += len(data)
-                had_head = stream.has_head
-                events = stream.feed(bytes(data))
-                if stream.has_head and not had_head:
-                    totals.note_open((time.perf_counter() - asked_at) * 1000)
-                totals.events += len(events)
-                for event in events:
-                    if (milliseconds := self._latency(event.data)) is not None:
-                        totals.latencies.append(milliseconds)
-                if stream.is_ended:
+                if take(bytes(data)):
                     return
         finally:
-            totals.connected -= stream.has_head
+            self.totals.connected -= stream.has_head
             await trio.aclose_forcefully(connected)
 
-    async def _connect(self, number: int) -> trio.abc.Stream:
-        plain = trio.socket.socket(self._family, socket.SOCK_STREAM)
+    def _take(self, stream: LoadStream, data: bytes, asked_at: float) -> bool:
+        """Count what has come; return whether it was the end."""
+        totals = self.totals
+        totals.bytes += len(data)
+        had_head = stream.has_head
+        events = stream.feed(data)
+        if stream.has_head and not had_head:
+            totals.note_open((time.perf_counter() - asked_at) * 1000)
+        totals.events += len(events)
+        for event in events:
+            if (milliseconds := self._latency(event.data)) is not None:
+                totals.latencies.append(milliseconds)
+        return stream.is_ended
+
+    async def _connect(self, number: int, bare: socket.socket) -> trio.abc.Stream:
+        plain = trio.socket.from_stdlib_socket(bare)
         try:
             if self._sources:
                 if os.name == "posix":

@@ -34,6 +34,9 @@ from ._subscription import Subscription
 logger = logging.getLogger(__name__)
 
 _READ_ENTRIES = 256
+# Between two reads that have brought something: a read costs some ten times what an entry does, so at a
+# thousand entries a second this saves a third of a core, and it delays nothing that stands alone.
+_PAUSE = 0.003
 _MOST_REMEMBERED = 4096
 _LARGEST_REMEMBERED = 16 * 1024  # bytes
 _FIRST_WAIT = 0.05
@@ -237,6 +240,8 @@ class Mirror:
             entries = await session.read(self._cursor, _READ_ENTRIES)
             await self._take(entries)
             self._settle_ahead(waiting if len(entries) < _READ_ENTRIES else ())
+            if 0 < len(entries) < _READ_ENTRIES:
+                await trio.sleep(_PAUSE)
 
     def _begin(self, tail: Tail) -> None:
         """Fill the window with the run of entries without a hole that ends at the newest one."""
