@@ -1,12 +1,17 @@
 """Does a connection cost the same among many as among few? `python -m benchmarks.growth`.
 
-Idle memory, set-up, fan-out, and the longest pause of the garbage collector, for growing numbers.
+Idle memory, set-up, fan-out, and the garbage collector's pauses, for growing numbers. What counts is how much
+more they are than with the fewest. Of memory it is what each further connection takes: the first ones find
+room that the start has left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
+
+import trio
 
 from . import _subjects, fanout, idle_memory, setup_cost
 from ._command_line import Benchmark, Settings, main
@@ -14,7 +19,7 @@ from ._figures import Figure
 
 COUNTS = (1000, 2000, 5000, 10_000, 19_000)
 
-#: How much more the most expensive count may cost than the cheapest.
+#: How much more the most expensive count may cost than the fewest.
 TARGET_RATIO = 1.15
 
 
@@ -26,7 +31,8 @@ class _Costs:
     setup: float
     burst: float
     steady: float
-    collection_milliseconds: float
+    collection_milliseconds: float  # the longest, while they come
+    full_collection_milliseconds: float  # of one that is asked for
 
 
 async def measure(settings: Settings) -> list[Figure]:
@@ -35,13 +41,30 @@ async def measure(settings: Settings) -> list[Figure]:
     for _ in range(settings.rounds):
         for count in counts:
             costs[count].append(await _turn(count))
-    return [
-        *_figures("idle", "KiB per connection", costs, lambda cost: cost.idle_kib, TARGET_RATIO),
-        *_figures("set-up", "us per connection", costs, lambda cost: cost.setup),
-        *_figures("burst", fanout.UNIT, costs, lambda cost: cost.burst, TARGET_RATIO),
-        *_figures("steady", fanout.UNIT, costs, lambda cost: cost.steady, TARGET_RATIO),
-        *_figures("longest garbage collection", "ms", costs, lambda cost: cost.collection_milliseconds),
+    idle = _figures("idle", "KiB per connection", costs, lambda cost: cost.idle_kib)
+    setup = _figures("set-up", "us per connection", costs, lambda cost: cost.setup)
+    burst = _figures("burst", fanout.UNIT, costs, lambda cost: cost.burst)
+    steady = _figures("steady", fanout.UNIT, costs, lambda cost: cost.steady)
+    further = [
+        (more * figure.median - fewer * before.median) / (more - fewer)
+        for (fewer, before), (more, figure) in pairwise(zip(counts, idle, strict=True))
     ]
+    return [
+        *idle,
+        _growth("idle, each further one", further),
+        *setup,
+        _growth("set-up", [figure.median for figure in setup]),
+        *burst,
+        _growth("burst", [figure.median for figure in burst]),
+        *steady,
+        _growth("steady", [figure.median for figure in steady]),
+        *_figures("longest collection as they come", "ms", costs, lambda c: c.collection_milliseconds),
+        *_figures("a full collection", "ms", costs, lambda c: c.full_collection_milliseconds),
+    ]
+
+
+def _growth(name: str, medians: list[float]) -> Figure:
+    return Figure(f"{name}, growth", "of the fewest", (max(medians) / medians[0],), TARGET_RATIO)
 
 
 def _figures(
@@ -49,23 +72,20 @@ def _figures(
     unit: str,
     costs: dict[int, list[_Costs]],
     pick: Callable[[_Costs], float],
-    target: float | None = None,
 ) -> list[Figure]:
-    figures = [
-        Figure(f"{name}, {count}", unit, tuple(pick(cost) for cost in costs[count])) for count in costs
-    ]
-    medians = [figure.median for figure in figures]
-    if target is not None:
-        figures.append(Figure(f"{name}, growth", "of the cheapest", (max(medians) / min(medians),), target))
-    return figures
+    return [Figure(f"{name}, {count}", unit, tuple(pick(cost) for cost in costs[count])) for count in costs]
 
 
 async def _turn(count: int) -> _Costs:
     async with _subjects.native() as (server, port), _subjects.load(port) as load:
         empty = await idle_memory.held_by_none(server, load)
         await server.ask("probe start")
-        idle = await idle_memory.held_by_idle(server, load, count)
+        await _subjects.connect(load, count)
         collection = (await server.ask("probe stop"))["longest_collection_seconds"]
+        await trio.sleep(1)
+        await server.ask("probe start")
+        idle = await idle_memory.held(server)
+        full_collection = (await server.ask("probe stop"))["longest_collection_seconds"]
         delivered = await fanout.deliver(server, load, count, fanout.FULL)
     return _Costs(
         idle.each(empty, count).pss,
@@ -73,6 +93,7 @@ async def _turn(count: int) -> _Costs:
         delivered.burst_microseconds,
         delivered.steady.microseconds,
         collection * 1000,
+        full_collection * 1000,
     )
 
 

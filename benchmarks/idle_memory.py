@@ -57,7 +57,7 @@ async def _round(connections: int) -> _Round:
         idle = await held_by_idle(server, load, connections)
         await _subjects.burst(server, load, connections, 30)
         await _subjects.steady(server, load, connections, 5, 100)
-        streamed = await _held(server)
+        streamed = await held(server)
     return _Round(idle.each(empty, connections), streamed.each(empty, connections))
 
 
@@ -68,17 +68,18 @@ async def held_by_none(server: Worker, load: Worker) -> Held:
     await _subjects.burst(server, load, 1, 1)
     await load.ask("close")
     await trio.sleep(0.5)
-    return await _held(server)
+    return await held(server)
 
 
 async def held_by_idle(server: Worker, load: Worker, connections: int) -> Held:
     """Open connections, and tell what is held with them."""
     await _subjects.connect(load, connections)
     await trio.sleep(1)
-    return await _held(server)
+    return await held(server)
 
 
-async def _held(server: Worker) -> Held:
+async def held(server: Worker) -> Held:
+    """Tell what is held now."""
     return Held(await pss_kib(server), _kernel_slab_kib(), _kernel_buffers_kib())
 
 
