@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 _READ_ENTRIES = 256
 # Between two reads that have brought something: a read costs some ten times what an entry does, so at a
 # thousand entries a second this saves a third of a core, and it delays nothing that stands alone.
-_PAUSE = 0.003
+_PAUSE = 0.002
 _MOST_REMEMBERED = 4096
 _LARGEST_REMEMBERED = 16 * 1024  # bytes
 _FIRST_WAIT = 0.05
