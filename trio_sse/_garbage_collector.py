@@ -13,12 +13,13 @@ from __future__ import annotations
 import gc
 
 # Young objects are looked at when there are so many more than before. It takes 1 to 2 ms.
-_YOUNG = 20_000
+_YOUNG = 10_000
 
-# The middle generation is looked at after so many of those, the oldest after so many of the middle one's:
-# when some two million objects are there that were not before.
-_MIDDLE = 5
-_OLD = 20
+# The middle generation is looked at after each second of those: each object is looked at as often as with
+# more of them, but fewer at once. The oldest follows after so many of the middle one's: when some two million
+# objects are there that were not before.
+_MIDDLE = 1
+_OLD = 100
 
 
 def tune_garbage_collector() -> None:
