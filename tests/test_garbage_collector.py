@@ -64,4 +64,4 @@ def test_tuning_holds_for_the_process() -> None:
         "print(gc.get_freeze_count() > 1000, gc.get_threshold())"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert told == "True (20000, 5, 20)\n"
+    assert told == "True (10000, 1, 100)\n"
