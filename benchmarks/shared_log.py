@@ -1,7 +1,8 @@
 """What a log on Redis costs: `python -m benchmarks.shared_log`.
 
-Three things, on a Redis of its own: how long an event takes from `publish` to a client of another process;
-how many events a second can be published; and what a delivery costs beside one of the in-memory log.
+Three things, on a Redis of its own: how long an event takes from `publish` to a client of another process,
+beside XADD and XREAD alone; how many events a second can be published; and what a delivery costs beside one
+of the in-memory log.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 
 import trio
 
-from . import _subjects, fanout
+from . import _subjects, fanout, log_floor
 from ._command_line import Benchmark, Settings, main
 from ._figures import Figure, ratio
 from ._harness import Worker, started
@@ -31,7 +32,10 @@ TARGET_RATIO = 1.1
 
 
 async def measure(settings: Settings) -> list[Figure]:
-    latencies = [await _latency() for _ in range(settings.rounds)]
+    latencies, floors = [], []
+    for _ in range(settings.rounds):
+        latencies.append(await _latency())
+        floors.append(await _floor_latency())
     published = [await _published(PUBLISHERS) for _ in range(settings.rounds)]
     alone = [await _published(1) for _ in range(settings.rounds)]
     costs = [await _costs(settings.connections) for _ in range(settings.rounds)]
@@ -45,7 +49,11 @@ async def measure(settings: Settings) -> list[Figure]:
         )
         for index, name in enumerate(names)
     ]
+    floor_p99 = Figure("coredis alone, p99", "ms", tuple(floor[1] for floor in floors))
     figures += [
+        Figure("coredis alone, p50", "ms", tuple(floor[0] for floor in floors)),
+        floor_p99,
+        ratio(figures[1], floor_p99, "one of coredis alone"),
         Figure(f"published by {PUBLISHERS} processes", "events a second", tuple(published)),
         Figure("published by one", "events a second", tuple(alone)),
     ]
@@ -73,6 +81,11 @@ async def _latency() -> tuple[float, float, float]:
             await publisher.steady(LATENCY_SECONDS * PER_SECOND, PER_SECOND)
         (reply,) = replies
         return reply["latency_p50"] / 1e3, reply["latency_p99"] / 1e3, reply["latency_max"] / 1e3
+
+
+async def _floor_latency() -> tuple[float, float, float]:
+    async with redis() as server:
+        return await log_floor.latency(server.url, WORKERS, LATENCY_SECONDS * PER_SECOND, PER_SECOND)
 
 
 async def _published(processes: int) -> float:
