@@ -1,8 +1,7 @@
 """A process that follows a stream of Redis by coredis alone: `python -m benchmarks.log_floor URL`.
 
 What it takes from XADD to a reader of XREAD, without a hub, is what a log on Redis stands beside. It takes
-`follow N`,
-reads so many entries more, and answers with percentiles of their ages in milliseconds.
+`follow N`, reads so many entries more, and answers with percentiles of their ages in milliseconds.
 """
 
 from __future__ import annotations

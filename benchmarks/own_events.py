@@ -1,7 +1,8 @@
 """Streams whose handlers send events of their own, as a progress bar does: `python -m benchmarks.own_events`.
 
-Nothing is shared: each event is encoded for one client, and goes out in a write of its own. Beside it, each
-Python peer of `benchmarks.compare` that is there.
+Nothing is shared: each event is encoded for one client. There are handlers that send 30 in one go, as the
+tokens of a model come, and such that send one at a time, of which each wakes its task. Beside it, each Python
+peer of `benchmarks.compare` that is there.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from ._command_line import Benchmark, Settings, main
 from ._figures import Figure, ratio
 
 EVENTS = 30
+TIMES = 20
+
+TARGET_RATIO = 1 / 3
 
 UNIT = "us of server CPU per delivery"
 
@@ -25,19 +29,27 @@ PEERS = {"plain generator": _subjects.quart_plain}
 async def measure(settings: Settings) -> list[Figure]:
     await compare.install()
     peers = PEERS | {peer.name: peer.start for peer in compare.PYTHON_PEERS if peer.is_there}
-    measured: dict[str, list[float]] = {name: [] for name in (*OURS, *peers)}
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in (*OURS, *peers)}
     for _ in range(settings.rounds):
         for name, start_server in {**OURS, **peers}.items():
             measured[name].append(await _turn(start_server, settings.connections))
-    figures = {name: Figure(f"own events, {name}", UNIT, tuple(values)) for name, values in measured.items()}
-    native = figures["native route"]
-    return [*figures.values(), *(ratio(native, figures[peer], peer, 1 / 3) for peer in peers)]
+    found = []
+    for index, how in enumerate(("in one go", "one by one")):
+        figures = {
+            name: Figure(f"{how}, {name}", UNIT, tuple(turn[index] for turn in turns))
+            for name, turns in measured.items()
+        }
+        native = figures["native route"]
+        found += [*figures.values(), *(ratio(native, figures[peer], peer, TARGET_RATIO) for peer in peers)]
+    return found
 
 
-async def _turn(start_server: _subjects.StartServer, connections: int) -> float:
+async def _turn(start_server: _subjects.StartServer, connections: int) -> tuple[float, float]:
     async with start_server() as (server, port), _subjects.load(port, connections, path="/own") as load:
         await _subjects.own(server, load, connections, 3)
-        return (await _subjects.own(server, load, connections, EVENTS)).microseconds
+        in_one_go = (await _subjects.own(server, load, connections, EVENTS)).microseconds
+        one_by_one = [(await _subjects.own(server, load, connections, 1)).microseconds for _ in range(TIMES)]
+    return in_one_go, sum(one_by_one) / TIMES
 
 
 BENCHMARK = Benchmark("own events", 1000, measure)

@@ -1,6 +1,6 @@
-"""Plots of results, as SVG in docs/benchmarks: `python -m benchmarks.plots compare.json growth.json`.
+"""Plots of results, as SVG in docs/benchmarks: `python -m benchmarks.plots FILE...`.
 
-The files are what `--json` of `benchmarks.compare` and `benchmarks.growth` writes. It needs matplotlib.
+The files are what `--json` of `benchmarks.compare`, `growth` and `soak` writes. It needs matplotlib.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ def main(files: list[str]) -> None:
     """Plot what the files have."""
     FOLDER.mkdir(exist_ok=True)
     for file in files:
-        results: dict[str, Any] = json.loads(Path(file).read_text())["benchmarks"]
-        for name, benchmark in results.items():
+        written: dict[str, Any] = json.loads(Path(file).read_text())
+        if "samples" in written:
+            _plot_soak(written)
+        for name, benchmark in written.get("benchmarks", {}).items():
             if name == "comparison":
                 _plot_comparison(benchmark["figures"])
             elif name == "growth":
@@ -73,6 +75,18 @@ def _plot_growth(figures: list[dict[str, Any]]) -> None:
     ax.legend()
     drawn.tight_layout()
     drawn.savefig(FOLDER / "growth.svg")
+
+
+def _plot_soak(soak: dict[str, Any]) -> None:
+    from matplotlib import pyplot
+
+    drawn, ax = pyplot.subplots(figsize=(8, 3))
+    ax.plot([seconds / 60 for seconds, _ in soak["samples"]], [kib / 1024 for _, kib in soak["samples"]])
+    ax.set_xlabel(f"minutes, {soak['streams']} streams held, {soak['came_and_went']:,} came and went")
+    ax.set_ylabel("memory of its own, MiB")
+    ax.set_ylim(bottom=0)
+    drawn.tight_layout()
+    drawn.savefig(FOLDER / "soak.svg")
 
 
 if __name__ == "__main__":
