@@ -39,6 +39,8 @@ async def page(request: Request) -> Response:
 
 async def bid(request: Request) -> Response:
     lot = request.path_params["lot"]
+    if lot not in bids:
+        return Response("there is no such lot", status_code=404)
     bids[lot] += 10
     await hub.publish(f"lots/{lot}", {"amount": bids[lot]}, event="bid", key=str(lot))
     return Response(status_code=204)
