@@ -117,7 +117,7 @@ def encode_record(message: Message) -> bytes:
 
 def decode_record(record: bytes) -> Message:
     """Make a message of a log's record; raises `ValueError` or `TypeError` if it is none."""
-    fields = json.loads(record)
+    fields = json.loads(record.decode())  # of bytes, it would look for their encoding
     if not isinstance(fields, list) or len(fields) != 5:
         raise ValueError("it is no list of five")
     topic, data, event, key, retry = fields
