@@ -97,7 +97,9 @@ async def test_a_file_that_another_holds_for_too_long_is_told_and_used_again(tmp
         await hub.publish("t", "before")
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("begin immediate")
-        with pytest.raises(LogUnavailable, match=r"not stored within 0.3 s: SQLite: database is locked"):
+        with pytest.raises(
+            LogUnavailable, match=r"not stored within 0.3 s: SQLite, .*log.db: database is locked"
+        ):
             await hub.publish("t", "meanwhile")
         other.execute("rollback")
         other.close()
@@ -117,8 +119,21 @@ async def test_a_file_that_is_no_database_is_refused_at_the_start(tmp_path: Path
     with pytest.raises(ExceptionGroup) as caught:
         async with hub_on(path):
             raise AssertionError
-    assert caught.group_contains(LogRefused, match="SQLite: file is not a database")
+    assert caught.group_contains(LogRefused, match=r"SQLite, .*notes.txt: file is not a database")
     assert path.read_bytes() == before
+
+
+async def test_a_folder_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        async with hub_on(tmp_path / "nowhere" / "log.db"):
+            raise AssertionError
+    assert caught.group_contains(LogRefused, match=r"nowhere/log.db: unable to open database file")
+
+
+@pytest.mark.parametrize("path", ["", ":memory:"])
+def test_a_log_needs_a_file(path: str) -> None:
+    with pytest.raises(ValueError, match="needs a file"):
+        SQLiteLog(path)
 
 
 async def test_a_log_that_was_replaced_is_a_reset(tmp_path: Path) -> None:

@@ -210,3 +210,15 @@ def test_separate_hubs_have_logs_of_their_own() -> None:
             return len(epochs) == 2
 
         until(note_epoch)
+
+
+def test_a_log_that_refuses_is_told_in_a_line_for_each_worker(tmp_path: Path) -> None:
+    log = f"sqlite:{tmp_path / 'nowhere' / 'log.db'}"
+    with trio_sse("serve", APP, "--bind", "127.0.0.1:0", "--workers", "2", "--log", log) as program:
+        for _ in range(2):
+            program.stderr.expect(
+                r"worker \d can't run: the log refuses to serve: SQLite, .*nowhere/log.db: unable"
+            )
+        program.send(signal.SIGTERM)
+        assert program.wait() == 0
+        assert "Traceback" not in program.stderr.rest()

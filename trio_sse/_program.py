@@ -91,6 +91,8 @@ def _make_log(url: str) -> Log:
         from .sqlite import SQLiteLog
 
         return SQLiteLog(url.removeprefix("sqlite:").removeprefix("//"))
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError(f"a log is redis://..., rediss://..., unix://... or sqlite:PATH, not {url!r}")
     if importlib.util.find_spec("coredis") is None:
         raise ImportError("Redis needs its extra: pip install 'trio-sse[redis]'")
     from .redis import RedisLog

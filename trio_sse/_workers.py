@@ -264,6 +264,8 @@ class Supervisor:
                         listening.close()
             self._run_worker(self._places[place], pipe, self._life_of_workers)
             code = 0
+        except SystemExit as error:  # with the reason
+            logger.error("worker %d can't run: %s", place, error)
         except BaseException:
             logger.exception("worker %d failed", place)
         finally:

@@ -229,8 +229,11 @@ def _serve_by_workers(
         for hub in {server.hub, hub_of(found)} - {None}:
             assert hub is not None
             hub.note_fork()
-        with telling_refusal():
-            trio.run(partial(serve_as_worker, server, sockets, pipe, life, ssl_context=context))
+        try:
+            with telling_refusal():
+                trio.run(partial(serve_as_worker, server, sockets, pipe, life, ssl_context=context))
+        except ProgramError as error:
+            sys.exit(str(error))
 
     supervisor = Supervisor(
         places,

@@ -23,6 +23,10 @@ create table if not exists log_entries (
 create table if not exists log_publishers (name text primary key, last integer not null, time real not null);
 """
 
+# What waiting doesn't mend: there is no such folder, or nobody may write to it. Extended codes have these as
+# their last byte, and are not looked at: a full disk's journal, say, may pass.
+_FINAL = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
+
 _POLL_SECONDS = 0.05
 _READ_SECONDS = 1.0
 
@@ -39,6 +43,9 @@ class SQLiteLog:
         max_age: for how many seconds, looked at whenever something is published.
         publish_timeout: for how many seconds `Hub.publish` waits until its event is stored.
         timeout: for how many seconds the file's lock is waited for.
+
+    Raises:
+        ValueError: the path names no file, or a bound is not acceptable.
     """
 
     def __init__(
@@ -51,6 +58,8 @@ class SQLiteLog:
         timeout: float = 2.0,
     ) -> None:
         check_bounds(1, max_events=max_events)
+        if os.fspath(path) in ("", ":memory:"):
+            raise ValueError("SQLiteLog needs a file: without one, each session has a database of its own")
         if not (max_age > 0 and publish_timeout > 0 and timeout > 0):
             raise ValueError("max_age, publish_timeout and timeout must be above 0 seconds")
         self.publish_timeout = publish_timeout
@@ -75,7 +84,7 @@ class SQLiteLog:
             connection.close()
 
     def _open(self) -> sqlite3.Connection:
-        with _translated():
+        with _translated(self._path):
             connection = sqlite3.connect(
                 self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
             )
@@ -103,7 +112,7 @@ class _Session:
         return await trio.to_thread.run_sync(self._tail, limit)
 
     def _tail(self, limit: int) -> Tail:
-        with _translated():
+        with _translated(self._log._path):
             rows = self._connection.execute(
                 "select number, record from log_entries order by number desc limit ?", (limit,)
             ).fetchall()
@@ -121,7 +130,7 @@ class _Session:
         return found
 
     def _read(self, number: int, limit: int) -> list[Entry]:
-        with _translated():
+        with _translated(self._log._path):
             rows = self._connection.execute(
                 "select number, record from log_entries where number > ? order by number limit ?",
                 (number, limit),
@@ -134,7 +143,7 @@ class _Session:
     def _append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         now = time.time()
         connection = self._connection
-        with _translated(), _transaction(connection):
+        with _translated(self._log._path), _transaction(connection):
             found = connection.execute(
                 "select last from log_publishers where name = ?", (publisher,)
             ).fetchone()
@@ -178,10 +187,11 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(path: str) -> Iterator[None]:
+    """Turn SQLite's errors into this project's two; `path` is the file's."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        raise LogUnavailable(f"SQLite: {error}") from error
     except sqlite3.DatabaseError as error:
-        raise LogRefused(f"SQLite: {error}") from error
+        is_passing = isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode not in _FINAL
+        kind = LogUnavailable if is_passing else LogRefused
+        raise kind(f"SQLite, {path}: {error}") from error
