@@ -69,6 +69,8 @@ def test_it_finds_the_events_however_they_are_cut_and_framed(sent: list, seed: i
         (b"HTTP/1.1 204 No Content\r\n\r\n", "204 No Content", True),
         (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", "the Content-Type is text/html", True),
         (b"HTTP/1.1 200 OK\r\n\r\n", "the Content-Type is nothing", True),
+        (b"HTTP/1.1 301 Moved\r\nLocation: /there\r\n\r\n", "301 Moved: ask for /there", True),
+        (HEAD[:-2] + b"Content-Encoding: gzip\r\n\r\n", "the body is compressed (gzip), unasked", True),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "the answer is no HTTP/1.1", True),
         (b"x" * 70_000, "the response's head is too long", True),
         (HEAD + b"xyz\r\n", "the chunked framing is broken", False),
@@ -80,6 +82,15 @@ def test_what_is_no_event_stream_is_told(response: bytes, text: str, is_final: b
         LoadStream("").feed(response)
     assert failed.value.is_final == is_final
     assert failed.value.retry_after == (7 if text == "503 Busy" else 0)
+
+
+def test_a_body_of_a_known_size_ends_with_it() -> None:
+    stream = LoadStream("")
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 18\r\n\r\n"
+    assert [event.data for event in stream.feed(head + b"data: a\n\nda")] == ["a"]
+    assert not stream.is_ended
+    assert [event.data for event in stream.feed(b"ta: b\n\ndata: beyond\n\n")] == ["b"]
+    assert stream.is_ended
 
 
 def test_percentiles() -> None:
@@ -130,6 +141,13 @@ def test_a_path_that_is_not_there_is_told(streams: str) -> None:
     with trio_sse("load", f"{streams}/nowhere", "-c", "3", "-d", "1") as load:
         assert load.wait() == 1
         assert "3 times: 404 Not Found" in load.stdout.rest()
+
+
+def test_a_file_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
+    file = tmp_path / "nowhere" / "load.json"
+    with trio_sse("load", "http://127.0.0.1:1/", "-d", "60", "--json", file) as load:
+        assert load.wait() == 2
+        assert "load.json: No such file or directory" in load.stderr.rest()
 
 
 def test_nobody_there_is_told() -> None:

@@ -41,7 +41,7 @@ class LoadStream:
         decoder: has the last event's id and the reconnection time.
     """
 
-    __slots__ = ("_buffer", "_is_chunked", "_left", "decoder", "has_head", "is_ended")
+    __slots__ = ("_buffer", "_is_chunked", "_left", "_size_left", "decoder", "has_head", "is_ended")
 
     def __init__(self, last_event_id: str) -> None:
         self.has_head = False
@@ -49,6 +49,7 @@ class LoadStream:
         self.decoder = EventDecoder(last_event_id=last_event_id)
         self._buffer = b""
         self._is_chunked = False
+        self._size_left: int | None = None  # of a body whose head says how long it is
         self._left = 0  # of the chunk under way, with its line end; 0 between two
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
@@ -66,7 +67,13 @@ class LoadStream:
                 return []
             head, data, self._buffer = self._buffer[: end + 2], self._buffer[end + 4 :], b""
             self._take_head(head)
-        return self.decoder.feed(self._unframe(data) if self._is_chunked else data)
+        if self._is_chunked:
+            data = self._unframe(data)
+        elif self._size_left is not None:
+            data = data[: self._size_left]
+            self._size_left -= len(data)
+            self.is_ended = not self._size_left
+        return self.decoder.feed(data)
 
     def _take_head(self, head: bytes) -> None:
         match = _STATUS_LINE.match(head)
@@ -79,6 +86,8 @@ class LoadStream:
         status = int(match[1])
         if status != 200:
             phrase = (match[2] or b"").decode("latin-1")
+            if 300 <= status < 400 and b"location" in fields:
+                phrase += f": ask for {fields[b'location'].decode('latin-1')}"
             delay = fields.get(b"retry-after", b"")
             raise LoadError(
                 f"{status} {phrase}".strip(),
@@ -88,6 +97,10 @@ class LoadStream:
         kind = fields.get(b"content-type", b"nothing").partition(b";")[0].strip().decode("latin-1")
         if kind.lower() != "text/event-stream":
             raise LoadError(f"the Content-Type is {kind}, not text/event-stream", is_final=True)
+        if (coding := fields.get(b"content-encoding", b"identity").lower()) != b"identity":
+            raise LoadError(f"the body is compressed ({coding.decode('latin-1')}), unasked", is_final=True)
+        if (size := fields.get(b"content-length", b"")).isdigit():
+            self._size_left = int(size)
         self._is_chunked = fields.get(b"transfer-encoding", b"").lower() == b"chunked"
         self.has_head = True
 

@@ -423,6 +423,11 @@ def load(
         )
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="URL") from None
+    if json_file is not None:
+        try:
+            Path(json_file).touch()  # before the time is spent
+        except OSError as error:
+            raise click.BadParameter(f"{json_file}: {error.strerror}", param_hint="--json") from None
     _check_descriptors(connections)
     table = LiveTable(run, sys.stderr)
 
