@@ -100,6 +100,7 @@ class Hub:
         self._heavy = HeavyTraffic()
         self._tickers: set[str] = set()  # the topics of those that run
         self._deliveries = 0  # statistics
+        self._going_out: Iterator[None] = iter(())  # the batch of a shared log that is under way
 
     def _set_log(self, log: Log | None, history: int, history_bytes: int) -> None:
         self._history = (history, history_bytes)
@@ -427,7 +428,6 @@ class Hub:
         async def take() -> list[Message]:
             return self._gather(await outlet.receive(), outlet)
 
-        self._going_out: Iterator[None] = iter(())
         try:
             await mirror.load()
             task_status.started()
