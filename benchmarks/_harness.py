@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import final
 
@@ -76,6 +76,17 @@ class Worker:
             self._unread += received
         line, self._unread = self._unread.split(b"\n", 1)
         return line
+
+
+@contextmanager
+def on_all_cores() -> Iterator[None]:
+    """Let this process, and those that it starts meanwhile, run on any core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, _CORES)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @asynccontextmanager
