@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -83,6 +84,30 @@ def test_all_get_connections_and_what_is_published_reaches_the_streams_of_all(tm
         program.send(signal.SIGTERM)
         assert program.wait() == 0
         assert "Traceback" not in program.stderr.rest()
+
+
+def test_all_that_workers_publish_is_stored_whoever_dies_and_is_replaced(tmp_path: Path) -> None:
+    published: list[str] = []
+
+    def publish(count: int) -> None:
+        for _ in range(count):  # each on a connection of its own, so that all workers get some
+            published.append(f"m{len(published)}")
+            httpx.post(f"{url}/live", content=published[-1].encode()).raise_for_status()
+
+    with workers(tmp_path) as (program, url, status):
+        first = pids_of(url, 2)
+        publish(20)
+        with contextlib.suppress(httpx.HTTPError):
+            httpx.post(f"{url}/die")
+        until(lambda: len(pids_of(url, 2) - first) == 1)
+        publish(20)
+        second = pids_of(url, 2)
+        program.send(signal.SIGHUP)
+        until(lambda: not second & {worker["pid"] for worker in status_of(status)["workers"]})
+        publish(20)
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as log:
+        stored = [json.loads(record)[1] for (record,) in log.execute("select record from log_entries")]
+    assert stored == published
 
 
 def test_a_worker_that_dies_is_replaced_and_others_go_on(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ class Mirror:
         self._after_gap = after_gap
         self._ahead = ahead
         self._settle_ahead = settle_ahead
-        self._publisher = secrets.token_hex(8)
+        self._publisher = ""  # drawn by each run: forks of one hub must not pass for one publisher
         self._number = 0  # of this publisher's newest message
         self._cursor = "0-0"
         self._is_loaded = False
@@ -213,11 +213,12 @@ class Mirror:
     # Following
 
     async def load(self) -> None:
-        """Fill the window, if the log can be reached now.
+        """Begin a run: fill the window, if the log can be reached now.
 
         Raises:
             LogRefused: it refuses to serve.
         """
+        self._publisher = secrets.token_hex(8)
         try:
             async with self._log.connect() as session:
                 self._begin(await session.tail(self._limit + 1))
