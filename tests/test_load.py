@@ -75,6 +75,8 @@ def test_it_finds_the_events_however_they_are_cut_and_framed(sent: list, seed: i
         (b"x" * 70_000, "the response's head is too long", True),
         (HEAD + b"xyz\r\n", "the chunked framing is broken", False),
         (HEAD + b"1" * 2000, "the chunked framing is broken", False),
+        (HEAD + b"-6\r\nabcdefgh\r\n", "the chunked framing is broken", False),
+        (HEAD + b"500000\r\n" + b"x" * 0x500000, "an event of the stream is larger than", True),
     ],
 )
 def test_what_is_no_event_stream_is_told(response: bytes, text: str, is_final: bool) -> None:
@@ -235,6 +237,27 @@ def test_latencies_are_those_of_the_events_stamps(factor: float, stamp: str | No
     out = io.StringIO()
     write_report(made, out)
     assert re.search(r"^latency +p50 2,\d{3}\.\d ms", out.getvalue(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "number", ["21.5", "NaN", "-1", "1e400", "1" + "0" * 400, "[" * 100_000], ids=lambda text: text[:8]
+)
+def test_what_is_no_time_gives_no_latency(number: str) -> None:
+    with answering(event(f'retry: 100000\ndata: {{"t": {number}}}\n\n')) as url:
+        made = run(url)
+    assert made.totals.events == 1
+    assert made.totals.latencies == []
+
+
+def test_another_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def both(host: str, port: int, **options: object) -> list[tuple[object, ...]]:
+        assert host == "name"
+        rest = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [(socket.AF_INET6, *rest, ("::1", port, 0, 0)), (socket.AF_INET, *rest, ("127.0.0.1", port))]
+
+    monkeypatch.setattr(trio.socket, "getaddrinfo", both)
+    with answering(b"", event("retry: 100000\ndata: x\n\n")) as url:  # the first connection is the probe
+        assert run(url.replace("127.0.0.1", "name")).totals.events == 1
 
 
 def test_the_live_line_is_for_terminals() -> None:

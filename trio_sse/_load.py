@@ -28,10 +28,12 @@ from ._load_stream import LoadError, LoadStream
 
 _RECEIVE_SIZE = 64 * 1024
 _CONNECT_SECONDS = 30.0
+_PROBE_SECONDS = 3.0
 _DEFAULT_RETRY_SECONDS = 3.0
 _LONGEST_RETRY_SECONDS = 30.0
 _SOURCES = 64  # addresses of the loopback network
 _STAMPS = ("t", "server_time", "time")
+_EARLIEST, _LATEST = 1.0e12, 1.0e13  # milliseconds since 1970, in 2001 and in 2286
 _BIND_ADDRESS_NO_PORT = getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24)  # of Linux; not in Python 3.11
 
 #: Of that share of a core on, the tool itself may be what is slow.
@@ -99,6 +101,17 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
     }
 
 
+async def _first_that_answers(found: Sequence[tuple[Any, ...]]) -> tuple[int, Any] | None:
+    for family, _, _, _, address in found:
+        with trio.socket.socket(family, socket.SOCK_STREAM) as probe, trio.move_on_after(_PROBE_SECONDS):
+            try:
+                await probe.connect(address)
+            except OSError:
+                continue
+            return family, address
+    return None
+
+
 @final
 class Load:
     """One run of the tool."""
@@ -160,11 +173,13 @@ class Load:
 
     async def _resolve(self) -> None:
         found = await trio.socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        family, _, _, _, address = found[0]
-        self._family, self._address = socket.AddressFamily(family), address
+        chosen: tuple[int, Any] = (found[0][0], found[0][4])
+        if len(found) > 1:  # localhost, say, whose servers often listen on one of its addresses
+            chosen = await _first_that_answers(found) or chosen
+        self._family, self._address = socket.AddressFamily(chosen[0]), chosen[1]
         self._sources = self.options.sources
         # From one address, some 28,000 connections to one port are possible.
-        if not self._sources and str(address[0]).startswith("127."):
+        if not self._sources and str(self._address[0]).startswith("127."):
             self._sources = [f"127.0.0.{2 + number}" for number in range(_SOURCES)]
 
     # One stream
@@ -272,14 +287,17 @@ class Load:
             return None
         try:
             fields: dict[str, object] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         names = _STAMPS if self.options.stamp is None else (self.options.stamp,)
         found = (fields.get(name) for name in names)
         value = next((v for v in found if isinstance(v, int | float) and not isinstance(v, bool)), None)
         if value is None:
             return None
-        return time.time() * 1000 - (value if value > 1e11 else value * 1000)
+        for unit in (1, 1000):  # milliseconds, or seconds; another number is no time
+            if _EARLIEST <= value * unit <= _LATEST:
+                return time.time() * 1000 - value * unit
+        return None
 
     # What came of it
 

@@ -14,6 +14,7 @@ from ._event import ServerSentEvent
 
 _MAX_HEAD = 64 * 1024
 _MAX_CHUNK_HEAD = 1024
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: ([^\r\n]*))?\r\n")
 
 
@@ -73,7 +74,10 @@ class LoadStream:
             data = data[: self._size_left]
             self._size_left -= len(data)
             self.is_ended = not self._size_left
-        return self.decoder.feed(data)
+        try:
+            return self.decoder.feed(data)
+        except ValueError as error:
+            raise LoadError(str(error), is_final=True) from None
 
     def _take_head(self, head: bytes) -> None:
         match = _STATUS_LINE.match(head)
@@ -121,10 +125,10 @@ class LoadStream:
                 if len(self._buffer) > _MAX_CHUNK_HEAD:
                     raise LoadError("the chunked framing is broken")
                 break
-            try:
-                size = int(data[at:end].partition(b";")[0], 16)
-            except ValueError:
-                raise LoadError("the chunked framing is broken") from None
+            digits = data[at:end].partition(b";")[0].strip()
+            if not _CHUNK_SIZE.fullmatch(digits):  # `int` would take signs and underscores, too
+                raise LoadError("the chunked framing is broken")
+            size = int(digits, 16)
             at = end + 2
             self.is_ended = size == 0
             self._left = size + 2
