@@ -539,3 +539,11 @@ async def test_a_key_that_is_no_text_is_refused(make_hub: MakeHub, key: object) 
     async with running(hub):
         with pytest.raises(TypeError, match="key must be a str or None"):
             hub.publish_nowait("t", "x", key=key)  # type: ignore[arg-type]  # that is what is tested
+
+
+async def test_a_key_that_is_no_unicode_is_refused(make_hub: MakeHub) -> None:
+    hub = make_hub()  # a shared log could not store it
+    async with running(hub):
+        with pytest.raises(ValueError, match="key has a lone surrogate at position 1"):
+            hub.publish_nowait("t", "x", key="k\ud800")
+        hub.publish_nowait("t", "x", key="clé")

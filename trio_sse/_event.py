@@ -182,16 +182,17 @@ def _check_field(name: str, value: object, forbidden: re.Pattern[str] | None, wh
     if forbidden is not None and forbidden.search(value):
         raise ValueError(f"{name} must not contain {what}: {value[:80]!r}")
     if not value.isascii():
-        _utf8_size(name, value)
+        utf8_size(name, value)
 
 
 def _check_size(text: str) -> None:
-    size = len(text) if text.isascii() else _utf8_size("data", text)
+    size = len(text) if text.isascii() else utf8_size("data", text)
     if size > MAX_DATA_SIZE:
         raise ValueError(f"data must be at most {MAX_DATA_SIZE} bytes once encoded, not {size}")
 
 
-def _utf8_size(name: str, text: str) -> int:
+def utf8_size(name: str, text: str) -> int:
+    """Give the bytes that a text has as UTF-8; raises `ValueError` if it can't be encoded."""
     try:
         return len(text.encode())
     except UnicodeEncodeError as error:

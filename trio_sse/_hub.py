@@ -20,7 +20,7 @@ from typing import final
 import trio
 
 from ._bounds import check_bounds
-from ._event import Dumps, ServerSentEvent, dumps_compact
+from ._event import Dumps, ServerSentEvent, dumps_compact, utf8_size
 from ._heavy import HEAVY_BYTES, HeavyTraffic
 from ._hub_statistics import HubStatistics
 from ._interval import Schedule, check_pace
@@ -236,6 +236,8 @@ class Hub:
     ) -> Message:
         if key is not None and not isinstance(key, str):
             raise TypeError(f"key must be a str or None, not {type(key).__name__}")
+        if key is not None and not key.isascii():
+            utf8_size("key", key)
         if topic in self._subscribers.states:
             raise ValueError(f"topic {topic!r} is a state: change it by the state's own set or update")
         made = ServerSentEvent(data, event=event, retry=retry)

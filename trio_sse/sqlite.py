@@ -192,6 +192,7 @@ def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        is_passing = isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode not in _FINAL
+        code = getattr(error, "sqlite_errorcode", None)  # errors of Python's module have none
+        is_passing = isinstance(error, sqlite3.OperationalError) and code not in _FINAL
         kind = LogUnavailable if is_passing else LogRefused
         raise kind(f"SQLite, {path}: {error}") from error
