@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from trio_sse import Entry, LogSession, LogUnavailable, Tail
+from trio_sse import Entry, LogEnd, LogSession, LogUnavailable
 
 SCHEMA = """
 create table if not exists sse_state (only_row bool primary key default true, epoch bigint, number bigint);
@@ -69,38 +69,37 @@ class Session:
         self.log = log
         self.connection = connection
 
-    async def tail(self, limit: int) -> Tail:
-        return await trio.to_thread.run_sync(self._tail, limit)
+    async def end(self) -> LogEnd:
+        return await trio.to_thread.run_sync(self._end)
 
-    def _tail(self, limit: int) -> Tail:
-        with translated(), self.connection.transaction():
-            # A lock, so that the state and the entries are of one moment.
-            epoch, number = self.connection.execute(
-                "select epoch, number from sse_state for share"
-            ).fetchone()
-            rows = self.connection.execute(
-                "select number, record from sse_entries order by number desc limit %s", (limit,)
-            ).fetchall()
-        return Tail(str(epoch), number, f"{epoch}-{number}", [entry(epoch, *row) for row in reversed(rows)])
+    def _end(self) -> LogEnd:
+        with translated():
+            epoch, number = self.connection.execute("select epoch, number from sse_state").fetchone()
+        return LogEnd(str(epoch), number, f"{epoch}-{number}")
+
+    async def read_back(self, upto: str, limit: int) -> Sequence[Entry]:
+        return await trio.to_thread.run_sync(self._select, upto, "<=", "desc", limit)
 
     async def read(self, after: str, limit: int) -> Sequence[Entry]:
-        epoch, _, number = after.partition("-")
-        found = await trio.to_thread.run_sync(self._read, int(epoch), int(number), limit)
+        found = await trio.to_thread.run_sync(self._select, after, ">", "asc", limit)
         if not found:
             # What was notified since the last read is in the socket, or was read with that answer: look again
             # after a second at the latest.
             with trio.move_on_after(1):
                 await trio.lowlevel.wait_readable(self.connection.fileno())
-            found = await trio.to_thread.run_sync(self._read, int(epoch), int(number), limit)
+            found = await trio.to_thread.run_sync(self._select, after, ">", "asc", limit)
         return found
 
-    def _read(self, epoch: int, number: int, limit: int) -> list[Entry]:
+    def _select(self, id: str, comparison: str, order: str, limit: int) -> list[Entry]:
+        """Give entries from an id on; an id of an older epoch is before all, one of a newer one after all."""
         with translated():
             rows = self.connection.execute(
-                "select number, record from sse_entries where number > %s order by number limit %s",
-                (number, limit),
+                "select epoch, sse_entries.number, record from sse_state, sse_entries"
+                f" where (epoch, sse_entries.number) {comparison} (%s, %s)"
+                f" order by sse_entries.number {order} limit %s",
+                (*map(int, id.split("-")), limit),
             ).fetchall()
-        return [entry(epoch, *row) for row in rows]
+        return [entry(*row) for row in rows]
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         await trio.to_thread.run_sync(self._append, publisher, records)

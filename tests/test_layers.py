@@ -20,7 +20,7 @@ LAYERS = [
         "_event _fields _bounds _client_script _websocket_frames _garbage_collector",
         "_decoder _message _topic",
         "_log _shared_log _state _interval _ticker _heavy _queue _subscription _subscribers",
-        "_hub_statistics _mirror _hub",
+        "_hub_statistics _log_sessions _log_publisher _log_follower _mirror _hub",
         "_transport _tls _request _end_reason _http_exception _offset",
         "_gatherer _hangup _keepalive _stream_host _serving _connection _farewell _stream",
         "_stage _asgi_types _asgi_request _asgi_transport _hypercorn_direct _asgi_stage",

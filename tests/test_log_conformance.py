@@ -156,35 +156,66 @@ async def test_nodes_share_one_order_and_replay_each_others_events(make_shared: 
             nursery.cancel_scope.cancel()
 
 
-class HeldUp:
-    """A log whose readers don't get on until they are let."""
+class Watched:
+    """A log whose reads are watched, and can be held up."""
 
     def __init__(self, log: Log) -> None:
         self.publish_timeout = log.publish_timeout
         self.may_read = trio.Event()
+        self.may_read.set()
+        self.sizes: list[int] = []  # of what each read brought, in bytes
         self._log = log
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[LogSession]:
         async with self._log.connect() as session:
-            yield HeldUpSession(session, self.may_read)
+            yield WatchedSession(session, self)
+
+    def note(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        self.sizes.append(sum(len(entry.record) for entry in entries))
+        return entries
 
 
-class HeldUpSession:
-    def __init__(self, session: LogSession, may_read: trio.Event) -> None:
-        self.tail = session.tail
+class WatchedSession:
+    def __init__(self, session: LogSession, log: Watched) -> None:
+        self.end = session.end
         self.append = session.append
         self._session = session
-        self._may_read = may_read
+        self._log = log
 
     async def read(self, after: str, limit: int) -> Sequence[Entry]:
-        await self._may_read.wait()
-        return await self._session.read(after, limit)
+        await self._log.may_read.wait()
+        return self._log.note(await self._session.read(after, limit))
+
+    async def read_back(self, upto: str, limit: int) -> Sequence[Entry]:
+        return self._log.note(await self._session.read_back(upto, limit))
+
+
+async def test_what_is_large_is_read_in_parts(make_shared: MakeLog) -> None:
+    watched = Watched(make_shared())
+    one, two = Hub(log=make_shared()), Hub(log=watched, history_bytes=3_000_000)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(one.run)
+            for number in range(30):
+                await one.publish("t", f"{number}".ljust(300_000))
+            await nursery.start(two.run)
+            assert sum(watched.sizes) < 4_500_000  # no more than the window holds, and one page
+            async with two.subscribe("t", last_event_id=two.first_event_id) as events:
+                assert [int(str((await anext(events)).data)) for _ in range(9)] == list(range(21, 30))
+                watched.may_read = trio.Event()
+                for number in range(30, 60):
+                    await one.publish("t", f"{number}".ljust(300_000))
+                watched.may_read.set()
+                assert [int(str((await anext(events)).data)) for _ in range(30)] == list(range(30, 60))
+            nursery.cancel_scope.cancel()
+    assert max(watched.sizes) < 1_500_000
 
 
 async def test_a_client_that_is_ahead_of_its_new_node_waits_for_it(make_shared: MakeLog) -> None:
     log = make_shared()
-    held_up = HeldUp(log)
+    held_up = Watched(log)
+    held_up.may_read = trio.Event()
     fast, slow = Hub(log=log), Hub(log=held_up)
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
@@ -218,22 +249,42 @@ async def test_a_publisher_that_repeats_an_append_stores_it_once(make_shared: Ma
         await session.append("p", [(1, b"a"), (2, b"b")])
         await session.append("p", [(1, b"a"), (2, b"b"), (3, b"c")])
         await session.append("q", [(1, b"d")])
-        tail = await session.tail(10)
-        assert [(entry.number, entry.record) for entry in tail.entries] == [
+        end = await session.end()
+        entries = await session.read(f"{end.epoch}-0", 10)
+        assert [(entry.number, entry.record) for entry in entries] == [
             (1, b"a"),
             (2, b"b"),
             (3, b"c"),
             (4, b"d"),
         ]
-        assert (tail.number, tail.last) == (4, tail.entries[-1].id)
-        assert await session.read(tail.entries[1].id, 10) == tail.entries[2:]
+        assert end == (entries[0].epoch, 4, entries[-1].id)
+        assert await session.read(entries[1].id, 10) == entries[2:]
+
+
+async def test_it_is_read_back_in_pages(make_shared: MakeLog) -> None:
+    async with make_shared().connect() as session:
+        assert await session.read_back((await session.end()).last, 10) == []
+        await session.append("p", [(number, b"%d" % number) for number in range(1, 8)])
+        end = await session.end()
+        entries = await session.read(f"{end.epoch}-0", 10)
+        assert await session.read_back(end.last, 10) == entries[::-1]
+        assert await session.read_back(end.last, 3) == entries[:3:-1]
+        assert await session.read_back(entries[4].id, 3) == entries[4:1:-1]
+        assert await session.read_back(f"{int(end.epoch) + 10**9}-0", 1) == entries[-1:]
+        assert await session.read_back(f"{int(end.epoch) - 1}-7", 1) == []
+        assert await session.read(f"{int(end.epoch) - 1}-7", 1) == entries[:1]
+
+
+async def numbers(session: LogSession) -> list[int]:
+    """Give the numbers of all entries."""
+    return [entry.number for entry in await session.read(f"{(await session.end()).epoch}-0", 100)]
 
 
 async def test_retention_by_count(make_shared: MakeLog) -> None:
     log = make_shared(max_events=3)
     async with log.connect() as session:
         await session.append("p", [(number, b"x") for number in range(1, 11)])
-        assert [entry.number for entry in (await session.tail(100)).entries] == [8, 9, 10]
+        assert await numbers(session) == [8, 9, 10]
 
 
 async def test_retention_by_age(make_shared: MakeLog) -> None:
@@ -242,7 +293,7 @@ async def test_retention_by_age(make_shared: MakeLog) -> None:
         await session.append("p", [(1, b"x")])
         await trio.sleep(0.15)
         await session.append("p", [(2, b"y")])
-        assert [entry.number for entry in (await session.tail(100)).entries] == [2]
+        assert await numbers(session) == [2]
 
 
 async def test_states_need_the_log_in_memory(make_log: MakeAny) -> None:

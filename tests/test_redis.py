@@ -98,6 +98,21 @@ async def test_down_at_the_start(server: RedisServer) -> None:
             await hub.publish("t", "x")
 
 
+async def test_who_came_while_it_was_down_at_the_start_is_told_that_there_may_be_more(
+    server: RedisServer,
+) -> None:
+    async with running(server) as other:
+        await other.publish("t", "before")
+    server.kill()
+    async with running(server, publish_timeout=10) as hub, hub.subscribe("t") as events:
+        await server.start()
+        assert [(event.event, event.data) for event in await take(events, 1)] == [
+            ("reset", '{"reason":"unknown"}')
+        ]
+        await hub.publish("t", "after")
+        assert (await take(events, 1))[0].data == "after"
+
+
 async def test_a_server_is_ready_when_its_log_has_been_there(server: RedisServer) -> None:
     server.kill()
     app = Server(hub=Hub(log=RedisLog(server.url, timeout=0.3)))
@@ -121,10 +136,10 @@ async def test_an_entry_that_was_there_before_is_not_given_twice(server: RedisSe
         taken = await take(events, 3)
         assert isinstance(hub._mirror, Mirror)
         again = """'["t","1",null,null,null]'"""
-        await server.do(f"XADD {{trio-sse}}:log * e {hub._mirror._window.epoch} n 2 d {again}")
+        await server.do(f"XADD {{trio-sse}}:log * e {hub._log.epoch} n 2 d {again}")
         await hub.publish("t", "next")
         assert [event.data for event in [*taken, *await take(events, 1)]] == ["0", "1", "2", "next"]
-        assert hub._mirror.skipped == 1
+        assert hub._mirror.follower.skipped == 1
 
 
 async def test_restarted_empty_is_a_reset(server: RedisServer) -> None:
@@ -149,6 +164,56 @@ async def test_flushed_while_it_runs_is_a_reset(server: RedisServer) -> None:
         await server.do("FLUSHALL")
         await hub.publish("t", "new")
         assert [event.event for event in await take(events, 3)] == [None, "reset", None]
+
+
+async def test_flushed_while_somebody_replays_is_a_reset(server: RedisServer) -> None:
+    async with running(server) as hub:
+        first = hub.first_event_id
+        await publish_amid(hub, 300)
+        async with (
+            hub.subscribe("t", last_event_id=first) as begun,
+            hub.subscribe("t", last_event_id=first) as waiting,
+            hub.subscribe("t") as live,
+        ):
+            await take(begun, 1)
+            await server.do("FLUSHALL")
+            await hub.publish("t", "new")
+            await take(live, 2)
+            page = [event.data for event in await take(begun, 255)]
+            assert page == [str(number) for number in range(1, 256)]  # was read from the log before
+            for events in (begun, waiting):
+                assert [event.event for event in await take(events, 2)] == ["reset", None]
+
+
+async def test_begun_anew_with_lower_ids_is_a_reset(server: RedisServer) -> None:
+    async with running(server) as hub, hub.subscribe("t") as events:
+        await hub.publish("t", "old")
+        await take(events, 1)
+        await server.do("FLUSHALL")  # and then a copy from long ago, say
+        await server.do("""XADD {trio-sse}:log 1000-1 e 1000 n 1 d '["t","lower",null,null,null]'""")
+        await server.do("HSET {trio-sse}:state epoch 1000 number 1")
+        assert (await take(events, 1))[0].event == "reset"
+        await hub.publish("t", "next")
+        assert (await take(events, 1))[0].data == "next"
+        async with hub.subscribe("t", last_event_id=hub.first_event_id) as again:
+            assert [event.data for event in await take(again, 2)] == ["lower", "next"]
+
+
+async def test_a_state_without_its_number_is_begun_anew(server: RedisServer) -> None:
+    async with running(server) as hub, hub.subscribe("t") as events:
+        await hub.publish("t", "old")
+        await server.do("HDEL {trio-sse}:state number")
+        await hub.publish("t", "new")
+        assert [event.event for event in await take(events, 3)] == [None, "reset", None]
+
+
+@pytest.mark.parametrize(("max_age", "left"), [(1e-9, 1), (1e300, 3)])
+async def test_any_age_can_be_kept(server: RedisServer, max_age: float, left: int) -> None:
+    async with running(server, max_age=max_age) as hub:
+        for number in range(3):
+            await hub.publish("t", number)
+            await trio.sleep(0.01)
+    assert await server.do("XLEN {trio-sse}:log") == b":%d\r\n" % left
 
 
 async def test_foreign_entries_are_skipped_and_told_once(

@@ -146,3 +146,35 @@ async def test_a_log_that_was_replaced_is_a_reset(tmp_path: Path) -> None:
         assert (event.event, event.data) == ("reset", '{"reason":"unknown"}')
         await hub.publish("t", "new")
         assert (await anext(events)).data == "new"
+
+
+@pytest.mark.parametrize("is_replaced", [False, True], ids=["by a new one", "by an older one"])
+async def test_another_file_in_its_place_is_a_reset_for_all(tmp_path: Path, *, is_replaced: bool) -> None:
+    path, other = tmp_path / "log.db", tmp_path / "other.db"
+    if is_replaced:
+        async with hub_on(other) as hub:
+            await hub.publish("t", "other")
+        await trio.sleep(0.002)  # for an epoch of its own
+    async with (
+        hub_on(path, publish_timeout=10) as one,
+        hub_on(path, publish_timeout=10) as two,
+        one.subscribe("t") as at_one,
+        two.subscribe("t") as at_two,
+    ):
+        await one.publish("t", "old")
+        assert [(await anext(events)).data for events in (at_one, at_two)] == ["old"] * 2
+        if is_replaced:
+            other.replace(path)
+        else:
+            path.unlink()
+        for suffix in ("-wal", "-shm"):
+            path.with_name(f"log.db{suffix}").unlink(missing_ok=True)
+        if is_replaced:  # what it has is not new: from its end on, it is given
+            assert [(await anext(events)).event for events in (at_one, at_two)] == ["reset"] * 2
+        for hub in (one, two):
+            await hub.publish("t", "new")
+        if not is_replaced:
+            assert [(await anext(events)).event for events in (at_one, at_two)] == ["reset"] * 2
+        for events in (at_one, at_two):
+            assert [(await anext(events)).data for _ in range(2)] == ["new"] * 2
+        assert one.last_event_id == two.last_event_id

@@ -14,7 +14,7 @@ from ._queue import Overflow
 from ._request import Headers, Request
 from ._response import Response
 from ._server import Server, ServerStatistics
-from ._shared_log import Entry, Log, LogRefused, LogSession, LogUnavailable, Tail
+from ._shared_log import Entry, Log, LogEnd, LogRefused, LogSession, LogUnavailable
 from ._state import PatchFormat, State
 from ._subscription import SlowConsumer, Subscription
 from ._ticker import Ticker, TickerStatistics
@@ -29,6 +29,7 @@ __all__ = [
     "Hub",
     "HubStatistics",
     "Log",
+    "LogEnd",
     "LogRefused",
     "LogSession",
     "LogUnavailable",
@@ -42,7 +43,6 @@ __all__ = [
     "SlowConsumer",
     "State",
     "Subscription",
-    "Tail",
     "Ticker",
     "TickerStatistics",
     "client_script",

@@ -116,7 +116,7 @@ class Hub:
             self._mirror = Mirror(
                 log,
                 window,
-                limit=history,
+                bounds=(history, history_bytes),
                 deliver=self._deliver_entries,
                 after_gap=self._subscribers.tell_gap,
                 ahead=self._subscribers.ahead,
@@ -141,7 +141,7 @@ class Hub:
     @property
     def is_ready(self) -> bool:
         """Whether a shared log has been there: until then, the hub has nothing to replay."""
-        return self._mirror is None or self._mirror.is_loaded
+        return self._mirror is None or self._mirror.follower.is_loaded
 
     @property
     def is_shared(self) -> bool:
@@ -201,7 +201,7 @@ class Hub:
         message = self._make(topic, data, event, key, retry)
         if self._mirror is not None:
             await trio.lowlevel.checkpoint_if_cancelled()
-            await self._mirror.wait_stored(message, self._put, self._put_waiting)
+            await self._mirror.publisher.wait_stored(message, self._put, self._put_waiting)
         else:
             await self._put_waiting(message)
 
@@ -435,11 +435,9 @@ class Hub:
             task_status.started()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._schedule.run)
-                nursery.start_soon(mirror.append_all, take)
-                nursery.start_soon(mirror.follow)
-                nursery.start_soon(mirror.sweep)
+                nursery.start_soon(mirror.run, take)
         finally:
-            mirror.finish()
+            mirror.publisher.finish()
             while _receive(outlet) is not None:
                 pass
             self._inbox_used = 0

@@ -56,19 +56,17 @@ class Entry(NamedTuple):
     record: bytes
 
 
-class Tail(NamedTuple):
-    """The newest entries of a log, and where it ends.
+class LogEnd(NamedTuple):
+    """Where a log ends.
 
     Attributes:
         epoch, number: of the newest entry; the number is 0 if there was none in this epoch.
-        last: the id to follow from.
-        entries: the newest ones, oldest first.
+        last: its id; if there is none, or none any more, an id before all that will come.
     """
 
     epoch: str
     number: int
     last: str
-    entries: Sequence[Entry]
 
 
 class LogSession(Protocol):
@@ -78,8 +76,11 @@ class LogSession(Protocol):
     left for another one.
     """
 
-    async def tail(self, limit: int) -> Tail:
-        """Give the newest entries, at most `limit`; make the log, with an epoch, if there is none."""
+    async def end(self) -> LogEnd:
+        """Tell where the log ends; make it, with an epoch, if there is none."""
+
+    async def read_back(self, upto: str, limit: int) -> Sequence[Entry]:
+        """Give the entries up to an id and with it, newest first; none mean that there are no older ones."""
 
     async def read(self, after: str, limit: int) -> Sequence[Entry]:
         """Give the entries after an id, oldest first; wait a second or so for the first, then give none.
@@ -191,9 +192,9 @@ class Window(MemoryLog):
 
     def position_of(self, event_id: str) -> int | None:
         """Give the position that an id names; an id between two messages' stands for the first of them."""
-        parsed = _parse(event_id)
-        if parsed is None or not (_parse(self._start_id) or (0, 0)) <= parsed <= (
-            _parse(self._last_id) or (0, 0)
+        parsed = parse_id(event_id)
+        if parsed is None or not (parse_id(self._start_id) or (0, 0)) <= parsed <= (
+            parse_id(self._last_id) or (0, 0)
         ):
             return None
         index = bisect_right(self._ids, parsed)
@@ -201,14 +202,15 @@ class Window(MemoryLog):
 
     def is_ahead(self, event_id: str) -> bool:
         """Whether an id is after all that has come here; another hub may have read on further."""
-        parsed = _parse(event_id)
-        return parsed is not None and parsed > (_parse(self._last_id) or (0, 0))
+        parsed = parse_id(event_id)
+        return parsed is not None and parsed > (parse_id(self._last_id) or (0, 0))
 
     def is_foreign(self, event_id: str) -> bool:
-        parsed = _parse(event_id)
-        return parsed is None or parsed < (int(self.epoch), 0) or parsed > (_parse(self._last_id) or (0, 0))
+        parsed = parse_id(event_id)
+        return parsed is None or parsed < (int(self.epoch), 0) or parsed > (parse_id(self._last_id) or (0, 0))
 
 
-def _parse(event_id: str) -> tuple[int, int] | None:
+def parse_id(event_id: str) -> tuple[int, int] | None:
+    """Give an id's two numbers; `None` if it is none of a log's."""
     match = _ID.fullmatch(event_id)
     return (int(match[1]), int(match[2])) if match else None

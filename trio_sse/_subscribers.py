@@ -158,11 +158,14 @@ class Subscribers:
                     del self._live[topic]
 
     def tell_gap(self, reason: str) -> None:
-        """Give all live subscriptions a reset: the log isn't continued."""
+        """Give all subscriptions a reset, but those that are ahead: the log isn't continued."""
+        self._schedule.finish()  # what waits for an interval's end came before
         batch = Batch([self._reset(reason)])
         now = trio.current_time()
         for subscription in list(self._registered):
-            if subscription.is_live:
+            if not subscription.is_live:
+                subscription.give_up_replay(batch.messages)
+            else:
                 try:
                     subscription.deliver(batch, now)
                 except Exception:  # as in the hub: a defect of one transport must not touch the others

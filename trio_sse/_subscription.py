@@ -212,6 +212,12 @@ class Subscription:
         else:
             self._go_live(start)
 
+    def give_up_replay(self, first: Sequence[Message]) -> None:
+        """Go on from now, beginning with what is given: what it was to read from the log is gone."""
+        if self._phase is _Phase.REPLAYING:
+            self._go_live([*(self._page or ()), *first])
+            self.hand_back()
+
     def leave(self) -> None:
         """Unregister, as leaving the context does. There is no checkpoint in it."""
         self._stop(_Phase.LEFT)

@@ -18,12 +18,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import trio
 
 from ._bounds import check_bounds
-from ._shared_log import Entry, LogRefused, LogSession, LogUnavailable, Tail
+from ._shared_log import Entry, LogEnd, LogRefused, LogSession, LogUnavailable
 
 _BLOCK_SECONDS = 1.0
 
 _OPEN = """
-if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('EXISTS', KEYS[2]) == 0 then
+local state = redis.call('HMGET', KEYS[2], 'epoch', 'number')
+if redis.call('EXISTS', KEYS[1]) == 0 or not state[1] or not state[2] then
   local now = redis.call('TIME')
   local epoch = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
   if redis.call('EXISTS', KEYS[1]) == 0 then
@@ -33,11 +34,17 @@ if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('EXISTS', KEYS[2]) == 0 then
   end
   redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[2], 'epoch', epoch, 'number', 0)
+  state = {epoch, '0'}
 end
-local state = redis.call('HMGET', KEYS[2], 'epoch', 'number')
 """
 
-_TAIL = _OPEN + "return {state[1], state[2], redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', ARGV[1])}"
+_END = (
+    _OPEN
+    + """
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+return {state[1], state[2], newest and newest[1] or state[1] .. '-0'}
+"""
+)
 
 _APPEND = (
     _OPEN
@@ -57,7 +64,8 @@ redis.call('SET', KEYS[3], string.format('%.0f', last), 'EX', 86400)
 redis.call('XTRIM', KEYS[1], 'MAXLEN', ARGV[1])
 if ARGV[2] ~= '0' then
   local now = redis.call('TIME')
-  redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', now[1] * 1000 + now[2] / 1000 - ARGV[2]))
+  local oldest = math.max(0, now[1] * 1000 + now[2] / 1000 - ARGV[2])
+  redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', oldest))
 end
 return number
 """
@@ -144,13 +152,19 @@ class _Session:
         self._log = log
         self._client = client
 
-    async def tail(self, limit: int) -> Tail:
+    async def end(self) -> LogEnd:
         log = self._log
         with _translated(log._timeout), trio.fail_after(log._timeout):
-            epoch, number, found = await self._client.eval(_TAIL, [log._stream, log._state], [str(limit)])
-        entries = _entries(reversed(found))
-        last = entries[-1].id if entries else f"{_text(epoch)}-0"
-        return Tail(_text(epoch), int(number), last, entries)
+            epoch, number, last = await self._client.eval(_END, [log._stream, log._state])
+        return LogEnd(_text(epoch), int(number), _text(last))
+
+    async def read_back(self, upto: str, limit: int) -> Sequence[Entry]:
+        log = self._log
+        with _translated(log._timeout), trio.fail_after(log._timeout):
+            found: list[list[Any]] | None = await self._client.create_request(
+                b"XREVRANGE", log._stream, upto, b"-", b"COUNT", limit, callback=_as_it_is
+            )
+        return _entries(found or ())
 
     async def read(self, after: str, limit: int) -> Sequence[Entry]:
         log = self._log
@@ -169,7 +183,7 @@ class _Session:
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         log = self._log
-        age = "0" if log._max_age == math.inf else str(round(log._max_age * 1000))
+        age = "0" if log._max_age == math.inf else str(max(1, round(log._max_age * 1000)))
         arguments: list[str | bytes] = [str(log._max_events), age]
         for number, record in records:
             arguments += (str(number), record)

@@ -13,7 +13,7 @@ from typing import final
 import trio
 
 from ._bounds import check_bounds
-from ._shared_log import Entry, LogRefused, LogSession, LogUnavailable, Tail
+from ._shared_log import Entry, LogEnd, LogRefused, LogSession, LogUnavailable, parse_id
 
 _SCHEMA = """
 create table if not exists log_state (epoch integer not null);
@@ -27,6 +27,7 @@ create table if not exists log_publishers (name text primary key, last integer n
 # their last byte, and are not looked at: a full disk's journal, say, may pass.
 _FINAL = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 
+_GREATEST = 2**63 - 1
 _POLL_SECONDS = 0.05
 _READ_SECONDS = 1.0
 
@@ -106,36 +107,58 @@ class _Session:
     def __init__(self, log: SQLiteLog, connection: sqlite3.Connection) -> None:
         self._log = log
         self._connection = connection
-        (self._epoch,) = connection.execute("select epoch from log_state").fetchone()
+        with _translated(log._path):
+            (self._epoch,) = connection.execute("select epoch from log_state").fetchone()
+            self._file = os.stat(log._path)
 
-    async def tail(self, limit: int) -> Tail:
-        return await trio.to_thread.run_sync(self._tail, limit)
+    async def end(self) -> LogEnd:
+        return await trio.to_thread.run_sync(self._end)
 
-    def _tail(self, limit: int) -> Tail:
-        with _translated(self._log._path):
-            rows = self._connection.execute(
-                "select number, record from log_entries order by number desc limit ?", (limit,)
-            ).fetchall()
-        entries = [self._entry(*row) for row in reversed(rows)]
-        number = entries[-1].number if entries else 0
-        return Tail(str(self._epoch), number, self._id(number), entries)
+    def _end(self) -> LogEnd:
+        with self._in_place():
+            row = self._connection.execute(
+                "select seq from sqlite_sequence where name = 'log_entries'"
+            ).fetchone()
+        number = row[0] if row is not None else 0
+        return LogEnd(str(self._epoch), number, self._id(number))
+
+    async def read_back(self, upto: str, limit: int) -> Sequence[Entry]:
+        return await trio.to_thread.run_sync(
+            self._select, "number <= ? order by number desc limit ?", self._number_of(upto), limit
+        )
 
     async def read(self, after: str, limit: int) -> Sequence[Entry]:
-        number = int(after.partition("-")[2])
+        number = self._number_of(after)
         deadline = trio.current_time() + _READ_SECONDS
-        while not (found := await trio.to_thread.run_sync(self._read, number, limit)):
+        condition = "number > ? order by number limit ?"
+        while not (found := await trio.to_thread.run_sync(self._select, condition, number, limit)):
             if trio.current_time() >= deadline:
                 return ()
             await trio.sleep(_POLL_SECONDS)
         return found
 
-    def _read(self, number: int, limit: int) -> list[Entry]:
-        with _translated(self._log._path):
+    def _select(self, condition: str, number: int, limit: int) -> list[Entry]:
+        with self._in_place():
             rows = self._connection.execute(
-                "select number, record from log_entries where number > ? order by number limit ?",
-                (number, limit),
+                f"select number, record from log_entries where {condition}", (number, limit)
             ).fetchall()
         return [self._entry(*row) for row in rows]
+
+    def _number_of(self, id: str) -> int:
+        """Give the number that an id, of this epoch or of another one, stands for here."""
+        epoch, number = parse_id(id) or (0, 0)
+        if epoch == self._epoch:
+            return number
+        return 0 if epoch < self._epoch else _GREATEST
+
+    @contextmanager
+    def _in_place(self) -> Iterator[None]:
+        """Work in the file, if the path still leads to it: without a name, it would be a log of its own."""
+        path = self._log._path
+        with _translated(path):
+            if not os.path.samestat(os.stat(path), self._file):
+                raise LogUnavailable(f"SQLite, {path}: another file is in its place")
+            yield
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         await trio.to_thread.run_sync(self._append, publisher, records)
@@ -143,7 +166,7 @@ class _Session:
     def _append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         now = time.time()
         connection = self._connection
-        with _translated(self._log._path), _transaction(connection):
+        with self._in_place(), _transaction(connection):
             found = connection.execute(
                 "select last from log_publishers where name = ?", (publisher,)
             ).fetchone()
@@ -196,3 +219,5 @@ def _translated(path: str) -> Iterator[None]:
         is_passing = isinstance(error, sqlite3.OperationalError) and code not in _FINAL
         kind = LogUnavailable if is_passing else LogRefused
         raise kind(f"SQLite, {path}: {error}") from error
+    except OSError as error:  # of the file's own
+        raise LogUnavailable(f"SQLite, {path}: {error.strerror}") from error
