@@ -30,7 +30,7 @@ LAYERS = [
         "_listeners _descriptors _watchdog _server",
         "__init__",
         "_quart_websocket",
-        "asgi quart hypercorn websocket testing redis sqlite",
+        "_redis_url asgi quart hypercorn websocket testing redis sqlite",
         "_interruption _program _workers _tail _load_stream _load_reader _load _load_report _doctor",
         "demo._machine demo._dashboard demo.__init__",
         "cli __main__",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ import trustme
 
 from trio_sse import Hub, LogRefused, LogUnavailable, Server, ServerSentEvent, Subscription
 from trio_sse._mirror import Mirror
+from trio_sse._redis_url import check_redis_url
 from trio_sse.redis import RedisLog
 
 from .redis_server import PROGRAM, RedisServer, free_port, redis_server
@@ -239,6 +241,73 @@ async def test_wrong_credentials_are_told_at_the_start(tmp_path: Path) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(right.run)
             await right.publish("t", "x")
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("http://host", "a Redis URL is redis://"),
+        ("redis://", "a Redis URL is redis://"),
+        ("redis:///0", "a Redis URL is redis://"),
+        ("redis://[::1", "a Redis URL is redis://"),
+        ("redis://:secret@host:port", "its port 1 to 65535"),
+        ("redis://:secret@host:70000", "its port 1 to 65535"),
+        ("redis://host:0", "its port 1 to 65535"),
+        ("redis://:secret/word@host", "password written as %2F"),
+        ("redis://host/first", "whole number, not 'first'"),
+        ("redis://host?db=-1", "whole number, not '-1'"),
+        ("redis://host?max_connections=1", "no option 'max_connections', but can have db"),
+        ("redis://host?ssl_ca_certs=x", "no option 'ssl_ca_certs', but can have db"),
+        ("unix://path", "unix:///path"),
+        ("rediss://host?ssl_ca_certs=/nowhere/ca.pem", "can't be used: .*No such file"),
+        ("rediss://host?ssl_certfile=/dev/null", "can't be used"),
+        ("rediss://host?ssl_cert_reqs=optional", "required or none, not 'optional'"),
+        ("rediss://host?ssl_check_hostname=maybe", "true or false, not 'maybe'"),
+    ],
+)
+def test_a_url_that_cannot_work_is_refused_at_once(url: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text) as raised:
+        RedisLog(url)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "mode"),
+    [
+        ("", ssl.CERT_REQUIRED),
+        ("?ssl_check_hostname=False", ssl.CERT_REQUIRED),
+        ("?ssl_cert_reqs=none", ssl.CERT_NONE),
+    ],
+)
+def test_what_tls_checks_is_the_urls_choice(option: str, mode: ssl.VerifyMode) -> None:
+    context = check_redis_url(f"rediss://host{option}")
+    assert context is not None
+    assert (context.verify_mode, context.check_hostname) == (mode, option == "")
+
+
+def test_a_prefix_that_is_no_unicode_is_refused() -> None:
+    with pytest.raises(ValueError, match="prefix has a lone surrogate"):
+        RedisLog("redis://host", prefix="\ud800")
+
+
+async def test_a_password_in_a_url_may_have_any_characters(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--requirepass", "p@ss/w:rd%") as server:
+        await server.start()
+        hub = Hub(log=RedisLog(f"redis://:p%40ss%2Fw%3Ard%25@127.0.0.1:{server.port}/2"))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            await hub.publish("t", "x")
+            nursery.cancel_scope.cancel()
+
+
+async def test_it_serves_on_a_socket_of_unix(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--unixsocket", str(tmp_path / "socket")) as server:
+        await server.start()
+        hub = Hub(log=RedisLog(f"unix://{tmp_path / 'socket'}?db=1"))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            await hub.publish("t", "x")
             nursery.cancel_scope.cancel()
 
 

@@ -13,11 +13,12 @@ import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, final
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import trio
 
 from ._bounds import check_bounds
+from ._event import utf8_size
+from ._redis_url import check_redis_url
 from ._shared_log import Entry, LogEnd, LogRefused, LogSession, LogUnavailable
 
 _BLOCK_SECONDS = 1.0
@@ -82,7 +83,8 @@ class RedisLog:
 
     Args:
         url: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS, by which the server's
-            certificate and name are checked; `?ssl_ca_certs=FILE` names an authority of your own.
+            certificate and name are checked; `?ssl_ca_certs=FILE` names an authority of your own. What is
+            special in a URL is written as `%40`, say, in a password.
         prefix: what the names of its keys begin with; hubs with one prefix share one log.
         max_events: how many entries Redis keeps.
         max_age: for how many seconds it keeps them, looked at whenever something is published.
@@ -104,9 +106,9 @@ class RedisLog:
         publish_timeout: float = 5.0,
         timeout: float = 2.0,
     ) -> None:
-        if not url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("a Redis URL begins with redis://, rediss:// or unix://")
+        self._ssl_context = check_redis_url(url)
         check_bounds(1, max_events=max_events)
+        utf8_size("prefix", prefix)
         try:
             import coredis  # noqa: F401  # now, so that workers which are forked later share it
         except ImportError:
@@ -114,7 +116,7 @@ class RedisLog:
         if not (max_age > 0 and publish_timeout > 0 and timeout > 0):
             raise ValueError("max_age, publish_timeout and timeout must be above 0 seconds")
         self.publish_timeout = publish_timeout
-        self._url = _checking_certificate(url) if url.startswith("rediss:") else url
+        self._url = url
         self._stream = f"{{{prefix}}}:log"
         self._state = f"{{{prefix}}}:state"
         self._publisher = f"{{{prefix}}}:publisher:"
@@ -137,6 +139,8 @@ class RedisLog:
         with _translated(self._timeout):
             client: Any = coredis.Redis.from_url(
                 self._url,
+                decode_components=True,
+                ssl_context=self._ssl_context,
                 verify_version=False,
                 connect_timeout=self._timeout,
                 max_connections=2,
@@ -206,14 +210,6 @@ def _entries(found: Iterable[list[Any]]) -> list[Entry]:
             case _:
                 entries.append(Entry(id.decode(), "", 0, b""))
     return entries
-
-
-def _checking_certificate(url: str) -> str:
-    """Have coredis check the server's certificate and name, which it doesn't by itself, unless the URL says
-    so."""
-    parts = urlsplit(url)
-    query = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true", **dict(parse_qsl(parts.query))}
-    return parts._replace(query=urlencode(query)).geturl()
 
 
 def _is_number(value: bytes) -> bool:

@@ -1,0 +1,75 @@
+"""What a Redis URL may say, checked before anything is connected to."""
+
+from __future__ import annotations
+
+import ssl
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_FORMS = "redis://[user:password@]host[:port][/database], rediss://... or unix:///path[?db=database]"
+
+
+def check_redis_url(url: str) -> ssl.SSLContext | None:
+    """Give the context for TLS, if a URL asks for it.
+
+    Raises:
+        ValueError: the URL is not one of Redis's, or its files are not fit for TLS. The text has no password.
+    """
+    parts = _split(url)
+    if parts.scheme == "unix":
+        known: tuple[str, ...] = ("db",)
+        is_right = not parts.netloc.rpartition("@")[2] and len(parts.path) > 1
+    else:
+        known = ("db", *_TLS_OPTIONS) if parts.scheme == "rediss" else ("db",)
+        is_right = parts.scheme in ("redis", "rediss") and bool(parts.hostname)
+        _check_database(parts.path.strip("/") or "0")
+    if not is_right:
+        raise ValueError(f"a Redis URL is {_FORMS}")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if unknown := options.keys() - set(known):
+        raise ValueError(
+            f"a URL of {parts.scheme}:// has no option {min(unknown)!r}, but can have {', '.join(known)}"
+        )
+    _check_database(options.get("db", "0"))
+    return _make_context(options) if parts.scheme == "rediss" else None
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # its text might have a part of a password that has a slash in it
+        port = 0
+    if port == 0:
+        raise ValueError(
+            f"a Redis URL is {_FORMS}, its port 1 to 65535, and what is special in a password written as %2F, say"
+        )
+    return parts
+
+
+def _check_database(text: str) -> None:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ValueError(f"the database of a Redis URL is a whole number, not {text!r}")
+
+
+def _make_context(options: dict[str, str]) -> ssl.SSLContext:
+    """Make a context that checks the server's certificate and name, unless the URL says that it mustn't."""
+    try:
+        context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
+        if "ssl_certfile" in options:
+            context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
+    except OSError as error:  # what OpenSSL says is one, too
+        raise ValueError(f"the files of a rediss:// URL can't be used: {error}") from error
+    checks = options.get("ssl_check_hostname", "true").lower()
+    if checks not in ("true", "false"):
+        raise ValueError(f"ssl_check_hostname is true or false, not {checks!r}")
+    context.check_hostname = checks == "true"
+    match options.get("ssl_cert_reqs", "required"):
+        case "required":
+            pass
+        case "none":
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        case other:
+            raise ValueError(f"ssl_cert_reqs is required or none, not {other!r}")
+    return context
