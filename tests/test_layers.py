@@ -31,7 +31,8 @@ LAYERS = [
         "__init__",
         "_quart_websocket",
         "_redis_url asgi quart hypercorn websocket testing redis sqlite",
-        "_interruption _program _workers _tail _load_stream _load_reader _load _load_report _doctor",
+        "_interruption _program _worker_process _worker_status _workers _tail _doctor",
+        "_load_stream _load_reader _load _load_report",
         "demo._machine demo._dashboard demo.__init__",
         "cli __main__",
     )

@@ -254,7 +254,7 @@ async def test_wrong_credentials_are_told_at_the_start(tmp_path: Path) -> None:
         ("redis://:secret@host:port", "its port 1 to 65535"),
         ("redis://:secret@host:70000", "its port 1 to 65535"),
         ("redis://host:0", "its port 1 to 65535"),
-        ("redis://:secret/word@host", "password written as %2F"),
+        ("redis://:secret/word@host", "password as %2F"),
         ("redis://host/first", "whole number, not 'first'"),
         ("redis://host?db=-1", "whole number, not '-1'"),
         ("redis://host?max_connections=1", "no option 'max_connections', but can have db"),

@@ -176,6 +176,18 @@ def test_workers_end_with_their_supervisor(tmp_path: Path) -> None:
         until(lambda: not any(map(is_alive, pids)))
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_that_hang_at_their_start_end_with_their_supervisor(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    arguments = ("serve", "tests.apps.hanging_app:server", "--workers", "2", "--separate-hubs")
+    with trio_sse(*arguments, "--bind", "127.0.0.1:0", env={"HANG": str(tmp_path)}) as program:
+        pids = [int(program.stderr.expect(r"worker \d started as pid (\d+)")[1]) for _ in range(2)]
+        program.send(number)
+        assert program.wait() == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+        until(lambda: not any(map(is_alive, pids)))
+
+
 def test_workers_that_die_at_their_start_are_not_started_in_a_rush() -> None:
     arguments = (
         "serve",
@@ -204,8 +216,9 @@ def test_workers_that_die_at_their_start_are_not_started_in_a_rush() -> None:
     ("options", "text"),
     [
         ([], "3 workers would have 3 hubs, and what is published in one would reach only its own clients"),
-        (["--http2"], "--http2 has one process"),
+        (["--http2"], "--http2 has one process, not supervised"),
         (["--bind", "256.1.1.1:1", "--separate-hubs"], "can't listen on 256.1.1.1:1"),
+        (["--bind", "a..b:80", "--separate-hubs"], "can't listen on a..b:80"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_a_line(options: list[str], text: str) -> None:
@@ -237,13 +250,71 @@ def test_separate_hubs_have_logs_of_their_own() -> None:
         until(note_epoch)
 
 
-def test_a_log_that_refuses_is_told_in_a_line_for_each_worker(tmp_path: Path) -> None:
+def test_a_log_that_refuses_ends_the_program(tmp_path: Path) -> None:
     log = f"sqlite:{tmp_path / 'nowhere' / 'log.db'}"
     with trio_sse("serve", APP, "--bind", "127.0.0.1:0", "--workers", "2", "--log", log) as program:
-        for _ in range(2):
-            program.stderr.expect(
-                r"worker \d can't run: the log refuses to serve: SQLite, .*nowhere/log.db: unable"
-            )
-        program.send(signal.SIGTERM)
-        assert program.wait() == 0
-        assert "Traceback" not in program.stderr.rest()
+        assert program.wait() == 1
+        told = program.stderr.rest()
+        assert re.search(
+            r"worker \d can't run: the log refuses to serve: SQLite, .*nowhere/log.db: unable", told
+        )
+        assert "no worker can run" in told
+        assert "Traceback" not in told
+
+
+def test_a_log_that_refuses_later_is_tried_again(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, _):
+        first = pids_of(url, 2)
+        aside = (tmp_path / "log.db").rename(tmp_path / "aside.db")
+        (tmp_path / "log.db").mkdir()
+        os.kill(min(first), signal.SIGKILL)
+        program.stderr.expect(r"worker \d can't run: the log refuses to serve")
+        (tmp_path / "log.db").rmdir()
+        aside.rename(tmp_path / "log.db")
+        until(lambda: len(pids_of(url, 2) - first) == 1)
+
+
+def test_a_place_whose_new_worker_hangs_while_the_old_one_dies_is_served_again(tmp_path: Path) -> None:
+    hang = tmp_path / "hang"
+    options = ("--workers", "2", "--separate-hubs")
+    with serving("tests.apps.hanging_app:server", *options, env={"HANG": str(hang)}) as (program, url):
+        pids = [int(program.stderr.expect(rf"worker {place} started as pid (\d+)")[1]) for place in range(2)]
+        first = pids_of(url, 2)
+        hang.touch()
+        program.send(signal.SIGHUP)
+        program.stderr.expect("replacing 2 workers")
+        place, hanging = program.stderr.expect(r"worker (\d) started as pid (\d+)").groups()
+        os.kill(pids[int(place)], signal.SIGKILL)
+        program.stderr.expect(f"the new worker {place} doesn't come up")
+        hang.unlink()
+        program.stderr.expect(f"worker {place}, pid {hanging}, has ended .* the next one starts")
+        assert len(pids_of(url, 2) & first) == 1
+
+
+def test_the_sums_keep_what_ended_workers_have_done(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, status):
+        for number in range(6):
+            with RawStream(f"{url}/live") as stream:
+                stream.read_until(b"\r\n\r\n")
+                httpx.post(f"{url}/live", content=b"%d" % number).raise_for_status()
+                stream.read_until(b"data: %d\n\n" % number)
+        first = pids_of(url, 2)
+        program.send(signal.SIGHUP)
+        until(lambda: not any(map(is_alive, first)))
+        until(lambda: not first & {worker["pid"] for worker in status_of(status)["workers"]})
+        until(lambda: status_of(status)["sum"]["opened"] == 6)
+        assert status_of(status)["sum"]["events_sent"] >= 6
+        assert status_of(status)["sum"]["open_streams"] == 0
+
+
+def test_the_status_file_is_written_again_when_it_can_be(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with serving(APP, "--status-file", folder / "status.json") as (program, url):  # one is supervised, too
+        until(lambda: (folder / "status.json").exists())
+        assert status_of(folder / "status.json")["wanted"] == 1
+        folder.rename(tmp_path / "aside")
+        program.stderr.expect(r"can't write .*status\.json, trying again: No such file")
+        folder.mkdir()
+        until(lambda: (folder / "status.json").exists())
+        assert pid_of(url) != program.process.pid

@@ -230,45 +230,60 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
         life: becomes readable when the supervisor is gone.
     """
 
+    is_serving = False
+
     async def obey(signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
         async for number in signals:
             if number == signal.SIGHUP:
                 server.stop_accepting()
-            else:
+            elif is_serving:
                 nursery.start_soon(server.drain)
+            else:
+                nursery.cancel_scope.cancel()
+
+    async def end_with_supervisor(nursery: trio.Nursery) -> None:
+        await trio.lowlevel.wait_readable(life)
+        logger.error("the supervisor is gone: stopping")
+        nursery.cancel_scope.cancel()
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(obey, signals, nursery)
+            nursery.start_soon(end_with_supervisor, nursery)
 
             async def serve(*, task_status: trio.TaskStatus[object]) -> None:
                 await server.serve_listeners(list(sockets), ssl_context=ssl_context, task_status=task_status)
                 nursery.cancel_scope.cancel()
 
             await nursery.start(serve)
+            is_serving = True
             nursery.start_soon(_tell_figures, server, pipe)
-            await trio.lowlevel.wait_readable(life)
-            logger.error("the supervisor is gone: stopping")
-            nursery.cancel_scope.cancel()
 
 
 async def _tell_figures(server: Server, pipe: int) -> None:  # pragma: no cover  # in a fork, too
     os.set_blocking(pipe, False)
-    while True:
-        began_at = time.thread_time()
-        statistics = server.statistics()
-        figures = {
-            "open_streams": statistics.open_streams,
-            "opened": statistics.opened,
-            "events_sent": statistics.events_sent,
-            "bytes_sent": statistics.bytes_sent,
-            "refused": statistics.refused,
-            "published": statistics.hub.published,
-        }
-        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # the supervisor is busy, or gone
-            os.write(pipe, json.dumps(figures).encode() + b"\n")
-        took = time.thread_time() - began_at  # they look at every stream
-        await trio.sleep(max(_TELL_SECONDS, took / _TELL_SHARE))
+    try:
+        while True:
+            began_at = time.thread_time()
+            _tell(server, pipe)
+            took = time.thread_time() - began_at  # they look at every stream
+            await trio.sleep(max(_TELL_SECONDS, took / _TELL_SHARE))
+    finally:
+        _tell(server, pipe)
+
+
+def _tell(server: Server, pipe: int) -> None:  # pragma: no cover  # in a fork, too
+    statistics = server.statistics()
+    figures = {
+        "open_streams": statistics.open_streams,
+        "opened": statistics.opened,
+        "events_sent": statistics.events_sent,
+        "bytes_sent": statistics.bytes_sent,
+        "refused": statistics.refused,
+        "published": statistics.hub.published,
+    }
+    with contextlib.suppress(BlockingIOError, BrokenPipeError):  # the supervisor is busy, or gone
+        os.write(pipe, json.dumps(figures).encode() + b"\n")
 
 
 async def serve_by_hypercorn(

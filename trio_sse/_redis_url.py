@@ -42,7 +42,7 @@ def _split(url: str) -> SplitResult:
         port = 0
     if port == 0:
         raise ValueError(
-            f"a Redis URL is {_FORMS}, its port 1 to 65535, and what is special in a password written as %2F, say"
+            f"a Redis URL is {_FORMS}, its port 1 to 65535, and what is special in a password as %2F, say"
         )
     return parts
 

@@ -19,16 +19,18 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, final
 
 from ._garbage_collector import tune_garbage_collector
+from ._worker_process import WorkerProcess
+from ._worker_status import WorkerStatus
 
 logger = logging.getLogger(__name__)
 
 #: Runs a worker on its sockets to its end; gets the descriptors of its pipe to the supervisor, and of the one
-#: whose end means that the supervisor is gone.
+#: whose end means that the supervisor is gone. Raises `SystemExit` with the reason if it can't run at all.
 RunWorker = Callable[[Sequence[socket.socket], int, int], None]
 
 _FIRST_RESTART_SECONDS = 0.5
@@ -38,6 +40,7 @@ _READY_SECONDS = 30.0  # for a new worker to listen, before the old one is kept
 _RETIRE_SECONDS = 1.0  # for one that accepts no more to answer what it has accepted
 _TELL_SECONDS = 1.0
 _LAST_SECONDS = 5.0  # beyond the drain time, until a worker is killed
+_CANNOT_RUN = 78  # a worker's exit code; EX_CONFIG in sysexits.h
 
 
 def bind_places(addresses: Sequence[tuple[str | None, int]], places: int) -> list[list[socket.socket]]:
@@ -70,44 +73,6 @@ def bind_places(addresses: Sequence[tuple[str | None, int]], places: int) -> lis
 
 
 @final
-class _Worker:
-    """A running worker process."""
-
-    def __init__(self, pid: int, place: int, pipe: int) -> None:
-        self.pid = pid
-        self.place = place
-        self.pipe = pipe
-        self.began_at = time.monotonic()
-        self.is_ready = False
-        self.is_leaving = False  # it was told to drain
-        self.kill_at = float("inf")
-        self.retired_at: float | None = None  # since when another one accepts in its place
-        self.figures: Mapping[str, int] = {}
-        self._unread = b""
-
-    @property
-    def is_replaced(self) -> bool:
-        """Whether it takes no connections any more."""
-        return self.is_leaving or self.retired_at is not None
-
-    def read(self) -> bool:
-        """Take what it tells; return whether there is more to come."""
-        with contextlib.suppress(BlockingIOError):
-            data = os.read(self.pipe, 65536)
-            if not data:
-                return False
-            *lines, self._unread = (self._unread + data).split(b"\n")
-            for line in lines:
-                self.figures = json.loads(line)
-                self.is_ready = True
-        return True
-
-    def send(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
-
-
-@final
 class Supervisor:
     """Keeps one worker in each place.
 
@@ -115,7 +80,7 @@ class Supervisor:
         places: the listening sockets of each.
         run_worker: is called in the forked process.
         drain_timeout: seconds that workers may take to drain, before they are killed.
-        status_file: where to write the figures each second; see `status`.
+        status_file: where to write the figures each second; see `WorkerStatus`.
     """
 
     def __init__(
@@ -129,20 +94,21 @@ class Supervisor:
         self._places = places
         self._run_worker = run_worker
         self._drain_timeout = drain_timeout
-        self._status_file = status_file
-        self._workers: dict[int, _Worker] = {}  # by pid
+        self._status = WorkerStatus(len(places), status_file)
+        self._workers: dict[int, WorkerProcess] = {}  # by pid
         self._restart_at: dict[int, float] = {}  # by place
         self._crashes = [0] * len(places)  # in a row
-        self.restarts = 0
-        self._to_replace: list[_Worker] = []
-        self._replacing: tuple[_Worker, _Worker, float] | None = None  # old, new, and until when
-        self._retired: list[_Worker] = []  # those that are to drain
+        self._has_served = False  # some worker has
+        self._to_replace: list[WorkerProcess] = []
+        self._replacing: tuple[WorkerProcess, WorkerProcess, float] | None = None  # old, new, and until when
+        self._retired: list[WorkerProcess] = []  # those that are to drain
         self._is_stopping = False
+        self._exit_code = 0
         self._selector = selectors.DefaultSelector()
         self._life, self._life_of_workers = (-1, -1)
 
-    def run(self) -> None:
-        """Run workers until SIGTERM or SIGINT has drained them."""
+    def run(self) -> int:
+        """Run workers until SIGTERM or SIGINT has drained them, or none can run; return the exit code."""
         tune_garbage_collector()  # and what is shared stays so: a collection in a worker would write to it
         self._life_of_workers, self._life = os.pipe()
         with self._signals() as wakeups:
@@ -156,6 +122,7 @@ class Supervisor:
         for sockets in self._places:
             for listening in sockets:
                 listening.close()
+        return self._exit_code
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[socket.socket]:
@@ -197,7 +164,7 @@ class Supervisor:
                 logger.warning("worker %d, pid %d drains too long: killing it", worker.place, worker.pid)
                 worker.kill_at = float("inf")
                 worker.send(signal.SIGKILL)
-        self._write_status()
+        self._status.write(self._workers.values())
 
     def _obey(self, number: signal.Signals) -> None:
         match number:
@@ -205,22 +172,25 @@ class Supervisor:
                 if self._is_stopping:
                     self._kill_all(f"second {number.name}")
                     return
-                logger.info("%s: draining %d workers", number.name, len(self._workers))
-                self._is_stopping = True
-                self._restart_at.clear()
-                self._to_replace.clear()
-                self._retired.clear()
-                for worker in self._workers.values():
-                    self._drain(worker)
+                self._stop(number.name)
             case signal.SIGHUP if not self._is_stopping:
                 logger.info("SIGHUP: replacing %d workers, one by one", len(self._workers))
                 self._to_replace = [w for w in self._workers.values() if not w.is_replaced]
             case signal.SIGUSR1:
-                logger.info("status: %s", json.dumps(self.status()))
+                logger.info("status: %s", json.dumps(self._status.of(self._workers.values())))
             case _:
                 pass
 
-    def _drain(self, worker: _Worker) -> None:
+    def _stop(self, why: str) -> None:
+        logger.info("%s: draining %d workers", why, len(self._workers))
+        self._is_stopping = True
+        self._restart_at.clear()
+        self._to_replace.clear()
+        self._retired.clear()
+        for worker in self._workers.values():
+            self._drain(worker)
+
+    def _drain(self, worker: WorkerProcess) -> None:
         worker.is_leaving = True
         worker.kill_at = time.monotonic() + self._drain_timeout + _LAST_SECONDS
         worker.send(signal.SIGTERM)
@@ -232,14 +202,14 @@ class Supervisor:
 
     # Workers' beginnings and ends
 
-    def _start(self, place: int) -> _Worker:
+    def _start(self, place: int) -> WorkerProcess:
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
             self._be_worker(place, writing)
         os.close(writing)
         os.set_blocking(reading, False)
-        worker = self._workers[pid] = _Worker(pid, place, reading)
+        worker = self._workers[pid] = WorkerProcess(pid, place, reading)
         self._selector.register(reading, selectors.EVENT_READ, worker)
         logger.info("worker %d started as pid %d", place, pid)
         return worker
@@ -264,8 +234,9 @@ class Supervisor:
                         listening.close()
             self._run_worker(self._places[place], pipe, self._life_of_workers)
             code = 0
-        except SystemExit as error:  # with the reason
+        except SystemExit as error:
             logger.error("worker %d can't run: %s", place, error)
+            code = _CANNOT_RUN
         except BaseException:
             logger.exception("worker %d failed", place)
         finally:
@@ -283,19 +254,22 @@ class Supervisor:
             if worker := self._workers.pop(pid, None):
                 self._note_end(worker, status)
 
-    def _note_end(self, worker: _Worker, status: int) -> None:
+    def _note_end(self, worker: WorkerProcess, status: int) -> None:
         with contextlib.suppress(KeyError):
             self._selector.unregister(worker.pipe)
-        os.close(worker.pipe)
+        worker.end()
+        self._status.note_end(worker)
+        self._has_served |= worker.is_ready
         code = os.waitstatus_to_exitcode(status)
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-        if self._is_stopping or (worker.is_leaving and code == 0):
-            logger.info("worker %d, pid %d, has ended: %s", worker.place, worker.pid, how)
+        if self._is_stopping or self._is_kept(worker.place):
+            level = logging.INFO if code == 0 else logging.WARNING
+            logger.log(level, "worker %d, pid %d, has ended: %s", worker.place, worker.pid, how)
             return
-        if worker.is_replaced or any(
-            w.place == worker.place and not w.is_replaced for w in self._workers.values()
-        ):
-            logger.warning("worker %d, pid %d, has ended: %s", worker.place, worker.pid, how)
+        if code == _CANNOT_RUN and not (self._has_served or any(w.is_ready for w in self._workers.values())):
+            # Later, after a change of the log's password, say, the next one may be able to.
+            self._exit_code = 1
+            self._stop("no worker can run")
             return
         lived = time.monotonic() - worker.began_at
         crashes = self._crashes[worker.place] = (
@@ -313,8 +287,14 @@ class Supervisor:
             how,
             delay,
         )
-        self.restarts += 1
+        self._status.restarts += 1
         self._restart_at[worker.place] = time.monotonic() + delay
+
+    def _is_kept(self, place: int) -> bool:
+        """Whether a place has a worker that goes on, or will have the next one."""
+        return place in self._restart_at or any(
+            worker.place == place and not worker.is_replaced for worker in self._workers.values()
+        )
 
     def _replace_next(self) -> None:
         """Go on with replacing workers: a new one first, and when it listens, the old one accepts no more.
@@ -331,7 +311,7 @@ class Supervisor:
             elif new.pid in self._workers and time.monotonic() < until:
                 return
             else:
-                logger.error("the new worker %d doesn't come up: the old one stays", new.place)
+                logger.error("the new worker %d doesn't come up: no more are replaced", new.place)
                 new.send(signal.SIGKILL)
                 new.is_leaving = True
                 self._to_replace.clear()
@@ -351,33 +331,3 @@ class Supervisor:
             assert first.retired_at is not None
             if time.monotonic() >= first.retired_at + _RETIRE_SECONDS:
                 self._drain(self._retired.pop(0))
-
-    # Figures
-
-    def status(self) -> dict[str, object]:
-        """Give the figures of each worker, and their sums."""
-        workers = [
-            {"place": w.place, "pid": w.pid, "is_leaving": w.is_leaving, **w.figures}
-            for w in self._workers.values()
-        ]
-        names = dict.fromkeys(name for worker in self._workers.values() for name in worker.figures)
-        sums = {name: sum(worker.figures.get(name, 0) for worker in self._workers.values()) for name in names}
-        serving = sum(worker.is_ready and not worker.is_replaced for worker in self._workers.values())
-        return {
-            "sum": sums,
-            "restarts": self.restarts,
-            "wanted": len(self._places),
-            "serving": serving,
-            "workers": workers,
-        }
-
-    def _write_status(self) -> None:
-        if self._status_file is None:
-            return
-        beside = self._status_file.with_name(f"{self._status_file.name}.new")
-        try:
-            beside.write_text(json.dumps(self.status()) + "\n")
-            beside.replace(self._status_file)  # whole, or not at all
-        except OSError as error:
-            logger.warning("can't write %s: %s", self._status_file, error.strerror or error)
-            self._status_file = None

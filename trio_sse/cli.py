@@ -141,7 +141,7 @@ _log_level = click.option(
     "--status-file",
     type=click.Path(dir_okay=False),
     envvar="TRIO_SSE_STATUS_FILE",
-    help="Write the workers' figures there, as JSON, each second.",
+    help="Write the workers' figures there, as JSON, each second; a single one is supervised, too.",
 )
 @_log_level
 def serve(
@@ -174,10 +174,10 @@ def serve(
             if log_url is not None:
                 use_log(found, log_url)
         tune_garbage_collector()
-        if workers > 1:
+        if workers > 1 or status_file is not None:
             if http2:
-                raise ProgramError("--http2 has one process: run several of it behind a proxy")
-            if not separate_hubs:
+                raise ProgramError("--http2 has one process, not supervised: run several behind a proxy")
+            if workers > 1 and not separate_hubs:
                 check_shareable(hub_of(found), workers)
             context = load_certificate(certfile, keyfile)
             _serve_by_workers(found, addresses, workers, context, status_file)
@@ -220,8 +220,9 @@ def _serve_by_workers(
     raise_descriptor_limit()
     try:
         places = bind_places([parse_address(address) for address in addresses], workers)
-    except OSError as error:
-        raise ProgramError(f"can't listen on {', '.join(addresses)}: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:  # the latter is of a host that can't be a name
+        reason = getattr(error, "strerror", None) or error
+        raise ProgramError(f"can't listen on {', '.join(addresses)}: {reason}") from error
 
     def run_worker(
         sockets: Sequence[socket.socket], pipe: int, life: int
@@ -243,7 +244,7 @@ def _serve_by_workers(
     )
     scheme = "http" if context is None else "https"
     _announce([f"{scheme}://{describe_address(listening.getsockname())}" for listening in places[0]])
-    supervisor.run()
+    sys.exit(supervisor.run())
 
 
 def _configure(server: Server, keepalive: float | None, max_duration: float | None) -> None:
