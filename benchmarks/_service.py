@@ -223,13 +223,13 @@ class Publisher:
 
     def __init__(self, hub: Hub) -> None:
         self.published = 0
-        self._hub = hub
+        self.hub = hub
 
     async def publish(self) -> None:
         """Publish the next event, and wait until it is stored."""
         self.published += 1
         data = f"{time.monotonic_ns():020} {self.published} ".ljust(100, "x")
-        await self._hub.publish("live", data)
+        await self.hub.publish("live", data)
 
     async def steady(self, events: int, per_second: float) -> None:
         """Publish so many, evenly; one that takes longer to be stored doesn't hold the others up."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from trio_sse import Connection, Hub, Server
+from trio_sse import Connection, Hub, Request, Response, Server
 from trio_sse.redis import RedisLog
 
 _log = RedisLog(os.environ["BENCHMARK_LOG"], timeout=float(os.environ["BENCHMARK_LOG_TIMEOUT"]))
@@ -19,3 +19,9 @@ server = Server(hub=Hub(log=_log), max_connections=20_000, drain_timeout=60)
 @server.route("/updates")
 async def updates(connection: Connection) -> None:
     await connection.subscribe("live")
+
+
+@server.endpoint("/asked", methods=["POST"])
+async def publish(request: Request) -> Response:
+    await server.hub.publish("asked", request.body.decode())
+    return Response(status=204)
