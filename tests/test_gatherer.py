@@ -244,3 +244,33 @@ async def test_a_cancelled_send_is_noticed_though_nothing_waits(make_server: Mak
         await client.get("/own")
         assert await take(client, 4) == ["x", "x", "x", "after"]
     assert count == 3
+
+
+async def test_a_stream_that_ends_right_when_its_rest_is_to_be_flushed(
+    make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_nowait = SocketTransport.send_nowait
+
+    def full(self: SocketTransport, payload: bytes, events: int, now: float) -> bool:
+        if b"second" not in payload:
+            return send_nowait(self, payload, events, now)
+        self.pending = payload  # as when the peer takes no more
+        return False
+
+    monkeypatch.setattr(SocketTransport, "send_nowait", full)
+    server = make_server()
+
+    @server.route("/own")
+    async def own(connection: Connection) -> None:
+        await connection.send("first")
+        await connection.send("second")
+        for _ in range(int(connection.request.query["rounds"])):
+            await trio.lowlevel.checkpoint()
+        connection.hung_up()
+        await trio.sleep_forever()
+
+    async with on_sockets(server) as serving:
+        for number in range(40):  # Trio shuffles the tasks of a round
+            async with await serving.connect() as client:
+                await client.get(f"/own?rounds={number % 4}")
+                await client.rest()

@@ -248,6 +248,7 @@ class SocketTransport:
     async def aclose(self, *, abort: bool = False) -> None:
         if self.socket.fileno() == -1:
             return
+        self._is_broken = True  # for a task that is about to wait; notify_closing wakes those that do
         trio.lowlevel.notify_closing(self.socket)
         if abort:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
