@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from trio_sse._load import percentiles
+from trio_sse._load_totals import percentiles
 
 from ._control import answer, lines
 from ._harness import Reply, Worker, started

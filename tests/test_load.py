@@ -20,9 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_sse import EventDecoder
-from trio_sse._load import Load, LoadOptions, percentiles
+from trio_sse._load import Load, LoadOptions
 from trio_sse._load_report import LiveTable, write_report
 from trio_sse._load_stream import LoadError, LoadStream
+from trio_sse._load_totals import percentiles
 
 from .programs import serving, trio_sse
 from .strategies import cut, events

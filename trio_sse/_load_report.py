@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import IO, final
 
-from ._load import BUSY_SHARE, Load, percentiles
+from ._load import BUSY_SHARE, Load
+from ._load_totals import percentiles
 
 _LINES_APART = 5  # seconds, where nobody watches
 
