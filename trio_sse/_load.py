@@ -14,6 +14,7 @@ from typing import final
 
 import trio
 
+from ._interruption import interruptible
 from ._load_client import LoadClient
 from ._load_dialer import LoadDialer
 from ._load_reader import LoadReader
@@ -66,10 +67,10 @@ class Load:
         self._dialer = LoadDialer(target, options.sources, verify=options.verify)
         self._has_reader = not target.is_secure and hasattr(select, "epoll")
         self._began_at = self._cpu_at_begin = 0.0
-        self.seconds = 0.0
+        self.seconds = self.cpu_seconds = 0.0
 
     async def run(self, tell: Callable[[], None], *, every: float = 1.0) -> None:
-        """Load until the time is over; `tell` is called each so many seconds.
+        """Load until the time is over, or SIGINT comes; `tell` is called each so many seconds.
 
         Raises:
             OSError: the host has no address.
@@ -77,31 +78,39 @@ class Load:
         await self._dialer.resolve()
         reader = LoadReader() if self._has_reader else None
         self._began_at, self._cpu_at_begin = time.perf_counter(), time.process_time()
-        try:
-            with trio.move_on_after(self.options.duration):
-                async with trio.open_nursery() as nursery:
-                    if reader is not None:
-                        nursery.start_soon(reader.run)
-                    nursery.start_soon(self._tell, tell, every)
-                    begin = trio.current_time()
-                    for number in range(self.options.connections):
-                        await trio.sleep_until(begin + number / self.options.rate)
-                        nursery.start_soon(LoadClient(number, self._dialer, reader, self.totals).run)
-        finally:
-            self.seconds = time.perf_counter() - self._began_at
+        async with trio.open_nursery() as nursery:
+            if reader is not None:
+                nursery.start_soon(reader.run)
+            nursery.start_soon(self._tell, tell, every)
+            # Not around the nursery: the time that it takes to close all streams isn't the load's.
+            with interruptible(), trio.move_on_after(self.options.duration):
+                await self._open(nursery, reader)
+                await trio.sleep_forever()
+            self._take_time()
+            nursery.cancel_scope.cancel()
+
+    async def _open(self, nursery: trio.Nursery, reader: LoadReader | None) -> None:
+        begin = trio.current_time()
+        for number in range(self.options.connections):
+            await trio.sleep_until(begin + number / self.options.rate)
+            nursery.start_soon(LoadClient(number, self._dialer, reader, self.totals).run)
 
     async def _tell(self, tell: Callable[[], None], every: float) -> None:
         while True:
             await trio.sleep(every)
+            self._take_time()
             tell()
+
+    def _take_time(self) -> None:
+        self.seconds = time.perf_counter() - self._began_at
+        self.cpu_seconds = time.process_time() - self._cpu_at_begin
 
     # What came of it
 
     @property
     def cpu_share(self) -> float:
-        """The share of a core that this process has taken so far."""
-        seconds = self.seconds or time.perf_counter() - self._began_at
-        return (time.process_time() - self._cpu_at_begin) / seconds if seconds else 0.0
+        """The share of a core that this process has taken."""
+        return self.cpu_seconds / self.seconds if self.seconds else 0.0
 
     def report(self) -> dict[str, object]:
         """Give all figures, for JSON."""
