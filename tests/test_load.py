@@ -98,6 +98,21 @@ def test_a_body_of_a_known_size_ends_with_it() -> None:
     assert stream.is_ended
 
 
+@pytest.mark.parametrize("framing", [b"", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 18\r\n"])
+def test_the_end_of_the_connection_ends_a_body_without_framing_only(framing: bytes) -> None:
+    stream = LoadStream("")
+    with pytest.raises(LoadError, match=r"^the server cut the stream$") as failed:
+        stream.end()  # not even a head has come
+    assert not failed.value.is_final
+    stream.feed(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + framing + b"\r\n")
+    if not framing:
+        stream.feed(b"data: a\n\n")
+        stream.end()
+        return
+    with pytest.raises(LoadError, match=r"^the server cut the stream$"):
+        stream.end()
+
+
 def test_percentiles() -> None:
     assert percentiles([]) == {}
     assert percentiles([float(n) for n in range(100, 0, -1)]) == {
@@ -225,6 +240,13 @@ def run(url: str, *, tell: Callable[[], None] = lambda: None, **options: object)
     made = Load(LoadOptions(url=url, **{"connections": 1, "duration": 1.0, **options}))  # type: ignore[arg-type]
     trio.run(partial(made.run, tell, every=0.5))
     return made
+
+
+def test_a_stream_that_ends_with_its_connection_is_no_failure() -> None:
+    with answering(HEAD.replace(b"Transfer-Encoding: chunked\r\n", b"") + b"retry: 50\ndata: x\n\n") as url:
+        totals = run(url).totals
+    assert totals.events >= 2
+    assert not totals.failures
 
 
 @pytest.mark.parametrize("ends_by", ["time", "interrupt"])

@@ -38,7 +38,7 @@ class LoadStream:
 
     Attributes:
         has_head: the head has come, and is that of an event stream.
-        is_ended: the body was ended properly.
+        is_ended: the body is over, by its framing.
         decoder: has the last event's id and the reconnection time.
     """
 
@@ -78,6 +78,16 @@ class LoadStream:
             return self.decoder.feed(data)
         except ValueError as error:
             raise LoadError(str(error), is_final=True) from None
+
+    def end(self) -> None:
+        """Take the end of the connection, which also ends a body that is neither chunked nor sized.
+
+        Raises:
+            LoadError: it came too early.
+        """
+        is_framed = self._is_chunked or self._size_left is not None
+        if not self.has_head or (is_framed and not self.is_ended):
+            raise LoadError("the server cut the stream")
 
     def _take_head(self, head: bytes) -> None:
         match = _STATUS_LINE.match(head)
