@@ -69,6 +69,8 @@ def test_it_finds_the_events_however_they_are_cut_and_framed(sent: list, seed: i
         (b"HTTP/1.1 404 Not Found\r\n\r\n", "404 Not Found", True),
         (b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\n", "503 Busy", False),
         (b"HTTP/1.1 429\r\n\r\n", "429", False),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "101 Switching Protocols", True),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\n", "404 Not Found", True),
         (b"HTTP/1.1 204 No Content\r\n\r\n", "204 No Content", True),
         (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", "the Content-Type is text/html", True),
         (b"HTTP/1.1 200 OK\r\n\r\n", "the Content-Type is nothing", True),
@@ -87,6 +89,16 @@ def test_what_is_no_event_stream_is_told(response: bytes, text: str, is_final: b
         LoadStream("").feed(response)
     assert failed.value.is_final == is_final
     assert failed.value.retry_after == (7 if text == "503 Busy" else 0)
+
+
+@given(cuts=st.lists(st.integers(0, 200), max_size=4))
+def test_interim_responses_are_skipped(cuts: list[int]) -> None:
+    wire = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + event(
+        "data: a\n\n"
+    )
+    stream = LoadStream("")
+    pieces = cut(wire, sorted(min(at, len(wire)) for at in cuts))
+    assert [found.data for piece in pieces for found in stream.feed(piece)] == ["a"]
 
 
 def test_a_body_of_a_known_size_ends_with_it() -> None:

@@ -60,14 +60,9 @@ class LoadStream:
             LoadError: it is no event stream, or its framing is broken.
         """
         if not self.has_head:
-            self._buffer += data
-            end = self._buffer.find(b"\r\n\r\n")
-            if end == -1:
-                if len(self._buffer) > _MAX_HEAD:
-                    raise LoadError("the response's head is too long", is_final=True)
+            data = self._take_heads(data)
+            if not self.has_head:
                 return []
-            head, data, self._buffer = self._buffer[: end + 2], self._buffer[end + 4 :], b""
-            self._take_head(head)
         if self._is_chunked:
             data = self._unframe(data)
         elif self._size_left is not None:
@@ -89,6 +84,20 @@ class LoadStream:
         if not self.has_head or (is_framed and not self.is_ended):
             raise LoadError("the server cut the stream")
 
+    def _take_heads(self, data: bytes) -> bytes:
+        """Take interim responses and the head of the final one; give what follows."""
+        data, self._buffer = self._buffer + data, b""
+        while not self.has_head:
+            end = data.find(b"\r\n\r\n")
+            if end == -1:
+                if len(data) > _MAX_HEAD:
+                    raise LoadError("the response's head is too long", is_final=True)
+                self._buffer = data
+                return b""
+            self._take_head(data[: end + 2])
+            data = data[end + 4 :]
+        return data
+
     def _take_head(self, head: bytes) -> None:
         match = _STATUS_LINE.match(head)
         if match is None:
@@ -98,6 +107,8 @@ class LoadStream:
             for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:-1])
         }
         status = int(match[1])
+        if 100 <= status < 200 and status != 101:  # which says that the protocol is another from here on
+            return
         if status != 200:
             phrase = (match[2] or b"").decode("latin-1")
             if 300 <= status < 400 and b"location" in fields:
