@@ -21,7 +21,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_sse import EventDecoder
+from trio_sse import EventDecoder, _load_client
 from trio_sse._load import Load, LoadOptions
 from trio_sse._load_report import LiveTable, write_report
 from trio_sse._load_stream import LoadError, LoadStream
@@ -259,6 +259,21 @@ def test_a_stream_that_ends_with_its_connection_is_no_failure() -> None:
         totals = run(url).totals
     assert totals.events >= 2
     assert not totals.failures
+
+
+def test_a_reconnect_is_a_stream_that_has_come_back() -> None:
+    busy = b"HTTP/1.1 503 Busy\r\n\r\n"
+    with answering(event("retry: 20\ndata: x\n\n"), busy, busy, event("retry: 100000\ndata: y\n\n")) as url:
+        totals = run(url, duration=2.0).totals
+    assert (totals.opened, totals.failures["503 Busy"], totals.reconnects) == (2, 2, 1)
+
+
+def test_a_server_that_never_answers_has_no_reconnects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_load_client, "_DEFAULT_RETRY_SECONDS", 0.05)
+    with answering(b"HTTP/1.1 503 Busy\r\n\r\n") as url:
+        totals = run(url).totals
+    assert totals.failures["503 Busy"] >= 2
+    assert totals.reconnects == 0
 
 
 @pytest.mark.parametrize("ends_by", ["time", "interrupt"])

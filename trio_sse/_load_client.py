@@ -28,6 +28,7 @@ class LoadClient:
         self._dialer = dialer
         self._reader = reader
         self._totals = totals
+        self._has_streamed = False
 
     async def run(self) -> None:
         """Follow the stream until trying again wouldn't help."""
@@ -53,7 +54,6 @@ class LoadClient:
                 retry = stream.decoder.retry / 1000
             backoff = min(retry * 2 ** min(failures, 5), _LONGEST_RETRY_SECONDS) * random.uniform(0.5, 1)
             await trio.sleep(max(delay, backoff if failures else retry))
-            self._totals.reconnects += 1
 
     async def _follow(self, stream: LoadStream) -> None:
         asked_at = time.perf_counter()
@@ -80,6 +80,7 @@ class LoadClient:
         had_head = stream.has_head
         events = stream.feed(data)
         if stream.has_head and not had_head:
-            self._totals.note_open((time.perf_counter() - asked_at) * 1000)
+            self._totals.note_open((time.perf_counter() - asked_at) * 1000, is_return=self._has_streamed)
+            self._has_streamed = True
         self._totals.note_events(events)
         return stream.is_ended

@@ -36,9 +36,10 @@ class Totals:
     latencies: list[float] = field(default_factory=list)  # milliseconds
     head_milliseconds: list[float] = field(default_factory=list)
 
-    def note_open(self, milliseconds: float) -> None:
-        """Take note that a stream has begun, so long after its connection was asked for."""
+    def note_open(self, milliseconds: float, *, is_return: bool) -> None:
+        """Take note that a stream has begun or come back, so long after its connection was asked for."""
         self.opened += 1
+        self.reconnects += is_return
         self.connected += 1
         self.most_connected = max(self.most_connected, self.connected)
         self.head_milliseconds.append(milliseconds)
