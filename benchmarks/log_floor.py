@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from trio_sse._load_totals import percentiles
+from trio_sse._load_distribution import Distribution
 
 from ._control import answer, lines
 from ._harness import Reply, Worker, started
@@ -31,14 +31,14 @@ async def obey(url: str) -> None:
         answer("ready")
         async for line in lines():
             count = int(line.split()[1])
-            ages: list[float] = []
-            while len(ages) < count:
+            ages = Distribution()
+            while ages.count < count:
                 found = await client.xread({STREAM: last}, count=256, block=1000)
                 now = time.monotonic_ns()
                 for entry in (found or {}).get(STREAM.encode(), ()):
                     last = entry[0]
-                    ages.append((now - int(entry[1][b"d"][:20])) / 1e6)
-            found_ages = percentiles(ages)
+                    ages.add((now - int(entry[1][b"d"][:20])) / 1e6)
+            found_ages = ages.percentiles()
             answer("followed", **{name: found_ages[name] for name in ("p50", "p99", "max")})
 
 

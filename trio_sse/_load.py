@@ -19,7 +19,7 @@ from ._load_client import LoadClient
 from ._load_dialer import LoadDialer
 from ._load_reader import LoadReader
 from ._load_target import LoadTarget
-from ._load_totals import STAMPS, Totals, percentiles
+from ._load_totals import STAMPS, Totals
 
 #: Of that share of a core on, the tool itself may be what is slow.
 BUSY_SHARE = 0.9
@@ -127,7 +127,7 @@ class Load:
             "events": totals.events,
             "events_per_second": round(totals.events / self.seconds, 1) if self.seconds else 0.0,
             "bytes": totals.bytes,
-            "milliseconds_to_head": percentiles(totals.head_milliseconds),
-            "latency_milliseconds": percentiles(totals.latencies),
+            "milliseconds_to_head": totals.head_times.percentiles(),
+            "latency_milliseconds": totals.latencies.percentiles(),
             "cpu_share": round(self.cpu_share, 3),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import IO, final
 
 from ._load import BUSY_SHARE, Load
-from ._load_totals import percentiles
+from ._load_distribution import Distribution
 
 _LINES_APART = 5  # seconds, where nobody watches
 
@@ -55,10 +55,12 @@ def write_report(run: Load, out: IO[str]) -> None:
         ("reconnects", f"{totals.reconnects:,}"),
         ("events", f"{totals.events:,}, {totals.events / seconds:,.0f} a second"),
         ("bytes", f"{totals.bytes:,}"),
-        ("time to the head", _spread(totals.head_milliseconds)),
+        ("time to the head", _spread(totals.head_times)),
         (
             "latency",
-            _spread(totals.latencies) if totals.latencies else "unknown: no event says when it was sent",
+            _spread(totals.latencies)
+            if totals.latencies.count
+            else "unknown: no event says when it was sent",
         ),
         ("this tool", f"{run.cpu_share:.0%} of a core"),
     ]
@@ -72,6 +74,5 @@ def write_report(run: Load, out: IO[str]) -> None:
         )
 
 
-def _spread(milliseconds: list[float]) -> str:
-    named = percentiles(milliseconds)
-    return ", ".join(f"{name} {value:,.1f} ms" for name, value in named.items()) or "none"
+def _spread(times: Distribution) -> str:
+    return ", ".join(f"{name} {value:,.1f} ms" for name, value in times.percentiles().items()) or "none"

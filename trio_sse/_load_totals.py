@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ._event import ServerSentEvent
+from ._load_distribution import Distribution
 
 #: Members of an event's JSON that say when it was sent, by default.
 STAMPS = ("t", "server_time", "time")
@@ -33,8 +34,8 @@ class Totals:
     bytes: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     gave_up: int = 0
-    latencies: list[float] = field(default_factory=list)  # milliseconds
-    head_milliseconds: list[float] = field(default_factory=list)
+    latencies: Distribution = field(default_factory=Distribution)
+    head_times: Distribution = field(default_factory=Distribution)
 
     def note_open(self, milliseconds: float, *, is_return: bool) -> None:
         """Take note that a stream has begun or come back, so long after its connection was asked for."""
@@ -42,14 +43,14 @@ class Totals:
         self.reconnects += is_return
         self.connected += 1
         self.most_connected = max(self.most_connected, self.connected)
-        self.head_milliseconds.append(milliseconds)
+        self.head_times.add(milliseconds)
 
     def note_events(self, events: Sequence[ServerSentEvent]) -> None:
         """Take note of events that have come, and how long they took."""
         self.events += len(events)
         for event in events:
             if (milliseconds := _latency(str(event.data), self.stamps)) is not None:
-                self.latencies.append(milliseconds)
+                self.latencies.add(milliseconds)
 
 
 def _latency(data: str, names: Sequence[str]) -> float | None:
@@ -68,15 +69,3 @@ def _latency(data: str, names: Sequence[str]) -> float | None:
         if _EARLIEST <= value * unit <= _LATEST:
             return time.time() * 1000 - value * unit
     return None
-
-
-def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """Give the median, 90 %, 99 % and the largest; nothing of nothing."""
-    ordered = sorted(values)
-    if not ordered:
-        return {}
-    last = len(ordered) - 1
-    return {
-        name: round(ordered[min(last, int(part * len(ordered)))], 3)
-        for name, part in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
-    }
