@@ -26,6 +26,7 @@ from trio_sse._load import Load, LoadOptions
 from trio_sse._load_distribution import Distribution
 from trio_sse._load_report import LiveTable, write_report
 from trio_sse._load_stream import LoadError, LoadStream
+from trio_sse._load_target import LoadTarget
 
 from .programs import serving, trio_sse
 from .strategies import cut, events
@@ -125,6 +126,75 @@ def test_the_end_of_the_connection_ends_a_body_without_framing_only(framing: byt
         stream.end()
 
 
+# One request
+
+
+def test_every_given_header_is_sent_and_replaces_our_own() -> None:
+    headers = [("host", "other"), ("Cookie", "a=1"), ("Cookie", "b=\u00e9"), ("ACCEPT", "*/*")]
+    target = LoadTarget("https://user@BÜCHER.example/ä b?q=%20&r=ä#part", headers)
+    assert (target.host, target.port, target.is_secure) == ("xn--bcher-kva.example", 443, True)
+    assert target.request("7").decode().split("\r\n") == [
+        "GET /%C3%A4%20b?q=%20&r=%C3%A4 HTTP/1.1",
+        "Cache-Control: no-store",
+        "User-Agent: trio-sse load",
+        "host: other",
+        "Cookie: a=1",
+        "Cookie: b=\u00e9",
+        "ACCEPT: */*",
+        "Last-Event-ID: 7",
+        "",
+        "",
+    ]
+
+
+def test_a_request_has_what_an_event_source_sends() -> None:
+    assert LoadTarget("http://[::1]:8000", []).request("").decode().split("\r\n") == [
+        "GET / HTTP/1.1",
+        "Host: [::1]:8000",
+        "Accept: text/event-stream",
+        "Cache-Control: no-store",
+        "User-Agent: trio-sse load",
+        "",
+        "",
+    ]
+
+
+def test_a_given_last_event_id_is_sent_each_time() -> None:
+    request = LoadTarget("http://h/", [("Last-Event-ID", "1")]).request("7")
+    assert b"Last-Event-ID: 1\r\n" in request
+    assert request.lower().count(b"last-event-id") == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x/",
+        "http://",
+        "//x/",
+        "x:80",
+        "",
+        "http://:80/",
+        "http://a..b/",
+        "http://.a/",
+        "http://[::1",
+        "http://h:0/",
+        "http://h:99999/",
+        "http://h:-1/",
+        "http://h:x/",
+        f"http://{'a' * 64}/",
+        "http://h\udcff/",
+        "http://h/\udcff",
+        "http://h/?\udcff",
+    ],
+)
+def test_what_is_no_url_is_told_with_what_would_be(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^the URL must be like http://host:port/path, not "):
+        LoadTarget(url, [])
+
+
+# The times
+
+
 @given(values=st.lists(st.floats(-1e13, 1e13), max_size=50))
 def test_percentiles_are_within_a_hundredth(values: list[float]) -> None:
     distribution = Distribution()
@@ -211,10 +281,15 @@ def test_nobody_there_is_told() -> None:
     ("arguments", "text"),
     [
         (["ftp://x/"], "the URL must be like http://host:port/path, not 'ftp://x/'"),
-        (["http://"], "the URL must be like"),
+        (["http://a..b/"], "the URL must be like http://host:port/path, not 'http://a..b/'"),
         (["http://127.0.0.1:1/", "-c", "0"], "0 is not in the range x>=1"),
         (["http://127.0.0.1:1/", "-d", "0"], "0.0 is not in the range x>0"),
-        (["http://127.0.0.1:1/", "-H", "no colon"], "is not like 'Name: value'"),
+        (["http://127.0.0.1:1/", "-H", "no colon"], "'no colon' is not like 'Name: value'"),
+        (["http://127.0.0.1:1/", "-H", "a b: c"], "with a name of letters, digits and hyphens"),
+        (["http://127.0.0.1:1/", "-H", ": c"], "with a name of letters, digits and hyphens"),
+        (["http://127.0.0.1:1/", "-H", "X: a\r\nY: b"], "and no control characters"),
+        (["http://127.0.0.1:1/", "-H", "X: a\n"], "and no control characters"),
+        (["http://127.0.0.1:1/", "-H", "X: \udcff"], "and no control characters"),
         (["http://127.0.0.1:1/", "-c", "100000000"], "100000000 streams need as many file descriptors"),
         (["http://no-such-host.invalid/", "-d", "1"], "no-such-host.invalid"),
     ],

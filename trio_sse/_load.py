@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import final
 
 import trio
@@ -36,6 +36,7 @@ class LoadOptions:
         rate: streams to open each second.
         sources: addresses to connect from; by default the system's choice, and many where the target is on
             this machine.
+        headers: further fields of each request, or such that replace its own.
         stamp: the member of an event's JSON that has the time at which it was sent, in seconds or
             milliseconds since 1970; by default one of "t", "server_time" and "time".
         verify: check the server's certificate.
@@ -46,7 +47,7 @@ class LoadOptions:
     duration: float
     rate: float = 500.0
     sources: Sequence[str] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Sequence[tuple[str, str]] = ()
     stamp: str | None = None
     verify: bool = True
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from string import punctuation
 from typing import final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 
 @final
@@ -12,36 +13,52 @@ class LoadTarget:
     """What is at one URL.
 
     Attributes:
-        host: a name or an address, without brackets.
+        host: a name, in ASCII, or an address, without brackets.
         is_secure: whether it is asked for under TLS.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        """Take a URL apart.
+    def __init__(self, url: str, headers: Sequence[tuple[str, str]]) -> None:
+        """Take a URL apart; a header that is given replaces the one that would be sent by itself.
 
         Raises:
             ValueError: the URL is none that can be asked for.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"the URL must be like http://host:port/path, not {url!r}")
-        self.host = parts.hostname
-        self.is_secure = parts.scheme == "https"
-        self.port = parts.port or (443 if self.is_secure else 80)
-        target = parts.path or "/"
-        self._target = f"{target}?{parts.query}" if parts.query else target
-        self._headers = headers
+        try:
+            parts = urlsplit(url)
+            self.host = (parts.hostname or "").encode("idna").decode()
+            self.is_secure = parts.scheme == "https"
+            default_port = 443 if self.is_secure else 80
+            self.port = default_port if parts.port is None else parts.port
+            path = quote(parts.path or "/", safe=punctuation)
+            query = quote(f"?{parts.query}" if parts.query else "", safe=punctuation)
+            is_right = parts.scheme in ("http", "https") and self.host and self.port
+        except ValueError:
+            is_right = False
+        if not is_right:
+            raise ValueError(
+                f"the URL must be like http://host:port/path, not {url!r}; "
+                "a port is 1 to 65535, and the parts of a host's name have 1 to 63 characters"
+            )
+        fields = [*self._own_fields(headers), *headers]
+        lines = [f"GET {path}{query} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
+        self._head = "".join(f"{line}\r\n" for line in lines).encode()
+        self._may_resume = "last-event-id" not in _names(headers)
+
+    def _own_fields(self, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        own = (
+            ("Host", f"{host}:{self.port}"),
+            ("Accept", "text/event-stream"),
+            ("Cache-Control", "no-store"),
+            ("User-Agent", "trio-sse load"),
+        )
+        return [(name, value) for name, value in own if name.lower() not in _names(headers)]
 
     def request(self, last_event_id: str) -> bytes:
         """Give the request of a stream, to be resumed after an event unless the id is empty."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        fields = {
-            "Host": f"{host}:{self.port}",
-            "Accept": "text/event-stream",
-            "Cache-Control": "no-store",
-            "User-Agent": "trio-sse load",
-            **self._headers,
-            **({"Last-Event-ID": last_event_id} if last_event_id else {}),
-        }
-        lines = [f"GET {self._target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+        resume = f"Last-Event-ID: {last_event_id}\r\n" if last_event_id and self._may_resume else ""
+        return self._head + resume.encode() + b"\r\n"
+
+
+def _names(headers: Sequence[tuple[str, str]]) -> set[str]:
+    return {name.lower() for name, _ in headers}

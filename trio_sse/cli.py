@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ._descriptors import descriptor_limit, raise_descriptor_limit
+from ._fields import parse_field
 from ._garbage_collector import tune_garbage_collector
 from ._interruption import interruptible
 from ._program import (
@@ -342,7 +343,7 @@ def tail(
     follower = Tail(
         url=url,
         say=(lambda text: None) if quiet else (lambda text: click.echo(f"# {text}", err=True)),
-        headers=dict(_parse_header(header) for header in headers),
+        headers=dict(_parse_headers(headers)),
         last_event_id=last_event_id,
         may_reconnect=not no_reconnect,
         verify=not insecure,
@@ -417,7 +418,7 @@ def load(
                 duration=duration,
                 rate=rate,
                 sources=sources,
-                headers=dict(_parse_header(header) for header in headers),
+                headers=_parse_headers(headers),
                 stamp=stamp,
                 verify=not insecure,
             )
@@ -499,8 +500,8 @@ async def _print_events(follower: Tail, count: int | None, as_json: bool) -> boo
     return interruption.has_come
 
 
-def _parse_header(header: str) -> tuple[str, str]:
-    name, colon, value = header.partition(":")
-    if not colon or not name.strip():
-        raise click.BadParameter(f"{header!r} is not like 'Name: value'", param_hint="--header")
-    return name.strip(), value.strip()
+def _parse_headers(headers: Sequence[str]) -> list[tuple[str, str]]:
+    try:
+        return [parse_field(header) for header in headers]
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--header") from None
