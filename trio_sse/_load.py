@@ -60,7 +60,7 @@ class Load:
         """Check the options.
 
         Raises:
-            ValueError: the URL is none that can be asked for.
+            ValueError: the URL is none that can be asked for, or a source none to connect from.
         """
         self.options = options
         self.totals = Totals(STAMPS if options.stamp is None else (options.stamp,))

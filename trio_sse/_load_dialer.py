@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Any, final
 
 import trio
@@ -23,7 +24,18 @@ class LoadDialer:
     """Connects to what a target's name stands for."""
 
     def __init__(self, target: LoadTarget, sources: Sequence[str], *, verify: bool) -> None:
-        """Connect from `sources` in turn; by default from many where the target is on this machine."""
+        """Connect from `sources` in turn; by default from many where the target is on this machine.
+
+        Raises:
+            ValueError: a source is no address.
+        """
+        for source in sources:
+            try:
+                ip_address(source)
+            except ValueError:
+                raise ValueError(
+                    f"--source must be an address like 127.0.0.2 or ::1, not {source!r}"
+                ) from None
         self.target = target
         self._sources = sources
         self._address: tuple[Any, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import socket
 import ssl
@@ -12,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -359,6 +360,16 @@ def tail(
         sys.exit(130)
 
 
+class _Finite(click.FloatRange):
+    """A number within bounds, of which infinity and NaN are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number.", param, ctx)
+        return number
+
+
 @main.command()
 @click.argument("url")
 @click.option(
@@ -367,14 +378,14 @@ def tail(
 @click.option(
     "--duration",
     "-d",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Finite(min=0, min_open=True),
     default=10.0,
     show_default=True,
     help="Seconds.",
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Finite(min=0, min_open=True),
     default=500.0,
     show_default=True,
     help="Streams opened a second.",
@@ -424,7 +435,7 @@ def load(
             )
         )
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="URL") from None
+        raise click.UsageError(str(error)) from None
     if json_file is not None:
         try:
             Path(json_file).touch()  # before the time is spent
