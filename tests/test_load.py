@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import queue
 import random
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,14 +23,15 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_sse import EventDecoder, _load_client
+from trio_sse import EventDecoder, _load_client, _load_report
 from trio_sse._load import Load, LoadOptions
 from trio_sse._load_distribution import Distribution
 from trio_sse._load_report import LiveTable, write_report
 from trio_sse._load_stream import LoadError, LoadStream
 from trio_sse._load_target import LoadTarget
+from trio_sse.cli import main
 
-from .programs import serving, trio_sse
+from .programs import running, serving, trio_sse
 from .strategies import cut, events
 
 APP = "tests.apps.streams:server"
@@ -269,6 +272,41 @@ def test_a_file_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
     with trio_sse("load", "http://127.0.0.1:1/", "-d", "60", "--json", file) as load:
         assert load.wait() == 2
         assert "load.json: No such file or directory" in load.stderr.rest()
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-"])
+def test_it_needs_no_output_to_write_json(streams: str, tmp_path: Path, redirection: str) -> None:
+    file = tmp_path / "load.json"
+    command = (
+        f"exec {sys.executable} -m trio_sse load {streams}/ticks -c 1 -d 1.1 --json {file} {redirection}"
+    )
+    with running(["sh", "-c", command]) as load:
+        assert load.wait() == 0
+        assert load.stderr.rest() == ""
+    assert json.loads(file.read_text())["opened"] == 1
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_the_json_is_written_when_whoever_read_has_gone(
+    streams: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    file = tmp_path / "load.json"
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(_load_report, "_LINES_APART", 1)
+    with open(writer, "w") as gone:
+        monkeypatch.setattr(sys, stream, gone)
+        arguments = ["load", f"{streams}/ticks", "-c", "1", "-d", "1.5", "--json", str(file)]
+        main.main(arguments, standalone_mode=False)
+    assert json.loads(file.read_text())["opened"] == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no file that is always full")
+def test_json_that_cannot_be_written_is_told_after_the_report(streams: str) -> None:
+    with trio_sse("load", f"{streams}/ticks", "-c", "1", "-d", "0.5", "--json", "/dev/full") as load:
+        assert load.wait() == 1
+        assert load.stderr.rest() == "Error: /dev/full: No space left on device\n"
+        assert "1 at once" in load.stdout.rest()
 
 
 def test_nobody_there_is_told() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import trio
 
@@ -55,6 +55,10 @@ _LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=Fal
 @click.version_option(package_name="trio-sse")
 def main() -> None:
     """A Server-Sent Events server on Trio."""
+    # Python has `None` for one that was closed: whoever prints there would fail.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # for good
 
 
 def _set_up_logging(level: str) -> None:
@@ -257,22 +261,23 @@ def _configure(server: Server, keepalive: float | None, max_duration: float | No
 
 
 def _announce(urls: Sequence[str]) -> None:
-    with _whoever_reads():
+    with _whoever_reads(sys.stdout):
         for url in urls:
             click.echo(f"Serving on {url}")
 
 
 @contextmanager
-def _whoever_reads() -> Iterator[None]:
-    """Print to nobody if whoever read standard output has gone: what is done goes on."""
+def _whoever_reads(stream: IO[str]) -> Iterator[None]:
+    """Print to nobody if whoever read standard output or error has gone: what is done goes on."""
     try:
         yield
+        stream.flush()
     except BrokenPipeError:
-        _discard_output()
+        _discard(stream)
 
 
-def _discard_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _discard(stream: IO[str]) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @main.command()
@@ -306,7 +311,7 @@ async def _demo(addresses: Sequence[str], history: int) -> None:
 
 
 def _announce_dashboard(urls: Sequence[str]) -> None:
-    with _whoever_reads():
+    with _whoever_reads(sys.stdout):
         for url in urls:
             click.echo(f"Dashboard of this machine:  {url}/")
             click.echo(f"The same in a terminal:     curl -N {url}/events")
@@ -354,7 +359,7 @@ def tail(
     except TailError as error:
         raise click.ClickException(str(error)) from error
     except BrokenPipeError:
-        _discard_output()  # whoever read has gone
+        _discard(sys.stdout)  # whoever read has gone
         return
     if is_interrupted:
         sys.exit(130)
@@ -444,19 +449,27 @@ def load(
     _check_descriptors(connections)
     table = LiveTable(run, sys.stderr)
 
+    def show() -> None:
+        with _whoever_reads(sys.stderr):
+            table.show()
+
     async def run_until_interrupted() -> None:
         with interruptible():  # what has come so far is reported
-            await run.run(table.show)
+            await run.run(show)
 
     try:
         trio.run(run_until_interrupted)
     except OSError as error:
         raise click.ClickException(f"{url}: {error.strerror or error}") from error
-    table.finish()
-    with _whoever_reads():
+    with _whoever_reads(sys.stderr):
+        table.finish()
+    with _whoever_reads(sys.stdout):
         write_report(run, sys.stdout)
     if json_file is not None:
-        Path(json_file).write_text(json.dumps(run.report(), indent=2) + "\n")
+        try:
+            Path(json_file).write_text(json.dumps(run.report(), indent=2) + "\n")
+        except OSError as error:
+            raise click.ClickException(f"{json_file}: {error.strerror}") from error
     if not run.totals.opened:
         sys.exit(1)
 
@@ -486,7 +499,7 @@ def doctor(connections: int, as_json: bool) -> None:
     from ._doctor import examine, write_diagnosis
 
     diagnosis = examine(connections)
-    with _whoever_reads():
+    with _whoever_reads(sys.stdout):
         if as_json:
             click.echo(json.dumps(diagnosis.as_json(), indent=2))
         else:
