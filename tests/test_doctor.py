@@ -17,6 +17,7 @@ MachineOf = Callable[..., Path]
 
 FILES = {
     "proc/sys/fs/file-max": "1000000",
+    "proc/self/cgroup": "0::/",
     "proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable:    8388608 kB",
     "proc/sys/net/ipv4/tcp_mem": "100000 150000 200000",
     "proc/sys/net/core/somaxconn": "4096",
@@ -99,6 +100,71 @@ def test_what_is_too_little_is_named_with_what_raises_it(
     assert diagnosis.tightest.name == name
     assert advice in written(diagnosis)
     assert written(diagnosis).endswith("wanted are 10,000: not enough.\n")
+
+
+GIB = 2**30
+GROUP = "sys__fs__cgroup__app.slice__web.service__"
+OUTER = "sys__fs__cgroup__app.slice__"
+ROOT = "sys__fs__cgroup__"
+FIRST = "sys__fs__cgroup__memory__docker__1__memory."
+
+
+@pytest.mark.parametrize(
+    ("files", "gibibytes"),
+    [
+        pytest.param({}, 8, id="the machine's alone"),
+        pytest.param({f"{GROUP}memory.max": f"{3 * GIB}", f"{GROUP}memory.current": f"{GIB}"}, 2, id="own"),
+        pytest.param(
+            {
+                f"{GROUP}memory.max": f"{3 * GIB}",
+                f"{GROUP}memory.current": f"{2 * GIB}",
+                f"{GROUP}memory.stat": f"anon {GIB}\ninactive_file {GIB}\nactive_file 7",
+            },
+            2,
+            id="cache is not used",
+        ),
+        pytest.param(
+            {
+                f"{GROUP}memory.max": f"{4 * GIB}",
+                f"{GROUP}memory.current": "0",
+                f"{OUTER}memory.max": f"{6 * GIB}",
+                f"{OUTER}memory.current": f"{5 * GIB}",
+            },
+            1,
+            id="a group above has less",
+        ),
+        pytest.param({f"{GROUP}memory.max": "max", f"{GROUP}memory.current": "5"}, 8, id="unbounded"),
+        pytest.param(
+            {f"{ROOT}memory.max": f"{GIB}", f"{ROOT}memory.current": "0"}, 1, id="a container's root"
+        ),
+        pytest.param({f"{GROUP}memory.max": f"{GIB}", f"{GROUP}memory.current": f"{2 * GIB}"}, 0, id="over"),
+        pytest.param(
+            {
+                "proc__self__cgroup": "5:cpu,cpuacct:/\n4:hugetlb,memory:/docker/1\n1:name=x:/a:b\n0::/",
+                f"{FIRST}limit_in_bytes": f"{3 * GIB}",
+                f"{FIRST}usage_in_bytes": f"{2 * GIB}",
+                f"{FIRST}stat": f"inactive_file 9\ntotal_inactive_file {GIB}",
+            },
+            2,
+            id="version 1",
+        ),
+        pytest.param(
+            {
+                "proc__self__cgroup": "4:memory:/docker/1",
+                "sys__fs__cgroup__memory__memory.limit_in_bytes": f"{2 * GIB}",
+                "sys__fs__cgroup__memory__memory.usage_in_bytes": "0",
+            },
+            2,
+            id="a container's root, version 1",
+        ),
+    ],
+)
+def test_memory_is_what_the_control_groups_leave(
+    machine_of: MachineOf, files: dict[str, str], gibibytes: int
+) -> None:
+    files = {"proc__self__cgroup": "0::/app.slice/web.service", **files}
+    found = examine(10_000, root=machine_of(**files), limit_of=lambda: None).findings
+    assert [f.value for f in found if f.name == "memory available"] == [f"{gibibytes}.0 GiB"]
 
 
 def test_a_short_queue_of_new_connections_is_advised_on(machine_of: MachineOf) -> None:

@@ -34,7 +34,7 @@ LAYERS = [
         "_interruption _program _worker_process _worker_status _workers _tail",
         "_load_target _load_dialer _load_stream _load_reader",
         "_load_distribution _load_totals _load_client _load _load_report",
-        "_doctor",
+        "_proc _available_memory _doctor",
         "demo._machine demo._dashboard demo.__init__",
         "cli __main__",
     )

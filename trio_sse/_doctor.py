@@ -15,7 +15,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
+from ._available_memory import available_memory
 from ._descriptors import descriptor_limit
+from ._proc import Proc
 
 #: Bytes for each idle stream, as `python -m benchmarks.idle_memory` measures them: the process's own, and
 #: the kernel's, for the server's end of the connection.
@@ -77,7 +79,7 @@ def examine(
     wanted: int, *, root: Path = Path("/"), limit_of: Callable[[], int | None] = descriptor_limit
 ) -> Diagnosis:
     """Look at this machine; `root` is where /proc and /sys are."""
-    proc = _Proc(root)
+    proc = Proc(root)
     findings = (
         _descriptors(wanted, limit_of()),
         _system_files(wanted, proc),
@@ -88,26 +90,6 @@ def examine(
         _conntrack(wanted, proc),
     )
     return Diagnosis(wanted, tuple(finding for finding in findings if finding is not None), _facts(proc))
-
-
-class _Proc:
-    """Files of /proc and /sys, of which any may be missing."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def text(self, path: str) -> str | None:
-        try:
-            return (self._root / path).read_text().strip()
-        except OSError:
-            return None
-
-    def numbers(self, path: str) -> list[int]:
-        words = (self.text(path) or "").split()
-        return [int(word) for word in words if word.isdigit()]
-
-    def number(self, path: str) -> int | None:
-        return next(iter(self.numbers(path)), None)
 
 
 def _descriptors(wanted: int, limit: int | None) -> Finding:
@@ -121,7 +103,7 @@ def _descriptors(wanted: int, limit: int | None) -> Finding:
     )
 
 
-def _system_files(wanted: int, proc: _Proc) -> Finding | None:
+def _system_files(wanted: int, proc: Proc) -> Finding | None:
     limit = proc.number("proc/sys/fs/file-max")
     if limit is None:
         return None
@@ -130,8 +112,8 @@ def _system_files(wanted: int, proc: _Proc) -> Finding | None:
     )
 
 
-def _memory(wanted: int, proc: _Proc) -> Finding:
-    available = _available_bytes(proc)
+def _memory(wanted: int, proc: Proc) -> Finding:
+    available = available_memory(proc)
     each = PROCESS_BYTES + KERNEL_BYTES
     return Finding(
         "memory available",
@@ -141,19 +123,7 @@ def _memory(wanted: int, proc: _Proc) -> Finding:
     )
 
 
-def _available_bytes(proc: _Proc) -> int | None:
-    found = []
-    for line in (proc.text("proc/meminfo") or "").splitlines():
-        if line.startswith("MemAvailable:"):
-            found.append(int(line.split()[1]) * 1024)
-    limit = proc.number("sys/fs/cgroup/memory.max")  # "max", which is no number, is no bound
-    used = proc.number("sys/fs/cgroup/memory.current")
-    if limit is not None and used is not None:
-        found.append(max(0, limit - used))
-    return min(found, default=None)
-
-
-def _tcp_memory(wanted: int, proc: _Proc) -> Finding | None:
+def _tcp_memory(wanted: int, proc: Proc) -> Finding | None:
     pages = proc.numbers("proc/sys/net/ipv4/tcp_mem")
     if len(pages) != 3:
         return None
@@ -168,7 +138,7 @@ def _tcp_memory(wanted: int, proc: _Proc) -> Finding | None:
     )
 
 
-def _backlog(wanted: int, proc: _Proc) -> Finding | None:
+def _backlog(wanted: int, proc: Proc) -> Finding | None:
     somaxconn = proc.number("proc/sys/net/core/somaxconn")
     if somaxconn is None:
         return None
@@ -182,7 +152,7 @@ def _backlog(wanted: int, proc: _Proc) -> Finding | None:
     return Finding("queue of new connections", told, None, advice)
 
 
-def _ports(proc: _Proc) -> Finding | None:
+def _ports(proc: Proc) -> Finding | None:
     span = proc.numbers("proc/sys/net/ipv4/ip_local_port_range")
     if len(span) != 2:
         return None
@@ -196,7 +166,7 @@ def _ports(proc: _Proc) -> Finding | None:
     )
 
 
-def _conntrack(wanted: int, proc: _Proc) -> Finding | None:
+def _conntrack(wanted: int, proc: Proc) -> Finding | None:
     limit = proc.number("proc/sys/net/netfilter/nf_conntrack_max")
     if limit is None:
         return None
@@ -208,7 +178,7 @@ def _conntrack(wanted: int, proc: _Proc) -> Finding | None:
     )
 
 
-def _facts(proc: _Proc) -> dict[str, str]:
+def _facts(proc: Proc) -> dict[str, str]:
     return {
         "system": f"{platform.system()} {platform.release()}",
         "cores": str(os.cpu_count() or "unknown"),
