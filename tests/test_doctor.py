@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import pytest
 
 from trio_sse._doctor import Diagnosis, examine, write_diagnosis
 
-from .programs import trio_sse
+from .programs import running, trio_sse
 
 MachineOf = Callable[..., Path]
 
 FILES = {
     "proc/sys/fs/file-max": "1000000",
+    "proc/sys/fs/nr_open": "1048576",
     "proc/self/cgroup": "0::/",
     "proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable:    8388608 kB",
     "proc/sys/net/ipv4/tcp_mem": "100000 150000 200000",
@@ -63,7 +65,7 @@ def test_a_machine_that_holds_them_is_fine(machine_of: MachineOf) -> None:
 @pytest.mark.parametrize(
     ("changed", "limit", "name", "advice"),
     [
-        ({}, 1024, "file descriptors of a process", "ulimit -n 10050"),
+        ({}, 1024, "file descriptors of a process", "LimitNOFILE=10050"),
         ({"proc__sys__fs__file-max": "500"}, None, "open files of the system", "sysctl -w fs.file-max=22000"),
         (
             {"proc__meminfo": "MemAvailable: 10000 kB"},
@@ -100,6 +102,21 @@ def test_what_is_too_little_is_named_with_what_raises_it(
     assert diagnosis.tightest.name == name
     assert advice in written(diagnosis)
     assert written(diagnosis).endswith("wanted are 10,000: not enough.\n")
+
+
+# What serving gets
+
+
+def test_descriptors_are_those_that_serving_gets() -> None:
+    command = f"ulimit -Sn 256 && ulimit -Hn 4096 && exec {sys.executable} -m trio_sse doctor -c 4046 --json"
+    with running(["sh", "-c", command]) as doctor:
+        told = json.loads(doctor.stdout.rest())
+    assert told["findings"][0] == {
+        "name": "file descriptors of a process",
+        "value": "4,096",
+        "holds": 4046,
+        "advice": "",
+    }
 
 
 GIB = 2**30
@@ -165,6 +182,54 @@ def test_memory_is_what_the_control_groups_leave(
     files = {"proc__self__cgroup": "0::/app.slice/web.service", **files}
     found = examine(10_000, root=machine_of(**files), limit_of=lambda: None).findings
     assert [f.value for f in found if f.name == "memory available"] == [f"{gibibytes}.0 GiB"]
+
+
+# Advice
+
+
+def advice_of(root: Path, wanted: int, name: str, limit: int | None = None) -> str:
+    found = examine(wanted, root=root, limit_of=lambda: limit).findings
+    return next(finding.advice for finding in found if finding.name == name)
+
+
+def test_what_is_enough_gets_no_advice(machine_of: MachineOf) -> None:
+    root = machine_of(proc__sys__net__ipv4__tcp_max_syn_backlog="4096")
+    assert [f.advice for f in examine(10_000, root=root, limit_of=lambda: 20_000).findings] == [""] * 7
+
+
+def test_more_descriptors_than_a_process_may_have_take_another_setting_first(machine_of: MachineOf) -> None:
+    name = "file descriptors of a process"
+    within = advice_of(machine_of(), 1_048_526, name, 1024)
+    assert "nr_open" not in within
+    assert "LimitNOFILE=1048576" in within
+    first, then = advice_of(machine_of(), 1_048_527, name, 1024).splitlines()
+    assert first.startswith("sysctl -w fs.nr_open=1048577 ")
+    assert then.startswith("LimitNOFILE=1048577 ")
+    beyond = advice_of(machine_of(), 2**31, name, 1024)
+    assert beyond == "trio-sse serve --workers: no process can have so many"
+
+
+def test_no_value_is_advised_that_is_lower_than_what_there_is(machine_of: MachineOf) -> None:
+    root = machine_of(
+        proc__sys__net__ipv4__tcp_mem="13000 14000 15000",
+        proc__sys__net__core__somaxconn="128",
+        proc__sys__net__ipv4__tcp_max_syn_backlog="8192",
+        proc__sys__net__ipv4__ip_local_port_range="500 60999",
+    )
+    assert "tcp_mem='13000 16000 32000'" in advice_of(root, 10_000, "memory for TCP buffers")
+    queue = advice_of(root, 10_000, "queue of new connections")
+    assert queue == "sysctl -w net.core.somaxconn=4096   # for a rush of reconnects"
+    assert "ip_local_port_range='500 65535'" in advice_of(root, 65_000, "ports of one client address")
+
+
+def test_ports_are_advised_on_where_they_are_too_few(machine_of: MachineOf) -> None:
+    name = "ports of one client address"
+    assert advice_of(machine_of(), 28_232, name) == ""
+    advice = advice_of(machine_of(), 28_233, name)
+    assert advice.startswith("a proxy or load tool takes 2 source addresses for so many; 1 after: sysctl -w ")
+    assert "ip_local_port_range='1024 65535'" in advice
+    widest = machine_of(proc__sys__net__ipv4__ip_local_port_range="1024 65535")
+    assert advice_of(widest, 65_000, name) == "a proxy or load tool takes 2 source addresses for so many"
 
 
 def test_a_short_queue_of_new_connections_is_advised_on(machine_of: MachineOf) -> None:

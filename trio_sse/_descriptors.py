@@ -35,5 +35,11 @@ def descriptor_limit() -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft
 
 
+def raised_descriptor_limit() -> int | None:
+    """Raise the limit as far as it goes, and give it as `descriptor_limit` does."""
+    raise_descriptor_limit()
+    return descriptor_limit()
+
+
 def _describe(limit: int) -> str:
     return "unlimited" if limit == -1 else str(limit)

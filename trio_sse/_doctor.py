@@ -1,6 +1,9 @@
 """`trio-sse doctor`: what bounds the streams of this machine, and the commands that raise each bound.
 
-All is read, and nothing is changed. What the system doesn't tell is said to be unknown, and bounds nothing.
+All is read, and nothing is changed, but this process's own soft limit of descriptors, which `trio-sse serve`
+raises as well. What the system doesn't tell is said to be unknown, and bounds nothing.
+
+A command that is advised gives no bound a lower value than it has, nor one that the command can't set.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from ._available_memory import available_memory
-from ._descriptors import descriptor_limit
+from ._descriptors import raised_descriptor_limit
 from ._proc import Proc
 
 #: Bytes for each idle stream, as `python -m benchmarks.idle_memory` measures them: the process's own, and
@@ -25,6 +28,7 @@ PROCESS_BYTES = 6.7 * 1024
 KERNEL_BYTES = 4.1 * 1024
 
 _SPARE_DESCRIPTORS = 50  # listening sockets, log files, what the app has open
+_MOST_DESCRIPTORS = 2**31 - 64  # to which fs.nr_open can be set (fs/file.c, sysctl_nr_open_max)
 _PAGE = 4096
 _MEMORY_SHARE = 0.8  # of what is available; the rest is for queues, bursts and others
 
@@ -35,7 +39,7 @@ class Finding:
 
     Attributes:
         holds: the streams that it lets this machine have; `None` if it bounds none, or is unknown.
-        advice: the commands that raise it; empty if there are none, or none is needed.
+        advice: the commands that raise it, in lines; empty if there are none, or none is needed.
     """
 
     name: str
@@ -76,30 +80,45 @@ class Diagnosis:
 
 
 def examine(
-    wanted: int, *, root: Path = Path("/"), limit_of: Callable[[], int | None] = descriptor_limit
+    wanted: int, *, root: Path = Path("/"), limit_of: Callable[[], int | None] = raised_descriptor_limit
 ) -> Diagnosis:
     """Look at this machine; `root` is where /proc and /sys are."""
     proc = Proc(root)
     findings = (
-        _descriptors(wanted, limit_of()),
+        _descriptors(wanted, limit_of(), proc),
         _system_files(wanted, proc),
         _memory(wanted, proc),
         _tcp_memory(wanted, proc),
         _backlog(wanted, proc),
-        _ports(proc),
+        _ports(wanted, proc),
         _conntrack(wanted, proc),
     )
     return Diagnosis(wanted, tuple(finding for finding in findings if finding is not None), _facts(proc))
 
 
-def _descriptors(wanted: int, limit: int | None) -> Finding:
+def _bound(wanted: int, name: str, value: str, holds: int | None, advice: str) -> Finding:
+    """Give a bound, with its advice only if it is too low."""
+    return Finding(name, value, holds, "" if holds is None or holds >= wanted else advice)
+
+
+def _descriptors(wanted: int, limit: int | None, proc: Proc) -> Finding:
     needed = wanted + _SPARE_DESCRIPTORS
-    return Finding(
+    advice = (
+        f"LimitNOFILE={needed} in the unit of a service; docker run --ulimit nofile={needed}; "
+        f"as root: ulimit -n {needed}; for logins: '* hard nofile {needed}' in /etc/security/limits.d/; "
+        "or trio-sse serve --workers"
+    )
+    nr_open = proc.number("proc/sys/fs/nr_open")
+    if needed > _MOST_DESCRIPTORS:
+        advice = "trio-sse serve --workers: no process can have so many"
+    elif nr_open is not None and needed > nr_open:
+        advice = f"sysctl -w fs.nr_open={needed}   # first, as no process may have more\n{advice}"
+    return _bound(
+        wanted,
         "file descriptors of a process",
         "unlimited" if limit is None else f"{limit:,}",
         None if limit is None else max(0, limit - _SPARE_DESCRIPTORS),
-        f"ulimit -n {needed}   # for a service: LimitNOFILE={needed} in its unit; "
-        f"docker run --ulimit nofile={needed}; or trio-sse serve --workers",
+        advice,
     )
 
 
@@ -107,15 +126,15 @@ def _system_files(wanted: int, proc: Proc) -> Finding | None:
     limit = proc.number("proc/sys/fs/file-max")
     if limit is None:
         return None
-    return Finding(
-        "open files of the system", f"{limit:,}", limit, f"sysctl -w fs.file-max={2 * (wanted + 1000)}"
-    )
+    advice = f"sysctl -w fs.file-max={2 * (wanted + 1000)}"
+    return _bound(wanted, "open files of the system", f"{limit:,}", limit, advice)
 
 
 def _memory(wanted: int, proc: Proc) -> Finding:
     available = available_memory(proc)
     each = PROCESS_BYTES + KERNEL_BYTES
-    return Finding(
+    return _bound(
+        wanted,
         "memory available",
         "unknown" if available is None else f"{available / 2**30:.1f} GiB",
         None if available is None else int(available * _MEMORY_SHARE / each),
@@ -124,58 +143,65 @@ def _memory(wanted: int, proc: Proc) -> Finding:
 
 
 def _tcp_memory(wanted: int, proc: Proc) -> Finding | None:
-    pages = proc.numbers("proc/sys/net/ipv4/tcp_mem")
-    if len(pages) != 3:
+    there = proc.numbers("proc/sys/net/ipv4/tcp_mem")
+    if len(there) != 3:
         return None
     # An idle stream has no bytes in buffers. One that does not read has up to `send_buffer`; say one in ten.
     each = 64 * 1024 / 10
     needed = int(wanted * each / _PAGE)
-    return Finding(
+    pages = " ".join(str(max(pair)) for pair in zip(there, (needed // 2, needed, 2 * needed), strict=True))
+    return _bound(
+        wanted,
         "memory for TCP buffers",
-        f"{pages[2] * _PAGE / 2**30:.1f} GiB, where one reader in ten is slow",
-        int(pages[2] * _PAGE / each),
-        f"sysctl -w net.ipv4.tcp_mem='{needed // 2} {needed} {2 * needed}'   # in pages of 4 KiB",
+        f"{there[2] * _PAGE / 2**30:.1f} GiB, where one reader in ten is slow",
+        int(there[2] * _PAGE / each),
+        f"sysctl -w net.ipv4.tcp_mem='{pages}'   # in pages of 4 KiB",
     )
 
 
 def _backlog(wanted: int, proc: Proc) -> Finding | None:
-    somaxconn = proc.number("proc/sys/net/core/somaxconn")
-    if somaxconn is None:
+    accepted = proc.number("proc/sys/net/core/somaxconn")
+    if accepted is None:
         return None
-    syn = proc.number("proc/sys/net/ipv4/tcp_max_syn_backlog")
-    told = f"{somaxconn:,} to be accepted, {'unknown' if syn is None else f'{syn:,}'} in their handshake"
+    shaken = proc.number("proc/sys/net/ipv4/tcp_max_syn_backlog")
+    told = f"{accepted:,} to be accepted, {'unknown' if shaken is None else f'{shaken:,}'} in their handshake"
     wish = max(4096, min(65_535, wanted // 4))
-    advice = ""
-    if somaxconn < wish:
-        both = f"net.core.somaxconn={wish} net.ipv4.tcp_max_syn_backlog={wish}"
-        advice = f"sysctl -w {both}   # for a rush of reconnects"
+    settings = (("net.core.somaxconn", accepted), ("net.ipv4.tcp_max_syn_backlog", shaken))
+    short = [f"{name}={wish}" for name, there in settings if there is not None and there < wish]
+    advice = f"sysctl -w {' '.join(short)}   # for a rush of reconnects" if short else ""
     return Finding("queue of new connections", told, None, advice)
 
 
-def _ports(proc: Proc) -> Finding | None:
+def _ports(wanted: int, proc: Proc) -> Finding | None:
     span = proc.numbers("proc/sys/net/ipv4/ip_local_port_range")
     if len(span) != 2:
         return None
-    count = span[1] - span[0] + 1
-    return Finding(
-        "ports of one client address",
-        f"{count:,}",
-        None,  # it is the clients' bound, and a proxy's in front of the server
-        "a proxy or load tool needs more source addresses beyond that, or: "
-        "sysctl -w net.ipv4.ip_local_port_range='1024 65535'",
-    )
+    first, last = span
+    count = last - first + 1
+    advice = ""
+    if count < wanted:
+        advice = f"a proxy or load tool takes {_ceil(wanted, count)} source addresses for so many"
+        widest = (min(first, 1024), max(last, 65_535))
+        if widest != (first, last):
+            fewer = _ceil(wanted, widest[1] - widest[0] + 1)
+            advice += (
+                f"; {fewer} after: sysctl -w net.ipv4.ip_local_port_range='{widest[0]} {widest[1]}'   "
+                "# with the ports of services in net.ipv4.ip_local_reserved_ports"
+            )
+    # It is the clients' bound, and a proxy's in front of the server: it holds this machine to none.
+    return Finding("ports of one client address", f"{count:,}", None, advice)
+
+
+def _ceil(dividend: int, divisor: int) -> int:
+    return -(-dividend // divisor)
 
 
 def _conntrack(wanted: int, proc: Proc) -> Finding | None:
     limit = proc.number("proc/sys/net/netfilter/nf_conntrack_max")
     if limit is None:
         return None
-    return Finding(
-        "connections that the firewall tracks",
-        f"{limit:,}",
-        limit,
-        f"sysctl -w net.netfilter.nf_conntrack_max={2 * (wanted + 1000)}",
-    )
+    advice = f"sysctl -w net.netfilter.nf_conntrack_max={2 * (wanted + 1000)}"
+    return _bound(wanted, "connections that the firewall tracks", f"{limit:,}", limit, advice)
 
 
 def _facts(proc: Proc) -> dict[str, str]:
@@ -205,9 +231,8 @@ def write_diagnosis(diagnosis: Diagnosis, out: IO[str]) -> None:
     for finding in diagnosis.findings:
         holds = "" if finding.holds is None else f"   holds {finding.holds:,} streams"
         out.write(f"{finding.name:38}{finding.value}{holds}\n")
-        is_short = finding.holds is not None and finding.holds < diagnosis.wanted
-        if finding.advice and (is_short or finding.holds is None):
-            out.write(f"    {finding.advice}\n")
+        for line in finding.advice.splitlines():
+            out.write(f"    {line}\n")
     out.write("\n")
     for name, value in diagnosis.facts.items():
         out.write(f"{name:38}{value}\n")

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import trio
 
-from ._descriptors import descriptor_limit, raise_descriptor_limit
+from ._descriptors import raise_descriptor_limit, raised_descriptor_limit
 from ._fields import parse_field
 from ._garbage_collector import tune_garbage_collector
 from ._interruption import interruptible
@@ -475,12 +475,11 @@ def load(
 
 
 def _check_descriptors(connections: int) -> None:
-    raise_descriptor_limit()
-    limit = descriptor_limit()
+    limit = raised_descriptor_limit()
     if limit is not None and connections > limit - 50:
         raise click.ClickException(
             f"{connections} streams need as many file descriptors, and this process may have {limit}: "
-            f"run `ulimit -n {connections + 100}` first, or several of this program"
+            f"`trio-sse doctor --connections {connections}` tells what raises it; or run several of these"
         )
 
 
