@@ -61,12 +61,16 @@ class _Measured:
     setup: list[float] = field(default_factory=list)
     burst: list[float] = field(default_factory=list)
     steady: list[float] = field(default_factory=list)
+    load: list[float] = field(default_factory=list)
 
 
 def _python_peer(name: str) -> Subject:
     command = [str(VENV), str(PEERS / "asyncio_servers.py"), name]
     return Subject(name, server_of(name, command), VENV, bursts=1)
 
+
+#: The Makefile's target that installs the Python peers.
+PYTHON_TARGET = "build/peers-venv/.ready"
 
 PYTHON_PEERS = tuple(map(_python_peer, ("aiohttp-sse", "sse-starlette", "fastapi")))
 
@@ -106,30 +110,34 @@ async def measure(settings: Settings) -> list[Figure]:
             except BenchmarkError as error:
                 print(f"left out: {subject.name}: {error}", flush=True)
                 failed.add(subject.name)
-    figures = []
+    counting = {name: values for name, values in measured.items() if name not in failed}
+    figures: list[Figure] = []
     for what, unit in (
         ("idle", "KiB per connection"),
         ("setup", "us of server CPU per connection"),
         ("burst", "us of server CPU per delivery"),
         ("steady", "us of server CPU per delivery"),
     ):
-        each = {
-            name: Figure(f"{what}, {name}", unit, tuple(getattr(values, what)))
-            for name, values in measured.items()
-            if name not in failed
-        }
+        each = _figures(what, unit, counting)
         ours = each["trio_sse"]
         figures += [
             *each.values(),
             *(ratio(ours, other, name) for name, other in each.items() if other is not ours),
         ]
-    return figures
+    return [*figures, *_figures("load", "of a core, at its busiest", counting).values()]
 
 
-async def install() -> None:
-    """Install the peers that can be had."""
+def _figures(what: str, unit: str, measured: dict[str, _Measured]) -> dict[str, Figure]:
+    return {
+        name: Figure(f"{what}, {name}", unit, tuple(getattr(values, what)))
+        for name, values in measured.items()
+    }
+
+
+async def install(target: str = "peers") -> None:
+    """Install the peers that can be had, or those of one target of the Makefile."""
     if shutil.which("make"):
-        command = ["make", "--silent", "-C", str(HERE), "peers"]
+        command = ["make", "--silent", "-C", str(HERE), target]
         await trio.run_process(command, stdout=subprocess.DEVNULL, check=False)
 
 
@@ -158,6 +166,7 @@ async def _turn(subject: Subject, connections: int, measured: _Measured) -> None
         await deliver(f"steady 3 {STEADY_MILLISECONDS}", 3)
         steady = await deliver(f"steady {STEADY_EVENTS} {STEADY_MILLISECONDS}", STEADY_EVENTS)
         measured.steady.append(steady.microseconds)
+        measured.load.append(max(broadcast.load_share for broadcast in (*bursts, steady)))
 
 
 BENCHMARK = Benchmark("comparison", 4000, measure)

@@ -27,7 +27,7 @@ PEERS = {"plain generator": _subjects.quart_plain}
 
 
 async def measure(settings: Settings) -> list[Figure]:
-    await compare.install()
+    await compare.install(compare.PYTHON_TARGET)
     peers = PEERS | {peer.name: peer.start for peer in compare.PYTHON_PEERS if peer.is_there}
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in (*OURS, *peers)}
     for _ in range(settings.rounds):
