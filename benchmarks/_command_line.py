@@ -29,11 +29,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One thing to measure, and how many connections tell something about it."""
+    """One thing to measure, how many connections tell something about it, and the fewest that it takes."""
 
     name: str
     connections: int
     measure: Callable[[Settings], Awaitable[list[Figure]]]
+    fewest: int = 1
 
 
 def main(benchmarks: Sequence[Benchmark], results: Path | None = None) -> None:
@@ -73,8 +74,11 @@ def _arguments(benchmarks: Sequence[Benchmark]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often to measure")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     arguments = parser.parse_args()
-    if arguments.rounds < 1 or (arguments.connections is not None and arguments.connections < 1):
+    if arguments.rounds < 1:
         parser.error("nothing to measure")
+    for benchmark in benchmarks:
+        if arguments.connections is not None and arguments.connections < benchmark.fewest:
+            parser.error(f"{benchmark.name} takes at least {benchmark.fewest} connections")
     return arguments
 
 

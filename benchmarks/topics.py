@@ -24,7 +24,7 @@ async def measure(settings: Settings) -> list[Figure]:
 
 async def _ours(connections: int) -> float:
     path = "/topics/{n}"
-    topics = connections // SUBSCRIBERS
+    topics = -(-connections // SUBSCRIBERS)  # of an odd number, one is alone with its topic
     async with (
         _subjects.native() as (server, port),
         _subjects.load(port, connections, "--share", f"{SUBSCRIBERS}", path=path) as load,
