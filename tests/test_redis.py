@@ -137,8 +137,10 @@ async def test_an_entry_that_was_there_before_is_not_given_twice(server: RedisSe
         await publish_amid(hub, 3)
         taken = await take(events, 3)
         assert isinstance(hub._mirror, Mirror)
-        again = """'["t","1",null,null,null]'"""
-        await server.do(f"XADD {{trio-sse}}:log * e {hub._log.epoch} n 2 d {again}")
+        async with RedisLog(server.url).connect() as session:
+            second = (await session.read(hub.first_event_id, 2))[1]
+        again = second.record.decode()
+        await server.do(f"XADD {{trio-sse}}:log * e {second.epoch} n 2 d '{again}'")
         await hub.publish("t", "next")
         assert [event.data for event in [*taken, *await take(events, 1)]] == ["0", "1", "2", "next"]
         assert hub._mirror.follower.skipped == 1

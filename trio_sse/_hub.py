@@ -166,6 +166,10 @@ class Hub:
         """The cursor before the oldest event of the log: subscribing from it replays all of the log."""
         return self._log.id_at(self._log.start)
 
+    def is_ahead(self, event_id: str) -> bool:
+        """Whether an id may be one that a shared log has, but that this hub hasn't come to yet."""
+        return self._log.is_ahead(event_id)
+
     async def wait_ended(self) -> None:
         """Wait until the hub doesn't run; who waits in order to run it must do so without a checkpoint."""
         while self._inbox is not None:

@@ -86,6 +86,10 @@ class PacedGroup:
         """Take in a subscription that has been given everything up to `position`."""
         self._members[member] = position
 
+    def restart(self, position: int) -> None:
+        """Begin anew at this position, of another log: all have been given what there was."""
+        self._members = dict.fromkeys(self._members, position)
+
     def remove(self, member: Member) -> None:
         """Give no more to a subscription."""
         self._members.pop(member, None)

@@ -9,7 +9,7 @@ from typing import final
 import trio
 
 from ._message import Message
-from ._shared_log import Entry, LogEnd, LogSession, Window, decode_record, encode_record, parse_id
+from ._shared_log import Entry, LogEnd, LogSession, Window, decode_record, parse_id
 from ._subscription import Subscription
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class LogFollower:
         self._recall = recall
         self._cursor = "0-0"
 
-    async def load(self, session: LogSession) -> None:
+    async def _load(self, session: LogSession) -> None:
         """Fill the window with the log's newest entries, and follow from there."""
         end = await session.end()
         run = await self._read_back(session, end)
@@ -117,8 +117,8 @@ class LogFollower:
 
     async def follow(self, session: LogSession) -> None:
         """Deliver what comes, for ever."""
-        if not self.is_loaded:
-            await self._load_anew(session)
+        if not (self.is_loaded and await self._is_continued(session)):
+            await self.load_anew(session)
         page = _Page()
         while True:
             # An id that a client has was in the log before any read that begins after the client has come.
@@ -130,17 +130,27 @@ class LogFollower:
                 await self._take(entries)
             elif await self._is_behind(session):
                 logger.warning("the shared log has begun anew, with lower ids: reset")
-                await self._load_anew(session)
+                await self.load_anew(session)
             self._settle_ahead(waiting if len(entries) < limit else ())
             if 0 < len(entries) < limit:
                 await trio.sleep(_PAUSE)
 
-    async def _load_anew(self, session: LogSession) -> None:
-        """Load with subscribers there, whom nobody can tell what came since they did."""
+    async def load_anew(self, session: LogSession) -> None:
+        """Load, and tell the subscribers who are there already: nobody knows what has come since they are."""
         waiting = self._ahead()
-        await self.load(session)
+        await self._load(session)
         self._after_gap("unknown")
         self._settle_ahead(waiting)
+
+    async def _is_continued(self, session: LogSession) -> bool:
+        """Whether the entry that was read last is still what it was: in a copy that was put back, its place
+        may be another's."""
+        for entry in await session.read_back(self._cursor, 1):
+            is_same = (entry.epoch, entry.number) == (self._window.epoch, self._window.last)
+            if entry.epoch and not (is_same and self._window.holds(entry.number, entry.record) is not False):
+                logger.warning("the shared log has lost what was read from it: reset")
+                return False
+        return True
 
     async def _is_behind(self, session: LogSession) -> bool:
         """Whether the log, which has nothing after the cursor, isn't the one that was read up to there.
@@ -183,8 +193,7 @@ class LogFollower:
         for other, _ in found:
             if other.number == entry.number:
                 return other.record == entry.record
-        message = self._window.at(entry.number)
-        return message is not None and encode_record(message) == entry.record
+        return self._window.holds(entry.number, entry.record) is True
 
     def _decode(self, entry: Entry) -> Message | None:
         if (own := self._recall(entry.record)) is not None:

@@ -142,7 +142,7 @@ class LogPublisher:
                 if not pending:
                     for message in await take():
                         self._number += 1
-                        record = encode_record(message)
+                        record = encode_record(message, f"{self._name}-{self._number}")
                         pending.append((self._number, message, record))
                         self._remember(record, message)
                 if self._abandoned:

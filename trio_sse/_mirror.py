@@ -49,7 +49,7 @@ class Mirror:
             LogRefused: it refuses to serve.
         """
         self.publisher.begin()
-        await self._sessions.try_once(self.follower.load)
+        await self._sessions.try_once(self.follower.load_anew)
 
     async def run(self, take: Callable[[], Awaitable[list[Message]]]) -> None:
         """Append what `take` gives, and deliver what comes, until cancelled."""

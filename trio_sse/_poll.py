@@ -30,6 +30,7 @@ from ._transport import Endpoint
 
 _WAIT_SECONDS = 25.0  # most proxies wait for a minute, some for half of it
 _MOST_WAIT_SECONDS = 60.0
+_AHEAD_SECONDS = 3.0  # a node that reads a shared log looks once a second whether it has more
 
 # What comes right after the first event is taken along.
 _GATHER_SECONDS = 0.05
@@ -84,9 +85,11 @@ async def run_poll(
         HTTPException: the request is not acceptable.
     """
     wait = wait_of(request)
-    # Everything up to here is either in the answer or of no concern to the client.
-    newest = host.hub.last_event_id
-    transport = PollTransport(peer, discard, request.last_event_id or "")
+    own_cursor = request.last_event_id or ""
+    newest = host.hub.last_event_id  # all up to it is either in the answer or of no concern to the client
+    if host.hub.is_ahead(own_cursor):  # the log is to come to it, or to be known not to have it
+        newest, wait = own_cursor, max(wait, _AHEAD_SECONDS)
+    transport = PollTransport(peer, discard, own_cursor)
     connection = Connection(serving, host, transport, request, b"")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_close_in_time, connection, transport, wait)
@@ -96,8 +99,7 @@ async def run_poll(
         return outcome
     if connection.end_reason is EndReason.CLIENT_DISCONNECTED:
         return None
-    follows_hub = connection.has_forwarded
-    return transport.response(newest if follows_hub else (request.last_event_id or ""))
+    return transport.response(newest if connection.has_forwarded else own_cursor)
 
 
 async def _close_in_time(connection: Connection, transport: PollTransport, wait: float) -> None:

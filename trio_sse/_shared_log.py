@@ -109,19 +109,19 @@ class Log(Protocol):
         """Give a session; entering it raises `LogUnavailable` or `LogRefused`."""
 
 
-def encode_record(message: Message) -> bytes:
-    """Encode a message for a log."""
+def encode_record(message: Message, mark: str) -> bytes:
+    """Encode a message for a log, with a mark that tells it from others with the same content."""
     event = message.unplaced_event
-    fields = (message.topic, event.data, event.event, message.key, event.retry)
+    fields = (message.topic, event.data, event.event, message.key, event.retry, mark)
     return f"[{','.join(['null' if field is None else _encode(field) for field in fields])}]".encode()
 
 
 def decode_record(record: bytes) -> Message:
     """Make a message of a log's record; raises `ValueError` or `TypeError` if it is none."""
     fields = json.loads(record.decode())  # of bytes, it would look for their encoding
-    if not isinstance(fields, list) or len(fields) != 5:
-        raise ValueError("it is no list of five")
-    topic, data, event, key, retry = fields
+    if not isinstance(fields, list) or len(fields) < 5:
+        raise ValueError("it is no list of five fields and a mark")
+    topic, data, event, key, retry, *_ = fields
     if not isinstance(data, str) or not isinstance(key, str | None):
         raise TypeError("its data or key is no text")
     made = ServerSentEvent(data, event=event, retry=retry)
@@ -132,11 +132,12 @@ def decode_record(record: bytes) -> Message:
 class Window(MemoryLog):
     """The newest messages of a shared log, in memory. Its positions are the entries' numbers."""
 
-    __slots__ = ("_ids", "_last_id", "_numbers", "_start", "_start_id")
+    __slots__ = ("_hashes", "_ids", "_last_id", "_start", "_start_id")
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         super().__init__(max_events=max_events, max_bytes=max_bytes)
         self._ids: deque[tuple[int, int]] = deque()  # of the messages
+        self._hashes: deque[int] = deque()  # of their records
         self.restart("0", 0, "0-0")
 
     def restart(self, epoch: str, number: int, last_id: str) -> None:
@@ -147,6 +148,7 @@ class Window(MemoryLog):
         self._messages.clear()
         self._by_topic.clear()
         self._ids.clear()
+        self._hashes.clear()
         self._size = 0
 
     @property
@@ -168,17 +170,20 @@ class Window(MemoryLog):
         message.place(entry.number, entry.id)
         first, _, second = entry.id.partition("-")
         self._ids.append((int(first), int(second)))
+        self._hashes.append(hash(entry.record))
         self._keep(message)
 
-    def at(self, number: int) -> Message | None:
-        """Give the message with this number, if it is held."""
+    def holds(self, number: int, record: bytes) -> bool | None:
+        """Whether the message with this number was made of this record; `None` if there is none."""
         index = bisect_left(self._messages, number, key=lambda message: message.sequence)
-        found = self._messages[index] if index < len(self._messages) else None
-        return found if found is not None and found.sequence == number else None
+        if index == len(self._messages) or self._messages[index].sequence != number:
+            return None
+        return self._hashes[index] == hash(record)
 
     def _drop_oldest(self) -> None:
         message = self._messages[0]
         self._ids.popleft()
+        self._hashes.popleft()
         self._start, self._start_id = message.sequence, message.id
         super()._drop_oldest()
 
@@ -191,14 +196,16 @@ class Window(MemoryLog):
         return self._messages[index].id
 
     def position_of(self, event_id: str) -> int | None:
-        """Give the position that an id names; an id between two messages' stands for the first of them."""
+        """Give the position that an id names. One between two messages' may be of a log that has lost it."""
+        if event_id == self._last_id:
+            return self.last
+        if event_id == self._start_id:
+            return self._start
         parsed = parse_id(event_id)
-        if parsed is None or not (parse_id(self._start_id) or (0, 0)) <= parsed <= (
-            parse_id(self._last_id) or (0, 0)
-        ):
+        if parsed is None:
             return None
-        index = bisect_right(self._ids, parsed)
-        return self._messages[index - 1].sequence if index else self._start
+        index = bisect_right(self._ids, parsed) - 1
+        return self._messages[index].sequence if index >= 0 and self._ids[index] == parsed else None
 
     def is_ahead(self, event_id: str) -> bool:
         """Whether an id is after all that has come here; another hub may have read on further."""

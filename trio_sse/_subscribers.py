@@ -159,7 +159,11 @@ class Subscribers:
 
     def tell_gap(self, reason: str) -> None:
         """Give all subscriptions a reset, but those that are ahead: the log isn't continued."""
+        if not self._registered:
+            return
         self._schedule.finish()  # what waits for an interval's end came before
+        for group in self._groups.values():
+            group.restart(self._log.last)
         batch = Batch([self._reset(reason)])
         now = trio.current_time()
         for subscription in list(self._registered):

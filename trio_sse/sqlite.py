@@ -6,9 +6,9 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import final
+from typing import TypeVar, final
 
 import trio
 
@@ -18,14 +18,17 @@ from ._shared_log import Entry, LogEnd, LogRefused, LogSession, LogUnavailable, 
 _SCHEMA = """
 create table if not exists log_state (epoch integer not null);
 create table if not exists log_entries (
-  number integer primary key autoincrement, time real not null, record blob not null
+  number integer primary key autoincrement, milliseconds integer not null, record blob not null
 );
+create index if not exists log_ids on log_entries (milliseconds, number);
 create table if not exists log_publishers (name text primary key, last integer not null, time real not null);
 """
 
 # What waiting doesn't mend: there is no such folder, or nobody may write to it. Extended codes have these as
 # their last byte, and are not looked at: a full disk's journal, say, may pass.
 _FINAL = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
+
+T = TypeVar("T")
 
 _GREATEST = 2**63 - 1
 _POLL_SECONDS = 0.05
@@ -64,7 +67,7 @@ class SQLiteLog:
         if not (max_age > 0 and publish_timeout > 0 and timeout > 0):
             raise ValueError("max_age, publish_timeout and timeout must be above 0 seconds")
         self.publish_timeout = publish_timeout
-        self._path = os.fspath(path)
+        self._path = os.path.abspath(os.fspath(path))
         self._max_events = max_events
         self._max_age = max_age
         self._timeout = timeout
@@ -78,7 +81,7 @@ class SQLiteLog:
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[LogSession]:
-        connection = await trio.to_thread.run_sync(self._open)
+        connection = await trio.to_thread.run_sync(self._open, limiter=trio.CapacityLimiter(1))
         try:
             yield _Session(self, connection)
         finally:
@@ -107,49 +110,52 @@ class _Session:
     def __init__(self, log: SQLiteLog, connection: sqlite3.Connection) -> None:
         self._log = log
         self._connection = connection
+        self._limiter = trio.CapacityLimiter(1)
         with _translated(log._path):
             (self._epoch,) = connection.execute("select epoch from log_state").fetchone()
             self._file = os.stat(log._path)
 
     async def end(self) -> LogEnd:
-        return await trio.to_thread.run_sync(self._end)
+        return await self._in_thread(self._end)
 
     def _end(self) -> LogEnd:
         with self._in_place():
-            row = self._connection.execute(
+            newest = self._connection.execute(
+                "select number, milliseconds from log_entries order by number desc limit 1"
+            ).fetchone()
+            used = self._connection.execute(
                 "select seq from sqlite_sequence where name = 'log_entries'"
             ).fetchone()
-        number = row[0] if row is not None else 0
-        return LogEnd(str(self._epoch), number, self._id(number))
+        last = f"{self._epoch}-0" if newest is None else _id(*newest)
+        return LogEnd(str(self._epoch), used[0] if used is not None else 0, last)
 
     async def read_back(self, upto: str, limit: int) -> Sequence[Entry]:
-        return await trio.to_thread.run_sync(
-            self._select, "number <= ? order by number desc limit ?", self._number_of(upto), limit
+        order = "milliseconds desc, number desc"
+        return await self._in_thread(
+            self._select, f"(milliseconds, number) <= (?, ?) order by {order}", upto, limit
         )
 
     async def read(self, after: str, limit: int) -> Sequence[Entry]:
-        number = self._number_of(after)
+        condition = "(milliseconds, number) > (?, ?) order by milliseconds, number"
         deadline = trio.current_time() + _READ_SECONDS
-        condition = "number > ? order by number limit ?"
-        while not (found := await trio.to_thread.run_sync(self._select, condition, number, limit)):
+        while not (found := await self._in_thread(self._select, condition, after, limit)):
             if trio.current_time() >= deadline:
                 return ()
             await trio.sleep(_POLL_SECONDS)
         return found
 
-    def _select(self, condition: str, number: int, limit: int) -> list[Entry]:
+    def _select(self, condition: str, id: str, limit: int) -> list[Entry]:
+        first, second = parse_id(id) or (0, 0)
         with self._in_place():
             rows = self._connection.execute(
-                f"select number, record from log_entries where {condition}", (number, limit)
+                f"select number, milliseconds, record from log_entries where {condition} limit ?",
+                (min(first, _GREATEST), min(second, _GREATEST), limit),
             ).fetchall()
         return [self._entry(*row) for row in rows]
 
-    def _number_of(self, id: str) -> int:
-        """Give the number that an id, of this epoch or of another one, stands for here."""
-        epoch, number = parse_id(id) or (0, 0)
-        if epoch == self._epoch:
-            return number
-        return 0 if epoch < self._epoch else _GREATEST
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        """Work in a thread that is this session's: the app's own may all be busy."""
+        return await trio.to_thread.run_sync(work, *arguments, limiter=self._limiter)
 
     @contextmanager
     def _in_place(self) -> Iterator[None]:
@@ -161,7 +167,7 @@ class _Session:
             yield
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
-        await trio.to_thread.run_sync(self._append, publisher, records)
+        await self._in_thread(self._append, publisher, records)
 
     def _append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         now = time.time()
@@ -171,9 +177,11 @@ class _Session:
                 "select last from log_publishers where name = ?", (publisher,)
             ).fetchone()
             last = found[0] if found is not None else 0
+            newest = connection.execute("select max(milliseconds) from log_entries").fetchone()[0]
+            milliseconds = max(round(now * 1000), newest or self._epoch)  # ids grow, whatever the clock does
             connection.executemany(
-                "insert into log_entries (time, record) values (?, ?)",
-                [(now, record) for number, record in records if number > last],
+                "insert into log_entries (milliseconds, record) values (?, ?)",
+                [(milliseconds, record) for number, record in records if number > last],
             )
             connection.execute(
                 "insert or replace into log_publishers values (?, ?, ?)",
@@ -186,16 +194,19 @@ class _Session:
             )
             if self._log._max_age < math.inf:
                 connection.execute(
-                    "delete from log_entries where time < ?"
+                    "delete from log_entries where milliseconds < ?"
                     " and number < (select max(number) from log_entries)",
-                    (now - self._log._max_age,),
+                    (max(0, (now - self._log._max_age) * 1000),),
                 )
 
-    def _id(self, number: int) -> str:
-        return f"{self._epoch}-{number}"
+    def _entry(self, number: int, milliseconds: int, record: object) -> Entry:
+        id, epoch = _id(number, milliseconds), str(self._epoch)
+        return Entry(id, epoch, number, record if isinstance(record, bytes) else b"")
 
-    def _entry(self, number: int, record: object) -> Entry:
-        return Entry(self._id(number), str(self._epoch), number, record if isinstance(record, bytes) else b"")
+
+def _id(number: int, milliseconds: int) -> str:
+    """Give an entry's id: by its time, so that in a copy that was put back no id is given again."""
+    return f"{milliseconds}-{number}"
 
 
 @contextmanager
