@@ -189,6 +189,55 @@ async def test_flushed_while_somebody_replays_is_a_reset(server: RedisServer) ->
                 assert [event.event for event in await take(events, 2)] == ["reset", None]
 
 
+@pytest.mark.parametrize("pace", [{"interval": 0.02}, {"batch": 0.02}], ids=str)
+async def test_who_has_a_pace_goes_on_after_the_reset(server: RedisServer, pace: dict[str, float]) -> None:
+    async with running(server) as hub, hub.subscribe("t", **pace) as events:  # type: ignore[arg-type]
+        await publish_amid(hub, 50)
+        while (await take(events, 1))[0].data != "49":
+            pass
+        await server.do("FLUSHALL")
+        await hub.publish("t", "new")
+        assert [event.event or event.data for event in await take(events, 2)] == ["reset", "new"]
+
+
+async def test_what_is_alike_is_no_repeat_when_the_newest_entries_were_lost(server: RedisServer) -> None:
+    async with running(server, publish_timeout=10) as hub, hub.subscribe("t") as events:
+        await hub.publish("t", "first")
+        for _ in range(3):
+            await hub.publish("t", "refresh")
+        ids = [event.id for event in await take(events, 4)]
+        await server.do("HSET {trio-sse}:state number 1")
+        await server.do(f"XDEL {{trio-sse}}:log {' '.join(map(str, ids[1:]))}")
+        for _ in range(3):
+            await hub.publish("t", "refresh")
+        found = await take(events, 4)
+        assert [event.event for event in found] == ["reset", None, None, None]
+        async with hub.subscribe("t", last_event_id=ids[2]) as again:
+            assert (await take(again, 1))[0].event == "reset"
+    async with running(server) as late, late.subscribe("t", last_event_id=ids[2]) as again:
+        assert (await take(again, 1))[0].event == "reset"  # though the log has ids before and after it
+
+
+async def test_who_subscribes_amid_the_first_load_is_told(server: RedisServer) -> None:
+    hub = Hub(log=RedisLog(server.url))
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hub.run)
+            while not hub.is_running:  # nothing tells
+                await trio.lowlevel.checkpoint()
+            assert not hub.is_ready
+            async with hub.subscribe("t") as events:
+                assert (await take(events, 1))[0].event == "reset"
+                assert hub.is_ready
+            nursery.cancel_scope.cancel()
+
+
+async def test_the_name_of_a_server_that_is_away_is_no_refusal() -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Hub(log=RedisLog("redis://auth.localhost:1/0")).run)
+        nursery.cancel_scope.cancel()
+
+
 async def test_begun_anew_with_lower_ids_is_a_reset(server: RedisServer) -> None:
     async with running(server) as hub, hub.subscribe("t") as events:
         await hub.publish("t", "old")
@@ -203,10 +252,11 @@ async def test_begun_anew_with_lower_ids_is_a_reset(server: RedisServer) -> None
             assert [event.data for event in await take(again, 2)] == ["lower", "next"]
 
 
-async def test_a_state_without_its_number_is_begun_anew(server: RedisServer) -> None:
+@pytest.mark.parametrize("change", ["HDEL {trio-sse}:state number", "HSET {trio-sse}:state number abc"])
+async def test_a_state_without_its_number_is_begun_anew(server: RedisServer, change: str) -> None:
     async with running(server) as hub, hub.subscribe("t") as events:
         await hub.publish("t", "old")
-        await server.do("HDEL {trio-sse}:state number")
+        await server.do(change)
         await hub.publish("t", "new")
         assert [event.event for event in await take(events, 3)] == [None, "reset", None]
 
@@ -286,6 +336,11 @@ def test_what_tls_checks_is_the_urls_choice(option: str, mode: ssl.VerifyMode) -
     context = check_redis_url(f"rediss://host{option}")
     assert context is not None
     assert (context.verify_mode, context.check_hostname) == (mode, option == "")
+
+
+def test_more_events_than_any_store_can_count_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"max_events must be below 2\*\*63"):
+        RedisLog("redis://host", max_events=2**63)
 
 
 def test_a_prefix_that_is_no_unicode_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -178,3 +179,46 @@ async def test_another_file_in_its_place_is_a_reset_for_all(tmp_path: Path, *, i
         for events in (at_one, at_two):
             assert [(await anext(events)).data for _ in range(2)] == ["new"] * 2
         assert one.last_event_id == two.last_event_id
+
+
+async def test_a_copy_that_is_put_back_is_a_reset_whatever_came_since(tmp_path: Path) -> None:
+    path, copy = tmp_path / "log.db", tmp_path / "copy.db"
+    async with hub_on(path) as hub:
+        for number in range(3):
+            await hub.publish("t", number)
+    copy.write_bytes(path.read_bytes())
+    async with hub_on(path, publish_timeout=10) as hub, hub.subscribe("t") as events:
+        for number in range(3, 8):
+            await hub.publish("t", number)
+        lost = [await anext(events) for _ in range(5)]
+        for suffix in ("-wal", "-shm"):
+            path.with_name(f"log.db{suffix}").unlink(missing_ok=True)
+        copy.replace(path)
+        for number in range(6):
+            await hub.publish("t", f"new {number}")
+        assert (await anext(events)).event == "reset"
+        async with hub.subscribe("t", last_event_id=lost[1].id) as again:
+            assert (await anext(again)).event == "reset"
+
+
+async def test_busy_threads_of_the_app_do_not_hold_it_up(tmp_path: Path) -> None:
+    release = threading.Event()
+    async with trio.open_nursery() as nursery:
+        for _ in range(int(trio.to_thread.current_default_thread_limiter().total_tokens)):
+            nursery.start_soon(lambda: trio.to_thread.run_sync(release.wait))
+        try:
+            async with hub_on(tmp_path / "log.db") as hub:
+                await hub.publish("t", "x")
+        finally:
+            release.set()
+
+
+async def test_a_change_of_the_folder_is_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with hub_on(Path("log.db")) as hub:
+        await hub.publish("t", "x")
+        monkeypatch.chdir("/")
+        await hub.publish("t", "y")
+        assert await all_of(hub) == ["x", "y"]

@@ -16,6 +16,7 @@ from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import final
+from weakref import WeakSet
 
 import trio
 
@@ -47,6 +48,14 @@ _BATCH_BYTES = 64 * 1024
 # batches, after fewer, since copying and encrypting them takes its time.
 _WRITES_PER_CHECKPOINT = 100
 _BYTES_PER_CHECKPOINT = 512 * 1024
+
+
+_hubs: WeakSet[Hub] = WeakSet()
+
+
+def existing_hubs() -> list[Hub]:
+    """Give all hubs of this process."""
+    return list(_hubs)
 
 
 @final
@@ -84,6 +93,7 @@ class Hub:
     ) -> None:
         check_bounds(0, history=history, history_bytes=history_bytes)
         check_bounds(1, inbox=inbox, inbox_bytes=inbox_bytes, queue=queue, queue_bytes=queue_bytes)
+        _hubs.add(self)
         self._mirror: Mirror | None = None
         self._set_log(log, history, history_bytes)
         self._queue_bounds = (queue, queue_bytes)

@@ -15,7 +15,7 @@ import ssl
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -179,9 +179,17 @@ async def serve_until_signalled(
         ProgramError: an address can't be listened on.
     """
     listeners = await listen(addresses)
+    is_serving = False
+
+    async def drain() -> None:
+        if is_serving:
+            await server.drain()
+        else:
+            nursery.cancel_scope.cancel()
+
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey_signals, signals, server.drain, nursery)
+            nursery.start_soon(_obey_signals, signals, drain, nursery)
             scheme = "http" if ssl_context is None else "https"
 
             async def serve(*, task_status: trio.TaskStatus[object]) -> None:
@@ -189,28 +197,21 @@ async def serve_until_signalled(
                 nursery.cancel_scope.cancel()
 
             sockets = await nursery.start(serve)
+            is_serving = True
             announce([f"{scheme}://{describe_address(address)}" for address in sockets])
             if beside is not None:
                 nursery.start_soon(beside)
 
 
-def check_shareable(hub: Hub | None, workers: int) -> None:
-    """Refuse several workers for a hub whose log is in the memory of one; raises `ProgramError`."""
-    if hub is not None and not hub.is_shared:
+def check_shareable(hubs: Collection[Hub], workers: int) -> None:
+    """Refuse several workers where a hub's log is in the memory of one; raises `ProgramError`."""
+    if not all(hub.is_shared for hub in hubs):
         raise ProgramError(
             f"{workers} workers would have {workers} hubs, and what is published in one would reach only its "
-            "own clients: give them one log, by --log redis://... or --log sqlite:PATH; or say "
-            "--separate-hubs, if nothing is published, or to each for itself"
+            "own clients: give them one log, by --log redis://... or --log sqlite:PATH for a Server's hub, "
+            "by Hub(log=...) for an app's; or say --separate-hubs, if nothing is published, or to each for "
+            "itself"
         )
-
-
-def hub_of(target: Server | ASGIApp) -> Hub | None:
-    """Give the hub of a server, or of a Quart app that has one; `None` if that can't be told."""
-    if isinstance(target, Server):
-        return target.hub
-    extension = getattr(target, "extensions", {}).get("trio_sse")
-    hub = getattr(extension, "hub", None)
-    return hub if isinstance(hub, Hub) else None
 
 
 async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._exit

@@ -17,6 +17,7 @@ import trio
 
 from ._event import ServerSentEvent
 from ._hub import Hub
+from ._shared_log import LogUnavailable
 from ._subscription import Subscription
 from ._topic import check_topic, check_topics
 
@@ -152,6 +153,8 @@ class _Session:
             raise Refused(str(error)) from None
         except RecursionError:
             raise Refused("data is nested too deeply") from None
+        except LogUnavailable:  # why, is none of the client's business
+            raise Refused("it may not have been published: the log is away") from None
 
 
 async def _is_allowed(allowed: Allowed, topic: str) -> bool:

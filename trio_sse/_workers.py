@@ -40,6 +40,7 @@ _READY_SECONDS = 30.0  # for a new worker to listen, before the old one is kept
 _RETIRE_SECONDS = 1.0  # for one that accepts no more to answer what it has accepted
 _TELL_SECONDS = 1.0
 _LAST_SECONDS = 5.0  # beyond the drain time, until a worker is killed
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 _CANNOT_RUN = 78  # a worker's exit code; EX_CONFIG in sysexits.h
 
 
@@ -130,8 +131,7 @@ class Supervisor:
         reading, writing = socket.socketpair()
         for end in (reading, writing):
             end.setblocking(False)
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
-        before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+        before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
         previous = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
         try:
             yield reading
@@ -202,17 +202,37 @@ class Supervisor:
 
     # Workers' beginnings and ends
 
-    def _start(self, place: int) -> WorkerProcess:
-        reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            self._be_worker(place, writing)
-        os.close(writing)
+    def _start(self, place: int) -> WorkerProcess | None:
+        """Start a worker, now, or later if the system has no room for one."""
+        try:
+            reading, writing = os.pipe()
+        except OSError as error:
+            self._put_off(place, error)
+            return None
+        # Until the worker has its own handlers, a signal of its would be taken for the supervisor's.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._be_worker(place, writing)
+        except OSError as error:
+            os.close(reading)
+            self._put_off(place, error)
+            return None
+        finally:
+            os.close(writing)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         os.set_blocking(reading, False)
         worker = self._workers[pid] = WorkerProcess(pid, place, reading)
         self._selector.register(reading, selectors.EVENT_READ, worker)
         logger.info("worker %d started as pid %d", place, pid)
         return worker
+
+    def _put_off(self, place: int, error: OSError) -> None:
+        """Have a place wait, unless the worker that was to be replaced serves in it."""
+        logger.error("can't start worker %d: %s", place, error.strerror)
+        if not self._is_kept(place):
+            self._restart_at[place] = time.monotonic() + _LONGEST_RESTART_SECONDS / 10
 
     def _be_worker(self, place: int, pipe: int) -> NoReturn:  # pragma: no cover  # ends by os._exit
         """Be the worker, in the forked process, and exit."""
@@ -224,6 +244,7 @@ class Supervisor:
             # Terminals send these to all; the supervisor says what is to be done.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._selector.close()
             os.close(self._life)
             for worker in self._workers.values():
@@ -319,7 +340,9 @@ class Supervisor:
         while self._to_replace and self._replacing is None:
             old = self._to_replace.pop(0)
             if old.pid in self._workers and not old.is_replaced:
-                self._replacing = (old, self._start(old.place), time.monotonic() + _READY_SECONDS)
+                started = self._start(old.place)
+                if started is not None:
+                    self._replacing = (old, started, time.monotonic() + _READY_SECONDS)
         if self._replacing is None and not any(worker.is_leaving for worker in self._workers.values()):
             self._drain_next()
 

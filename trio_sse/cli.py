@@ -20,12 +20,12 @@ import trio
 from ._descriptors import raise_descriptor_limit, raised_descriptor_limit
 from ._fields import parse_field
 from ._garbage_collector import tune_garbage_collector
+from ._hub import existing_hubs
 from ._interruption import interruptible
 from ._program import (
     ProgramError,
     check_shareable,
     describe_address,
-    hub_of,
     load_certificate,
     load_target,
     parse_address,
@@ -171,6 +171,8 @@ def serve(
     """
     _set_up_logging(log_level)
     try:
+        if status_file == "":
+            raise ProgramError("--status-file must name a file")
         found = load_target(target)
         if not isinstance(found, Server):
             if keepalive is not None or max_duration is not None or log_url is not None:
@@ -184,7 +186,7 @@ def serve(
             if http2:
                 raise ProgramError("--http2 has one process, not supervised: run several behind a proxy")
             if workers > 1 and not separate_hubs:
-                check_shareable(hub_of(found), workers)
+                check_shareable(existing_hubs(), workers)
             context = load_certificate(certfile, keyfile)
             _serve_by_workers(found, addresses, workers, context, status_file)
             return
@@ -233,8 +235,7 @@ def _serve_by_workers(
     def run_worker(
         sockets: Sequence[socket.socket], pipe: int, life: int
     ) -> None:  # pragma: no cover  # a fork
-        for hub in {server.hub, hub_of(found)} - {None}:
-            assert hub is not None
+        for hub in existing_hubs():
             hub.note_fork()
         try:
             with telling_refusal():

@@ -25,7 +25,7 @@ _BLOCK_SECONDS = 1.0
 
 _OPEN = """
 local state = redis.call('HMGET', KEYS[2], 'epoch', 'number')
-if redis.call('EXISTS', KEYS[1]) == 0 or not state[1] or not state[2] then
+if redis.call('EXISTS', KEYS[1]) == 0 or not tonumber(state[1]) or not tonumber(state[2]) then
   local now = redis.call('TIME')
   local epoch = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
   if redis.call('EXISTS', KEYS[1]) == 0 then
@@ -50,6 +50,11 @@ return {state[1], state[2], newest and newest[1] or state[1] .. '-0'}
 _APPEND = (
     _OPEN
     + """
+if ARGV[2] ~= '0' then  -- first, as it frees memory, which may be what is short
+  local now = redis.call('TIME')
+  local oldest = math.max(0, now[1] * 1000 + now[2] / 1000 - ARGV[2])
+  redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', oldest))
+end
 local number = tonumber(state[2])
 local last = tonumber(redis.call('GET', KEYS[3]) or '0')
 for i = 3, #ARGV, 2 do
@@ -63,11 +68,6 @@ end
 redis.call('HSET', KEYS[2], 'number', string.format('%.0f', number))
 redis.call('SET', KEYS[3], string.format('%.0f', last), 'EX', 86400)
 redis.call('XTRIM', KEYS[1], 'MAXLEN', ARGV[1])
-if ARGV[2] ~= '0' then
-  local now = redis.call('TIME')
-  local oldest = math.max(0, now[1] * 1000 + now[2] / 1000 - ARGV[2])
-  redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', oldest))
-end
 return number
 """
 )
@@ -223,6 +223,7 @@ def _text(value: Any) -> str:
 @contextmanager
 def _translated(seconds: float) -> Iterator[None]:
     """Turn what coredis, the network and the deadline raise into this project's two errors."""
+    import coredis.exceptions
     from coredis.exceptions import RedisError
 
     def translate(error: BaseException) -> Exception | None:
@@ -234,7 +235,10 @@ def _translated(seconds: float) -> Iterator[None]:
             cause = error.__cause__ or error.__context__
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return LogRefused(f"Redis: its certificate is not accepted: {cause.verify_message}")
-            kind = LogRefused if _REFUSALS.search(f"{type(error).__name__} {error}") else LogUnavailable
+            # A connection's error has the host in its text, whatever that is called.
+            is_said = not isinstance(error, coredis.exceptions.ConnectionError)
+            is_refusal = is_said and _REFUSALS.search(f"{type(error).__name__} {error}")
+            kind = LogRefused if is_refusal else LogUnavailable
             return kind(f"Redis: {error}")
         if isinstance(error, OSError | trio.BrokenResourceError | trio.ClosedResourceError):
             return LogUnavailable(f"Redis can't be reached: {error}")
@@ -244,8 +248,9 @@ def _translated(seconds: float) -> Iterator[None]:
         yield
     except BaseExceptionGroup as group:
         found = [translate(leaf) for leaf in _leaves(group)]
-        if not found or None in found:
-            raise
+        if None in found:  # with a cancellation, say, which goes on alone
+            rest = group.subgroup(lambda error: translate(error) is None)
+            raise (rest or group) from None
         refusals = [error for error in found if isinstance(error, LogRefused)]
         raise (refusals or found)[0] from group  # type: ignore[misc]  # there is no None among them
     except Exception as error:
