@@ -592,3 +592,11 @@ def test_a_drain_ends_the_demo() -> None:
             assert b"retry: " in stream.rest()
             assert program.wait(10) == 0
             assert "Traceback" not in program.stderr.rest()
+
+
+def test_a_signal_amid_a_start_that_hangs_ends_it(tmp_path: Path) -> None:
+    env = {"HANG": str(tmp_path)}
+    with trio_sse("serve", "tests.apps.hanging_app:server", "--bind", "127.0.0.1:0", env=env) as program:
+        program.stderr.expect("hanging")
+        program.send(signal.SIGTERM)
+        assert program.wait() == 0

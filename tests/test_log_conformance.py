@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from trio_sse import Entry, Hub, Log, LogSession
+from trio_sse import Connection, Entry, Hub, Log, LogSession, Server
 from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
 
 from .redis_server import PROGRAM, redis_server
+from .serving import on_sockets
 
 MakeLog = Callable[..., Log]
 MakeAny = Callable[..., Log | None]
@@ -241,6 +243,39 @@ async def test_a_client_that_is_ahead_of_its_new_node_waits_for_it(make_shared: 
                 assert (await anext(amid)).data == (await anext(at_its_end)).data == "next"
                 assert (await anext(nowhere)).event == "reset"
             nursery.cancel_scope.cancel()
+
+
+async def test_a_poll_at_a_slower_node_goes_neither_back_nor_on(make_shared: MakeLog) -> None:
+    log = make_shared()
+    held_up = Watched(log)
+    held_up.may_read = trio.Event()
+    fast, slow = Hub(log=log), Hub(log=held_up)
+    server = Server(hub=slow)
+
+    @server.route("/t")
+    async def t(connection: Connection) -> None:
+        await connection.subscribe("t")
+
+    async def poll(cursor: str) -> tuple[list[str], str]:
+        async with await serving.connect() as client:
+            head = await client.get("/t?wait=0", "Accept: application/json", f"Last-Event-ID: {cursor}")
+            answer = json.loads(await client.sized_body(head))
+            return [event.get("event") or event["data"] for event in answer["events"]], answer[
+                "last_event_id"
+            ]
+
+    async with on_sockets(server) as serving, trio.open_nursery() as nursery:
+        await nursery.start(fast.run)
+        async with fast.subscribe("t") as events:
+            for number in range(4):
+                await fast.publish("t", number)
+            ids = [str((await anext(events)).id) for _ in range(4)]
+        assert await poll(ids[1]) == ([], ids[1])
+        held_up.may_read.set()
+        assert await poll(ids[1]) == (["2", "3"], ids[3])
+        found, _ = await poll(f"{int(ids[3].partition('-')[0]) + 100_000}-0")  # which nobody ever gave
+        assert found == ["reset"]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_publisher_that_repeats_an_append_stores_it_once(make_shared: MakeLog) -> None:

@@ -238,6 +238,19 @@ async def test_the_name_of_a_server_that_is_away_is_no_refusal() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_an_outage_does_not_come_out_of_a_hub_that_is_cancelled(server: RedisServer) -> None:
+    for _ in range(5):
+        async with trio.open_nursery() as nursery:
+            hub = Hub(log=RedisLog(server.url, timeout=0.1))
+            await nursery.start(hub.run)
+            await hub.publish("t", "x")
+            server.signal(signal.SIGSTOP)
+            hub.publish_nowait("t", "y")
+            await trio.sleep(0.1)  # until the session is given up, to the moment
+            nursery.cancel_scope.cancel()
+        server.signal(signal.SIGCONT)
+
+
 async def test_begun_anew_with_lower_ids_is_a_reset(server: RedisServer) -> None:
     async with running(server) as hub, hub.subscribe("t") as events:
         await hub.publish("t", "old")

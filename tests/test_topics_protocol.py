@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from trio_sse import Server
+from trio_sse import Hub, LogSession, LogUnavailable, Server
 from trio_sse.websocket import Allowed, WebSocketConnection, serve_topics
 
 from .conftest import MakeServer
@@ -114,3 +116,29 @@ async def test_what_is_not_understood_is_told_and_nothing_is_lost(
         assert await ask(websocket, type="subscribe", topics=["a"]) == {"type": "topics", "topics": ["a"]}
         answer = await ask(websocket, type="subscribe", topics=["a"], last_event_id="x")
         assert "goes with the first subscribe" in answer["error"]
+
+
+class Away:
+    """A log that can't be reached."""
+
+    publish_timeout = 0.05
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[LogSession]:
+        await trio.lowlevel.checkpoint()
+        raise LogUnavailable("it is away")
+        yield  # this makes it a generator
+
+
+async def test_a_publish_while_the_log_is_away_is_refused(make_server: MakeServer) -> None:
+    server = make_server(hub=Hub(log=Away()))
+
+    @server.websocket("/ws")
+    async def ws(websocket: WebSocketConnection) -> None:
+        await serve_topics(websocket, topics=["a"], publish=["a"])
+
+    async with in_memory(server) as memory, opened(memory, "/ws") as websocket:
+        answer = await ask(websocket, type="publish", topic="a", data="x")
+        assert answer["type"] == "error"
+        assert "the log is away" in answer["error"]
+        assert await ask(websocket, type="subscribe", topics=["a"]) == {"type": "topics", "topics": ["a"]}

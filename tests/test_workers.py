@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import sqlite3
@@ -218,6 +219,7 @@ def test_workers_that_die_at_their_start_are_not_started_in_a_rush() -> None:
         ([], "3 workers would have 3 hubs, and what is published in one would reach only its own clients"),
         (["--http2"], "--http2 has one process, not supervised"),
         (["--bind", "256.1.1.1:1", "--separate-hubs"], "can't listen on 256.1.1.1:1"),
+        (["--status-file", "", "--separate-hubs"], "--status-file must name a file"),
         (["--bind", "a..b:80", "--separate-hubs"], "can't listen on a..b:80"),
     ],
 )
@@ -231,6 +233,38 @@ def test_a_quart_app_with_a_hub_in_memory_is_refused() -> None:
     with trio_sse("serve", "tests.apps.members:app", "--workers", "2") as program:
         assert program.wait() == 1
         assert "--separate-hubs" in program.stderr.rest()
+
+
+def test_a_hub_of_an_asgi_app_counts_too(tmp_path: Path) -> None:
+    log = f"sqlite:{tmp_path / 'log.db'}"
+    for arguments in (["asgi_app:app"], ["asgi_app:server", "--log", log]):
+        target, *options = arguments
+        with trio_sse("serve", f"tests.apps.{target}", "--workers", "2", *options) as program:
+            assert program.wait() == 1
+            assert "--separate-hubs" in program.stderr.rest()
+
+
+def test_a_signal_right_after_the_fork_is_neither_lost_nor_taken_for_another() -> None:
+    for _ in range(6):
+        with trio_sse("serve", APP, "--workers", "3", "--separate-hubs", "--bind", "127.0.0.1:0") as program:
+            program.stderr.expect("worker 2 started")
+            program.send(signal.SIGTERM)
+            assert program.wait() == 0
+            assert "second SIGTERM" not in program.stderr.rest()
+
+
+def test_a_fork_that_fails_is_tried_again_and_others_go_on(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, _):
+        first = pids_of(url, 2)
+        pid = program.process.pid
+        open_files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_files - 1, before[1]))
+        os.kill(min(first), signal.SIGKILL)
+        program.stderr.expect(r"can't start worker \d: Too many open files")
+        assert is_alive(max(first))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        until(lambda: len(pids_of(url, 2) - first) == 1)
 
 
 def test_separate_hubs_have_logs_of_their_own() -> None:

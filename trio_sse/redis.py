@@ -249,7 +249,7 @@ def _translated(seconds: float) -> Iterator[None]:
     except BaseExceptionGroup as group:
         found = [translate(leaf) for leaf in _leaves(group)]
         if None in found:  # with a cancellation, say, which goes on alone
-            rest = group.subgroup(lambda error: translate(error) is None)
+            _, rest = group.split(lambda error: translate(error) is not None)
             raise (rest or group) from None
         refusals = [error for error in found if isinstance(error, LogRefused)]
         raise (refusals or found)[0] from group  # type: ignore[misc]  # there is no None among them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import trio
@@ -18,6 +19,7 @@ _serve = server.serve_listeners
 async def hang_or_serve(*arguments: Any, **options: Any) -> None:
     """Serve, unless the file is there."""
     if await trio.Path(os.environ["HANG"]).exists():
+        print("hanging", file=sys.stderr, flush=True)
         await trio.sleep_forever()
     await _serve(*arguments, **options)
 
