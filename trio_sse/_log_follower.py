@@ -26,8 +26,8 @@ _PAGE_BYTES = 1024 * 1024
 class _Page:
     """How many entries to ask a session for.
 
-    One at first, so that whatever their size a slow link brings some in time; then twice as many each
-    time, as long as they are small.
+    One at first, so that also of large ones a slow link brings some in time; then twice as many each time,
+    as long as they are small.
     """
 
     def __init__(self) -> None:
