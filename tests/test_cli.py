@@ -439,6 +439,22 @@ def test_tail_sends_headers(streams: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "given", "sent"),
+    [
+        ("x-tag", ["X-Tag: a", "x-tag: b"], [["a", "b"], ["a", "b"]]),
+        ("accept", ["accept: text/event-stream;q=1"], [["text/event-stream;q=1"]] * 2),
+        ("last-event-id", ["last-event-id: 2"], [["2"], ["3"]]),
+    ],
+)
+def test_tail_sends_all_headers_but_an_id_that_is_older(
+    streams: str, name: str, given: list[str], sent: list[list[str]]
+) -> None:
+    options = [part for header in given for part in ("-H", header)]
+    finished = run("tail", f"{streams}/headers/{name}", *options, "-n", "2", "-q", "--json")
+    assert [json.loads(json.loads(line)["data"]) for line in finished.stdout.splitlines()] == sent
+
+
+@pytest.mark.parametrize(
     ("path", "options", "code", "message"),
     [
         ("/nowhere", [], 1, "the server answers 404 Not Found"),

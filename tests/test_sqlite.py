@@ -131,9 +131,12 @@ async def test_a_folder_that_is_not_there_is_told_at_the_start(tmp_path: Path) -
     assert caught.group_contains(LogRefused, match=r"nowhere/log.db: unable to open database file")
 
 
-@pytest.mark.parametrize("path", ["", ":memory:"])
-def test_a_log_needs_a_file(path: str) -> None:
-    with pytest.raises(ValueError, match="needs a file"):
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("", "needs a file"), (":memory:", "needs a file"), ("log\0.db", "can't have a NUL character")],
+)
+def test_a_log_needs_a_file(path: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         SQLiteLog(path)
 
 

@@ -113,9 +113,63 @@ async def test_an_app_that_can_not_start_says_why(autojump_clock: MockClock) -> 
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no database"})
 
-    with pytest.raises(ExceptionGroup) as raised:
+    with pytest.raises(RuntimeError, match="no database"):
         await Client(app).__aenter__()
-    assert "no database" in str(raised.value.exceptions[0])
+
+
+async def test_what_a_test_raises_is_in_no_group(server: Server, autojump_clock: MockClock) -> None:
+    error = KeyError("of the test's own")
+    with pytest.raises(KeyError) as raised:
+        async with Client(server) as client, client.stream("/cut"):
+            raise error
+    assert raised.value is error
+
+
+async def test_what_a_test_raises_in_a_group_stays_so(server: Server, autojump_clock: MockClock) -> None:
+    group = ExceptionGroup("two", [KeyError(1), ValueError(2)])
+    with pytest.raises(ExceptionGroup) as raised:
+        async with Client(server) as client, client.stream("/cut"):
+            raise group
+    assert raised.value is group
+
+
+@pytest.mark.parametrize(("seconds", "is_cancelled"), [(0, False), (2, True)])
+async def test_what_a_test_raises_is_told_beside_what_its_server_does(
+    server: Server,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    is_cancelled: bool,
+) -> None:
+    serve = server.serve_in_memory
+
+    async def serve_and_fail(*, task_status: trio.TaskStatus[Any]) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                task_status.started(await nursery.start(serve))
+                await trio.sleep(1)
+                nursery.cancel_scope.cancel()
+        finally:
+            raise RuntimeError("of the server")
+
+    monkeypatch.setattr(server, "serve_in_memory", serve_and_fail)
+
+    async def fail() -> None:
+        await trio.sleep(seconds)
+        raise KeyError("of the test's own")
+
+    with pytest.raises(ExceptionGroup) as raised:
+        async with Client(server):
+            await fail()
+    assert raised.group_contains(RuntimeError, match="of the server")
+    assert raised.group_contains(KeyError) is not is_cancelled
+
+
+async def test_a_cancelled_test_ends_its_client(server: Server, autojump_clock: MockClock) -> None:
+    with trio.move_on_after(1) as scope:
+        async with Client(server) as client, client.stream("/cut"):
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
 
 
 async def test_a_connection_that_is_closed_without_an_answer_is_a_cut(autojump_clock: MockClock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import final
@@ -15,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 2.0
+_TELL_AGAIN = 60.0
 
 
 @final
@@ -45,7 +47,7 @@ class LogSessions:
     async def keep(self, work: Callable[[LogSession], Awaitable[None]]) -> None:
         """Do work that never ends, again from the beginning whenever a session has failed."""
         wait = _FIRST_WAIT
-        is_told = False
+        told, told_at = "", -math.inf
         while True:
             began = trio.current_time()
             try:
@@ -54,10 +56,11 @@ class LogSessions:
             except (LogUnavailable, LogRefused) as error:
                 # Refused midway, as after a change of the password, may be put right as an outage may.
                 self.failure = str(error)
-                if trio.current_time() - began > _LONGEST_WAIT:
-                    wait, is_told = _FIRST_WAIT, False
-                if not is_told:
+                now = trio.current_time()
+                if now - began > _LONGEST_WAIT:
+                    wait = _FIRST_WAIT
+                if self.failure != told or now > told_at + _TELL_AGAIN:
                     logger.warning("the shared log failed, trying again: %s", error)
-                    is_told = True
+                    told, told_at = self.failure, now
             await trio.sleep(wait * random.uniform(0.5, 1))
             wait = min(wait * 2, _LONGEST_WAIT)

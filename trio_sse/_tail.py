@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import httpx
 import trio
@@ -36,7 +36,7 @@ class Tail:
 
     url: str
     say: Say
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Sequence[tuple[str, str]] = ()
     last_event_id: str = ""
     may_reconnect: bool = True
     verify: bool = True
@@ -78,10 +78,14 @@ class Tail:
 
     async def _connect(self, client: httpx.AsyncClient) -> AsyncGenerator[ServerSentEvent, None]:
         self._is_connected = False
-        fields = {"Accept": "text/event-stream", "Cache-Control": "no-store", **self.headers}
-        if self.last_event_id:
-            fields["Last-Event-ID"] = self.last_event_id
-        headers = {name.encode(): value.encode() for name, value in fields.items()}  # UTF-8, as WHATWG says
+        names = {name.lower() for name, _ in self.headers}
+        own = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        fields = [(name, value) for name, value in own.items() if name.lower() not in names]
+        fields += self.headers
+        if self.last_event_id:  # newer than one that was given
+            fields = [(name, value) for name, value in fields if name.lower() != "last-event-id"]
+            fields.append(("Last-Event-ID", self.last_event_id))
+        headers = [(name.encode(), value.encode()) for name, value in fields]  # UTF-8, as WHATWG says
         async with client.stream("GET", self.url, headers=headers) as response:
             self._check(response)
             self._is_connected = True

@@ -350,7 +350,7 @@ def tail(
     follower = Tail(
         url=url,
         say=(lambda text: None) if quiet else (lambda text: click.echo(f"# {text}", err=True)),
-        headers=dict(_parse_headers(headers)),
+        headers=_parse_headers(headers),
         last_event_id=last_event_id,
         may_reconnect=not no_reconnect,
         verify=not insecure,

@@ -64,6 +64,8 @@ class SQLiteLog:
         check_bounds(1, max_events=max_events)
         if os.fspath(path) in ("", ":memory:"):
             raise ValueError("SQLiteLog needs a file: without one, each session has a database of its own")
+        if "\0" in os.fspath(path):
+            raise ValueError(f"a file's path can't have a NUL character: {path!r}")
         if not (max_age > 0 and publish_timeout > 0 and timeout > 0):
             raise ValueError("max_age, publish_timeout and timeout must be above 0 seconds")
         self.publish_timeout = publish_timeout

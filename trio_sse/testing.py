@@ -87,7 +87,7 @@ class Client:
         self.cookies: dict[str, str] = {}
         self._timeout = timeout
         self._headers = dict(headers or {})
-        self._nursery_manager = trio.open_nursery()
+        self._nursery_manager = _open_nursery()
         self._nursery: trio.Nursery
         self._connect: Callable[[trio.abc.Stream, str], None]
 
@@ -96,7 +96,6 @@ class Client:
         try:
             self._connect = await self._nursery.start(self.server.serve_in_memory)
         except BaseException as error:
-            self._nursery.cancel_scope.cancel()
             await self._nursery_manager.__aexit__(type(error), error, error.__traceback__)
             raise
         return self
@@ -107,7 +106,6 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        self._nursery.cancel_scope.cancel()
         return await self._nursery_manager.__aexit__(kind, error, traceback)
 
     async def get(self, path: str, *, headers: Mapping[str, str] | None = None) -> Response:
@@ -164,12 +162,11 @@ class Client:
         opened = Stream(ours, self._timeout, EventDecoder(last_event_id=last_event_id or ""))
         self._connect(theirs, "test")
         request = h11.Request(method=method, target=path, headers=list(fields.items()))
-        async with ours, trio.open_nursery() as nursery:
+        async with ours, _open_nursery() as nursery:
             nursery.start_soon(opened._run, request, data)
             await opened._wait_for("the response's head", lambda: opened._has_head or opened.is_over)
             self._keep_cookies(opened.headers)
             yield opened
-            nursery.cancel_scope.cancel()
 
     def _keep_cookies(self, headers: Headers) -> None:
         for value in headers.get_all("set-cookie"):
@@ -311,3 +308,25 @@ class Stream:
     def _count_comments(self, data: bytes) -> None:
         *lines, self._line = _LINE_END.split(self._line + data)
         self.comments += [line[1:].decode().strip() for line in lines if line.startswith(b":")]
+
+
+@asynccontextmanager
+async def _open_nursery() -> AsyncIterator[trio.Nursery]:
+    """Open a nursery that is cancelled at the end of its block, and lets what only that raises pass as it is.
+
+    So a failed assertion is what the test's report shows, and `pytest.raises` finds the error in no group.
+    """
+    own: Exception | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield nursery
+            except Exception as error:
+                own = error  # it goes on below, past the nursery
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        if own is not None:
+            raise BaseExceptionGroup(group.message, [own, *group.exceptions]) from None
+        raise
+    if own is not None:
+        raise own

@@ -72,6 +72,15 @@ async def private(connection: Connection) -> None:
     await connection.send("welcome")
 
 
+@server.route("/headers/{name}")
+async def headers(connection: Connection, name: str) -> None:
+    """Send all values of a header, and be cut after the first time."""
+    await connection.send(connection.request.headers.get_all(name), id="3", retry=10)
+    if connection.last_event_id != "3":
+        connection.close(reconnect=True)
+        await trio.sleep_forever()
+
+
 @server.route("/over")
 async def over(connection: Connection) -> None:
     """Say that there is no more to come."""
