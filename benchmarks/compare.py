@@ -19,15 +19,12 @@ from ._command_line import Benchmark, Settings, main
 from ._figures import Figure, ratio
 from ._harness import HERE, BenchmarkError
 from ._subjects import BUILD, StartServer, server_of
+from .fanout import BURST_EVENTS, STEADY_EVENTS, STEADY_MILLISECONDS, STEADY_WARM_UP_EVENTS
 
 PEERS = HERE / "peers"
 VENV = BUILD / "peers-venv" / "bin" / "python"
 NODE = BUILD / "peers-node" / "package.json"
 GO = BUILD / "net_http"
-
-BURST_EVENTS = 30
-STEADY_EVENTS = 20
-STEADY_MILLISECONDS = 100
 
 #: Seconds for a server whose generators begin after the response's head to have begun them all.
 _SETTLE_SECONDS = 1.0
@@ -163,7 +160,7 @@ async def _turn(subject: Subject, connections: int, measured: _Measured) -> None
         bursts = [await deliver(f"burst {BURST_EVENTS}", BURST_EVENTS) for _ in range(subject.bursts)]
         cpu, deliveries = sum(b.cpu_seconds for b in bursts), sum(b.deliveries for b in bursts)
         measured.burst.append(cpu / deliveries * 1e6)
-        await deliver(f"steady 3 {STEADY_MILLISECONDS}", 3)
+        await deliver(f"steady {STEADY_WARM_UP_EVENTS} {STEADY_MILLISECONDS}", STEADY_WARM_UP_EVENTS)
         steady = await deliver(f"steady {STEADY_EVENTS} {STEADY_MILLISECONDS}", STEADY_EVENTS)
         measured.steady.append(steady.microseconds)
         measured.load.append(max(broadcast.load_share for broadcast in (*bursts, steady)))
