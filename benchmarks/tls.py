@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
 
-from . import _subjects, fanout
+from . import _subjects, fanout, idle_memory
 from ._command_line import Benchmark, Settings, main
 from ._figures import Figure, ratio
 
 TARGET_RATIO = 1.5
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    idle_kib: float
+    deliveries: fanout.Turn
+
+
 async def measure(settings: Settings) -> list[Figure]:
-    plain: list[fanout.Turn] = []
-    secured: list[fanout.Turn] = []
+    plain: list[_Turn] = []
+    secured: list[_Turn] = []
     with tempfile.TemporaryDirectory() as folder:
         certificate, key = Path(folder, "certificate.pem"), Path(folder, "key.pem")
         issued = trustme.CA().issue_cert("127.0.0.1")
@@ -26,22 +33,34 @@ async def measure(settings: Settings) -> list[Figure]:
         for _ in range(settings.rounds):
             plain.append(await _turn(_subjects.native, settings.connections))
             secured.append(await _turn(start_secured, settings.connections, "--tls"))
-    burst, burst_tls = fanout.burst_figure("burst", plain), fanout.burst_figure("burst, TLS", secured)
-    steady, steady_tls = fanout.steady_figure("steady", plain), fanout.steady_figure("steady, TLS", secured)
+    both = [[turn.deliveries for turn in turns] for turns in (plain, secured)]
+    burst, burst_tls = map(fanout.burst_figure, ("burst", "burst, TLS"), both)
+    steady, steady_tls = map(fanout.steady_figure, ("steady", "steady, TLS"), both)
     return [
+        _idle_figure("idle", plain),
+        _idle_figure("idle, TLS", secured),
         burst,
         burst_tls,
         ratio(burst_tls, burst, "plain one"),
         steady,
         steady_tls,
         ratio(steady_tls, steady, "plain one", TARGET_RATIO),
-        fanout.busiest_load([*plain, *secured]),
+        fanout.busiest_load([*both[0], *both[1]]),
     ]
 
 
-async def _turn(start_server: _subjects.StartServer, connections: int, *options: str) -> fanout.Turn:
-    async with start_server() as (server, port), _subjects.load(port, connections, *options) as load:
-        return await fanout.deliver(server, load, connections, fanout.FULL)
+def _idle_figure(name: str, turns: list[_Turn]) -> Figure:
+    return Figure(name, "KiB per connection (PSS)", tuple(turn.idle_kib for turn in turns))
+
+
+async def _turn(start_server: _subjects.StartServer, connections: int, *options: str) -> _Turn:
+    async with start_server() as (server, port), _subjects.load(port, 0, *options) as load:
+        await _subjects.connect(load, 1)
+        await load.ask("close")
+        empty = await idle_memory.pss_kib(server)
+        await _subjects.connect(load, connections)
+        idle = (await idle_memory.pss_kib(server) - empty) / connections
+        return _Turn(idle, await fanout.deliver(server, load, connections, fanout.FULL))
 
 
 BENCHMARK = Benchmark("TLS", 4000, measure)
