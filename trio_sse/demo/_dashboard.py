@@ -104,7 +104,7 @@ class Dashboard:
         per_second = (deliveries - self._deliveries_before) / _SECONDS_BETWEEN_SAMPLES
         self._deliveries_before = deliveries
         return {
-            "at": time.time(),
+            "at": round(time.time(), 3),
             "open_streams": statistics.open_streams,
             "opened": statistics.opened,
             "deliveries": deliveries,
