@@ -21,8 +21,7 @@ import trio
 
 from ._message import Framing
 
-#: The most bytes that are received at once.
-RECEIVE_SIZE = 16 * 1024
+_RECEIVE_SIZE = 16 * 1024
 
 # A reply to a request that was not read to its end is lost if the socket is closed while bytes of the
 # request are unread: the kernel then sends RST. So they are read, for a while (RFC 9112, 9.6).
@@ -171,10 +170,7 @@ class SocketTransport:
         self.written_at = now
         if sent == len(payload):
             return True
-        return self._keep_rest(memoryview(payload)[sent:], now)
-
-    def _keep_rest(self, rest: memoryview, now: float) -> bool:
-        self.pending = rest
+        self.pending = memoryview(payload)[sent:]
         return False
 
     def take_further(self, payload: bytes, events: int) -> None:
@@ -215,14 +211,14 @@ class SocketTransport:
 
     def receive_nowait(self) -> bytes | None:
         try:
-            return self.socket.recv(RECEIVE_SIZE)
+            return self.socket.recv(_RECEIVE_SIZE)
         except BlockingIOError:
             return None
         except OSError as error:
             raise trio.BrokenResourceError("the peer has reset the connection") from error
 
     async def receive_some(self) -> bytes:
-        while (data := self.receive_nowait()) is None:
+        while (data := SocketTransport.receive_nowait(self)) is None:
             await trio.lowlevel.wait_readable(self.socket)
         return data
 
@@ -244,7 +240,7 @@ class SocketTransport:
             try:
                 self.socket.shutdown(socket.SHUT_WR)
                 read = 0
-                while read < _LINGER_BYTES and (data := await self.receive_some()):
+                while read < _LINGER_BYTES and (data := await SocketTransport.receive_some(self)):
                     read += len(data)
             except (OSError, trio.BrokenResourceError):
                 pass  # the peer is gone: nobody waits for the reply
@@ -334,7 +330,7 @@ class StreamTransport:
 
     async def receive_some(self) -> bytes:
         try:
-            return bytes(await self.stream.receive_some(RECEIVE_SIZE))
+            return bytes(await self.stream.receive_some(_RECEIVE_SIZE))
         except (trio.ClosedResourceError, OSError) as error:
             raise trio.BrokenResourceError("the stream is closed") from error
 
