@@ -265,13 +265,39 @@ async def test_begun_anew_with_lower_ids_is_a_reset(server: RedisServer) -> None
             assert [event.data for event in await take(again, 2)] == ["lower", "next"]
 
 
-@pytest.mark.parametrize("change", ["HDEL {trio-sse}:state number", "HSET {trio-sse}:state number abc"])
+@pytest.mark.parametrize(
+    "change", ["HDEL number", *(f"HSET number {odd}" for odd in ("abc", "3.5", "0x10", "1e30", "nan", "-5"))]
+)
 async def test_a_state_without_its_number_is_begun_anew(server: RedisServer, change: str) -> None:
+    command, field = change.split(" ", 1)
     async with running(server) as hub, hub.subscribe("t") as events:
         await hub.publish("t", "old")
-        await server.do(change)
+        await server.do(f"{command} {{trio-sse}}:state {field}")
         await hub.publish("t", "new")
         assert [event.event for event in await take(events, 3)] == [None, "reset", None]
+
+
+async def test_an_id_from_before_the_first_event_is_not_the_end_when_all_are_gone(
+    server: RedisServer,
+) -> None:
+    async with running(server) as hub:
+        before = hub.last_event_id
+        for number in range(3):
+            await hub.publish("t", number)
+        await server.do("XTRIM {trio-sse}:log MAXLEN 0")
+    async with running(server) as late, late.subscribe("t", last_event_id=before) as events:
+        await late.publish("t", "new")
+        assert [event.event for event in await take(events, 2)] == ["reset", None]
+
+
+async def test_ids_of_any_size_are_resumed_from(server: RedisServer) -> None:
+    async with running(server) as hub, hub.subscribe("t") as events:
+        await server.do("XADD {trio-sse}:log 18446744073709551614-5 foreign entry")
+        for number in range(3):
+            await hub.publish("t", number)
+        ids = [event.id for event in await take(events, 3)]
+        async with hub.subscribe("t", last_event_id=ids[0]) as again:
+            assert [event.data for event in await take(again, 2)] == ["1", "2"]
 
 
 @pytest.mark.parametrize(("max_age", "left"), [(1e-9, 1), (1e300, 3)])
@@ -320,8 +346,11 @@ async def test_wrong_credentials_are_told_at_the_start(tmp_path: Path) -> None:
         ("redis://:secret@host:70000", "its port 1 to 65535"),
         ("redis://host:0", "its port 1 to 65535"),
         ("redis://:secret/word@host", "password as %2F"),
-        ("redis://host/first", "whole number, not 'first'"),
-        ("redis://host?db=-1", "whole number, not '-1'"),
+        ("redis://:p@ss/secret@db.internal/0", "password as %2F"),
+        ("redis://user:12/secret@host:6379/0", "password as %2F"),
+        ("redis://:p@h?secret@db/0", "password as %2F"),
+        ("redis://host/first", "its database a whole number"),
+        ("redis://host?db=-1", "its database a whole number"),
         ("redis://host?max_connections=1", "no option 'max_connections', but can have db"),
         ("redis://host?ssl_ca_certs=x", "no option 'ssl_ca_certs', but can have db"),
         ("unix://path", "unix:///path"),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import trio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from trio_sse import Connection, EndReason
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trio_sse import Connection, EndReason, Hub, LogSession, Server
 
 from .conftest import MakeServer
 from .serving import in_memory, on_sockets
@@ -52,3 +57,23 @@ async def test_a_broadcast_reaches_everyone_in_order(make_server: MakeServer) ->
 
     assert [[event.data for event in events] for events in received] == [["0", "1", "2"]] * 5
     assert received[0] == received[1]
+
+
+class SilentLog:
+    """A shared log that never answers."""
+
+    publish_timeout = 5.0
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[LogSession]:
+        await trio.sleep_forever()
+        yield
+
+
+async def test_a_server_whose_log_does_not_answer_can_be_cancelled(autojump_clock: MockClock) -> None:
+    server = Server(hub=Hub(log=SilentLog()))
+    with trio.move_on_after(3) as scope:
+        await server.serve_in_memory(task_status=trio.TASK_STATUS_IGNORED)
+    assert scope.cancelled_caught
+    assert trio.current_time() == pytest.approx(scope.deadline)
+    assert not server.hub.is_running

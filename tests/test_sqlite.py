@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import sys
 import threading
@@ -138,6 +139,20 @@ async def test_a_folder_that_is_not_there_is_told_at_the_start(tmp_path: Path) -
 def test_a_log_needs_a_file(path: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SQLiteLog(path)
+
+
+async def test_an_id_from_before_the_first_event_is_not_the_end_when_all_are_gone(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    async with hub_on(path) as hub:
+        before = hub.last_event_id
+        for number in range(3):
+            await hub.publish("t", number)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("delete from log_entries")
+    async with hub_on(path) as late, late.subscribe("t", last_event_id=before) as events:
+        await late.publish("t", "new")
+        with trio.fail_after(5):
+            assert [(await anext(events)).event for _ in range(2)] == ["reset", None]
 
 
 async def test_a_log_that_was_replaced_is_a_reset(tmp_path: Path) -> None:

@@ -19,6 +19,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from trio_sse import _worker_process
+from trio_sse._worker_process import WorkerProcess
+from trio_sse._worker_status import WorkerStatus
+
 from .programs import Program, RawStream, serving, trio_sse
 
 APP = "tests.apps.worker_app:server"
@@ -250,7 +254,72 @@ def test_a_signal_right_after_the_fork_is_neither_lost_nor_taken_for_another() -
             program.stderr.expect("worker 2 started")
             program.send(signal.SIGTERM)
             assert program.wait() == 0
-            assert "second SIGTERM" not in program.stderr.rest()
+            assert "killing" not in program.stderr.rest()
+
+
+def test_a_second_interrupt_kills_and_a_second_sigterm_does_not(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, _), RawStream(f"{url}/stubborn") as stream:
+        stubborn = int(stream.read_until(b"\n\n").rpartition(b"data: ")[2])
+        program.send(signal.SIGTERM)
+        program.stderr.expect("SIGTERM: draining")
+        program.send(signal.SIGTERM)
+        program.send(signal.SIGUSR1)
+        program.stderr.expect("status: ")
+        assert is_alive(stubborn)
+        program.send(signal.SIGINT)
+        program.stderr.expect("SIGINT while draining: killing")
+        assert program.wait() == 0
+
+
+def test_a_signal_to_replace_them_amid_the_import_is_no_end(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    arguments = ("serve", "tests.apps.slow_import:server", "--workers", "2", "--separate-hubs")
+    with trio_sse(*arguments, "--bind", "127.0.0.1:0", env={"FIFO": str(fifo)}) as program:
+        with fifo.open("w"):  # waits until it is imported
+            program.send(signal.SIGHUP)
+        program.stderr.expect("worker 1 started")
+        program.send(signal.SIGTERM)
+        assert program.wait() == 0
+
+
+def test_a_second_program_on_the_same_port_is_refused(tmp_path: Path) -> None:
+    with workers(tmp_path) as (_, url, _):
+        options = ("--separate-hubs", "--bind", url.removeprefix("http://"))
+        with trio_sse("serve", APP, "--workers", "2", *options) as second:
+            assert second.wait() == 1
+            assert "Address already in use" in second.stderr.rest()
+
+
+def test_workers_are_not_replaced_by_such_as_have_no_log(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, status):
+        first = pids_of(url, 2)
+        with contextlib.closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as other:
+            other.execute("begin exclusive")
+            program.send(signal.SIGHUP)
+            program.stderr.expect("replacing 2 workers")
+            program.stderr.expect("the shared log is not available yet")
+            until(lambda: [w["is_ready"] for w in status_of(status)["workers"]].count(False) == 1)
+            assert status_of(status)["serving"] == 2
+            other.execute("rollback")
+        until(lambda: not first & {worker["pid"] for worker in status_of(status)["workers"]})
+
+
+def test_a_worker_that_tells_nothing_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    worker = WorkerProcess(os.getpid(), 0, reading)
+    status = WorkerStatus(1, None)
+    assert status.of([worker])["serving"] == 0
+    assert status.of([])["sum"] == dict.fromkeys(
+        ("open_streams", "opened", "events_sent", "bytes_sent", "refused", "published"), 0
+    )
+    os.write(writing, b'{"is_ready": true, "opened": 3}\n')
+    worker.read()
+    assert status.of([worker])["serving"] == 1
+    monkeypatch.setattr(_worker_process, "_SILENT_SECONDS", 0.0)
+    assert status.of([worker])["serving"] == 0
+    os.close(writing)
+    worker.end()
 
 
 def test_a_fork_that_fails_is_tried_again_and_others_go_on(tmp_path: Path) -> None:

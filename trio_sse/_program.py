@@ -22,7 +22,7 @@ from pathlib import Path
 import trio
 
 from ._asgi_types import ASGIApp
-from ._hub import Hub
+from ._hub import Hub, existing_hubs
 from ._server import Server
 from ._shared_log import Log, LogRefused
 
@@ -276,6 +276,7 @@ async def _tell_figures(server: Server, pipe: int) -> None:  # pragma: no cover 
 def _tell(server: Server, pipe: int) -> None:  # pragma: no cover  # in a fork, too
     statistics = server.statistics()
     figures = {
+        "is_ready": all(hub.is_ready for hub in existing_hubs() if hub.is_running),
         "open_streams": statistics.open_streams,
         "opened": statistics.opened,
         "events_sent": statistics.events_sent,

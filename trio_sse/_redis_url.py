@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_OPTION = re.compile("[a-z_]{1,32}")
 _FORMS = "redis://[user:password@]host[:port][/database], rediss://... or unix:///path[?db=database]"
 
 
@@ -27,8 +29,11 @@ def check_redis_url(url: str) -> ssl.SSLContext | None:
         raise ValueError(f"a Redis URL is {_FORMS}")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if unknown := options.keys() - set(known):
+        name = min(unknown)
+        if not _OPTION.fullmatch(name):
+            raise _unclear()
         raise ValueError(
-            f"a URL of {parts.scheme}:// has no option {min(unknown)!r}, but can have {', '.join(known)}"
+            f"a URL of {parts.scheme}:// has no option {name!r}, but can have {', '.join(known)}"
         )
     _check_database(options.get("db", "0"))
     return _make_context(options) if parts.scheme == "rediss" else None
@@ -41,15 +46,21 @@ def _split(url: str) -> SplitResult:
     except ValueError:  # its text might have a part of a password that has a slash in it
         port = 0
     if port == 0:
-        raise ValueError(
-            f"a Redis URL is {_FORMS}, its port 1 to 65535, and what is special in a password as %2F, say"
-        )
+        raise _unclear()
     return parts
+
+
+def _unclear() -> ValueError:
+    """Make the error for what may be a part of a password with a slash or the like in it: it isn't told."""
+    return ValueError(
+        f"a Redis URL is {_FORMS}, its port 1 to 65535, its database a whole number, and what is special "
+        "in a password as %2F, say"
+    )
 
 
 def _check_database(text: str) -> None:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ValueError(f"the database of a Redis URL is a whole number, not {text!r}")
+        raise _unclear()
 
 
 def _make_context(options: dict[str, str]) -> ssl.SSLContext:

@@ -77,15 +77,17 @@ class Serving:
         self.ended = trio.Event()
         self._drain_timeout = drain_timeout
         self._support_scope = trio.CancelScope(shield=True)
+        self._hub_start_scope = trio.CancelScope()
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work`, which starts tasks in `connections`, and wait for all of them."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.wait_cancelled)
             # If this is cancelled already, Trio would leave the support where it starts, and wait there
-            # for ever, as it is shielded. So is its start, which waits for nobody.
+            # for ever, as it is shielded. So is its start, in which only the hub's waits, for a shared log:
+            # a cancellation ends that.
             with trio.CancelScope(shield=True):
                 await nursery.start(self._support)
-            nursery.start_soon(self.wait_cancelled)
             try:
                 await self._serve(work)
             finally:
@@ -111,7 +113,8 @@ class Serving:
     async def _support(self, *, task_status: trio.TaskStatus[None]) -> None:
         with self._support_scope:
             async with trio.open_nursery() as nursery:
-                await nursery.start(self._keep_hub)
+                with self._hub_start_scope:
+                    await nursery.start(self._keep_hub)
                 nursery.start_soon(self.keepalives.run)
                 nursery.start_soon(self.gatherer.run)
                 if hasattr(select, "epoll"):
@@ -140,5 +143,6 @@ class Serving:
 
     def _note_cancelled(self, raise_cancel: object) -> trio.lowlevel.Abort:
         self.is_cancelled = True
+        self._hub_start_scope.cancel()
         self._support_scope.deadline = trio.current_time() + self._drain_timeout
         return trio.lowlevel.Abort.SUCCEEDED

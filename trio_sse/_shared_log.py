@@ -28,7 +28,7 @@ from ._topic import check_topic
 # Made once: `json.dumps` with options makes one for each call. It is quicker with texts than with a list.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-_ID = re.compile(r"(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,19})", re.ASCII)
+_ID = re.compile(r"(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})", re.ASCII)
 
 
 class LogUnavailable(Exception):
@@ -61,7 +61,8 @@ class LogEnd(NamedTuple):
 
     Attributes:
         epoch, number: of the newest entry; the number is 0 if there was none in this epoch.
-        last: its id; if there is none, or none any more, an id before all that will come.
+        last: its id; if there is none, or none any more, an id after all that were and before all that will
+            come.
     """
 
     epoch: str

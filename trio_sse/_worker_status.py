@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 # Those that only grow. The sums keep them when a worker has ended.
 _COUNTERS = ("opened", "events_sent", "bytes_sent", "refused")
+_FIGURES = ("open_streams", *_COUNTERS, "published")
 
 
 @final
@@ -38,16 +39,24 @@ class WorkerStatus:
 
     def of(self, workers: Collection[WorkerProcess]) -> dict[str, object]:
         """Give the figures of each worker, and their sums."""
-        sums = Counter(self._ended)
+        sums = Counter(dict.fromkeys(_FIGURES, 0))
+        sums.update(self._ended)
         for worker in workers:
             sums.update(worker.figures)
         return {
             "sum": dict(sums),
             "restarts": self.restarts,
             "wanted": self._places,
-            "serving": sum(worker.is_ready and not worker.is_replaced for worker in workers),
+            "serving": sum(worker.is_serving for worker in workers),
             "workers": [
-                {"place": w.place, "pid": w.pid, "is_leaving": w.is_leaving, **w.figures} for w in workers
+                {
+                    "place": w.place,
+                    "pid": w.pid,
+                    "is_leaving": w.is_leaving,
+                    "is_ready": w.is_ready,
+                    **w.figures,
+                }
+                for w in workers
             ],
         }
 

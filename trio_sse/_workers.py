@@ -36,7 +36,7 @@ RunWorker = Callable[[Sequence[socket.socket], int, int], None]
 _FIRST_RESTART_SECONDS = 0.5
 _LONGEST_RESTART_SECONDS = 30.0
 _STABLE_SECONDS = 10.0  # after which a worker that ends has not been part of a crash loop
-_READY_SECONDS = 30.0  # for a new worker to listen, before the old one is kept
+_READY_SECONDS = 30.0  # for a new worker to listen and reach the log, before the old one is kept
 _RETIRE_SECONDS = 1.0  # for one that accepts no more to answer what it has accepted
 _TELL_SECONDS = 1.0
 _LAST_SECONDS = 5.0  # beyond the drain time, until a worker is killed
@@ -55,15 +55,15 @@ def bind_places(addresses: Sequence[tuple[str | None, int]], places: int) -> lis
         for host, port in addresses:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             for family, kind, protocol, _, address in dict.fromkeys(found):
+                # Another program's may be there, beside which SO_REUSEPORT would let us be.
+                with _socket(family, kind, protocol) as first:
+                    first.bind(address)
+                    address = first.getsockname()  # the port, if any would do
                 for place in bound:
-                    listening = socket.socket(family, kind, protocol)
+                    listening = _socket(family, kind, protocol)
                     place.append(listening)
-                    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                    if family == socket.AF_INET6:
-                        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                     listening.bind(address)
-                    address = listening.getsockname()  # the port, if any would do
                     listening.listen(socket.SOMAXCONN)
     except BaseException:
         for place in bound:
@@ -71,6 +71,14 @@ def bind_places(addresses: Sequence[tuple[str | None, int]], places: int) -> lis
                 listening.close()
         raise
     return bound
+
+
+def _socket(family: int, kind: int, protocol: int) -> socket.socket:
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return made
 
 
 @final
@@ -168,11 +176,11 @@ class Supervisor:
 
     def _obey(self, number: signal.Signals) -> None:
         match number:
-            case signal.SIGTERM | signal.SIGINT:
-                if self._is_stopping:
-                    self._kill_all(f"second {number.name}")
-                    return
+            case signal.SIGTERM | signal.SIGINT if not self._is_stopping:
                 self._stop(number.name)
+            case signal.SIGINT:
+                # Not a second SIGTERM: some send it to the process and to its group.
+                self._kill_all("SIGINT while draining")
             case signal.SIGHUP if not self._is_stopping:
                 logger.info("SIGHUP: replacing %d workers, one by one", len(self._workers))
                 self._to_replace = [w for w in self._workers.values() if not w.is_replaced]
@@ -187,6 +195,7 @@ class Supervisor:
         self._restart_at.clear()
         self._to_replace.clear()
         self._retired.clear()
+        self._replacing = None
         for worker in self._workers.values():
             self._drain(worker)
 
@@ -318,7 +327,7 @@ class Supervisor:
         )
 
     def _replace_next(self) -> None:
-        """Go on with replacing workers: a new one first, and when it listens, the old one accepts no more.
+        """Go on with replacing workers: a new one first, and when it is ready, the old one accepts no more.
 
         The old ones drain when all are replaced, one after the other. If each drained at once, its clients
         would come back to old ones, too, and the last of those would have e times as many as on average.

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import signal
 import socket
 import ssl
 import sys
@@ -170,6 +171,10 @@ def serve(
     at once. Every option can be set in the environment, as TRIO_SSE_BIND, TRIO_SSE_KEEPALIVE and so on.
     """
     _set_up_logging(log_level)
+    if workers > 1 or status_file is not None:
+        # While the app is imported, there is nothing to replace. By default, it would end the program.
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        click.get_current_context().call_on_close(partial(signal.signal, signal.SIGHUP, before))
     try:
         if status_file == "":
             raise ProgramError("--status-file must name a file")

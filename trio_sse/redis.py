@@ -24,8 +24,11 @@ from ._shared_log import Entry, LogEnd, LogRefused, LogSession, LogUnavailable
 _BLOCK_SECONDS = 1.0
 
 _OPEN = """
+local function is_whole(text)
+  return text and #text < 16 and string.match(text, '^%d+$')
+end
 local state = redis.call('HMGET', KEYS[2], 'epoch', 'number')
-if redis.call('EXISTS', KEYS[1]) == 0 or not tonumber(state[1]) or not tonumber(state[2]) then
+if redis.call('EXISTS', KEYS[1]) == 0 or not is_whole(state[1]) or not is_whole(state[2]) then
   local now = redis.call('TIME')
   local epoch = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
   if redis.call('EXISTS', KEYS[1]) == 0 then
@@ -43,7 +46,19 @@ _END = (
     _OPEN
     + """
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-return {state[1], state[2], newest and newest[1] or state[1] .. '-0'}
+if newest then
+  return {state[1], state[2], newest[1]}
+end
+local last = state[1] .. '-0'
+if tonumber(state[2]) > 0 then  -- there were some, which are gone: what a client has is not the end
+  local information = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #information, 2 do
+    if information[i] == 'last-generated-id' then
+      last = information[i + 1]
+    end
+  end
+end
+return {state[1], state[2], last}
 """
 )
 
@@ -239,7 +254,9 @@ def _translated(seconds: float) -> Iterator[None]:
             is_said = not isinstance(error, coredis.exceptions.ConnectionError)
             is_refusal = is_said and _REFUSALS.search(f"{type(error).__name__} {error}")
             kind = LogRefused if is_refusal else LogUnavailable
-            return kind(f"Redis: {error}")
+            needs_password = is_refusal and re.search("NOAUTH|HELLO must be called", str(error))
+            advice = ": it wants a password, as in redis://:password@host" if needs_password else ""
+            return kind(f"Redis: {error}{advice}")
         if isinstance(error, OSError | trio.BrokenResourceError | trio.ClosedResourceError):
             return LogUnavailable(f"Redis can't be reached: {error}")
         return None

@@ -33,6 +33,7 @@ T = TypeVar("T")
 _GREATEST = 2**63 - 1
 _POLL_SECONDS = 0.05
 _READ_SECONDS = 1.0
+_LONGEST_TIMEOUT = 86_400.0  # SQLite counts milliseconds in 32 bits, and takes more for none
 
 
 @final
@@ -92,7 +93,10 @@ class SQLiteLog:
     def _open(self) -> sqlite3.Connection:
         with _translated(self._path):
             connection = sqlite3.connect(
-                self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
+                self._path,
+                timeout=min(self._timeout, _LONGEST_TIMEOUT),
+                isolation_level=None,
+                check_same_thread=False,
             )
             try:
                 connection.execute("pragma journal_mode = wal")
@@ -128,8 +132,12 @@ class _Session:
             used = self._connection.execute(
                 "select seq from sqlite_sequence where name = 'log_entries'"
             ).fetchone()
-        last = f"{self._epoch}-0" if newest is None else _id(*newest)
-        return LogEnd(str(self._epoch), used[0] if used is not None else 0, last)
+        number = used[0] if used is not None else 0
+        if newest is not None:
+            last = _id(*newest)
+        else:  # none, or none any more: then no id that a client has is the end
+            last = _id(number, max(self._epoch, round(time.time() * 1000)) if number else self._epoch)
+        return LogEnd(str(self._epoch), number, last)
 
     async def read_back(self, upto: str, limit: int) -> Sequence[Entry]:
         order = "milliseconds desc, number desc"

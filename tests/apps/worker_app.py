@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+import trio
+
 from trio_sse import Connection, Request, Response, Server
 
 server = Server(reconnect_spread=1, drain_timeout=5)
@@ -27,6 +29,14 @@ async def publish(request: Request) -> Response:
     """Publish the request's body."""
     await server.hub.publish("live", request.body.decode())
     return Response(status=204)
+
+
+@server.route("/stubborn")
+async def stubborn(connection: Connection) -> None:
+    """Tell which process this is, and don't end when told to."""
+    await connection.send(os.getpid())
+    with trio.CancelScope(shield=True):
+        await trio.sleep_forever()
 
 
 @server.endpoint("/die", methods=["POST"])
