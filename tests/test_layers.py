@@ -31,7 +31,7 @@ LAYERS = [
         "__init__",
         "_quart_websocket",
         "_redis_url asgi quart hypercorn websocket testing redis sqlite",
-        "_interruption _program _worker_process _worker_status _workers _tail",
+        "_interruption _program _worker_process _worker_sockets _worker_status _workers _tail",
         "_load_target _load_dialer _load_stream _load_reader",
         "_load_distribution _load_totals _load_client _load _load_report",
         "_proc _available_memory _doctor",

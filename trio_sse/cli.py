@@ -227,7 +227,8 @@ def _serve_by_workers(
     context: ssl.SSLContext | None,
     status_file: str | None,
 ) -> None:
-    from ._workers import Supervisor, bind_places
+    from ._worker_sockets import bind_places
+    from ._workers import Supervisor
 
     server = found if isinstance(found, Server) else Server(found)
     raise_descriptor_limit()
