@@ -290,6 +290,21 @@ async def test_an_id_from_before_the_first_event_is_not_the_end_when_all_are_gon
         assert [event.event for event in await take(events, 2)] == ["reset", None]
 
 
+async def test_the_id_of_an_entry_that_can_not_be_read_is_resumed_from(server: RedisServer) -> None:
+    async with running(server) as hub, hub.subscribe("t") as events:
+        await hub.publish("t", "first")
+        await take(events, 1)
+        for number in range(2, 70):
+            epoch = hub.first_event_id.partition("-")[0]
+            answer = await server.do(f"XADD {{trio-sse}}:log * e {epoch} n {number} d broken")
+        await server.do("HSET {trio-sse}:state number 69")
+        broken = answer.split()[1].decode()
+        await hub.publish("t", "next")
+        await take(events, 1)
+        async with hub.subscribe("t", last_event_id=broken) as again:
+            assert (await take(again, 1))[0].data == "next"
+
+
 async def test_ids_of_any_size_are_resumed_from(server: RedisServer) -> None:
     async with running(server) as hub, hub.subscribe("t") as events:
         await server.do("XADD {trio-sse}:log 18446744073709551614-5 foreign entry")

@@ -28,6 +28,8 @@ from ._topic import check_topic
 # Made once: `json.dumps` with options makes one for each call. It is quicker with texts than with a list.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
+_MOST_BROKEN = 64
+
 _ID = re.compile(r"(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})", re.ASCII)
 
 
@@ -133,12 +135,13 @@ def decode_record(record: bytes) -> Message:
 class Window(MemoryLog):
     """The newest messages of a shared log, in memory. Its positions are the entries' numbers."""
 
-    __slots__ = ("_hashes", "_ids", "_last_id", "_start", "_start_id")
+    __slots__ = ("_broken", "_hashes", "_ids", "_last_id", "_start", "_start_id")
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         super().__init__(max_events=max_events, max_bytes=max_bytes)
         self._ids: deque[tuple[int, int]] = deque()  # of the messages
         self._hashes: deque[int] = deque()  # of their records
+        self._broken: dict[str, int] = {}  # numbers, by id, of the newest entries that can't be read
         self.restart("0", 0, "0-0")
 
     def restart(self, epoch: str, number: int, last_id: str) -> None:
@@ -150,6 +153,7 @@ class Window(MemoryLog):
         self._by_topic.clear()
         self._ids.clear()
         self._hashes.clear()
+        self._broken.clear()
         self._size = 0
 
     @property
@@ -165,7 +169,11 @@ class Window(MemoryLog):
         self.last = entry.number
         self._last_id = entry.id
         if message is None:
-            if not self._messages:
+            if self._messages:
+                self._broken[entry.id] = entry.number
+                if len(self._broken) > _MOST_BROKEN:
+                    del self._broken[next(iter(self._broken))]
+            else:
                 self._start, self._start_id = entry.number, entry.id
             return
         message.place(entry.number, entry.id)
@@ -206,7 +214,10 @@ class Window(MemoryLog):
         if parsed is None:
             return None
         index = bisect_right(self._ids, parsed) - 1
-        return self._messages[index].sequence if index >= 0 and self._ids[index] == parsed else None
+        if index >= 0 and self._ids[index] == parsed:
+            return self._messages[index].sequence
+        number = self._broken.get(event_id)
+        return number if number is not None and number > self._start else None
 
     def is_ahead(self, event_id: str) -> bool:
         """Whether an id is after all that has come here; another hub may have read on further."""
