@@ -21,7 +21,7 @@ async def publish(hub: Hub, size: int, count: int, seconds: float, topic: str = 
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "trio_sse._heavy"]
+    return [record.getMessage() for record in caplog.records if record.name == "trio_sse.hub"]
 
 
 async def test_large_events_often_are_warned_of_once(

@@ -17,7 +17,7 @@ PACKAGE = Path(trio_sse.__file__).parent
 LAYERS = [
     layer
     for line in (
-        "_event _fields _bounds _client_script _websocket_frames _garbage_collector",
+        "_module_metadata _event _fields _bounds _client_script _websocket_frames _garbage_collector",
         "_decoder _message _topic",
         "_log _shared_log _state _interval _ticker _heavy _queue _subscription _subscribers",
         "_hub_statistics _log_sessions _log_publisher _log_follower _mirror _hub",

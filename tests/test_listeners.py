@@ -104,7 +104,7 @@ async def test_ipv6_is_served(make_server: MakeServer, caplog: pytest.LogCapture
         listening = tcp_listener("::1")
     except OSError:
         pytest.skip("this machine has no IPv6")
-    caplog.set_level("INFO", logger="trio_sse._stream")
+    caplog.set_level("INFO", logger="trio_sse.access")
 
     async with on_listeners(target.server, listening) as addresses:
         stream = await trio.open_tcp_stream(str(addresses[0][0]), int(str(addresses[0][1])))
@@ -118,7 +118,7 @@ async def test_ipv6_is_served(make_server: MakeServer, caplog: pytest.LogCapture
 async def test_a_unix_socket_is_served(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    caplog.set_level("INFO", logger="trio_sse._stream")
+    caplog.set_level("INFO", logger="trio_sse.access")
     target = Target(make_server, max_connections_per_host=1)
     path = str(tmp_path / "socket")
     listening = socket.socket(socket.AF_UNIX)
@@ -185,7 +185,7 @@ async def test_cancelling_before_it_began_closes_the_stream(make_server: MakeSer
 async def test_streams_are_bounded(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture, options: dict[str, object], status: int
 ) -> None:
-    caplog.set_level("INFO", logger="trio_sse._exchange")
+    caplog.set_level("INFO", logger="trio_sse.server")
     target = Target(make_server, **options)
 
     async with in_memory(target.server) as serving:
@@ -390,7 +390,7 @@ async def test_running_out_again_and_again_is_told_once_a_second(
 async def test_the_soft_limit_of_descriptors_is_raised(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", logger="trio_sse._descriptors")
+    caplog.set_level("INFO", logger="trio_sse.process")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowered = min(1000, hard - 1)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowered, hard))
@@ -407,7 +407,7 @@ async def test_the_soft_limit_of_descriptors_is_raised(
 async def test_a_limit_that_stays_is_told(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level("INFO", logger="trio_sse._descriptors")
+    caplog.set_level("INFO", logger="trio_sse.process")
 
     def refuse(kind: int, limits: tuple[int, int]) -> None:
         raise ValueError("not allowed")

@@ -305,7 +305,7 @@ async def test_a_tls_handshake_that_stalls_is_closed(
     monkeypatch: pytest.MonkeyPatch,
     contexts: Contexts,
 ) -> None:
-    caplog.set_level("INFO", logger="trio_sse._server")
+    caplog.set_level("INFO", logger="trio_sse.server")
     monkeypatch.setattr(trio_sse._server, "_HANDSHAKE_SECONDS", 0.05)
 
     async with on_sockets(make_server(), server_tls=contexts.server) as serving:

@@ -205,7 +205,7 @@ async def test_a_step_moves_the_ticks_is_told_and_changes_elapsed_by_nothing(
             await ticks.receive()
         begun_at = clock() - 2 + step  # by the clock as it is set now
         clock.step(step)
-        with caplog.at_level(logging.WARNING, "trio_sse._ticker"):
+        with caplog.at_level(logging.WARNING, "trio_sse.hub"):
             told = await ticks.receive()
         assert instants([told]) == [shown]
         assert told["stepped"] == pytest.approx(step, abs=1e-3)

@@ -9,6 +9,7 @@ from ._garbage_collector import tune_garbage_collector
 from ._http_exception import HTTPException
 from ._hub import Hub
 from ._hub_statistics import HubStatistics
+from ._module_metadata import set_public_module
 from ._offset import read_offset
 from ._queue import Overflow
 from ._request import Headers, Request
@@ -49,3 +50,5 @@ __all__ = [
     "read_offset",
     "tune_garbage_collector",
 ]
+
+set_public_module(globals())

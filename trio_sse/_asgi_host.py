@@ -32,7 +32,7 @@ from ._stream import Handle, run_stream
 from ._stream_host import StreamHost
 from ._transport import SocketTransport, Transport
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.app")
 
 
 class Successor(Protocol):

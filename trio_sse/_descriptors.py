@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.process")
 
 
 def raise_descriptor_limit() -> None:

@@ -38,7 +38,7 @@ from ._stream_host import StreamHost
 from ._topic import TopicError
 from ._transport import Transport, send_all
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.server")
 
 
 @final

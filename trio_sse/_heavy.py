@@ -7,7 +7,7 @@ from typing import final
 
 from ._message import Batch
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.hub")
 
 #: From this size on, a write is looked at.
 HEAVY_BYTES = 16 * 1024

@@ -36,7 +36,7 @@ from ._subscription import Subscription
 from ._ticker import Ticker
 from ._topic import check_topic, check_topics
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.hub")
 
 _MIB = 1024 * 1024
 

@@ -15,7 +15,7 @@ import trio
 
 from ._asgi_types import ASGIApp, Message
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.app")
 
 _STARTUP_SECONDS = 60.0
 

@@ -17,7 +17,7 @@ from typing import final
 
 import trio
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.server")
 
 _ACCEPTS_PER_CHECKPOINT = 64
 

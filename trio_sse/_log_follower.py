@@ -12,7 +12,7 @@ from ._message import Message
 from ._shared_log import Entry, LogEnd, LogSession, Window, decode_record, parse_id
 from ._subscription import Subscription
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.log")
 
 # Between two reads that have brought something: a read costs some ten times what an entry does, so at a
 # thousand entries a second this saves a third of a core, and it delays nothing that stands alone.

@@ -12,7 +12,7 @@ import trio
 
 from ._shared_log import Log, LogRefused, LogSession, LogUnavailable
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.log")
 
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 2.0

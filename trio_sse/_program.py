@@ -26,7 +26,7 @@ from ._hub import Hub, existing_hubs
 from ._server import Server
 from ._shared_log import Log, LogRefused
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.program")
 
 _TELL_SECONDS = 1.0
 _TELL_SHARE = 1 / 200  # of a worker's time at most

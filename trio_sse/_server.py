@@ -47,7 +47,7 @@ from ._watchdog import Watchdog
 if TYPE_CHECKING:
     from ._websocket import WebSocketHandler
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.server")
 
 _HANDSHAKE_SECONDS = 10.0
 

@@ -19,7 +19,8 @@ from ._subscription import SlowConsumer
 from ._topic import TopicError
 from ._transport import SocketTransport
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.stream")
+access_logger = logging.getLogger("trio_sse.access")
 
 Handle = Callable[[Connection], Awaitable[None]]
 
@@ -37,8 +38,8 @@ async def run_stream(serving: Serving, connection: Connection, handle: Handle) -
     host.streams[connection] = serving.streams[connection] = None
     refusal: Exception | None = None
     try:
-        if logger.isEnabledFor(logging.INFO):
-            logger.info("open id=%d peer=%s path=%.200s", connection.id, connection.peer, path)
+        if access_logger.isEnabledFor(logging.INFO):
+            access_logger.info("open id=%d peer=%s path=%.200s", connection.id, connection.peer, path)
         try:
             with connection.lifetime:
                 if not _is_watched_by_server(serving, connection):
@@ -77,7 +78,7 @@ async def run_stream(serving: Serving, connection: Connection, handle: Handle) -
             serving.host.count_end(connection)
         if connection.is_connected:
             _call_disconnect_hooks(connection)
-        logger.info(
+        access_logger.info(
             "close id=%d peer=%s path=%.200s reason=%s duration=%.3f events=%d bytes=%d",
             connection.id,
             connection.peer,

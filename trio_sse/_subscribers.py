@@ -15,7 +15,7 @@ from ._message import Batch, Message
 from ._state import State
 from ._subscription import Subscription
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.hub")
 
 
 @final

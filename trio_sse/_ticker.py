@@ -17,7 +17,7 @@ from typing import Protocol, final
 
 import trio
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.hub")
 
 # The wall clock may be set while the ticker sleeps, and nothing tells: so it looks at it at least this often.
 _LOOK_SECONDS = 60.0

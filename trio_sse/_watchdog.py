@@ -13,7 +13,7 @@ from typing import final
 
 import trio
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.process")
 
 
 @final

@@ -11,7 +11,7 @@ from typing import final
 
 from ._worker_process import WorkerProcess
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.program")
 
 # Those that only grow. The sums keep them when a worker has ended.
 _COUNTERS = ("opened", "events_sent", "bytes_sent", "refused")

@@ -27,7 +27,7 @@ from ._garbage_collector import tune_garbage_collector
 from ._worker_process import WorkerProcess
 from ._worker_status import WorkerStatus
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.program")
 
 #: Runs a worker on its sockets to its end; gets the descriptors of its pipe to the supervisor, and of the one
 #: whose end means that the supervisor is gone. Raises `SystemExit` with the reason if it can't run at all.

@@ -42,7 +42,7 @@ from ._watchdog import Watchdog
 
 __all__ = ["serve"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.hypercorn")
 
 # What hypercorn counts to, for streams that are to live on: it ends a connection after so many requests, and
 # all of an HTTP/2 connection's streams with it.

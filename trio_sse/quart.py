@@ -45,6 +45,7 @@ from ._event import Dumps, dumps_compact
 from ._handshake import SUBPROTOCOL, Handshake
 from ._http_exception import HTTPException
 from ._hub import Hub
+from ._module_metadata import set_public_module
 from ._poll import run_poll, wants_poll
 from ._quart_websocket import serve_quart_websocket
 from ._request import Request as StreamRequest
@@ -66,7 +67,7 @@ from ._topics_protocol import Allowed
 
 __all__ = ["QuartSSE", "StreamStatistics"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("trio_sse.quart")
 
 _NAME = "trio_sse"  # in the app's `extensions`
 
@@ -436,3 +437,6 @@ def _as_coroutine_function(handler: Handler) -> Callable[..., Awaitable[None]]:
                 await connection.send(event)
 
     return run
+
+
+set_public_module(globals())

@@ -21,6 +21,8 @@ from ._event import utf8_size
 from ._redis_url import check_redis_url
 from ._shared_log import Entry, LogEnd, LogRefused, LogSession, LogUnavailable
 
+__all__ = ["RedisLog"]
+
 _BLOCK_SECONDS = 1.0
 
 _OPEN = """

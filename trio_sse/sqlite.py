@@ -15,6 +15,8 @@ import trio
 from ._bounds import check_bounds
 from ._shared_log import Entry, LogEnd, LogRefused, LogSession, LogUnavailable, parse_id
 
+__all__ = ["SQLiteLog"]
+
 _SCHEMA = """
 create table if not exists log_state (epoch integer not null);
 create table if not exists log_entries (

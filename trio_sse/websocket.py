@@ -17,6 +17,7 @@ Needs the extra `websocket`: pip install 'trio-sse[websocket]'.
 from __future__ import annotations
 
 from ._handshake import SUBPROTOCOL
+from ._module_metadata import set_public_module
 from ._topics_protocol import Allowed, serve_topics
 
 try:
@@ -25,3 +26,5 @@ except ImportError as error:
     raise ImportError("WebSockets need: pip install 'trio-sse[websocket]'") from error
 
 __all__ = ["SUBPROTOCOL", "Allowed", "WebSocketConnection", "serve_topics"]
+
+set_public_module(globals())

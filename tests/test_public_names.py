@@ -1,0 +1,58 @@
+"""Names that users may rely on while files move: loggers, and the modules that public names report."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pickle
+from pathlib import Path
+from types import FunctionType
+
+import pytest
+
+import trio_sse
+
+PACKAGE = Path(trio_sse.__file__).parent
+
+PUBLIC_MODULES = ("", ".asgi", ".hypercorn", ".quart", ".redis", ".sqlite", ".testing", ".websocket")
+
+LOGGERS = {
+    f"trio_sse.{name}"
+    for name in (
+        *("access", "stream", "server", "app"),
+        *("hub", "log"),
+        *("process", "program"),
+        *("quart", "hypercorn"),
+    )
+}
+
+
+def literal_logger_names(source: str) -> list[object]:
+    """Return the arguments of all calls to `getLogger` in a file: text, or `None` for anything else."""
+    return [
+        node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "getLogger"
+    ]
+
+
+def test_loggers_have_fixed_names_that_are_no_file_paths() -> None:
+    found = {name for path in PACKAGE.rglob("*.py") for name in literal_logger_names(path.read_text())}
+    assert {name for name in found if not str(name).startswith(("coredis", "hypercorn."))} == LOGGERS
+
+
+@pytest.mark.parametrize("suffix", PUBLIC_MODULES)
+def test_public_names_report_their_public_module(suffix: str) -> None:
+    module = importlib.import_module(f"trio_sse{suffix}")
+    for name in module.__all__:
+        value = getattr(module, name)
+        if isinstance(value, type | FunctionType):
+            assert value.__module__ == module.__name__, name
+
+
+def test_a_public_value_is_pickled_by_its_public_path() -> None:
+    pickled = pickle.dumps(trio_sse.EndReason.FINISHED, protocol=0)
+    assert b"trio_sse\nEndReason" in pickled
+    assert pickle.loads(pickled) is trio_sse.EndReason.FINISHED
