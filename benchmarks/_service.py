@@ -19,7 +19,7 @@ from typing import Any, final
 
 import trio
 
-from tests.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer, redis_server
 from trio_sse import Hub
 from trio_sse.redis import RedisLog
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import trio
 import trio.lowlevel
 
-from trio_sse._keepalive import KeepaliveKeeper
+from trio_sse._stream.keepalive import KeepaliveKeeper
 
 CONNECTIONS = 10_000
 ROUNDS = 3

@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from trio_sse._load_distribution import Distribution
+from trio_sse._tools.load.histogram import Distribution
 
 from ._control import answer, lines
 from ._harness import Reply, Worker, started

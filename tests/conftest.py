@@ -14,7 +14,7 @@ import trio.testing
 
 from trio_sse import Hub, Server
 
-from .certificates import Contexts, make_contexts
+from .support.certificates import Contexts, make_contexts
 
 # No deadlines: a busy machine is no failure. Where many people wait for a run, it is the same each time.
 hypothesis.settings.register_profile("here", deadline=None)

@@ -1,24 +1,24 @@
 """A Server-Sent Events server on Trio's structured concurrency."""
 
 from ._client_script import client_script
-from ._connection import Connection
-from ._decoder import EventDecoder
-from ._end_reason import EndReason
-from ._event import ServerSentEvent
-from ._garbage_collector import tune_garbage_collector
-from ._http_exception import HTTPException
-from ._hub import Hub
-from ._hub_statistics import HubStatistics
+from ._http.exceptions import HTTPException
+from ._http.query import read_offset
+from ._http.request import Headers, Request
+from ._http.response import Response
+from ._hub.hub import Hub
+from ._hub.queue import Overflow
+from ._hub.state import PatchFormat, State
+from ._hub.statistics import HubStatistics
+from ._hub.subscription import SlowConsumer, Subscription
+from ._hub.ticker import Ticker, TickerStatistics
+from ._log.protocol import Entry, Log, LogEnd, LogRefused, LogSession, LogUnavailable
 from ._module_metadata import set_public_module
-from ._offset import read_offset
-from ._queue import Overflow
-from ._request import Headers, Request
-from ._response import Response
-from ._server import Server, ServerStatistics
-from ._shared_log import Entry, Log, LogEnd, LogRefused, LogSession, LogUnavailable
-from ._state import PatchFormat, State
-from ._subscription import SlowConsumer, Subscription
-from ._ticker import Ticker, TickerStatistics
+from ._process.garbage_collector import tune_garbage_collector
+from ._server.server import Server, ServerStatistics
+from ._stream.connection import Connection
+from ._stream.end_reason import EndReason
+from ._wire.decoder import EventDecoder
+from ._wire.event import ServerSentEvent
 
 __all__ = [
     "Connection",

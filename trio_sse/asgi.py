@@ -20,24 +20,24 @@ from typing import Protocol, final
 
 import trio
 
-from ._asgi_host import AppStage
-from ._asgi_request import request_of
-from ._asgi_stage import HostedLease
-from ._asgi_types import STREAMS, ASGIApp, Receive, Scope, Send
-from ._bounds import check_bounds
-from ._connection import Connection, Opening
-from ._event import Dumps, dumps_compact
-from ._fields import check_fields
-from ._http_exception import HTTPException
-from ._hub import Hub
-from ._poll import run_poll, wants_poll
-from ._reception import StreamHandler
-from ._request import Request
-from ._response import STREAM_FIELDS, Response, error_response
-from ._serving import Serving
-from ._stream import Handle
-from ._stream_host import ConnectHook, DisconnectHook, StreamHost, StreamOptions
-from ._topic import TopicError
+from ._asgi.foreign_server import HostedLease
+from ._asgi.request import request_of
+from ._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
+from ._http.exceptions import HTTPException
+from ._http.fields import check_fields
+from ._http.request import Request
+from ._http.response import STREAM_FIELDS, Response, error_response
+from ._hub.hub import Hub
+from ._server.app import AppStage
+from ._server.request_reader import StreamHandler
+from ._stream.connection import Connection, Opening
+from ._stream.lifecycle import Handle
+from ._stream.manager import ConnectHook, DisconnectHook, StreamHost, StreamOptions
+from ._stream.polling import run_poll, wants_poll
+from ._stream.scope import Serving
+from ._validate import check_bounds
+from ._wire.event import Dumps, dumps_compact
+from ._wire.topic import TopicError
 
 __all__ = ["ASGIApp", "EventStream", "event_stream"]
 

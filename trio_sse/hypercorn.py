@@ -29,16 +29,16 @@ from hypercorn.trio import run as hypercorn_run
 from hypercorn.trio import serve as serve_by_hypercorn
 from hypercorn.trio.tcp_server import TCPServer
 
-from ._asgi_stage import REGISTRY
-from ._asgi_types import ASGIApp, Receive, Scope, Send
-from ._bounds import check_bounds
-from ._connection import Connection
-from ._descriptors import raise_descriptor_limit
-from ._http_exception import HTTPException
-from ._listeners import prepare
-from ._serving import end_streams
-from ._stream_host import check_seconds
-from ._watchdog import Watchdog
+from ._asgi.foreign_server import REGISTRY
+from ._asgi.types import ASGIApp, Receive, Scope, Send
+from ._http.exceptions import HTTPException
+from ._process.descriptors import raise_descriptor_limit
+from ._process.watchdog import Watchdog
+from ._server.listeners import prepare
+from ._stream.connection import Connection
+from ._stream.manager import check_seconds
+from ._stream.scope import end_streams
+from ._validate import check_bounds
 
 __all__ = ["serve"]
 

@@ -16,10 +16,10 @@ from typing import Any, final
 
 import trio
 
-from ._bounds import check_bounds
-from ._event import utf8_size
-from ._redis_url import check_redis_url
-from ._shared_log import Entry, LogEnd, LogRefused, LogSession, LogUnavailable
+from ._log.protocol import Entry, LogEnd, LogRefused, LogSession, LogUnavailable
+from ._log.redis_url import check_redis_url
+from ._validate import check_bounds
+from ._wire.event import utf8_size
 
 __all__ = ["RedisLog"]
 

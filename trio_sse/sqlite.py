@@ -12,8 +12,8 @@ from typing import TypeVar, final
 
 import trio
 
-from ._bounds import check_bounds
-from ._shared_log import Entry, LogEnd, LogRefused, LogSession, LogUnavailable, parse_id
+from ._log.protocol import Entry, LogEnd, LogRefused, LogSession, LogUnavailable, parse_id
+from ._validate import check_bounds
 
 __all__ = ["SQLiteLog"]
 

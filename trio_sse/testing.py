@@ -30,11 +30,11 @@ import h11
 import trio
 import trio.testing
 
-from ._asgi_types import ASGIApp
-from ._decoder import EventDecoder
-from ._event import ServerSentEvent
-from ._request import Headers
-from ._server import Server
+from ._asgi.types import ASGIApp
+from ._http.request import Headers
+from ._server.server import Server
+from ._wire.decoder import EventDecoder
+from ._wire.event import ServerSentEvent
 
 __all__ = ["Client", "Response", "Stream"]
 

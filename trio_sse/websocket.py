@@ -16,12 +16,12 @@ Needs the extra `websocket`: pip install 'trio-sse[websocket]'.
 
 from __future__ import annotations
 
-from ._handshake import SUBPROTOCOL
+from ._http.websocket_handshake import SUBPROTOCOL
 from ._module_metadata import set_public_module
-from ._topics_protocol import Allowed, serve_topics
+from ._websocket.subprotocol import Allowed, serve_topics
 
 try:
-    from ._websocket import WebSocketConnection
+    from ._websocket.connection import WebSocketConnection
 except ImportError as error:
     raise ImportError("WebSockets need: pip install 'trio-sse[websocket]'") from error
 

@@ -1,0 +1,381 @@
+"""The JavaScript module in a real browser: streams through bad networks, the clock, and states."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import json_merge_patch
+import jsonpatch
+import pytest
+
+from ..support.browser import MILLISECONDS, SECONDS, browser
+from ..support.programs import Program, running
+
+__all__ = ["browser"]  # a fixture
+
+pytestmark = pytest.mark.browser
+
+FOLLOW = """() => {
+  window.got = [];
+  window.states = [];
+  window.resets = [];
+  const note = (event) => got.push(Number(event.data));
+  const follower = window.follower = TrioSSE.follow("/live",
+    {patience: 0.4, firstDelay: 0.05, longestDelay: 0.2, streamAgain: 0.5, wait: 2, lastEventId: "%s"});
+  follower.addEventListener("message", note);
+  follower.addEventListener("number", note);
+  follower.addEventListener("reset", (event) => resets.push(JSON.parse(event.data).reason));
+  follower.addEventListener("statuschange", () => states.push(follower.status));
+}"""
+
+
+@contextmanager
+def serving(port: int = 0) -> Iterator[tuple[Program, str]]:
+    with running([sys.executable, "-m", "tests.support.apps.follow", f"{port}"]) as program:
+        yield program, program.stdout.expect(r"http://\S+")[0]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving() as (_, url):
+        yield url
+
+
+@pytest.fixture
+def page(browser: Any, url: str) -> Iterator[Any]:
+    """Open the page; what it complains about fails the test."""
+    post(f"{url}/mode", "ok")
+    context = browser.new_context()
+    opened = context.new_page()
+    opened.set_default_timeout(MILLISECONDS)
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.goto(url)
+    yield opened
+    context.close()
+    assert errors == []
+
+
+def post(url: str, body: object) -> None:
+    httpx.post(url, content=body if isinstance(body, str) else json.dumps(body)).raise_for_status()
+
+
+def figures(url: str) -> dict[str, float]:
+    told: dict[str, float] = httpx.get(f"{url}/figures").json()
+    return told
+
+
+def until(page: Any, expression: str) -> None:
+    """Wait until an expression of the page's is true."""
+    page.wait_for_function(expression, timeout=MILLISECONDS)
+
+
+def until_told(url: str, is_so: Callable[[dict[str, float]], bool]) -> None:
+    """Wait until the server's figures are as wanted."""
+    deadline = time.monotonic() + SECONDS
+    while not is_so(figures(url)):
+        assert time.monotonic() < deadline, figures(url)
+        time.sleep(0.02)
+
+
+def follow(page: Any, last_event_id: str = "") -> None:
+    page.evaluate(FOLLOW % last_event_id)
+
+
+@contextmanager
+def publishing(url: str, first: int, last: int) -> Iterator[None]:
+    """Publish numbers meanwhile; at the end, all have been."""
+    thread = threading.Thread(target=post, args=(f"{url}/publish", f"{first} {last}"))
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def got(page: Any) -> list[int]:
+    numbers: list[int] = page.evaluate("got")
+    return numbers
+
+
+# Following
+
+
+def test_a_script_tag_or_an_import_makes_it_available(page: Any, url: str) -> None:
+    assert page.evaluate("Object.keys(TrioSSE)") == ["follow", "clock", "state", "mergePatch", "jsonPatch"]
+    page.goto(f"{url}/module")
+    until(page, "document.title === 'function'")
+
+
+def test_a_stream_is_followed_and_closed(page: Any, url: str) -> None:
+    follow(page)
+    until(page, "follower.status === 'streaming'")
+    post(f"{url}/publish", "1 20")
+    until(page, "got.length === 20")
+    assert got(page) == list(range(1, 21))
+    assert page.evaluate("follower.lastEventId.endsWith('.' + follower.lastEventId.split('.').pop())")
+    page.evaluate("follower.close()")
+    until_told(url, lambda told: told["streams"] == told["subscriptions"] == 0)
+    assert page.evaluate("states") == ["streaming", "closed"]
+
+
+@pytest.mark.parametrize("mode", ["unavailable", "cut", "withheld"])
+def test_where_streams_do_not_get_through_it_polls_and_comes_back(page: Any, url: str, mode: str) -> None:
+    follow(page)
+    until(page, "follower.status === 'streaming'")
+    post(f"{url}/publish", "1 20")
+    until(page, "got.length === 20")
+    post(f"{url}/mode", mode)
+    with publishing(url, 21, 400):
+        until(page, "states.includes('polling')")
+    post(f"{url}/publish", "401 420")
+    until(page, "got.at(-1) === 420")
+    post(f"{url}/mode", "ok")
+    with publishing(url, 421, 600):
+        until(page, "follower.status === 'streaming'")
+    post(f"{url}/publish", "601 620")
+    until(page, "got.at(-1) === 620")
+    assert got(page) == list(range(1, 621))
+    assert page.evaluate("resets") == []
+
+
+def test_it_polls_from_the_beginning_and_from_a_cursor(page: Any, url: str) -> None:
+    follow(page)
+    until(page, "follower.status === 'streaming'")
+    post(f"{url}/publish", "1 10")
+    until(page, "got.length === 10")
+    cursor = page.evaluate("follower.lastEventId")
+    page.evaluate("follower.close()")
+    post(f"{url}/publish", "11 20")
+    post(f"{url}/mode", "unavailable")
+    follow(page, cursor)
+    until(page, "got.length === 10")
+    assert got(page) == list(range(11, 21))
+    assert page.evaluate("follower.status") == "polling"
+
+
+def test_a_server_that_is_away_is_waited_for(page: Any, url: str) -> None:
+    follow(page)
+    until(page, "follower.status === 'streaming'")
+    post(f"{url}/publish", "1 2")
+    until(page, "got.length === 2")
+    post(f"{url}/mode", "away")
+    until(page, "follower.status === 'waiting'")
+    post(f"{url}/publish", "3 10")
+    post(f"{url}/mode", "ok")
+    until(page, "got.length === 10")
+    assert got(page) == list(range(1, 11))
+
+
+def test_a_final_refusal_ends_it(page: Any, url: str) -> None:
+    post(f"{url}/mode", "gone")
+    follow(page)
+    until(page, "follower.status === 'closed'")
+    assert page.evaluate("[follower.error.status, follower.error.message]") == [
+        410,
+        f"{url}/live answers 410",
+    ]
+
+
+def test_after_a_gap_it_is_told_and_goes_on(page: Any, url: str) -> None:
+    follow(page)
+    until(page, "follower.status === 'streaming'")
+    post(f"{url}/publish", "1 2")
+    until(page, "got.length === 2")
+    post(f"{url}/mode", "away")
+    post(f"{url}/forget", "")
+    post(f"{url}/mode", "ok")
+    until(page, "resets.length === 1")
+    post(f"{url}/publish", "3 4")
+    until(page, "got.length === 4")
+    assert (got(page), page.evaluate("resets")) == ([1, 2, 3, 4], ["expired"])
+
+
+def test_it_outlives_the_server(browser: Any) -> None:
+    with serving() as (_, url):
+        opened = browser.new_page()
+        opened.goto(url)
+        follow(opened)
+        until(opened, "follower.status === 'streaming'")
+        post(f"{url}/publish", "1 5")
+        until(opened, "got.length === 5")
+    until(opened, "['waiting', 'connecting'].includes(follower.status)")
+    with serving(int(url.rpartition(":")[2])):
+        until(opened, "resets.length === 1")
+        post(f"{url}/publish", "6 9")
+        until(opened, "got.length === 9")
+        assert got(opened) == list(range(1, 10))
+        opened.close()
+
+
+# The clock
+
+
+def test_all_pages_show_the_same_time_however_wrong_their_own_is(browser: Any, url: str) -> None:
+    pages = []
+    for offset in (0, 3_600_000, -86_400_000):
+        context = browser.new_context()
+        context.add_init_script(f"Date.now = ((now) => () => now.call(Date) + {offset})(Date.now);")
+        opened = context.new_page()
+        opened.goto(url)
+        first = opened.evaluate("(window.clock = TrioSSE.clock('/clock')).elapsed()")
+        assert abs(first - figures(url)["elapsed"]) < 2  # the page says it before the first tick has come
+        pages.append((opened, offset))
+        time.sleep(0.3)
+    for opened, offset in pages:
+        opened.evaluate("clock.source.addEventListener('tick', () => window.ticks = (window.ticks ?? 0) + 1)")
+        until(opened, "window.ticks > 5")
+        before, shown, after = (
+            figures(url)["elapsed"],
+            opened.evaluate("clock.elapsed()"),
+            figures(url)["elapsed"],
+        )
+        assert before - 0.25 < shown < after + 0.25
+        assert abs(opened.evaluate("clock.offset") - offset) < 500
+        assert abs(opened.evaluate("clock.now()") - time.time() * 1000) < 500
+        opened.context.close()
+
+
+def test_seconds_begin_when_the_servers_do_and_never_run_backwards(page: Any) -> None:
+    page.evaluate("""() => {
+      window.seconds = [];
+      window.clock = TrioSSE.clock("/clock");
+      window.stop = clock.onSecond((second) => seconds.push([second, clock.elapsed()]));
+    }""")
+    until(page, "seconds.length >= 4")
+    page.evaluate("stop()")
+    seconds = page.evaluate("seconds")
+    numbers = [second for second, _ in seconds]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert all(second <= elapsed < second + 0.5 for second, elapsed in seconds[1:])
+    page.evaluate("clock.close()")
+    until(page, "clock.source.status === 'closed'")
+
+
+def test_a_long_replay_of_ticks_does_not_make_the_clock_stand_still(page: Any) -> None:
+    shown = page.evaluate("""() => {
+      let seconds = 0;
+      performance.now = () => seconds * 1000;
+      const source = TrioSSE.follow("/live");
+      const clock = TrioSSE.clock(source);
+      const tick = (sequence) => source.dispatchEvent(new MessageEvent("tick", {data: JSON.stringify(
+        {sequence, elapsed: sequence, time: "2026-01-01T00:00:00Z", server_time: Date.UTC(2026, 0, 1)})}));
+      for (seconds = 1; seconds <= 5; seconds++) tick(seconds);
+      seconds = 40.9;
+      for (let sequence = 6; sequence <= 40; sequence++) tick(sequence);
+      const shown = [clock.elapsed()];
+      seconds = 41.4;
+      shown.push(clock.elapsed());
+      source.close();
+      return shown;
+    }""")
+    assert shown == [pytest.approx(40.9), pytest.approx(41.4)]
+
+
+def test_an_offset_of_the_page_is_where_it_begins(page: Any, url: str) -> None:
+    page.goto(f"{url}/?offset=1000")
+    assert 1000 <= page.evaluate("TrioSSE.clock('/live').elapsed()") < 1010
+    assert httpx.get(f"{url}/?offset=-1").status_code == 400
+
+
+# States
+
+
+@pytest.mark.parametrize("name", ["merge", "patch"])
+def test_a_state_is_kept_up_to_date_whatever_happens(page: Any, url: str, name: str) -> None:
+    values: list[object] = [
+        {"n": 1, "deep": {"kept": True}, "rest": "x" * 100},
+        {"n": 2, "deep": {"kept": True, "__proto__": {"polluted": 1}}, "rest": "x" * 100},
+        {"n": 3, "deep": {}, "rest": "x" * 100, "rows": [1, {"a/b": "~"}, 3]},
+        {"n": 4, "deep": {}, "rest": "x" * 100, "rows": [1, {"a/b": "/"}]},
+        {"n": 5, "deep": None, "rest": "x" * 100, "rows": []},
+    ]
+    page.evaluate(f"""() => {{
+      window.seen = [];
+      window.state = TrioSSE.state("/states/{name}", (value) => seen.push(JSON.stringify(value)),
+        {{patience: 0.4, firstDelay: 0.05, streamAgain: 0.5}});
+    }}""")
+    until(page, "seen.length === 1")
+    for number, value in enumerate(values):
+        if number == 2:
+            post(f"{url}/mode", "unavailable")
+        if number == 4:
+            post(f"{url}/mode", "away")
+            post(f"{url}/forget", "")
+            post(f"{url}/mode", "ok")
+        post(f"{url}/set/{name}", value)
+        until(page, f"state.value?.n === {number + 1}")
+        assert json.loads(page.evaluate("JSON.stringify(state.value)")) == value
+    assert page.evaluate("({}).polluted") is None
+    page.evaluate("state.close()")
+
+
+def random_value(chance: random.Random, depth: int = 3) -> Any:
+    match chance.randrange(8 if depth else 5):
+        case 0:
+            return chance.choice([None, True, False])
+        case 1 | 2:
+            return chance.randrange(3)
+        case 3 | 4:
+            return chance.choice(["", "a", "/", "~", "~1", "é"])
+        case 5:
+            return [random_value(chance, depth - 1) for _ in range(chance.randrange(4))]
+    return {
+        chance.choice(["a", "b", "a/b", "~", "", "0", "__proto__", "constructor"]): random_value(
+            chance, depth - 1
+        )
+        for _ in range(chance.randrange(4))
+    }
+
+
+def test_patches_are_applied_as_the_standards_say(page: Any) -> None:
+    chance = random.Random(1)
+    merges, patches = [], []
+    for _ in range(400):
+        old, new = random_value(chance), random_value(chance)
+        merges.append((old, new, json_merge_patch.merge(copy.deepcopy(old), copy.deepcopy(new))))
+        patch = jsonpatch.make_patch(old, new).patch
+        patches.append((old, patch, jsonpatch.apply_patch(old, patch)))
+    for function, cases in (("mergePatch", merges), ("jsonPatch", patches)):
+        applied = page.evaluate(
+            f"(cases) => JSON.parse(cases).map(([old, change]) => {{ const before = JSON.stringify(old);"
+            f" const result = JSON.stringify(TrioSSE.{function}(old, change));"
+            " return [result, before === JSON.stringify(old)]; })",
+            json.dumps([case[:2] for case in cases]),
+        )
+        for (old, change, expected), (result, is_untouched) in zip(cases, applied, strict=True):
+            assert json.loads(result) == expected, (function, old, change)
+            assert is_untouched, (function, old, change)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"op": "remove", "path": "/missing"},
+        {"op": "replace", "path": "/rows/9", "value": 1},
+        {"op": "add", "path": "/rows/-1", "value": 1},
+        {"op": "add", "path": "/rows/01", "value": 1},
+        {"op": "test", "path": "/rows", "value": [1]},
+        {"op": "move", "from": "/rows", "path": "/rows/0"},
+        {"op": "add", "path": "rows", "value": 1},
+        {"op": "leap", "path": "/rows"},
+        {"op": "add", "path": "/__proto__/polluted", "value": 1},
+    ],
+)
+def test_what_cannot_be_applied_is_an_error(page: Any, operation: dict[str, object]) -> None:
+    error = page.evaluate(
+        "(operation) => { try { TrioSSE.jsonPatch({rows: [1, 2]}, [operation]); return null; }"
+        " catch (error) { return error.message; } }",
+        operation,
+    )
+    assert error
+    assert page.evaluate("({}).polluted") is None

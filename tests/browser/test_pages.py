@@ -1,0 +1,173 @@
+"""The examples with a page, in a real browser: each does what it is there for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from ..project.test_examples import running
+from ..support.browser import MILLISECONDS, browser, sync_api
+
+__all__ = ["browser"]  # a fixture
+
+pytestmark = pytest.mark.browser
+
+
+@contextmanager
+def opened(browser: Any, example: str, *, pages: int = 1, path: str = "") -> Iterator[list[Any]]:
+    """Run an example; give its page, in as many windows as are wanted. No page may complain."""
+    errors: list[str] = []
+    with running("-m", f"examples.{example}") as url:
+        contexts = [browser.new_context(base_url=url) for _ in range(pages)]
+        windows = []
+        for context in contexts:
+            window = context.new_page()
+            window.set_default_timeout(MILLISECONDS)
+            window.on("pageerror", lambda error: errors.append(str(error)))
+            window.goto(f"{url}/{path}")
+            windows.append(window)
+        yield windows
+        for context in contexts:
+            context.close()
+    assert errors == []
+
+
+def expect(window: Any, selector: str) -> Any:
+    return sync_api.expect(window.locator(selector))
+
+
+def until(window: Any, expression: str) -> None:
+    window.wait_for_function(expression, timeout=MILLISECONDS)
+
+
+def number_in(selector: str) -> str:
+    return f"parseInt(document.querySelector('{selector}').textContent.replace(/\\D/g, '') || '0')"
+
+
+def test_dashboard_shows_what_changes_at_the_interval_of_the_page(browser: Any) -> None:
+    with opened(browser, "dashboard") as (window,):
+        until(window, f"{number_in('#requests')} > 0")
+        expect(window, "#status").to_have_text("streaming")
+        assert window.locator("#regions .bar").count() == 4
+        window.select_option("#every", "0.1")
+        until(window, f"{number_in('#updates')} > 10")
+        assert httpx.get(f"{window.url}board?every=x").status_code == 400
+
+
+def log_in(window: Any, name: str) -> None:
+    window.fill("#name", name)
+    window.press("#name", "Enter")
+    expect(window, "#status").to_have_text("streaming")
+
+
+def test_notifications_reach_their_user_and_wait_for_who_is_away(browser: Any) -> None:
+    with opened(browser, "notifications", pages=2) as (ada, bob):
+        log_in(ada, "Ada")
+        ada.fill("#to", "Bob")
+        for text in ("first", "second"):
+            ada.fill("#text", text)
+            ada.press("#text", "Enter")
+            expect(ada, "#text").to_have_value("")
+        log_in(bob, "Bob")
+        expect(bob, "#list li").to_have_text(["Ada: second", "Ada: first"])
+        ada.fill("#text", "third")
+        ada.press("#text", "Enter")
+        expect(bob, "#count").to_have_text("3 unread")
+        expect(ada, "#count").to_have_text("0 unread")
+        bob.reload()
+        expect(bob, "#list li").to_have_count(3)
+        bob.click("#read")
+        expect(bob, "#count").to_have_text("0 unread")
+        bob.reload()
+        expect(bob, "#count").to_have_text("0 unread")
+
+
+def test_an_answer_goes_on_where_it_was_cut_off_and_can_be_stopped(browser: Any) -> None:
+    with opened(browser, "ai_answer") as (window,):
+        window.fill("#question", "Why?")
+        window.click("#go")
+        until(window, "document.querySelector('#answer').textContent.split(' ').length > 10")
+        window.click("#cut")
+        expect(window, "#status").to_have_text("cut off")
+        until(window, "document.querySelector('#answer').textContent.split(' ').length > 40")
+        expect(window, "#answer").to_contain_text(
+            "You ask a good question, and I am only a stand-in: a text file"
+        )
+        expect(window, "#answer").to_contain_text("as an event stream, and each of them has an id.")
+        window.click("#stop")
+        expect(window, "#status").to_have_text("stopped")
+        expect(window, "#answer").not_to_contain_text("it is one line")
+
+
+def test_progress_of_a_job_reaches_its_end(browser: Any) -> None:
+    with opened(browser, "progress") as (window,):
+        expect(window, "#status").to_have_text("streaming")
+        for _ in range(2):
+            window.click("#start")
+        expect(window, ".what").to_have_count(2)
+        for what in window.locator(".what").all():
+            sync_api.expect(what).to_contain_text("SHA-256", timeout=MILLISECONDS)
+        expect(window, ".percent").to_have_text(["100 %", "100 %"])
+
+
+@pytest.mark.parametrize("path", ["", "?stream"], ids=["websocket", "stream"])
+def test_chat_is_seen_by_all_with_who_is_here_and_what_was_said(browser: Any, path: str) -> None:
+    with opened(browser, "chat", pages=2, path=path) as (ada, bob):
+        for window, name in ((ada, "Ada"), (bob, "Bob")):
+            window.fill("#name", name)
+            window.press("#name", "Enter")
+            expect(window, "#here").to_have_text("Ada" if name == "Ada" else "Ada, Bob")
+            window.fill("#text", f"I am {name}")
+            window.press("#text", "Enter")
+            expect(window, "#said li").to_have_count(1 if name == "Ada" else 2)
+        expect(ada, "#said li").to_have_text(["Ada I am Ada", "Bob I am Bob"])
+        expect(bob, "#said li").to_have_text(["Ada I am Ada", "Bob I am Bob"])
+        expect(ada, "#here").to_have_text("Ada, Bob")
+        bob.goto("about:blank")
+        expect(ada, "#here").to_have_text("Ada")
+
+
+def test_feed_shows_the_lines_of_a_file_as_they_are_written(browser: Any) -> None:
+    with opened(browser, "feed") as (window,):
+        until(window, "document.querySelector('#lines').textContent.split('\\n').length > 3")
+        expect(window, "#lines").to_contain_text("1 ")
+        window.reload()
+        expect(window, "#lines").to_contain_text("1 ")  # those that came before, too
+
+
+def test_htmx_swaps_what_the_server_sends(browser: Any) -> None:
+    with opened(browser, "htmx_votes", pages=2) as (one, other):
+        expect(other, "[sse-swap=tea]").to_contain_text("0")
+        expect(one, "[sse-swap=coffee]").to_contain_text("Coffee")
+        one.click("text=Tea, please")
+        expect(other, "[sse-swap=tea]").to_contain_text("1")
+        expect(one, "[sse-swap=tea]").to_contain_text("1")
+
+
+def test_datastar_merges_what_the_server_sends(browser: Any) -> None:
+    with opened(browser, "datastar_counter", pages=2) as (one, other):
+        expect(other, "#time").to_contain_text(":")
+        expect(one, "#clicks").to_have_text("0")
+        one.click("button")
+        expect(other, "#clicks").to_have_text("1")
+        expect(one, "#clicks").to_have_text("1")
+
+
+def test_the_clock_is_the_same_in_every_window(browser: Any) -> None:
+    with running("examples/clock.py") as url:
+        windows = [browser.new_page() for _ in range(2)]
+        for window in windows:
+            window.goto(url)
+            until(window, f"{number_in('#left')} > 0")
+        for _ in range(3):  # each is read at a time of its own, and a second may begin in between
+            seconds = [window.evaluate(number_in("#left")) for window in windows]
+            if seconds[0] == seconds[1]:
+                break
+            windows[0].wait_for_timeout(100)
+        assert seconds[0] == seconds[1]
+        for window in windows:
+            window.close()

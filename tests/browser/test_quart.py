@@ -1,0 +1,77 @@
+"""A Quart-Trio app with a page, a login and a stream, in a real browser: on our server, and over HTTP/2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+
+from ..support.browser import MILLISECONDS, browser, sync_api
+from ..support.programs import serving
+
+__all__ = ["browser"]  # a fixture
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module", params=["ours", "http2"])
+def members(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve the app; give its URL."""
+    options: list[str | Path] = []
+    if request.param == "http2":
+        folder = tmp_path_factory.mktemp("certificate")
+        issued = trustme.CA().issue_cert("localhost", "127.0.0.1")
+        issued.private_key_pem.write_to_path(folder / "key.pem")
+        issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+        options = ["--http2", "--certfile", folder / "cert.pem", "--keyfile", folder / "key.pem"]
+    with serving("tests.support.apps.members:app", *options) as (_, url):
+        yield url
+
+
+@pytest.fixture
+def page(browser: Any, members: str) -> Iterator[Any]:
+    """Open the app's page in a browser of its own, which takes any certificate."""
+    context = browser.new_context(ignore_https_errors=True)
+    opened = context.new_page()
+    opened.set_default_timeout(MILLISECONDS)
+    opened.goto(members)
+    yield opened
+    context.close()
+
+
+def post(url: str, body: str = "") -> None:
+    httpx.post(url, content=body.encode(), verify=False).raise_for_status()
+
+
+def log_in(page: Any, name: str) -> None:
+    page.fill("input", name)
+    page.click("#enter")
+    expect_news(page, [f"hello {name}"])
+
+
+def expect_news(page: Any, news: list[str]) -> None:
+    sync_api.expect(page.locator("#news li")).to_have_text(news, timeout=MILLISECONDS)
+
+
+def test_whoever_is_not_logged_in_is_refused(page: Any, members: str) -> None:
+    page.goto(f"{members}/?follow")
+    sync_api.expect(page.locator("#status")).to_have_text("refused", timeout=MILLISECONDS)
+
+
+def test_whoever_is_logged_in_sees_what_is_published(page: Any, members: str) -> None:
+    log_in(page, "Ada")
+    post(f"{members}/publish", "größer")
+    expect_news(page, ["hello Ada", "größer"])
+
+
+def test_a_cut_stream_comes_back_and_misses_nothing(page: Any, members: str) -> None:
+    log_in(page, "Bob")
+    post(f"{members}/publish", "before")
+    expect_news(page, ["hello Bob", "before"])
+    post(f"{members}/cut")
+    post(f"{members}/publish", "after")
+    expect_news(page, ["hello Bob", "before", "while away", "after"])

@@ -1,0 +1,1 @@
+"""Tests of HTTP values and bytes."""

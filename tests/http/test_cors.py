@@ -1,0 +1,201 @@
+"""Cross-origin requests: who may read, and what preflights are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from trio_sse import Connection, HTTPException, Request, Response, Server
+
+from ..conftest import MakeServer
+from ..support.client import Head
+from ..support.serving import in_memory
+
+MINE = "https://mine.example"
+OTHER = "https://other.example"
+
+
+def serve_something(make_server: MakeServer, **options: object) -> Server:
+    """Make a server with a stream, an endpoint and a path that refuses."""
+    server = make_server(**options)
+
+    @server.route("/stream", methods=["GET", "POST"])
+    async def stream(connection: Connection) -> None:
+        await connection.send("a")
+
+    @server.endpoint("/text")
+    async def text(request: Request) -> Response:
+        return Response("a", headers={"Vary": "Accept"})
+
+    @server.route("/refused")
+    async def refused(connection: Connection) -> None:
+        raise HTTPException(403)
+
+    return server
+
+
+async def ask(server: Server, path: str, *lines: str, method: str = "GET") -> Head:
+    """Ask for one response's head."""
+    async with in_memory(server) as serving, serving.connect() as client:
+        return await client.get(path, *lines, method=method)
+
+
+def cross_origin_fields(head: Head) -> dict[str, str]:
+    """Give the fields that concern other origins."""
+    fields = {
+        name: value for name, value in head.fields if name.startswith("Access-Control") or name == "Vary"
+    }
+    # What a stream's answer depends on besides.
+    vary = (fields.pop("Vary", "") + ",").replace("Accept, ", "").replace("Accept,", "").strip(",")
+    return {**fields, "Vary": vary} if vary else fields
+
+
+@pytest.mark.parametrize("path", ["/stream", "/refused", "/health", "/nowhere"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_the_origins_that_are_allowed_may_read(make_server: MakeServer, path: str, method: str) -> None:
+    server = serve_something(make_server, cors_origins=[MINE, "http://localhost:3000"])
+
+    head = await ask(server, path, f"Origin: {MINE}", method=method)
+
+    assert cross_origin_fields(head) == {"Access-Control-Allow-Origin": MINE, "Vary": "Origin"}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        [f"Origin: {OTHER}"],
+        ["Origin: null"],
+        ["Origin: *"],
+        [f"Origin: {MINE}.evil"],
+        [f"Origin: {MINE}:444"],
+        [f"Origin: {MINE}/"],
+        ["Origin: http://mine.example"],
+        ["Origin:"],
+        [f"Origin: {MINE}, {OTHER}"],
+    ],
+)
+async def test_other_origins_may_not_read_and_caches_are_told(
+    make_server: MakeServer, lines: list[str]
+) -> None:
+    server = serve_something(make_server, cors_origins=[MINE])
+
+    head = await ask(server, "/stream", *lines)
+
+    assert head.status == 200
+    assert cross_origin_fields(head) == {"Vary": "Origin"}
+
+
+async def test_by_default_no_origin_may_read(make_server: MakeServer) -> None:
+    head = await ask(serve_something(make_server), "/stream", f"Origin: {MINE}")
+
+    assert cross_origin_fields(head) == {}
+
+
+@pytest.mark.parametrize("lines", [[], [f"Origin: {OTHER}"]])
+async def test_any_origin_may_be_allowed(make_server: MakeServer, lines: list[str]) -> None:
+    server = serve_something(make_server, cors_origins=["*"])
+
+    head = await ask(server, "/stream", *lines)
+
+    assert cross_origin_fields(head) == {"Access-Control-Allow-Origin": "*"}
+
+
+async def test_credentials_may_be_allowed(make_server: MakeServer) -> None:
+    server = serve_something(make_server, cors_origins=[MINE], cors_credentials=True)
+
+    mine = cross_origin_fields(await ask(server, "/stream", f"Origin: {MINE}"))
+    other = cross_origin_fields(await ask(server, "/stream", f"Origin: {OTHER}"))
+
+    assert mine["Access-Control-Allow-Credentials"] == "true"
+    assert "Access-Control-Allow-Credentials" not in other
+
+
+async def test_a_responses_own_vary_is_kept(make_server: MakeServer) -> None:
+    head = await ask(serve_something(make_server, cors_origins=[MINE]), "/text", f"Origin: {MINE}")
+
+    assert head.get("Vary") == "Accept, Origin"
+
+
+async def test_a_preflight_is_told_what_is_allowed(make_server: MakeServer) -> None:
+    server = serve_something(make_server, cors_origins=[MINE])
+    asking = [
+        f"Origin: {MINE}",
+        "Access-Control-Request-Method: POST",
+        "Access-Control-Request-Headers: last-event-id",
+    ]
+
+    head = await ask(server, "/stream", *asking, method="OPTIONS")
+
+    assert head.status == 204
+    assert cross_origin_fields(head) == {
+        "Access-Control-Allow-Origin": MINE,
+        "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
+        "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
+        "Access-Control-Max-Age": "7200",
+        "Vary": "Origin",
+    }
+
+
+async def test_a_preflight_of_another_origin_is_told_nothing(make_server: MakeServer) -> None:
+    server = serve_something(make_server, cors_origins=[MINE])
+
+    head = await ask(server, "/stream", f"Origin: {OTHER}", method="OPTIONS")
+
+    assert head.status == 204
+    assert cross_origin_fields(head) == {"Vary": "Origin"}
+
+
+async def test_a_page_may_read_why_a_request_was_refused(make_server: MakeServer) -> None:
+    server = serve_something(make_server, cors_origins=[MINE], max_body_size=1)
+
+    head = await ask(server, "/stream", f"Origin: {MINE}", "Content-Length: 2", method="POST")
+
+    assert head.status == 413
+    assert cross_origin_fields(head) == {"Access-Control-Allow-Origin": MINE, "Vary": "Origin"}
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "",
+        "null",
+        "mine.example",
+        "https://",
+        f"{MINE}/",
+        f"{MINE}/path",
+        f"{MINE}?query",
+        f"{MINE}#part",
+        "//mine.example",
+        "https:mine.example",
+        "https://*",
+        "https://*.example",
+        "https://Mine.example",
+        "HTTPS://mine.example",
+        "https://mine.example\r\nX: y",
+        "https://mine.example X",
+        "https://user@mine.example",
+        "https://mine.example:443",
+        "http://mine.example:80",
+        "https://grüße.example",
+    ],
+)
+def test_what_no_browser_calls_an_origin_is_refused(origin: str) -> None:
+    with pytest.raises(ValueError, match="an origin is like"):
+        Server(cors_origins=[origin])
+
+
+@pytest.mark.parametrize(
+    "origin", [MINE, "http://localhost:3000", "http://[::1]:8000", "moz-extension://abc-1"]
+)
+def test_origins_are_as_browsers_send_them(origin: str) -> None:
+    Server(cors_origins=[origin])
+
+
+def test_one_origin_must_be_given_as_a_collection() -> None:
+    with pytest.raises(TypeError, match="collection of origins"):
+        Server(cors_origins="*")
+
+
+def test_credentials_are_not_for_every_origin() -> None:
+    with pytest.raises(ValueError, match="name the origins"):
+        Server(cors_origins=["*"], cors_credentials=True)

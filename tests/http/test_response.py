@@ -1,0 +1,276 @@
+"""Responses: their bytes, and what can't be one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+
+from trio_sse import Connection, HTTPException, Request, Response
+from trio_sse._http.response import encode_stream_head, error_response, json_response
+
+from ..conftest import MakeServer
+from ..support.client import Client
+from ..support.hostile import logged
+from ..support.serving import in_memory
+
+
+def lines_of(encoded: bytes) -> tuple[str, set[str], bytes]:
+    """Split a response into its status line, its fields without the date, and its body."""
+    head, _, body = encoded.partition(b"\r\n\r\n")
+    status, *fields = head.decode("latin-1").split("\r\n")
+    dates = [field for field in fields if field.startswith("Date: ")]
+    assert len(dates) == 1
+    return status, set(fields) - set(dates), body
+
+
+@pytest.mark.parametrize(
+    ("response", "status", "fields", "body"),
+    [
+        (
+            Response("grüße"),
+            "200 OK",
+            {"Content-Type: text/plain; charset=utf-8", "Content-Length: 7"},
+            "grüße".encode(),
+        ),
+        (
+            Response(b"\xff", status=201, content_type="image/png", headers={"X": "y"}),
+            "201 Created",
+            {"Content-Type: image/png", "Content-Length: 1", "X: y"},
+            b"\xff",
+        ),
+        (Response(), "200 OK", {"Content-Length: 0"}, b""),
+        (Response(status=204), "204 No Content", set(), b""),
+        (Response(status=304, headers={"ETag": '"é"'}), "304 Not Modified", {'ETag: "é"'}, b""),
+    ],
+)
+def test_a_response_is_encoded(response: Response, status: str, fields: set[str], body: bytes) -> None:
+    assert lines_of(response.encode(fields={})) == (f"HTTP/1.1 {status}", fields, body)
+
+
+def test_without_its_body_a_response_has_the_same_head() -> None:
+    response = Response("text")
+
+    whole, head = response.encode(fields={}), response.encode(fields={}, with_body=False)
+
+    assert lines_of(head)[1] == lines_of(whole)[1]
+    assert head.endswith(b"\r\n\r\n")
+
+
+def test_the_servers_fields_win_but_vary_is_joined() -> None:
+    response = Response(headers={"Vary": "Accept", "X": "mine"})
+
+    fields = lines_of(response.encode(fields={"Vary": "Origin", "X": "yours"}))[1]
+
+    assert fields == {"Vary: Accept, Origin", "X: yours", "Content-Length: 0"}
+
+
+def test_a_json_response_is_not_stored() -> None:
+    status, fields, body = lines_of(json_response({"a": [1]}, status=503).encode(fields={}))
+
+    assert status == "HTTP/1.1 503 Service Unavailable"
+    assert {"Content-Type: application/json", "Cache-Control: no-store"} < fields
+    assert json.loads(body) == {"a": [1]}
+
+
+BAD_FIELDS = [
+    {"X": "a\r\nb"},
+    {"X": "a\nb"},
+    {"X": "a\rb"},
+    {"X": "a\0b"},
+    {"X": "a\x07b"},
+    {"X": "€"},
+    {"X\r\nY": "a"},
+    {"X Y": "a"},
+    {"X:": "a"},
+    {"": "a"},
+    {"Ä": "a"},
+    {"Content-Length": "5"},
+    {"transfer-encoding": "chunked"},
+    {"Connection": "keep-alive"},
+]
+
+
+@pytest.mark.parametrize("fields", BAD_FIELDS)
+def test_fields_that_would_break_the_message_are_refused(fields: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="header field"):
+        Response(headers=fields)
+    with pytest.raises(ValueError, match="header field"):
+        HTTPException(400, headers=fields)
+
+
+@pytest.mark.parametrize("content_type", ["a\r\nX: y", "€", "a\nb"])
+def test_a_content_type_that_would_break_the_message_is_refused(content_type: str) -> None:
+    with pytest.raises(ValueError, match="Content-Type"):
+        Response("text", content_type=content_type)
+
+
+@pytest.mark.parametrize("status", [0, 99, 100, 101, 199, 600, 999, -1])
+def test_a_status_that_is_none_is_refused(status: int) -> None:
+    with pytest.raises(ValueError, match="tatus"):
+        Response(status=status)
+    with pytest.raises(ValueError, match="tatus"):
+        HTTPException(status)
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_a_status_without_a_body_has_none(status: int) -> None:
+    with pytest.raises(ValueError, match="no body"):
+        Response("text", status=status)
+
+    assert error_response(HTTPException(status)).body == ""
+
+
+def test_text_that_cannot_be_encoded_is_refused() -> None:
+    with pytest.raises(ValueError, match="surrogates"):
+        Response("\ud800")
+
+    assert error_response(HTTPException(400, "\ud800")).body == "?\n"
+
+
+def test_an_error_gives_its_detail_and_fields_and_is_not_stored() -> None:
+    response = error_response(HTTPException(401, "who?", {"WWW-Authenticate": "Basic"}))
+
+    status, fields, body = lines_of(response.encode(fields={}))
+
+    assert status == "HTTP/1.1 401 Unauthorized"
+    assert {"WWW-Authenticate: Basic", "Cache-Control: no-store"} < fields
+    assert body == b"who?\n"
+
+
+def test_an_error_says_its_phrase_if_nothing_else_is_given() -> None:
+    error = HTTPException(429)
+
+    assert (error.status, error.detail, str(error)) == (429, "Too Many Requests", "429 Too Many Requests")
+
+
+def test_a_stream_is_neither_stored_nor_changed_nor_held_back() -> None:
+    status, fields, body = lines_of(encode_stream_head({"Vary": "Origin"}, is_chunked=True))
+
+    assert status == "HTTP/1.1 200 OK"
+    assert fields == {
+        "Content-Type: text/event-stream",
+        "Cache-Control: no-cache, no-transform",
+        "X-Accel-Buffering: no",
+        "Transfer-Encoding: chunked",
+        "Vary: Accept, Origin",
+    }
+    assert body == b""
+
+
+def test_a_stream_that_is_not_chunked_does_not_say_so() -> None:
+    fields = lines_of(encode_stream_head({"Connection": "close"}, is_chunked=False))[1]
+
+    assert "Connection: close" in fields
+    assert "Transfer-Encoding: chunked" not in fields
+
+
+# What handlers answer with
+
+
+async def ask(client: Client, path: str) -> tuple[int, bytes]:
+    """Get a whole response."""
+    with trio.fail_after(5):
+        head = await client.get(path)
+        return head.status, await client.sized_body(head)
+
+
+async def test_a_response_to_head_has_no_body(make_server: MakeServer) -> None:
+    server = make_server()
+
+    @server.endpoint("/text")
+    async def text(request: Request) -> Response:
+        return Response("text")
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        head = await client.get("/text", method="HEAD")
+        following = await ask(client, "/text")
+
+    assert (head.status, head.get("Content-Length")) == (200, "4")
+    assert following == (200, b"text")
+
+
+async def test_a_response_without_a_body_leaves_the_connection_in_order(make_server: MakeServer) -> None:
+    server = make_server()
+
+    @server.endpoint("/status/{status:int}")
+    async def answer(request: Request, status: int) -> Response:
+        if request.query:
+            raise HTTPException(status)
+        return Response(status=status)
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        for status in (204, 205, 304):
+            for query in ("", "?raise"):
+                assert await ask(client, f"/status/{status}{query}=1" if query else f"/status/{status}") == (
+                    status,
+                    b"",
+                )
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_handler_may_refuse(make_server: MakeServer, is_stream: bool) -> None:
+    server = make_server()
+
+    if is_stream:
+
+        @server.route("/")
+        async def stream(connection: Connection) -> None:
+            raise HTTPException(402, "pay", {"X": "y"})
+
+    else:
+
+        @server.endpoint("/")
+        async def answer(request: Request) -> Response:
+            raise HTTPException(402, "pay", {"X": "y"})
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        assert await ask(client, "/") == (402, b"pay\n")
+        assert await ask(client, "/") == (402, b"pay\n")
+
+
+async def test_what_goes_wrong_in_an_endpoint_is_an_error_without_internals(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server()
+
+    @server.endpoint("/raises")
+    async def raises(request: Request) -> Response:
+        raise RuntimeError("secret")
+
+    @server.endpoint("/bad")
+    async def bad(request: Request) -> Response:
+        raise HTTPException(400, headers={"X": "a\r\nb"})
+
+    @server.endpoint("/none")
+    async def none(request: Request) -> Response:
+        return None  # type: ignore[return-value]  # a mistake that handlers make
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        for path in ("/raises", "/bad", "/none"):
+            assert await ask(client, path) == (500, b"Internal Server Error\n")
+
+    assert [line for line in logged(caplog) if "failed" in line] == [
+        f"endpoint failed for path={path}" for path in ("/raises", "/bad", "/none")
+    ]
+
+
+async def test_a_stream_that_fails_before_it_began_is_an_error_without_internals(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server()
+
+    @server.route("/raises")
+    async def raises(connection: Connection) -> None:
+        raise ExceptionGroup("secret", [RuntimeError("secret")])
+
+    @server.route("/bad")
+    async def bad(connection: Connection) -> None:
+        raise HTTPException(400, headers={"X": "a\r\nb"})
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        for path in ("/raises", "/bad"):
+            assert await ask(client, path) == (500, b"Internal Server Error\n")
+
+    assert len([line for line in logged(caplog) if line.startswith("handler failed")]) == 2

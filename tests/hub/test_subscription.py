@@ -1,0 +1,607 @@
+"""Subscriptions: iteration, replay, overflow, and the pump's direct writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from trio_sse import Hub, Overflow, ServerSentEvent, SlowConsumer, Subscription
+from trio_sse._log.memory import PAGE_EVENTS
+from trio_sse._wire.message import Framing
+
+from ..support.serving import running
+
+MakeHub = Callable[..., Hub]
+
+
+async def take(subscription: Subscription, count: int) -> list[ServerSentEvent]:
+    """Iterate until so many events have come."""
+    found: list[ServerSentEvent] = []
+    with trio.fail_after(5):
+        while len(found) < count:
+            found.append(await anext(subscription))
+    return found
+
+
+async def take_data(subscription: Subscription, count: int) -> list[object]:
+    return [event.data for event in await take(subscription, count)]
+
+
+async def take_waiting(subscription: Subscription) -> list[object]:
+    """Iterate until nothing is left that could be had without waiting."""
+    found = []
+
+    async def stop(scope: trio.CancelScope) -> None:
+        await wait_all_tasks_blocked()
+        scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop, nursery.cancel_scope)
+        async for event in subscription:
+            found.append(event.data)
+        nursery.cancel_scope.cancel()
+    return found
+
+
+async def publish(hub: Hub, *data: object, topic: str = "t", key: str | None = None) -> None:
+    """Publish, and wait until the pump has handed it out."""
+    for each in data:
+        await hub.publish(topic, each, key=key)
+    await wait_all_tasks_blocked()
+
+
+def position(id: str | None) -> int:
+    assert id is not None
+    return int(id.partition(".")[2])
+
+
+# Live
+
+
+async def test_events_come_as_text_with_the_hubs_ids(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub), hub.subscribe("t") as subscription:
+        await hub.publish("t", {"a": 1}, event="update", retry=5)
+        (event,) = await take(subscription, 1)
+    assert event == ServerSentEvent('{"a":1}', event="update", id=hub.last_event_id, retry=5)
+
+
+async def test_a_subscription_begins_now(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub):
+        await publish(hub, "before")
+        async with hub.subscribe("t") as subscription:
+            await publish(hub, "after")
+            assert await take_data(subscription, 1) == ["after"]
+
+
+async def test_other_topics_are_not_seen(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub), hub.subscribe("a", "c") as subscription:
+        for topic in "abcabc":
+            await hub.publish(topic, topic)
+        assert await take_data(subscription, 4) == ["a", "c", "a", "c"]
+
+
+async def test_ids_of_several_topics_only_grow(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub), hub.subscribe("a", "b", "c") as subscription:
+        for number in range(300):
+            await hub.publish("aabcb"[number % 5], number)
+        events = await take(subscription, 300)
+    assert [event.data for event in events] == [str(number) for number in range(300)]
+    assert all(position(b.id) == position(a.id) + 1 for a, b in pairwise(events))
+
+
+async def test_a_cancelled_iteration_loses_nothing(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    found: list[object] = []
+    async with running(hub) as nursery, hub.subscribe("t") as subscription:
+
+        async def publish_all() -> None:
+            for number in range(50):
+                await hub.publish("t", number)
+
+        nursery.start_soon(publish_all)
+        while len(found) < 50:
+            with trio.CancelScope() as scope:
+                nursery.start_soon(trio.sleep, 0)
+                await trio.lowlevel.checkpoint()
+                if len(found) % 2:
+                    scope.cancel()
+                found.append((await anext(subscription)).data)
+            if scope.cancelled_caught:
+                found.append((await anext(subscription)).data)
+    assert found == [str(number) for number in range(50)]
+
+
+async def test_an_event_that_comes_with_the_cancellation_is_not_lost(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    found: list[object] = []
+    async with running(hub) as nursery, hub.subscribe("t") as subscription:
+        scope = trio.CancelScope()
+
+        async def iterate() -> None:
+            with scope:
+                async for event in subscription:
+                    found.append(event.data)
+
+        nursery.start_soon(iterate)
+        await wait_all_tasks_blocked()
+        await hub.publish("t", "x")
+        scope.cancel()
+        await wait_all_tasks_blocked()
+        found += await take_waiting(subscription)
+    assert found == ["x"]
+
+
+async def test_only_one_task_may_wait(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub) as nursery, hub.subscribe("t") as subscription:
+        nursery.start_soon(take, subscription, 1)
+        await wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError, match="another task is waiting"):
+            await anext(subscription)
+        await publish(hub, "x")
+
+
+async def test_a_subscription_is_used_inside_its_context(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub):
+        subscription = hub.subscribe("t")
+        with pytest.raises(trio.ClosedResourceError):
+            await anext(subscription)
+        async with subscription:
+            await publish(hub, "x")
+        with pytest.raises(trio.ClosedResourceError):
+            await anext(subscription)
+
+
+async def test_a_subscription_is_entered_once(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub):
+        async with hub.subscribe("t") as subscription:
+            with pytest.raises(RuntimeError, match="entered already"):
+                subscription.enter()
+        with pytest.raises(RuntimeError, match="entered already"):
+            subscription.enter()
+
+
+async def test_leaving_wakes_a_task_that_waits(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub) as nursery:
+        subscription = hub.subscribe("t")
+        subscription.enter()
+
+        async def iterate() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await anext(subscription)
+
+        nursery.start_soon(iterate)
+        await wait_all_tasks_blocked()
+        subscription.leave()
+        await wait_all_tasks_blocked()
+        assert hub.statistics().subscriptions == 0
+
+
+async def test_its_text_tells_its_state(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub):
+        async with hub.subscribe("a", "b") as subscription:
+            await publish(hub, "x", topic="a")
+            assert repr(subscription) == "<Subscription to a, b: live, 1 queued>"
+        assert repr(subscription) == "<Subscription to a, b: left, 0 queued>"
+
+
+# Replay
+
+
+async def test_what_was_missed_comes_first_and_then_what_is_published(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub):
+        await publish(hub, "seen")
+        cursor = hub.last_event_id
+        await publish(hub, "missed", "too")
+        async with hub.subscribe("t", last_event_id=cursor) as subscription:
+            await publish(hub, "live")
+            assert await take_data(subscription, 3) == ["missed", "too", "live"]
+            assert await take_waiting(subscription) == []
+
+
+async def test_the_cursor_of_an_empty_hub_replays_everything(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    cursor = hub.last_event_id
+    async with running(hub):
+        await publish(hub, "x")
+        async with hub.subscribe("t", last_event_id=cursor) as subscription:
+            assert await take_data(subscription, 1) == ["x"]
+
+
+async def test_the_first_cursor_replays_all_of_the_log(make_hub: MakeHub) -> None:
+    hub = make_hub(history=2)
+    async with running(hub):
+        await publish(hub, 1, 2, 3)
+        async with hub.subscribe("t", last_event_id=hub.first_event_id) as subscription:
+            assert await take_waiting(subscription) == ["2", "3"]
+
+
+async def test_one_who_missed_nothing_is_given_nothing(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub):
+        await publish(hub, "seen")
+        async with hub.subscribe("t", last_event_id=hub.last_event_id) as subscription:
+            assert await take_waiting(subscription) == []
+
+
+@pytest.mark.parametrize("pause", [1, 7, PAGE_EVENTS - 1, PAGE_EVENTS, PAGE_EVENTS + 1])
+async def test_history_and_live_meet_without_hole_or_duplicate(make_hub: MakeHub, pause: int) -> None:
+    hub = make_hub()
+    missed = PAGE_EVENTS * 2 + 3
+    async with running(hub):
+        for number in range(missed):
+            await hub.publish("t", number)
+        await wait_all_tasks_blocked()
+        found: list[object] = []
+        async with hub.subscribe("t", last_event_id=hub.first_event_id) as subscription:
+            for number in range(missed, missed + 60):
+                found += await take_data(subscription, pause if len(found) + pause < number else 0)
+                await publish(hub, number)
+            found += await take_data(subscription, missed + 60 - len(found))
+    assert found == [str(number) for number in range(missed + 60)]
+
+
+async def test_a_long_replay_is_paged_and_queues_nothing(make_hub: MakeHub) -> None:
+    hub = make_hub(queue=10)
+    async with running(hub):
+        for number in range(PAGE_EVENTS * 3):
+            await hub.publish("t", number)
+        await wait_all_tasks_blocked()
+        async with hub.subscribe("t", last_event_id=hub.first_event_id) as subscription:
+            found = await take_data(subscription, 1)
+            assert hub.statistics().replayed == PAGE_EVENTS
+            await publish(hub, "live")
+            assert subscription.queued_events == 0
+            found += await take_data(subscription, PAGE_EVENTS * 3)
+    assert found == [str(number) for number in range(PAGE_EVENTS * 3)] + ["live"]
+
+
+async def test_a_page_is_given_at_once(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub):
+        await publish(hub, *range(PAGE_EVENTS + 5))
+        async with hub.subscribe("t", last_event_id=hub.first_event_id) as subscription:
+            assert [len(subscription.take()) for _ in range(3)] == [PAGE_EVENTS, 5, 0]
+
+
+# Gaps
+
+
+def gap_ids(hub: Hub) -> dict[str, tuple[str, str]]:
+    """Give ids that can't be read on from, with the reason that the reset should tell."""
+    epoch, last = hub.last_event_id.split(".")
+    return {
+        "expired": (f"{epoch}.1", "expired"),
+        "unknown": (f"{epoch}.{int(last) + 1}", "unknown"),
+        "foreign": (Hub().last_event_id, "unknown"),
+        "no id": ("nonsense\0", "unknown"),
+        "empty": ("", "unknown"),
+        "huge": ("9" * 10_000, "unknown"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["expired", "unknown", "foreign", "no id", "empty", "huge"])
+async def test_a_gap_is_told_by_a_reset_before_anything_else(make_hub: MakeHub, kind: str) -> None:
+    hub = make_hub(history=2)
+    async with running(hub):
+        await publish(hub, *range(5))
+        cursor = hub.last_event_id
+        id, reason = gap_ids(hub)[kind]
+        async with hub.subscribe("t", last_event_id=id) as subscription:
+            await publish(hub, "live")
+            reset, live = await take(subscription, 2)
+            assert await take_waiting(subscription) == []
+    assert (reset.event, reset.json(), reset.id) == ("reset", {"reason": reason}, cursor)
+    assert live.data == "live"
+    assert hub.statistics().resets == 1
+
+
+async def test_the_id_of_a_reset_resumes_from_there(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub):
+        await publish(hub, 1)
+        async with hub.subscribe("t", last_event_id="nonsense") as subscription:
+            (reset,) = await take(subscription, 1)
+        await publish(hub, 2)
+        async with hub.subscribe("t", last_event_id=reset.id) as subscription:
+            assert await take_waiting(subscription) == ["2"]
+
+
+async def test_a_log_that_overruns_a_slow_replay_gives_a_reset(make_hub: MakeHub) -> None:
+    hub = make_hub(history=PAGE_EVENTS * 2)
+    async with running(hub):
+        for number in range(PAGE_EVENTS * 2):
+            await hub.publish("t", number)
+        await wait_all_tasks_blocked()
+        async with hub.subscribe("t", last_event_id=hub.first_event_id) as subscription:
+            before = await take(subscription, PAGE_EVENTS)
+            for number in range(PAGE_EVENTS * 2):
+                await hub.publish("t", f"later {number}")
+            await wait_all_tasks_blocked()
+            (reset,) = await take(subscription, 1)
+            assert (reset.event, reset.id) == ("reset", hub.last_event_id)
+            assert reset.json() == {"reason": "expired"}
+            await publish(hub, "live")
+            (live,) = await take(subscription, 1)
+    assert [event.data for event in before] == [str(number) for number in range(PAGE_EVENTS)]
+    assert live.data == "live"
+    assert position(live.id) == position(reset.id) + 1
+
+
+async def test_without_history_a_resume_is_a_gap_unless_nothing_was_missed(make_hub: MakeHub) -> None:
+    hub = make_hub(history=0)
+    async with running(hub):
+        await publish(hub, 1)
+        cursor = hub.last_event_id
+        async with hub.subscribe("t", last_event_id=cursor) as subscription:
+            await publish(hub, 2)
+            assert await take_waiting(subscription) == ["2"]
+        async with hub.subscribe("t", last_event_id=cursor) as subscription:
+            assert [event.event for event in await take(subscription, 1)] == ["reset"]
+
+
+# Overflow
+
+
+@pytest.mark.parametrize("bounds", [{"queue": 3}, {"queue_bytes": 90}])
+async def test_disconnect_ends_the_iteration(make_hub: MakeHub, bounds: dict[str, int]) -> None:
+    hub = make_hub()
+    async with running(hub), hub.subscribe("t", **bounds) as subscription:  # type: ignore[arg-type]
+        await publish(hub, 1, 2, 3)
+        assert (subscription.queued_events, subscription.has_overflowed) == (3, False)
+        await publish(hub, 4)
+        assert (subscription.queued_events, subscription.queued_bytes) == (0, 0)
+        assert subscription.is_over
+        assert subscription.has_overflowed
+        assert hub.statistics().subscriptions == 0
+        with pytest.raises(SlowConsumer, match=r"fell more than \d+ events or \d+ bytes behind"):
+            await anext(subscription)
+
+
+async def test_one_who_was_disconnected_comes_back_and_misses_nothing(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub):
+        async with hub.subscribe("t", queue=3) as subscription:
+            await publish(hub, 1)
+            (seen,) = await take(subscription, 1)
+            await publish(hub, *range(2, 10))
+            with pytest.raises(SlowConsumer):
+                await anext(subscription)
+        async with hub.subscribe("t", last_event_id=seen.id, queue=3) as subscription:
+            assert await take_waiting(subscription) == [str(number) for number in range(2, 10)]
+
+
+async def test_a_task_that_waits_is_told_of_the_overflow(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub) as nursery, hub.subscribe("t", queue=1) as subscription:
+
+        async def iterate() -> None:
+            with pytest.raises(SlowConsumer):
+                await anext(subscription)
+
+        nursery.start_soon(iterate)
+        await wait_all_tasks_blocked()
+        hub.publish_nowait("t", 1)
+        hub.publish_nowait("t", 2)
+        await wait_all_tasks_blocked()
+
+
+@pytest.mark.parametrize(
+    ("overflow", "kept"), [(Overflow.DROP_OLDEST, ["3", "4", "5"]), (Overflow.DROP_NEWEST, ["1", "2", "3"])]
+)
+@pytest.mark.parametrize("bounds", [{"queue": 3}, {"queue_bytes": 90}])
+async def test_a_policy_that_drops_goes_on(
+    make_hub: MakeHub, overflow: Overflow, kept: list[str], bounds: dict[str, int]
+) -> None:
+    hub = make_hub()
+    async with (
+        running(hub),
+        hub.subscribe("t", overflow=overflow, **bounds) as subscription,  # type: ignore[arg-type]
+    ):
+        await publish(hub, 1, 2, 3, 4, 5)
+        assert (subscription.queued_events, subscription.dropped) == (3, 2)
+        assert await take_waiting(subscription) == kept
+        await publish(hub, 6)
+        assert await take_waiting(subscription) == ["6"]
+
+
+async def test_latest_keeps_the_newest_of_each_key(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub), hub.subscribe("t", overflow=Overflow.LATEST, queue=2) as subscription:
+        for number, key in enumerate("aabbab"):
+            await publish(hub, number, key=key)
+        assert (subscription.queued_events, subscription.dropped) == (2, 4)
+        assert await take_waiting(subscription) == ["4", "5"]
+
+
+async def test_latest_replaces_also_what_waits_while_some_was_read(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub), hub.subscribe("t", overflow=Overflow.LATEST) as subscription:
+        for number, key in enumerate("abc"):
+            await publish(hub, number, key=key)
+        assert await take_data(subscription, 1) == ["0"]
+        await publish(hub, "new", key="b")
+        assert await take_waiting(subscription) == ["2", "new"]
+
+
+async def test_latest_ends_when_the_keys_alone_are_too_many(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub), hub.subscribe("t", overflow=Overflow.LATEST, queue=2) as subscription:
+        for number, key in enumerate("abc"):
+            await publish(hub, number, key=key)
+        with pytest.raises(SlowConsumer):
+            await anext(subscription)
+
+
+async def test_policies_do_not_concern_the_replay(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub):
+        for number in range(20):
+            await publish(hub, number, key="a")
+        async with hub.subscribe(
+            "t", last_event_id=hub.first_event_id, overflow=Overflow.LATEST, queue=1
+        ) as subscription:
+            assert await take_waiting(subscription) == [str(number) for number in range(20)]
+            assert subscription.dropped == 0
+
+
+# The hub's end
+
+
+async def test_the_hubs_end_ends_the_iteration_after_what_is_queued(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    subscription = hub.subscribe("t")
+    async with running(hub):
+        subscription.enter()
+        await publish(hub, 1, 2)
+    assert subscription.is_over
+    assert [event.data async for event in subscription] == ["1", "2"]
+    assert [event async for event in subscription] == []
+    subscription.leave()
+
+
+async def test_the_hubs_end_wakes_a_task_that_waits(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with trio.open_nursery() as nursery, running(hub):
+        subscription = hub.subscribe("t")
+        subscription.enter()
+
+        async def iterate() -> None:
+            assert [event async for event in subscription] == []
+
+        nursery.start_soon(iterate)
+        await wait_all_tasks_blocked()
+
+
+# Direct writes
+
+
+class FakeWriter:
+    """Takes what the pump writes; what it does is set by the test."""
+
+    framing = Framing.CHUNKED
+
+    def __init__(self) -> None:
+        self.pending: bytes | memoryview | None = None
+        self.written: list[bytes] = []
+        self.is_slow = False
+        self.error: Exception | None = None
+
+    def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
+        if self.error is not None:
+            raise self.error
+        if self.is_slow:
+            self.pending = payload
+            return False
+        self.written.append(payload)
+        return True
+
+
+async def forward(subscription: Subscription, writer: FakeWriter) -> None:
+    """Let the pump write until the task has something to do; it must have nothing to do before."""
+    assert not subscription.take()
+    await subscription.forward_to(writer)
+
+
+async def test_the_pump_writes_directly_and_wakes_nobody(make_hub: MakeHub) -> None:
+    hub, writer = make_hub(), FakeWriter()
+    async with running(hub) as nursery, hub.subscribe("t") as subscription:
+        nursery.start_soon(forward, subscription, writer)
+        await wait_all_tasks_blocked()
+        for number in (1, 2):
+            await publish(hub, number)
+        assert len(nursery.child_tasks) == 2, "the task still waits"
+        epoch = hub.last_event_id.partition(".")[0]
+        events = [f"id: {epoch}.{n}\ndata: {n}\n\n".encode() for n in (1, 2)]
+        assert writer.written == [b"%x\r\n%b\r\n" % (len(event), event) for event in events]
+
+
+async def test_the_task_takes_over_when_the_writer_is_slow(make_hub: MakeHub) -> None:
+    hub, writer = make_hub(), FakeWriter()
+    async with running(hub) as nursery, hub.subscribe("t") as subscription:
+        nursery.start_soon(forward, subscription, writer)
+        await wait_all_tasks_blocked()
+        writer.is_slow = True
+        await publish(hub, 1)
+        await publish(hub, 2, 3)
+        assert len(nursery.child_tasks) == 1, "the task was woken"
+        assert b"data: 1\n" in bytes(writer.pending or b"")
+        assert [message.event.data for message in subscription.take()] == ["2", "3"]
+
+
+async def test_nothing_is_written_after_the_forward_was_cancelled(make_hub: MakeHub) -> None:
+    hub, writer = make_hub(), FakeWriter()
+    async with running(hub), hub.subscribe("t") as subscription:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await forward(subscription, writer)
+        await publish(hub, 1)
+        assert writer.written == []
+        assert await take_waiting(subscription) == ["1"]
+
+
+async def test_only_one_task_may_forward(make_hub: MakeHub) -> None:
+    hub, writer = make_hub(), FakeWriter()
+    async with running(hub) as nursery, hub.subscribe("t") as subscription:
+        nursery.start_soon(forward, subscription, writer)
+        await wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            await forward(subscription, FakeWriter())
+        await publish(hub, 1)
+        assert len(writer.written) == 1
+
+
+async def test_everyone_is_written_the_same_bytes(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    writers = [FakeWriter() for _ in range(3)]
+    async with running(hub) as nursery:
+        subscriptions = [hub.subscribe("t") for _ in writers]
+        for subscription, writer in zip(subscriptions, writers, strict=True):
+            subscription.enter()
+            nursery.start_soon(forward, subscription, writer)
+        await wait_all_tasks_blocked()
+        await publish(hub, "x")
+        assert len({id(writer.written[0]) for writer in writers}) == 1
+        for subscription in subscriptions:
+            subscription.leave()
+
+
+async def test_a_writer_that_fails_touches_no_other(
+    make_hub: MakeHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = make_hub()
+    good, bad = FakeWriter(), FakeWriter()
+    overflowed: list[str] = []
+    async with (
+        running(hub) as nursery,
+        hub.subscribe("t") as first,
+        hub.subscribe("t") as second,
+        hub.subscribe("t") as third,
+    ):
+        nursery.start_soon(forward, first, bad)
+        nursery.start_soon(forward, second, good)
+        await wait_all_tasks_blocked()
+        first.on_overflow = lambda: overflowed.append("first")
+        bad.error = ValueError("a defect")
+        await publish(hub, 1)
+        await publish(hub, 2)
+        assert len(good.written) == 2
+        assert await take_waiting(third) == ["1", "2"]
+        # It is not left out silently: its reader is ended, and its client comes back for both.
+        assert first.has_overflowed
+        assert overflowed == ["first"]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "delivery failed: <Subscription to t: live" in caplog.text

@@ -1,0 +1,340 @@
+"""What every log must do, seen through hubs: in memory, on Redis, in SQLite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from trio_sse import Connection, Entry, Hub, Log, LogSession, Server
+from trio_sse.redis import RedisLog
+from trio_sse.sqlite import SQLiteLog
+
+from ..support.redis_server import PROGRAM, redis_server
+from ..support.serving import on_sockets
+
+MakeLog = Callable[..., Log]
+MakeAny = Callable[..., Log | None]
+
+needs_redis = pytest.mark.skipif(PROGRAM is None, reason="redis-server is missing: apt install redis-server")
+
+
+SHARED = ["sqlite", pytest.param("redis", marks=needs_redis)]
+
+
+@asynccontextmanager
+async def logs(kind: str, folder: Path) -> AsyncIterator[MakeLog]:
+    """Give what makes logs of a kind, which all share what they hold."""
+    if kind == "sqlite":
+        yield lambda **options: SQLiteLog(folder / "log.db", **options)
+    else:
+        with redis_server(folder) as server:
+            await server.start()
+            yield lambda **options: RedisLog(server.url, **options)
+
+
+@pytest.fixture(params=["memory", *SHARED])
+async def make_log(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[Callable[..., Log | None]]:
+    if request.param == "memory":
+        yield lambda **options: None
+    else:
+        async with logs(request.param, tmp_path) as make:
+            yield make
+
+
+@pytest.fixture(params=SHARED)
+async def make_shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeLog]:
+    async with logs(request.param, tmp_path) as make:
+        yield make
+
+
+async def test_events_come_in_order_and_ids_grow(make_log: MakeAny) -> None:
+    hub = Hub(log=make_log())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        async with hub.subscribe("t", "u") as events:
+            for number in range(20):
+                await hub.publish("tu"[number % 2], str(number), event="e", retry=7)
+            with trio.fail_after(5):
+                got = [await anext(events) for _ in range(20)]
+        assert [event.data for event in got] == [str(number) for number in range(20)]
+        assert {(event.event, event.retry) for event in got} == {("e", 7)}
+        assert len({event.id for event in got}) == 20
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_replay_gives_what_came_after_each_id(make_log: MakeAny) -> None:
+    hub = Hub(log=make_log())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        first = hub.first_event_id
+        async with hub.subscribe("t") as events:
+            for number in range(5):
+                await hub.publish("t", number)
+            with trio.fail_after(5):
+                ids = [first, *[(await anext(events)).id for _ in range(5)]]
+        for place, id in enumerate(ids[:-1]):
+            async with hub.subscribe("t", last_event_id=id) as events:
+                with trio.fail_after(5):
+                    assert (await anext(events)).data == str(place)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("id", ["", "7", "nonsense", "99999999999999-0", "1-0"])
+async def test_an_unknown_id_is_a_reset(make_log: MakeAny, id: str) -> None:
+    hub = Hub(log=make_log())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        async with hub.subscribe("t", last_event_id=id) as events:
+            with trio.fail_after(5):
+                assert (await anext(events)).event == "reset"
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_history_has_dropped_is_a_reset(make_log: MakeAny) -> None:
+    hub = Hub(log=make_log(), history=3)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        first = hub.first_event_id
+        async with hub.subscribe("t") as events:
+            for number in range(5):
+                await hub.publish("t", number)
+            with trio.fail_after(5):
+                ids = [(await anext(events)).id for _ in range(5)]
+        for id, expected in ((first, "reset"), (ids[0], "reset"), (ids[1], None)):
+            async with hub.subscribe("t", last_event_id=id) as events:
+                with trio.fail_after(5):
+                    assert (await anext(events)).event == expected
+        nursery.cancel_scope.cancel()
+
+
+async def test_joining_amid_traffic_leaves_no_hole_and_no_duplicate(make_log: MakeAny) -> None:
+    hub = Hub(log=make_log())
+
+    async def publish() -> None:
+        for number in range(300):
+            await hub.publish("t", number)
+
+    async def read(last: str) -> None:
+        async with hub.subscribe("t", last_event_id=last) as events:
+            assert [int(str((await anext(events)).data)) for _ in range(300)] == list(range(300))
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            first = hub.first_event_id
+            async with trio.open_nursery() as inner:
+                inner.start_soon(publish)
+                for _ in range(10):
+                    inner.start_soon(read, first)
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+
+
+async def test_nodes_share_one_order_and_replay_each_others_events(make_shared: MakeLog) -> None:
+    log = make_shared()
+    one, two = Hub(log=log), Hub(log=log)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(one.run)
+            await nursery.start(two.run)
+            async with one.subscribe("t") as at_one, two.subscribe("t") as at_two:
+                async with trio.open_nursery() as inner:
+                    for hub in (one, two):
+                        for number in range(20):
+                            inner.start_soon(hub.publish, "t", number)
+                seen = [await anext(at_one) for _ in range(40)]
+                assert [await anext(at_two) for _ in range(40)] == seen
+            late = Hub(log=log)
+            await nursery.start(late.run)
+            async with late.subscribe("t", last_event_id=seen[9].id) as events:
+                assert [await anext(events) for _ in range(30)] == seen[10:]
+            nursery.cancel_scope.cancel()
+
+
+class Watched:
+    """A log whose reads are watched, and can be held up."""
+
+    def __init__(self, log: Log) -> None:
+        self.publish_timeout = log.publish_timeout
+        self.may_read = trio.Event()
+        self.may_read.set()
+        self.sizes: list[int] = []  # of what each read brought, in bytes
+        self._log = log
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[LogSession]:
+        async with self._log.connect() as session:
+            yield WatchedSession(session, self)
+
+    def note(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        self.sizes.append(sum(len(entry.record) for entry in entries))
+        return entries
+
+
+class WatchedSession:
+    def __init__(self, session: LogSession, log: Watched) -> None:
+        self.end = session.end
+        self.append = session.append
+        self._session = session
+        self._log = log
+
+    async def read(self, after: str, limit: int) -> Sequence[Entry]:
+        await self._log.may_read.wait()
+        return self._log.note(await self._session.read(after, limit))
+
+    async def read_back(self, upto: str, limit: int) -> Sequence[Entry]:
+        return self._log.note(await self._session.read_back(upto, limit))
+
+
+async def test_what_is_large_is_read_in_parts(make_shared: MakeLog) -> None:
+    watched = Watched(make_shared())
+    one, two = Hub(log=make_shared()), Hub(log=watched, history_bytes=3_000_000)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(one.run)
+            for number in range(30):
+                await one.publish("t", f"{number}".ljust(300_000))
+            await nursery.start(two.run)
+            assert sum(watched.sizes) < 4_500_000  # no more than the window holds, and one page
+            async with two.subscribe("t", last_event_id=two.first_event_id) as events:
+                assert [int(str((await anext(events)).data)) for _ in range(9)] == list(range(21, 30))
+                watched.may_read = trio.Event()
+                for number in range(30, 60):
+                    await one.publish("t", f"{number}".ljust(300_000))
+                watched.may_read.set()
+                assert [int(str((await anext(events)).data)) for _ in range(30)] == list(range(30, 60))
+            nursery.cancel_scope.cancel()
+    assert max(watched.sizes) < 1_500_000
+
+
+async def test_a_client_that_is_ahead_of_its_new_node_waits_for_it(make_shared: MakeLog) -> None:
+    log = make_shared()
+    held_up = Watched(log)
+    held_up.may_read = trio.Event()
+    fast, slow = Hub(log=log), Hub(log=held_up)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(slow.run)
+            await nursery.start(fast.run)
+            async with fast.subscribe("t") as events:
+                for number in range(5):
+                    await fast.publish("t", number)
+                seen = [await anext(events) for _ in range(5)]
+            async with (
+                slow.subscribe("t", last_event_id=seen[2].id) as amid,
+                slow.subscribe("t", last_event_id=seen[4].id) as at_its_end,
+                slow.subscribe("t", last_event_id="99999999999999-0") as nowhere,
+            ):
+                with trio.move_on_after(0.1):
+                    await anext(amid)
+                async with slow.subscribe("t", last_event_id=seen[2].id):
+                    pass  # one that leaves while it waits
+                assert not amid.is_live
+                held_up.may_read.set()
+                assert [await anext(amid) for _ in range(2)] == seen[3:]
+                await fast.publish("t", "next")
+                assert (await anext(amid)).data == (await anext(at_its_end)).data == "next"
+                assert (await anext(nowhere)).event == "reset"
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_poll_at_a_slower_node_goes_neither_back_nor_on(make_shared: MakeLog) -> None:
+    log = make_shared()
+    held_up = Watched(log)
+    held_up.may_read = trio.Event()
+    fast, slow = Hub(log=log), Hub(log=held_up)
+    server = Server(hub=slow)
+
+    @server.route("/t")
+    async def t(connection: Connection) -> None:
+        await connection.subscribe("t")
+
+    async def poll(cursor: str) -> tuple[list[str], str]:
+        async with await serving.connect() as client:
+            head = await client.get("/t?wait=0", "Accept: application/json", f"Last-Event-ID: {cursor}")
+            answer = json.loads(await client.sized_body(head))
+            return [event.get("event") or event["data"] for event in answer["events"]], answer[
+                "last_event_id"
+            ]
+
+    async with on_sockets(server) as serving, trio.open_nursery() as nursery:
+        await nursery.start(fast.run)
+        async with fast.subscribe("t") as events:
+            for number in range(4):
+                await fast.publish("t", number)
+            ids = [str((await anext(events)).id) for _ in range(4)]
+        assert await poll(ids[1]) == ([], ids[1])
+        held_up.may_read.set()
+        assert await poll(ids[1]) == (["2", "3"], ids[3])
+        found, _ = await poll(f"{int(ids[3].partition('-')[0]) + 100_000}-0")  # which nobody ever gave
+        assert found == ["reset"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_publisher_that_repeats_an_append_stores_it_once(make_shared: MakeLog) -> None:
+    log = make_shared()
+    async with log.connect() as session:
+        await session.append("p", [(1, b"a"), (2, b"b")])
+        await session.append("p", [(1, b"a"), (2, b"b"), (3, b"c")])
+        await session.append("q", [(1, b"d")])
+        end = await session.end()
+        entries = await session.read(f"{end.epoch}-0", 10)
+        assert [(entry.number, entry.record) for entry in entries] == [
+            (1, b"a"),
+            (2, b"b"),
+            (3, b"c"),
+            (4, b"d"),
+        ]
+        assert end == (entries[0].epoch, 4, entries[-1].id)
+        assert await session.read(entries[1].id, 10) == entries[2:]
+
+
+async def test_it_is_read_back_in_pages(make_shared: MakeLog) -> None:
+    async with make_shared().connect() as session:
+        assert await session.read_back((await session.end()).last, 10) == []
+        await session.append("p", [(number, b"%d" % number) for number in range(1, 8)])
+        end = await session.end()
+        entries = await session.read(f"{end.epoch}-0", 10)
+        assert await session.read_back(end.last, 10) == entries[::-1]
+        assert await session.read_back(end.last, 3) == entries[:3:-1]
+        assert await session.read_back(entries[4].id, 3) == entries[4:1:-1]
+        assert await session.read_back(f"{int(end.epoch) + 10**9}-0", 1) == entries[-1:]
+        assert await session.read_back(f"{int(end.epoch) - 1}-7", 1) == []
+        assert await session.read(f"{int(end.epoch) - 1}-7", 1) == entries[:1]
+
+
+async def numbers(session: LogSession) -> list[int]:
+    """Give the numbers of all entries."""
+    return [entry.number for entry in await session.read(f"{(await session.end()).epoch}-0", 100)]
+
+
+async def test_retention_by_count(make_shared: MakeLog) -> None:
+    log = make_shared(max_events=3)
+    async with log.connect() as session:
+        await session.append("p", [(number, b"x") for number in range(1, 11)])
+        assert await numbers(session) == [8, 9, 10]
+
+
+async def test_retention_by_age(make_shared: MakeLog) -> None:
+    log = make_shared(max_age=0.1)
+    async with log.connect() as session:
+        await session.append("p", [(1, b"x")])
+        await trio.sleep(0.15)
+        await session.append("p", [(2, b"y")])
+        assert await numbers(session) == [2]
+
+
+async def test_states_need_the_log_in_memory(make_log: MakeAny) -> None:
+    hub = Hub(log=make_log())
+    if hub._mirror is None:
+        hub.state("s", {})
+    else:
+        with pytest.raises(RuntimeError, match="shared log"):
+            hub.state("s", {})

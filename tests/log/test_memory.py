@@ -1,0 +1,177 @@
+"""The log: ids, bounds, pages and gaps."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from trio_sse._log.memory import PAGE_BYTES, PAGE_EVENTS, MemoryLog
+
+from ..support.messages import message
+
+
+def make_log(count: int = 0, *, max_events: int = 100, max_bytes: int = 10**9) -> MemoryLog:
+    log = MemoryLog(max_events=max_events, max_bytes=max_bytes)
+    for number in range(1, count + 1):
+        log.append(message(f"d{number}"))
+    return log
+
+
+def sequences(log: MemoryLog, position: int, topics: tuple[str, ...] = ("t",)) -> tuple[list[int], int]:
+    found = log.read(position, topics)
+    assert found is not None
+    return [each.sequence for each in found[0]], found[1]
+
+
+def test_ids_are_the_epoch_and_a_sequence_from_one() -> None:
+    log = make_log()
+    first, second = message(), message()
+    log.append(first)
+    log.append(second)
+    assert [first.id, second.id] == [f"{log.epoch}.1", f"{log.epoch}.2"]
+    assert [first.sequence, second.sequence] == [1, 2]
+
+
+def test_an_appended_message_carries_its_id_on_the_wire() -> None:
+    log = make_log()
+    appended = message("x")
+    log.append(appended)
+    assert appended.wire == f"id: {log.epoch}.1\ndata: x\n\n".encode()
+    assert appended.event.id == f"{log.epoch}.1"
+
+
+def test_ids_need_no_escaping() -> None:
+    assert re.fullmatch(r"[0-9A-Za-z_~-]+\.[0-9]+", make_log(3).id_at(3))
+
+
+def test_every_log_has_an_epoch_of_its_own() -> None:
+    assert len({make_log().epoch for _ in range(100)}) == 100
+
+
+def test_it_is_bounded_in_events() -> None:
+    log = make_log(10, max_events=3)
+    assert (len(log), log.start, log.last) == (3, 7, 10)
+
+
+def test_it_is_bounded_in_bytes() -> None:
+    size = make_log(1).size
+    log = make_log(9, max_bytes=size * 4 + 1)
+    assert (len(log), log.size) == (4, size * 4)
+
+
+def test_a_message_larger_than_the_bound_is_not_kept() -> None:
+    log = make_log(3, max_bytes=1000)
+    log.append(message("x" * 1000))
+    assert (len(log), log.size, log.start, log.last) == (0, 0, 4, 4)
+
+
+def test_a_log_without_history_still_gives_ids() -> None:
+    log = make_log(5, max_events=0)
+    assert (len(log), log.last) == (0, 5)
+    assert log.position_of(log.id_at(5)) == 5
+    assert log.position_of(log.id_at(4)) is None
+
+
+def test_positions_from_the_start_to_the_last_can_be_read_on_from() -> None:
+    log = make_log(10, max_events=3)
+    assert [log.position_of(log.id_at(n)) for n in (6, 7, 10, 11)] == [None, 7, 10, None]
+
+
+def test_an_empty_log_can_be_read_on_from_its_start() -> None:
+    log = make_log()
+    assert log.position_of(log.id_at(0)) == 0
+    assert log.read(0, ("t",)) == ([], 0)
+
+
+NOT_IDS = [
+    "",
+    "7",
+    ".",
+    "x.",
+    ".7",
+    "x.7 ",
+    "x.7\n",
+    "x.+7",
+    "x.-7",
+    "x.07",
+    "x.\u0667",
+    "x." + "9" * 19,
+    "x" * 33 + ".7",
+]
+NOT_IDS += ["x:7", "x.7.7", "\0", "é.7", "x.7" * 10_000, "0-0", "$"]
+
+
+@pytest.mark.parametrize("event_id", NOT_IDS)
+def test_what_is_no_id_is_a_gap(event_id: str) -> None:
+    log = make_log(10)
+    log.epoch = "x"
+    assert log.position_of(event_id) is None
+    assert log.is_foreign(event_id)
+
+
+def test_an_id_of_another_epoch_is_foreign() -> None:
+    log = make_log(10)
+    assert log.position_of(make_log(10).id_at(5)) is None
+    assert log.is_foreign(make_log(10).id_at(5))
+
+
+def test_an_id_from_the_future_is_foreign() -> None:
+    log = make_log(10)
+    assert log.is_foreign(log.id_at(11))
+
+
+def test_an_id_older_than_the_log_is_not_foreign() -> None:
+    log = make_log(10, max_events=3)
+    assert not log.is_foreign(log.id_at(2))
+
+
+def test_reading_gives_what_comes_after_a_position() -> None:
+    assert sequences(make_log(5), 2) == ([3, 4, 5], 5)
+
+
+def test_reading_skips_other_topics_and_their_positions() -> None:
+    log = make_log()
+    for topic in "abcab":
+        log.append(message(topic=topic))
+    assert sequences(log, 0, ("b",)) == ([2, 5], 5)
+    assert sequences(log, 0, ("a", "c")) == ([1, 3, 4], 5)
+    assert sequences(log, 0, ("z",)) == ([], 5)
+
+
+def test_a_page_is_bounded_in_events() -> None:
+    log = make_log(PAGE_EVENTS + 5, max_events=1000)
+    assert sequences(log, 0) == (list(range(1, PAGE_EVENTS + 1)), PAGE_EVENTS)
+    assert sequences(log, PAGE_EVENTS) == (list(range(PAGE_EVENTS + 1, PAGE_EVENTS + 6)), PAGE_EVENTS + 5)
+
+
+def test_a_page_is_bounded_in_bytes() -> None:
+    log = make_log()
+    for _ in range(5):
+        log.append(message("x" * (PAGE_BYTES // 2 - 100)))
+    assert sequences(log, 0) == ([1, 2], 2)
+    assert sequences(log, 2) == ([3, 4], 4)
+
+
+def test_a_message_larger_than_a_page_has_one_of_its_own() -> None:
+    log = make_log(1)
+    log.append(message("x" * PAGE_BYTES * 2))
+    log.append(message("y"))
+    assert [sequences(log, n)[0] for n in (0, 1, 2)] == [[1], [2], [3]]
+
+
+def test_reading_from_before_the_start_is_a_gap() -> None:
+    log = make_log(10, max_events=3)
+    assert log.read(6, ("t",)) is None
+    assert sequences(log, 7) == ([8, 9, 10], 10)
+
+
+def test_pages_meet_exactly_wherever_they_are_cut() -> None:
+    log = make_log(max_events=2000)
+    for number in range(1500):
+        log.append(message("x" * (number % 700), topic="ab"[number % 3 == 0]))
+    position, read = 0, []
+    while (page := sequences(log, position, ("a",)))[0]:
+        read += page[0]
+        position = page[1]
+    assert read == [number + 1 for number in range(1500) if number % 3]

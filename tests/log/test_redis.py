@@ -1,0 +1,557 @@
+"""A hub on Redis whose server is killed, stopped, emptied, slow, or says no."""
+
+from __future__ import annotations
+
+import os
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+from trio_sse import Hub, LogRefused, LogUnavailable, Server, ServerSentEvent, Subscription
+from trio_sse._log.redis_url import check_redis_url
+from trio_sse._log.replica import Mirror
+from trio_sse.redis import RedisLog
+
+from ..support.redis_server import PROGRAM, RedisServer, free_port, redis_server
+from ..support.serving import OnSockets, on_sockets
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="redis-server is missing: apt install redis-server")
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    with redis_server(tmp_path) as made:
+        await made.start()
+        yield made
+
+
+@asynccontextmanager
+async def running(server: RedisServer, **options: float) -> AsyncIterator[Hub]:
+    hub = Hub(log=RedisLog(server.url, **{"timeout": 0.3, **options}))  # type: ignore[arg-type]  # floats only
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            yield hub
+            nursery.cancel_scope.cancel()
+
+
+async def take(events: Subscription, count: int) -> list[ServerSentEvent]:
+    with trio.fail_after(10):
+        return [await anext(events) for _ in range(count)]
+
+
+async def publish_amid(hub: Hub, count: int) -> None:
+    for number in range(count):
+        await hub.publish("t", str(number))
+
+
+async def test_killed_amid_publishing_and_restarted_from_its_file(server: RedisServer) -> None:
+    async with running(server, publish_timeout=10) as hub, hub.subscribe("t") as events:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish_amid, hub, 400)
+            for _ in range(3):
+                await trio.sleep(0.1)
+                server.kill()
+                await server.start()
+        assert [event.data for event in await take(events, 400)] == [str(number) for number in range(400)]
+
+
+async def test_stopped_for_a_while(server: RedisServer) -> None:
+    async with running(server, publish_timeout=10) as hub, hub.subscribe("t") as events:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish_amid, hub, 200)
+            await trio.sleep(0.05)
+            server.signal(signal.SIGSTOP)
+            await trio.sleep(1)
+            server.signal(signal.SIGCONT)
+        assert [event.data for event in await take(events, 200)] == [str(number) for number in range(200)]
+
+
+async def test_publishing_while_it_is_away_fails_at_its_bound_and_is_not_stored_later(
+    server: RedisServer,
+) -> None:
+    async with running(server, publish_timeout=0.3) as hub, hub.subscribe("t") as events:
+        server.kill()
+        await trio.sleep(0.1)
+        with pytest.raises(LogUnavailable, match=r"not stored within 0\.3 s"):
+            await hub.publish("t", "lost")
+        await server.start()
+        with trio.fail_after(10):
+            while True:
+                try:
+                    await hub.publish("t", "kept")
+                    break
+                except LogUnavailable:
+                    pass
+        assert (await take(events, 1))[0].data == "kept"
+
+
+async def test_down_at_the_start(server: RedisServer) -> None:
+    server.kill()
+    async with running(server, publish_timeout=0.2) as hub:
+        with pytest.raises(LogUnavailable):
+            await hub.publish("t", "x")
+
+
+async def test_who_came_while_it_was_down_at_the_start_is_told_that_there_may_be_more(
+    server: RedisServer,
+) -> None:
+    async with running(server) as other:
+        await other.publish("t", "before")
+    server.kill()
+    async with running(server, publish_timeout=10) as hub, hub.subscribe("t") as events:
+        await server.start()
+        assert [(event.event, event.data) for event in await take(events, 1)] == [
+            ("reset", '{"reason":"unknown"}')
+        ]
+        await hub.publish("t", "after")
+        assert (await take(events, 1))[0].data == "after"
+
+
+async def test_a_server_is_ready_when_its_log_has_been_there(server: RedisServer) -> None:
+    server.kill()
+    app = Server(hub=Hub(log=RedisLog(server.url, timeout=0.3)))
+
+    async def status(serving: OnSockets) -> int:
+        async with await serving.connect() as client:
+            return (await client.get("/health")).status
+
+    async with on_sockets(app) as serving:
+        assert await status(serving) == 503
+        await server.start()
+        while await status(serving) == 503:  # noqa: ASYNC110  # nothing tells
+            await trio.sleep(0.05)
+        server.kill()
+        assert await status(serving) == 200  # if all nodes said that they can't, nobody would be served
+
+
+async def test_an_entry_that_was_there_before_is_not_given_twice(server: RedisServer) -> None:
+    async with running(server) as hub, hub.subscribe("t") as events:
+        await publish_amid(hub, 3)
+        taken = await take(events, 3)
+        assert isinstance(hub._mirror, Mirror)
+        async with RedisLog(server.url).connect() as session:
+            second = (await session.read(hub.first_event_id, 2))[1]
+        again = second.record.decode()
+        await server.do(f"XADD {{trio-sse}}:log * e {second.epoch} n 2 d '{again}'")
+        await hub.publish("t", "next")
+        assert [event.data for event in [*taken, *await take(events, 1)]] == ["0", "1", "2", "next"]
+        assert hub._mirror.follower.skipped == 1
+
+
+async def test_restarted_empty_is_a_reset(server: RedisServer) -> None:
+    async with running(server, publish_timeout=10) as hub, hub.subscribe("t") as events:
+        await hub.publish("t", "old")
+        (old,) = await take(events, 1)
+        server.kill()
+        server.forget()
+        await server.start()
+        await hub.publish("t", "new")
+        assert [(event.event, event.data) for event in await take(events, 2)] == [
+            ("reset", '{"reason":"unknown"}'),
+            (None, "new"),
+        ]
+        async with hub.subscribe("t", last_event_id=old.id) as again:
+            assert (await take(again, 1))[0].event == "reset"
+
+
+async def test_flushed_while_it_runs_is_a_reset(server: RedisServer) -> None:
+    async with running(server) as hub, hub.subscribe("t") as events:
+        await hub.publish("t", "old")
+        await server.do("FLUSHALL")
+        await hub.publish("t", "new")
+        assert [event.event for event in await take(events, 3)] == [None, "reset", None]
+
+
+async def test_flushed_while_somebody_replays_is_a_reset(server: RedisServer) -> None:
+    async with running(server) as hub:
+        first = hub.first_event_id
+        await publish_amid(hub, 300)
+        async with (
+            hub.subscribe("t", last_event_id=first) as begun,
+            hub.subscribe("t", last_event_id=first) as waiting,
+            hub.subscribe("t") as live,
+        ):
+            await take(begun, 1)
+            await server.do("FLUSHALL")
+            await hub.publish("t", "new")
+            await take(live, 2)
+            page = [event.data for event in await take(begun, 255)]
+            assert page == [str(number) for number in range(1, 256)]  # was read from the log before
+            for events in (begun, waiting):
+                assert [event.event for event in await take(events, 2)] == ["reset", None]
+
+
+@pytest.mark.parametrize("pace", [{"interval": 0.02}, {"batch": 0.02}], ids=str)
+async def test_who_has_a_pace_goes_on_after_the_reset(server: RedisServer, pace: dict[str, float]) -> None:
+    async with running(server) as hub, hub.subscribe("t", **pace) as events:  # type: ignore[arg-type]
+        await publish_amid(hub, 50)
+        while (await take(events, 1))[0].data != "49":
+            pass
+        await server.do("FLUSHALL")
+        await hub.publish("t", "new")
+        assert [event.event or event.data for event in await take(events, 2)] == ["reset", "new"]
+
+
+async def test_what_is_alike_is_no_repeat_when_the_newest_entries_were_lost(server: RedisServer) -> None:
+    async with running(server, publish_timeout=10) as hub, hub.subscribe("t") as events:
+        await hub.publish("t", "first")
+        for _ in range(3):
+            await hub.publish("t", "refresh")
+        ids = [event.id for event in await take(events, 4)]
+        await server.do("HSET {trio-sse}:state number 1")
+        await server.do(f"XDEL {{trio-sse}}:log {' '.join(map(str, ids[1:]))}")
+        for _ in range(3):
+            await hub.publish("t", "refresh")
+        found = await take(events, 4)
+        assert [event.event for event in found] == ["reset", None, None, None]
+        async with hub.subscribe("t", last_event_id=ids[2]) as again:
+            assert (await take(again, 1))[0].event == "reset"
+    async with running(server) as late, late.subscribe("t", last_event_id=ids[2]) as again:
+        assert (await take(again, 1))[0].event == "reset"  # though the log has ids before and after it
+
+
+async def test_who_subscribes_amid_the_first_load_is_told(server: RedisServer) -> None:
+    hub = Hub(log=RedisLog(server.url))
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hub.run)
+            while not hub.is_running:  # nothing tells
+                await trio.lowlevel.checkpoint()
+            assert not hub.is_ready
+            async with hub.subscribe("t") as events:
+                assert (await take(events, 1))[0].event == "reset"
+                assert hub.is_ready
+            nursery.cancel_scope.cancel()
+
+
+async def test_the_name_of_a_server_that_is_away_is_no_refusal() -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Hub(log=RedisLog("redis://auth.localhost:1/0")).run)
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_outage_does_not_come_out_of_a_hub_that_is_cancelled(server: RedisServer) -> None:
+    for _ in range(5):
+        async with trio.open_nursery() as nursery:
+            hub = Hub(log=RedisLog(server.url, timeout=0.1))
+            await nursery.start(hub.run)
+            await hub.publish("t", "x")
+            server.signal(signal.SIGSTOP)
+            hub.publish_nowait("t", "y")
+            await trio.sleep(0.1)  # until the session is given up, to the moment
+            nursery.cancel_scope.cancel()
+        server.signal(signal.SIGCONT)
+
+
+async def test_begun_anew_with_lower_ids_is_a_reset(server: RedisServer) -> None:
+    async with running(server) as hub, hub.subscribe("t") as events:
+        await hub.publish("t", "old")
+        await take(events, 1)
+        await server.do("FLUSHALL")  # and then a copy from long ago, say
+        await server.do("""XADD {trio-sse}:log 1000-1 e 1000 n 1 d '["t","lower",null,null,null]'""")
+        await server.do("HSET {trio-sse}:state epoch 1000 number 1")
+        assert (await take(events, 1))[0].event == "reset"
+        await hub.publish("t", "next")
+        assert (await take(events, 1))[0].data == "next"
+        async with hub.subscribe("t", last_event_id=hub.first_event_id) as again:
+            assert [event.data for event in await take(again, 2)] == ["lower", "next"]
+
+
+@pytest.mark.parametrize(
+    "change", ["HDEL number", *(f"HSET number {odd}" for odd in ("abc", "3.5", "0x10", "1e30", "nan", "-5"))]
+)
+async def test_a_state_without_its_number_is_begun_anew(server: RedisServer, change: str) -> None:
+    command, field = change.split(" ", 1)
+    async with running(server) as hub, hub.subscribe("t") as events:
+        await hub.publish("t", "old")
+        await server.do(f"{command} {{trio-sse}}:state {field}")
+        await hub.publish("t", "new")
+        assert [event.event for event in await take(events, 3)] == [None, "reset", None]
+
+
+async def test_an_id_from_before_the_first_event_is_not_the_end_when_all_are_gone(
+    server: RedisServer,
+) -> None:
+    async with running(server) as hub:
+        before = hub.last_event_id
+        for number in range(3):
+            await hub.publish("t", number)
+        await server.do("XTRIM {trio-sse}:log MAXLEN 0")
+    async with running(server) as late, late.subscribe("t", last_event_id=before) as events:
+        await late.publish("t", "new")
+        assert [event.event for event in await take(events, 2)] == ["reset", None]
+
+
+async def test_the_id_of_an_entry_that_can_not_be_read_is_resumed_from(server: RedisServer) -> None:
+    async with running(server) as hub, hub.subscribe("t") as events:
+        await hub.publish("t", "first")
+        await take(events, 1)
+        for number in range(2, 70):
+            epoch = hub.first_event_id.partition("-")[0]
+            answer = await server.do(f"XADD {{trio-sse}}:log * e {epoch} n {number} d broken")
+        await server.do("HSET {trio-sse}:state number 69")
+        broken = answer.split()[1].decode()
+        await hub.publish("t", "next")
+        await take(events, 1)
+        async with hub.subscribe("t", last_event_id=broken) as again:
+            assert (await take(again, 1))[0].data == "next"
+
+
+async def test_ids_of_any_size_are_resumed_from(server: RedisServer) -> None:
+    async with running(server) as hub, hub.subscribe("t") as events:
+        await server.do("XADD {trio-sse}:log 18446744073709551614-5 foreign entry")
+        for number in range(3):
+            await hub.publish("t", number)
+        ids = [event.id for event in await take(events, 3)]
+        async with hub.subscribe("t", last_event_id=ids[0]) as again:
+            assert [event.data for event in await take(again, 2)] == ["1", "2"]
+
+
+@pytest.mark.parametrize(("max_age", "left"), [(1e-9, 1), (1e300, 3)])
+async def test_any_age_can_be_kept(server: RedisServer, max_age: float, left: int) -> None:
+    async with running(server, max_age=max_age) as hub:
+        for number in range(3):
+            await hub.publish("t", number)
+            await trio.sleep(0.01)
+    assert await server.do("XLEN {trio-sse}:log") == b":%d\r\n" % left
+
+
+async def test_foreign_entries_are_skipped_and_told_once(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(server) as hub, hub.subscribe("t") as events:
+        for _ in range(3):
+            await server.do("XADD {trio-sse}:log * some thing")
+        await server.do("XADD {trio-sse}:log * e x n y d z")
+        await hub.publish("t", "ours")
+        assert [event.data for event in await take(events, 1)] == ["ours"]
+    assert sum("is skipped" in record.message for record in caplog.records) == 1
+
+
+async def test_wrong_credentials_are_told_at_the_start(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--requirepass", "secret") as server:
+        await server.start()
+        for password in ("", ":wrong@"):
+            hub = Hub(log=RedisLog(f"redis://{password}127.0.0.1:{server.port}/0"))
+            with pytest.raises(LogRefused), trio.fail_after(10):
+                await hub.run()
+        right = Hub(log=RedisLog(f"redis://:secret@127.0.0.1:{server.port}/1"))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(right.run)
+            await right.publish("t", "x")
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("http://host", "a Redis URL is redis://"),
+        ("redis://", "a Redis URL is redis://"),
+        ("redis:///0", "a Redis URL is redis://"),
+        ("redis://[::1", "a Redis URL is redis://"),
+        ("redis://:secret@host:port", "its port 1 to 65535"),
+        ("redis://:secret@host:70000", "its port 1 to 65535"),
+        ("redis://host:0", "its port 1 to 65535"),
+        ("redis://:secret/word@host", "password as %2F"),
+        ("redis://:p@ss/secret@db.internal/0", "password as %2F"),
+        ("redis://user:12/secret@host:6379/0", "password as %2F"),
+        ("redis://:p@h?secret@db/0", "password as %2F"),
+        ("redis://host/first", "its database a whole number"),
+        ("redis://host?db=-1", "its database a whole number"),
+        ("redis://host?max_connections=1", "no option 'max_connections', but can have db"),
+        ("redis://host?ssl_ca_certs=x", "no option 'ssl_ca_certs', but can have db"),
+        ("unix://path", "unix:///path"),
+        ("rediss://host?ssl_ca_certs=/nowhere/ca.pem", "can't be used: .*No such file"),
+        ("rediss://host?ssl_certfile=/dev/null", "can't be used"),
+        ("rediss://host?ssl_cert_reqs=optional", "required or none, not 'optional'"),
+        ("rediss://host?ssl_check_hostname=maybe", "true or false, not 'maybe'"),
+    ],
+)
+def test_a_url_that_cannot_work_is_refused_at_once(url: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text) as raised:
+        RedisLog(url)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "mode"),
+    [
+        ("", ssl.CERT_REQUIRED),
+        ("?ssl_check_hostname=False", ssl.CERT_REQUIRED),
+        ("?ssl_cert_reqs=none", ssl.CERT_NONE),
+    ],
+)
+def test_what_tls_checks_is_the_urls_choice(option: str, mode: ssl.VerifyMode) -> None:
+    context = check_redis_url(f"rediss://host{option}")
+    assert context is not None
+    assert (context.verify_mode, context.check_hostname) == (mode, option == "")
+
+
+def test_more_events_than_any_store_can_count_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"max_events must be below 2\*\*63"):
+        RedisLog("redis://host", max_events=2**63)
+
+
+def test_a_prefix_that_is_no_unicode_is_refused() -> None:
+    with pytest.raises(ValueError, match="prefix has a lone surrogate"):
+        RedisLog("redis://host", prefix="\ud800")
+
+
+async def test_a_password_in_a_url_may_have_any_characters(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--requirepass", "p@ss/w:rd%") as server:
+        await server.start()
+        hub = Hub(log=RedisLog(f"redis://:p%40ss%2Fw%3Ard%25@127.0.0.1:{server.port}/2"))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            await hub.publish("t", "x")
+            nursery.cancel_scope.cancel()
+
+
+async def test_it_serves_on_a_socket_of_unix(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--unixsocket", str(tmp_path / "socket")) as server:
+        await server.start()
+        hub = Hub(log=RedisLog(f"unix://{tmp_path / 'socket'}?db=1"))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            await hub.publish("t", "x")
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_key_of_another_type_is_told_at_the_start(server: RedisServer) -> None:
+    await server.do("SET {trio-sse}:log x")
+    with pytest.raises(LogRefused):
+        await Hub(log=RedisLog(server.url)).run()
+
+
+async def test_prefixes_keep_hubs_apart(server: RedisServer) -> None:
+    one, two = (Hub(log=RedisLog(server.url, prefix=prefix)) for prefix in ("one", "two"))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(one.run)
+        await nursery.start(two.run)
+        async with two.subscribe("t") as events:
+            await one.publish("t", "x")
+            await two.publish("t", "y")
+            assert (await take(events, 1))[0].data == "y"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_slow_redis_holds_publishers_up_and_loses_nothing(server: RedisServer) -> None:
+    async with running(server, timeout=5, publish_timeout=10) as hub, hub.subscribe("t") as events:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish_amid, hub, 20)
+            for _ in range(3):  # within its timeout: slow, not away
+                server.signal(signal.SIGSTOP)
+                await trio.sleep(0.4)
+                server.signal(signal.SIGCONT)
+                await trio.sleep(0.01)
+        assert [event.data for event in await take(events, 20)] == [str(number) for number in range(20)]
+
+
+async def test_what_redis_has_dropped_before_a_node_read_it_is_a_reset(server: RedisServer) -> None:
+    async with running(server) as hub, hub.subscribe("t") as events:
+        await hub.publish("t", "first")
+        await take(events, 1)
+        log = RedisLog(server.url, max_events=2)
+        async with log.connect() as session:
+            record = b'["t","x",null,null,null]'
+            await session.append("p", [(number, record) for number in range(1, 11)])
+        assert [event.event for event in await take(events, 3)] == ["reset", None, None]
+
+
+async def test_the_redis_example_shows_both_nodes_one_log(server: RedisServer) -> None:
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "examples/redis_nodes.py"],
+        env={**os.environ, "REDIS_URL": server.url, "PORT": "0", "PYTHONPATH": "."},
+        stdout=-1,
+    )
+    assert process.stdout is not None
+    try:
+        with trio.fail_after(15):
+            printed = b""
+            while printed.count(b"\n") < 2:
+                printed += await process.stdout.receive_some()
+            for url in printed.decode().split():
+                async with await trio.open_tcp_stream(
+                    "127.0.0.1", int(url.split(":")[2].split("/")[0])
+                ) as stream:
+                    await stream.send_all(b"GET /numbers HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                    received = b""
+                    while b'"number"' not in received:
+                        received += await stream.receive_some()
+    finally:
+        process.terminate()
+        await process.wait()
+        await process.stdout.aclose()
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_the_program_serves_with_a_log_or_says_why_not(tmp_path: Path, *, is_refused: bool) -> None:
+    with redis_server(tmp_path, "--requirepass", "secret") as server:
+        await server.start()
+        url = f"redis://:{'wrong' if is_refused else 'secret'}@127.0.0.1:{server.port}"
+        command = [sys.executable, "-m", "trio_sse", "serve", "examples.served:server"]
+        command += ["--bind", "127.0.0.1:0"]
+        process = await trio.lowlevel.open_process([*command, "--log", url], stdout=-1, stderr=-1)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            with trio.fail_after(15):
+                if is_refused:
+                    assert await process.wait() == 1
+                    told = b"".join([part async for part in process.stderr])
+                    assert b"the log refuses to serve" in told
+                    assert b"Traceback" not in told
+                    assert b"wrong@" not in told
+                else:
+                    assert b"Serving on" in await process.stdout.receive_some()
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                await process.wait()
+            await process.stdout.aclose()
+            await process.stderr.aclose()
+
+
+@pytest.mark.parametrize(
+    ("names", "authority", "refusal"),
+    [
+        (["127.0.0.1"], "own", None),
+        (["localhost"], "own", "IP address mismatch"),
+        (["127.0.0.1"], "another", "certificate is not accepted"),
+    ],
+    ids=["right", "another name", "another authority"],
+)
+async def test_tls_with_password_and_database_checks_the_certificate(
+    tmp_path: Path, names: list[str], authority: str, refusal: str | None
+) -> None:
+    own, another = trustme.CA(), trustme.CA()
+    own.cert_pem.write_to_path(str(tmp_path / "own"))
+    another.cert_pem.write_to_path(str(tmp_path / "another"))
+    certificate = own.issue_cert(*names)
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key"))
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "certificate"))
+    port = free_port()
+    tls = ("--tls-port", f"{port}", "--tls-auth-clients", "no", "--tls-ca-cert-file", f"{tmp_path / 'own'}")
+    files = ("--tls-cert-file", f"{tmp_path / 'certificate'}", "--tls-key-file", f"{tmp_path / 'key'}")
+    with redis_server(tmp_path, *tls, *files, "--requirepass", "secret") as server:
+        await server.start()
+        url = f"rediss://:secret@127.0.0.1:{port}/3?ssl_ca_certs={tmp_path / authority}"
+        hub = Hub(log=RedisLog(url))
+        if refusal is not None:
+            with pytest.raises(LogRefused, match=refusal):
+                await hub.run()
+            return
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            async with hub.subscribe("t") as events:
+                await hub.publish("t", "safe")
+                assert [event.data for event in await take(events, 1)] == ["safe"]
+            nursery.cancel_scope.cancel()

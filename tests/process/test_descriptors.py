@@ -1,0 +1,70 @@
+"""The limit of open files: raised as far as the system lets this process go."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from trio_sse._process.descriptors import raise_descriptor_limit
+
+resource = pytest.importorskip("resource", reason="this platform has no such limits")
+
+# The limits are the whole process's, so each case has a process of its own.
+LOWERED = """
+import logging, resource, sys
+from trio_sse._process.descriptors import raise_descriptor_limit
+
+hard = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 4096)
+if hard == resource.RLIM_INFINITY:
+    hard = 4096
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), hard))
+logging.basicConfig(level="INFO", stream=sys.stdout, format="%(levelname)s %(message)s")
+for _ in range(int(sys.argv[2])):
+    raise_descriptor_limit()
+print(resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard), hard)
+"""
+
+
+def test_the_soft_limit_is_raised_to_the_hard_one_once() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-c", LOWERED, "256", "2"], capture_output=True, text=True, timeout=30, check=True
+    )
+    first, second, last = finished.stdout.splitlines()
+    hard = last.removeprefix("True ")
+    assert first == f"INFO file descriptors: soft limit raised from 256 to {hard}"
+    assert second == f"INFO file descriptors: the limit is {hard}"
+
+
+def test_a_refusal_is_told_and_no_failure(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(which: int, limits: tuple[int, int]) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (256, -1))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    raise_descriptor_limit()
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.message == "file descriptors: the limit stays at 256: not allowed to raise maximum limit"
+
+
+def test_an_unlimited_number_is_called_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (-1, -1))
+    raise_descriptor_limit()
+    assert [record.message for record in caplog.records] == ["file descriptors: the limit is unlimited"]
+
+
+def test_a_platform_without_such_limits_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    raise_descriptor_limit()
+    assert not caplog.records

@@ -1,0 +1,137 @@
+"""What keeps the event loop is named in a warning."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+
+import pytest
+import trio
+
+from trio_sse import Connection, Request, Response
+
+from ..conftest import MakeServer
+from ..support.serving import in_memory
+
+LIMIT = 0.02
+
+
+def block() -> None:
+    """Keep the event loop for longer than the limit."""
+    time.sleep(2.5 * LIMIT)
+
+
+def warnings(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
+    """Give the warnings of a task; on a busy machine others may be kept waiting, too, and are named."""
+    messages = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    return [message for message in messages if f"{name} kept the event loop" in message]
+
+
+async def test_a_handler_that_blocks_is_named(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(slow_step=LIMIT)
+
+    @server.route("/blocking")
+    async def blocking_handler(connection: Connection) -> None:
+        block()
+        await connection.send("at last")
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/blocking")
+        assert [event.data for event in await client.rest()] == ["at last"]
+    (warning,) = warnings(caplog, "blocking_handler")
+    seconds = re.search(r"blocking_handler kept the event loop for (\d\.\d+) s", warning)
+    assert seconds
+    assert float(seconds[1]) >= 2 * LIMIT
+
+
+async def test_an_endpoint_that_blocks_is_named(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(slow_step=LIMIT)
+
+    @server.endpoint("/blocking")
+    async def blocking_endpoint(request: Request) -> Response:
+        block()
+        return Response("at last")
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/blocking")
+    assert len(warnings(caplog, "blocking_endpoint")) == 1
+
+
+async def test_a_task_beside_the_server_is_named(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(slow_step=LIMIT)
+
+    async def number_crunching() -> None:
+        block()
+
+    async with in_memory(server) as serving:
+        client = serving.connect()
+        await client.get("/nowhere")  # the server is at work, and with it its watchdog
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(number_crunching)
+        await trio.aclose_forcefully(client.stream)
+    assert len(warnings(caplog, "number_crunching")) == 1
+
+
+async def test_nothing_is_watched_when_nothing_is_served(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(slow_step=LIMIT)
+    async with in_memory(server) as serving:
+        client = serving.connect()
+        await client.get("/nowhere")
+        await trio.aclose_forcefully(client.stream)
+    await trio.lowlevel.checkpoint()
+    block()
+    await trio.lowlevel.checkpoint()
+    assert warnings(caplog, "test_nothing_is_watched_when_nothing_is_served") == []
+
+
+async def test_tasks_that_wait_are_no_matter(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(slow_step=LIMIT)
+
+    @server.route("/waiting")
+    async def waiting(connection: Connection) -> None:
+        await trio.sleep(2 * LIMIT)
+        await connection.send("at last")
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/waiting")
+        await client.rest()
+    assert warnings(caplog, "waiting") == []
+
+
+async def test_the_time_before_it_was_served_does_not_count(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(slow_step=LIMIT)
+    block()
+    async with in_memory(server):
+        pass
+    assert not any("kept the event loop" in record.message for record in caplog.records)
+
+
+async def test_a_machine_that_is_overloaded_is_said_to_be(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = make_server(slow_step=LIMIT)
+    monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 1.0, 1.0))
+
+    @server.route("/blocking")
+    async def blocking_handler(connection: Connection) -> None:
+        block()
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/blocking")
+        await client.rest()
+    (warning,) = warnings(caplog, "blocking_handler")
+    assert warning.endswith("is overloaded (load average 1000)")
+    assert "to_thread" not in warning

@@ -1,0 +1,120 @@
+"""`trio-sse serve` with an ASGI app: on our server, and by hypercorn over HTTP/2."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+from click.testing import CliRunner, Result
+
+from trio_sse.cli import main
+
+from ..support.programs import RawStream, serving
+
+APP = "tests.support.apps.members:app"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("certificate")
+    issued = trustme.CA().issue_cert("localhost", "127.0.0.1")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def over_http2(certificate: tuple[Path, Path]) -> list[str | Path]:
+    return ["--http2", "--certfile", certificate[0], "--keyfile", certificate[1]]
+
+
+def follow(client: httpx.Client) -> httpx.Response:
+    client.post("/login", data={"name": "Ada"})
+    return client.send(client.build_request("GET", "/news"), stream=True)
+
+
+def test_an_app_is_served_and_drained() -> None:
+    with serving(APP) as (program, url), httpx.Client(base_url=url, timeout=20) as client:
+        assert "Members" in client.get("/").text
+        response = follow(client)
+        lines = response.iter_lines()
+        assert next(lines) == "event: hello"
+        program.send(signal.SIGTERM)
+        with pytest.raises(httpx.RemoteProtocolError):  # it is cut, and told when to come back
+            list(lines)
+        assert program.wait() == 0
+
+
+def test_an_app_is_served_over_http2(certificate: tuple[Path, Path]) -> None:
+    with serving(APP, *over_http2(certificate)) as (program, url):
+        assert url.startswith("https://")
+        with httpx.Client(base_url=url, http2=True, verify=False, timeout=20) as client:
+            assert client.get("/").http_version == "HTTP/2"
+            response = follow(client)
+            assert next(response.iter_lines()) == "event: hello"
+            program.send(signal.SIGTERM)
+            assert program.wait() == 0
+
+
+def test_a_reader_that_never_reads_can_not_hold_the_end_up() -> None:
+    with (
+        serving("tests.support.apps.flood:app") as (program, url),
+        RawStream(f"{url}/flood", receive_buffer=4096) as raw,
+    ):
+        raw.read_until(b"data: x")
+        program.send(signal.SIGTERM)
+        assert program.wait() == 0
+
+
+def test_a_second_interrupt_stops_hypercorn_at_once(certificate: tuple[Path, Path]) -> None:
+    with (
+        serving("tests.support.apps.flood:app", *over_http2(certificate)) as (program, url),
+        httpx.Client(base_url=url, http2=True, verify=False, timeout=20) as client,
+    ):
+        response = client.send(client.build_request("GET", "/stubborn"), stream=True)
+        assert next(response.iter_lines())
+        program.send(signal.SIGINT)
+        program.stderr.expect("draining")
+        program.send(signal.SIGINT)
+        assert program.wait(5) == 0
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    for name in ("TRIO_SSE_KEEPALIVE", "TRIO_SSE_HTTP2"):
+        monkeypatch.delenv(name, raising=False)
+    return lambda *arguments: CliRunner().invoke(main, ["serve", *(str(argument) for argument in arguments)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((APP, "--keepalive", "3"), "options of their own"),
+        ((APP, "--http2"), "give --certfile"),
+        (("tests.support.apps.streams:server", "--http2", "--certfile", __file__), "for ASGI apps"),
+        ((APP, "--http2", "--certfile", __file__), "can't use the certificate"),
+        (("tests.support.apps.members:PAGE",), "neither a trio_sse.Server nor an ASGI app"),
+        (("tests.support.apps.members:QuartSSE",), "neither a trio_sse.Server nor an ASGI app"),
+    ],
+)
+def test_what_can_not_be_is_told_in_a_line(
+    invoke: Callable[..., Result], arguments: tuple[str, ...], message: str
+) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert len(result.output.splitlines()) == 1
+
+
+def test_an_address_in_use_is_told_in_a_line(
+    invoke: Callable[..., Result], certificate: tuple[Path, Path]
+) -> None:
+    with serving(APP) as (_, url):
+        address = url.removeprefix("http://")
+        options = ("--http2", "--certfile", certificate[0], "--keyfile", certificate[1])
+        result = invoke(APP, "--bind", address, *options)
+    assert result.exit_code == 1
+    assert f"can't listen on {address}" in result.output

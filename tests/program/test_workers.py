@@ -1,0 +1,426 @@
+"""`trio-sse serve --workers`: real processes that are killed, replaced and drained."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from trio_sse._program import worker_process
+from trio_sse._program.worker_process import WorkerProcess
+from trio_sse._program.worker_status import WorkerStatus
+
+from ..support.programs import Program, RawStream, serving, trio_sse
+
+APP = "tests.support.apps.worker_app:server"
+SECONDS = 20.0
+
+
+@contextmanager
+def workers(tmp_path: Path, count: int = 2, *options: str | Path) -> Iterator[tuple[Program, str, Path]]:
+    """Run workers on one log; give the program, its URL, and the file with the figures."""
+    status = tmp_path / "status.json"
+    log = f"sqlite:{tmp_path / 'log.db'}"
+    arguments = ["--workers", f"{count}", "--log", log, "--status-file", status, *options]
+    with serving(APP, *arguments) as (program, url):
+        until(lambda: status.exists() and len(status_of(status)["sum"]) > 0)
+        until(lambda: all("opened" in worker for worker in status_of(status)["workers"]))
+        yield program, url, status
+
+
+def status_of(file: Path) -> dict:  # type: ignore[type-arg]
+    return json.loads(file.read_text())  # type: ignore[no-any-return]
+
+
+def until(is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def pid_of(url: str) -> int:
+    """Ask which process answers, on a connection of its own."""
+    return int(httpx.get(f"{url}/pid").text)
+
+
+def pids_of(url: str, count: int) -> set[int]:
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(pid_of(url))
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def test_all_get_connections_and_what_is_published_reaches_the_streams_of_all(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, status):
+        assert program.process.pid not in pids_of(url, 2)
+        with contextlib.ExitStack() as stack:
+            streams = [stack.enter_context(RawStream(f"{url}/live")) for _ in range(12)]
+            for stream in streams:
+                stream.read_until(b"\r\n\r\n")
+            until(lambda: status_of(status)["sum"]["open_streams"] == 12)
+            assert all(worker["open_streams"] for worker in status_of(status)["workers"])
+            assert status_of(status)["serving"] == status_of(status)["wanted"] == 2
+            httpx.post(f"{url}/live", content=b"to all").raise_for_status()
+            for stream in streams:
+                stream.read_until(b"data: to all\n\n")
+        program.send(signal.SIGUSR1)
+        program.stderr.expect(r"status: .*\"open_streams\"")
+        program.send(signal.SIGTERM)
+        assert program.wait() == 0
+        assert "Traceback" not in program.stderr.rest()
+
+
+def test_all_that_workers_publish_is_stored_whoever_dies_and_is_replaced(tmp_path: Path) -> None:
+    published: list[str] = []
+
+    def publish(count: int) -> None:
+        for _ in range(count):  # each on a connection of its own, so that all workers get some
+            published.append(f"m{len(published)}")
+            httpx.post(f"{url}/live", content=published[-1].encode()).raise_for_status()
+
+    with workers(tmp_path) as (program, url, status):
+        first = pids_of(url, 2)
+        publish(20)
+        with contextlib.suppress(httpx.HTTPError):
+            httpx.post(f"{url}/die")
+        until(lambda: len(pids_of(url, 2) - first) == 1)
+        publish(20)
+        second = pids_of(url, 2)
+        program.send(signal.SIGHUP)
+        until(lambda: not second & {worker["pid"] for worker in status_of(status)["workers"]})
+        publish(20)
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as log:
+        stored = [json.loads(record)[1] for (record,) in log.execute("select record from log_entries")]
+    assert stored == published
+
+
+def test_a_worker_that_dies_is_replaced_and_others_go_on(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, status):
+        pids = pids_of(url, 2)
+        with RawStream(f"{url}/live") as stream:
+            stream.read_until(b"\r\n\r\n")
+            until(lambda: status_of(status)["sum"]["open_streams"] == 1)
+            serving_pid = next(w["pid"] for w in status_of(status)["workers"] if w["open_streams"])
+            (victim,) = pids - {serving_pid}
+            os.kill(victim, signal.SIGKILL)
+            program.stderr.expect(
+                rf"pid {victim}, has ended after \d+ s: SIGKILL; the next one starts in [\d.]+ s"
+            )
+            assert pids_of(url, 2) >= {serving_pid}
+            httpx.post(f"{url}/live", content=b"still there").raise_for_status()
+            stream.read_until(b"data: still there\n\n")
+        assert status_of(status)["restarts"] == 1
+
+
+def test_draining_tells_the_streams_and_exits_with_0(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, _), RawStream(f"{url}/live") as stream:
+        stream.read_until(b"\r\n\r\n")
+        pids = pids_of(url, 2)
+        program.send(signal.SIGTERM)
+        assert re.search(rb"retry: \d+\n", stream.rest())
+        assert program.wait() == 0
+        assert not any(map(is_alive, pids))
+
+
+def test_replacing_them_refuses_nobody(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, _):
+        stop = threading.Event()
+        answered: list[int] = []
+        refused: list[Exception] = []
+
+        def ask() -> None:
+            address = ("127.0.0.1", int(url.rpartition(":")[2]))
+            while not stop.is_set():
+                try:
+                    with socket.create_connection(address, 10) as connection:
+                        connection.sendall(b"GET /pid HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                        answered.append(int(connection.makefile("rb").read().rpartition(b"\n")[2]))
+                except (OSError, ValueError) as error:
+                    refused.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            before = pids_of(url, 2)
+            program.send(signal.SIGHUP)
+            until(lambda before=before: not any(map(is_alive, before)))  # type: ignore[misc]
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert refused == []
+        assert len(set(answered)) >= 4
+        assert len(answered) > 100
+
+
+def test_workers_end_with_their_supervisor(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, _):
+        pids = pids_of(url, 2)
+        program.send(signal.SIGKILL)
+        until(lambda: not any(map(is_alive, pids)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_that_hang_at_their_start_end_with_their_supervisor(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    arguments = ("serve", "tests.support.apps.hanging_app:server", "--workers", "2", "--separate-hubs")
+    with trio_sse(*arguments, "--bind", "127.0.0.1:0", env={"HANG": str(tmp_path)}) as program:
+        pids = [int(program.stderr.expect(r"worker \d started as pid (\d+)")[1]) for _ in range(2)]
+        program.send(number)
+        assert program.wait() == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+        until(lambda: not any(map(is_alive, pids)))
+
+
+def test_workers_that_die_at_their_start_are_not_started_in_a_rush() -> None:
+    arguments = (
+        "serve",
+        "tests.support.apps.dying_app:server",
+        "--workers",
+        "2",
+        "--separate-hubs",
+        "--bind",
+        "127.0.0.1:0",
+    )
+    with trio_sse(*arguments) as program:
+        delays = [
+            float(
+                program.stderr.expect(r"has ended after 0 s: exit code 3; the next one starts in ([\d.]+) s")[
+                    1
+                ]
+            )
+            for _ in range(4)
+        ]
+        assert delays[-1] >= 0.5
+        program.send(signal.SIGINT)
+        assert program.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ([], "3 workers would have 3 hubs, and what is published in one would reach only its own clients"),
+        (["--http2"], "--http2 has one process, not supervised"),
+        (["--bind", "256.1.1.1:1", "--separate-hubs"], "can't listen on 256.1.1.1:1"),
+        (["--status-file", "", "--separate-hubs"], "--status-file must name a file"),
+        (["--bind", "a..b:80", "--separate-hubs"], "can't listen on a..b:80"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_line(options: list[str], text: str) -> None:
+    with trio_sse("serve", APP, "--workers", "3", *options) as program:
+        assert program.wait() == 1
+        assert text in program.stderr.rest()
+
+
+def test_a_quart_app_with_a_hub_in_memory_is_refused() -> None:
+    with trio_sse("serve", "tests.support.apps.members:app", "--workers", "2") as program:
+        assert program.wait() == 1
+        assert "--separate-hubs" in program.stderr.rest()
+
+
+def test_a_hub_of_an_asgi_app_counts_too(tmp_path: Path) -> None:
+    log = f"sqlite:{tmp_path / 'log.db'}"
+    for arguments in (["asgi_app:app"], ["asgi_app:server", "--log", log]):
+        target, *options = arguments
+        with trio_sse("serve", f"tests.support.apps.{target}", "--workers", "2", *options) as program:
+            assert program.wait() == 1
+            assert "--separate-hubs" in program.stderr.rest()
+
+
+def test_a_signal_right_after_the_fork_is_neither_lost_nor_taken_for_another() -> None:
+    for _ in range(6):
+        with trio_sse("serve", APP, "--workers", "3", "--separate-hubs", "--bind", "127.0.0.1:0") as program:
+            program.stderr.expect("worker 2 started")
+            program.send(signal.SIGTERM)
+            assert program.wait() == 0
+            assert "killing" not in program.stderr.rest()
+
+
+def test_a_second_interrupt_kills_and_a_second_sigterm_does_not(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, _), RawStream(f"{url}/stubborn") as stream:
+        stubborn = int(stream.read_until(b"\n\n").rpartition(b"data: ")[2])
+        program.send(signal.SIGTERM)
+        program.stderr.expect("SIGTERM: draining")
+        program.send(signal.SIGTERM)
+        program.send(signal.SIGUSR1)
+        program.stderr.expect("status: ")
+        assert is_alive(stubborn)
+        program.send(signal.SIGINT)
+        program.stderr.expect("SIGINT while draining: killing")
+        assert program.wait() == 0
+
+
+def test_a_signal_to_replace_them_amid_the_import_is_no_end(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    arguments = ("serve", "tests.support.apps.slow_import:server", "--workers", "2", "--separate-hubs")
+    with trio_sse(*arguments, "--bind", "127.0.0.1:0", env={"FIFO": str(fifo)}) as program:
+        with fifo.open("w"):  # waits until it is imported
+            program.send(signal.SIGHUP)
+        program.stderr.expect("worker 1 started")
+        program.send(signal.SIGTERM)
+        assert program.wait() == 0
+
+
+def test_a_second_program_on_the_same_port_is_refused(tmp_path: Path) -> None:
+    with workers(tmp_path) as (_, url, _):
+        options = ("--separate-hubs", "--bind", url.removeprefix("http://"))
+        with trio_sse("serve", APP, "--workers", "2", *options) as second:
+            assert second.wait() == 1
+            assert "Address already in use" in second.stderr.rest()
+
+
+def test_workers_are_not_replaced_by_such_as_have_no_log(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, status):
+        first = pids_of(url, 2)
+        with contextlib.closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as other:
+            other.execute("begin exclusive")
+            program.send(signal.SIGHUP)
+            program.stderr.expect("replacing 2 workers")
+            program.stderr.expect("the shared log is not available yet")
+            until(lambda: [w["is_ready"] for w in status_of(status)["workers"]].count(False) == 1)
+            assert status_of(status)["serving"] == 2
+            other.execute("rollback")
+        until(lambda: not first & {worker["pid"] for worker in status_of(status)["workers"]})
+
+
+def test_a_worker_that_tells_nothing_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    worker = WorkerProcess(os.getpid(), 0, reading)
+    status = WorkerStatus(1, None)
+    assert status.of([worker])["serving"] == 0
+    assert status.of([])["sum"] == dict.fromkeys(
+        ("open_streams", "opened", "events_sent", "bytes_sent", "refused", "published"), 0
+    )
+    os.write(writing, b'{"is_ready": true, "opened": 3}\n')
+    worker.read()
+    assert status.of([worker])["serving"] == 1
+    monkeypatch.setattr(worker_process, "_SILENT_SECONDS", 0.0)
+    assert status.of([worker])["serving"] == 0
+    os.close(writing)
+    worker.end()
+
+
+def test_a_fork_that_fails_is_tried_again_and_others_go_on(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, _):
+        first = pids_of(url, 2)
+        pid = program.process.pid
+        open_files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_files - 1, before[1]))
+        os.kill(min(first), signal.SIGKILL)
+        program.stderr.expect(r"can't start worker \d: Too many open files")
+        assert is_alive(max(first))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        until(lambda: len(pids_of(url, 2) - first) == 1)
+
+
+def test_separate_hubs_have_logs_of_their_own() -> None:
+    with serving(APP, "--workers", "2", "--separate-hubs") as (_, url):
+        pids_of(url, 2)
+        epochs: set[bytes] = set()
+
+        def note_epoch() -> bool:
+            with RawStream(f"{url}/live") as stream:
+                stream.read_until(b"\r\n\r\n")
+                for _ in range(8):  # one of these comes to the same worker
+                    httpx.post(f"{url}/live", content=b"x")
+                stream.read_until(b"data: x\n\n")
+                epochs.add(re.findall(rb"id: ([0-9a-f]+)\.", stream.received)[0])
+            return len(epochs) == 2
+
+        until(note_epoch)
+
+
+def test_a_log_that_refuses_ends_the_program(tmp_path: Path) -> None:
+    log = f"sqlite:{tmp_path / 'nowhere' / 'log.db'}"
+    with trio_sse("serve", APP, "--bind", "127.0.0.1:0", "--workers", "2", "--log", log) as program:
+        assert program.wait() == 1
+        told = program.stderr.rest()
+        assert re.search(
+            r"worker \d can't run: the log refuses to serve: SQLite, .*nowhere/log.db: unable", told
+        )
+        assert "no worker can run" in told
+        assert "Traceback" not in told
+
+
+def test_a_log_that_refuses_later_is_tried_again(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, _):
+        first = pids_of(url, 2)
+        aside = (tmp_path / "log.db").rename(tmp_path / "aside.db")
+        (tmp_path / "log.db").mkdir()
+        os.kill(min(first), signal.SIGKILL)
+        program.stderr.expect(r"worker \d can't run: the log refuses to serve")
+        (tmp_path / "log.db").rmdir()
+        aside.rename(tmp_path / "log.db")
+        until(lambda: len(pids_of(url, 2) - first) == 1)
+
+
+def test_a_place_whose_new_worker_hangs_while_the_old_one_dies_is_served_again(tmp_path: Path) -> None:
+    hang = tmp_path / "hang"
+    options = ("--workers", "2", "--separate-hubs")
+    with serving("tests.support.apps.hanging_app:server", *options, env={"HANG": str(hang)}) as (
+        program,
+        url,
+    ):
+        pids = [int(program.stderr.expect(rf"worker {place} started as pid (\d+)")[1]) for place in range(2)]
+        first = pids_of(url, 2)
+        hang.touch()
+        program.send(signal.SIGHUP)
+        program.stderr.expect("replacing 2 workers")
+        place, hanging = program.stderr.expect(r"worker (\d) started as pid (\d+)").groups()
+        os.kill(pids[int(place)], signal.SIGKILL)
+        program.stderr.expect(f"the new worker {place} doesn't come up")
+        hang.unlink()
+        program.stderr.expect(f"worker {place}, pid {hanging}, has ended .* the next one starts")
+        assert len(pids_of(url, 2) & first) == 1
+
+
+def test_the_sums_keep_what_ended_workers_have_done(tmp_path: Path) -> None:
+    with workers(tmp_path) as (program, url, status):
+        for number in range(6):
+            with RawStream(f"{url}/live") as stream:
+                stream.read_until(b"\r\n\r\n")
+                httpx.post(f"{url}/live", content=b"%d" % number).raise_for_status()
+                stream.read_until(b"data: %d\n\n" % number)
+        first = pids_of(url, 2)
+        program.send(signal.SIGHUP)
+        until(lambda: not any(map(is_alive, first)))
+        until(lambda: not first & {worker["pid"] for worker in status_of(status)["workers"]})
+        until(lambda: status_of(status)["sum"]["opened"] == 6)
+        assert status_of(status)["sum"]["events_sent"] >= 6
+        assert status_of(status)["sum"]["open_streams"] == 0
+
+
+def test_the_status_file_is_written_again_when_it_can_be(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with serving(APP, "--status-file", folder / "status.json") as (program, url):  # one is supervised, too
+        until(lambda: (folder / "status.json").exists())
+        assert status_of(folder / "status.json")["wanted"] == 1
+        folder.rename(tmp_path / "aside")
+        program.stderr.expect(r"can't write .*status\.json, trying again: No such file")
+        folder.mkdir()
+        until(lambda: (folder / "status.json").exists())
+        assert pid_of(url) != program.process.pid

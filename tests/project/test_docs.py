@@ -1,0 +1,96 @@
+"""The docs keep to the code: limits have the numbers that they have, and links lead somewhere."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trio_sse import EndReason, Hub, Server
+from trio_sse._http import request_head
+from trio_sse._server import body, request_reader
+from trio_sse._stream import disconnects, polling
+from trio_sse._wire import event, topic
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
+LIMITS = (ROOT / "docs" / "limits.md").read_text()
+
+UNITS = {"KiB": 1024, "MiB": 1024**2}
+
+
+def numbers(text: str) -> list[float]:
+    """Give the numbers of a text, sizes in bytes."""
+    found = re.findall(r"([0-9][0-9,.]*[0-9]|[0-9])(?:\s(KiB|MiB))?", text)
+    return [float(number.replace(",", "")) * UNITS.get(unit, 1) for number, unit in found]
+
+
+def rows() -> dict[str, str]:
+    """Give the tables' rows by their first column: what stands in the second."""
+    lines = [re.split(r"\s*\|\s*", line) for line in LIMITS.splitlines() if line.startswith("| ")]
+    return {cells[1]: cells[2] for cells in lines}
+
+
+def documented() -> dict[str, float | None]:
+    """Give each option that the tables name, with its documented default; `None` stands for none."""
+    found: dict[str, float | None] = {}
+    for first, second in rows().items():
+        names = re.findall(r"`(\w+)`", first)
+        if first.startswith("`"):
+            defaults: list[float] | list[None] = [None] if second == "none" else numbers(second)
+            found.update(zip(names, defaults, strict=True))
+    return found
+
+
+@pytest.mark.parametrize("made", [Server, Hub])
+def test_every_limit_that_is_an_option_is_documented_with_its_default(made: Callable[..., object]) -> None:
+    stated = documented()
+    for name, parameter in inspect.signature(made).parameters.items():
+        default = parameter.default
+        is_limit = isinstance(default, int | float) and not isinstance(default, bool)
+        if is_limit and name != "max_body_size":  # that one stands among the requests' limits
+            assert stated[name] == pytest.approx(default), name
+        elif name in stated:
+            assert stated[name] is default is None, name
+
+
+def test_the_fixed_limits_are_those_of_the_code() -> None:
+    table = rows()
+    assert numbers(table["bytes sent after the request"]) == [disconnects.MAX_UNREAD_BYTES]
+    assert numbers(table["seconds to wait, `?wait=`"]) == [polling._MOST_WAIT_SECONDS]
+    assert numbers(table["one answer"]) == [polling._MOST_EVENTS, polling._MOST_BYTES]
+    assert numbers(table["data of one event"]) == [event.MAX_DATA_SIZE]
+    assert numbers(table["a topic's name"]) == [topic.MAX_TOPIC_LENGTH]
+    assert numbers(table["topics of one subscription"]) == [topic.MAX_TOPICS]
+    assert numbers(table["head: time, size, fields"]) == [
+        request_reader._HEAD_SECONDS,
+        request_head.MAX_HEAD_SIZE,
+        request_head.MAX_HEADER_FIELDS,
+    ]
+    assert numbers(table["target"]) == [request_head.MAX_TARGET_SIZE]
+    assert numbers(table["fields of a query"]) == [request_head.MAX_QUERY_FIELDS]
+    assert numbers(table["body: time, size (`max_body_size`)"]) == [
+        body._BODY_SECONDS,
+        inspect.signature(Server).parameters["max_body_size"].default,
+    ]
+    assert numbers(table["a chunk's head, a body's trailers"]) == [body._MAX_CHUNK_LINE, body._MAX_TRAILERS]
+
+
+def test_every_end_reason_is_documented() -> None:
+    concepts = (ROOT / "docs" / "concepts.md").read_text()
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", concepts, re.MULTILINE)) == {
+        reason.name for reason in EndReason
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}, anchor

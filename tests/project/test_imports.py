@@ -1,0 +1,51 @@
+"""What an import of the package brings in, and what a missing extra says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_the_core_needs_trio_and_h11_only() -> None:
+    code = """
+import sys
+import trio, h11  # and with them what they need themselves
+
+class Nothing:
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] not in {*sys.stdlib_module_names, "trio", "h11", "trio_sse"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Nothing())
+import trio_sse
+print(*sorted(name for name in sys.modules if name.startswith("trio_sse")))
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    imported = finished.stdout.split()
+    assert "trio_sse._server.server" in imported
+    assert "trio_sse.cli" not in imported
+    assert "trio_sse._websocket.connection" not in imported
+
+
+def test_without_the_extra_a_websocket_says_what_to_install() -> None:
+    code = """
+import sys
+
+sys.modules["wsproto"] = None
+from trio_sse import Server
+
+def attempt(use):
+    try:
+        use()
+    except ImportError as error:
+        print(error)
+
+attempt(lambda: Server().websocket("/ws"))
+attempt(lambda: __import__("trio_sse.websocket"))
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert finished.stdout.splitlines() == ["WebSockets need: pip install 'trio-sse[websocket]'"] * 2

@@ -1,0 +1,1 @@
+"""Tests of what the project promises, on every host."""

@@ -1,0 +1,150 @@
+"""Clients that others wrote: httpx-sse on Trio, and curl. They get the same events, and resume alike."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+import httpx_sse
+import pytest
+import trio
+
+from trio_sse import Connection, EndReason, EventDecoder, ServerSentEvent
+
+from ..conftest import MakeServer
+from ..support.serving import OnSockets, on_sockets
+
+CURL = shutil.which("curl")
+needs_curl = pytest.mark.skipif(CURL is None, reason="NOT TESTED WITH CURL: there is none here")
+
+TEXTS = ["plain", "one\ntwo\n\nfour", "größe", " : leading", ""]
+
+# Type, data and id of an event.
+Event = tuple[str, str, str]
+# How each client reads a stream to its end, resuming after an id or not.
+Read = Callable[[OnSockets, str, str | None], Awaitable[list[Event]]]
+
+
+async def read_by_httpx(serving: OnSockets, path: str, after: str | None) -> list[Event]:
+    headers = {} if after is None else {"Last-Event-ID": after}
+    async with (
+        httpx.AsyncClient(timeout=10, verify=False) as client,
+        httpx_sse.aconnect_sse(client, "GET", serving.url(path), headers=headers) as source,
+    ):
+        return [(event.event, event.data, event.id) async for event in source.aiter_sse()]
+
+
+@asynccontextmanager
+async def curl(url: str, *options: str) -> AsyncIterator[trio.Process]:
+    assert CURL is not None
+    command = [CURL, "-N", "-s", "-S", *options, url]
+    process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
+            if process.poll() is None:
+                process.kill()
+            await process.wait()
+            assert process.stdout is not None
+            await process.stdout.aclose()
+
+
+async def read_by_curl(serving: OnSockets, path: str, after: str | None) -> list[Event]:
+    header = [] if after is None else ["-H", f"Last-Event-ID: {after}"]
+    decoder = EventDecoder()
+    events: list[ServerSentEvent] = []
+    async with curl(serving.url(path), *header) as process:
+        assert process.stdout is not None
+        async for data in process.stdout:
+            events += decoder.feed(bytes(data))
+    return [(event.event or "message", str(event.data), event.id or "") for event in events]
+
+
+@pytest.fixture(params=[read_by_httpx, pytest.param(read_by_curl, marks=needs_curl)])
+def read(request: pytest.FixtureRequest) -> Read:
+    """Give a client's way to read events."""
+    chosen: Read = request.param
+    return chosen
+
+
+async def test_a_handlers_events_arrive_as_they_were_sent(make_server: MakeServer, read: Read) -> None:
+    server = make_server()
+
+    @server.route("/texts")
+    async def texts(connection: Connection) -> None:
+        for number, text in enumerate(TEXTS):
+            await connection.comment("between")
+            await connection.send(text, event="text", id=f"{number}")
+
+    async with on_sockets(server) as serving:
+        events = await read(serving, "/texts", None)
+    assert events == [("text", text, f"{number}") for number, text in enumerate(TEXTS)]
+
+
+async def test_a_broadcast_is_resumed_where_it_was_left(make_server: MakeServer, read: Read) -> None:
+    server = make_server()
+
+    @server.route("/live/{count:int}")
+    async def live(connection: Connection, count: int) -> None:
+        async with server.hub.subscribe("live", last_event_id=connection.last_event_id) as events:
+            for _ in range(count):
+                await connection.send(await anext(events))
+
+    async with on_sockets(server) as serving:
+        start = server.hub.last_event_id
+        for text in ("one", "two", "three"):
+            await server.hub.publish("live", text)
+        first = await read(serving, "/live/1", start)
+        rest = await read(serving, "/live/2", first[0][2])
+        unknown = await read(serving, "/live/1", "00000000.1")
+    epoch, _, sequence = start.rpartition(".")
+    assert first + rest == [
+        ("message", text, f"{epoch}.{int(sequence) + number}")
+        for number, text in enumerate(("one", "two", "three"), start=1)
+    ]
+    assert unknown[0][0] == "reset"
+    assert server.statistics().ended == {EndReason.FINISHED: 3}
+
+
+@needs_curl
+@pytest.mark.parametrize(("reconnect", "code"), [(False, 0), (True, 18)])  # 18: a partial file
+async def test_curl_shows_events_as_they_come_and_how_the_stream_ended(
+    make_server: MakeServer, reconnect: bool, code: int
+) -> None:
+    server = make_server()
+    may_go_on = trio.Event()
+
+    @server.route("/stream")
+    async def stream(connection: Connection) -> None:
+        await connection.send("first")
+        await may_go_on.wait()
+        await connection.send("last")
+        connection.close(reconnect=reconnect)
+
+    async with on_sockets(server) as serving, curl(serving.url("/stream")) as process:
+        assert process.stdout is not None
+        assert await process.stdout.receive_some() == b"data: first\n\n"  # at once: nobody holds it back
+        may_go_on.set()
+        assert b"".join([data async for data in process.stdout]) == b"data: last\n\n"
+        assert await process.wait() == code
+
+
+@needs_curl
+async def test_curl_asks_for_the_head_alone(make_server: MakeServer) -> None:
+    server = make_server()
+
+    @server.route("/live")
+    async def live(connection: Connection) -> None:
+        await connection.subscribe("live")
+
+    async with on_sockets(server) as serving, curl(serving.url("/live"), "--head") as process:
+        assert process.stdout is not None
+        head = b"".join([data async for data in process.stdout]).decode()
+        assert await process.wait() == 0
+    assert head.startswith("HTTP/1.1 200 OK\r\n")
+    assert "\r\nContent-Type: text/event-stream\r\n" in head
+    assert server.statistics().opened == 0

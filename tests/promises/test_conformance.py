@@ -1,0 +1,522 @@
+"""The promises of a stream, held to by one suite on every host: see `hosts.py`.
+
+Time that has to pass is Trio's on a clock that runs faster, so that nobody waits for a minute; what crosses
+sockets is real.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trustme
+from trio.testing import MockClock
+
+from trio_sse import EndReason, ServerSentEvent
+
+from ..conftest import LeakCheck, living_tasks, open_descriptors
+from ..support import hosts
+from ..support.client import Client
+from ..support.hosts import Host
+from ..support.http2_client import Http2Connection
+
+Run = Callable[..., AbstractAsyncContextManager[Host]]
+Leave = Callable[[Any], Awaitable[None]]
+
+# What a host may take to notice that its client has gone; and how often a busy machine may be slower.
+SOON = 0.1
+ATTEMPTS = 10
+
+# Seconds of a clock that pass in one; and bounds that a busy machine keeps even so.
+FAST = 200.0
+PATIENT = {"seconds": math.inf, "write_timeout": 1000.0}
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, ssl.SSLContext]:
+    """Give the files of a certificate and its key, and a client's context that trusts it."""
+    folder = tmp_path_factory.mktemp("certificate")
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    paths = folder / "cert.pem", folder / "key.pem"
+    issued.private_key_pem.write_to_path(paths[1])
+    issued.cert_chain_pems[0].write_to_path(paths[0])
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return *paths, context
+
+
+@pytest.fixture(params=hosts.NAMES)
+def run(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: Any) -> Run:
+    """Run one host after the other."""
+    return partial(hosts.running, request.param, no_leak, certificate)
+
+
+@pytest.fixture(params=hosts.OVER_HTTP1)
+def run_http1(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: Any) -> Run:
+    """Run those hosts that speak HTTP/1.1."""
+    return partial(hosts.running, request.param, no_leak, certificate)
+
+
+@pytest.fixture(params=hosts.OF_QUART)
+def run_quart(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: Any) -> Run:
+    """Run those hosts whose streams are in an app."""
+    return partial(hosts.running, request.param, no_leak, certificate)
+
+
+@pytest.fixture
+def clock() -> MockClock:
+    """Give a clock that a test makes `FAST` when it has connected: handshakes have deadlines, too."""
+    return MockClock(rate=1)
+
+
+async def until(is_so: Callable[[], bool], *, seconds: float = 30) -> None:
+    """Wait until something is so that real peers bring about."""
+    with trio.fail_after(seconds):
+        while not is_so():  # noqa: ASYNC110  # there is nothing that tells
+            await trio.sleep(0.005)
+
+
+async def until_subscribed(host: Host, count: int = 1) -> None:
+    """Wait until there are so many live subscriptions."""
+    await until(lambda: host.hub.statistics().subscriptions >= count and host.hub.statistics().topics > 0)
+
+
+def numbers_in(events: list[ServerSentEvent]) -> list[int]:
+    """Give the numbers that events carry."""
+    return [int(str(event.data)) for event in events]
+
+
+async def until_longer(published: list[int], count: int) -> None:
+    """Wait until so many more have been published."""
+    wanted = len(published) + count
+    await until(lambda: len(published) >= wanted)
+
+
+# Streaming
+
+
+@pytest.mark.parametrize("path", ["/live", "/iterated"])
+async def test_what_is_published_arrives_in_order(run: Run, path: str) -> None:
+    async with run() as host, host.opened(path) as stream:
+        assert stream.response.status == 200
+        assert stream.response.get("content-type") == "text/event-stream"
+        await until_subscribed(host)
+        for number in range(100):
+            await host.hub.publish("live", {"n": number}, event="tick")
+        events = await stream.events(100)
+        assert [event.json() for event in events] == [{"n": number} for number in range(100)]
+        assert {event.event for event in events} == {"tick"}
+        ids = [str(event.id).rpartition(".") for event in events]
+        assert [(epoch, int(number) - int(ids[0][2])) for epoch, _, number in ids] == [
+            (ids[0][0], number) for number in range(100)
+        ]
+        await host.hub.publish("live", "later")
+        assert (await stream.event()).data == "later"
+
+
+async def test_a_handler_that_returns_ends_the_body_properly(run: Run) -> None:
+    async with run() as host, host.opened("/three") as stream:
+        events = await stream.rest()
+        assert [(event.id, event.event, event.json()) for event in events] == [
+            (f"{number}", "tick", {"n": number}) for number in range(3)
+        ]
+        assert (stream.is_ended, stream.is_cut) == (True, False)
+        assert await host.life.wait_ends(1) == [EndReason.FINISHED]
+
+
+async def test_a_handler_that_sends_nothing_answers_with_an_empty_stream(run: Run) -> None:
+    async with run() as host, host.opened("/returns") as stream:
+        assert stream.response.status == 200
+        assert await stream.rest() == []
+        assert stream.is_ended
+
+
+async def test_scopes_of_a_handler_may_span_the_stream_s_beginning(run: Run) -> None:
+    async with run() as host, host.opened("/scoped") as stream:
+        assert [event.data for event in await stream.rest()] == ["in scopes", "out of them"]
+        assert stream.is_ended
+
+
+async def test_a_stream_may_answer_a_post(run: Run) -> None:
+    async with run() as host, await host.connect() as connection:
+        if isinstance(connection, Client):
+            head = "POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n"
+            await connection.send(head.encode() + b"hello")
+            await connection.head()
+            stream: Any = connection
+        else:
+            stream = await connection.request("POST", "/echo", body=b"hello")
+        assert [event.data for event in await stream.rest()] == ["hello"]
+
+
+async def test_head_gives_the_head_alone(run: Run) -> None:
+    async with run() as host, await host.connect() as connection:
+        head = await connection.get("/live", method="HEAD")
+        assert (head.status, head.get("content-type")) == (200, "text/event-stream")
+        assert (host.life.opened, host.hub.statistics().subscriptions) == (0, 0)
+
+
+async def test_headers_and_cookies_that_are_set_before_the_start_arrive(run_quart: Run) -> None:
+    async with run_quart() as host, host.opened("/cookie") as stream:
+        assert stream.response.get("x-mine") == "yes"
+        assert stream.response.get("set-cookie") == "a=b; Path=/"
+        assert [event.data for event in await stream.rest()] == ["with a cookie"]
+
+
+async def test_one_connection_carries_one_stream_after_the_other(run: Run) -> None:
+    async with run() as host, await host.connect() as connection:
+        for _ in range(3):
+            if isinstance(connection, Client):
+                await connection.get("/three")
+                stream: Any = connection
+            else:
+                stream = await connection.request("GET", "/three")
+            assert len(await stream.rest()) == 3
+            stream.is_ended = False
+
+
+async def test_several_streams_are_served_at_once(run: Run) -> None:
+    async with run() as host, AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(host.opened("/live")) for _ in range(20)]
+        await until_subscribed(host, 20)
+        await host.hub.publish("live", "all")
+        assert [(await stream.event()).data for stream in streams] == ["all"] * 20
+
+
+# Its life
+
+
+async def test_an_idle_stream_is_kept_alive(run: Run, clock: MockClock) -> None:
+    async with run(**PATIENT) as host, host.opened("/quiet") as stream:
+        clock.rate = FAST
+        received = b""
+        while received.count(b":") < 3:
+            data = await stream.read()
+            assert data, "the stream is over"
+            received += data
+        assert received == b":\n" * received.count(b":")
+
+
+async def test_its_longest_life_is_cut_and_not_ended(run: Run, clock: MockClock) -> None:
+    async with run(**PATIENT, max_duration=60) as host:
+        began_at = trio.current_time()
+        async with host.opened("/live") as stream:
+            clock.rate = FAST
+            await stream.rest()
+        assert (stream.is_ended, stream.is_cut) == (False, True)
+        assert 0.8 * 60 <= trio.current_time() - began_at < 60 + 600  # three seconds more, that is
+        assert await host.life.wait_ends(1) == [EndReason.MAX_DURATION]
+
+
+async def test_a_stream_outlives_a_minute(run: Run, clock: MockClock) -> None:
+    async with run(**PATIENT) as host, host.opened("/slow") as stream:
+        clock.rate = FAST
+        began_at = trio.current_time()
+        assert [event.data for event in await stream.rest()] == ["0", "1", "2", "3"]
+        assert trio.current_time() - began_at > 65
+        assert stream.is_ended
+
+
+async def leave(stream: Any) -> None:
+    await stream.leave()
+
+
+async def half_close(stream: Any) -> None:
+    await stream.stream.send_eof()
+
+
+@pytest.mark.parametrize("how", [leave, hosts.leave_by_reset])
+@pytest.mark.parametrize("path", ["/live", "/quiet"])
+async def test_a_client_that_leaves_is_noticed(run: Run, path: str, how: Leave) -> None:
+    async with run() as host:
+        assert await seconds_to_notice(host, path, how) < SOON
+        await until(lambda: host.hub.statistics().subscriptions == 0)
+
+
+async def test_a_half_closed_connection_is_noticed(run_http1: Run) -> None:
+    async with run_http1() as host:
+        assert await seconds_to_notice(host, "/live", half_close) < SOON
+
+
+async def seconds_to_notice(host: Host, path: str, how: Leave) -> float:
+    """Have idle clients leave until one is noticed soon; return how long that took."""
+    seconds = math.inf
+    for attempt in range(1, ATTEMPTS + 1):
+        async with host.opened(path) as stream:
+            await host.life.wait_opened(attempt)
+            left_at = trio.current_time()
+            await how(stream)
+            # The hook that this waits for is called when the handler and all its tasks have ended.
+            assert await host.life.wait_ends(attempt) == [EndReason.CLIENT_DISCONNECTED] * attempt
+            seconds = trio.current_time() - left_at
+        if seconds < SOON:
+            break
+    return seconds
+
+
+async def test_a_connection_that_is_closed_ends_its_streams(run: Run) -> None:
+    count = 1
+    async with run() as host:
+        async with await host.connect() as connection:
+            await connection.get("/live")
+            if isinstance(connection, Http2Connection):
+                count = 10
+                for _ in range(count - 1):
+                    await connection.get("/live")
+            await until_subscribed(host, count)
+        assert await host.life.wait_ends(count) == [EndReason.CLIENT_DISCONNECTED] * count
+        await until(lambda: host.hub.statistics().subscriptions == 0)
+
+
+async def test_a_client_that_has_sent_a_second_request_is_noticed_when_it_leaves(run_http1: Run) -> None:
+    async with run_http1() as host, host.opened("/live") as stream:
+        await until_subscribed(host)
+        await stream.send(b"GET /three HTTP/1.1\r\nHost: test\r\n\r\n")
+        await host.hub.publish("live", "still there")
+        assert (await stream.event()).data == "still there"
+        await stream.leave()
+        with trio.fail_after(5):  # long before the keepalive
+            assert await host.life.wait_ends(1) == [EndReason.CLIENT_DISCONNECTED]
+        assert host.life.opened == 1
+
+
+# Coming back
+
+
+@asynccontextmanager
+async def publishing(host: Host, size: int = 0) -> AsyncIterator[list[int]]:
+    """Publish 1, 2, 3 and so on, padded to `size`, with others' events between; give what was published."""
+    published: list[int] = []
+
+    async def publish() -> None:
+        while True:
+            number = len(published) + 1
+            await host.hub.publish("live", f"{number}".ljust(size))
+            published.append(number)
+            await host.hub.publish("other", "not for it")
+            if number % 10 == 0:
+                await trio.sleep(0.002)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publish)
+        yield published
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("path", ["/live", "/iterated"])
+async def test_whoever_returns_is_given_what_it_missed_and_then_what_is_live(run: Run, path: str) -> None:
+    async with run() as host:
+        last, numbers = host.hub.last_event_id, list[int]()
+        async with publishing(host) as published:
+            for _ in range(4):
+                async with host.opened(path, f"Last-Event-ID: {last}") as stream:
+                    numbers += numbers_in(await stream.events(200))
+                    last = stream.last_event_id
+                await until_longer(published, 100)
+        assert numbers == list(range(1, 801))
+
+
+async def test_a_slow_consumer_is_cut_and_comes_back_for_the_rest(run: Run) -> None:
+    async with run() as host:
+        start = host.hub.last_event_id
+        async with host.opened("/lagging", held=True) as stream:
+            async with publishing(host, size=10_000) as published:
+                assert await host.life.wait_ends(1) == [EndReason.SLOW_CONSUMER]
+            await hosts.take_all(stream)
+            numbers = numbers_in(await stream.rest())
+            assert (stream.is_ended, stream.is_cut) == (False, True)
+        async with host.opened("/live", f"Last-Event-ID: {stream.last_event_id or start}") as stream:
+            while numbers != published:
+                numbers += numbers_in([await stream.event()])
+                assert numbers == published[: len(numbers)]
+
+
+@pytest.mark.parametrize("reason", ["unknown", "expired"])
+async def test_a_gap_is_told_by_a_reset(run: Run, reason: str) -> None:
+    async with run(history=5) as host:
+        old = host.hub.last_event_id
+        for number in range(10):
+            await host.hub.publish("live", f"{number}")
+        last = old if reason == "expired" else "0badc0de.7"
+        while host.hub.statistics().published < 10:
+            await trio.lowlevel.checkpoint()
+        async with host.opened("/live", f"Last-Event-ID: {last}") as stream:
+            reset = await stream.event()
+            assert (reset.event, reset.json()) == ("reset", {"reason": reason})
+            await host.hub.publish("live", "after it")
+            assert (await stream.event()).data == "after it"
+
+
+# What goes wrong
+
+
+async def test_a_handler_that_fails_before_the_stream_is_a_500(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with run() as host, host.opened("/fails_before") as stream:
+        assert stream.response.status == 500
+        assert b"secret" not in await stream.whole()
+        assert await host.life.wait_ends(1) == [EndReason.HANDLER_ERROR]
+        with_traceback = [record for record in caplog.records if record.exc_info]
+        assert [str(record.exc_info[1]) for record in with_traceback if record.exc_info] == ["secret"]
+
+
+@pytest.mark.parametrize("path", ["/fails_after", "/fails_in_nursery"])
+async def test_a_handler_that_fails_in_the_stream_cuts_it(
+    run: Run, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    async with run() as host, host.opened("/live") as other, host.opened(path) as stream:
+        assert [event.data for event in await stream.rest()] == ["one"]
+        assert (stream.is_ended, stream.is_cut) == (False, True)
+        assert await host.life.wait_ends(1) == [EndReason.HANDLER_ERROR]
+        assert len([record for record in caplog.records if record.exc_info]) == 1
+        await until_subscribed(host)
+        await host.hub.publish("live", "the others live on")
+        assert (await other.event()).data == "the others live on"
+
+
+async def test_a_handler_may_refuse(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async with run() as host, host.opened("/refuses") as stream:
+        assert (stream.response.status, stream.response.get("x-why")) == (403, "because")
+        assert await stream.whole() == b"not you\n"
+        assert await host.life.wait_ends(1) == [EndReason.REFUSED]
+        assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_topic_that_can_not_be_is_a_400(run: Run) -> None:
+    async with run() as host, host.opened("/no_topic") as stream:
+        assert stream.response.status == 400
+        assert b"256 characters" in await stream.whole()
+
+
+async def test_more_streams_than_there_may_be_are_refused(run: Run) -> None:
+    async with run(max_connections=2) as host, AsyncExitStack() as stack:
+        for _ in range(2):
+            await stack.enter_async_context(host.opened("/quiet"))
+        async with host.opened("/quiet") as third:
+            assert third.response.status == 503
+            assert 1 <= int(third.response.get("retry-after")) <= 10
+
+
+async def test_a_handler_is_held_up_by_a_reader_that_does_not_read(run: Run) -> None:
+    async with run() as host, host.opened("/flood", held=True) as stream:
+        sent = -1
+        while sent < host.statistics().bytes_sent:
+            sent = host.statistics().bytes_sent
+            assert sent < 1_000_000, "nobody holds it up"
+            await trio.sleep(0.1)
+        assert not host.life.ends
+        await hosts.take_all(stream)
+        received = 0
+        while received < 2_000_000:
+            received += len(await stream.read())
+            stream.body = b""
+
+
+async def test_a_reader_that_never_reads_is_cut_and_hurts_nobody(run: Run) -> None:
+    async with run(write_timeout=1) as host, host.opened("/live") as other:
+        await until_subscribed(host)
+        async with await host.connect(receive_buffer=4096) as stuck:
+            if isinstance(stuck, Client):
+                await stuck.send(b"GET /flood HTTP/1.1\r\nHost: test\r\n\r\n")
+            else:
+                await stuck.request("GET", "/flood")
+                stuck.reading.cancel()
+            began_at = trio.current_time()
+            await host.life.wait_opened(2)
+            await host.hub.publish("live", "meanwhile")
+            assert (await other.event()).data == "meanwhile"
+            (reason,) = await host.life.wait_ends(1)
+            assert reason in (EndReason.WRITE_TIMEOUT, EndReason.CLIENT_DISCONNECTED)
+            assert trio.current_time() - began_at < 6  # the kernel looks at some intervals of its own
+        await host.hub.publish("live", "afterwards")
+        assert (await other.event()).data == "afterwards"
+
+
+# The end
+
+
+async def test_a_shutdown_sends_everyone_away_to_come_back(run: Run) -> None:
+    async with run() as host, AsyncExitStack() as stack:
+        streams: list[Any] = []
+        while len(streams) < 100:
+            connection = await stack.enter_async_context(await host.connect())
+            if isinstance(connection, Client):
+                await connection.get("/live")
+                streams.append(connection)
+            else:
+                opened = [await connection.request("GET", "/live") for _ in range(25)]
+                streams += opened
+        await until_subscribed(host, 100)
+        began_at = trio.current_time()
+        await host.shut_down()
+        assert trio.current_time() - began_at < 2 + 0.5
+        for stream in streams:
+            await stream.rest()
+            assert (stream.is_ended, stream.is_cut) == (False, True)
+            assert stream.retry is not None
+            assert 1000 <= stream.retry <= 5000
+        assert host.life.ends == [EndReason.SERVER_SHUTDOWN] * 100
+
+
+async def test_readers_that_never_read_can_not_hold_a_shutdown_up(run_http1: Run) -> None:
+    async with run_http1(drain_timeout=1) as host, AsyncExitStack() as stack:
+        for _ in range(100):
+            client = await stack.enter_async_context(await host.connect(receive_buffer=4096))
+            assert isinstance(client, Client)
+            await client.send(b"GET /flood HTTP/1.1\r\nHost: test\r\n\r\n")
+        await host.life.wait_opened(100)
+        began_at = trio.current_time()
+        await host.shut_down()
+        assert trio.current_time() - began_at < 1.5
+        assert host.life.ends == [EndReason.SERVER_SHUTDOWN] * 100
+
+
+async def test_a_host_that_is_cancelled_leaves_nothing(run: Run) -> None:
+    async with run() as host, AsyncExitStack() as stack:
+        for path in ("/live", "/quiet", "/flood", "/scoped"):
+            await stack.enter_async_context(host.opened(path))
+        host.nursery.cancel_scope.cancel()
+
+
+@pytest.mark.timeout(180)  # on a busy machine it takes its time, and none is measured
+async def test_two_thousand_connects_and_drops_leave_nothing(run: Run) -> None:
+    async with run(seconds=150) as host:
+        async with host.opened("/live") as stream:
+            await until_subscribed(host)
+            await stream.leave()
+        await host.life.wait_ends(1)
+        await until(lambda: host.hub.statistics().subscriptions == 0)
+        tasks, descriptors = len(living_tasks()), len(open_descriptors())
+        per_connection = 40 if host.tls is not None else 1  # a handshake for each would be all that is tested
+        limit = trio.CapacityLimiter(20)
+
+        async def drop(number: int) -> None:
+            async with limit, await host.connect() as connection:
+                if isinstance(connection, Http2Connection):
+                    streams = [await connection.request("GET", "/live") for _ in range(per_connection)]
+                    if number % 2:
+                        await streams[0].wait_head()
+                        for stream in streams:
+                            await stream.leave()
+                else:
+                    await connection.send(b"GET /live HTTP/1.1\r\nHost: test\r\n\r\n")
+                    if number % 3 == 0:
+                        await connection.head()
+
+        async with trio.open_nursery() as nursery:
+            for number in range(2000 // per_connection):
+                nursery.start_soon(drop, number)
+        await until(lambda: host.hub.statistics().subscriptions == 0)
+        await until(lambda: len(living_tasks()) <= tasks)
+        await until(lambda: len(open_descriptors()) <= descriptors)
+        async with host.opened("/three") as stream:
+            assert len(await stream.rest()) == 3

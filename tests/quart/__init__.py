@@ -1,0 +1,1 @@
+"""Tests of streams in Quart-Trio apps."""

@@ -1,0 +1,213 @@
+"""The subprotocol on WebSockets of Quart's, on real hypercorn, with trio-websocket as the client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import hypercorn.trio
+import pytest
+import trio
+import trio.lowlevel
+import trio_websocket
+from hypercorn.config import Config
+from quart_trio import QuartTrio
+
+import trio_sse.hypercorn
+from trio_sse import Hub
+from trio_sse.quart import QuartSSE
+
+from ..conftest import LeakCheck
+from ..support.client import Client
+from ..support.websocket_client import HANDSHAKE
+
+Serve = Callable[..., Any]
+
+
+@dataclass
+class App:
+    """An app that is served."""
+
+    hub: Hub
+    port: int
+    shut_down: trio.Event
+    has_ended: trio.Event
+
+
+class Peer:
+    """A client of the subprotocol."""
+
+    def __init__(self, connection: trio_websocket.WebSocketConnection) -> None:
+        self.connection = connection
+
+    async def ask(self, **frame: object) -> dict[str, Any]:
+        await self.connection.send_message(json.dumps(frame))
+        return await self.frame()
+
+    async def frame(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(await self.connection.get_message())
+        return found
+
+    async def closed(self) -> tuple[int, str | None]:
+        """Wait until it is closed; give the code and the reason."""
+        try:
+            while True:
+                await self.connection.get_message()
+        except trio_websocket.ConnectionClosed as closed:
+            reason = closed.reason
+        assert reason is not None
+        return int(reason.code), reason.reason
+
+
+def may_subscribe(topic: str) -> bool:
+    if topic == "broken":
+        raise RuntimeError("broken")
+    return topic != "secret"
+
+
+@pytest.fixture(params=[trio_sse.hypercorn.serve, hypercorn.trio.serve], ids=["ours", "hypercorn-alone"])
+def run(request: pytest.FixtureRequest, no_leak: LeakCheck) -> Callable[..., Any]:
+    return partial(running, request.param, no_leak)
+
+
+@asynccontextmanager
+async def running(serve: Serve, no_leak: LeakCheck, **options: Any) -> AsyncIterator[App]:
+    hub = no_leak.watch_hub(Hub(queue=50))
+    app = QuartTrio(__name__)
+    sse = QuartSSE(app, hub=hub, drain_timeout=2)
+
+    @app.websocket("/ws")
+    async def ws() -> None:
+        await sse.serve_topics(topics=may_subscribe, publish=["public"], **options)
+
+    config = Config()
+    config.bind, config.errorlog, config.graceful_timeout = ["127.0.0.1:0"], None, 2
+    shut_down, ended = trio.Event(), trio.Event()
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+
+            async def serve_to_the_end(*, task_status: trio.TaskStatus[list[str]]) -> None:
+                await serve(app, config, shutdown_trigger=shut_down.wait, task_status=task_status)
+                ended.set()
+
+            (url,) = await nursery.start(serve_to_the_end)
+            yield App(hub, int(urlsplit(url).port or 0), shut_down, ended)
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def opened(app: App, query: str = "", origin: str | None = None) -> AsyncIterator[Peer]:
+    """Open a WebSocket over a stream that is ours: trio-websocket leaves it open when the server closes."""
+    headers = [] if origin is None else [(b"Origin", origin.encode())]
+    stream = await trio.open_tcp_stream("127.0.0.1", app.port)
+    async with stream, trio.open_nursery() as nursery:
+        connection = await trio_websocket.wrap_client_stream(
+            nursery,
+            stream,
+            f"127.0.0.1:{app.port}",
+            f"/ws{query}",
+            subprotocols=["trio-sse.v1"],
+            extra_headers=headers,
+        )
+        yield Peer(connection)
+        with trio.move_on_after(1):
+            await connection.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():  # noqa: ASYNC110  # there is nothing that tells
+        await trio.sleep(0.005)
+
+
+async def test_it_subscribes_and_resumes_without_a_hole(run: Callable[..., Any]) -> None:
+    async with run() as app:
+        async with opened(app) as peer:
+            assert peer.connection.subprotocol == "trio-sse.v1"
+            assert await peer.ask(type="subscribe", topics=["a", "b"]) == {
+                "type": "topics",
+                "topics": ["a", "b"],
+            }
+            await app.hub.publish("a", {"n": 1}, event="tick")
+            frame = await peer.frame()
+            assert frame == {"id": app.hub.last_event_id, "event": "tick", "data": '{"n":1}'}
+            assert await peer.ask(type="unsubscribe", topics=["b"]) == {"type": "topics", "topics": ["a"]}
+        await until(lambda: app.hub.statistics().subscriptions == 0)
+        for number in range(2, 5):
+            await app.hub.publish("a", f"{number}")
+        async with opened(app, f"?last_event_id={frame['id']}") as peer:
+            await peer.ask(type="subscribe", topics=["a"])
+            assert [(await peer.frame())["data"] for _ in range(3)] == ["2", "3", "4"]
+        async with opened(app) as peer:
+            await peer.ask(type="subscribe", topics=["a"], last_event_id="unknown")
+            assert (await peer.frame())["event"] == "reset"
+
+
+async def test_it_publishes_where_that_is_allowed(run: Callable[..., Any]) -> None:
+    async with run() as app, opened(app) as one, opened(app) as other:
+        await other.ask(type="subscribe", topics=["public"])
+        await one.connection.send_message(json.dumps({"type": "publish", "topic": "public", "data": "hello"}))
+        assert (await other.frame())["data"] == "hello"
+        refused: list[tuple[dict[str, object], str]] = [
+            ({"type": "publish", "topic": "other", "data": 1}, "you may not publish to 'other'"),
+            ({"type": "subscribe", "topics": ["secret"]}, "you may not subscribe to 'secret'"),
+            ({"type": "leap"}, "the type must be subscribe, unsubscribe or publish, not 'leap'"),
+        ]
+        for frame, error in refused:
+            assert await one.ask(**frame) == {"type": "error", "error": error}
+
+
+async def test_pages_of_other_origins_are_refused(run: Callable[..., Any]) -> None:
+    async with run() as app:
+        async with Client(await trio.open_tcp_stream("127.0.0.1", app.port)) as client:
+            head = await client.get("/ws", *HANDSHAKE, "Origin: http://evil.example")
+            assert head.status == 403
+        async with opened(app, origin=f"http://127.0.0.1:{app.port}") as peer:
+            await peer.ask(type="subscribe", topics=["a"])
+
+
+async def test_other_origins_can_be_let_in(run: Callable[..., Any]) -> None:
+    origin = "https://friend.example"
+    async with run(origins=[origin]) as app, opened(app, origin=origin) as peer:
+        await peer.ask(type="subscribe", topics=["a"])
+
+
+async def test_a_client_that_lags_is_told_so(run: Callable[..., Any]) -> None:
+    async with run() as app, opened(app) as peer:
+        await peer.ask(type="subscribe", topics=["a"])
+        while app.hub.statistics().subscriptions:
+            for _ in range(20):
+                await app.hub.publish("a", "x" * 10_000)
+            await trio.lowlevel.checkpoint()
+        assert await peer.closed() == (4001, "slow_consumer")
+
+
+@pytest.mark.parametrize("is_subscribed", [True, False])
+async def test_shutting_down_tells_the_reason(no_leak: LeakCheck, is_subscribed: bool) -> None:
+    async with running(trio_sse.hypercorn.serve, no_leak) as app, opened(app) as peer:
+        if is_subscribed:
+            await peer.ask(type="subscribe", topics=["a"])
+        else:
+            await peer.ask(type="leap")
+        app.shut_down.set()
+        assert await peer.closed() == (1001, "server_shutdown")
+        await app.has_ended.wait()
+
+
+async def test_an_app_that_was_not_started_says_so() -> None:
+    with pytest.raises(RuntimeError, match="has not been started"):
+        await QuartSSE(QuartTrio(__name__)).serve_topics(topics=["a"])
+
+
+async def test_an_exception_is_told_apart_from_an_end(
+    run: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with run() as app, opened(app) as peer:
+        await peer.connection.send_message(json.dumps({"type": "subscribe", "topics": ["broken"]}))
+        assert await peer.closed() == (1011, "handler_error")
+        await until(lambda: "Exception on websocket /ws" in caplog.text)

@@ -1,0 +1,711 @@
+"""`Server(app)`: any ASGI app behind what no route takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import starlette.requests
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_sse import Connection, Request, Response, Server
+
+from ..conftest import LeakCheck, MakeServer
+from ..support.certificates import Contexts
+from ..support.client import Client, Head
+from ..support.serving import InMemory, in_memory, on_sockets
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+App = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+
+
+def http_only(app: App) -> App:
+    """Make an app that knows of no lifespan."""
+
+    async def wrapped(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http", "no lifespan here"
+        await app(scope, receive, send)
+
+    return wrapped
+
+
+async def answer(send: Send, body: bytes = b"", status: int = 200, *headers: tuple[bytes, bytes]) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": body})
+
+
+@http_only
+async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Send back each piece of the body as it comes."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-path", scope["raw_path"])]})
+    goes_on = True
+    while goes_on:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        goes_on = message["more_body"]
+        await send({"type": "http.response.body", "body": message["body"], "more_body": goes_on})
+
+
+@http_only
+async def ignore(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Answer without a look at the body."""
+    await answer(send, b"ignored")
+
+
+@pytest.fixture
+def serve(no_leak: LeakCheck) -> Callable[..., Any]:
+    """Serve an app over memory streams."""
+
+    @asynccontextmanager
+    async def serving(app: Any, **options: Any) -> AsyncIterator[InMemory]:
+        async with in_memory(no_leak.watch(Server(app, **options))) as running:
+            yield running
+
+    return serving
+
+
+async def ask(serving: InMemory, request: bytes) -> tuple[Head, bytes, bool]:
+    """Send a request; give the head, the body, and whether the server then closed the connection."""
+    async with serving.connect() as client:
+        await client.send(request)
+        head = await client.head()
+        body = await client.whole()
+        with trio.move_on_after(5):
+            return head, body, await client.closed() == b""
+    return head, body, False
+
+
+GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+def post(body: bytes, *lines: bytes, length: int | None = None) -> bytes:
+    size = b"Content-Length: %d" % (len(body) if length is None else length)
+    return b"\r\n".join([b"POST / HTTP/1.1", b"Host: test", size, *lines, b"", body])
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+# Requests
+
+
+async def test_the_scope_tells_of_the_request(serve: Any, autojump_clock: MockClock) -> None:
+    scopes: list[dict[str, Any]] = []
+
+    async def note(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scopes.append(scope)
+            await answer(send)
+        else:
+            scope["state"]["made"] = 1
+            while True:
+                kind = (await receive())["type"]
+                await send({"type": f"{kind}.complete"})
+                if kind == "lifespan.shutdown":
+                    return
+
+    async with serve(note) as serving:
+        await ask(serving, b"GET /gr%C3%BC%C3%9Fe/a%2Fb?q=%31&r HTTP/1.1\r\nHost: test\r\nX-One: 1\r\n\r\n")
+    (scope,) = scopes
+    assert {name: scope[name] for name in ("method", "path", "raw_path", "query_string", "root_path")} == {
+        "method": "GET",
+        "path": "/grüße/a/b",
+        "raw_path": b"/gr%C3%BC%C3%9Fe/a%2Fb",
+        "query_string": b"q=%31&r",
+        "root_path": "",
+    }
+    assert (scope["http_version"], scope["scheme"], scope["asgi"]["version"]) == ("1.1", "http", "3.0")
+    assert scope["headers"] == [(b"host", b"test"), (b"x-one", b"1")]
+    assert (scope["client"], scope["server"], scope["state"]) == (None, None, {"made": 1})
+
+
+async def test_the_scope_has_addresses_and_tls(make_server: MakeServer, contexts: Contexts) -> None:
+    seen: list[Any] = []
+
+    @http_only
+    async def note(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        seen.append((scope["scheme"], scope["client"][0], scope["server"]))
+        await answer(send)
+
+    server = make_server(app=note)
+    async with (
+        on_sockets(server, server_tls=contexts.server, client_tls=contexts.client) as serving,
+        await serving.connect() as client,
+    ):
+        await client.get("/")
+        assert seen == [("https", "127.0.0.1", serving.address)]
+
+
+async def test_routes_go_first(serve: Any, no_leak: LeakCheck) -> None:
+    server = no_leak.watch(Server(echo))
+
+    @server.route("/stream")
+    async def stream(connection: Connection) -> None:
+        await connection.send("native")
+
+    @server.endpoint("/endpoint")
+    async def endpoint(request: Request) -> Response:
+        return Response("native")
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        head = await client.get("/endpoint")
+        assert await client.whole() == b"native"
+        head = await client.get("/other")
+        assert (head.get("x-path"), await client.whole()) == ("/other", b"")
+        await client.send(post(b"abc").replace(b"POST /", b"POST /stream"))
+        assert (await client.head()).get("x-path") == "/stream"  # there is no route for POST
+        client.is_ended = False
+        client.body = b""
+        assert await client.whole() == b"abc"
+        client.is_ended = False
+        await client.get("/stream")
+        assert [event.data for event in await client.rest()] == ["native"]
+
+
+async def test_health_is_the_app_s_own_unless_it_is_asked_for(serve: Any, autojump_clock: MockClock) -> None:
+    request = b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n"
+    async with serve(ignore) as serving:
+        assert (await ask(serving, request))[1] == b"ignored"
+    async with serve(ignore, health_path="/health") as serving:
+        assert (await ask(serving, request))[1] == b'{"status": "ok"}'
+
+
+def test_what_is_no_app_is_refused() -> None:
+    with pytest.raises(TypeError, match="must be an ASGI app"):
+        Server("app")  # type: ignore[arg-type]  # that is the mistake
+
+
+# Bodies
+
+
+async def test_both_directions_stream_at_once(serve: Any) -> None:
+    async with serve(echo) as serving, serving.connect() as client:
+        await client.send(CHUNKED + b"4\r\nzero\r\n")
+        assert (await client.head()).get("Transfer-Encoding") == "chunked"
+        assert await client.read() == b"zero"
+        for piece in (b"one", b"two"):
+            await client.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+            assert await client.read() == piece
+        await client.send(b"0\r\n\r\n")
+        assert await client.read() == b""
+        assert client.is_ended
+
+
+LARGE = b"x" * 100_000
+
+
+@pytest.mark.parametrize("request_bytes", [post(LARGE), CHUNKED + b"186a0\r\n%b\r\n0\r\n\r\n" % LARGE])
+async def test_bodies_come_whole_and_the_connection_goes_on(serve: Any, request_bytes: bytes) -> None:
+    async with serve(echo) as serving, serving.connect() as client:
+        for _ in range(2):
+            await client.send(request_bytes)
+            await client.head()
+            client.is_ended, client.body = False, b""
+            assert await client.whole() == b"x" * 100_000
+
+
+async def test_a_client_that_waits_for_permission_gets_it_when_the_app_reads(serve: Any) -> None:
+    async with serve(echo) as serving, serving.connect() as client:
+        await client.send(post(b"", b"Expect: 100-continue", length=3))
+        assert (await client.head()).status == 100
+        await client.send(b"abc")
+        assert (await client.head()).status == 200
+        assert await client.whole() == b"abc"
+
+
+async def test_permission_is_not_given_where_nobody_reads(serve: Any, autojump_clock: MockClock) -> None:
+    async with serve(ignore) as serving:
+        head, body, is_closed = await ask(serving, post(b"", b"Expect: 100-continue", length=3))
+        assert (head.status, head.get("Connection"), body, is_closed) == (200, "close", b"ignored", True)
+
+
+async def test_a_body_that_was_not_read_ends_the_connection(serve: Any, autojump_clock: MockClock) -> None:
+    async with serve(ignore) as serving:
+        head, _, is_closed = await ask(serving, post(b"abc", length=100_000))
+        assert (head.status, head.get("Connection"), is_closed) == (200, "close", True)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (post(b"", length=2000), 413),
+        (CHUNKED + b"7d0\r\n", 413),
+        (CHUNKED + b"xyz\r\n", 400),
+        (post(b"abc", b"Expect: something"), 417),
+        (post(b"abc", b"Transfer-Encoding: chunked"), 400),
+        (post(b"abc", b"Content-Length: 3"), 400),
+        (CHUNKED.replace(b"chunked", b"gzip"), 501),
+    ],
+)
+async def test_bodies_that_are_not_acceptable_are_refused(
+    serve: Any, autojump_clock: MockClock, request_bytes: bytes, status: int
+) -> None:
+    entered = []
+
+    @http_only
+    async def read(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        while (message := await receive())["type"] == "http.request":
+            if not message["more_body"]:
+                entered.append(message)
+
+    async with serve(read, max_body_size=1000) as serving:
+        head, _, is_closed = await ask(serving, request_bytes)
+        assert (head.status, head.get("Connection"), is_closed) == (status, "close", True)
+        assert not entered
+
+
+async def test_a_body_that_trickles_is_cut_off(serve: Any, autojump_clock: MockClock) -> None:
+    async with serve(read_all) as serving, serving.connect() as client:
+        await client.send(post(b"", length=100))
+        began_at = trio.current_time()
+
+        async def trickle() -> None:
+            while True:
+                await client.send(b"x")
+                await trio.sleep(1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trickle)
+            head = await client.head()
+            nursery.cancel_scope.cancel()
+        assert head.status == 408
+        assert math.isclose(trio.current_time() - began_at, 30, abs_tol=2)
+
+
+@http_only
+async def read_all(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        if not message["more_body"]:
+            await answer(send, b"all read")
+            return
+
+
+async def test_a_client_that_goes_within_its_body_is_a_disconnect(serve: Any) -> None:
+    seen: list[str] = []
+
+    @http_only
+    async def note(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        while (message := await receive())["type"] == "http.request":
+            seen.append(message["body"].decode())
+        seen.append(message["type"])
+        with pytest.raises(OSError, match="gone"):
+            await answer(send)
+
+    async with serve(note) as serving:
+        async with serving.connect() as client:
+            await client.send(post(b"abc", length=100))
+            await wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
+    assert seen == ["abc", "http.disconnect"]
+
+
+# Disconnects
+
+
+async def test_an_app_that_waits_is_told_when_its_client_goes(make_server: MakeServer) -> None:
+    told = trio.Event()
+
+    @http_only
+    async def wait(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        assert (await receive()) == {"type": "http.request", "body": b"", "more_body": False}
+        assert (await receive())["type"] == "http.disconnect"
+        assert (await receive())["type"] == "http.disconnect"
+        told.set()
+
+    async with on_sockets(make_server(app=wait)) as serving:
+        async with await serving.connect() as client:
+            await client.send(GET)
+            await trio.sleep(0.05)  # the app waits by then
+        left_at = trio.current_time()
+        await told.wait()
+        assert trio.current_time() - left_at < 1
+
+
+async def test_starlettes_way_to_ask_whether_the_client_has_gone(make_server: MakeServer) -> None:
+    told = trio.Event()
+
+    @http_only
+    async def poll(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        request = starlette.requests.Request(scope, receive)
+        await request.body()
+        assert not await request.is_disconnected()
+        while not await request.is_disconnected():  # noqa: ASYNC110  # what is tested
+            await trio.sleep(0.01)
+        told.set()
+
+    async with on_sockets(make_server(app=poll)) as serving:
+        async with await serving.connect() as client:
+            await client.send(GET)
+            await trio.sleep(0.05)
+        await told.wait()
+
+
+async def test_over_a_stream_the_next_request_is_kept_while_the_app_waits(serve: Any) -> None:
+    release = trio.Event()
+
+    @http_only
+    async def wait(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+
+            nursery.start_soon(watch)
+            await release.wait()
+            await answer(send, scope["path"].encode())
+            nursery.cancel_scope.cancel()
+
+    async with serve(wait) as serving, serving.connect() as client:
+        await client.send(GET.replace(b"/ ", b"/one ") + GET.replace(b"/ ", b"/two "))
+        await wait_all_tasks_blocked()
+        release.set()
+        for path in (b"/one", b"/two"):
+            assert await client.sized_body(await client.head()) == path
+
+
+async def test_a_client_that_takes_nothing_is_given_up(serve: Any, autojump_clock: MockClock) -> None:
+    failed: list[OSError] = []
+
+    @http_only
+    async def flood(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"x" * 1000, "more_body": True})
+        except OSError as error:
+            failed.append(error)
+            raise
+
+    async with serve(flood, write_timeout=7) as serving, serving.connect_lockstep() as client:
+        await client.send(GET)
+        await trio.sleep(10)
+        assert len(failed) == 1
+
+
+# Responses
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "fields", "body"),
+    [
+        (200, [], {"Content-Length": "4", "Transfer-Encoding": None, "Connection": None}, b"body"),
+        (200, [(b"content-length", b"4")], {"Content-Length": "4"}, b"body"),
+        (200, [(b"Transfer-Encoding", b"gzip")], {"Transfer-Encoding": None}, b"body"),
+        (200, [(b"date", b"today")], {"Date": "today"}, b"body"),
+        (200, [(b"connection", b"close")], {"Connection": "close"}, b"body"),
+        (204, [], {"Content-Length": None, "Transfer-Encoding": None}, b""),
+        (304, [], {"Content-Length": None}, b""),
+        (205, [], {"Content-Length": "0"}, b""),
+        (599, [(b"x-mine", b"yes")], {"x-mine": "yes"}, b"body"),
+    ],
+)
+async def test_responses_are_framed(
+    serve: Any,
+    autojump_clock: MockClock,
+    status: int,
+    headers: list[tuple[bytes, bytes]],
+    fields: dict[str, str | None],
+    body: bytes,
+) -> None:
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await answer(send, body, status, *headers)
+
+    async with serve(app) as serving, serving.connect() as client:
+        head = await client.get("/")
+        assert head.status == status
+        assert head.get("Date")
+        assert {name: head.get(name) for name in fields} == fields
+        assert await client.sized_body(head) == body
+        if fields.get("Connection") is None:
+            assert (await client.get("/")).status == status  # the connection goes on
+
+
+async def test_head_has_the_fields_and_no_body(serve: Any) -> None:
+    async with serve(ignore) as serving, serving.connect() as client:
+        assert (await client.get("/", method="HEAD")).get("Content-Length") is None
+        head = await client.get("/")
+        assert await client.sized_body(head) == b"ignored"
+
+
+async def test_to_http_1_0_a_body_ends_with_the_connection(serve: Any) -> None:
+    async with serve(echo) as serving, serving.connect() as client:
+        await client.send(post(b"abc").replace(b"HTTP/1.1", b"HTTP/1.0"))
+        head = await client.head()
+        assert (head.get("Transfer-Encoding"), head.get("Connection")) == (None, "close")
+        assert await client.closed() == b"abc"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"x", b"a\r\nSet-Cookie: evil")],
+        [(b"x\r\nevil", b"a")],
+        [(b"", b"a")],
+        [(b"content-length", b"many")],
+    ],
+)
+async def test_header_fields_that_break_out_are_a_500(
+    serve: Any, headers: list[tuple[bytes, bytes]], caplog: pytest.LogCaptureFixture
+) -> None:
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await answer(send, b"", 200, *headers)
+
+    async with serve(app) as serving:
+        head, body, _ = await ask(serving, GET)
+        assert (head.status, b"evil" in body) == (500, False)
+    assert "the app failed for path=/" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [{"type": "http.response.body"}],
+        [{"type": "http.response.start", "status": 99}],
+        [{"type": "http.response.start", "status": 200}],
+        [{"type": "http.response.start", "status": 200}, {"type": "http.response.start", "status": 200}],
+        [{"type": "websocket.send"}],
+        [None],
+    ],
+)
+async def test_an_app_that_does_not_answer_is_a_500(
+    serve: Any, messages: list[dict[str, Any] | None], caplog: pytest.LogCaptureFixture
+) -> None:
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        for message in messages:
+            if message is None:
+                raise ValueError("secret")
+            await send(message)
+
+    async with serve(app) as serving:
+        head, body, _ = await ask(serving, GET)
+        assert (head.status, b"secret" in body) == (500, False)
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+
+
+@pytest.mark.parametrize("fails", ["raises", "returns", "short", "long"])
+async def test_a_response_that_is_not_complete_is_cut(
+    serve: Any, fails: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"6")] if fails in ("short", "long") else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        if fails == "raises":
+            raise ValueError("secret")
+        if fails != "returns":
+            body = b"" if fails == "short" else b"two and more"
+            await send({"type": "http.response.body", "body": body})
+
+    async with serve(app) as serving, serving.connect() as client:
+        head = await client.get("/")
+        if fails in ("raises", "returns"):
+            assert await client.whole() == b"one"
+            assert client.is_cut
+        else:
+            assert head.get("Content-Length") == "6"
+            assert await client.closed() == b"one"
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+
+
+async def test_what_an_app_sends_after_its_response_is_an_error(
+    serve: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await answer(send, b"whole")
+        await send({"type": "http.response.body", "body": b"more"})
+
+    async with serve(app) as serving:
+        assert (await ask(serving, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")))[1] == b"whole"
+    assert "can't follow" in caplog.text
+
+
+# Life and end
+
+
+@pytest.mark.parametrize("phase", ["before", "body", "response"])
+async def test_a_server_that_is_cancelled_leaves_no_app(serve: Any, phase: str) -> None:
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if phase == "body":
+            await receive()
+            await receive()
+        elif phase == "response":
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await trio.sleep_forever()
+
+    async with serve(app) as serving, serving.connect() as client:
+        await client.send(post(b"abc", length=1000))
+        await wait_all_tasks_blocked()
+
+
+async def test_a_drain_waits_for_apps_and_then_cancels_them(serve: Any, autojump_clock: MockClock) -> None:
+    ended: list[str] = []
+
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        try:
+            await trio.sleep(float(scope["path"][1:]))
+            await answer(send, b"done")
+            ended.append("done")
+        except trio.Cancelled:
+            ended.append("cancelled")
+            raise
+
+    async with serve(app, drain_timeout=10) as serving, serving.connect() as quick, serving.connect() as slow:
+        await quick.send(GET.replace(b"/ ", b"/5 "))
+        await slow.send(GET.replace(b"/ ", b"/50 "))
+        await wait_all_tasks_blocked()
+        began_at = trio.current_time()
+        await serving._server.drain()
+        assert trio.current_time() - began_at < 11
+        head = await quick.head()
+        assert (head.status, head.get("Connection")) == (200, "close")
+    assert ended == ["done", "cancelled"]
+
+
+# Lifespans
+
+
+class Lifespan:
+    """An app that notes its life."""
+
+    def __init__(self, startup: str = "complete", shutdown: str = "complete") -> None:
+        self.noted: list[str] = []
+        self._answers = {"startup": startup, "shutdown": shutdown}
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self.noted.append("request")
+            await answer(send, b"up")
+            return
+        while True:
+            phase = (await receive())["type"].removeprefix("lifespan.")
+            self.noted.append(phase)
+            answered = self._answers[phase]
+            if answered == "raises":
+                raise ValueError(phase)
+            if answered == "never":
+                await trio.sleep_forever()
+            await send({"type": f"lifespan.{phase}.{answered}", "message": "because"})
+            if phase == "shutdown":
+                return
+
+
+async def test_an_app_is_started_before_its_first_request_and_shut_down_after_the_last(
+    make_server: MakeServer,
+) -> None:
+    app = Lifespan()
+    async with on_sockets(make_server(app=app)) as serving:
+        assert app.noted == ["startup"]
+        async with await serving.connect() as client:
+            await client.get("/")
+    assert app.noted == ["startup", "request", "shutdown"]
+
+
+@pytest.mark.parametrize(("startup", "message"), [("failed", "because"), ("never", "within 60 s")])
+async def test_an_app_that_can_not_start_is_not_served(
+    make_server: MakeServer, autojump_clock: MockClock, startup: str, message: str
+) -> None:
+    server = make_server(app=Lifespan(startup))
+    with pytest.raises(RuntimeError, match=message):
+        await server.serve("127.0.0.1", 0)
+
+
+async def test_an_app_without_a_lifespan_is_served_all_the_same(make_server: MakeServer) -> None:
+    async with on_sockets(make_server(app=ignore)) as serving, await serving.connect() as client:
+        assert (await client.get("/")).status == 200
+
+
+@pytest.mark.parametrize("shutdown", ["failed", "raises", "never"])
+async def test_a_shutdown_that_fails_ends_all_the_same(
+    make_server: MakeServer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, shutdown: str
+) -> None:
+    async with (
+        in_memory(make_server(app=Lifespan(shutdown=shutdown))) as serving,
+        serving.connect() as client,
+    ):
+        await client.get("/")
+        began_at = trio.current_time()
+    assert trio.current_time() - began_at <= 10
+    if shutdown != "never":
+        assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+
+
+async def test_a_second_call_shares_the_app_while_it_is_up(make_server: MakeServer) -> None:
+    app = Lifespan()
+    server = make_server(app=app)
+    async with on_sockets(server) as second_until_after_the_first, trio.open_nursery() as nursery:
+        addresses = await nursery.start(server.serve, "127.0.0.1", 0)
+        async with Client(await trio.open_tcp_stream(*addresses[0])) as client:
+            assert (await client.get("/")).status == 200
+        nursery.cancel_scope.cancel()
+        assert second_until_after_the_first
+    assert app.noted == ["startup", "request", "shutdown"]
+
+
+async def test_when_the_first_call_has_ended_the_app_is_down(make_server: MakeServer) -> None:
+    server = make_server(app=Lifespan())
+    with trio.fail_after(10):
+        async with trio.open_nursery() as outer:
+            first = trio.CancelScope()
+
+            async def serve_first(*, task_status: trio.TaskStatus[Any]) -> None:
+                with first:
+                    await server.serve("127.0.0.1", 0, task_status=task_status)
+
+            await outer.start(serve_first)
+            addresses = await outer.start(server.serve, "127.0.0.1", 0)
+            first.cancel()
+            await wait_all_tasks_blocked()
+            async with Client(await trio.open_tcp_stream(*addresses[0])) as client:
+                assert (await client.get("/")).status == 503
+            outer.cancel_scope.cancel()
+
+
+async def test_what_several_tasks_send_at_once_comes_in_order(serve: Any) -> None:
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        async with trio.open_nursery() as nursery:
+            for piece in (b"a", b"b", b"c"):
+                nursery.start_soon(send, {"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    for _ in range(10):
+        async with serve(app) as memory, memory.connect() as client:
+            assert (await client.get("/")).status == 200
+            assert sorted(await client.whole()) == sorted(b"abc")
+
+
+async def test_a_drain_while_the_app_starts_ends_the_server(no_leak: LeakCheck) -> None:
+    begun = trio.Event()
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        assert scope["type"] == "lifespan"
+        await receive()
+        begun.set()
+        await trio.sleep_forever()
+
+    server = no_leak.watch(Server(app))
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve, "127.0.0.1", 0)
+            await begun.wait()
+            await server.drain()

@@ -1,0 +1,343 @@
+"""Request bodies: their bounds of size and time, and chunked ones read to the letter."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import pytest
+import trio
+import trio.testing
+
+from trio_sse import HTTPException
+from trio_sse._http.request_head import parse_head
+from trio_sse._server.body import BodyReader, receive_body
+from trio_sse._transport.socket import Transport
+
+from ..conftest import MakeServer
+from ..support.hostile import Target, assert_refused, logged, send_in_pieces
+from ..support.serving import in_memory, on_sockets
+
+CHUNKED = b"POST /body HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+TRAILER_LIMIT = 8 * 1024
+
+
+def sized(body: bytes, *lines: str, length: int | None = None) -> bytes:
+    """Make a POST with a Content-Length."""
+    length = len(body) if length is None else length
+    head = ["POST /body HTTP/1.1", "Host: test", f"Content-Length: {length}", *lines, "", ""]
+    return "\r\n".join(head).encode() + body
+
+
+BAD_CHUNKS = {
+    "plus": b"+5\r\n12345\r\n0\r\n\r\n",
+    "minus": b"-1\r\n12345\r\n0\r\n\r\n",
+    "prefix": b"0x1\r\n1\r\n0\r\n\r\n",
+    "underscore": b"1_0\r\n1\r\n0\r\n\r\n",
+    "leading space": b" 5\r\n12345\r\n0\r\n\r\n",
+    "trailing space": b"5 \r\n12345\r\n0\r\n\r\n",
+    "trailing tab": b"5\t\r\n12345\r\n0\r\n\r\n",
+    "space before an extension": b"5 ;a\r\n12345\r\n0\r\n\r\n",
+    "no size": b"\r\n12345\r\n0\r\n\r\n",
+    "no hexadecimal digit": b"g\r\n12345\r\n0\r\n\r\n",
+    "a size of 16 digits": b"0000000000000005\r\n12345\r\n0\r\n\r\n",
+    "full-width digit": "５\r\n12345\r\n0\r\n\r\n".encode(),  # noqa: RUF001 - it is meant to be ambiguous
+    "NUL after the size": b"5\x00\r\n12345\r\n0\r\n\r\n",
+    "CR in an extension": b"5;a\rb\r\n12345\r\n0\r\n\r\n",
+    "LF in an extension": b"5;a\nb\r\n12345\r\n0\r\n\r\n",
+    "NUL in an extension": b"5;a\x00b\r\n12345\r\n0\r\n\r\n",
+    "an extension of 15 KB": b"5;" + b"a" * 15_000 + b"\r\n12345\r\n0\r\n\r\n",
+    "an extension without an end": b"5;" + b"a" * 15_000,
+    "size ended by LF": b"5\n12345\r\n0\r\n\r\n",
+    "size ended by CR": b"5\r12345\r\n0\r\n\r\n",
+    "chunk without its end": b"5\r\n123450\r\n\r\n",
+    "chunk ended by LF": b"5\r\n12345\n0\r\n\r\n",
+    "chunk ended by CR": b"5\r\n12345\r0\r\n\r\n",
+    "chunk longer than its size": b"5\r\n1234567\r\n0\r\n\r\n",
+    "last chunk ended by LF": b"5\r\n12345\r\n0\n\n",
+    "trailer ended by LF": b"5\r\n12345\r\n0\r\nX: y\n\r\n",
+    "trailers ended by LF": b"5\r\n12345\r\n0\r\nX: y\r\n\n",
+    "trailer folded": b"0\r\nX: y\r\n z\r\n\r\n",
+    "trailer without a name": b"0\r\n: y\r\n\r\n",
+    "trailer without a colon": b"0\r\nX\r\n\r\n",
+    "trailer with a space before the colon": b"0\r\nX : y\r\n\r\n",
+    "trailer with NUL": b"0\r\nX: \x00\r\n\r\n",
+    "trailer with CR": b"0\r\nX: a\rb\r\n\r\n",
+    "trailer Content-Length": b"0\r\nContent-Length: 5\r\n\r\n",
+    "trailer content-length": b"0\r\nX: y\r\ncontent-length: 5\r\n\r\n",
+    "trailer Transfer-Encoding": b"0\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "trailer Host": b"0\r\nHost: other\r\n\r\n",
+    "trailer Authorization": b"0\r\nAuthorization: Basic YTpi\r\n\r\n",
+    "trailer Cookie": b"0\r\nCookie: a=b\r\n\r\n",
+    "a trailer too long": b"0\r\nX: " + b"a" * TRAILER_LIMIT + b"\r\n\r\n",
+    "trailers too long": b"0\r\n" + (b"X: " + b"a" * 1000 + b"\r\n") * 9 + b"\r\n",
+}
+
+GOOD_CHUNKS = {
+    "one chunk": (b"5\r\n12345\r\n0\r\n\r\n", b"12345"),
+    "several chunks": (b"2\r\n12\r\n3\r\n345\r\n0\r\n\r\n", b"12345"),
+    "nothing": (b"0\r\n\r\n", b""),
+    "zeros": (b"0005\r\n12345\r\n000\r\n\r\n", b"12345"),
+    "hexadecimal sizes": (b"A\r\n0123456789\r\nb\r\nabcdefghijk\r\n0\r\n\r\n", b"0123456789abcdefghijk"),
+    "line ends in a chunk": (b"6\r\n\r\n0\r\n\r\r\n0\r\n\r\n", b"\r\n0\r\n\r"),
+    "extensions": (b'5;a;b="c d"\r\n12345\r\n0;e\r\n\r\n', b"12345"),
+    "trailers": (b"5\r\n12345\r\n0\r\nX: y\r\nZ:\r\n\r\n", b"12345"),
+}
+
+
+@pytest.mark.parametrize("chunks", [pytest.param(raw, id=name) for name, raw in BAD_CHUNKS.items()])
+async def test_malformed_chunks_are_refused(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, chunks: bytes
+) -> None:
+    await assert_refused(Target(make_server), caplog, CHUNKED + chunks, 400)
+
+
+@pytest.mark.parametrize("chunks", [pytest.param(raw, id=name) for name, raw in BAD_CHUNKS.items()])
+async def test_how_bad_chunks_are_cut_into_pieces_changes_nothing(
+    make_server: MakeServer, chunks: bytes
+) -> None:
+    target = Target(make_server)
+
+    answer = await target.answer(CHUNKED + chunks, by=1 if len(chunks) < 100 else 999)
+
+    assert answer.status == 400
+    target.assert_untouched()
+
+
+@pytest.mark.parametrize(
+    ("chunks", "body"), [pytest.param(*case, id=name) for name, case in GOOD_CHUNKS.items()]
+)
+async def test_chunks_may_be_split_anywhere(make_server: MakeServer, chunks: bytes, body: bytes) -> None:
+    target = Target(make_server)
+
+    async with in_memory(target.server) as serving, serving.connect() as client:
+        for split in range(len(chunks) + 1):
+            await client.send(CHUNKED + chunks[:split])
+            await trio.testing.wait_all_tasks_blocked()
+            await client.send(chunks[split:])
+            assert (await client.head()).status == 200
+            await client.rest()
+
+    assert target.bodies == [body] * (len(chunks) + 1)
+
+
+async def test_chunks_may_come_byte_by_byte(make_server: MakeServer) -> None:
+    target = Target(make_server)
+    chunks, body = GOOD_CHUNKS["extensions"]
+
+    async with in_memory(target.server) as serving, serving.connect() as client:
+        await send_in_pieces(client, CHUNKED + chunks, 1)
+        assert (await client.head()).status == 200
+
+    assert target.bodies == [body]
+
+
+async def test_what_follows_a_body_is_the_next_request(make_server: MakeServer) -> None:
+    target = Target(make_server)
+    chunks, body = GOOD_CHUNKS["trailers"]
+    first = CHUNKED.replace(b"/body", b"/echo/a") + chunks
+    second = sized(b"678").replace(b"/body", b"/echo/b")
+
+    async with in_memory(target.server) as serving, serving.connect() as client:
+        await client.send((first + second) * 2)
+        answers = [await client.sized_body(await client.head()) for _ in range(4)]
+
+    assert answers == [b"a", b"b"] * 2
+    assert target.bodies == [body, b"678"] * 2
+
+
+async def test_a_stream_answers_to_a_body(make_server: MakeServer) -> None:
+    target = Target(make_server)
+
+    async with in_memory(target.server) as serving, serving.connect() as client:
+        for body in (b"one", b"", b"a" * 100_000):
+            await client.send(sized(body))
+            assert (await client.head()).status == 200
+            assert [event.data for event in await client.rest()] == [body.decode()]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    "body", ["Content-Length: 5\r\n\r\n12345", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"]
+)
+async def test_a_get_with_a_body_is_refused(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, method: str, body: str
+) -> None:
+    raw = f"{method} /stream HTTP/1.1\r\nHost: test\r\n{body}".encode()
+
+    await assert_refused(Target(make_server), caplog, raw, 400)
+
+
+# Bounds of size
+
+
+@pytest.mark.parametrize("length", [11, 10**6, 10**18])
+async def test_a_body_that_says_it_is_too_large_is_not_read(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, length: int
+) -> None:
+    await assert_refused(Target(make_server, max_body_size=10), caplog, sized(b"", length=length), 413)
+
+
+@pytest.mark.parametrize(
+    "chunks", [b"b\r\n", b"5\r\n12345\r\n6\r\n", b"1\r\n1\r\n" * 11, b"fffffffffffffff\r\n"]
+)
+async def test_chunks_that_are_too_large_together_are_refused(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, chunks: bytes
+) -> None:
+    await assert_refused(Target(make_server, max_body_size=10), caplog, CHUNKED + chunks, 413)
+
+
+@pytest.mark.parametrize("raw", [sized(b"1234567890"), CHUNKED + b"a\r\n1234567890\r\n0\r\n\r\n"])
+async def test_a_body_may_be_as_large_as_the_bound(make_server: MakeServer, raw: bytes) -> None:
+    target = Target(make_server, max_body_size=10)
+
+    async with in_memory(target.server) as serving, serving.connect() as client:
+        await client.send(raw)
+        assert (await client.head()).status == 200
+
+    assert target.bodies == [b"1234567890"]
+
+
+async def test_a_server_may_take_no_bodies(make_server: MakeServer, caplog: pytest.LogCaptureFixture) -> None:
+    await assert_refused(Target(make_server, max_body_size=0), caplog, sized(b"1"), 413)
+
+
+async def test_the_answer_arrives_though_the_body_is_not_read(make_server: MakeServer) -> None:
+    target = Target(make_server, max_body_size=10)
+
+    async with on_sockets(target.server) as serving, await serving.connect() as client:
+        await client.send(sized(b"a" * 100_000))
+        head = await client.head()
+        body = await client.sized_body(head)
+
+    assert (head.status, body) == (413, b"the body must have at most 10 bytes\n")
+
+
+# Expectations
+
+
+@pytest.mark.parametrize("expect", ["100-continue", "100-Continue"])
+async def test_who_expects_it_is_told_to_continue(make_server: MakeServer, expect: str) -> None:
+    target = Target(make_server)
+
+    async with in_memory(target.server) as serving, serving.connect() as client:
+        await client.send(sized(b"", f"Expect: {expect}", length=5))
+        interim = await client.head()
+        await client.send(b"12345")
+        final = await client.head()
+
+    assert (interim.status, interim.fields) == (100, [])
+    assert final.status == 200
+    assert target.bodies == [b"12345"]
+
+
+async def test_who_does_not_wait_is_not_told_to_continue(make_server: MakeServer) -> None:
+    target = Target(make_server)
+
+    async with in_memory(target.server) as serving, serving.connect() as client:
+        await client.send(sized(b"12345", "Expect: 100-continue"))
+        assert (await client.head()).status == 200
+
+
+async def test_http_1_0_is_not_told_to_continue(make_server: MakeServer) -> None:
+    raw = sized(b"", "Expect: 100-continue", length=5).replace(b"HTTP/1.1", b"HTTP/1.0")
+
+    async with in_memory(Target(make_server).server) as serving, serving.connect() as client:
+        await client.send(raw)
+        await trio.testing.wait_all_tasks_blocked()
+        await client.send(b"12345")
+        assert (await client.head()).status == 200
+
+
+async def test_who_would_be_refused_is_not_told_to_continue(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = sized(b"", "Expect: 100-continue", length=11)
+
+    await assert_refused(Target(make_server, max_body_size=10), caplog, raw, 413)
+
+
+@pytest.mark.parametrize("expect", ["200-ok", "100-continue, x", "", "100"])
+@pytest.mark.parametrize("length", [0, 5])
+async def test_other_expectations_are_refused(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, expect: str, length: int
+) -> None:
+    await assert_refused(Target(make_server), caplog, sized(b"", f"Expect: {expect}", length=length), 417)
+
+
+# Bounds of time
+
+
+@pytest.mark.parametrize("head", [sized(b"", length=1000), CHUNKED + b"a;"])
+async def test_a_slow_body_is_refused(
+    make_server: MakeServer,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: trio.testing.MockClock,
+    head: bytes,
+) -> None:
+    caplog.set_level("INFO", logger="trio_sse")
+    target = Target(make_server)
+
+    async with in_memory(target.server) as serving, serving.connect() as client:
+        await client.send(head)
+        began_at = trio.current_time()
+
+        async def drip() -> None:
+            while True:
+                await trio.sleep(1)
+                await client.send(b"a")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drip)
+            answer = await client.head()
+            seconds = trio.current_time() - began_at
+            nursery.cancel_scope.cancel()
+
+    assert (answer.status, answer.get("Connection")) == (408, "close")
+    assert math.isclose(seconds, 30, abs_tol=1)
+    assert len(logged(caplog)) == 1
+    target.assert_untouched()
+
+
+async def test_a_million_chunks_leave_others_their_turn() -> None:
+    class Tireless:
+        """A peer from which there is always something to read without waiting."""
+
+        async def receive_some(self) -> bytes:
+            return b"1\r\n1\r\n" * 100
+
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    head = parse_head(CHUNKED[:-4])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_turns)
+        with pytest.raises(HTTPException, match="at most 10000 bytes"):
+            await receive_body(BodyReader(head, cast("Transport", Tireless()), bytearray(), 10_000))
+        nursery.cancel_scope.cancel()
+
+    assert turns >= 100
+
+
+@pytest.mark.parametrize(
+    "raw", [sized(b"123", length=5), CHUNKED, CHUNKED + b"5\r\n123", CHUNKED + b"5\r\n12345\r\n0\r\nX: "]
+)
+async def test_nothing_happens_when_a_body_falls_short(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, raw: bytes
+) -> None:
+    caplog.set_level("INFO", logger="trio_sse")
+    target = Target(make_server)
+
+    async with in_memory(target.server) as serving, serving.connect() as client:
+        await client.send(raw)
+        assert isinstance(client.stream, trio.StapledStream)
+        await client.stream.send_eof()
+        assert await client.closed() == b""
+
+    assert logged(caplog) == []
+    target.assert_untouched()

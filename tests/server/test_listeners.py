@@ -1,0 +1,420 @@
+"""Listening and accepting: addresses, bounds on streams, and what happens when descriptors run out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import resource
+import socket
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from trio_sse import Connection, HTTPException, Server
+from trio_sse._server.listeners import Acceptor
+
+from ..conftest import MakeServer, open_descriptors
+from ..support.client import Client
+from ..support.hostile import Target, logged, until
+from ..support.serving import in_memory, on_sockets
+
+
+def tcp_listener(host: str = "127.0.0.1") -> socket.socket:
+    """Listen on a free port, as other programs do it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.bind((host, 0))
+    listening.listen()
+    return listening
+
+
+@contextlib.asynccontextmanager
+async def on_listeners(
+    server: Server, *listeners: trio.SocketListener | socket.socket
+) -> AsyncIterator[list[tuple[object, ...]]]:
+    """Serve on listeners; give their addresses."""
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            yield await nursery.start(server.serve_listeners, listeners)
+            nursery.cancel_scope.cancel()
+
+
+async def say(stream: trio.abc.Stream) -> bytes:
+    """Get one whole response over a stream, and close it."""
+    async with Client(stream) as client:
+        return await client.sized_body(await client.get("/echo/a"))
+
+
+# Addresses
+
+
+async def test_serve_tells_its_addresses(make_server: MakeServer) -> None:
+    target = Target(make_server)
+
+    async with trio.open_nursery() as nursery:
+        addresses = await nursery.start(partial(target.server.serve, "localhost", 0))
+        ports = [int(str(address[1])) for address in addresses]
+        answers = [
+            await say(await trio.open_tcp_stream(str(address[0]), int(str(address[1]))))
+            for address in addresses
+        ]
+        nursery.cancel_scope.cancel()
+
+    assert all(ports)
+    assert answers == [b"a"] * len(addresses)
+
+
+async def test_an_address_that_is_taken_is_an_error(make_server: MakeServer) -> None:
+    taken = tcp_listener()
+
+    with taken, pytest.raises(OSError, match="in use"):
+        await make_server().serve("127.0.0.1", taken.getsockname()[1])
+
+
+async def test_listeners_of_trio_are_served(make_server: MakeServer) -> None:
+    target = Target(make_server)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+
+    async with on_listeners(target.server, *listeners) as addresses:
+        assert await say(await trio.open_tcp_stream(*addresses[0])) == b"a"  # type: ignore[arg-type]
+
+    assert listeners[0].socket.fileno() == -1
+
+
+async def test_sockets_of_the_standard_library_are_served(make_server: MakeServer) -> None:
+    target = Target(make_server)
+    first, second = tcp_listener(), tcp_listener()
+
+    async with on_listeners(target.server, first, second) as addresses:
+        answers = [await say(await trio.open_tcp_stream(*address)) for address in addresses]  # type: ignore[arg-type]
+
+    assert answers == [b"a", b"a"]
+    assert (first.fileno(), second.fileno()) == (-1, -1)
+
+
+async def test_ipv6_is_served(make_server: MakeServer, caplog: pytest.LogCaptureFixture) -> None:
+    target = Target(make_server)
+    try:
+        listening = tcp_listener("::1")
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    caplog.set_level("INFO", logger="trio_sse.access")
+
+    async with on_listeners(target.server, listening) as addresses:
+        stream = await trio.open_tcp_stream(str(addresses[0][0]), int(str(addresses[0][1])))
+        async with Client(stream) as client:
+            await client.get("/stream")
+            await client.rest()
+
+    assert "peer=[::1]:" in logged(caplog)[0]
+
+
+async def test_a_unix_socket_is_served(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level("INFO", logger="trio_sse.access")
+    target = Target(make_server, max_connections_per_host=1)
+    path = str(tmp_path / "socket")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(path)
+    listening.listen()
+
+    async with on_listeners(target.server, listening) as addresses:
+        async with Client(await trio.open_unix_socket(path)) as client:
+            await client.get("/topics/a")
+            await target.server.hub.publish("a", "by file")
+            event = await client.event()
+        await until(lambda: target.server.statistics().ended)
+
+    assert [str(address) for address in addresses] == [path]
+    assert event.data == "by file"
+    assert "peer=unix" in logged(caplog)[0]
+
+
+async def test_cancelling_closes_sockets_and_streams(make_server: MakeServer) -> None:
+    target = Target(make_server)
+    before = open_descriptors()
+
+    async with on_sockets(target.server) as serving:
+        clients = [await serving.connect() for _ in range(3)]
+        for client in clients[:2]:
+            await client.get("/topics/a")
+        serving.nursery.cancel_scope.cancel()
+
+    for client in clients:
+        await client.closed()
+        await client.stream.aclose()
+    assert open_descriptors() == before
+    with pytest.raises(OSError, match="connect"):
+        await trio.open_tcp_stream(*serving.address)
+
+
+async def test_cancelling_before_it_began_closes_the_sockets(make_server: MakeServer) -> None:
+    listening = tcp_listener()
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await make_server().serve_listeners([listening])
+
+    assert listening.fileno() == -1
+
+
+async def test_cancelling_before_it_began_closes_the_stream(make_server: MakeServer) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await make_server().serve_stream(theirs)
+
+    assert await ours.receive_some() == b""
+
+
+# Bounds
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [({"max_connections": 2}, 503), ({"max_connections_per_host": 2}, 429)],
+)
+async def test_streams_are_bounded(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, options: dict[str, object], status: int
+) -> None:
+    caplog.set_level("INFO", logger="trio_sse.server")
+    target = Target(make_server, **options)
+
+    async with in_memory(target.server) as serving:
+        first, second, third = (serving.connect() for _ in range(3))
+        for client in (first, second):
+            assert (await client.get("/topics/a")).status == 200
+
+        refusal = await third.get("/topics/a")
+        await third.sized_body(refusal)
+        assert (await third.get("/stream", method="HEAD")).status == 200
+        assert await third.sized_body(await third.get("/echo/a")) == b"a"
+
+        await first.stream.aclose()
+        await until(lambda: target.server.statistics().open_streams == 1)
+        assert (await third.get("/topics/a")).status == 200
+
+    assert refusal.status == status
+    assert 1 <= int(refusal.get("Retry-After") or 0) <= 10
+    assert len(logged(caplog)) == 1
+    assert target.server.statistics().refused == 1
+
+
+async def test_clients_that_are_turned_away_come_back_at_different_times(make_server: MakeServer) -> None:
+    target = Target(make_server, max_connections=1)
+    times = set()
+
+    async with in_memory(target.server) as serving, serving.connect() as first:
+        await first.get("/topics/a")
+        async with serving.connect() as second:
+            for _ in range(50):
+                head = await second.get("/topics/a")
+                await second.sized_body(head)
+                times.add(head.get("Retry-After"))
+
+    assert len(times) > 3
+
+
+async def test_hosts_are_bounded_each_by_itself(make_server: MakeServer) -> None:
+    target = Target(make_server, max_connections_per_host=1)
+
+    async with on_sockets(target.server) as serving:
+        clients = []
+        for address in ("127.0.0.1", "127.0.0.2", "127.0.0.1"):
+            stream = await trio.open_tcp_stream(*serving.address, local_address=address)
+            clients.append(Client(stream))
+        statuses = [(await client.get("/topics/a")).status for client in clients]
+        for client in clients:
+            await client.stream.aclose()
+
+    assert statuses == [200, 200, 429]
+
+
+async def test_a_stream_that_was_refused_by_its_handler_gives_its_place_back(make_server: MakeServer) -> None:
+    server = make_server(max_connections=1, max_connections_per_host=1)
+
+    @server.route("/{how}")
+    async def refuse(connection: Connection, how: str) -> None:
+        if how == "refuse":
+            raise HTTPException(403)
+        raise RuntimeError
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        for path, status in (("/refuse", 403), ("/raise", 500)) * 3:
+            head = await client.get(path)
+            await client.sized_body(head)
+            assert head.status == status
+
+
+# Descriptors
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Take all descriptors that this process may have, under a lowered limit, and give them back."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, open_descriptors()))
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+async def test_without_descriptors_streams_live_on_and_clients_are_turned_away(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = Target(make_server)
+
+    async with on_sockets(target.server) as serving, await serving.connect() as established:
+        await established.get("/topics/a")
+        late = [trio.socket.socket() for _ in range(20)]
+        with no_descriptor_left():
+            for client in late:
+                await client.connect(serving.address)
+                assert await Client(trio.SocketStream(client)).closed() == b""
+            await target.server.hub.publish("a", "still here")
+            event = await established.event()
+            tasks = target.server.statistics().open_streams
+        began_at = trio.current_time()
+        assert await say(await trio.open_tcp_stream(*serving.address)) == b"a"
+        seconds = trio.current_time() - began_at
+        for client in late:
+            client.close()
+
+    assert event.data == "still here"
+    assert tasks == 1
+    assert seconds < 1
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert line == "can't accept connections: Too many open files; clients are turned away"
+
+
+async def test_without_a_reserve_descriptor_clients_wait_until_there_are_some(
+    make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_sse._server.listeners._open_reserve", lambda: None)
+    target = Target(make_server)
+
+    async with on_sockets(target.server) as serving:
+        client = trio.socket.socket()
+        with no_descriptor_left():
+            await client.connect(serving.address)
+            await trio.sleep(0.05)
+        began_at = trio.current_time()
+        assert await say(trio.SocketStream(client)) == b"a"
+        seconds = trio.current_time() - began_at
+
+    assert seconds < 1
+
+
+class FailingSocket(socket.socket):
+    """A listening socket on which `accept` fails as the script says, and then works."""
+
+    failures: list[int]
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self.failures:
+            code = self.failures.pop(0)
+            raise OSError(code, os.strerror(code))
+        return super().accept()
+
+
+async def accept_after(*failures: int) -> None:
+    """Connect a client to a socket that fails before it accepts; return when it was accepted."""
+    listening = FailingSocket()
+    listening.failures = list(failures)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
+    listening.setblocking(False)
+
+    async with trio.open_nursery() as nursery:
+
+        def accepted(connected: socket.socket, address: object) -> None:
+            connected.close()
+            nursery.cancel_scope.cancel()
+
+        with socket.socket() as client:
+            client.connect(listening.getsockname())
+            nursery.start_soon(Acceptor([listening], accepted).run)
+            await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    "code", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR, errno.ENETDOWN, errno.EHOSTUNREACH]
+)
+async def test_a_connection_that_went_wrong_before_it_was_accepted_is_no_news(
+    no_leak: object, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    with trio.fail_after(5):
+        await accept_after(code, code)
+
+    assert logged(caplog) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOMEM, errno.ENOBUFS])
+async def test_what_only_time_can_help_is_told_once_a_second(
+    no_leak: object, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock, code: int
+) -> None:
+    began_at = trio.current_time()
+
+    await accept_after(*[code] * 45)
+
+    assert 4 <= trio.current_time() - began_at < 5
+    assert len(logged(caplog)) == 5
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
+async def test_running_out_again_and_again_is_told_once_a_second(
+    no_leak: object, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock, code: int
+) -> None:
+    with trio.fail_after(60):
+        await accept_after(*[code] * 100)
+
+    assert 1 <= len(logged(caplog)) <= 1 + 60
+
+
+async def test_the_soft_limit_of_descriptors_is_raised(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="trio_sse.process")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowered = min(1000, hard - 1)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowered, hard))
+    try:
+        async with on_sockets(make_server()):
+            raised, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert raised == hard
+    assert logged(caplog) == [f"file descriptors: soft limit raised from {lowered} to {hard}"]
+
+
+async def test_a_limit_that_stays_is_told(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO", logger="trio_sse.process")
+
+    def refuse(kind: int, limits: tuple[int, int]) -> None:
+        raise ValueError("not allowed")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, -1))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    async with on_sockets(make_server()):
+        pass
+
+    assert logged(caplog) == ["file descriptors: the limit stays at 256: not allowed"]

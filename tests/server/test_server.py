@@ -1,0 +1,79 @@
+"""The server as a whole: streams over memory and over sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trio_sse import Connection, EndReason, Hub, LogSession, Server
+
+from ..conftest import MakeServer
+from ..support.serving import in_memory, on_sockets
+
+
+async def test_a_stream_ends_properly_when_its_handler_returns(make_server: MakeServer) -> None:
+    server = make_server()
+
+    @server.route("/count/{to:int}")
+    async def count(connection: Connection, to: int) -> None:
+        for n in range(to):
+            await connection.send({"n": n}, event="tick", id=str(n))
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        head = await client.get("/count/3")
+        events = await client.rest()
+
+    assert head.status == 200
+    assert head.get("Content-Type") == "text/event-stream"
+    assert [(event.event, event.json(), event.id) for event in events] == [
+        ("tick", {"n": 0}, "0"),
+        ("tick", {"n": 1}, "1"),
+        ("tick", {"n": 2}, "2"),
+    ]
+    assert client.is_ended
+    assert server.statistics().ended == {EndReason.FINISHED: 1}
+
+
+async def test_a_broadcast_reaches_everyone_in_order(make_server: MakeServer) -> None:
+    server = make_server()
+
+    @server.route("/live")
+    async def live(connection: Connection) -> None:
+        await connection.subscribe("live")
+
+    async with on_sockets(server) as serving:
+        clients = [await serving.connect() for _ in range(5)]
+        for client in clients:
+            await client.get("/live")
+        for n in range(3):
+            await server.hub.publish("live", n)
+        received = [await client.events(3) for client in clients]
+        for client in clients:
+            await trio.aclose_forcefully(client.stream)
+
+    assert [[event.data for event in events] for events in received] == [["0", "1", "2"]] * 5
+    assert received[0] == received[1]
+
+
+class SilentLog:
+    """A shared log that never answers."""
+
+    publish_timeout = 5.0
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[LogSession]:
+        await trio.sleep_forever()
+        yield
+
+
+async def test_a_server_whose_log_does_not_answer_can_be_cancelled(autojump_clock: MockClock) -> None:
+    server = Server(hub=Hub(log=SilentLog()))
+    with trio.move_on_after(3) as scope:
+        await server.serve_in_memory(task_status=trio.TASK_STATUS_IGNORED)
+    assert scope.cancelled_caught
+    assert trio.current_time() == pytest.approx(scope.deadline)
+    assert not server.hub.is_running

@@ -1,0 +1,124 @@
+"""Calls to serve: who runs the hub, and that cancelling one at any moment leaves nothing behind."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+
+from trio_sse import Connection, EndReason, Hub
+
+from ..conftest import LeakCheck, MakeServer, living_tasks, open_descriptors
+from ..support.client import Client
+from ..support.hostile import until
+from ..support.serving import on_sockets
+
+
+async def live(connection: Connection) -> None:
+    await connection.subscribe("live")
+
+
+async def test_another_call_takes_the_hub_over_when_the_one_that_ran_it_is_cancelled(
+    make_server: MakeServer,
+) -> None:
+    server = make_server()
+    server.route("/")(live)
+    first = trio.CancelScope()
+
+    async def serve_first(*, task_status: trio.TaskStatus[object]) -> None:
+        with first:
+            await server.serve("127.0.0.1", 0, task_status=task_status)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_first)
+        async with on_sockets(server) as serving:
+            first.cancel()
+            await wait_all_tasks_blocked()
+            assert server.hub.is_running
+            async with await serving.connect() as client:
+                await client.get("/")
+                await server.hub.publish("live", "still here")
+                assert (await client.event()).data == "still here"
+
+
+async def test_ids_go_on_when_the_hub_is_taken_over(make_server: MakeServer) -> None:
+    hub = Hub()
+    one, other = make_server(hub=hub), make_server(hub=hub)
+    other.route("/")(live)
+
+    async with on_sockets(other) as serving:
+        async with on_sockets(one):
+            await hub.publish("live", "before")
+            await wait_all_tasks_blocked()
+            cursor = hub.first_event_id
+        async with await serving.connect() as client:
+            await client.get("/", f"Last-Event-ID: {cursor}")
+            assert (await client.event()).data == "before"
+
+
+async def test_a_hub_that_the_program_runs_is_not_ended_by_a_server(make_server: MakeServer) -> None:
+    server = make_server()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.hub.run)
+        async with on_sockets(server):
+            pass
+        assert server.hub.is_running
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("over", ["sockets", "memory"])
+async def test_cancelling_at_any_moment_leaves_nothing(
+    make_server: MakeServer, over: str, no_leak: LeakCheck
+) -> None:
+    for steps in range(40):
+        server = make_server()
+        server.route("/")(live)
+        tasks, descriptors = living_tasks(), open_descriptors()
+        async with trio.open_nursery() as nursery:
+            if over == "memory":
+                ours, theirs = memory_stream_pair()
+                nursery.start_soon(server.serve_stream, theirs)
+                await ours.send_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            else:
+                nursery.start_soon(server.serve, "127.0.0.1", 0)
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        no_leak.check_registrations()
+        assert living_tasks() == tasks
+        assert open_descriptors() == descriptors
+
+
+async def test_cancelling_while_streams_come_and_lag_leaves_nothing(make_server: MakeServer) -> None:
+    for steps in range(0, 60, 3):
+        server = make_server(hub=Hub(queue=4))
+        server.route("/")(live)
+        async with on_sockets(server) as serving:
+            clients: list[Client] = [await serving.connect() for _ in range(5)]
+            for client in clients:
+                await client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            for step in range(steps):
+                if server.hub.is_running and step % 7 == 3:
+                    server.hub.publish_nowait("live", "y" * 300_000)
+                await trio.lowlevel.checkpoint()
+            serving.nursery.cancel_scope.cancel()
+        for client in clients:
+            await trio.aclose_forcefully(client.stream)
+
+
+async def test_a_cancelled_server_says_why_and_when_to_come_back(make_server: MakeServer) -> None:
+    server = make_server()
+    server.route("/")(live)
+
+    async with trio.open_nursery() as nursery:
+        async with on_sockets(server) as serving:
+            client = await serving.connect()
+            await client.get("/")
+            await until(lambda: server.hub.statistics().subscriptions)
+        async with client:
+            await client.rest()
+        nursery.cancel_scope.cancel()
+    assert b"retry: " in client.body
+    assert client.is_cut
+    assert server.statistics().ended == {EndReason.SERVER_SHUTDOWN: 1}

@@ -1,0 +1,281 @@
+"""The four hosts that the conformance suite runs on, with the same handlers on each."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+from hypercorn.config import Config
+from quart import after_this_request, request
+from quart_trio import QuartTrio
+
+import trio_sse.hypercorn
+from trio_sse import Connection, EndReason, HTTPException, Hub, Overflow, Server
+from trio_sse._server.server import ServerStatistics
+from trio_sse.quart import QuartSSE, StreamStatistics
+
+from ..conftest import LeakCheck
+from .client import Client
+from .http2_client import Http2Connection, Http2Stream
+
+NAMES = ("native", "quart", "hypercorn", "http2")
+OVER_HTTP1 = ("native", "quart", "hypercorn")
+OF_QUART = ("quart", "hypercorn", "http2")
+
+Handler = Callable[..., Awaitable[None]]
+
+
+@dataclass
+class Life:
+    """What became of the streams, in order."""
+
+    ends: list[EndReason] = field(default_factory=list)
+    opened: int = 0
+    changed: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
+
+    def note_end(self, connection: Connection) -> None:
+        assert connection.end_reason is not None
+        self.ends.append(connection.end_reason)
+        self.changed.unpark_all()
+
+    def note_start(self, connection: Connection) -> None:
+        self.opened += 1
+        self.changed.unpark_all()
+
+    async def wait_ends(self, count: int) -> list[EndReason]:
+        """Wait until so many streams have ended."""
+        while len(self.ends) < count:
+            await self.changed.park()
+        return self.ends
+
+    async def wait_opened(self, count: int) -> None:
+        """Wait until so many handlers have been entered."""
+        while self.opened < count:
+            await self.changed.park()
+
+
+def handlers(hub: Hub) -> Mapping[str, Handler]:
+    """Give the handlers by path; those of GET."""
+
+    async def live(connection: Connection) -> None:
+        await connection.subscribe("live")
+
+    async def iterated(connection: Connection) -> None:
+        await connection.start()
+        async with hub.subscribe("live", last_event_id=connection.last_event_id) as events:
+            async for event in events:
+                await connection.send(event)
+
+    async def lagging(connection: Connection) -> None:
+        await connection.subscribe("live", overflow=Overflow.DISCONNECT, queue=4)
+
+    async def three(connection: Connection) -> None:
+        for number in range(3):
+            await connection.send({"n": number}, event="tick", id=f"{number}")
+
+    async def flood(connection: Connection) -> None:
+        while True:
+            await connection.send("x" * 50_000)
+
+    async def large(connection: Connection) -> None:
+        for _ in range(2):  # more than a window of HTTP/2
+            await connection.send("x" * 50_000)
+
+    async def quiet(connection: Connection) -> None:
+        await connection.start()
+        await trio.sleep_forever()
+
+    async def slow(connection: Connection) -> None:
+        for number in range(4):
+            await connection.send(f"{number}")
+            await trio.sleep(20)
+
+    async def fails_before(connection: Connection) -> None:
+        raise ValueError("secret")
+
+    async def fails_after(connection: Connection) -> None:
+        await connection.send("one")
+        raise ValueError("secret")
+
+    async def fails_in_nursery(connection: Connection) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fails_after, connection)
+            await trio.sleep_forever()
+
+    async def refuses(connection: Connection) -> None:
+        raise HTTPException(403, "not you", {"X-Why": "because"})
+
+    async def no_topic(connection: Connection) -> None:
+        await connection.subscribe("x" * 300)
+
+    async def returns(connection: Connection) -> None:
+        pass
+
+    async def scoped(connection: Connection) -> None:
+        async with trio.open_nursery() as nursery:
+            with trio.move_on_after(60):
+                await connection.send("in scopes")
+            nursery.cancel_scope.cancel()
+        await connection.send("out of them")
+
+    return {name: function for name, function in locals().items() if name != "hub"}
+
+
+async def echo(connection: Connection) -> None:
+    """Send back what a POST has brought."""
+    await connection.send(connection.request.body.decode())
+
+
+@dataclass
+class Host:
+    """One server that runs."""
+
+    name: str
+    hub: Hub
+    life: Life
+    statistics: Callable[[], ServerStatistics | StreamStatistics]
+    address: tuple[str, int]
+    tls: ssl.SSLContext | None
+    nursery: trio.Nursery
+    shut_down: Callable[[], Awaitable[None]]
+    ended: trio.Event
+
+    async def connect(self, *, receive_buffer: int | None = None) -> Any:
+        """Open a connection: a `Client`, which has one stream at a time, or an `Http2Connection`."""
+        plain = trio.socket.socket()
+        if receive_buffer is not None:
+            plain.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
+        await plain.connect(self.address)
+        stream = trio.SocketStream(plain)
+        if self.tls is None:
+            return Client(stream)
+        return await Http2Connection.open(stream, self.tls, self.nursery)
+
+    @asynccontextmanager
+    async def opened(self, path: str, *lines: str, held: bool = False) -> AsyncIterator[Any]:
+        """Ask for a path; give what reads the response, whose head has come.
+
+        If it is `held`, its body is taken only when the test reads, or has called `take_all`.
+        """
+        async with await self.connect(receive_buffer=4096 if held else None) as connection:
+            if isinstance(connection, Client):
+                await connection.get(path, *lines)
+                yield connection
+            else:
+                stream = await connection.request("GET", path, *lines, held=held)
+                await stream.wait_head()
+                yield stream
+
+
+async def take_all(stream: Any) -> None:
+    """Let all come of a stream that was held."""
+    if isinstance(stream, Http2Stream):
+        await stream.release()
+
+
+async def leave_by_reset(stream: Any) -> None:
+    """Close a stream's connection by RST."""
+    await (stream.connection if isinstance(stream, Http2Stream) else stream).abort()
+
+
+def make_native(hub: Hub, life: Life, **options: Any) -> Server:
+    """Make the server that has the handlers as routes."""
+    server = Server(hub=hub, **options)
+    server.on_connect(life.note_start)
+    server.on_disconnect(life.note_end)
+    for name, handler in handlers(hub).items():
+        server.route(f"/{name}")(handler)
+    server.route("/echo", methods=["POST"])(echo)
+    return server
+
+
+def make_quart(hub: Hub, life: Life, **options: Any) -> tuple[QuartTrio, QuartSSE]:
+    """Make the app that has the handlers as routes."""
+    app = QuartTrio(__name__)
+    sse = QuartSSE(app, hub=hub, **options)
+    sse.on_connect(life.note_start)
+    sse.on_disconnect(life.note_end)
+    for name, handler in handlers(hub).items():
+        sse.route(f"/{name}", endpoint=name)(handler)
+
+    @sse.route("/echo", methods=["POST"])
+    async def echo(connection: Connection) -> None:
+        await connection.send(await request.get_data(as_text=True))
+
+    @sse.route("/cookie")
+    async def cookie(connection: Connection) -> None:
+        @after_this_request
+        async def add(response: Any) -> Any:
+            response.set_cookie("a", "b")
+            response.headers["X-Mine"] = "yes"
+            return response
+
+        await connection.send("with a cookie")
+
+    @app.get("/plain")
+    async def plain() -> str:
+        return "plain"
+
+    return app, sse
+
+
+@asynccontextmanager
+async def running(
+    name: str,
+    check: LeakCheck,
+    certificate: tuple[Path, Path, ssl.SSLContext],
+    *,
+    drain_timeout: float = 2.0,
+    write_timeout: float = 30.0,
+    seconds: float = 30.0,
+    history: int = 10_000,
+    **options: Any,
+) -> AsyncIterator[Host]:
+    """Run a host by its name; at the end, it is cancelled unless it was shut down."""
+    hub, life, ended = check.watch_hub(Hub(history=history)), Life(), trio.Event()
+    bounds: dict[str, Any] = {"drain_timeout": drain_timeout, "write_timeout": write_timeout}
+    tls = certificate[2] if name == "http2" else None
+    shutdown = trio.Event()
+    serve: Callable[..., Awaitable[None]]
+    statistics: Callable[[], ServerStatistics | StreamStatistics]
+    if name == "native":
+        server = check.watch(make_native(hub, life, **bounds, **options))
+        statistics = server.statistics
+    else:
+        app, sse = make_quart(hub, life, **bounds, **options)
+        statistics = sse.statistics
+    if name in ("native", "quart"):
+        if name == "quart":
+            server = check.watch(Server(app, hub=hub, **bounds))
+        serve = partial(server.serve, "127.0.0.1", 0)
+        shut_down = server.drain
+    else:
+        config = Config()
+        config.bind, config.errorlog = ["127.0.0.1:0"], None
+        if tls is not None:
+            config.certfile, config.keyfile = (str(path) for path in certificate[:2])
+        serve = partial(trio_sse.hypercorn.serve, app, config, shutdown_trigger=shutdown.wait, **bounds)
+
+        async def shut_down() -> None:
+            shutdown.set()
+            await ended.wait()
+
+    async def serve_to_the_end(*, task_status: trio.TaskStatus[Any]) -> None:
+        try:
+            await serve(task_status=task_status)
+        finally:
+            ended.set()
+
+    with trio.fail_after(seconds):
+        async with trio.open_nursery() as nursery:
+            (where,) = await nursery.start(serve_to_the_end)
+            port = int(where.rpartition(":")[2]) if isinstance(where, str) else where[1]
+            yield Host(name, hub, life, statistics, ("127.0.0.1", port), tls, nursery, shut_down, ended)
+            nursery.cancel_scope.cancel()
+    assert statistics().open_streams == 0, "streams are left"

@@ -1,0 +1,1 @@
+"""Tests of tail, load and doctor."""

@@ -1,0 +1,488 @@
+"""`trio-sse load`: against servers of ours, and against endpoints that are none."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import queue
+import random
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_sse import EventDecoder
+from trio_sse._tools.load import client, report
+from trio_sse._tools.load.histogram import Distribution
+from trio_sse._tools.load.report import LiveTable, write_report
+from trio_sse._tools.load.response import LoadError, LoadStream
+from trio_sse._tools.load.run import Load, LoadOptions
+from trio_sse._tools.load.target import LoadTarget
+from trio_sse.cli import main
+
+from ..support.programs import running, serving, trio_sse
+from ..support.strategies import cut, events
+
+APP = "tests.support.apps.streams:server"
+HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+
+
+@pytest.fixture(scope="module")
+def streams() -> Iterator[str]:
+    with serving(APP) as (_, url):
+        yield url
+
+
+# One stream
+
+
+@given(sent=st.lists(events, max_size=6), seed=st.integers(0, 2**32), is_chunked=st.booleans())
+def test_it_finds_the_events_however_they_are_cut_and_framed(sent: list, seed: int, is_chunked: bool) -> None:  # type: ignore[type-arg]
+    chance = random.Random(seed)
+    body = b"".join(event.encode() for event in sent)
+    wire = HEAD if is_chunked else HEAD.replace(b"Transfer-Encoding: chunked\r\n", b"")
+    pieces = cut(body, sorted(chance.randrange(len(body) + 1) for _ in range(4)))
+    wire += b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces if p) if is_chunked else body
+    wire += b"0\r\n\r\n" if is_chunked else b""
+
+    stream, found = LoadStream(""), []
+    for piece in cut(wire, sorted(chance.randrange(len(wire) + 1) for _ in range(10))):
+        found += stream.feed(piece)
+    decoder = EventDecoder()
+    assert found == decoder.feed(body)
+    assert (stream.has_head, stream.is_ended) == (True, is_chunked)
+    assert stream.decoder.last_event_id == decoder.last_event_id
+
+
+@pytest.mark.parametrize(
+    ("response", "text", "is_final"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", "404 Not Found", True),
+        (b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\n", "503 Busy", False),
+        (b"HTTP/1.1 429\r\n\r\n", "429", False),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "101 Switching Protocols", True),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\n", "404 Not Found", True),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "204 No Content", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", "the Content-Type is text/html", True),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "the Content-Type is nothing", True),
+        (b"HTTP/1.1 301 Moved\r\nLocation: /there\r\n\r\n", "301 Moved: ask for /there", True),
+        (HEAD[:-2] + b"Content-Encoding: gzip\r\n\r\n", "the body is compressed (gzip), unasked", True),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "the answer is no HTTP/1.1", True),
+        (b"x" * 70_000, "the response's head is too long", True),
+        (HEAD + b"xyz\r\n", "the chunked framing is broken", False),
+        (HEAD + b"1" * 2000, "the chunked framing is broken", False),
+        (HEAD + b"-6\r\nabcdefgh\r\n", "the chunked framing is broken", False),
+        (HEAD + b"500000\r\n" + b"x" * 0x500000, "an event of the stream is larger than", True),
+    ],
+)
+def test_what_is_no_event_stream_is_told(response: bytes, text: str, is_final: bool) -> None:
+    with pytest.raises(LoadError, match=f"^{re.escape(text)}") as failed:
+        LoadStream("").feed(response)
+    assert failed.value.is_final == is_final
+    assert failed.value.retry_after == (7 if text == "503 Busy" else 0)
+
+
+@given(cuts=st.lists(st.integers(0, 200), max_size=4))
+def test_interim_responses_are_skipped(cuts: list[int]) -> None:
+    wire = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + event(
+        "data: a\n\n"
+    )
+    stream = LoadStream("")
+    pieces = cut(wire, sorted(min(at, len(wire)) for at in cuts))
+    assert [found.data for piece in pieces for found in stream.feed(piece)] == ["a"]
+
+
+def test_a_body_of_a_known_size_ends_with_it() -> None:
+    stream = LoadStream("")
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 18\r\n\r\n"
+    assert [event.data for event in stream.feed(head + b"data: a\n\nda")] == ["a"]
+    assert not stream.is_ended
+    assert [event.data for event in stream.feed(b"ta: b\n\ndata: beyond\n\n")] == ["b"]
+    assert stream.is_ended
+
+
+@pytest.mark.parametrize("framing", [b"", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 18\r\n"])
+def test_the_end_of_the_connection_ends_a_body_without_framing_only(framing: bytes) -> None:
+    stream = LoadStream("")
+    with pytest.raises(LoadError, match=r"^the server cut the stream$") as failed:
+        stream.end()  # not even a head has come
+    assert not failed.value.is_final
+    stream.feed(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + framing + b"\r\n")
+    if not framing:
+        stream.feed(b"data: a\n\n")
+        stream.end()
+        return
+    with pytest.raises(LoadError, match=r"^the server cut the stream$"):
+        stream.end()
+
+
+# One request
+
+
+def test_every_given_header_is_sent_and_replaces_our_own() -> None:
+    headers = [("host", "other"), ("Cookie", "a=1"), ("Cookie", "b=\u00e9"), ("ACCEPT", "*/*")]
+    target = LoadTarget("https://user@BÜCHER.example/ä b?q=%20&r=ä#part", headers)
+    assert (target.host, target.port, target.is_secure) == ("xn--bcher-kva.example", 443, True)
+    assert target.request("7").decode().split("\r\n") == [
+        "GET /%C3%A4%20b?q=%20&r=%C3%A4 HTTP/1.1",
+        "Cache-Control: no-store",
+        "User-Agent: trio-sse load",
+        "host: other",
+        "Cookie: a=1",
+        "Cookie: b=\u00e9",
+        "ACCEPT: */*",
+        "Last-Event-ID: 7",
+        "",
+        "",
+    ]
+
+
+def test_a_request_has_what_an_event_source_sends() -> None:
+    assert LoadTarget("http://[::1]:8000", []).request("").decode().split("\r\n") == [
+        "GET / HTTP/1.1",
+        "Host: [::1]:8000",
+        "Accept: text/event-stream",
+        "Cache-Control: no-store",
+        "User-Agent: trio-sse load",
+        "",
+        "",
+    ]
+
+
+def test_a_given_last_event_id_is_sent_each_time() -> None:
+    request = LoadTarget("http://h/", [("Last-Event-ID", "1")]).request("7")
+    assert b"Last-Event-ID: 1\r\n" in request
+    assert request.lower().count(b"last-event-id") == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x/",
+        "http://",
+        "//x/",
+        "x:80",
+        "",
+        "http://:80/",
+        "http://a..b/",
+        "http://.a/",
+        "http://[::1",
+        "http://h:0/",
+        "http://h:99999/",
+        "http://h:-1/",
+        "http://h:x/",
+        f"http://{'a' * 64}/",
+        "http://h\udcff/",
+        "http://h/\udcff",
+        "http://h/?\udcff",
+    ],
+)
+def test_what_is_no_url_is_told_with_what_would_be(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^the URL must be like http://host:port/path, not "):
+        LoadTarget(url, [])
+
+
+# The times
+
+
+@given(values=st.lists(st.floats(-1e13, 1e13), max_size=50))
+def test_percentiles_are_within_a_hundredth(values: list[float]) -> None:
+    distribution = Distribution()
+    for value in values:
+        distribution.add(value)
+    assert distribution.count == len(values)
+    ordered = sorted(values)
+    shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99} if values else {}
+    exact = {name: ordered[int(share * len(values))] for name, share in shares.items()}
+    found = distribution.percentiles()
+    assert found.pop("max", None) == (round(ordered[-1], 3) if values else None)
+    assert found == pytest.approx(exact, rel=0.005, abs=0.001)
+
+
+def test_what_is_kept_of_times_does_not_grow_with_their_number() -> None:
+    distribution = Distribution()
+    chance = random.Random(1)
+    for _ in range(100_000):
+        distribution.add(10 ** chance.uniform(-3, 5))
+    assert len(distribution._counts) < 128 * 27
+
+
+# The program
+
+
+def test_it_counts_what_comes_and_writes_json(streams: str, tmp_path: Path) -> None:
+    file = tmp_path / "load.json"
+    with trio_sse("load", f"{streams}/ticks", "-c", "20", "-d", "1.5", "--json", file) as load:
+        assert load.wait() == 0
+        assert re.search(r"^streams +20 at once, 20 opened, of 20$", load.stdout.rest(), re.MULTILINE)
+        assert load.stderr.rest() == ""
+    report = json.loads(file.read_text())
+    assert report["most_connected"] == report["opened"] == 20
+    assert report["failures"] == {}
+    assert report["events"] > 0
+    assert set(report["milliseconds_to_head"]) == {"p50", "p90", "p99", "max"}
+
+
+def test_streams_that_end_are_come_back_to(streams: str) -> None:
+    with trio_sse("load", f"{streams}/count/2", "-c", "2", "-d", "4.5") as load:
+        assert load.wait() == 0
+        text = load.stdout.rest()
+    assert re.search(r"^reconnects +[1-9]", text, re.MULTILINE), text
+    assert "failure" not in text
+
+
+def test_what_has_come_is_told_when_it_is_interrupted(tmp_path: Path) -> None:
+    file = tmp_path / "load.json"
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    with (
+        answering(event("retry: 50\nid: 7\ndata: x\n\n"), requests=requests) as url,
+        trio_sse("load", url, "-c", "1", "-d", "60", "--json", file) as load,
+    ):
+        while b"Last-Event-ID: 7" not in requests.get(timeout=20):
+            pass
+        load.send(signal.SIGINT)
+        assert load.wait() == 0
+        assert load.stderr.rest() == ""
+    report = json.loads(file.read_text())
+    assert report["events"] >= 1
+    assert report["seconds"] < 60
+
+
+def test_a_path_that_is_not_there_is_told(streams: str) -> None:
+    with trio_sse("load", f"{streams}/nowhere", "-c", "3", "-d", "1") as load:
+        assert load.wait() == 1
+        assert "3 times: 404 Not Found" in load.stdout.rest()
+
+
+def test_a_file_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
+    file = tmp_path / "nowhere" / "load.json"
+    with trio_sse("load", "http://127.0.0.1:1/", "-d", "60", "--json", file) as load:
+        assert load.wait() == 2
+        assert "load.json: No such file or directory" in load.stderr.rest()
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-"])
+def test_it_needs_no_output_to_write_json(streams: str, tmp_path: Path, redirection: str) -> None:
+    file = tmp_path / "load.json"
+    command = (
+        f"exec {sys.executable} -m trio_sse load {streams}/ticks -c 1 -d 1.1 --json {file} {redirection}"
+    )
+    with running(["sh", "-c", command]) as load:
+        assert load.wait() == 0
+        assert load.stderr.rest() == ""
+    assert json.loads(file.read_text())["opened"] == 1
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_the_json_is_written_when_whoever_read_has_gone(
+    streams: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    file = tmp_path / "load.json"
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(report, "_LINES_APART", 1)
+    with open(writer, "w") as gone:
+        monkeypatch.setattr(sys, stream, gone)
+        arguments = ["load", f"{streams}/ticks", "-c", "1", "-d", "1.5", "--json", str(file)]
+        main.main(arguments, standalone_mode=False)
+    assert json.loads(file.read_text())["opened"] == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no file that is always full")
+def test_json_that_cannot_be_written_is_told_after_the_report(streams: str) -> None:
+    with trio_sse("load", f"{streams}/ticks", "-c", "1", "-d", "0.5", "--json", "/dev/full") as load:
+        assert load.wait() == 1
+        assert load.stderr.rest() == "Error: /dev/full: No space left on device\n"
+        assert "1 at once" in load.stdout.rest()
+
+
+def test_nobody_there_is_told() -> None:
+    with trio_sse("load", "http://127.0.0.1:1/", "-c", "2", "-d", "0.5") as load:
+        assert load.wait() == 1
+        assert re.search("2 times: .*Connection refused", load.stdout.rest())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["ftp://x/"], "the URL must be like http://host:port/path, not 'ftp://x/'"),
+        (["http://a..b/"], "the URL must be like http://host:port/path, not 'http://a..b/'"),
+        (["http://127.0.0.1:1/", "-c", "0"], "0 is not in the range x>=1"),
+        (["http://127.0.0.1:1/", "-d", "0"], "0.0 is not in the range x>0"),
+        (["http://127.0.0.1:1/", "-d", "nan"], "nan is not a finite number"),
+        (["http://127.0.0.1:1/", "-d", "inf"], "inf is not a finite number"),
+        (["http://127.0.0.1:1/", "--rate", "nan"], "nan is not a finite number"),
+        (["http://127.0.0.1:1/", "--rate", "-1"], "-1.0 is not in the range x>0"),
+        (["http://127.0.0.1:1/", "-c", "nan"], "'nan' is not a valid integer"),
+        (["http://127.0.0.1:1/", "--source", "a..b"], "--source must be an address like 127.0.0.2 or ::1"),
+        (["http://127.0.0.1:1/", "-H", "no colon"], "'no colon' is not like 'Name: value'"),
+        (["http://127.0.0.1:1/", "-H", "a b: c"], "with a name of letters, digits and hyphens"),
+        (["http://127.0.0.1:1/", "-H", ": c"], "with a name of letters, digits and hyphens"),
+        (["http://127.0.0.1:1/", "-H", "X: a\r\nY: b"], "and no control characters"),
+        (["http://127.0.0.1:1/", "-H", "X: a\n"], "and no control characters"),
+        (["http://127.0.0.1:1/", "-H", "X: \udcff"], "and no control characters"),
+        (["http://127.0.0.1:1/", "-c", "100000000"], "100000000 streams need as many file descriptors"),
+        (["http://no-such-host.invalid/", "-d", "1"], "no-such-host.invalid"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_line(arguments: list[str], text: str) -> None:
+    with trio_sse("load", *arguments) as load:
+        assert load.wait() in (1, 2)
+        said = load.stderr.rest()
+    assert text in said
+    assert "Traceback" not in said
+
+
+# In this process, against a server that does what the test says
+
+
+@contextmanager
+def answering(*answers: bytes, requests: queue.SimpleQueue[bytes] | None = None) -> Iterator[str]:
+    """Answer each connection with the next of these, and close it; the last one again and again."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    requests = requests or queue.SimpleQueue()
+
+    def serve() -> None:
+        for number in range(1000):
+            try:
+                connected, _ = listening.accept()
+            except OSError:
+                return
+            with connected:
+                requests.put(connected.recv(4096))
+                connected.sendall(answers[min(number, len(answers) - 1)])
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/s?x=1"
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join()
+
+
+def event(text: str) -> bytes:
+    return HEAD + b"%x\r\n%b\r\n" % (len(text), text.encode())
+
+
+def run(url: str, *, tell: Callable[[], None] = lambda: None, **options: object) -> Load:
+    made = Load(LoadOptions(url=url, **{"connections": 1, "duration": 1.0, **options}))  # type: ignore[arg-type]
+    trio.run(partial(made.run, tell, every=0.5))
+    return made
+
+
+def test_a_stream_that_ends_with_its_connection_is_no_failure() -> None:
+    with answering(HEAD.replace(b"Transfer-Encoding: chunked\r\n", b"") + b"retry: 50\ndata: x\n\n") as url:
+        totals = run(url).totals
+    assert totals.events >= 2
+    assert not totals.failures
+
+
+def test_a_reconnect_is_a_stream_that_has_come_back() -> None:
+    busy = b"HTTP/1.1 503 Busy\r\n\r\n"
+    with answering(event("retry: 20\ndata: x\n\n"), busy, busy, event("retry: 100000\ndata: y\n\n")) as url:
+        totals = run(url, duration=2.0).totals
+    assert (totals.opened, totals.failures["503 Busy"], totals.reconnects) == (2, 2, 1)
+
+
+def test_a_server_that_never_answers_has_no_reconnects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_DEFAULT_RETRY_SECONDS", 0.05)
+    with answering(b"HTTP/1.1 503 Busy\r\n\r\n") as url:
+        totals = run(url).totals
+    assert totals.failures["503 Busy"] >= 2
+    assert totals.reconnects == 0
+
+
+@pytest.mark.parametrize("ends_by", ["time", "interrupt"])
+def test_the_time_that_closing_takes_is_not_the_loads(monkeypatch: pytest.MonkeyPatch, ends_by: str) -> None:
+    async def close_slowly(stream: trio.abc.Stream) -> None:
+        began_at = time.process_time()
+        while time.process_time() < began_at + 0.5:
+            pass
+        await closing(stream)
+
+    closing = trio.aclose_forcefully
+    monkeypatch.setattr(trio, "aclose_forcefully", close_slowly)
+    interrupt = partial(signal.raise_signal, signal.SIGINT)
+    how = {"duration": 0.5} if ends_by == "time" else {"duration": 60, "tell": interrupt}
+    with serving(APP) as (_, url):
+        made = run(f"{url}/ticks", **how)
+    assert made.totals.opened == 1
+    assert made.seconds < 0.9
+    assert made.cpu_seconds < 0.4
+
+
+def test_a_cut_stream_resumes_and_waits_as_it_was_asked_to() -> None:
+    with answering(event("retry: 50\nid: 7\ndata: x\n\n"), event("data: y\n\n")) as url:
+        totals = run(url).totals
+    assert totals.events >= 3
+    assert totals.reconnects >= 2
+    assert totals.failures["the server cut the stream"] >= 2
+
+
+@pytest.mark.parametrize(("factor", "stamp"), [(1, None), (1000, None), (1, "mine")])
+def test_latencies_are_those_of_the_events_stamps(factor: float, stamp: str | None) -> None:
+    name = stamp or "server_time"
+    data = f'data: {{"{name}": {(time.time() - 2) * factor}}}\n\n'
+    other = "data: {\n\ndata: {}\n\ndata: []\n\n" + f'data: {{"{name}": true}}\n\n'
+    with answering(event("retry: 100000\n" + data + other)) as url:
+        made = run(url, stamp=stamp)
+    assert made.totals.latencies.count == 1
+    assert 2000 <= made.totals.latencies.percentiles()["max"] < 4000
+    out = io.StringIO()
+    write_report(made, out)
+    assert re.search(r"^latency +p50 2,\d{3}\.\d ms", out.getvalue(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "number", ["21.5", "NaN", "-1", "1e400", "1" + "0" * 400, "[" * 100_000], ids=lambda text: text[:8]
+)
+def test_what_is_no_time_gives_no_latency(number: str) -> None:
+    with answering(event(f'retry: 100000\ndata: {{"t": {number}}}\n\n')) as url:
+        made = run(url)
+    assert made.totals.events == 1
+    assert made.totals.latencies.count == 0
+
+
+def test_another_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def both(host: str, port: int, **options: object) -> list[tuple[object, ...]]:
+        assert host == "name"
+        rest = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [(socket.AF_INET6, *rest, ("::1", port, 0, 0)), (socket.AF_INET, *rest, ("127.0.0.1", port))]
+
+    monkeypatch.setattr(trio.socket, "getaddrinfo", both)
+    with answering(b"", event("retry: 100000\ndata: x\n\n")) as url:  # the first connection is the probe
+        assert run(url.replace("127.0.0.1", "name")).totals.events == 1
+
+
+def test_the_live_line_is_for_terminals() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    made = Load(LoadOptions(url="http://127.0.0.1:1/", connections=1, duration=1))
+    for out, lines in ((Terminal(), 10), (io.StringIO(), 2)):
+        table = LiveTable(made, out)
+        for _ in range(10):
+            table.show()
+        table.finish()
+        assert out.getvalue().count("0 connected") == lines
+    made.seconds, made.cpu_seconds = 10.0, 9.5
+    report = io.StringIO()
+    write_report(made, report)
+    assert "so it may be what was slow" in report.getvalue()

@@ -1,0 +1,280 @@
+"""Streams under TLS, over real sockets."""
+
+from __future__ import annotations
+
+import random
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from trio_sse import Connection, EndReason, Server
+from trio_sse._transport.tls import TLSTransport
+
+from ..conftest import MakeServer
+from ..support.certificates import Contexts
+from ..support.client import Client, abort
+from ..support.hostile import Target, logged, until
+from ..support.serving import OnSockets, on_sockets
+
+
+@asynccontextmanager
+async def under_tls(server: Server, contexts: Contexts) -> AsyncIterator[OnSockets]:
+    """Serve under TLS."""
+    async with on_sockets(server, server_tls=contexts.server, client_tls=contexts.client) as serving:
+        yield serving
+
+
+async def test_streams_and_responses_go_over_one_connection(
+    make_server: MakeServer, contexts: Contexts
+) -> None:
+    target = Target(make_server)
+
+    async with under_tls(target.server, contexts) as serving, await serving.connect() as client:
+        for _ in range(2):
+            head = await client.get("/stream")
+            events = await client.rest()
+            assert (head.status, [event.data for event in events]) == (200, ["streamed"])
+            assert client.is_ended
+            assert await client.sized_body(await client.get("/echo/a")) == b"a"
+
+    assert target.entered == ["/stream", "/echo"] * 2
+
+
+async def test_a_body_is_received(make_server: MakeServer, contexts: Contexts) -> None:
+    target = Target(make_server)
+    body = b"a" * 200_000
+    head = f"POST /body HTTP/1.1\r\nHost: test\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+
+    async with under_tls(target.server, contexts) as serving, await serving.connect() as client:
+        await client.send(head + body)
+        assert (await client.head()).status == 200
+        await client.rest()
+
+    assert target.bodies == [body]
+
+
+async def test_a_broadcast_is_written_directly(
+    make_server: MakeServer, contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target(make_server)
+    writers = []
+    send_nowait = TLSTransport.send_nowait
+
+    def noting(self: TLSTransport, payload: bytes, events: int, now: float) -> bool:
+        writers.append(trio.lowlevel.current_task().name)
+        return send_nowait(self, payload, events, now)
+
+    async with under_tls(target.server, contexts) as serving:
+        clients = [await serving.connect() for _ in range(3)]
+        for client in clients:
+            await client.get("/topics/a")
+        await trio.testing.wait_all_tasks_blocked(0.001)
+        monkeypatch.setattr(TLSTransport, "send_nowait", noting)
+        await target.server.hub.publish("a", "direct")
+        received = [(await client.event()).data for client in clients]
+        for client in clients:
+            await trio.aclose_forcefully(client.stream)
+
+    assert received == ["direct"] * 3
+    assert len(writers) == 3
+    assert len(set(writers)) == 1
+    assert "keep_hub" in writers[0]
+
+
+@pytest.mark.parametrize("is_polite", [True, False])
+async def test_a_hang_up_is_noticed(make_server: MakeServer, contexts: Contexts, is_polite: bool) -> None:
+    target = Target(make_server)
+
+    async with under_tls(target.server, contexts) as serving:
+        client = await serving.connect()
+        await client.get("/topics/a")
+        if is_polite:
+            await client.stream.aclose()
+        else:
+            await trio.aclose_forcefully(client.stream)
+        await until(lambda: target.server.statistics().ended)
+
+    assert target.server.statistics().ended == {EndReason.CLIENT_DISCONNECTED: 1}
+
+
+async def test_a_close_between_requests_is_no_news(
+    make_server: MakeServer, contexts: Contexts, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="trio_sse.server")
+    target = Target(make_server)
+
+    async with under_tls(target.server, contexts) as serving:
+        for close in (trio.abc.AsyncResource.aclose, trio.aclose_forcefully):
+            client = await serving.connect()
+            await client.sized_body(await client.get("/echo/a"))
+            await client.stream.aclose() if close is not trio.aclose_forcefully else await close(
+                client.stream
+            )
+        await trio.testing.wait_all_tasks_blocked(0.001)
+
+    assert [line for line in logged(caplog) if not line.startswith("serving on")] == []
+
+
+async def test_the_server_says_goodbye(make_server: MakeServer, contexts: Contexts) -> None:
+    """Without it, a client can't tell a body's end from an attacker's cut."""
+    target = Target(make_server)
+
+    async with under_tls(target.server, contexts) as serving, await serving.connect() as client:
+        await client.sized_body(await client.get("/echo/a", "Connection: close"))
+        with trio.fail_after(5):
+            assert await client.stream.receive_some() == b""  # an SSLError, if it were missing
+
+
+async def test_a_refused_request_is_answered(make_server: MakeServer, contexts: Contexts) -> None:
+    target = Target(make_server)
+
+    async with under_tls(target.server, contexts) as serving, await serving.connect() as client:
+        await client.send(b"garbage\r\n\r\n")
+        head = await client.head()
+        await client.sized_body(head)
+        with trio.fail_after(5):
+            after = await client.stream.receive_some()  # an SSLError, if the server hadn't said goodbye
+
+    assert (head.status, head.get("Connection"), after) == (400, "close", b"")
+    target.assert_untouched()
+
+
+async def test_plain_http_to_a_tls_port_is_refused(
+    make_server: MakeServer, contexts: Contexts, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="trio_sse.server")
+    target = Target(make_server)
+
+    async with (
+        on_sockets(target.server, server_tls=contexts.server) as serving,
+        await serving.connect() as client,
+    ):
+        await client.send(b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n")
+        await client.closed()
+
+    assert len([line for line in logged(caplog) if "the TLS handshake failed" in line]) == 1
+    assert not [record for record in caplog.records if record.exc_info]
+    target.assert_untouched()
+
+
+@pytest.mark.parametrize("versions", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_client_that_does_not_trust_us_is_no_trouble(
+    make_server: MakeServer, contexts: Contexts, caplog: pytest.LogCaptureFixture, versions: ssl.TLSVersion
+) -> None:
+    caplog.set_level("INFO", logger="trio_sse.server")
+    target = Target(make_server)
+    stranger = ssl.create_default_context()
+    stranger.minimum_version = stranger.maximum_version = versions
+
+    async with on_sockets(target.server, server_tls=contexts.server, client_tls=stranger) as serving:
+        async with await serving.connect() as client:
+            with pytest.raises(trio.BrokenResourceError):
+                await client.send(b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+
+    assert len([line for line in logged(caplog) if "the TLS handshake failed" in line]) == 1
+    assert not [record for record in caplog.records if record.exc_info]
+    target.assert_untouched()
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01"])
+async def test_a_handshake_that_is_broken_off_is_no_trouble(
+    make_server: MakeServer, contexts: Contexts, caplog: pytest.LogCaptureFixture, sent: bytes, is_reset: bool
+) -> None:
+    caplog.set_level("INFO", logger="trio_sse.server")
+    target = Target(make_server)
+
+    async with on_sockets(target.server, server_tls=contexts.server) as serving:
+        async with await serving.connect() as client:
+            await client.send(sent)
+            if is_reset:
+                assert isinstance(client.stream, trio.SocketStream)
+                await abort(client.stream)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+
+    assert not [record for record in caplog.records if record.exc_info]
+    target.assert_untouched()
+
+
+async def test_a_reader_that_lags_catches_up_intact(make_server: MakeServer, contexts: Contexts) -> None:
+    server = make_server(send_buffer=4096)
+
+    @server.route("/")
+    async def stream(connection: Connection) -> None:
+        await connection.subscribe("a")
+
+    async with under_tls(server, contexts) as serving, await serving.connect() as client:
+        await client.get("/")
+        sent = [random.Random(number).randbytes(2000).hex() for number in range(200)]
+        for data in sent:
+            await server.hub.publish("a", data)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        lagged = server.hub.statistics().queued_events
+        received = [(await client.event()).data for _ in sent]
+        await server.hub.publish("a", "live again")
+        last = await client.event()
+
+    assert lagged > 0
+    assert received == sent
+    assert last.data == "live again"
+
+
+async def test_what_a_handler_sends_in_one_go_reaches_a_reader_that_lags(
+    make_server: MakeServer, contexts: Contexts
+) -> None:
+    server = make_server(send_buffer=4096)
+    sent = [random.Random(number).randbytes(300).hex() for number in range(2000)]
+
+    @server.route("/")
+    async def stream(connection: Connection) -> None:
+        for data in sent:
+            await connection.send(data)
+
+    async with under_tls(server, contexts) as serving, await serving.connect() as client:
+        await client.get("/")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        received = [event.data for event in await client.rest()]
+
+    assert received == sent
+
+
+async def test_a_reader_that_never_reads_is_closed(make_server: MakeServer, contexts: Contexts) -> None:
+    server = make_server(send_buffer=4096, write_timeout=0.2)
+
+    @server.route("/")
+    async def stream(connection: Connection) -> None:
+        while True:
+            await connection.send("a" * 10_000)
+
+    async with under_tls(server, contexts) as serving:
+        plain = trio.socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await plain.connect(serving.address)
+        stream_ = trio.SSLStream(trio.SocketStream(plain), contexts.client, server_hostname="localhost")
+        async with Client(stream_) as client:
+            await client.get("/")
+            await until(lambda: server.statistics().ended)
+
+    assert server.statistics().ended == {EndReason.WRITE_TIMEOUT: 1}
+
+
+async def test_many_events_of_all_sizes_arrive_intact(make_server: MakeServer, contexts: Contexts) -> None:
+    server = make_server()
+    sizes = [1, 15, 16, 17, 16_383, 16_384, 16_385, 100_000, 1]
+
+    @server.route("/")
+    async def stream(connection: Connection) -> None:
+        for size in sizes:
+            await connection.send("a" * size)
+
+    async with under_tls(server, contexts) as serving, await serving.connect() as client:
+        await client.get("/")
+        received = [len(str(event.data)) for event in await client.rest()]
+
+    assert received == sizes

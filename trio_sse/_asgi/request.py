@@ -1,0 +1,33 @@
+"""A request as an ASGI scope tells it."""
+
+from __future__ import annotations
+
+from .._http.request import Headers, Request
+from .types import Scope
+
+
+def request_of(scope: Scope, body: bytes = b"") -> Request:
+    """Give the request that an ASGI server has put into a scope of HTTP."""
+    path = scope.get("raw_path") or scope["path"].encode()
+    query = scope.get("query_string", b"")
+    target = path.partition(b"?")[0] + (b"?" + query if query else b"")
+    # A server has checked the fields; but what isn't one line each would be read as several fields here.
+    fields = [(bytes(name).lower(), bytes(value)) for name, value in scope["headers"]]
+    return Request(
+        method=scope["method"],
+        target=target.decode("latin-1"),
+        path=scope["path"],
+        headers=Headers([field for field in fields if b"\n" not in b"".join(field)]),
+        http_version=scope["http_version"],
+        peer=_peer(scope.get("client")),
+        body=body,
+    )
+
+
+def _peer(client: object) -> str:
+    if not isinstance(client, tuple | list) or not client:
+        return "unknown"
+    host, port = client[0], client[1] if len(client) > 1 else None
+    if port is None:
+        return str(host)
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

@@ -1,0 +1,121 @@
+"""Responses: the head of an event stream, and the small plain responses that a stream server owes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import final
+
+from .exceptions import HTTPException
+from .fields import check_fields
+
+# What has no body, whatever its fields say (RFC 9112, 6.3); of 205, it must be empty (RFC 9110, 15.3.6).
+WITHOUT_BODY = (204, 205, 304)
+
+# A stream is not to be stored, not to be changed on the way (compression would hold events back), and not
+# to be gathered by nginx.
+STREAM_FIELDS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+    "Vary": "Accept",  # the same URL can be polled
+}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole response, as an endpoint returns it.
+
+    Args:
+        body: text is encoded as UTF-8.
+        status: 200 to 599.
+        content_type: of the body; without a body there is none.
+        headers: further header fields.
+
+    Raises:
+        ValueError: a header field would break out of its line or is the server's own, the status is none or
+            allows for no body, or the text can't be encoded.
+    """
+
+    body: str | bytes = b""
+    status: int = field(default=200, kw_only=True)
+    content_type: str = field(default="text/plain; charset=utf-8", kw_only=True)
+    headers: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not 200 <= HTTPStatus(self.status) < 600:
+            raise ValueError(f"status must be 200 to 599, not {self.status}")
+        if self.body and self.status in WITHOUT_BODY:
+            raise ValueError(f"a response of status {self.status} has no body")
+        if isinstance(self.body, str):
+            self.body.encode()  # a lone surrogate is found here, not when it is to be sent
+        check_fields({**self.headers, "Content-Type": self.content_type})
+
+    def encode(self, *, fields: Mapping[str, str], with_body: bool = True) -> bytes:
+        """Give the bytes on the wire, with further header fields of the server's own."""
+        body = self.body.encode() if isinstance(self.body, str) else self.body
+        head = {**self.headers, **fields}
+        if vary := ", ".join(dict.fromkeys(f["Vary"] for f in (self.headers, fields) if "Vary" in f)):
+            head["Vary"] = vary
+        if self.status not in (204, 304):
+            if body:
+                head["Content-Type"] = self.content_type
+            head["Content-Length"] = str(len(body))
+        return encode_head(self.status, head) + (body if with_body else b"")
+
+
+def json_response(value: object, *, status: int = 200) -> Response:
+    """Make a response of a JSON value, which is not to be stored."""
+    return Response(
+        json.dumps(value),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def error_response(error: HTTPException) -> Response:
+    """Make the response that an exception stands for."""
+    detail = error.detail.encode("utf-8", "replace").decode()
+    return Response(
+        "" if error.status in WITHOUT_BODY else f"{detail}\n",
+        status=error.status,
+        headers={"Cache-Control": "no-store", **error.headers},
+    )
+
+
+def encode_head(status: int, fields: Mapping[str, str], date: str | None = None) -> bytes:
+    """Give the bytes of a response's head; its date is now."""
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Date: {date or http_date()}"]
+    lines += [f"{name}: {value}" for name, value in fields.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def encode_stream_head(fields: Mapping[str, str], *, is_chunked: bool) -> bytes:
+    """Give the bytes of an event stream's head. Most streams that begin in one second have the same."""
+    return _encode_stream_head(tuple(fields.items()), is_chunked, http_date())
+
+
+@lru_cache(maxsize=64)
+def _encode_stream_head(items: tuple[tuple[str, str], ...], is_chunked: bool, date: str) -> bytes:
+    fields = dict(items)
+    head = {**STREAM_FIELDS, **({"Transfer-Encoding": "chunked"} if is_chunked else {}), **fields}
+    if "Vary" in fields:
+        head["Vary"] = f"{STREAM_FIELDS['Vary']}, {fields['Vary']}"
+    return encode_head(200, head, date)
+
+
+def http_date() -> str:
+    """Give the time as the `Date` field has it."""
+    return _format_date(int(time.time()))
+
+
+@lru_cache(maxsize=1)  # it changes once a second
+def _format_date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)

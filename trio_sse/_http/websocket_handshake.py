@@ -1,0 +1,110 @@
+"""The opening handshake of a WebSocket, a server's side of it (RFC 6455, 4.2). No I/O.
+
+A browser lets any page open a WebSocket to any host, cookies and all, and asks nobody: it only says from
+which origin. So the origin is checked here, by default (RFC 6455, 10.2).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Collection, Sequence
+from typing import final
+
+from .cors import check_origins
+from .exceptions import HTTPException
+from .request import Headers
+from .response import encode_head
+
+#: The subprotocol by which a client subscribes, publishes and resumes; see `docs/websocket.md`.
+SUBPROTOCOL = "trio-sse.v1"
+
+_UPGRADE = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def asks_for_websocket(headers: Headers) -> bool:
+    """Whether a request wants the connection to become a WebSocket."""
+    return "upgrade" in headers and "websocket" in _options(headers, "upgrade")
+
+
+def check_handshake(method: str, http_version: str, headers: Headers) -> None:
+    """Refuse a request that is no handshake.
+
+    Raises:
+        HTTPException: 426 if another version is wanted, or none; 400 if it is malformed.
+    """
+    if not asks_for_websocket(headers) or method != "GET" or http_version != "1.1":
+        raise HTTPException(426, "this path is a WebSocket: open it by a GET of HTTP/1.1", _UPGRADE)
+    if headers.get_all("sec-websocket-version") != ["13"]:
+        raise HTTPException(426, "the WebSocket version must be 13", _UPGRADE)
+    if "upgrade" not in _options(headers, "connection"):
+        raise HTTPException(400, "a WebSocket's handshake must have Connection: Upgrade")
+    keys = headers.get_all("sec-websocket-key")
+    if len(keys) != 1 or not _is_key(keys[0]):
+        raise HTTPException(400, "a WebSocket's handshake must have a key: 16 bytes in base64")
+
+
+@final
+class Handshake:
+    """What one path asks of a handshake.
+
+    Args:
+        origins: pages of which other origins may open it; `*` for all.
+        subprotocols: those that it speaks, the one that it likes best first.
+
+    Raises:
+        TypeError, ValueError: an option is not acceptable.
+    """
+
+    def __init__(self, *, origins: Collection[str], subprotocols: Sequence[str]) -> None:
+        check_origins("origins", origins)
+        if isinstance(subprotocols, str):
+            raise TypeError("subprotocols must be a sequence of names, not one str")
+        for name in subprotocols:
+            if not _TOKEN.fullmatch(name):
+                raise ValueError(f"a subprotocol must be a name of ASCII letters and digits, not {name!r}")
+        self._origins = frozenset(origins)
+        self._subprotocols = tuple(subprotocols)
+
+    def check_origin(self, headers: Headers) -> None:
+        """Refuse a page of an origin that may not open it. What is no browser says no origin."""
+        origins = headers.get_all("origin")
+        if not origins or "*" in self._origins or (len(origins) == 1 and origins[0] in self._origins):
+            return
+        scheme, _, authority = origins[0].partition("://")
+        port = _DEFAULT_PORTS.get(scheme)
+        host = (headers.get("host") or "").lower()
+        if len(origins) > 1 or port is None or authority.lower() != host.removesuffix(port) or not host:
+            raise HTTPException(403, "pages of this origin may not open this WebSocket")
+
+    def subprotocol(self, headers: Headers) -> str | None:
+        """Choose one of those that the client offers; `None` if it speaks none of them."""
+        offered = _options(headers, "sec-websocket-protocol", lower=False)
+        return next((name for name in self._subprotocols if name in offered), None)
+
+
+def accept_head(headers: Headers, subprotocol: str | None) -> bytes:
+    """Give the response's head that accepts a handshake, which has been checked. No extension is taken."""
+    key = (headers.get("sec-websocket-key") or "").encode()
+    accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest()).decode()
+    fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept}
+    if subprotocol is not None:
+        fields["Sec-WebSocket-Protocol"] = subprotocol
+    return encode_head(101, fields)
+
+
+def _options(headers: Headers, name: str, *, lower: bool = True) -> list[str]:
+    value = ",".join(headers.get_all(name))
+    return [option.strip() for option in (value.lower() if lower else value).split(",")]
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == 16
+    except (binascii.Error, ValueError):
+        return False

@@ -1,0 +1,138 @@
+"""What a subscription keeps for a reader that lags: a bounded queue under one of four overflow policies.
+
+The queue holds references to messages that all readers share, so a burst that outruns every reader costs
+its own size once. Both bounds hold at all times, except that a message larger than the byte bound is
+taken by a queue that is otherwise empty.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import Protocol, final
+
+from .._log.memory import PAGE_BYTES, PAGE_EVENTS
+from .._wire.message import Message
+
+
+@final
+class Overflow(Enum):
+    """What happens when a subscription's queue is full."""
+
+    DISCONNECT = "disconnect"
+    """End the subscription. The client comes back with its `Last-Event-ID` and is given what it missed,
+    so nothing is lost."""
+
+    DROP_OLDEST = "drop_oldest"
+    """Drop what has waited longest."""
+
+    DROP_NEWEST = "drop_newest"
+    """Drop what has just come."""
+
+    LATEST = "latest"
+    """Keep only the newest message of each topic and key, from the moment that the reader lags. If the
+    keys alone are more than the bounds allow, the subscription ends as with `DISCONNECT`."""
+
+
+class QueueFull(Exception):
+    """A message doesn't fit, and the policy is not to drop one."""
+
+
+class Queue(Protocol):
+    """What the policies have in common."""
+
+    size: int
+
+    def __len__(self) -> int: ...
+
+    def put(self, message: Message) -> int:
+        """Add a message; return how many were dropped for it. Raises `QueueFull`."""
+
+    def pop(self) -> Message:
+        """Remove and return the first message; there must be one."""
+
+
+def make_queue(overflow: Overflow, max_events: int, max_bytes: int) -> Queue:
+    """Make an empty queue under this policy."""
+    if overflow is Overflow.LATEST:
+        return _LatestQueue(max_events, max_bytes)
+    return _FifoQueue(overflow, max_events, max_bytes)
+
+
+def take_page(queue: Queue) -> list[Message]:
+    """Remove and return the first messages of a queue that has some, as many as make a page."""
+    page = [queue.pop()]
+    size = len(page[0].wire)
+    while queue and len(page) < PAGE_EVENTS and size < PAGE_BYTES:
+        page.append(queue.pop())
+        size += len(page[-1].wire)
+    return page
+
+
+@final
+class _FifoQueue:
+    __slots__ = ("_max_bytes", "_max_events", "_messages", "_overflow", "size")
+
+    def __init__(self, overflow: Overflow, max_events: int, max_bytes: int) -> None:
+        self.size = 0
+        self._overflow = overflow
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._messages: deque[Message] = deque()
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def _is_full_for(self, size: int) -> bool:
+        messages = self._messages
+        return bool(messages) and (len(messages) >= self._max_events or self.size + size > self._max_bytes)
+
+    def put(self, message: Message) -> int:
+        size = len(message.wire)
+        dropped = 0
+        while self._is_full_for(size):
+            if self._overflow is Overflow.DISCONNECT:
+                raise QueueFull
+            if self._overflow is Overflow.DROP_NEWEST:
+                return 1
+            self.pop()
+            dropped += 1
+        self._messages.append(message)
+        self.size += size
+        return dropped
+
+    def pop(self) -> Message:
+        message = self._messages.popleft()
+        self.size -= len(message.wire)
+        return message
+
+
+@final
+class _LatestQueue:
+    __slots__ = ("_max_bytes", "_max_events", "_messages", "size")
+
+    def __init__(self, max_events: int, max_bytes: int) -> None:
+        self.size = 0
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._messages: dict[tuple[str, str | None], Message] = {}
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def put(self, message: Message) -> int:
+        size = len(message.wire)
+        # Out and in again rather than in place: the newest goes last, so ids only grow.
+        replaced = self._messages.pop((message.topic, message.key), None)
+        if replaced is not None:
+            self.size -= len(replaced.wire)
+        if self._messages and (len(self) >= self._max_events or self.size + size > self._max_bytes):
+            raise QueueFull
+        self._messages[message.topic, message.key] = message
+        self.size += size
+        return 0 if replaced is None else 1
+
+    def pop(self) -> Message:
+        message = self._messages.pop(next(iter(self._messages)))
+        self.size -= len(message.wire)
+        return message

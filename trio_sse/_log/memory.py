@@ -1,0 +1,133 @@
+"""Event ids, and the bounded log from which a client that comes back is given what it missed.
+
+An id is `epoch.sequence`, in characters that need no escaping in a header or a URL. The sequence grows by
+one with each event of a hub; the epoch changes whenever continuity is lost, so an id from before the loss
+is never mistaken for one from after it. The log's positions are the sequences: the message after position
+*n* is the one whose sequence is *n* + 1.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+import secrets
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Collection, Iterator
+from operator import attrgetter
+
+from .._wire.message import Message
+
+_ID = re.compile(r"([0-9A-Za-z_~-]{1,32})\.(0|[1-9][0-9]{0,17})", re.ASCII)
+
+# Reading goes in pages: a reader that has missed much is given a page, waits until its peer has taken it,
+# and comes back, so that what it holds stays small whatever it missed.
+PAGE_EVENTS = 256
+PAGE_BYTES = 64 * 1024
+
+
+class MemoryLog:
+    """The last messages of a hub, in memory, bounded in events and in bytes."""
+
+    __slots__ = ("_by_topic", "_max_bytes", "_max_events", "_messages", "_size", "epoch", "last")
+
+    def __init__(self, *, max_events: int, max_bytes: int) -> None:
+        self.epoch = secrets.token_hex(4)
+        self.last = 0  # the sequence of the newest message, 0 before the first
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._messages: deque[Message] = deque()
+        # The same by topic: those who come back to a quiet topic must not read through a busy one's.
+        self._by_topic: dict[str, deque[Message]] = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @property
+    def size(self) -> int:
+        """The bytes on the wire of all messages held."""
+        return self._size
+
+    @property
+    def start(self) -> int:
+        """The position before the oldest message held: the oldest one that can be resumed from."""
+        return self.last - len(self)
+
+    def append(self, message: Message) -> None:
+        """Give the message the next place, and keep it as long as the bounds allow."""
+        self.last += 1
+        message.place(self.last, self.id_at(self.last))
+        self._keep(message)
+
+    def _keep(self, message: Message) -> None:
+        self._messages.append(message)
+        self._by_topic.setdefault(message.topic, deque()).append(message)
+        self._size += len(message.wire)
+        while len(self._messages) > self._max_events or self._size > self._max_bytes:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        message = self._messages.popleft()
+        self._size -= len(message.wire)
+        of_topic = self._by_topic[message.topic]
+        of_topic.popleft()
+        if not of_topic:
+            del self._by_topic[message.topic]
+
+    def renew(self) -> None:
+        """Take another epoch: ids of before are of another log now, with which this one began as a copy."""
+        self.epoch = secrets.token_hex(4)
+
+    def id_at(self, position: int) -> str:
+        """Give the id of a position: the cursor of one who has seen everything up to it."""
+        return f"{self.epoch}.{position}"
+
+    def position_of(self, event_id: str) -> int | None:
+        """Give the position that an id names, or `None` if the log can't be read on from there.
+
+        `None` stands for a gap: the id is of another epoch, older than the log, newer than its newest
+        message, or no id at all.
+        """
+        match = _ID.fullmatch(event_id)
+        if match is None or match[1] != self.epoch:
+            return None
+        position = int(match[2])
+        return position if self.start <= position <= self.last else None
+
+    def is_foreign(self, event_id: str) -> bool:
+        """Whether an id is none that this log can ever have given."""
+        match = _ID.fullmatch(event_id)
+        return match is None or match[1] != self.epoch or int(match[2]) > self.last
+
+    def is_ahead(self, event_id: str) -> bool:
+        """Whether an id may be one that is yet to come here; never, where there is no other hub to give
+        it."""
+        return False
+
+    def read(self, position: int, topics: Collection[str]) -> tuple[list[Message], int] | None:
+        """Give the next page of these topics' messages after `position`, and the position to read on from.
+
+        An empty page means that there is nothing more. `None` means that the log has dropped messages
+        that stood after `position`.
+        """
+        if position < self.start:
+            return None
+        logs = [self._by_topic[topic] for topic in topics if topic in self._by_topic]
+        runs = [_after(position, log) for log in logs if log[-1].sequence > position]
+        page: list[Message] = []
+        size = 0
+        for message in runs[0] if len(runs) == 1 else heapq.merge(*runs, key=_sequence):
+            size += len(message.wire)
+            if page and (len(page) == PAGE_EVENTS or size > PAGE_BYTES):
+                return page, page[-1].sequence
+            page.append(message)
+        return page, self.last
+
+
+_sequence = attrgetter("sequence")
+
+
+def _after(position: int, log: deque[Message]) -> Iterator[Message]:
+    for index in range(bisect_right(log, position, key=_sequence), len(log)):
+        yield log[index]

@@ -1,0 +1,66 @@
+"""Sessions with a shared log, one after the other: when one fails, the next follows after a jittered wait."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Awaitable, Callable
+from typing import final
+
+import trio
+
+from .protocol import Log, LogRefused, LogSession, LogUnavailable
+
+logger = logging.getLogger("trio_sse.log")
+
+_FIRST_WAIT = 0.05
+_LONGEST_WAIT = 2.0
+_TELL_AGAIN = 60.0
+
+
+@final
+class LogSessions:
+    """Has work done in sessions of a log.
+
+    Attributes:
+        failure: why the last session that failed did so.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self.failure = "it has not answered yet"
+        self._log = log
+
+    async def try_once(self, work: Callable[[LogSession], Awaitable[None]]) -> None:
+        """Do some work if the log can be reached now.
+
+        Raises:
+            LogRefused: it refuses to serve.
+        """
+        try:
+            async with self._log.connect() as session:
+                await work(session)
+        except LogUnavailable as error:
+            self.failure = str(error)
+            logger.warning("the shared log is not available yet: %s", error)
+
+    async def keep(self, work: Callable[[LogSession], Awaitable[None]]) -> None:
+        """Do work that never ends, again from the beginning whenever a session has failed."""
+        wait = _FIRST_WAIT
+        told, told_at = "", -math.inf
+        while True:
+            began = trio.current_time()
+            try:
+                async with self._log.connect() as session:
+                    await work(session)
+            except (LogUnavailable, LogRefused) as error:
+                # Refused midway, as after a change of the password, may be put right as an outage may.
+                self.failure = str(error)
+                now = trio.current_time()
+                if now - began > _LONGEST_WAIT:
+                    wait = _FIRST_WAIT
+                if self.failure != told or now > told_at + _TELL_AGAIN:
+                    logger.warning("the shared log failed, trying again: %s", error)
+                    told, told_at = self.failure, now
+            await trio.sleep(wait * random.uniform(0.5, 1))
+            wait = min(wait * 2, _LONGEST_WAIT)

@@ -1,0 +1,326 @@
+"""Requests and their answers on one transport, one after the other, until it is closed.
+
+While a stream runs, the frames of its task are most of its memory. So what only receiving a request needs is
+kept in functions that have returned by then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import final
+
+import trio
+
+from .._asgi.response_stream import Launch, padding
+from .._http.exceptions import HTTPException
+from .._http.response import Response, encode_stream_head, error_response
+from .._http.websocket_handshake import accept_head
+from .._stream.closing import linger_if_unread
+from .._stream.connection import Connection
+from .._stream.lifecycle import Handle, run_stream
+from .._stream.manager import StreamHost
+from .._stream.polling import run_poll, wants_poll
+from .._stream.scope import Serving
+from .._transport.socket import Transport, send_all
+from .._wire.message import Framing
+from .._wire.topic import TopicError
+from .admission import Admission
+from .app import AppHost
+from .request_reader import (
+    AppRoute,
+    EndpointHandler,
+    EndpointRoute,
+    Received,
+    Reception,
+    StreamRoute,
+    WebSocketRoute,
+)
+
+logger = logging.getLogger("trio_sse.server")
+
+
+@final
+class Exchanges:
+    """Answers requests."""
+
+    def __init__(
+        self, host: StreamHost, reception: Reception, admission: Admission, app: AppHost | None
+    ) -> None:
+        self.refused = 0  # requests that were answered with an error
+        self._host = host
+        self._reception = reception
+        self._admission = admission
+        self._app = app
+
+    async def serve(self, transport: Transport, serving: Serving, buffer: bytearray | None = None) -> None:
+        """Answer requests on a transport until it is done with, and close it.
+
+        Nothing but cancellation leaves it: whatever goes wrong with one peer stays with that peer.
+        """
+        buffer = bytearray() if buffer is None else buffer
+        task = trio.lowlevel.current_task()
+        own_name = task.name
+        may_go_on: bool | None = True
+        try:
+            while may_go_on and not serving.is_draining:
+                received = await self._reception.receive(transport, serving, buffer)
+                if received is None:
+                    break
+                if isinstance(received.answer, StreamRoute):
+                    begun = await self._begin_stream(transport, serving, received)
+                    if isinstance(begun, bool):
+                        may_go_on = begun and not buffer
+                        continue
+                    # Here and not in a coroutine of its own, whose frame each stream would keep for an hour.
+                    connection, handle = begun
+                    begun = False
+                    try:
+                        outcome = await run_stream(serving, connection, handle)
+                    finally:
+                        self._admission.leave(transport)
+                    may_go_on = await self._end_stream(transport, serving, received, connection, outcome)
+                    may_go_on = may_go_on and not buffer
+                    del connection, handle, outcome, received
+                elif isinstance(received.answer, WebSocketRoute):
+                    may_go_on = await self._websocket(transport, serving, received, received.answer, buffer)
+                else:
+                    may_go_on = await self._answer(transport, serving, received)
+        except HTTPException as refusal:
+            await self._refuse(transport, refusal)
+        except trio.BrokenResourceError as error:
+            logger.debug("peer=%s is gone: %s", transport.peer, error)
+        except Exception:
+            logger.exception("serving peer=%s failed", transport.peer)
+        finally:
+            try:
+                if may_go_on is not None:
+                    await transport.aclose(abort=transport.pending is not None)
+            finally:
+                task.name = own_name
+
+    async def _answer(self, transport: Transport, serving: Serving, received: Received) -> bool | None:
+        """Answer with no stream of a route; return whether the transport may carry another request.
+
+        `None` is returned if it is another task's now.
+        """
+        answer = received.answer
+        if isinstance(answer, EndpointRoute):
+            response = await self._call(answer.handler, received)
+            return await self._reply(transport, serving, received, response)
+        if isinstance(answer, AppRoute):
+            assert self._app is not None
+            assert answer.body is not None
+            return await self._app.answer(
+                transport,
+                serving,
+                received,
+                answer.body,
+                write_timeout=self._host.options.write_timeout,
+                successor=self._carry,
+            )
+        assert isinstance(answer, Response)
+        return await self._reply(transport, serving, received, answer)
+
+    async def _begin_stream(
+        self, transport: Transport, serving: Serving, received: Received
+    ) -> tuple[Connection, Handle] | bool:
+        """Give the stream that answers a request, admitted, and its handler.
+
+        Where the answer is another, it is given here; returned is whether the transport may carry another
+        request.
+        """
+        request, route = received.request, received.answer
+        assert isinstance(route, StreamRoute)
+        head = self._stream_head(received)
+        if request.method == "HEAD":
+            await self._send(transport, head)
+            return received.may_keep_alive
+        try:
+            self._admission.check(transport, serving)
+        except HTTPException as refusal:
+            return await self._reply(transport, serving, received, error_response(refusal))
+        if wants_poll(request):
+            return await self._poll(transport, serving, received, route)
+        transport.framing = Framing.CHUNKED if request.http_version == "1.1" else Framing.PLAIN
+        head += padding(request, transport.framing)
+        connection = Connection(serving, self._host, transport, request, head)
+        _name_task(route.handler)
+        handle = partial(route.handler, **received.parameters) if received.parameters else route.handler
+        self._admission.enter(transport)
+        return connection, handle
+
+    async def _poll(
+        self, transport: Transport, serving: Serving, received: Received, route: StreamRoute
+    ) -> bool:
+        """Answer with a portion of a stream's events."""
+        _name_task(route.handler)
+        self._admission.enter(transport)
+        try:
+            answer = await run_poll(
+                serving,
+                self._host,
+                received.request,
+                partial(route.handler, **received.parameters),
+                peer=transport.peer,
+                discard=transport.discard_some,
+            )
+        except HTTPException as refusal:
+            answer = refusal
+        finally:
+            self._admission.leave(transport)
+        if answer is None:
+            return False
+        if isinstance(answer, Exception):
+            answer = error_response(self._as_refusal(answer, "handler", received))
+        return await self._reply(transport, serving, received, answer) and not transport.unread_bytes()
+
+    async def _end_stream(
+        self,
+        transport: Transport,
+        serving: Serving,
+        received: Received,
+        connection: Connection,
+        outcome: Exception | bool,
+    ) -> bool:
+        """Do what is to be done after a stream; return whether the transport may carry another request."""
+        if isinstance(outcome, Exception):
+            response = error_response(self._as_refusal(outcome, "handler", received))
+            return await self._reply(transport, serving, received, response)
+        if not outcome:
+            await linger_if_unread(connection)
+        return outcome and received.may_keep_alive
+
+    async def _websocket(
+        self,
+        transport: Transport,
+        serving: Serving,
+        received: Received,
+        route: WebSocketRoute,
+        buffer: bytearray,
+    ) -> bool:
+        """Be a WebSocket, or refuse it; return whether the transport may carry another request."""
+        request = received.request
+        try:
+            if buffer:
+                raise HTTPException(400, "a WebSocket's frames must wait for the answer to its handshake")
+            route.handshake.check_origin(request.headers)
+            self._admission.check(transport, serving)
+        except HTTPException as refusal:
+            response = error_response(refusal)
+            return await self._reply(transport, serving, received, response) and not buffer
+        subprotocol = route.handshake.subprotocol(request.headers)
+        transport.framing = Framing.WEBSOCKET
+        head = accept_head(request.headers, subprotocol)
+        connection = Connection(serving, self._host, transport, request, head)
+        _name_task(route.handler)
+        handler = partial(route.handler, **received.parameters) if received.parameters else route.handler
+        self._admission.enter(transport)
+        try:
+            failure = await route.run(serving, connection, subprotocol, handler)
+        finally:
+            self._admission.leave(transport)
+        if failure is not None:
+            response = error_response(self._as_refusal(failure, "handler", received))
+            await self._reply(transport, serving, received, response)
+        return False
+
+    async def _carry(
+        self,
+        transport: Transport,
+        serving: Serving,
+        buffer: bytearray,
+        received: Received,
+        launch: Launch,
+        handle: Handle,
+    ) -> None:
+        """Be the task of a stream that an app has begun, and go on with its transport afterwards."""
+        connection = launch.connection
+        outcome: Exception | bool | None = None
+        may_go_on = False
+        self._admission.enter(transport)
+        try:
+            try:
+                outcome = await run_stream(serving, connection, handle)
+            finally:
+                self._admission.leave(transport)
+                launch.end(outcome)
+            if launch.is_taken_over:
+                may_go_on = await self._end_stream(transport, serving, received, connection, outcome)
+        except trio.BrokenResourceError as error:
+            logger.debug("peer=%s is gone: %s", transport.peer, error)
+        finally:
+            if launch.is_taken_over and not (may_go_on and not buffer):
+                await transport.aclose(abort=transport.pending is not None)
+        if may_go_on and not buffer:
+            await self.serve(transport, serving, buffer)
+
+    def _stream_head(self, received: Received) -> bytes:
+        request, cross_origin = received.request, self._reception.options.cross_origin
+        fields = cross_origin.fields(request.headers.get("origin")) if cross_origin.is_set else {}
+        if not received.may_keep_alive:
+            fields["Connection"] = "close"
+        return encode_stream_head(fields, is_chunked=request.http_version == "1.1")
+
+    async def _call(self, handler: EndpointHandler, received: Received) -> Response:
+        _name_task(handler)
+        try:
+            response = await handler(received.request, **received.parameters)
+            if not isinstance(response, Response):
+                raise TypeError(f"an endpoint must return a Response, not {type(response).__name__}")
+            return response
+        except Exception as error:
+            return error_response(self._as_refusal(error, "endpoint", received))
+
+    def _as_refusal(self, error: Exception, what: str, received: Received) -> HTTPException:
+        """Give what to answer where a handler raised this; what is no refusal goes to the log."""
+        if isinstance(error, HTTPException):
+            return error
+        if isinstance(error, TopicError):
+            return HTTPException(400, str(error))
+        path = received.request.target.partition("?")[0]
+        logger.error("%s failed for path=%.200s", what, path, exc_info=error)
+        return HTTPException(500)
+
+    async def _reply(
+        self, transport: Transport, serving: Serving, received: Received, response: Response
+    ) -> bool:
+        """Send a whole response; return whether the transport may carry another request."""
+        request = received.request
+        may_keep_alive = received.may_keep_alive and not serving.is_draining
+        fields = self._reception.options.cross_origin.fields(request.headers.get("origin"))
+        if not may_keep_alive:
+            fields["Connection"] = "close"
+        if response.status >= 400:
+            self._note_refusal(transport, response.status, response.body)
+        transport.framing = Framing.PLAIN
+        await self._send(transport, response.encode(fields=fields, with_body=request.method != "HEAD"))
+        return may_keep_alive
+
+    async def _refuse(self, transport: Transport, refusal: HTTPException) -> None:
+        """Answer what is no acceptable request. What follows it on the connection is never looked at."""
+        self._note_refusal(transport, refusal.status, refusal.detail)
+        try:
+            response = error_response(refusal)
+            await self._send(transport, response.encode(fields={"Connection": "close"}))
+        except trio.BrokenResourceError:
+            return
+        await transport.linger()
+
+    def _note_refusal(self, transport: Transport, status: int, detail: str | bytes) -> None:
+        self.refused += 1
+        text = detail if isinstance(detail, str) else "(bytes)"
+        logger.info("refused peer=%s status=%d: %.200s", transport.peer, status, text.strip())
+
+    async def _send(self, transport: Transport, payload: bytes) -> None:
+        await send_all(transport, payload, write_timeout=self._host.options.write_timeout)
+
+
+def _name_task(handler: Callable[..., object]) -> None:
+    """Name the task after what it runs, for the watchdog and whoever looks at the tasks.
+
+    The name stays until the next request: what blocked is named when the step is over, and the handler has
+    returned by then.
+    """
+    trio.lowlevel.current_task().name = getattr(handler, "__qualname__", repr(handler))

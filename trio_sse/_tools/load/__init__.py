@@ -1,0 +1,4 @@
+"""`trio-sse load`: many streams to one endpoint, and a report of the results.
+
+It may import the packages below `_tools`.
+"""

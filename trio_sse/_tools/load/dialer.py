@@ -1,0 +1,107 @@
+"""Connections of the load tool: to an address that answers, from many, with or without TLS."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+from ipaddress import ip_address
+from typing import Any, final
+
+import trio
+
+from .target import LoadTarget
+
+_CONNECT_SECONDS = 30.0
+_PROBE_SECONDS = 3.0
+_SOURCES = 64  # addresses of the loopback network
+_BIND_ADDRESS_NO_PORT = getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24)  # of Linux; not in Python 3.11
+
+
+@final
+class LoadDialer:
+    """Connects to what a target's name stands for."""
+
+    def __init__(self, target: LoadTarget, sources: Sequence[str], *, verify: bool) -> None:
+        """Connect from `sources` in turn; by default from many where the target is on this machine.
+
+        Raises:
+            ValueError: a source is no address.
+        """
+        for source in sources:
+            try:
+                ip_address(source)
+            except ValueError:
+                raise ValueError(
+                    f"--source must be an address like 127.0.0.2 or ::1, not {source!r}"
+                ) from None
+        self.target = target
+        self._sources = sources
+        self._address: tuple[Any, ...] = ()
+        self._family = socket.AF_INET
+        self._tls: ssl.SSLContext | None = None
+        if target.is_secure:
+            self._tls = ssl.create_default_context()
+            if not verify:
+                self._tls.check_hostname = False
+                self._tls.verify_mode = ssl.CERT_NONE
+
+    async def resolve(self) -> None:
+        """Look the address up; to be done first.
+
+        Raises:
+            OSError: the host has none.
+        """
+        found = await trio.socket.getaddrinfo(self.target.host, self.target.port, type=socket.SOCK_STREAM)
+        chosen: tuple[int, Any] = (found[0][0], found[0][4])
+        if len(found) > 1:  # localhost, say, whose servers often listen on one of its addresses
+            chosen = await _first_that_answers(found) or chosen
+        self._family, self._address = socket.AddressFamily(chosen[0]), chosen[1]
+        # From one address, some 28,000 connections to one port are possible.
+        if not self._sources and str(self._address[0]).startswith("127."):
+            self._sources = [f"127.0.0.{2 + number}" for number in range(_SOURCES)]
+
+    async def dial(self, number: int) -> tuple[socket.socket, trio.abc.Stream]:
+        """Connect the stream of that number; give its socket, and what is to be read and written.
+
+        Raises:
+            OSError: nobody answers.
+            trio.BrokenResourceError: TLS can't be spoken.
+            trio.TooSlowError: it takes too long.
+        """
+        bare = socket.socket(self._family, socket.SOCK_STREAM)
+        with trio.fail_after(_CONNECT_SECONDS):
+            return bare, await self._connect(number, trio.socket.from_stdlib_socket(bare))
+
+    async def _connect(self, number: int, plain: trio.socket.SocketType) -> trio.abc.Stream:
+        try:
+            if self._sources:
+                if os.name == "posix":
+                    plain.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+                await plain.bind((self._sources[number % len(self._sources)], 0))
+            await plain.connect(self._address)
+        except BaseException:
+            plain.close()
+            raise
+        stream = trio.SocketStream(plain)
+        if self._tls is None:
+            return stream
+        secured = trio.SSLStream(stream, self._tls, server_hostname=self.target.host)
+        try:
+            await secured.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return secured
+
+
+async def _first_that_answers(found: Sequence[tuple[Any, ...]]) -> tuple[int, Any] | None:
+    for family, _, _, _, address in found:
+        with trio.socket.socket(family, socket.SOCK_STREAM) as probe, trio.move_on_after(_PROBE_SECONDS):
+            try:
+                await probe.connect(address)
+            except OSError:
+                continue
+            return family, address
+    return None

@@ -1,0 +1,156 @@
+"""One stream of the load tool: a response's head, its framing, and the events in it. No I/O.
+
+It keeps little, as there are tens of thousands of it in one process, and is exact: an event is what an
+`EventSource` would dispatch, however the network has cut the bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import final
+
+from ..._wire.decoder import EventDecoder
+from ..._wire.event import ServerSentEvent
+
+_MAX_HEAD = 64 * 1024
+_MAX_CHUNK_HEAD = 1024
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: ([^\r\n]*))?\r\n")
+
+
+class LoadError(Exception):
+    """A response is no event stream; the text says what it is, and is counted.
+
+    Attributes:
+        is_final: trying again wouldn't help.
+        retry_after: seconds that the server asks to wait for; 0 if it doesn't.
+    """
+
+    def __init__(self, text: str, *, is_final: bool = False, retry_after: float = 0.0) -> None:
+        super().__init__(text)
+        self.is_final = is_final
+        self.retry_after = retry_after
+
+
+@final
+class LoadStream:
+    """Takes the bytes of one response.
+
+    Attributes:
+        has_head: the head has come, and is that of an event stream.
+        is_ended: the body is over, by its framing.
+        decoder: has the last event's id and the reconnection time.
+    """
+
+    __slots__ = ("_buffer", "_is_chunked", "_left", "_size_left", "decoder", "has_head", "is_ended")
+
+    def __init__(self, last_event_id: str) -> None:
+        self.has_head = False
+        self.is_ended = False
+        self.decoder = EventDecoder(last_event_id=last_event_id)
+        self._buffer = b""
+        self._is_chunked = False
+        self._size_left: int | None = None  # of a body whose head says how long it is
+        self._left = 0  # of the chunk under way, with its line end; 0 between two
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """Give the events that end in these bytes.
+
+        Raises:
+            LoadError: it is no event stream, or its framing is broken.
+        """
+        if not self.has_head:
+            data = self._take_heads(data)
+            if not self.has_head:
+                return []
+        if self._is_chunked:
+            data = self._unframe(data)
+        elif self._size_left is not None:
+            data = data[: self._size_left]
+            self._size_left -= len(data)
+            self.is_ended = not self._size_left
+        try:
+            return self.decoder.feed(data)
+        except ValueError as error:
+            raise LoadError(str(error), is_final=True) from None
+
+    def end(self) -> None:
+        """Take the end of the connection, which also ends a body that is neither chunked nor sized.
+
+        Raises:
+            LoadError: it came too early.
+        """
+        is_framed = self._is_chunked or self._size_left is not None
+        if not self.has_head or (is_framed and not self.is_ended):
+            raise LoadError("the server cut the stream")
+
+    def _take_heads(self, data: bytes) -> bytes:
+        """Take interim responses and the head of the final one; give what follows."""
+        data, self._buffer = self._buffer + data, b""
+        while not self.has_head:
+            end = data.find(b"\r\n\r\n")
+            if end == -1:
+                if len(data) > _MAX_HEAD:
+                    raise LoadError("the response's head is too long", is_final=True)
+                self._buffer = data
+                return b""
+            self._take_head(data[: end + 2])
+            data = data[end + 4 :]
+        return data
+
+    def _take_head(self, head: bytes) -> None:
+        match = _STATUS_LINE.match(head)
+        if match is None:
+            raise LoadError("the answer is no HTTP/1.1", is_final=True)
+        fields = {
+            name.strip().lower(): value.strip()
+            for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:-1])
+        }
+        status = int(match[1])
+        if 100 <= status < 200 and status != 101:  # which says that the protocol is another from here on
+            return
+        if status != 200:
+            phrase = (match[2] or b"").decode("latin-1")
+            if 300 <= status < 400 and b"location" in fields:
+                phrase += f": ask for {fields[b'location'].decode('latin-1')}"
+            delay = fields.get(b"retry-after", b"")
+            raise LoadError(
+                f"{status} {phrase}".strip(),
+                is_final=status < 500 and status not in (408, 425, 429),
+                retry_after=float(delay) if delay.isdigit() else 0.0,
+            )
+        kind = fields.get(b"content-type", b"nothing").partition(b";")[0].strip().decode("latin-1")
+        if kind.lower() != "text/event-stream":
+            raise LoadError(f"the Content-Type is {kind}, not text/event-stream", is_final=True)
+        if (coding := fields.get(b"content-encoding", b"identity").lower()) != b"identity":
+            raise LoadError(f"the body is compressed ({coding.decode('latin-1')}), unasked", is_final=True)
+        if (size := fields.get(b"content-length", b"")).isdigit():
+            self._size_left = int(size)
+        self._is_chunked = fields.get(b"transfer-encoding", b"").lower() == b"chunked"
+        self.has_head = True
+
+    def _unframe(self, data: bytes) -> bytes:
+        """Take the chunks' contents out of their framing."""
+        data, self._buffer = self._buffer + data, b""
+        contents, at = [], 0
+        while at < len(data) and not self.is_ended:
+            if self._left:
+                size = min(self._left, len(data) - at)
+                contents.append(data[at : at + min(size, max(self._left - 2, 0))])  # not its line end
+                self._left -= size
+                at += size
+                continue
+            end = data.find(b"\r\n", at)
+            if end == -1:
+                self._buffer = data[at:]
+                if len(self._buffer) > _MAX_CHUNK_HEAD:
+                    raise LoadError("the chunked framing is broken")
+                break
+            digits = data[at:end].partition(b";")[0].strip()
+            if not _CHUNK_SIZE.fullmatch(digits):  # `int` would take signs and underscores, too
+                raise LoadError("the chunked framing is broken")
+            size = int(digits, 16)
+            at = end + 2
+            self.is_ended = size == 0
+            self._left = size + 2
+        return b"".join(contents)

@@ -1,0 +1,71 @@
+"""What comes of a load: counts, and the times that were measured."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..._wire.event import ServerSentEvent
+from .histogram import Distribution
+
+#: Members of an event's JSON that say when it was sent, by default.
+STAMPS = ("t", "server_time", "time")
+
+_EARLIEST, _LATEST = 1.0e12, 1.0e13  # milliseconds since 1970, in 2001 and in 2286
+
+
+@dataclass
+class Totals:
+    """What has happened so far.
+
+    Attributes:
+        stamps: members of an event's JSON that may say when it was sent.
+    """
+
+    stamps: Sequence[str] = STAMPS
+    connected: int = 0  # now
+    most_connected: int = 0
+    opened: int = 0
+    reconnects: int = 0
+    events: int = 0
+    bytes: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    gave_up: int = 0
+    latencies: Distribution = field(default_factory=Distribution)
+    head_times: Distribution = field(default_factory=Distribution)
+
+    def note_open(self, milliseconds: float, *, is_return: bool) -> None:
+        """Take note that a stream has begun or come back, so long after its connection was asked for."""
+        self.opened += 1
+        self.reconnects += is_return
+        self.connected += 1
+        self.most_connected = max(self.most_connected, self.connected)
+        self.head_times.add(milliseconds)
+
+    def note_events(self, events: Sequence[ServerSentEvent]) -> None:
+        """Take note of events that have come, and how long they took."""
+        self.events += len(events)
+        for event in events:
+            if (milliseconds := _latency(str(event.data), self.stamps)) is not None:
+                self.latencies.add(milliseconds)
+
+
+def _latency(data: str, names: Sequence[str]) -> float | None:
+    """Give the milliseconds since an event was sent, if it says when."""
+    if not data.startswith("{"):
+        return None
+    try:
+        fields: dict[str, object] = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    found = (fields.get(name) for name in names)
+    value = next((v for v in found if isinstance(v, int | float) and not isinstance(v, bool)), None)
+    if value is None:
+        return None
+    for unit in (1, 1000):  # milliseconds, or seconds; another number is no time
+        if _EARLIEST <= value * unit <= _LATEST:
+            return time.time() * 1000 - value * unit
+    return None

@@ -1,0 +1,195 @@
+"""What a WebSocket's client sends: messages for the handler, pings to be answered, and its goodbye.
+
+One task owns the read side, from the first byte to the last; when the stream is over, the connection's own
+task reads on for the answer to the close frame. Nothing here has more than its bound: while messages wait
+for the handler, nothing further is read, and the kernel makes the client wait.
+
+The frames are parsed by wsproto, which is the engine of trio-websocket, and not by trio-websocket itself:
+
+- Broadcasts are written between checkpoints, by the hub's pump. trio-websocket writes pongs and close frames
+  itself, under a lock of its own, so it would need a stream that translates between the two rules.
+- It gathers the fragments of a message in a list, and counts only their bytes: a client that sends empty
+  fragments makes that list grow for as long as it likes.
+- It begins with the handshake's bytes, which would have to be made up again from the request.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from typing import final
+
+import trio
+from wsproto.connection import Connection as Protocol
+from wsproto.connection import ConnectionState, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+from wsproto.frame_protocol import CloseReason
+
+from .._stream.connection import Connection
+from .._stream.end_reason import EndReason
+from .._wire.websocket_frames import close_frame, pong_frame
+
+# How many messages may wait for the handler. Their bytes have the bound of one message.
+_MAX_WAITING = 16
+
+# For the client to answer the close frame, and for the handler to finish with what the client sent before it
+# closed.
+CLOSE_SECONDS = 5.0
+
+
+@final
+class Incoming:
+    """The read side of one WebSocket.
+
+    Attributes:
+        has_ended: the client has closed, or is gone; nothing more will come.
+    """
+
+    __slots__ = (
+        "_arrival",
+        "_connection",
+        "_has_failed",
+        "_is_read",
+        "_max_message_size",
+        "_parts",
+        "_protocol",
+        "_room",
+        "_waiting",
+        "_waiting_size",
+        "has_ended",
+    )
+
+    def __init__(self, connection: Connection, *, max_message_size: int) -> None:
+        self.has_ended = False
+        self._connection = connection
+        self._max_message_size = max_message_size
+        self._protocol = Protocol(ConnectionType.SERVER)
+        self._parts = bytearray()  # of a message that has not come in whole
+        self._waiting: deque[tuple[str | bytes, int]] = deque()  # messages and their sizes in bytes
+        self._waiting_size = 0
+        self._room = trio.lowlevel.ParkingLot()
+        self._arrival = trio.lowlevel.ParkingLot()
+        self._is_read = False  # the handler has asked for messages
+        self._has_failed = False  # what comes can't be understood any more
+
+    # The handler's side
+
+    async def get(self) -> str | bytes:
+        """Wait for the next message.
+
+        Raises:
+            trio.ClosedResourceError: the connection has ended, and the task is not in its scope.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._is_read = True
+        while not self._waiting:
+            if self.has_ended:
+                self._connection.end(EndReason.CLIENT_DISCONNECTED)
+            if self._connection.end_reason is not None:
+                await trio.lowlevel.checkpoint()
+                raise trio.ClosedResourceError("the connection has ended")
+            await self._arrival.park()
+        message, size = self._waiting.popleft()
+        self._waiting_size -= size
+        if self._has_room:
+            self._room.unpark_all()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return message
+
+    # The reading task's side
+
+    async def run(self) -> None:
+        """Take all that the client sends, until it closes, or the connection ends."""
+        try:
+            while not self._has_failed and (data := await self._receive()):
+                if not self._connection.has_started:
+                    self._fail(CloseReason.PROTOCOL_ERROR, "wait until the handshake is answered")
+                    return
+                self._protocol.receive_data(data)
+                for event in self._protocol.events():
+                    await self._take(event)
+                    if self.has_ended or self._has_failed:
+                        break
+                if self.has_ended:
+                    break
+        except trio.BrokenResourceError:
+            pass
+        if not self._has_failed:
+            await self._note_end()
+
+    async def _receive(self) -> bytes:
+        await trio.lowlevel.checkpoint()  # a client that sends and sends must not keep the loop
+        return await self._connection.transport.receive_some()
+
+    async def _take(self, event: Event) -> None:
+        if isinstance(event, TextMessage | BytesMessage):
+            await self._take_piece(event)
+        elif isinstance(event, Ping):
+            # Waits while the client is slow, so pings that aren't read the answers of are not read on either.
+            await self._connection.write(pong_frame(bytes(event.payload)))
+        elif isinstance(event, CloseConnection):
+            if self._protocol.state is not ConnectionState.REMOTE_CLOSING:
+                self._fail(event.code, event.reason or "")
+                return
+            self.has_ended = True
+            code = CloseReason.NORMAL_CLOSURE if event.code == CloseReason.NO_STATUS_RCVD else event.code
+            self._connection.close_frame = close_frame(code, "")  # the answer gives the code back
+
+    async def _take_piece(self, event: TextMessage | BytesMessage) -> None:
+        piece = event.data.encode() if isinstance(event, TextMessage) else event.data
+        size = len(self._parts) + len(piece)
+        if size > self._max_message_size:
+            self._fail(
+                CloseReason.MESSAGE_TOO_BIG, f"a message may have at most {self._max_message_size} bytes"
+            )
+            return
+        if not event.message_finished:
+            self._parts += piece
+            return
+        whole = bytes(self._parts + piece)
+        self._parts.clear()
+        self._waiting.append((whole.decode() if isinstance(event, TextMessage) else whole, size))
+        self._waiting_size += size
+        self._arrival.unpark()
+        while not self._has_room:
+            await self._room.park()
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._waiting) < _MAX_WAITING and self._waiting_size < self._max_message_size
+
+    def _fail(self, code: int, detail: str) -> None:
+        """End the connection over what the client has sent."""
+        self._has_failed = True
+        reason = EndReason.PROTOCOL_ERROR
+        self._connection.close_frame = close_frame(code, f"{reason.value}: {detail}")
+        self._connection.end(reason)
+
+    async def _note_end(self) -> None:
+        """End the connection when the handler is done with what came before; it has a short while."""
+        self.has_ended = True
+        is_waited_for = len(self._arrival) > 0 and not self._waiting
+        if self._is_read and not is_waited_for:
+            await trio.sleep(CLOSE_SECONDS)  # `get` ends it earlier, when it finds nothing more
+        self._connection.end(EndReason.CLIENT_DISCONNECTED)
+
+    # When the stream is over
+
+    async def wait_closed(self) -> None:
+        """Wait a short while for the client's answer to the close frame, if one was sent.
+
+        If the connection were closed with bytes unread, the kernel would reset it, and the client might
+        never see the frame.
+        """
+        connection = self._connection
+        if self.has_ended or not connection.has_started or connection.transport.pending is not None:
+            return
+        if self._has_failed:
+            await connection.transport.linger()
+            return
+        with trio.move_on_after(CLOSE_SECONDS), suppress(trio.BrokenResourceError):
+            while not any(isinstance(event, CloseConnection) for event in self._protocol.events()):
+                data = await self._receive()
+                if not data:
+                    return
+                self._protocol.receive_data(data)

@@ -1,0 +1,142 @@
+"""The receiving side of an event stream: bytes in, `ServerSentEvent` out.
+
+It follows the WHATWG algorithm to the letter (HTML, 9.2.6 "Interpreting an event stream"), however the
+bytes are cut into pieces. Lines are split as bytes and decoded one by one: as CR and LF never occur
+inside a UTF-8 sequence, this replaces invalid sequences exactly as decoding the whole stream would.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import final
+
+from .event import MAX_DATA_SIZE, MAX_RETRY, ServerSentEvent, trusted_event
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LINE_END = re.compile(b"\r\n|\r|\n")
+
+
+@final
+class EventDecoder:
+    """Decode an event stream piece by piece.
+
+    An event of the result has `id` and `retry` only if its own block carried them; what lasts from one
+    event to the next are the decoder's `last_event_id` and `retry`. Comments are dropped. An event whose
+    blank line hasn't come when the stream ends is never returned, and its id doesn't count.
+
+    Attributes:
+        last_event_id: what a client would send as `Last-Event-ID` now; empty if nothing.
+        retry: the last reconnection time received, in milliseconds, or `None`.
+    """
+
+    __slots__ = ("_after_cr", "_block", "_head", "_id", "_line", "_max_size", "last_event_id", "retry")
+
+    def __init__(self, *, last_event_id: str = "", max_size: int = 4 * MAX_DATA_SIZE) -> None:
+        """Start at the beginning of a stream in which an event has at most `max_size` bytes.
+
+        `last_event_id` is what the stream was resumed from: it holds until an event brings another.
+        """
+        self.last_event_id = last_event_id
+        self.retry: int | None = None
+        self._max_size = max_size
+        self._head: bytes | None = b""  # the first bytes, while they may become a byte order mark
+        self._line = bytearray()  # the line that hasn't ended yet
+        self._after_cr = False  # the last line ended at a CR: an LF now belongs to it
+        self._id = last_event_id  # the algorithm's "last event ID buffer", which outlives the event
+        self._block = _Block()
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """Take the stream's next bytes and return the events that they complete, in order.
+
+        Raises:
+            ValueError: one event is larger than `max_size`. The decoder is of no use afterwards.
+        """
+        if self._head is not None:
+            data = self._skip_byte_order_mark(data)
+        if self._after_cr and data:
+            data = data.removeprefix(b"\n")
+            self._after_cr = False
+        if not data:
+            return []
+        lines = _LINE_END.split(data)
+        events = []
+        if len(lines) > 1:
+            if self._line:
+                lines[0] = bytes(self._line + lines[0])
+                self._line.clear()
+            unended = lines.pop()
+            for line in lines:
+                event = self._end_line(line)
+                if event is not None:
+                    events.append(event)
+            self._line += unended
+        else:
+            self._line += data
+        self._after_cr = data.endswith(b"\r")
+        if self._block.size + len(self._line) > self._max_size:
+            raise self._too_large()
+        return events
+
+    def _skip_byte_order_mark(self, data: bytes) -> bytes:
+        head = (self._head or b"") + data
+        if len(head) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(head):
+            self._head = head
+            return b""
+        self._head = None
+        return head.removeprefix(_BYTE_ORDER_MARK)
+
+    def _end_line(self, line: bytes) -> ServerSentEvent | None:
+        if not line:
+            return self._dispatch()
+        name, colon, value = line.partition(b":")
+        if not name and colon:
+            return None  # a comment: not a part of the event, so keepalives may go on for ever
+        block = self._block
+        block.size += len(line)
+        if block.size > self._max_size:
+            raise self._too_large()
+        text = value.removeprefix(b" ").decode("utf-8", "replace")
+        match name:
+            case b"data":
+                block.data.append(text)
+            case b"event":
+                block.event = text
+            case b"id" if "\0" not in text:
+                self._id = block.id = text
+            case b"retry" if (retry := _parse_retry(text)) is not None:
+                self.retry = block.retry = retry
+        return None
+
+    def _dispatch(self) -> ServerSentEvent | None:
+        self.last_event_id = self._id
+        block, self._block = self._block, _Block()
+        if not block.data:
+            return None
+        # Not checked: what is too large to be sent is still an event when it is received.
+        return trusted_event("\n".join(block.data), block.event or None, block.id, block.retry)
+
+    def _too_large(self) -> ValueError:
+        return ValueError(f"an event of the stream is larger than {self._max_size} bytes")
+
+
+class _Block:
+    """The fields of one event, as they gather line by line."""
+
+    __slots__ = ("data", "event", "id", "retry", "size")
+
+    def __init__(self) -> None:
+        self.data: list[str] = []
+        self.event = ""
+        self.id: str | None = None
+        self.retry: int | None = None
+        self.size = 0
+
+
+def _parse_retry(text: str) -> int | None:
+    """Read a reconnection time: ASCII digits only; what no browser could keep is left out, too."""
+    if not (text.isascii() and text.isdigit()):
+        return None
+    digits = text.lstrip("0") or "0"
+    if len(digits) > len(str(MAX_RETRY)) or int(digits) > MAX_RETRY:
+        return None
+    return int(digits)

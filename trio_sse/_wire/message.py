@@ -1,0 +1,140 @@
+"""A published event on its way: `Message`, and `Batch`, the run of messages that goes out in one write.
+
+Both are made once and shared: by the log, by every queue, and by every connection's write. Nothing here
+is ever changed after the pump has given the message its place, so sharing needs no care.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import final
+
+from .event import Dumps, ServerSentEvent, encode_parts, trusted_event
+from .websocket_frames import event_frame
+
+
+@final
+class Framing(IntEnum):
+    """How an event stream's bytes are wrapped for the transport under it."""
+
+    PLAIN = 0
+    """As they are: HTTP/1.0, and hosts that frame bodies themselves."""
+
+    CHUNKED = 1
+    """As one chunk of HTTP/1.1 (RFC 9112, 7.1)."""
+
+    CHUNKED_BY_HOST = 2
+    """The same, where it is for the host to end the body."""
+
+    WEBSOCKET = 3
+    """Each event as a message of JSON (RFC 6455). What only the wire of an event stream has, is left out."""
+
+
+def frame(data: bytes, framing: Framing) -> bytes:
+    """Wrap bytes of an event stream, which must not be empty: an empty chunk would end the body."""
+    if framing is Framing.PLAIN:
+        return data
+    assert framing is not Framing.WEBSOCKET, "a WebSocket carries messages"
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def frame_event(event: ServerSentEvent, framing: Framing, dumps: Dumps) -> bytes:
+    """Encode and wrap an event that is no message of a hub's; raises what `ServerSentEvent.encode` does."""
+    if framing is Framing.WEBSOCKET:
+        return event_frame(event.text(dumps=dumps), event.event, event.id, event.retry)
+    return frame(event.encode(dumps=dumps), framing)
+
+
+@final
+class Message:
+    """An event, published to a topic: checked and encoded, and then given its place by the pump.
+
+    Attributes:
+        topic: where it was published.
+        key: what `Overflow.LATEST` takes as "the same thing"; may be `None`.
+        sequence: its place in the hub's order, from 1; 0 until the pump has given it one.
+        wire: its bytes on the wire, with its id; until it has one, without.
+        on_place: is called when it is given its place.
+    """
+
+    __slots__ = ("_event", "_websocket_frame", "id", "key", "on_place", "sequence", "topic", "wire")
+
+    def __init__(self, topic: str, event: ServerSentEvent, text: str, key: str | None = None) -> None:
+        """Encode an event that has no id yet; `text` is its data, encoded."""
+        self.topic = topic
+        self.key = key
+        self.sequence = 0
+        self.id = ""
+        self.on_place: Callable[[], None] | None = None
+        self.wire = encode_parts(text, event.event, None, event.retry, event.comment)
+        self._event = event if event.data is text else trusted_event(text, event.event, None, event.retry)
+        self._websocket_frame: bytes | None = None
+
+    def place(self, sequence: int, id: str) -> None:
+        """Take the place in the hub's order that the pump gives; done once."""
+        self.sequence = sequence
+        self.id = id
+        self.wire = b"id: %b\n%b" % (id.encode(), self.wire)
+        if self.on_place is not None:
+            self.on_place()
+            self.on_place = None
+
+    @property
+    def websocket_frame(self) -> bytes:
+        """Its frame on a WebSocket. It is made on first need, and kept: those who lag and those who replay
+        take it from here."""
+        if self._websocket_frame is None:
+            event = self._event
+            self._websocket_frame = event_frame(str(event.data), event.event, self.id or None, event.retry)
+        return self._websocket_frame
+
+    @property
+    def unplaced_event(self) -> ServerSentEvent:
+        """The event, without an id before it has its place."""
+        return self._event
+
+    @property
+    def event(self) -> ServerSentEvent:
+        """The event as subscribers get it: its data as text, its id the hub's."""
+        if self._event.id != self.id:
+            event = self._event
+            self._event = trusted_event(str(event.data), event.event, self.id, event.retry)
+        return self._event
+
+
+@final
+class Batch:
+    """Consecutive messages of one topic, joined so that they cost one write for each connection.
+
+    A batch is framed at most once for each framing, on first need, and the bytes are shared by all.
+    """
+
+    __slots__ = ("_framed", "count", "messages", "size")
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self.messages = messages
+        self.count = len(messages)
+        self.size = sum(len(message.wire) for message in messages)  # in bytes
+        self._framed: list[bytes | None] = [None] * len(Framing)
+
+    def framed(self, framing: Framing) -> bytes:
+        """Give the batch's bytes in this framing."""
+        framed = self._framed[framing]
+        if framed is None:
+            framed = self._framed[framing] = frame_messages(self.messages, framing)
+        return framed
+
+
+def frame_messages(messages: Sequence[Message], framing: Framing) -> bytes:
+    """Give the messages' bytes in this framing, one after the other."""
+    if framing is Framing.WEBSOCKET:
+        return b"".join([message.websocket_frame for message in messages])
+    return frame(join(messages), framing)
+
+
+def join(messages: Sequence[Message]) -> bytes:
+    """Give the messages' bytes on the wire, one after the other."""
+    if len(messages) == 1:
+        return messages[0].wire
+    return b"".join([message.wire for message in messages])
