@@ -65,7 +65,7 @@ class Subscribers:
         """Give those that wait until the log has come to their ids."""
         return list(self._ahead)
 
-    def settle_ahead(self, waited_enough: Collection[Subscription]) -> None:
+    def settle_ahead(self, waited_enough: Collection[object]) -> None:
         """Begin those to whose ids the log has come by now, or which have waited for an id that isn't in
         it."""
         for subscription in list(self._ahead):

@@ -8,7 +8,6 @@ from typing import final
 
 import trio
 
-from .._hub.subscription import Subscription
 from .._wire.message import Message
 from .protocol import Entry, LogEnd, LogSession, Window, decode_record, parse_id
 
@@ -61,8 +60,8 @@ class LogFollower:
         bounds: tuple[int, int],
         deliver: Callable[[list[tuple[Entry, Message | None]]], Awaitable[None]],
         after_gap: Callable[[str], None],
-        ahead: Callable[[], list[Subscription]],
-        settle_ahead: Callable[[Collection[Subscription]], None],
+        ahead: Callable[[], Collection[object]],
+        settle_ahead: Callable[[Collection[object]], None],
         recall: Callable[[bytes], Message | None],
     ) -> None:
         self.skipped = 0  # entries that are none of a hub's, or broken

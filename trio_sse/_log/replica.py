@@ -7,7 +7,6 @@ from typing import final
 
 import trio
 
-from .._hub.subscription import Subscription
 from .._wire.message import Message
 from .follower import LogFollower
 from .protocol import Entry, Log, Window
@@ -27,8 +26,8 @@ class Mirror:
         bounds: tuple[int, int],
         deliver: Callable[[list[tuple[Entry, Message | None]]], Awaitable[None]],
         after_gap: Callable[[str], None],
-        ahead: Callable[[], list[Subscription]],
-        settle_ahead: Callable[[Collection[Subscription]], None],
+        ahead: Callable[[], Collection[object]],
+        settle_ahead: Callable[[Collection[object]], None],
     ) -> None:
         self._sessions = LogSessions(log)
         self.publisher = LogPublisher(self._sessions, log.publish_timeout)
