@@ -36,9 +36,8 @@ from ._process.descriptors import raise_descriptor_limit
 from ._process.watchdog import Watchdog
 from ._server.listeners import prepare
 from ._stream.connection import Connection
-from ._stream.manager import check_seconds
 from ._stream.scope import end_streams
-from ._validate import check_bounds
+from ._validate import check_bounds, check_seconds
 
 __all__ = ["serve"]
 

@@ -16,6 +16,7 @@ from typing import Any, final
 
 import trio
 
+from ._groups import leaf_exceptions
 from ._log.protocol import Entry, LogEnd, LogRefused, LogSession, LogUnavailable
 from ._log.redis_url import check_redis_url
 from ._validate import check_bounds
@@ -266,7 +267,7 @@ def _translated(seconds: float) -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        found = [translate(leaf) for leaf in _leaves(group)]
+        found = [translate(leaf) for leaf in leaf_exceptions(group)]
         if None in found:  # with a cancellation, say, which goes on alone
             _, rest = group.split(lambda error: translate(error) is not None)
             raise (rest or group) from None
@@ -277,11 +278,3 @@ def _translated(seconds: float) -> Iterator[None]:
         if translated is None or translated is error:
             raise
         raise translated from error
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

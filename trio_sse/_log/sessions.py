@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from collections.abc import Awaitable, Callable
 from typing import final
 
 import trio
 
+from .._backoff import delays
 from .protocol import Log, LogRefused, LogSession, LogUnavailable
 
 logger = logging.getLogger("trio_sse.log")
@@ -46,7 +46,7 @@ class LogSessions:
 
     async def keep(self, work: Callable[[LogSession], Awaitable[None]]) -> None:
         """Do work that never ends, again from the beginning whenever a session has failed."""
-        wait = _FIRST_WAIT
+        waits = delays(_FIRST_WAIT, _LONGEST_WAIT)
         told, told_at = "", -math.inf
         while True:
             began = trio.current_time()
@@ -58,9 +58,8 @@ class LogSessions:
                 self.failure = str(error)
                 now = trio.current_time()
                 if now - began > _LONGEST_WAIT:
-                    wait = _FIRST_WAIT
+                    waits = delays(_FIRST_WAIT, _LONGEST_WAIT)
                 if self.failure != told or now > told_at + _TELL_AGAIN:
                     logger.warning("the shared log failed, trying again: %s", error)
                     told, told_at = self.failure, now
-            await trio.sleep(wait * random.uniform(0.5, 1))
-            wait = min(wait * 2, _LONGEST_WAIT)
+            await trio.sleep(next(waits))

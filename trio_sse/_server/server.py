@@ -24,11 +24,11 @@ from .._hub.statistics import HubStatistics
 from .._process.descriptors import raise_descriptor_limit
 from .._process.watchdog import Watchdog
 from .._stream.end_reason import EndReason
-from .._stream.manager import ConnectHook, DisconnectHook, StreamHost, StreamOptions, check_seconds
+from .._stream.manager import ConnectHook, DisconnectHook, StreamHost, StreamOptions
 from .._stream.scope import Serving, end_streams
 from .._transport.socket import SocketTransport, StreamTransport
 from .._transport.tls import TLSTransport
-from .._validate import check_bounds
+from .._validate import check_bounds, check_seconds
 from .._wire.event import Dumps, dumps_compact
 from .admission import Admission
 from .app import AppHost

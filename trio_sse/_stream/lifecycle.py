@@ -9,6 +9,7 @@ from functools import partial
 
 import trio
 
+from .._groups import leaf_exceptions
 from .._hub.subscription import SlowConsumer
 from .._transport.socket import SocketTransport
 from .._wire.topic import TopicError
@@ -168,7 +169,7 @@ def _settle_failure(
     connection: Connection, failure: BaseExceptionGroup[Exception], path: str
 ) -> Exception | None:
     """Find the reason in what the handler raised; return what to answer if the stream never began."""
-    errors = _leaves(failure)
+    errors = leaf_exceptions(failure)
     if all(isinstance(error, SlowConsumer) for error in errors):
         connection.end(EndReason.SLOW_CONSUMER)
         return None
@@ -189,10 +190,3 @@ def _settle_failure(
     logger.error("handler failed for id=%d path=%.200s", connection.id, path, exc_info=only)
     connection.end(EndReason.HANDLER_ERROR)
     return None
-
-
-def _leaves(group: BaseExceptionGroup[Exception]) -> list[Exception]:
-    leaves: list[Exception] = []
-    for error in group.exceptions:
-        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return leaves

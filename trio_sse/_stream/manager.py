@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, final
 from .._http.exceptions import HTTPException
 from .._hub.hub import Hub
 from .._hub.statistics import HubStatistics
+from .._validate import check_seconds
 from .._wire.event import Dumps, dumps_compact
 from .end_reason import EndReason
 
@@ -71,15 +71,6 @@ class StreamStatistics:
     events_sent: int
     bytes_sent: int
     hub: HubStatistics
-
-
-def check_seconds(**options: float) -> None:
-    """Refuse options that are no positive number of seconds."""
-    for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-        if math.isnan(value) or value <= 0:
-            raise ValueError(f"{name} must be more than 0 seconds (math.inf for none), not {value}")
 
 
 @final

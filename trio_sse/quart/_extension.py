@@ -35,11 +35,10 @@ from .._stream.manager import (
     StreamHost,
     StreamOptions,
     StreamStatistics,
-    check_seconds,
 )
 from .._stream.polling import run_poll, wants_poll
 from .._stream.scope import Serving, end_streams
-from .._validate import check_bounds
+from .._validate import check_bounds, check_seconds
 from .._websocket.subprotocol import Allowed
 from .._wire.event import Dumps, dumps_compact
 from .._wire.topic import TopicError

@@ -1,0 +1,1 @@
+"""Tests of the ground modules, which import nothing else of the package."""
