@@ -1,7 +1,7 @@
 """Why one task writes the keepalives: how long do others wait when those of all connections fall due at once?
 
 After a broadcast they do. Compared are a cancel scope for each connection, re-armed when it runs out, and the
-keeper that trio_sse has. Nothing is sent: it is the waking that costs. `python -m benchmarks.keepalives`.
+scheduler that trio_sse has. Nothing is sent: it is the waking that costs. `python -m benchmarks.keepalives`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import trio
 import trio.lowlevel
 
-from trio_sse._stream.keepalive import KeepaliveKeeper
+from trio_sse._stream.keepalive import KeepaliveScheduler
 
 CONNECTIONS = 10_000
 ROUNDS = 3
@@ -38,10 +38,10 @@ async def _one_scope_each(due: float) -> None:
 
 
 async def _one_keeper(due: float) -> None:
-    keeper = KeepaliveKeeper()
+    scheduler = KeepaliveScheduler()
     for _ in range(CONNECTIONS):
-        keeper.add(_Connection(), due)
-    await keeper.run()
+        scheduler.add(_Connection(), due)
+    await scheduler.run()
 
 
 async def _longest_wait(strategy: Callable[[float], Awaitable[None]]) -> float:
@@ -62,7 +62,7 @@ async def _longest_wait(strategy: Callable[[float], Awaitable[None]]) -> float:
 
 def main() -> None:
     print(f"longest wait of another task, {CONNECTIONS} keepalives due at once, {ROUNDS} rounds:")
-    for name, strategy in (("a scope each", _one_scope_each), ("the keeper", _one_keeper)):
+    for name, strategy in (("a scope each", _one_scope_each), ("the scheduler", _one_keeper)):
         waits = sorted(trio.run(_longest_wait, strategy) for _ in range(ROUNDS))
         print(f"  {name:<14} {waits[ROUNDS // 2]:8.1f} ms   ({waits[0]:.1f} to {waits[-1]:.1f})")
 

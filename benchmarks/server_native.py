@@ -41,7 +41,7 @@ async def own(connection: Connection) -> None:
 
 
 def cut() -> None:
-    for connection in list(server._host.streams):
+    for connection in list(server._manager.streams):
         connection.close(reconnect=True)
 
 

@@ -74,7 +74,7 @@ class LeakCheck:
         """Fail if a stream, a subscription, or a call to serve is left."""
         for server in self.servers:
             assert server.statistics().open_streams == 0, "streams are left"
-            assert not server._host.servings, "calls to serve are left"
+            assert not server._manager.serve_scopes, "calls to serve are left"
             assert server._admission.is_empty, "counts of streams are left"
         for hub in self.hubs:
             statistics = hub.statistics()

@@ -30,11 +30,11 @@ from ._http.response import STREAM_FIELDS, Response, error_response
 from ._hub.hub import Hub
 from ._server.app import AppStage
 from ._server.request_reader import StreamHandler
-from ._stream.connection import Connection, Opening
+from ._stream.connection import Connection, ResponseStart
 from ._stream.lifecycle import Handle
-from ._stream.manager import ConnectHook, DisconnectHook, StreamHost, StreamOptions
+from ._stream.manager import ConnectHook, DisconnectHook, StreamManager, StreamOptions
 from ._stream.polling import run_poll, wants_poll
-from ._stream.scope import Serving
+from ._stream.scope import ServeScope
 from ._validate import check_bounds
 from ._wire.event import Dumps, dumps_compact
 from ._wire.topic import TopicError
@@ -45,13 +45,13 @@ __all__ = ["ASGIApp", "EventStream", "event_stream"]
 class Lease(Protocol):
     """What a stream that runs inside of an app's call has of the server."""
 
-    def lease(self, host: StreamHost, request: Request, opening: Opening) -> Connection:
+    def lease(self, manager: StreamManager, request: Request, response_start: ResponseStart) -> Connection:
         """Make the connection; raises `HTTPException` if there is no room for another stream."""
 
-    def serving_for(self, host: StreamHost) -> Serving:
+    def serving_for(self, manager: StreamManager) -> ServeScope:
         """Give what the streams of the server share, or of this endpoint."""
 
-    async def wait_begun(self, connection: Connection) -> None:
+    async def wait_started(self, connection: Connection) -> None:
         """Wait until the response has begun, after its head was sent."""
 
     async def run(self, connection: Connection, handle: Handle) -> Exception | bool:
@@ -100,10 +100,10 @@ def event_stream(
     )
     check_bounds(0, max_body_size=max_body_size)
     check_bounds(1, max_connections=max_connections)
-    host = StreamHost(Hub() if hub is None else hub, options, max_connections=max_connections)
+    manager = StreamManager(Hub() if hub is None else hub, options, max_connections=max_connections)
     fields = dict(headers or {})
     check_fields(fields)
-    return EventStream(handler, host, [method.upper() for method in methods], fields, max_body_size)
+    return EventStream(handler, manager, [method.upper() for method in methods], fields, max_body_size)
 
 
 @final
@@ -113,13 +113,13 @@ class EventStream:
     def __init__(
         self,
         handler: StreamHandler,
-        host: StreamHost,
+        manager: StreamManager,
         methods: list[str],
         fields: dict[str, str],
         max_body_size: int,
     ) -> None:
         self._handler = handler
-        self._host = host
+        self._manager = manager
         self._methods = [*methods, "HEAD"] if "GET" in methods else methods
         fields = {**STREAM_FIELDS, **fields}
         self._headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()]
@@ -128,16 +128,16 @@ class EventStream:
     @property
     def hub(self) -> Hub:
         """The hub of this endpoint's streams."""
-        return self._host.hub
+        return self._manager.hub
 
     def on_connect(self, hook: ConnectHook) -> ConnectHook:
         """Decorate a hook; see `Server.on_connect`."""
-        self._host.on_connect.append(hook)
+        self._manager.on_connect.append(hook)
         return hook
 
     def on_disconnect(self, hook: DisconnectHook) -> DisconnectHook:
         """Decorate a hook; see `Server.on_disconnect`."""
-        self._host.on_disconnect.append(hook)
+        self._manager.on_disconnect.append(hook)
         return hook
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -163,14 +163,14 @@ class EventStream:
             return
         stage = (scope.get("extensions") or {}).get(STREAMS)
         place: Lease = stage if isinstance(stage, AppStage) else HostedLease(scope, receive, send)
-        self._host.check_room()
+        self._manager.check_room()
         handle = partial(self._handler, **scope.get("path_params", {}))
         polled = request_of(scope)
         if wants_poll(polled):
             await self._poll(place, polled, handle, receive, send)
             return
         head = _Head(place, send, self._headers)
-        head.connection = place.lease(self._host, request_of(scope, body), head)
+        head.connection = place.lease(self._manager, request_of(scope, body), head)
         outcome = await place.run(head.connection, handle)
         if isinstance(outcome, Exception):
             raise outcome
@@ -185,8 +185,8 @@ class EventStream:
             message = await receive()
             return bool(message["type"] != "http.disconnect")
 
-        serving = place.serving_for(self._host)
-        answer = await run_poll(serving, self._host, request, handle, peer=request.peer, discard=discard)
+        serving = place.serving_for(self._manager)
+        answer = await run_poll(serving, self._manager, request, handle, peer=request.peer, discard=discard)
         if isinstance(answer, Exception):
             raise answer
         if answer is not None:
@@ -207,7 +207,7 @@ class EventStream:
 
 @final
 class _Head:
-    """The response's head, sent when the handler has something to send; see `Opening`."""
+    """The response's head, sent when the handler has something to send; see `ResponseStart`."""
 
     watches_peer = False
     connection: Connection
@@ -218,9 +218,9 @@ class _Head:
         self._send = send
         self._headers = headers
 
-    async def open(self) -> None:
+    async def start_response(self) -> None:
         if self.has_been_sent:
-            await self.wait_begun()
+            await self.wait_started()
             return
         self.has_been_sent = True
         try:
@@ -228,14 +228,14 @@ class _Head:
             # Middleware that changes heads by the first bytes of the body lets them go now.
             await self._send({"type": "http.response.body", "body": b"", "more_body": True})
         except OSError:  # how ASGI servers say that the client has gone
-            self.connection.hung_up()
+            self.connection.on_disconnect()
             await trio.sleep_forever()  # until the stream's own end is noticed
-        await self._place.wait_begun(self.connection)
+        await self._place.wait_started(self.connection)
 
-    async def wait_begun(self) -> None:
-        await self._place.wait_begun(self.connection)
+    async def wait_started(self) -> None:
+        await self._place.wait_started(self.connection)
 
-    def hurry(self) -> None:
+    def request_start(self) -> None:
         """Do nothing: the head goes out with what the handler sends first."""
 
 

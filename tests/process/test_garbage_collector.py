@@ -25,7 +25,7 @@ def collector() -> Iterator[None]:
 
 def close(server: Server) -> None:
     """End each stream by the server's side."""
-    for stream in list(server._host.streams):
+    for stream in list(server._manager.streams):
         stream.close()
 
 
@@ -46,7 +46,7 @@ async def test_a_stream_that_ends_leaves_no_cycle_behind(end: Callable[[Server],
         end(server)
         for stream in streams:
             await stream.aclose()
-        while server._host.streams:  # noqa: ASYNC110  # nothing tells
+        while server._manager.streams:  # noqa: ASYNC110  # nothing tells
             await trio.sleep(0.01)
 
     async with trio.open_nursery() as nursery:

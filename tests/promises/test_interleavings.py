@@ -241,7 +241,7 @@ class World:
                     permits.release()
             case Disconnect(number) if self.clients:
                 await trio.aclose_forcefully(self.clients[number % len(self.clients)].client.stream)
-            case Close(number) if streams := list(self.server._host.streams):
+            case Close(number) if streams := list(self.server._manager.streams):
                 streams[number % len(streams)].close(reconnect=True)
             case Sleep(seconds):
                 await self.pass_time(seconds)

@@ -266,7 +266,7 @@ async def test_a_stream_that_ends_right_when_its_rest_is_to_be_flushed(
         await connection.send("second")
         for _ in range(int(connection.request.query["rounds"])):
             await trio.lowlevel.checkpoint()
-        connection.hung_up()
+        connection.on_disconnect()
         await trio.sleep_forever()
 
     async with on_sockets(server) as serving:

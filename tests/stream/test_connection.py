@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Connection, EndReason, HTTPException, Overflow, Server, ServerSentEvent
-from trio_sse._stream.keepalive import KeepaliveKeeper
+from trio_sse._stream.keepalive import KeepaliveScheduler
 
 from ..conftest import MakeServer
 from ..support.client import Client
@@ -197,26 +197,26 @@ class FakeKept:
 
 
 async def test_the_keeper_looks_at_each_at_its_own_time(autojump_clock: MockClock) -> None:
-    keeper = KeepaliveKeeper()
+    scheduler = KeepaliveScheduler()
     fast, slow = FakeKept(1), FakeKept(2.5)
     now = trio.current_time()
     with trio.move_on_after(5.5):
-        keeper.add(slow, now + 2.5)
+        scheduler.add(slow, now + 2.5)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(keeper.run)
+            nursery.start_soon(scheduler.run)
             await wait_all_tasks_blocked()
-            keeper.add(fast, now + 1)
+            scheduler.add(fast, now + 1)
     assert [at - now for at in fast.looked_at] == pytest.approx([1, 2, 3, 4, 5])
     assert [at - now for at in slow.looked_at] == pytest.approx([2.5, 5])
 
 
 def test_the_keeper_forgets_what_was_removed_long_before_it_falls_due() -> None:
-    keeper = KeepaliveKeeper()
-    staying = [keeper.add(FakeKept(1), math.inf) for _ in range(10)]
+    scheduler = KeepaliveScheduler()
+    staying = [scheduler.add(FakeKept(1), math.inf) for _ in range(10)]
     for _ in range(10_000):
-        keeper.remove(keeper.add(FakeKept(1), math.inf))
-    assert len(keeper) == len(staying)
-    assert len(keeper._entries) < 2000
+        scheduler.remove(scheduler.add(FakeKept(1), math.inf))
+    assert len(scheduler) == len(staying)
+    assert len(scheduler._entries) < 2000
 
 
 # The maximum duration
@@ -820,7 +820,7 @@ async def send_twenty(connection: Connection) -> None:
 
 
 async def forward_twenty(connection: Connection) -> None:
-    publish = connection.host.hub.publish
+    publish = connection.manager.hub.publish
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.subscribe, "t")
         await wait_all_tasks_blocked()

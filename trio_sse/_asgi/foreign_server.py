@@ -12,11 +12,11 @@ from typing import Protocol, final
 import trio
 
 from .._http.request import Request
-from .._stream.connection import Connection, Opening
+from .._stream.connection import Connection, ResponseStart
 from .._stream.end_reason import EndReason
 from .._stream.lifecycle import Handle, run_stream
-from .._stream.manager import StreamHost
-from .._stream.scope import Serving
+from .._stream.manager import StreamManager
+from .._stream.scope import ServeScope
 from . import hypercorn_direct
 from .hypercorn_direct import HypercornTransport
 from .request import request_of
@@ -57,7 +57,7 @@ class HostedStage:
     """One request, and the two callables that the app is given instead of the server's own."""
 
     def __init__(
-        self, serving: Serving, siblings: Siblings, scope: Scope, receive: Receive, send: Send
+        self, serving: ServeScope, siblings: Siblings, scope: Scope, receive: Receive, send: Send
     ) -> None:
         self._serving = serving
         self._scope = scope
@@ -81,7 +81,7 @@ class HostedStage:
         return request_of(self._scope)
 
     @property
-    def serving(self) -> Serving:
+    def serving(self) -> ServeScope:
         return self._serving
 
     # What the app is given
@@ -119,7 +119,7 @@ class HostedStage:
 
     # Its stream
 
-    def launch(self, host: StreamHost, handle: Handle, name: str) -> Launch:
+    def launch(self, manager: StreamManager, handle: Handle, name: str) -> Launch:
         if self._launch is not None:
             raise RuntimeError("a request can be answered with one stream only")
         if self._registry is not None:
@@ -127,7 +127,7 @@ class HostedStage:
         launch = self._launch = Launch()
         request = self.request
         transport = borrow_transport(self._scope, self._send, self._disconnected.wait, request.peer)
-        launch.connection = Connection(self._serving, host, transport, request, launch)
+        launch.connection = Connection(self._serving, manager, transport, request, launch)
         self._serving.connections.start_soon(self._run, launch, transport, handle, name=name)
         return launch
 
@@ -145,8 +145,8 @@ class HostedStage:
             self._over.set()
 
     def _release(self, connection: Connection, transport: BorrowedTransport) -> None:
-        if isinstance(transport, HypercornTransport) and self._serving.hangups is not None:
-            self._serving.hangups.remove(transport, connection)
+        if isinstance(transport, HypercornTransport) and self._serving.disconnects is not None:
+            self._serving.disconnects.remove(transport, connection)
         transport.release()
 
     async def carry(self, launch: Launch) -> None:
@@ -157,8 +157,8 @@ class HostedStage:
         assert isinstance(transport, BorrowedTransport)
         self._has_begun = True
         launch.begin(padding(connection.request, transport.framing))
-        if isinstance(transport, HypercornTransport) and self._serving.hangups is not None:
-            self._serving.hangups.add(transport, connection)
+        if isinstance(transport, HypercornTransport) and self._serving.disconnects is not None:
+            self._serving.disconnects.add(transport, connection)
         try:
             await self._over.wait()
         finally:
@@ -221,25 +221,25 @@ class HostedLease:
         self._receive = receive
         self._send = send
         self._registry: Registry | None = (scope.get("extensions") or {}).get(REGISTRY)
-        self._serving: Serving
+        self._serving: ServeScope
 
-    def lease(self, host: StreamHost, request: Request, opening: Opening) -> Connection:
+    def lease(self, manager: StreamManager, request: Request, response_start: ResponseStart) -> Connection:
         if self._registry is not None:
             self._registry.check()
-        self._serving = self.serving_for(host)
+        self._serving = self.serving_for(manager)
         transport = borrow_transport(self._scope, self._send, self._wait_disconnected, request.peer)
-        return Connection(self._serving, host, transport, request, opening)
+        return Connection(self._serving, manager, transport, request, response_start)
 
-    def serving_for(self, host: StreamHost) -> Serving:
-        return Serving(host, drain_timeout=host.options.write_timeout)
+    def serving_for(self, manager: StreamManager) -> ServeScope:
+        return ServeScope(manager, drain_timeout=manager.options.write_timeout)
 
     async def _wait_disconnected(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    async def wait_begun(self, connection: Connection) -> None:
+    async def wait_started(self, connection: Connection) -> None:
         await trio.lowlevel.checkpoint()
-        connection.begin(padding(connection.request, connection.transport.framing))
+        connection.set_head(padding(connection.request, connection.transport.framing))
 
     async def run(self, connection: Connection, handle: Handle) -> Exception | bool:
         if self._registry is not None:

@@ -5,7 +5,7 @@ refuse, and only then has something to send. So the handler gets a task of its o
 the two::
 
     the app's view                            the handler's task
-    launch = stage.launch(host, handle)  ---> runs
+    launch = stage.launch(manager, handle)  ---> runs
     await launch.ready()                 <--- has something to send, is over, or has raised
     gives its response to the framework
     await stage.carry(launch)            ---> goes on, and the stream is its own
@@ -27,8 +27,8 @@ from .._http.request import Request
 from .._stream.connection import Connection
 from .._stream.end_reason import EndReason
 from .._stream.lifecycle import Handle
-from .._stream.manager import StreamHost
-from .._stream.scope import Serving
+from .._stream.manager import StreamManager
+from .._stream.scope import ServeScope
 from .._wire.event import encode_comment
 from .._wire.message import Framing, frame
 
@@ -51,10 +51,10 @@ class Stage(Protocol):
         """The request, without its body, which is the app's to read."""
 
     @property
-    def serving(self) -> Serving:
+    def serving(self) -> ServeScope:
         """What the streams of its server share."""
 
-    def launch(self, host: StreamHost, handle: Handle, name: str) -> Launch:
+    def launch(self, manager: StreamManager, handle: Handle, name: str) -> Launch:
         """Begin to run a handler; `name` is its task's.
 
         Raises:
@@ -70,7 +70,7 @@ class Stage(Protocol):
 
 @final
 class Launch:
-    """A handler that runs, and the response that it waits for; its `Opening`, to the connection."""
+    """A handler that runs, and the response that it waits for; its `ResponseStart`, to the connection."""
 
     __slots__ = (
         "_changed",
@@ -90,19 +90,19 @@ class Launch:
         self._is_wanted = False  # the handler has something to send, or is over
         self._changed: trio.lowlevel.ParkingLot | None = trio.lowlevel.ParkingLot()  # until it is settled
 
-    # The handler's side; see `Opening`
+    # The handler's side; see `ResponseStart`
 
-    async def open(self) -> None:
-        self.hurry()
-        await self.wait_begun()
-        if self.connection.opening is not None:
+    async def start_response(self) -> None:
+        self.request_start()
+        await self.wait_started()
+        if self.connection.response_start is not None:
             raise trio.ClosedResourceError("the app has answered the request itself, or not at all")
 
-    async def wait_begun(self) -> None:
+    async def wait_started(self) -> None:
         while self._changed is not None:
             await self._changed.park()
 
-    def hurry(self) -> None:
+    def request_start(self) -> None:
         self._is_wanted = True
         if self._changed is not None:
             self._changed.unpark_all()
@@ -110,7 +110,7 @@ class Launch:
     def end(self, outcome: Exception | bool | None) -> None:
         """Take note of what `run_stream` has returned; of nothing, if it was cancelled."""
         self.outcome = outcome
-        self.hurry()
+        self.request_start()
 
     # The app's side
 
@@ -135,7 +135,7 @@ class Launch:
 
     def begin(self, head: bytes) -> None:
         """Let the handler go on; `head` is what is still to be sent before its first byte."""
-        self.connection.begin(head)
+        self.connection.set_head(head)
         self._settle()
 
     def abandon(self, reason: EndReason) -> None:

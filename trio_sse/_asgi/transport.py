@@ -58,7 +58,7 @@ class ASGITransport:
         return None, None
 
     @property
-    def host(self) -> str:
+    def peer_host(self) -> str:
         return self._peer
 
     @property

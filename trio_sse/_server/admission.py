@@ -7,7 +7,7 @@ from collections import Counter
 from typing import final
 
 from .._http.exceptions import HTTPException
-from .._stream.scope import Serving
+from .._stream.scope import ServeScope
 from .._transport.socket import Transport
 
 
@@ -26,14 +26,14 @@ class Admission:
         """Whether no stream is counted."""
         return not (self._open or self._open_of)
 
-    def check(self, transport: Transport, serving: Serving) -> None:
+    def check(self, transport: Transport, serving: ServeScope) -> None:
         """Raise an `HTTPException` if there is no room for another stream."""
         most = self._max_connections_per_host
         if serving.is_draining:
             raise _refusal(503, "the server is shutting down")
         if self._open >= self._max_connections:
             raise _refusal(503, "the server has as many streams open as it may")
-        if most is not None and self._open_of[transport.host] >= most:
+        if most is not None and self._open_of[transport.peer_host] >= most:
             raise _refusal(429, "your address has as many streams open as it may")
 
     def enter(self, transport: Transport) -> None:
@@ -47,9 +47,9 @@ class Admission:
     def _count(self, transport: Transport, change: int) -> None:
         self._open += change
         if self._max_connections_per_host is not None:
-            self._open_of[transport.host] += change
-            if not self._open_of[transport.host]:
-                del self._open_of[transport.host]
+            self._open_of[transport.peer_host] += change
+            if not self._open_of[transport.peer_host]:
+                del self._open_of[transport.peer_host]
 
 
 def _refusal(status: int, detail: str) -> HTTPException:

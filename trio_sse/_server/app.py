@@ -19,11 +19,11 @@ from .._asgi.types import STREAMS, ASGIApp, Scope
 from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._stream.closing import linger_if_unread
-from .._stream.connection import Connection, Opening
+from .._stream.connection import Connection, ResponseStart
 from .._stream.end_reason import EndReason
 from .._stream.lifecycle import Handle, run_stream
-from .._stream.manager import StreamHost
-from .._stream.scope import Serving
+from .._stream.manager import StreamManager
+from .._stream.scope import ServeScope
 from .._transport.socket import SocketTransport, Transport
 from .._wire.message import Framing
 from .admission import Admission
@@ -41,7 +41,7 @@ class Successor(Protocol):
     def __call__(
         self,
         transport: Transport,
-        serving: Serving,
+        serving: ServeScope,
         buffer: bytearray,
         received: Received,
         launch: Launch,
@@ -61,7 +61,7 @@ class AppHost:
     async def answer(
         self,
         transport: Transport,
-        serving: Serving,
+        serving: ServeScope,
         received: Received,
         body: BodyReader,
         *,
@@ -174,7 +174,7 @@ class AppStage:
         admission: Admission,
         call: AppCall,
         transport: Transport,
-        serving: Serving,
+        serving: ServeScope,
         received: Received,
         successor: Successor,
     ) -> None:
@@ -194,7 +194,7 @@ class AppStage:
         return self._received.request
 
     @property
-    def serving(self) -> Serving:
+    def serving(self) -> ServeScope:
         return self._serving
 
     @property
@@ -203,22 +203,22 @@ class AppStage:
 
     # A stream that runs inside of the app's call
 
-    def serving_for(self, host: StreamHost) -> Serving:
+    def serving_for(self, manager: StreamManager) -> ServeScope:
         return self._serving
 
-    def lease(self, host: StreamHost, request: Request, opening: Opening) -> Connection:
+    def lease(self, manager: StreamManager, request: Request, response_start: ResponseStart) -> Connection:
         self._check()
         self._transport.framing = self._framing
-        connection = Connection(self._serving, host, self._transport, request, opening)
+        connection = Connection(self._serving, manager, self._transport, request, response_start)
         self._call.on_start = partial(self._begin, connection)
         return connection
 
     def _begin(self, connection: Connection) -> None:
-        connection.begin(self._call.begin_stream() + padding(self.request, self._framing))
+        connection.set_head(self._call.begin_stream() + padding(self.request, self._framing))
         self._begun.unpark_all()
 
-    async def wait_begun(self, connection: Connection) -> None:
-        while connection.opening is not None:
+    async def wait_started(self, connection: Connection) -> None:
+        while connection.response_start is not None:
             await self._begun.park()
 
     async def run(self, connection: Connection, handle: Handle) -> Exception | bool:
@@ -237,11 +237,11 @@ class AppStage:
 
     # A stream that outlives the app's call
 
-    def launch(self, host: StreamHost, handle: Handle, name: str) -> Launch:
+    def launch(self, manager: StreamManager, handle: Handle, name: str) -> Launch:
         self._check()
         launch = self._launch = Launch()
         self._transport.framing = self._framing
-        launch.connection = Connection(self._serving, host, self._transport, self.request, launch)
+        launch.connection = Connection(self._serving, manager, self._transport, self.request, launch)
         self._serving.connections.start_soon(
             self._successor,
             self._transport,
@@ -259,8 +259,8 @@ class AppStage:
         head = self._call.begin_stream() + padding(self.request, self._framing)
         self.has_taken_over = launch.is_taken_over = True
         launch.begin(head)
-        if isinstance(self._transport, SocketTransport) and self._serving.hangups is not None:
-            self._serving.hangups.add(self._transport, launch.connection)
+        if isinstance(self._transport, SocketTransport) and self._serving.disconnects is not None:
+            self._serving.disconnects.add(self._transport, launch.connection)
 
     def _check(self) -> None:
         if self._launch is not None or self.outcome is not None:

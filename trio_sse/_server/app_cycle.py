@@ -20,7 +20,7 @@ from .._asgi.types import Message
 from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._http.response import WITHOUT_BODY, http_date
-from .._stream.scope import Serving
+from .._stream.scope import ServeScope
 from .._transport.socket import Transport, send_all
 from .app_disconnects import PeerWatch
 from .body import BodyReader
@@ -120,7 +120,7 @@ class AppCall:
     def __init__(
         self,
         transport: Transport,
-        serving: Serving,
+        serving: ServeScope,
         request: Request,
         body: BodyReader,
         *,

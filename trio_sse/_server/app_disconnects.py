@@ -1,7 +1,7 @@
 """Noticing that a client has gone while an app answers it, as long as the app asks.
 
-On a socket the server's `HangupWatcher` does it, and nothing is read. On other streams there is no way but to
-read: what comes is the client's next request, which is kept in the buffer for later, up to a bound.
+On a socket the server's `DisconnectWatcher` does it, and nothing is read. On other streams there is no way
+but to read: what comes is the client's next request, which is kept in the buffer for later, up to a bound.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import final
 
 import trio
 
-from .._stream.disconnects import MAX_UNREAD_BYTES, HangupWatcher
-from .._stream.scope import Serving
+from .._stream.disconnects import MAX_UNREAD_BYTES, DisconnectWatcher
+from .._stream.scope import ServeScope
 from .._transport.socket import SocketTransport, Transport
 from .body import BodyReader
 
 
 @final
 class PeerWatch:
-    """Watches one client; see `Watched`."""
+    """Watches one client; see `DisconnectListener`."""
 
     __slots__ = (
         "_body",
+        "_disconnects",
         "_gone",
-        "_hangups",
         "_has_read",
         "_is_stopped",
         "_reading",
@@ -33,23 +33,23 @@ class PeerWatch:
     )
 
     def __init__(
-        self, transport: Transport, serving: Serving, body: BodyReader, gone: Callable[[], None]
+        self, transport: Transport, serving: ServeScope, body: BodyReader, gone: Callable[[], None]
     ) -> None:
         """Call `gone` when the client has gone; what it sends meanwhile goes to the body's buffer."""
         self._transport = transport
-        self._hangups = serving.hangups
+        self._disconnects = serving.disconnects
         self._body = body
         self._gone = gone
-        self._watcher: HangupWatcher | None = None  # that watches
+        self._watcher: DisconnectWatcher | None = None  # that watches
         self._reading: trio.CancelScope | None = None
         self._has_read: trio.Event | None = None  # set when the reading task has stopped
         self._is_stopped = False
 
     async def wait(self, gone: trio.Event) -> None:
         """Watch until the client has gone, or until stopped and it is told otherwise."""
-        if isinstance(self._transport, SocketTransport) and self._hangups is not None:
+        if isinstance(self._transport, SocketTransport) and self._disconnects is not None:
             if self._watcher is None and not self._is_stopped:
-                self._watcher = self._hangups
+                self._watcher = self._disconnects
                 self._watcher.add(self._transport, self)
         elif self._reading is None and not self._is_stopped:
             await self._read_on()
@@ -84,9 +84,9 @@ class PeerWatch:
             self._reading.cancel()
             await self._has_read.wait()
 
-    def hung_up(self) -> None:
+    def on_disconnect(self) -> None:
         """Take note that the client has gone."""
         self._gone()
 
-    def sent_too_much(self) -> None:
+    def on_excess_input(self) -> None:
         """Do nothing: what follows the request stays unread in the socket, and so is bounded."""

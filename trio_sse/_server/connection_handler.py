@@ -20,9 +20,9 @@ from .._http.websocket_handshake import accept_head
 from .._stream.closing import linger_if_unread
 from .._stream.connection import Connection
 from .._stream.lifecycle import Handle, run_stream
-from .._stream.manager import StreamHost
+from .._stream.manager import StreamManager
 from .._stream.polling import run_poll, wants_poll
-from .._stream.scope import Serving
+from .._stream.scope import ServeScope
 from .._transport.socket import Transport, send_all
 from .._wire.message import Framing
 from .._wire.topic import TopicError
@@ -46,15 +46,15 @@ class Exchanges:
     """Answers requests."""
 
     def __init__(
-        self, host: StreamHost, reception: Reception, admission: Admission, app: AppHost | None
+        self, manager: StreamManager, reception: Reception, admission: Admission, app: AppHost | None
     ) -> None:
         self.refused = 0  # requests that were answered with an error
-        self._host = host
+        self._manager = manager
         self._reception = reception
         self._admission = admission
         self._app = app
 
-    async def serve(self, transport: Transport, serving: Serving, buffer: bytearray | None = None) -> None:
+    async def serve(self, transport: Transport, serving: ServeScope, buffer: bytearray | None = None) -> None:
         """Answer requests on a transport until it is done with, and close it.
 
         Nothing but cancellation leaves it: whatever goes wrong with one peer stays with that peer.
@@ -100,7 +100,7 @@ class Exchanges:
             finally:
                 task.name = own_name
 
-    async def _answer(self, transport: Transport, serving: Serving, received: Received) -> bool | None:
+    async def _answer(self, transport: Transport, serving: ServeScope, received: Received) -> bool | None:
         """Answer with no stream of a route; return whether the transport may carry another request.
 
         `None` is returned if it is another task's now.
@@ -117,14 +117,14 @@ class Exchanges:
                 serving,
                 received,
                 answer.body,
-                write_timeout=self._host.options.write_timeout,
+                write_timeout=self._manager.options.write_timeout,
                 successor=self._carry,
             )
         assert isinstance(answer, Response)
         return await self._reply(transport, serving, received, answer)
 
     async def _begin_stream(
-        self, transport: Transport, serving: Serving, received: Received
+        self, transport: Transport, serving: ServeScope, received: Received
     ) -> tuple[Connection, Handle] | bool:
         """Give the stream that answers a request, admitted, and its handler.
 
@@ -145,14 +145,14 @@ class Exchanges:
             return await self._poll(transport, serving, received, route)
         transport.framing = Framing.CHUNKED if request.http_version == "1.1" else Framing.PLAIN
         head += padding(request, transport.framing)
-        connection = Connection(serving, self._host, transport, request, head)
+        connection = Connection(serving, self._manager, transport, request, head)
         _name_task(route.handler)
         handle = partial(route.handler, **received.parameters) if received.parameters else route.handler
         self._admission.enter(transport)
         return connection, handle
 
     async def _poll(
-        self, transport: Transport, serving: Serving, received: Received, route: StreamRoute
+        self, transport: Transport, serving: ServeScope, received: Received, route: StreamRoute
     ) -> bool:
         """Answer with a portion of a stream's events."""
         _name_task(route.handler)
@@ -160,7 +160,7 @@ class Exchanges:
         try:
             answer = await run_poll(
                 serving,
-                self._host,
+                self._manager,
                 received.request,
                 partial(route.handler, **received.parameters),
                 peer=transport.peer,
@@ -179,7 +179,7 @@ class Exchanges:
     async def _end_stream(
         self,
         transport: Transport,
-        serving: Serving,
+        serving: ServeScope,
         received: Received,
         connection: Connection,
         outcome: Exception | bool,
@@ -195,7 +195,7 @@ class Exchanges:
     async def _websocket(
         self,
         transport: Transport,
-        serving: Serving,
+        serving: ServeScope,
         received: Received,
         route: WebSocketRoute,
         buffer: bytearray,
@@ -213,7 +213,7 @@ class Exchanges:
         subprotocol = route.handshake.subprotocol(request.headers)
         transport.framing = Framing.WEBSOCKET
         head = accept_head(request.headers, subprotocol)
-        connection = Connection(serving, self._host, transport, request, head)
+        connection = Connection(serving, self._manager, transport, request, head)
         _name_task(route.handler)
         handler = partial(route.handler, **received.parameters) if received.parameters else route.handler
         self._admission.enter(transport)
@@ -229,7 +229,7 @@ class Exchanges:
     async def _carry(
         self,
         transport: Transport,
-        serving: Serving,
+        serving: ServeScope,
         buffer: bytearray,
         received: Received,
         launch: Launch,
@@ -284,7 +284,7 @@ class Exchanges:
         return HTTPException(500)
 
     async def _reply(
-        self, transport: Transport, serving: Serving, received: Received, response: Response
+        self, transport: Transport, serving: ServeScope, received: Received, response: Response
     ) -> bool:
         """Send a whole response; return whether the transport may carry another request."""
         request = received.request
@@ -314,7 +314,7 @@ class Exchanges:
         logger.info("refused peer=%s status=%d: %.200s", transport.peer, status, text.strip())
 
     async def _send(self, transport: Transport, payload: bytes) -> None:
-        await send_all(transport, payload, write_timeout=self._host.options.write_timeout)
+        await send_all(transport, payload, write_timeout=self._manager.options.write_timeout)
 
 
 def _name_task(handler: Callable[..., object]) -> None:

@@ -16,7 +16,7 @@ from .._http.response import Response, error_response, json_response
 from .._http.routing import NO_PARAMETERS, Router
 from .._http.websocket_handshake import Handshake, asks_for_websocket, check_handshake
 from .._stream.connection import Connection
-from .._stream.scope import Serving
+from .._stream.scope import ServeScope
 from .._transport.socket import Transport
 from .body import BodyReader, check_body, receive_body
 
@@ -52,7 +52,7 @@ class WebSocketRoute:
 
     handler: StreamHandler
     handshake: Handshake
-    run: Callable[[Serving, Connection, str | None, StreamHandler], Awaitable[Exception | None]]
+    run: Callable[[ServeScope, Connection, str | None, StreamHandler], Awaitable[Exception | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Reception:
         self.router: Router[Route] = Router()
         self.options = options
 
-    async def receive(self, transport: Transport, serving: Serving, buffer: bytearray) -> Received | None:
+    async def receive(self, transport: Transport, serving: ServeScope, buffer: bytearray) -> Received | None:
         """Receive a request, and leave in `buffer` what came after it; `None` if there is none to come.
 
         Raises:
@@ -150,7 +150,9 @@ class Reception:
         )
         return Received(request, answer, parameters, may_keep_alive)
 
-    async def _receive_head(self, transport: Transport, serving: Serving, buffer: bytearray) -> Head | None:
+    async def _receive_head(
+        self, transport: Transport, serving: ServeScope, buffer: bytearray
+    ) -> Head | None:
         may_be_empty_line = True
         deadline: float | None = None
         while True:
@@ -173,7 +175,9 @@ class Reception:
                 return None
             buffer += data
 
-    async def _wait_for_head(self, transport: Transport, serving: Serving, deadline: float) -> bytes | None:
+    async def _wait_for_head(
+        self, transport: Transport, serving: ServeScope, deadline: float
+    ) -> bytes | None:
         with trio.CancelScope(deadline=deadline) as scope:
             serving.waiting.add(scope)
             try:

@@ -1,6 +1,6 @@
 """The server: options, routes, the ways to serve, and drain.
 
-What a call of `serve` owns, and in which order it goes, is told in `_serving.py`.
+What a call of `serve` owns, and in which order it goes, is told in `_stream/scope.py`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from .._hub.statistics import HubStatistics
 from .._process.descriptors import raise_descriptor_limit
 from .._process.watchdog import Watchdog
 from .._stream.end_reason import EndReason
-from .._stream.manager import ConnectHook, DisconnectHook, StreamHost, StreamOptions
-from .._stream.scope import Serving, end_streams
+from .._stream.manager import ConnectHook, DisconnectHook, StreamManager, StreamOptions
+from .._stream.scope import ServeScope, end_streams
 from .._transport.socket import SocketTransport, StreamTransport
 from .._transport.tls import TLSTransport
 from .._validate import check_bounds, check_seconds
@@ -166,7 +166,7 @@ class Server:
             raise TypeError(f"app must be an ASGI app, not {type(app).__name__}")
         if isinstance(allowed_hosts, str):
             raise TypeError("allowed_hosts must be a collection of host names, not one str")
-        self._host = StreamHost(
+        self._manager = StreamManager(
             Hub() if hub is None else hub,
             StreamOptions(
                 keepalive=keepalive,
@@ -190,7 +190,7 @@ class Server:
             max_connections=max_connections, max_connections_per_host=max_connections_per_host
         )
         self._app = None if app is None else AppHost(app, self._admission)
-        self._exchanges = Exchanges(self._host, self._reception, self._admission, self._app)
+        self._exchanges = Exchanges(self._manager, self._reception, self._admission, self._app)
         self._drain_timeout = drain_timeout
         self._starting: set[trio.CancelScope] = set()
         self._send_buffer = send_buffer
@@ -200,7 +200,7 @@ class Server:
     @property
     def hub(self) -> Hub:
         """The hub of this server's streams."""
-        return self._host.hub
+        return self._manager.hub
 
     # What is served
 
@@ -283,7 +283,7 @@ class Server:
 
         It may raise `HTTPException` to refuse the stream.
         """
-        self._host.on_connect.append(hook)
+        self._manager.on_connect.append(hook)
         return hook
 
     def on_disconnect(self, hook: DisconnectFunction) -> DisconnectFunction:
@@ -292,7 +292,7 @@ class Server:
         It is not async: the stream's scope is over, and often the server's with it. It is called once for
         each stream that all `on_connect` hooks let pass; `connection.end_reason` says why it ended.
         """
-        self._host.on_disconnect.append(hook)
+        self._manager.on_disconnect.append(hook)
         return hook
 
     def configure(self, *, keepalive: float | None = None, max_duration: float | None = None) -> None:
@@ -301,10 +301,10 @@ class Server:
         Raises:
             RuntimeError: it is served already.
         """
-        if self._host.servings:
+        if self._manager.serve_scopes:
             raise RuntimeError("configure the server before it is served")
-        options = self._host.options
-        self._host.options = replace(
+        options = self._manager.options
+        self._manager.options = replace(
             options,
             keepalive=options.keepalive if keepalive is None else keepalive,
             max_duration=options.max_duration if max_duration is None else max_duration,
@@ -351,7 +351,7 @@ class Server:
             ValueError: a socket doesn't listen.
         """
         sockets = as_sockets(listeners)
-        serving = Serving(self._host, drain_timeout=self._drain_timeout)
+        serving = ServeScope(self._manager, drain_timeout=self._drain_timeout)
 
         def accepted(connected: socket.socket, address: object) -> None:
             if ssl_context is None:
@@ -370,7 +370,7 @@ class Server:
 
         try:
             for listening in sockets:
-                write_timeout = self._host.options.write_timeout
+                write_timeout = self._manager.options.write_timeout
                 prepare(listening, send_buffer=self._send_buffer, write_timeout=write_timeout)
             raise_descriptor_limit()
             await self._watch_over(serving, accept)
@@ -386,7 +386,7 @@ class Server:
         Args:
             peer: what is given as the peer's address.
         """
-        serving = Serving(self._host, drain_timeout=self._drain_timeout)
+        serving = ServeScope(self._manager, drain_timeout=self._drain_timeout)
 
         async def serve() -> None:
             await self._exchanges.serve(StreamTransport(stream, peer), serving)
@@ -400,7 +400,7 @@ class Server:
 
         `task_status.started` is called with a function that takes a stream and what stands for its peer.
         """
-        serving = Serving(self._host, drain_timeout=self._drain_timeout)
+        serving = ServeScope(self._manager, drain_timeout=self._drain_timeout)
 
         def connect(stream: trio.abc.Stream, peer: str) -> None:
             serving.connections.start_soon(self._exchanges.serve, StreamTransport(stream, peer), serving)
@@ -412,7 +412,7 @@ class Server:
 
         await self._watch_over(serving, work)
 
-    async def _serve_secured(self, transport: TLSTransport, serving: Serving) -> None:
+    async def _serve_secured(self, transport: TLSTransport, serving: ServeScope) -> None:
         """Be the one task of a connection under TLS."""
         try:
             with trio.fail_after(_HANDSHAKE_SECONDS):
@@ -427,7 +427,7 @@ class Server:
         else:
             await self._exchanges.serve(transport, serving)
 
-    async def _watch_over(self, serving: Serving, work: Callable[[], Awaitable[None]]) -> None:
+    async def _watch_over(self, serving: ServeScope, work: Callable[[], Awaitable[None]]) -> None:
         """Run a call, with the watchdog there while there are any."""
         self._calls += 1
         if self._calls == 1:
@@ -445,7 +445,7 @@ class Server:
                     trio.lowlevel.remove_instrument(self._watchdog)
 
     async def _run_with_app(
-        self, app: AppHost, serving: Serving, work: Callable[[], Awaitable[None]]
+        self, app: AppHost, serving: ServeScope, work: Callable[[], Awaitable[None]]
     ) -> None:
         """Run a call within the app's lifespan; what drains the server while it starts ends the call."""
         with trio.CancelScope() as starting:
@@ -464,7 +464,7 @@ class Server:
 
     def stop_accepting(self) -> None:
         """Accept no connection any more. Those that there are live on, and are answered, until `drain`."""
-        for serving in self._host.servings:
+        for serving in self._manager.serve_scopes:
             serving.accepting.cancel()
 
     async def drain(self) -> None:
@@ -477,33 +477,33 @@ class Server:
         """
         for scope in self._starting:
             scope.cancel()  # whose app has not started
-        servings = list(self._host.servings)
-        for serving in servings:
+        serve_scopes = list(self._manager.serve_scopes)
+        for serving in serve_scopes:
             serving.stop_accepting()
         with trio.move_on_after(self._drain_timeout):
-            streams = [stream for serving in servings for stream in serving.streams]
+            streams = [stream for serving in serve_scopes for stream in serving.streams]
             await end_streams(streams, drain_timeout=self._drain_timeout)
-            for serving in servings:
+            for serving in serve_scopes:
                 await serving.ended.wait()
-        for serving in servings:
+        for serving in serve_scopes:
             serving.connections.cancel_scope.cancel()
-        for serving in servings:
+        for serving in serve_scopes:
             await serving.ended.wait()
 
     def statistics(self) -> ServerStatistics:
         """Give the server's figures at this moment. It looks at every stream: not for hot code."""
-        host = self._host
-        streams = [stream for serving in host.servings for stream in serving.streams]
-        events_sent, bytes_sent = host.total_sent(streams)
+        manager = self._manager
+        streams = [stream for serving in manager.serve_scopes for stream in serving.streams]
+        events_sent, bytes_sent = manager.total_sent(streams)
         return ServerStatistics(
             open_streams=len(streams),
-            opened=len(streams) + host.ended.total(),
-            ended=dict(host.ended),
+            opened=len(streams) + manager.ended.total(),
+            ended=dict(manager.ended),
             events_sent=events_sent,
             bytes_sent=bytes_sent,
             refused=self._exchanges.refused,
-            is_draining=any(serving.is_draining for serving in host.servings),
-            hub=host.hub.statistics(),
+            is_draining=any(serving.is_draining for serving in manager.serve_scopes),
+            hub=manager.hub.statistics(),
         )
 
 

@@ -36,7 +36,7 @@ def reason_frame(reason: EndReason) -> bytes:
     return close_frame(CLOSE_CODES.get(reason, 1000), reason.value)
 
 
-async def say_farewell(connection: Connection, *, reconnect_spread: float, write_timeout: float) -> bool:
+async def finish_stream(connection: Connection, *, reconnect_spread: float, write_timeout: float) -> bool:
     """Say the last of a stream that has ended; return whether the transport may carry another request.
 
     Nothing is said where half an event is pending that won't be finished. A client that doesn't take the
@@ -50,7 +50,9 @@ async def say_farewell(connection: Connection, *, reconnect_spread: float, write
         may_be_reused = transport.framing is Framing.CHUNKED and not transport.unread_bytes()
         end = _END_OF_BODY[transport.framing]
         return await _end_properly(connection, end, write_timeout) and may_be_reused
-    if connection.end_reason is EndReason.SERVER_SHUTDOWN and not ask_to_return(connection, reconnect_spread):
+    if connection.end_reason is EndReason.SERVER_SHUTDOWN and not send_reconnect_hint(
+        connection, reconnect_spread
+    ):
         await _flush_soon(connection)
     return False
 
@@ -70,7 +72,7 @@ async def _close_websocket(connection: Connection, write_timeout: float) -> None
         await _flush_soon(connection)
 
 
-def ask_to_return(connection: Connection, reconnect_spread: float) -> bool:
+def send_reconnect_hint(connection: Connection, reconnect_spread: float) -> bool:
     """Tell the client when to come back, if that can be said without waiting; return whether all is out."""
     transport = connection.transport
     if not connection.has_started or transport.pending is not None:
@@ -94,8 +96,8 @@ async def _end_properly(connection: Connection, last: bytes, write_timeout: floa
     failure: EndReason | None = EndReason.MAX_DURATION
     with trio.move_on_at(connection.lifetime.deadline):
         try:
-            await connection.open()
-            async with connection.turn():
+            await connection.start_response()
+            async with connection.write_lock():
                 failure = await _flush(connection, write_timeout)
                 end = connection.with_head(last)
                 if failure is None and end and not transport.send_nowait(end, 0, trio.current_time()):
@@ -103,10 +105,10 @@ async def _end_properly(connection: Connection, last: bytes, write_timeout: floa
         except trio.BrokenResourceError:
             failure = EndReason.CLIENT_DISCONNECTED
         except trio.Cancelled:
-            connection.amend_end(EndReason.SERVER_SHUTDOWN)  # unless it was the deadline: see below
+            connection.override_end_reason(EndReason.SERVER_SHUTDOWN)  # unless it was the deadline: see below
             raise
     if failure is not None:
-        connection.amend_end(failure)
+        connection.override_end_reason(failure)
     return failure is None
 
 

@@ -21,10 +21,10 @@ _MOST_EVENTS = 64
 _LARGEST_EVENT = 1024
 
 
-class Gathering(Protocol):
-    """A connection, to the gatherer."""
+class CoalescedWriter(Protocol):
+    """A connection, to the coalescer."""
 
-    def send_gathered(self, payload: bytes, events: int, now: float) -> bool:
+    def send_coalesced(self, payload: bytes, events: int, now: float) -> bool:
         """Send what was gathered; return whether somebody has to wait to send the rest."""
 
     def flush_soon(self) -> None:
@@ -32,45 +32,45 @@ class Gathering(Protocol):
 
 
 @final
-class Gatherer:
+class WriteCoalescer:
     """Gathers the events of connections that have written in this round of the event loop."""
 
     def __init__(self) -> None:
-        self._gathered: dict[Gathering, list[bytes]] = {}
+        self._waiting: dict[CoalescedWriter, list[bytes]] = {}
         self._wake_up = trio.lowlevel.ParkingLot()
 
-    def open(self, connection: Gathering) -> None:
+    def begin(self, connection: CoalescedWriter) -> None:
         """Gather what the connection sends in the rest of this round."""
-        self._gathered[connection] = []
+        self._waiting[connection] = []
         self._wake_up.unpark_all()
 
-    def of(self, connection: Gathering) -> list[bytes] | None:
+    def pending(self, connection: CoalescedWriter) -> list[bytes] | None:
         """Give what is gathered of a connection; `None` if nothing is to be."""
-        return self._gathered.get(connection)
+        return self._waiting.get(connection)
 
-    def add(self, connection: Gathering, payload: bytes) -> bool:
+    def append(self, connection: CoalescedWriter, payload: bytes) -> bool:
         """Gather one more event, if that is to be done; return whether it was."""
-        gathered = self._gathered.get(connection)
+        gathered = self._waiting.get(connection)
         if gathered is None or len(gathered) >= _MOST_EVENTS or len(payload) > _LARGEST_EVENT:
             return False
         gathered.append(payload)
         return True
 
-    def close(self, connection: Gathering) -> bool:
+    def flush(self, connection: CoalescedWriter) -> bool:
         """Send what is gathered of a connection, and gather no more; return whether it was open."""
-        gathered = self._gathered.pop(connection, None)
+        gathered = self._waiting.pop(connection, None)
         if gathered:
-            connection.send_gathered(b"".join(gathered), len(gathered), trio.current_time())
+            connection.send_coalesced(b"".join(gathered), len(gathered), trio.current_time())
         return gathered is not None
 
     async def run(self) -> None:
         """Send what is gathered, round by round, until cancelled."""
         while True:
-            if not self._gathered:
+            if not self._waiting:
                 await self._wake_up.park()
-            gathered, self._gathered = self._gathered, {}
+            gathered, self._waiting = self._waiting, {}
             now = trio.current_time()
             for connection, payloads in gathered.items():
-                if payloads and connection.send_gathered(b"".join(payloads), len(payloads), now):
+                if payloads and connection.send_coalesced(b"".join(payloads), len(payloads), now):
                     connection.flush_soon()
             await trio.lowlevel.checkpoint()

@@ -4,12 +4,12 @@ The handler runs in the connection's task, inside the scope `lifetime`. Whatever
 (the maximum duration, a hang-up, a drain, an overflow, a failed write) sets the reason, once, and cancels
 that scope; so the handler always leaves by one way, and nothing can outlive the scope.
 
-On a socket this task is the only one. Hang-ups are noticed by the server's `HangupWatcher` and keepalives
-written by its `KeepaliveKeeper`, both between checkpoints. On other streams, which can't be written to
+On a socket this task is the only one. Hang-ups are noticed by the server's `DisconnectWatcher` and keepalives
+written by its `KeepaliveScheduler`, both between checkpoints. On other streams, which can't be written to
 without waiting, two helper tasks do the same inside the scope.
 
-What is written goes through the transport's `pending` rule (see `_transport.py`): no byte is sent while there
-is a leftover, and a task that has to wait holds `_lock`, so that several tasks may send.
+What is written goes through the transport's `pending` rule (see `_transport/socket.py`): no byte is sent
+while there is a leftover, and a task that has to wait holds `_lock`, so that several tasks may send.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from .._wire.event import ServerSentEvent, encode_comment
 from .._wire.message import Framing, frame, frame_event, frame_messages
 from .._wire.websocket_frames import ping_frame
 from .end_reason import EndReason
-from .manager import StreamHost
-from .scope import Serving
+from .manager import StreamManager
+from .scope import ServeScope
 
 # How long an app may take to begin its response before it is looked at again.
-_HURRY_SECONDS = 1.0
+_START_REQUEST_SECONDS = 1.0
 
 # WHATWG (HTML, 9.2.7) advises a comment every 15 seconds or so. No blank line: see `encode_comment`.
 _KEEPALIVE = {
@@ -41,19 +41,19 @@ _KEEPALIVE = {
 }
 
 
-class Opening(Protocol):
+class ResponseStart(Protocol):
     """Where a response's head comes from if it isn't the connection's own to make: an app has the say."""
 
     watches_peer: bool
     """Whether the app's host notices that the peer has gone, until the response has begun."""
 
-    async def open(self) -> None:
-        """Have the response begin, which calls `Connection.begin`; several tasks may want it at once."""
+    async def start_response(self) -> None:
+        """Have the response begin, which calls `Connection.set_head`; several tasks may want it at once."""
 
-    async def wait_begun(self) -> None:
+    async def wait_started(self) -> None:
         """Wait until the response has begun, or never will."""
 
-    def hurry(self) -> None:
+    def request_start(self) -> None:
         """Have the response begin soon, without waiting for it."""
 
 
@@ -81,11 +81,11 @@ class Connection:
         "_serving",
         "close_frame",
         "has_forwarded",
-        "host",
         "id",
         "is_connected",
         "last_event_id",
         "lifetime",
+        "manager",
         "read",
         "request",
         "transport",
@@ -93,21 +93,21 @@ class Connection:
 
     def __init__(
         self,
-        serving: Serving,
-        host: StreamHost,
+        serving: ServeScope,
+        manager: StreamManager,
         transport: Transport,
         request: Request,
-        head: bytes | Opening,
+        head: bytes | ResponseStart,
     ) -> None:
-        """Prepare a stream of `host`; `head` is what goes before its first byte, or what gives that."""
-        self.id = next(host.ids)
-        self.host = host
+        """Prepare a stream of `manager`; `head` is what goes before its first byte, or what gives that."""
+        self.id = next(manager.ids)
+        self.manager = manager
         self.request = request
         self.last_event_id = request.last_event_id
         self._serving = serving
         self.transport = transport
         transport.bytes_sent = transport.events_sent = 0  # counted for each stream of a kept-alive connection
-        self._head: bytes | Opening | None = head
+        self._head: bytes | ResponseStart | None = head
         self._end_reason: EndReason | None = None
         self._forwarded: tuple[Subscription, ...] = ()
         self.is_connected = False
@@ -117,7 +117,7 @@ class Connection:
         self.close_frame: bytes | None = None  # of a WebSocket, where the reason alone doesn't tell
         self._opened_at = trio.current_time()
         # Jittered, so that clients that came together don't come back together.
-        duration = host.options.max_duration * (1 - 0.2 * random.random())
+        duration = manager.options.max_duration * (1 - 0.2 * random.random())
         self.lifetime = trio.CancelScope(deadline=self._opened_at + duration)
         self._lock: trio.Lock | None = None  # made when a task has to wait
 
@@ -136,7 +136,7 @@ class Connection:
         return self._head is None
 
     @property
-    def opening(self) -> Opening | None:
+    def response_start(self) -> ResponseStart | None:
         """Where the response's head is to come from, if an app has yet to say what it is."""
         return None if isinstance(self._head, bytes | None) else self._head
 
@@ -153,8 +153,8 @@ class Connection:
     def sent(self) -> tuple[int, int]:
         """Give `events_sent` and `bytes_sent`."""
         transport = self.transport
-        if gathered := self._serving.gatherer.of(self):
-            return transport.events_sent + len(gathered), transport.bytes_sent + sum(map(len, gathered))
+        if waiting := self._serving.coalescer.pending(self):
+            return transport.events_sent + len(waiting), transport.bytes_sent + sum(map(len, waiting))
         return transport.events_sent, transport.bytes_sent
 
     @property
@@ -201,13 +201,13 @@ class Connection:
 
         If it is cancelled before anything was sent, nothing is. A write that was cancelled half-way
         ends the stream: no later event can follow half an event. It always notices a cancellation, but lets
-        other tasks run only after some events: what is sent in one go goes out together, see `_gatherer.py`.
+        other tasks run only after some events: what is sent in one go goes out together, see `coalescer.py`.
         """
         if not isinstance(data, ServerSentEvent):
             data = ServerSentEvent(data, event=event, id=id, retry=retry)
         elif event is not None or id is not None or retry is not None:
             raise TypeError("a ServerSentEvent is sent as it is: give event, id and retry when it is made")
-        await self.write(frame_event(data, self.transport.framing, self.host.options.dumps), 1)
+        await self.write(frame_event(data, self.transport.framing, self.manager.options.dumps), 1)
 
     async def comment(self, text: str) -> None:
         """Send a comment, which receivers ignore; raises what `send` does. A WebSocket has none."""
@@ -229,7 +229,7 @@ class Connection:
         What the client missed since `last_event_id` comes first. The arguments are those of
         `Hub.subscribe`, and so are the errors.
         """
-        subscription = self.host.hub.subscribe(
+        subscription = self.manager.hub.subscribe(
             *topics,
             last_event_id=self.last_event_id,
             overflow=overflow,
@@ -271,14 +271,14 @@ class Connection:
         if subscription.on_overflow is not None:
             raise trio.BusyResourceError("another task forwards this subscription")
         self.has_forwarded = True
-        self._serving.gatherer.close(self)
+        self._serving.coalescer.flush(self)
         subscription.on_overflow = self._overflowed
         self._forwarded += (subscription,)
         try:
             await self._start_soon()
             while self.end_reason is None:
                 if self.transport.pending is not None:
-                    await self._flush_in_turn()
+                    await self._flush_then_write()
                     continue
                 # What is taken must be written: cancelled in between, it would be lost.
                 await trio.lowlevel.checkpoint_if_cancelled()
@@ -311,12 +311,12 @@ class Connection:
     def _keepalive(self) -> bytes:
         return _KEEPALIVE[self.transport.framing]
 
-    async def open(self) -> None:
+    async def start_response(self) -> None:
         """Have the response begin where an app has the say over its head; otherwise do nothing."""
-        if self.opening is not None:
-            await self.opening.open()
+        if self.response_start is not None:
+            await self.response_start.start_response()
 
-    def begin(self, head: bytes) -> None:
+    def set_head(self, head: bytes) -> None:
         """Take note that the response has begun; `head` is what is still to be sent before its first byte."""
         self._head = head or None
 
@@ -333,37 +333,37 @@ class Connection:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.end_reason is not None:
             raise self._ended_error()
-        gatherer = self._serving.gatherer
-        if events == 1 and gatherer.add(self, payload):
+        coalescer = self._serving.coalescer
+        if events == 1 and coalescer.append(self, payload):
             return
-        has_gathered = gatherer.close(self)
+        has_coalesced = coalescer.flush(self)
         if self._head is not None:
-            await self.open()
+            await self.start_response()
             if self.end_reason is not None:
                 raise self._ended_error()
             payload = self.with_head(payload)
         if self.transport.pending is not None:
-            await self._flush_in_turn(payload, events)
+            await self._flush_then_write(payload, events)
         elif not payload or self.transport.send_nowait(payload, events, trio.current_time()):
-            if events == 1 and not has_gathered and self._may_gather:
-                gatherer.open(self)
+            if events == 1 and not has_coalesced and self._may_coalesce:
+                coalescer.begin(self)
             else:
                 await trio.lowlevel.cancel_shielded_checkpoint()
         else:
-            await self._flush_in_turn()
+            await self._flush_then_write()
 
     @property
-    def _may_gather(self) -> bool:
+    def _may_coalesce(self) -> bool:
         """Whether nobody else writes to the transport: the hub would overtake what is gathered."""
         return not self._forwarded and isinstance(self.transport, SocketTransport)
 
-    def send_gathered(self, payload: bytes, events: int, now: float) -> bool:
+    def send_coalesced(self, payload: bytes, events: int, now: float) -> bool:
         """Send events that were gathered; return whether somebody has to wait to send the rest."""
         transport = self.transport
         assert isinstance(transport, SocketTransport)
         if transport.pending is None:
             return not transport.send_nowait(payload, events, now)
-        transport.take_further(payload, events)
+        transport.append_pending(payload, events)
         return True
 
     def flush_soon(self) -> None:
@@ -375,7 +375,7 @@ class Connection:
         # It ends with the stream: it fails when the transport is closed. And the transport is not used for
         # another stream before, as what ends this one properly waits for its turn.
         with contextlib.suppress(trio.ClosedResourceError):
-            await self._flush_in_turn()
+            await self._flush_then_write()
 
     async def _start_soon(self) -> None:
         """Do what `start` does, but without a checkpoint where the head goes out at once: one is to come."""
@@ -391,15 +391,15 @@ class Connection:
         else:
             await self.start()
 
-    def turn(self) -> trio.Lock:
+    def write_lock(self) -> trio.Lock:
         """Give the lock under which tasks that have to wait write, one after the other."""
         if self._lock is None:
             self._lock = trio.Lock()
         return self._lock
 
-    async def _flush_in_turn(self, payload: bytes = b"", events: int = 0) -> None:
+    async def _flush_then_write(self, payload: bytes = b"", events: int = 0) -> None:
         """Wait until nothing is pending, then write `payload`; tasks that do this take turns."""
-        async with self.turn():
+        async with self.write_lock():
             await self._flush()
             if self.end_reason is not None:
                 raise self._ended_error()
@@ -408,7 +408,7 @@ class Connection:
 
     async def _flush(self) -> None:
         while self.transport.pending is not None:
-            with trio.move_on_after(self.host.options.write_timeout):
+            with trio.move_on_after(self.manager.options.write_timeout):
                 try:
                     await self.transport.flush_some()
                     continue
@@ -429,13 +429,13 @@ class Connection:
             self._end_reason = reason
             self.lifetime.cancel()
 
-    def amend_end(self, reason: EndReason) -> None:
+    def override_end_reason(self, reason: EndReason) -> None:
         """Give another reason for the end of a stream that had been taken for finished."""
         self._end_reason = reason
 
-    def revoke(self) -> None:
+    def stop_writers(self) -> None:
         """Take the transport back from everyone: the handler is over, whatever tasks outside it still do."""
-        self._serving.gatherer.close(self)
+        self._serving.coalescer.flush(self)
         for subscription in self._forwarded:
             subscription.hand_back()
 
@@ -449,11 +449,11 @@ class Connection:
         reason = "unknown" if self.end_reason is None else self.end_reason.value
         return trio.ClosedResourceError(f"the stream has ended: {reason}")
 
-    def hung_up(self) -> None:
+    def on_disconnect(self) -> None:
         """Take note that the peer is gone."""
         self.end(EndReason.CLIENT_DISCONNECTED)
 
-    def sent_too_much(self) -> None:
+    def on_excess_input(self) -> None:
         """Take note that the peer goes on sending, and won't stop."""
         self.end(EndReason.PROTOCOL_ERROR)
 
@@ -462,7 +462,7 @@ class Connection:
 
     def keep_alive(self, now: float) -> float:
         """Write a keepalive if the stream has been idle; return when to look again."""
-        transport, options = self.transport, self.host.options
+        transport, options = self.transport, self.manager.options
         if transport.pending is not None:
             if self._lock is None or not self._lock.locked():  # no task waits to write it
                 transport.flush_nowait(now)
@@ -472,9 +472,9 @@ class Connection:
         due = transport.written_at + options.keepalive
         if due > now:
             return due
-        if self.opening is not None:
-            self.opening.hurry()
-            return now + min(_HURRY_SECONDS, options.keepalive)  # then the head goes out
+        if self.response_start is not None:
+            self.response_start.request_start()
+            return now + min(_START_REQUEST_SECONDS, options.keepalive)  # then the head goes out
         transport.send_nowait(self.with_head(self._keepalive), 0, now)
         return now + options.keepalive
 
@@ -488,4 +488,4 @@ class Connection:
     @property
     def keepalive_due(self) -> float:
         """When a keepalive is due if nothing is written before."""
-        return self.transport.written_at + self.host.options.keepalive
+        return self.transport.written_at + self.manager.options.keepalive

@@ -21,28 +21,28 @@ MAX_UNREAD_BYTES = 16 * 1024
 _EVENTS_PER_CHECKPOINT = 100
 
 
-class Watched(Protocol):
+class DisconnectListener(Protocol):
     """A connection, to the watcher."""
 
-    def hung_up(self) -> None:
+    def on_disconnect(self) -> None:
         """The peer has ended its side, or is gone."""
 
-    def sent_too_much(self) -> None:
+    def on_excess_input(self) -> None:
         """The peer has sent more than `MAX_UNREAD_BYTES`."""
 
 
 @final
-class HangupWatcher:
+class DisconnectWatcher:
     """Watches sockets in one task; exists on platforms that have `epoll`."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._watched: dict[int, tuple[SocketTransport, Watched]] = {}
+        self._watched: dict[int, tuple[SocketTransport, DisconnectListener]] = {}
 
     def __len__(self) -> int:
         return len(self._watched)
 
-    def add(self, transport: SocketTransport, watched: Watched) -> None:
+    def add(self, transport: SocketTransport, watched: DisconnectListener) -> None:
         """Begin to watch, instead of whoever does; what has already happened is noticed, too."""
         descriptor = transport.socket.fileno()
         if descriptor not in self._watched:
@@ -50,7 +50,7 @@ class HangupWatcher:
             self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
         self._watched[descriptor] = (transport, watched)
 
-    def remove(self, transport: SocketTransport, watched: Watched) -> None:
+    def remove(self, transport: SocketTransport, watched: DisconnectListener) -> None:
         """Stop watching, if it still is this one who does; to be called before the socket is closed."""
         descriptor = transport.socket.fileno()
         entry = self._watched.get(descriptor)
@@ -68,9 +68,9 @@ class HangupWatcher:
                 for descriptor, events in self._epoll.poll(0, _EVENTS_PER_CHECKPOINT):
                     transport, watched = self._watched[descriptor]
                     if events & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR):
-                        watched.hung_up()
+                        watched.on_disconnect()
                     elif transport.unread_bytes() > MAX_UNREAD_BYTES:
-                        watched.sent_too_much()
+                        watched.on_excess_input()
         finally:
             trio.lowlevel.notify_closing(self._epoll.fileno())
             self._epoll.close()

@@ -22,7 +22,7 @@ _WRITES_PER_CHECKPOINT = 100
 _MOST_REMOVED = 1000
 
 
-class Kept(Protocol):
+class KeepaliveTarget(Protocol):
     """A connection, to the keeper."""
 
     def keep_alive(self, now: float) -> float:
@@ -30,46 +30,46 @@ class Kept(Protocol):
 
 
 @final
-class Entry:
+class KeepaliveEntry:
     """A connection's place in the order of deadlines; keep it to remove it again."""
 
-    __slots__ = ("due", "kept")
+    __slots__ = ("due", "target")
 
-    def __init__(self, due: float, kept: Kept | None) -> None:
+    def __init__(self, due: float, target: KeepaliveTarget | None) -> None:
         self.due = due
-        self.kept = kept  # `None` once it was removed: it may stay in the heap until its time comes
+        self.target = target  # `None` once it was removed: it may stay in the heap until its time comes
 
-    def __lt__(self, other: Entry) -> bool:
+    def __lt__(self, other: KeepaliveEntry) -> bool:
         return self.due < other.due
 
 
 @final
-class KeepaliveKeeper:
+class KeepaliveScheduler:
     """Writes keepalives for the connections that were added, each at its own time."""
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []  # a heap
+        self._entries: list[KeepaliveEntry] = []  # a heap
         self._removed = 0  # entries of the heap that were removed
         self._wake_up = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
         return len(self._entries) - self._removed
 
-    def add(self, kept: Kept, due: float) -> Entry:
-        """Look at `kept` at the time `due` for the first time."""
-        entry = Entry(due, kept)
+    def add(self, target: KeepaliveTarget, due: float) -> KeepaliveEntry:
+        """Look at `target` at the time `due` for the first time."""
+        entry = KeepaliveEntry(due, target)
         heapq.heappush(self._entries, entry)
         if self._entries[0] is entry:
             self._wake_up.unpark_all()
         return entry
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: KeepaliveEntry) -> None:
         """Never look at it again."""
-        entry.kept = None
+        entry.target = None
         self._removed += 1
         # With an hour between keepalives, or none at all, connections come and go long before they fall due.
         if self._removed > _MOST_REMOVED and self._removed * 2 > len(self._entries):
-            self._entries[:] = [entry for entry in self._entries if entry.kept is not None]
+            self._entries[:] = [entry for entry in self._entries if entry.target is not None]
             heapq.heapify(self._entries)
             self._removed = 0
 
@@ -83,11 +83,11 @@ class KeepaliveKeeper:
             looked_at = 0
             while self._entries and self._entries[0].due <= now:
                 entry = self._entries[0]
-                if entry.kept is None:
+                if entry.target is None:
                     heapq.heappop(self._entries)
                     self._removed -= 1
                     continue
-                entry.due = entry.kept.keep_alive(now)
+                entry.due = entry.target.keep_alive(now)
                 heapq.heapreplace(self._entries, entry)
                 looked_at += 1
                 if looked_at == _WRITES_PER_CHECKPOINT:

@@ -13,12 +13,12 @@ from .._groups import leaf_exceptions
 from .._hub.subscription import SlowConsumer
 from .._transport.socket import SocketTransport
 from .._wire.topic import TopicError
-from .closing import ask_to_return, say_farewell
+from .closing import finish_stream, send_reconnect_hint
 from .connection import Connection
 from .disconnects import MAX_UNREAD_BYTES
 from .end_reason import EndReason
-from .keepalive import Entry
-from .scope import Serving
+from .keepalive import KeepaliveEntry
+from .scope import ServeScope
 
 logger = logging.getLogger("trio_sse.stream")
 access_logger = logging.getLogger("trio_sse.access")
@@ -26,7 +26,7 @@ access_logger = logging.getLogger("trio_sse.access")
 Handle = Callable[[Connection], Awaitable[None]]
 
 
-async def run_stream(serving: Serving, connection: Connection, handle: Handle) -> Exception | bool:
+async def run_stream(serving: ServeScope, connection: Connection, handle: Handle) -> Exception | bool:
     """Run a stream to its end.
 
     Return what the handler raised if the stream never began: it is for the caller to answer the request, and
@@ -34,9 +34,9 @@ async def run_stream(serving: Serving, connection: Connection, handle: Handle) -
     handler does, all that belongs to the stream is given back, and later exceptions go to the log. If this
     is cancelled, the stream has ended as `SERVER_SHUTDOWN`.
     """
-    host = connection.host
+    manager = connection.manager
     path = connection.request.target.partition("?")[0]
-    host.streams[connection] = serving.streams[connection] = None
+    manager.streams[connection] = serving.streams[connection] = None
     refusal: Exception | None = None
     try:
         if access_logger.isEnabledFor(logging.INFO):
@@ -58,25 +58,25 @@ async def run_stream(serving: Serving, connection: Connection, handle: Handle) -
         except* Exception as failure:
             refusal = _settle_failure(connection, failure, path)
         finally:
-            connection.revoke()
+            connection.stop_writers()
         connection.end(EndReason.FINISHED)
         if refusal is not None:
             return refusal
-        options = host.options
-        return await say_farewell(
+        options = manager.options
+        return await finish_stream(
             connection, reconnect_spread=options.reconnect_spread, write_timeout=options.write_timeout
         )
     except BaseException:
         connection.end(EndReason.SERVER_SHUTDOWN)
         if connection.end_reason is EndReason.SERVER_SHUTDOWN and connection.transport.is_direct:
-            ask_to_return(connection, host.options.reconnect_spread)
+            send_reconnect_hint(connection, manager.options.reconnect_spread)
         raise
     finally:
-        del host.streams[connection], serving.streams[connection]
+        del manager.streams[connection], serving.streams[connection]
         reason = connection.end_reason or EndReason.SERVER_SHUTDOWN
-        host.count_end(connection)
-        if serving.host is not host:
-            serving.host.count_end(connection)
+        manager.count_end(connection)
+        if serving.manager is not manager:
+            serving.manager.count_end(connection)
         if connection.is_connected:
             _call_disconnect_hooks(connection)
         access_logger.info(
@@ -91,31 +91,31 @@ async def run_stream(serving: Serving, connection: Connection, handle: Handle) -
         )
 
 
-def _is_watched_by_server(serving: Serving, connection: Connection) -> bool:
+def _is_watched_by_server(serving: ServeScope, connection: Connection) -> bool:
     """Whether the server's tasks see that the peer goes away, and keep the stream alive."""
     is_socket = isinstance(connection.transport, SocketTransport)
-    return is_socket and connection.read is None and serving.hangups is not None
+    return is_socket and connection.read is None and serving.disconnects is not None
 
 
-def _watch(serving: Serving, connection: Connection) -> None:
+def _watch(serving: ServeScope, connection: Connection) -> None:
     """Have the server's task see when the peer goes away."""
     transport = connection.transport
     transport.written_at = trio.current_time()
     assert isinstance(transport, SocketTransport)
-    assert serving.hangups is not None
-    if connection.opening is None or not connection.opening.watches_peer:
-        serving.hangups.add(transport, connection)
+    assert serving.disconnects is not None
+    if connection.response_start is None or not connection.response_start.watches_peer:
+        serving.disconnects.add(transport, connection)
 
 
-def _watch_no_longer(serving: Serving, connection: Connection, entry: Entry | None) -> None:
+def _watch_no_longer(serving: ServeScope, connection: Connection, entry: KeepaliveEntry | None) -> None:
     assert isinstance(connection.transport, SocketTransport)
-    assert serving.hangups is not None
+    assert serving.disconnects is not None
     if entry is not None:
         serving.keepalives.remove(entry)
-    serving.hangups.remove(connection.transport, connection)
+    serving.disconnects.remove(connection.transport, connection)
 
 
-async def _handle_with_helpers(serving: Serving, connection: Connection, handle: Handle) -> None:
+async def _handle_with_helpers(serving: ServeScope, connection: Connection, handle: Handle) -> None:
     """Run the hooks and the handler where watching takes tasks of the connection's own."""
     connection.transport.written_at = trio.current_time()
     entry = None
@@ -131,26 +131,26 @@ async def _handle_with_helpers(serving: Serving, connection: Connection, handle:
         finally:
             if entry is not None:
                 serving.keepalives.remove(entry)
-        async with connection.turn():  # what a helper is writing is let finish
+        async with connection.write_lock():  # what a helper is writing is let finish
             nursery.cancel_scope.cancel()
 
 
 async def _watch_peer(connection: Connection) -> None:
     """Read what the peer still sends, only to notice that it has gone, or won't stop."""
     transport = connection.transport
-    if connection.opening is not None and connection.opening.watches_peer:
-        await connection.opening.wait_begun()
+    if connection.response_start is not None and connection.response_start.watches_peer:
+        await connection.response_start.wait_started()
     try:
         while await transport.discard_some():
             if transport.unread_bytes() > MAX_UNREAD_BYTES:
-                connection.sent_too_much()
+                connection.on_excess_input()
     except trio.BrokenResourceError:
         pass
-    connection.hung_up()
+    connection.on_disconnect()
 
 
 async def _call_connect_hooks(connection: Connection) -> None:
-    for hook in connection.host.on_connect:
+    for hook in connection.manager.on_connect:
         result = hook(connection)
         if inspect.isawaitable(result):
             await result
@@ -158,7 +158,7 @@ async def _call_connect_hooks(connection: Connection) -> None:
 
 
 def _call_disconnect_hooks(connection: Connection) -> None:
-    for hook in connection.host.on_disconnect:
+    for hook in connection.manager.on_disconnect:
         try:
             hook(connection)
         except Exception:
@@ -177,7 +177,7 @@ def _settle_failure(
         return None  # it tried to send on a stream that had ended: the reason is known
     only = errors[0] if len(errors) == 1 else ExceptionGroup(failure.message, errors)
     if not connection.has_started:
-        refusals = connection.host.refusals
+        refusals = connection.manager.refusals
         refusal = next((error for error in errors if isinstance(error, refusals)), None)
         if refusal is None and all(isinstance(error, TopicError) for error in errors):
             refusal = errors[0]

@@ -18,7 +18,7 @@ from .end_reason import EndReason
 
 if TYPE_CHECKING:
     from .connection import Connection
-    from .scope import Serving
+    from .scope import ServeScope
 
 
 ConnectHook = Callable[["Connection"], Awaitable[None] | None]
@@ -74,14 +74,14 @@ class StreamStatistics:
 
 
 @final
-class StreamHost:
+class StreamManager:
     """One server's streams, or one app's, all together.
 
     Attributes:
         max_connections: streams that may be open at once, where the server doesn't bound them itself.
         refusals: the exceptions by which handlers and hooks refuse a request.
         streams: those that are open, oldest first.
-        servings: the calls to serve that are under way.
+        serve_scopes: the calls to serve that are under way.
         ended: how many have ended for which reason.
         events_sent, bytes_sent: by those that have ended.
     """
@@ -100,7 +100,7 @@ class StreamHost:
         self.refusals: tuple[type[Exception], ...] = (HTTPException, *refusals)
         self.ids = itertools.count(1)
         self.streams: dict[Connection, None] = {}
-        self.servings: dict[Serving, None] = {}
+        self.serve_scopes: dict[ServeScope, None] = {}
         self.ended: Counter[EndReason] = Counter()
         self.events_sent = 0
         self.bytes_sent = 0

@@ -25,8 +25,8 @@ from .._wire.message import Framing
 from .connection import Connection
 from .end_reason import EndReason
 from .lifecycle import Handle, run_stream
-from .manager import StreamHost
-from .scope import Serving
+from .manager import StreamManager
+from .scope import ServeScope
 
 _WAIT_SECONDS = 25.0  # most proxies wait for a minute, some for half of it
 _MOST_WAIT_SECONDS = 60.0
@@ -66,8 +66,8 @@ def wait_of(request: Request) -> float:
 
 
 async def run_poll(
-    serving: Serving,
-    host: StreamHost,
+    serving: ServeScope,
+    manager: StreamManager,
     request: Request,
     handle: Handle,
     *,
@@ -86,11 +86,11 @@ async def run_poll(
     """
     wait = wait_of(request)
     own_cursor = request.last_event_id or ""
-    newest = host.hub.last_event_id  # all up to it is either in the answer or of no concern to the client
-    if host.hub.is_ahead(own_cursor):  # the log is to come to it, or to be known not to have it
+    newest = manager.hub.last_event_id  # all up to it is either in the answer or of no concern to the client
+    if manager.hub.is_ahead(own_cursor):  # the log is to come to it, or to be known not to have it
         newest, wait = own_cursor, max(wait, _AHEAD_SECONDS)
     transport = PollTransport(peer, discard, own_cursor)
-    connection = Connection(serving, host, transport, request, b"")
+    connection = Connection(serving, manager, transport, request, b"")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_close_in_time, connection, transport, wait)
         outcome = await run_stream(serving, connection, handle)
@@ -145,7 +145,7 @@ class PollTransport:
         return None, None
 
     @property
-    def host(self) -> str:
+    def peer_host(self) -> str:
         return self._peer
 
     @property

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, NoReturn, final
 
 import trio
 
-from .coalescer import Gatherer
-from .disconnects import HangupWatcher
+from .coalescer import WriteCoalescer
+from .disconnects import DisconnectWatcher
 from .end_reason import EndReason
-from .keepalive import KeepaliveKeeper
-from .manager import StreamHost
+from .keepalive import KeepaliveScheduler
+from .manager import StreamManager
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -46,7 +46,7 @@ async def end_streams(streams: Sequence[Connection], *, drain_timeout: float) ->
 
 
 @final
-class Serving:
+class ServeScope:
     """What the connections of one call share.
 
     Attributes:
@@ -57,26 +57,26 @@ class Serving:
         is_draining: no further request is answered.
         is_cancelled: the call was cancelled from outside: every stream of it ends.
         keepalives: writes keepalives for streams on sockets.
-        gatherer: joins what handlers send in one go.
-        hangups: notices their peers' hang-ups; `None` where the platform has no `epoll`.
+        coalescer: joins what handlers send in one go.
+        disconnects: notices their peers' hang-ups; `None` where the platform has no `epoll`.
         ended: set when all connections have ended.
     """
 
     connections: trio.Nursery
 
-    def __init__(self, host: StreamHost, *, drain_timeout: float) -> None:
-        self.host = host
+    def __init__(self, manager: StreamManager, *, drain_timeout: float) -> None:
+        self.manager = manager
         self.accepting = trio.CancelScope()
         self.waiting: set[trio.CancelScope] = set()
         self.streams: dict[Connection, None] = {}
         self.is_draining = False
         self.is_cancelled = False
-        self.keepalives = KeepaliveKeeper()
-        self.gatherer = Gatherer()
-        self.hangups: HangupWatcher | None = None
+        self.keepalives = KeepaliveScheduler()
+        self.coalescer = WriteCoalescer()
+        self.disconnects: DisconnectWatcher | None = None
         self.ended = trio.Event()
         self._drain_timeout = drain_timeout
-        self._support_scope = trio.CancelScope(shield=True)
+        self._services_scope = trio.CancelScope(shield=True)
         self._hub_start_scope = trio.CancelScope()
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -87,20 +87,20 @@ class Serving:
             # for ever, as it is shielded. So is its start, in which only the hub's waits, for a shared log:
             # a cancellation ends that.
             with trio.CancelScope(shield=True):
-                await nursery.start(self._support)
+                await nursery.start(self._services)
             try:
                 await self._serve(work)
             finally:
-                self._support_scope.cancel()
+                self._services_scope.cancel()
             nursery.cancel_scope.cancel()
 
     async def _serve(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             async with trio.open_nursery() as self.connections:
-                self.host.servings[self] = None
+                self.manager.serve_scopes[self] = None
                 await work()
         finally:
-            self.host.servings.pop(self, None)
+            self.manager.serve_scopes.pop(self, None)
             self.ended.set()
 
     def stop_accepting(self) -> None:
@@ -110,21 +110,21 @@ class Serving:
         for scope in self.waiting:
             scope.cancel()
 
-    async def _support(self, *, task_status: trio.TaskStatus[None]) -> None:
-        with self._support_scope:
+    async def _services(self, *, task_status: trio.TaskStatus[None]) -> None:
+        with self._services_scope:
             async with trio.open_nursery() as nursery:
                 with self._hub_start_scope:
                     await nursery.start(self._keep_hub)
                 nursery.start_soon(self.keepalives.run)
-                nursery.start_soon(self.gatherer.run)
+                nursery.start_soon(self.coalescer.run)
                 if hasattr(select, "epoll"):
-                    self.hangups = HangupWatcher()
-                    nursery.start_soon(self.hangups.run)
+                    self.disconnects = DisconnectWatcher()
+                    nursery.start_soon(self.disconnects.run)
                 task_status.started()
 
     async def _keep_hub(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Run the hub unless somebody does, another call, say; take it over when they stop."""
-        hub = self.host.hub
+        hub = self.manager.hub
         if hub.is_running:
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
@@ -144,5 +144,5 @@ class Serving:
     def _note_cancelled(self, raise_cancel: object) -> trio.lowlevel.Abort:
         self.is_cancelled = True
         self._hub_start_scope.cancel()
-        self._support_scope.deadline = trio.current_time() + self._drain_timeout
+        self._services_scope.deadline = trio.current_time() + self._drain_timeout
         return trio.lowlevel.Abort.SUCCEEDED

@@ -53,7 +53,7 @@ class Transport(Protocol):
     def is_direct(self) -> bool: ...
 
     @property
-    def host(self) -> str:
+    def peer_host(self) -> str:
         """The peer's address, without its port."""
 
     @property
@@ -149,7 +149,7 @@ class SocketTransport:
         return _endpoint(self._address), _endpoint(self.socket.getsockname())
 
     @property
-    def host(self) -> str:
+    def peer_host(self) -> str:
         return self._address[0] if isinstance(self._address, tuple) else "unix"
 
     @property
@@ -173,7 +173,7 @@ class SocketTransport:
         self.pending = memoryview(payload)[sent:]
         return False
 
-    def take_further(self, payload: bytes, events: int) -> None:
+    def append_pending(self, payload: bytes, events: int) -> None:
         """Take `payload` to be sent after what is pending."""
         assert self.pending is not None
         self.events_sent += events
@@ -295,7 +295,7 @@ class StreamTransport:
         return None, None
 
     @property
-    def host(self) -> str:
+    def peer_host(self) -> str:
         return self._peer
 
     @property

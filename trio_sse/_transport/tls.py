@@ -92,7 +92,7 @@ class TLSTransport(SocketTransport):
         self.pending = memoryview(encrypted)[sent:]
         return False
 
-    def take_further(self, payload: bytes, events: int) -> None:
+    def append_pending(self, payload: bytes, events: int) -> None:
         assert self.pending is not None
         self.events_sent += events
         self.bytes_sent += len(payload)
@@ -118,15 +118,15 @@ class TLSTransport(SocketTransport):
                 raise trio.BrokenResourceError(f"TLS failed: {error.reason}") from error
 
     async def linger(self) -> None:
-        self._say_goodbye()
+        self._send_close_notify()
         await super().linger()
 
     async def aclose(self, *, abort: bool = False) -> None:
         if not abort:
-            self._say_goodbye()
+            self._send_close_notify()
         await super().aclose(abort=abort)
 
-    def _say_goodbye(self) -> None:
+    def _send_close_notify(self) -> None:
         """Tell the client that this is the end, which it can't tell from an attacker's cut otherwise."""
         if self.pending is None and not self._is_broken and self.socket.fileno() != -1:
             with contextlib.suppress(ssl.SSLError):

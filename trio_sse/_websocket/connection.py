@@ -12,10 +12,10 @@ from .._hub.subscription import Subscription
 from .._stream.connection import Connection
 from .._stream.end_reason import EndReason
 from .._stream.lifecycle import run_stream
-from .._stream.scope import Serving
+from .._stream.scope import ServeScope
 from .._validate import check_bounds
 from .._wire.websocket_frames import MAX_CONTROL_SIZE, binary_frame, close_frame, json_frame, text_frame
-from .receiver import Incoming
+from .receiver import MessageReceiver
 
 # What RFC 6455, 7.4 lets an endpoint send: the others are reserved, or only for an endpoint's own use.
 _CODES = (*range(1000, 1004), *range(1007, 1015))
@@ -37,11 +37,11 @@ class WebSocketConnection:
         subprotocol: what was agreed upon in the handshake; `None` if nothing.
     """
 
-    __slots__ = ("_incoming", "connection", "subprotocol")
+    __slots__ = ("_receiver", "connection", "subprotocol")
 
-    def __init__(self, connection: Connection, incoming: Incoming, subprotocol: str | None) -> None:
+    def __init__(self, connection: Connection, receiver: MessageReceiver, subprotocol: str | None) -> None:
         self.connection = connection
-        self._incoming = incoming
+        self._receiver = receiver
         self.subprotocol = subprotocol
 
     def __repr__(self) -> str:
@@ -70,7 +70,7 @@ class WebSocketConnection:
     @property
     def hub(self) -> Hub:
         """The server's hub."""
-        return self.connection.host.hub
+        return self.connection.manager.hub
 
     @property
     def end_reason(self) -> EndReason | None:
@@ -99,7 +99,7 @@ class WebSocketConnection:
         """
         if not self.connection.has_started:
             await self.connection.start()
-        return await self._incoming.get()
+        return await self._receiver.get()
 
     # Sending
 
@@ -184,7 +184,9 @@ class WebSocketConnection:
 
 WebSocketHandler = Callable[..., Awaitable[None]]
 
-Runner = Callable[[Serving, Connection, str | None, WebSocketHandler], Coroutine[Any, Any, Exception | None]]
+Runner = Callable[
+    [ServeScope, Connection, str | None, WebSocketHandler], Coroutine[Any, Any, Exception | None]
+]
 
 
 def runner(*, max_message_size: int) -> Runner:
@@ -196,11 +198,11 @@ def runner(*, max_message_size: int) -> Runner:
     check_bounds(1, max_message_size=max_message_size)
 
     async def run(
-        serving: Serving, connection: Connection, subprotocol: str | None, handler: WebSocketHandler
+        serving: ServeScope, connection: Connection, subprotocol: str | None, handler: WebSocketHandler
     ) -> Exception | None:
-        incoming = Incoming(connection, max_message_size=max_message_size)
-        connection.read = incoming.run
-        websocket = WebSocketConnection(connection, incoming, subprotocol)
+        receiver = MessageReceiver(connection, max_message_size=max_message_size)
+        connection.read = receiver.run
+        websocket = WebSocketConnection(connection, receiver, subprotocol)
 
         async def handle(_: Connection) -> None:
             await handler(websocket)
@@ -208,7 +210,7 @@ def runner(*, max_message_size: int) -> Runner:
         outcome = await run_stream(serving, connection, handle)
         if isinstance(outcome, Exception):
             return outcome
-        await incoming.wait_closed()
+        await receiver.wait_closed()
         return None
 
     return run

@@ -38,7 +38,7 @@ CLOSE_SECONDS = 5.0
 
 
 @final
-class Incoming:
+class MessageReceiver:
     """The read side of one WebSocket.
 
     Attributes:

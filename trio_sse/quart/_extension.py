@@ -32,12 +32,12 @@ from .._stream.lifecycle import Handle
 from .._stream.manager import (
     ConnectHook,
     DisconnectHook,
-    StreamHost,
+    StreamManager,
     StreamOptions,
     StreamStatistics,
 )
 from .._stream.polling import run_poll, wants_poll
-from .._stream.scope import Serving, end_streams
+from .._stream.scope import ServeScope, end_streams
 from .._validate import check_bounds, check_seconds
 from .._websocket.subprotocol import Allowed
 from .._wire.event import Dumps, dumps_compact
@@ -94,7 +94,7 @@ class QuartSSE:
             reconnect_spread=reconnect_spread,
             dumps=dumps,
         )
-        self._host = StreamHost(
+        self._manager = StreamManager(
             Hub() if hub is None else hub,
             options,
             max_connections=max_connections,
@@ -110,7 +110,7 @@ class QuartSSE:
     @property
     def hub(self) -> Hub:
         """The hub of this app's streams."""
-        return self._host.hub
+        return self._manager.hub
 
     def init_app(self, app: Quart) -> None:
         """Take an app on, before it serves. Routes that were given by then are added to it.
@@ -204,7 +204,7 @@ class QuartSSE:
             topics=topics,
             publish=publish,
             handshake=Handshake(origins=origins, subprotocols=[SUBPROTOCOL]),
-            write_timeout=self._host.options.write_timeout,
+            write_timeout=self._manager.options.write_timeout,
         )
 
     def on_connect(self, hook: ConnectHook) -> ConnectHook:
@@ -212,17 +212,17 @@ class QuartSSE:
 
         It may refuse the stream, by `abort` or `trio_sse.HTTPException`.
         """
-        self._host.on_connect.append(hook)
+        self._manager.on_connect.append(hook)
         return hook
 
     def on_disconnect(self, hook: DisconnectHook) -> DisconnectHook:
         """Decorate a plain function of the `Connection` that is called when each stream has ended."""
-        self._host.on_disconnect.append(hook)
+        self._manager.on_disconnect.append(hook)
         return hook
 
     def statistics(self) -> StreamStatistics:
         """Give the figures of this app's streams. It looks at every stream: not for hot code."""
-        return self._host.statistics()
+        return self._manager.statistics()
 
     # A request
 
@@ -236,11 +236,11 @@ class QuartSSE:
                 "this app has not been started: serve it, or run it by trio_sse.testing or app.test_app()"
             )
         try:
-            self._host.check_room()
+            self._manager.check_room()
             asked = stage.request
             if wants_poll(asked):
                 return await self._poll(stage.serving, asked, handle)
-            launch = stage.launch(self._host, handle, name)
+            launch = stage.launch(self._manager, handle, name)
             is_open = await launch.ready()
             _share_names(request)
         except HTTPException as refusal:
@@ -251,10 +251,10 @@ class QuartSSE:
             return self._refusal(HTTPException(503, "the stream ended before it began"))
         return self._response(_StreamBody(stage, launch))
 
-    async def _poll(self, serving: Serving, asked: StreamRequest, handle: Handle) -> Response:
+    async def _poll(self, serving: ServeScope, asked: StreamRequest, handle: Handle) -> Response:
         # Quart cancels the view when its client goes.
         answer = await run_poll(
-            serving, self._host, asked, handle, peer=asked.peer, discard=trio.sleep_forever
+            serving, self._manager, asked, handle, peer=asked.peer, discard=trio.sleep_forever
         )
         if isinstance(answer, Exception):
             raise answer
@@ -279,7 +279,7 @@ class QuartSSE:
 
     async def _start(self) -> None:
         assert self._app is not None
-        self._support = _Support(self._host, self._drain_timeout)
+        self._support = _Support(self._manager, self._drain_timeout)
         await self._app.nursery.start(self._support.run)
         # Now, so that it comes after those of the app, which may still publish.
         if self._stop not in self._app.after_serving_funcs:
@@ -291,7 +291,7 @@ class QuartSSE:
             await support.stop()
 
     @property
-    def serving(self) -> Serving | None:
+    def serving(self) -> ServeScope | None:
         """What the streams share on a server that isn't ours, while the app runs."""
         return None if self._support is None else self._support.serving
 
@@ -300,8 +300,8 @@ class QuartSSE:
 class _Support:
     """What runs in the app's nursery: the hub, and what streams share on servers that are not ours."""
 
-    def __init__(self, host: StreamHost, drain_timeout: float) -> None:
-        self.serving = Serving(host, drain_timeout=drain_timeout)
+    def __init__(self, manager: StreamManager, drain_timeout: float) -> None:
+        self.serving = ServeScope(manager, drain_timeout=drain_timeout)
         self._drain_timeout = drain_timeout
         self._is_stopping = trio.Event()
         self._has_ended = trio.Event()

@@ -22,13 +22,13 @@ from .._hub.hub import Hub
 from .._hub.subscription import SlowConsumer, Subscription
 from .._stream.closing import CLOSE_CODES
 from .._stream.end_reason import EndReason
-from .._stream.scope import Serving
+from .._stream.scope import ServeScope
 from .._websocket.subprotocol import Allowed, serve_topics
 
 
 async def serve_quart_websocket(
     hub: Hub,
-    serving: Serving,
+    serving: ServeScope,
     *,
     topics: Allowed,
     publish: Allowed,

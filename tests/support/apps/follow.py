@@ -117,7 +117,7 @@ async def set_mode(request: Request) -> Response:
     """Make the network good or bad from now on, and cut the streams that there are."""
     global mode
     mode = request.body.decode()
-    for connection in list(server._host.streams):
+    for connection in list(server._manager.streams):
         connection.close(reconnect=True)
     return Response("")
 
