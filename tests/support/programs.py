@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[2]
 
-_SECONDS = 30.0  # for anything to happen: only a failing test waits for so long
+SECONDS = 30.0  # for anything to happen: only a failing test waits for so long
 _KILL_SECONDS = 5.0  # for a program to end by itself when its test is over
 
 
@@ -49,7 +49,7 @@ class Output:
         with self._changed:
             expression = re.compile(pattern, re.MULTILINE)
             self._changed.wait_for(
-                lambda: self._is_over or expression.search(self.text, self._expected_up_to), _SECONDS
+                lambda: self._is_over or expression.search(self.text, self._expected_up_to), SECONDS
             )
             found = expression.search(self.text, self._expected_up_to)
             assert found, f"it didn't print {pattern!r}, but:\n{self.text}"
@@ -58,7 +58,7 @@ class Output:
 
     def rest(self) -> str:
         """Wait until the pipe is closed; return all that was printed."""
-        self._thread.join(_SECONDS)
+        self._thread.join(SECONDS)
         assert not self._thread.is_alive(), "the pipe is still open"
         return self.text
 
@@ -77,7 +77,7 @@ class Program:
         """Send a signal."""
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = _SECONDS) -> int:
+    def wait(self, seconds: float = SECONDS) -> int:
         """Wait until it has ended; return its exit code."""
         return self.process.wait(seconds)
 
@@ -97,8 +97,9 @@ class Program:
 
 
 def environment(further: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Give this process's environment without the program's own variables."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRIO_SSE_")}
+    """Return this process's environment without the variables that change how the program works."""
+    changing = ("TRIO_SSE_", "PYTHONUNBUFFERED")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(changing)}
     return {**kept, **(further or {})}
 
 
@@ -150,7 +151,7 @@ class RawStream:
         assert parts.hostname is not None
         family = socket.AF_INET6 if ":" in parts.hostname else socket.AF_INET
         self._socket = socket.socket(family)
-        self._socket.settimeout(_SECONDS)
+        self._socket.settimeout(SECONDS)
         if receive_buffer is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._socket.connect((parts.hostname, parts.port))

@@ -52,7 +52,38 @@ if TYPE_CHECKING:
 _LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Program(click.Group):
+    """The commands; their exit status does not depend on who reads their output."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command, and leave nothing in the buffers of the standard streams.
+
+        Python flushes them when it exits, and makes the exit status 120 if that fails.
+        """
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, False, **extra)
+        try:
+            sys.exit(super().main(args, prog_name, complete_var, False, **extra))
+        except click.ClickException as error:
+            with _reader_may_leave(sys.stderr):
+                error.show()
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(1)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with _reader_may_leave(stream):
+                    pass
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="trio-sse")
 def main() -> None:
     """A Server-Sent Events server on Trio."""
@@ -268,23 +299,26 @@ def _configure(server: Server, keepalive: float | None, max_duration: float | No
 
 
 def _announce(urls: Sequence[str]) -> None:
-    with _whoever_reads(sys.stdout):
+    with _reader_may_leave(sys.stdout):
         for url in urls:
             click.echo(f"Serving on {url}")
 
 
 @contextmanager
-def _whoever_reads(stream: IO[str]) -> Iterator[None]:
-    """Print to nobody if whoever read standard output or error has gone: what is done goes on."""
+def _reader_may_leave(stream: IO[str]) -> Iterator[None]:
+    """Print to a standard stream, and flush it; once its reader has left, discard all output instead."""
     try:
         yield
         stream.flush()
-    except BrokenPipeError:
+    except ConnectionError:
         _discard(stream)
 
 
 def _discard(stream: IO[str]) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+    stream.flush()
 
 
 @main.command()
@@ -318,7 +352,7 @@ async def _demo(addresses: Sequence[str], history: int) -> None:
 
 
 def _announce_dashboard(urls: Sequence[str]) -> None:
-    with _whoever_reads(sys.stdout):
+    with _reader_may_leave(sys.stdout):
         for url in urls:
             click.echo(f"Dashboard of this machine:  {url}/")
             click.echo(f"The same in a terminal:     curl -N {url}/events")
@@ -353,9 +387,15 @@ def tail(
         from .._tools.tail import Tail, TailError
     except ImportError as error:
         raise click.ClickException(_MISSING_EXTRA) from error
+
+    def say(text: str) -> None:
+        if not quiet:
+            with _reader_may_leave(sys.stderr):
+                click.echo(f"# {text}", err=True)
+
     follower = Tail(
         url=url,
-        say=(lambda text: None) if quiet else (lambda text: click.echo(f"# {text}", err=True)),
+        say=say,
         headers=_parse_headers(headers),
         last_event_id=last_event_id,
         may_reconnect=not no_reconnect,
@@ -366,7 +406,7 @@ def tail(
     except TailError as error:
         raise click.ClickException(str(error)) from error
     except BrokenPipeError:
-        _discard(sys.stdout)  # whoever read has gone
+        _discard(sys.stdout)  # its reader has left
         return
     if is_interrupted:
         sys.exit(130)
@@ -457,7 +497,7 @@ def load(
     table = LiveTable(run, sys.stderr)
 
     def show() -> None:
-        with _whoever_reads(sys.stderr):
+        with _reader_may_leave(sys.stderr):
             table.show()
 
     async def run_until_interrupted() -> None:
@@ -468,9 +508,9 @@ def load(
         trio.run(run_until_interrupted)
     except OSError as error:
         raise click.ClickException(f"{url}: {error.strerror or error}") from error
-    with _whoever_reads(sys.stderr):
+    with _reader_may_leave(sys.stderr):
         table.finish()
-    with _whoever_reads(sys.stdout):
+    with _reader_may_leave(sys.stdout):
         write_report(run, sys.stdout)
     if json_file is not None:
         try:
@@ -505,7 +545,7 @@ def doctor(connections: int, as_json: bool) -> None:
     from .._tools.doctor import examine, write_diagnosis
 
     diagnosis = examine(connections)
-    with _whoever_reads(sys.stdout):
+    with _reader_may_leave(sys.stdout):
         if as_json:
             click.echo(json.dumps(diagnosis.as_json(), indent=2))
         else:

@@ -1,0 +1,141 @@
+"""The program's exit status does not depend on who reads its output."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ..support.programs import ROOT, SECONDS, environment, serving
+
+APP = "tests.support.apps.streams:server"
+WORKERS = ["--workers", "2", "--separate-hubs"]
+
+
+@pytest.fixture(scope="module")
+def streams() -> Iterator[str]:
+    with serving(APP) as (_, url):
+        yield url
+
+
+@contextmanager
+def broken_pipe() -> Iterator[int]:
+    """Return the writing end of a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+def exit_status(*arguments: str, broken: str) -> int:
+    """Run the program to its end with broken pipes; return its exit status."""
+    with ExitStack() as stack:
+        outputs = {name: stack.enter_context(broken_pipe()) for name in broken.split()}
+        finished = subprocess.run(
+            [sys.executable, "-m", "trio_sse", *arguments],
+            stdout=outputs.get("stdout", subprocess.DEVNULL),
+            stderr=outputs.get("stderr", subprocess.DEVNULL),
+            cwd=ROOT,
+            env=environment(),
+            timeout=SECONDS,
+        )
+    return finished.returncode
+
+
+@pytest.mark.parametrize("broken", ["stdout", "stderr"])
+@pytest.mark.parametrize(
+    ("arguments", "started"),
+    [
+        (["serve", APP], "serving on"),
+        (["serve", APP, "--status-file", "STATUS"], "serving on"),
+        (["serve", APP, *WORKERS], "worker 1 started"),
+        (["demo"], "serving on"),
+    ],
+    ids=["serve", "supervised", "workers", "demo"],
+)
+def test_a_server_whose_output_breaks_exits_with_0(
+    tmp_path: Path, arguments: list[str], started: str, broken: str
+) -> None:
+    arguments = [str(tmp_path / "status.json") if each == "STATUS" else each for each in arguments]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trio_sse", *arguments, "--bind", "127.0.0.1:0"],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            url = process.stdout.readline().split()[-1]
+            assert any(started in line for line in process.stderr)
+            getattr(process, broken).close()
+            httpx.get(url, timeout=SECONDS)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 0
+        finally:
+            process.kill()
+
+
+def test_a_broken_log_that_is_longer_than_a_buffer_does_not_stop_the_server() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trio_sse", "serve", APP, "--bind", "127.0.0.1:0"],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            url = process.stdout.readline().split()[-1]
+            process.stderr.close()
+            with httpx.Client(timeout=SECONDS) as client:
+                for _ in range(100):
+                    assert client.get(f"{url}/count/1").text.endswith('{"n":1}\n\n')
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("broken", ["stdout", "stderr", "stdout stderr"])
+@pytest.mark.parametrize(
+    ("command", "options", "status"),
+    [
+        ("tail", ["-n", "1"], 0),
+        ("load", ["-c", "1", "-d", "0.2"], 0),
+        ("load", ["-c", "many"], 2),
+    ],
+    ids=["tail", "load", "wrong usage"],
+)
+def test_a_client_whose_output_is_broken_exits_as_it_would(
+    streams: str, command: str, options: list[str], status: int, broken: str
+) -> None:
+    assert exit_status(command, f"{streams}/ticks", *options, broken=broken) == status
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "no_such_module:app"],
+        ["serve", APP, *WORKERS, "--bind", "192.0.2.1:0"],
+        ["demo", "--bind", "192.0.2.1:0"],
+        ["tail", "http://127.0.0.1:1/", "--no-reconnect"],
+        ["load", "http://127.0.0.1:1/", "-c", "1", "-d", "0.2"],
+    ],
+    ids=["serve", "workers", "demo", "tail", "load"],
+)
+def test_an_error_that_nobody_reads_is_still_an_error(arguments: list[str]) -> None:
+    assert exit_status(*arguments, broken="stdout stderr") == 1
