@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 
 def test_the_core_needs_trio_and_h11_only() -> None:
     code = """
@@ -49,3 +51,21 @@ attempt(lambda: __import__("trio_sse.websocket"))
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
     )
     assert finished.stdout.splitlines() == ["WebSockets need: pip install 'trio-sse[websocket]'"] * 2
+
+
+@pytest.mark.parametrize(
+    ("missing", "code", "extra"),
+    [
+        ("psutil", "import trio_sse.demo", "cli"),
+        ("coredis", "import trio_sse.redis; trio_sse.redis.RedisLog('redis://127.0.0.1')", "redis"),
+    ],
+)
+def test_an_import_without_its_extra_names_the_extra(missing: str, code: str, extra: str) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.modules[{missing!r}] = None; {code}"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert finished.returncode == 1
+    assert finished.stderr.splitlines()[-1].endswith(f"needs its extra: pip install 'trio-sse[{extra}]'")

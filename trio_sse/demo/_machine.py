@@ -9,7 +9,12 @@ import heapq
 import time
 from typing import final
 
-import psutil
+try:
+    import psutil
+except ModuleNotFoundError:
+    raise ModuleNotFoundError(
+        "the demo needs its extra: pip install 'trio-sse[cli]'", name="psutil"
+    ) from None
 
 _BUSIEST = 8
 # Already counted in `user` and `nice` (proc_stat(5)): adding them would count that time twice.
