@@ -1,5 +1,6 @@
 # make demo, make test: both set up what they need on a fresh machine that has Python 3.11+, venv and make.
-# PYTHON is the interpreter to start from.
+# PYTHON is the interpreter to use: make test PYTHON=python3.13. VENV is where its environment is set up;
+# an environment that another interpreter set up is replaced.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +8,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SYSTEM := $(VENV)/.system
 
-.PHONY: help demo test check docs bench bench-full soak clean
+# Two interpreters that print the same are the same one.
+IDENTITY := import sys; print(sys.version, sys.base_prefix)
+
+.PHONY: help demo test check docs bench bench-full soak clean FORCE
 
 help:
 	@echo "make demo      a live dashboard of this machine in the browser"
@@ -51,10 +55,16 @@ soak: $(READY)
 	mkdir -p benchmarks/results
 	$(BIN)/python -m benchmarks.soak --minutes 60 --json benchmarks/results/soak.json
 
-$(READY): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(READY): pyproject.toml $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
+
+$(VENV)/pyvenv.cfg: FORCE
+	@wanted=$$($(PYTHON) -c '$(IDENTITY)') || exit 1; \
+	test "$$($(BIN)/python -c '$(IDENTITY)' 2>/dev/null)" = "$$wanted" || { \
+		echo "Setting up $(VENV) with Python $$wanted"; \
+		$(PYTHON) -m venv --clear $(VENV); \
+	}
 
 # What the tests need of the system. Where it can't be installed, the tests that need it say so and skip.
 $(SYSTEM): $(READY)
@@ -62,4 +72,4 @@ $(SYSTEM): $(READY)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/build
+	rm -rf $(VENV) .venv-* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/build
