@@ -8,7 +8,7 @@ from typing import final
 
 from .._http.exceptions import HTTPException
 from .._stream.scope import ServeScope
-from .._transport.socket import Transport
+from .._transport.base import Transport
 
 
 @final

@@ -24,7 +24,8 @@ from .._stream.end_reason import EndReason
 from .._stream.lifecycle import Handle, run_stream
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
-from .._transport.socket import SocketTransport, Transport
+from .._transport.base import Transport
+from .._transport.socket import SocketTransport
 from .._wire.message import Framing
 from .admission import Admission
 from .app_cycle import AppCall, ClientDisconnected

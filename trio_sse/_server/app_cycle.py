@@ -21,7 +21,7 @@ from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._http.response import WITHOUT_BODY, http_date
 from .._stream.scope import ServeScope
-from .._transport.socket import Transport, send_all
+from .._transport.base import Transport, send_all
 from .app_disconnects import PeerWatch
 from .body import BodyReader
 

@@ -13,7 +13,8 @@ import trio
 
 from .._stream.disconnects import MAX_UNREAD_BYTES, DisconnectWatcher
 from .._stream.scope import ServeScope
-from .._transport.socket import SocketTransport, Transport
+from .._transport.base import Transport
+from .._transport.socket import SocketTransport
 from .body import BodyReader
 
 

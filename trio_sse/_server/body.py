@@ -9,7 +9,7 @@ import trio
 
 from .._http.exceptions import HTTPException
 from .._http.request_head import Head
-from .._transport.socket import Transport, send_all
+from .._transport.base import Transport, send_all
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 

@@ -23,7 +23,7 @@ from .._stream.lifecycle import Handle, run_stream
 from .._stream.manager import StreamManager
 from .._stream.polling import run_poll, wants_poll
 from .._stream.scope import ServeScope
-from .._transport.socket import Transport, send_all
+from .._transport.base import Transport, send_all
 from .._wire.message import Framing
 from .._wire.topic import TopicError
 from .admission import Admission

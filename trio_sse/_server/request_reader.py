@@ -17,7 +17,7 @@ from .._http.routing import NO_PARAMETERS, Router
 from .._http.websocket_handshake import Handshake, asks_for_websocket, check_handshake
 from .._stream.connection import Connection
 from .._stream.scope import ServeScope
-from .._transport.socket import Transport
+from .._transport.base import Transport
 from .body import BodyReader, check_body, receive_body
 
 _HEAD_SECONDS = 10.0  # in all, however slowly it comes

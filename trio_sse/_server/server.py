@@ -26,7 +26,8 @@ from .._process.watchdog import Watchdog
 from .._stream.end_reason import EndReason
 from .._stream.manager import ConnectHook, DisconnectHook, StreamManager, StreamOptions
 from .._stream.scope import ServeScope, end_streams
-from .._transport.socket import SocketTransport, StreamTransport
+from .._transport.socket import SocketTransport
+from .._transport.stream import StreamTransport
 from .._transport.tls import TLSTransport
 from .._validate import check_bounds, check_seconds
 from .._wire.event import Dumps, dumps_compact

@@ -8,7 +8,7 @@ On a socket this task is the only one. Hang-ups are noticed by the server's `Dis
 written by its `KeepaliveScheduler`, both between checkpoints. On other streams, which can't be written to
 without waiting, two helper tasks do the same inside the scope.
 
-What is written goes through the transport's `pending` rule (see `_transport/socket.py`): no byte is sent
+What is written goes through the transport's `pending` rule (see `_transport/base.py`): no byte is sent
 while there is a leftover, and a task that has to wait holds `_lock`, so that several tasks may send.
 """
 
@@ -24,7 +24,8 @@ import trio
 from .._http.request import Request
 from .._hub.queue import Overflow
 from .._hub.subscription import Subscription
-from .._transport.socket import SocketTransport, Transport
+from .._transport.base import Transport
+from .._transport.socket import SocketTransport
 from .._wire.event import ServerSentEvent, encode_comment
 from .._wire.message import Framing, frame, frame_event, frame_messages
 from .._wire.websocket_frames import ping_frame

@@ -18,10 +18,9 @@ import trio
 from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._http.response import Response
-from .._transport.socket import Endpoint
+from .._transport.buffered import BufferedTransport
 from .._wire.decoder import EventDecoder
 from .._wire.event import ServerSentEvent
-from .._wire.message import Framing
 from .connection import Connection
 from .end_reason import EndReason
 from .lifecycle import Handle, run_stream
@@ -112,21 +111,16 @@ async def _close_in_time(connection: Connection, transport: PollTransport, wait:
 
 
 @final
-class PollTransport:
-    """Collects the events of one answer; see `Transport`.
+class PollTransport(BufferedTransport):
+    """Collects the events of one answer.
 
-    What is more than an answer takes stays pending, and its handler waits. When the answer `is_closed`, it is
-    dropped: it comes with the next one.
+    When the answer is full, the next payload stays pending, and the handler waits. Once the answer
+    `is_closed`, what is pending is dropped: the client gets it with its next request.
     """
 
     def __init__(self, peer: str, discard: Callable[[], Awaitable[bool]], last_event_id: str) -> None:
-        self.framing = Framing.PLAIN
-        self.pending: bytes | memoryview | None = None
+        super().__init__(peer)
         self.is_closed = False
-        self.written_at = 0.0
-        self.bytes_sent = 0
-        self.events_sent = 0
-        self._peer = peer
         self._discard = discard
         self._decoder = EventDecoder(last_event_id=last_event_id)
         self._events: list[ServerSentEvent] = []
@@ -135,22 +129,6 @@ class PollTransport:
     @property
     def is_direct(self) -> bool:
         return True
-
-    @property
-    def is_secure(self) -> bool:
-        return False
-
-    @property
-    def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
-        return None, None
-
-    @property
-    def peer_host(self) -> str:
-        return self._peer
-
-    @property
-    def peer(self) -> str:
-        return self._peer
 
     @property
     def _is_full(self) -> bool:
@@ -167,16 +145,10 @@ class PollTransport:
         self._changed.unpark_all()
         return True
 
-    def flush_nowait(self, now: float) -> None:
-        """Do nothing: what is pending is for the next call."""
-
     async def flush_some(self) -> None:
         if self.pending is not None and not self.is_closed:
             await trio.sleep_forever()
         self.pending = None
-
-    def receive_nowait(self) -> bytes | None:
-        return None
 
     async def receive_some(self) -> bytes:
         raise NotImplementedError

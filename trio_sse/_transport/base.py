@@ -1,0 +1,129 @@
+"""The `Transport` protocol, and the one rule of its write side.
+
+`send_nowait` always takes the whole payload. It sends what it can at once and keeps the rest as `pending`.
+While something is pending, nothing else may be sent. A task then calls `flush_some` until nothing is pending.
+
+The leftover belongs to the transport. So no byte is lost or reordered when the write side passes between the
+hub's pump and the connection's task.
+
+After `flush_some` was cancelled or has failed, the transport is only fit to be closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import trio
+
+from .._wire.message import Framing
+
+#: An address and a port; the port is `None` for a Unix socket.
+Endpoint = tuple[str, int | None]
+
+RECEIVE_SIZE = 16 * 1024
+
+# If a socket is closed while bytes of a request are unread, the kernel sends RST, and the reply may be lost.
+# So the rest of the request is read for a while first (RFC 9112, 9.6).
+LINGER_SECONDS = 1.0
+_LINGER_BYTES = 256 * 1024
+
+
+class Transport(Protocol):
+    """The connection to one peer, whatever carries the bytes.
+
+    Attributes:
+        framing: how the current response's body is framed.
+        pending: bytes that were taken but not sent yet; `None` if there are none.
+        written_at: when bytes were last sent, in Trio's time.
+        bytes_sent, events_sent: everything that was taken since the connection began.
+        is_direct: whether `send_nowait` can send. Otherwise it only takes.
+    """
+
+    framing: Framing
+    pending: bytes | memoryview | None
+    written_at: float
+    bytes_sent: int
+    events_sent: int
+
+    @property
+    def is_direct(self) -> bool: ...
+
+    @property
+    def peer_host(self) -> str:
+        """The peer's address, without its port."""
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether it uses TLS, as far as that is known."""
+
+    @property
+    def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
+        """The peer's host and port, and ours; `None` where there are none."""
+
+    @property
+    def peer(self) -> str:
+        """The peer's address for people to read."""
+
+    def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
+        """Take `payload`, which holds `events` events; return whether all of it was sent.
+
+        Nothing may be pending. It never raises: on a broken transport everything stays pending.
+        """
+
+    def flush_nowait(self, now: float) -> None:
+        """Send as much of what is pending as can be sent now. Don't call it while a task flushes."""
+
+    async def flush_some(self) -> None:
+        """Wait until some of what is pending can be sent, and send it.
+
+        Raises:
+            trio.BrokenResourceError: the peer has disconnected.
+        """
+
+    def receive_nowait(self) -> bytes | None:
+        """Return bytes from the peer, as `receive_some` does; `None` if that would have to wait."""
+
+    async def receive_some(self) -> bytes:
+        """Wait for bytes from the peer. No bytes mean that the peer has closed its side.
+
+        Raises:
+            trio.BrokenResourceError: the peer has disconnected.
+        """
+
+    async def discard_some(self) -> bool:
+        """Receive bytes and discard them; return whether there were any. Raises what `receive_some` does."""
+
+    def unread_bytes(self) -> int:
+        """Return how many bytes have arrived that were never parsed, as far as that is known.
+
+        Once bytes were discarded, what follows can't be trusted to be a request.
+        """
+
+    async def linger(self) -> None:
+        """Close our side and read what the peer still sends, for a short time, so that it gets our reply."""
+
+    async def aclose(self, *, abort: bool = False) -> None:
+        """Close it; with `abort`, discard what the peer has not taken. May be called when cancelled."""
+
+
+async def read_to_end(receive: Callable[[], Awaitable[bytes]]) -> None:
+    """Receive and discard bytes until the peer closes its side or has sent too many."""
+    read = 0
+    while read < _LINGER_BYTES and (data := await receive()):
+        read += len(data)
+
+
+async def send_all(transport: Transport, payload: bytes, *, write_timeout: float) -> None:
+    """Send `payload`, waiting up to `write_timeout` seconds each time for the peer to take some of it.
+
+    Raises:
+        trio.BrokenResourceError: the peer has disconnected, or took nothing for that time.
+    """
+    await trio.lowlevel.checkpoint()  # a peer that sends request after request must not block the event loop
+    transport.send_nowait(payload, 0, trio.current_time())
+    while transport.pending is not None:
+        with trio.move_on_after(write_timeout) as scope:
+            await transport.flush_some()
+        if scope.cancelled_caught:
+            raise trio.BrokenResourceError(f"the peer took no bytes for {write_timeout} s")

@@ -1,0 +1,63 @@
+"""Any Trio stream as a `Transport`."""
+
+from __future__ import annotations
+
+from typing import final
+
+import trio
+
+from .base import LINGER_SECONDS, RECEIVE_SIZE, read_to_end
+from .buffered import BufferedTransport
+
+
+@final
+class StreamTransport(BufferedTransport):
+    """A Trio stream, which the transport owns."""
+
+    __slots__ = ("_discarded", "stream")
+
+    def __init__(self, stream: trio.abc.Stream, peer: str) -> None:
+        super().__init__(peer)
+        self.stream = stream
+        self._discarded = 0
+
+    @property
+    def is_secure(self) -> bool:
+        return isinstance(self.stream, trio.SSLStream)
+
+    async def _write(self, payload: bytes | memoryview) -> None:
+        try:
+            await self.stream.send_all(payload)
+        except (trio.ClosedResourceError, OSError) as error:
+            raise trio.BrokenResourceError("the stream is closed") from error
+
+    async def receive_some(self) -> bytes:
+        try:
+            return bytes(await self.stream.receive_some(RECEIVE_SIZE))
+        except (trio.ClosedResourceError, OSError) as error:
+            raise trio.BrokenResourceError("the stream is closed") from error
+
+    async def discard_some(self) -> bool:
+        count = len(await self.receive_some())
+        self._discarded += count
+        return count > 0
+
+    def unread_bytes(self) -> int:
+        return self._discarded
+
+    async def linger(self) -> None:
+        if not isinstance(self.stream, trio.abc.HalfCloseableStream):
+            return
+        with trio.move_on_after(LINGER_SECONDS):
+            try:
+                await self.stream.send_eof()
+                await read_to_end(self.receive_some)
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                pass  # the peer has disconnected: nobody waits for the reply
+
+    async def aclose(self, *, abort: bool = False) -> None:
+        if abort or self._is_broken:
+            await trio.aclose_forcefully(self.stream)
+            return
+        with trio.move_on_after(LINGER_SECONDS):
+            await self.stream.aclose()
