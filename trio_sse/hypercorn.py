@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import random
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ from hypercorn.trio.tcp_server import TCPServer
 
 from ._asgi.foreign_server import REGISTRY
 from ._asgi.types import ASGIApp, Receive, Scope, Send
-from ._http.exceptions import HTTPException
+from ._http.exceptions import temporary_refusal
 from ._process.descriptors import raise_descriptor_limit
 from ._process.watchdog import Watchdog
 from ._server.listeners import prepare
@@ -190,8 +189,7 @@ class _OpenStreams:
 
     def check(self) -> None:
         if self._is_draining:
-            retry_after = {"Retry-After": str(random.randint(1, 10))}
-            raise HTTPException(503, "the server is shutting down", retry_after)
+            raise temporary_refusal(503, "the server is shutting down")
 
     def remove(self, connection: Connection) -> None:
         del self.streams[connection]

@@ -53,7 +53,7 @@ def test_what_is_no_offset_is_refused(value: str) -> None:
 def test_it_may_be_given_only_once() -> None:
     with pytest.raises(HTTPException) as refusal:
         read_offset(request("?offset=1&offset=1"))
-    assert (refusal.value.status, refusal.value.detail) == (400, "offset may be given only once")
+    assert (refusal.value.status, refusal.value.detail) == (400, "offset must not be repeated")
 
 
 def test_the_page_says_how_large_it_may_be() -> None:

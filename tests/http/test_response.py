@@ -116,7 +116,7 @@ def test_a_status_that_is_none_is_refused(status: int) -> None:
 
 @pytest.mark.parametrize("status", [204, 205, 304])
 def test_a_status_without_a_body_has_none(status: int) -> None:
-    with pytest.raises(ValueError, match="no body"):
+    with pytest.raises(ValueError, match="must not have a body"):
         Response("text", status=status)
 
     assert error_response(HTTPException(status)).body == ""

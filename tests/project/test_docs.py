@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trio_sse import EndReason, Hub, Server
-from trio_sse._http import request_head
+from trio_sse._http import body_decoders, request_head
 from trio_sse._server import body, request_reader
 from trio_sse._stream import disconnects, polling
 from trio_sse._wire import event, topic
@@ -66,17 +66,20 @@ def test_the_fixed_limits_are_those_of_the_code() -> None:
     assert numbers(table["a topic's name"]) == [topic.MAX_TOPIC_LENGTH]
     assert numbers(table["topics of one subscription"]) == [topic.MAX_TOPICS]
     assert numbers(table["head: time, size, fields"]) == [
-        request_reader._HEAD_SECONDS,
+        request_reader.HEAD_SECONDS,
         request_head.MAX_HEAD_SIZE,
         request_head.MAX_HEADER_FIELDS,
     ]
     assert numbers(table["target"]) == [request_head.MAX_TARGET_SIZE]
     assert numbers(table["fields of a query"]) == [request_head.MAX_QUERY_FIELDS]
     assert numbers(table["body: time, size (`max_body_size`)"]) == [
-        body._BODY_SECONDS,
+        body.BODY_SECONDS,
         inspect.signature(Server).parameters["max_body_size"].default,
     ]
-    assert numbers(table["a chunk's head, a body's trailers"]) == [body._MAX_CHUNK_LINE, body._MAX_TRAILERS]
+    assert numbers(table["a chunk's head, a body's trailers"]) == [
+        body_decoders.MAX_CHUNK_LINE,
+        body_decoders.MAX_TRAILERS,
+    ]
 
 
 def test_every_end_reason_is_documented() -> None:

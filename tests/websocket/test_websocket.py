@@ -307,11 +307,11 @@ def test_options_are_checked() -> None:
     server = Server()
     with pytest.raises(TypeError, match="origins must be a collection"):
         server.websocket("/", origins="https://example.org")
-    with pytest.raises(ValueError, match="an origin is like"):
+    with pytest.raises(ValueError, match="an origin must be like"):
         server.websocket("/", origins=["example.org"])
     with pytest.raises(TypeError, match="subprotocols must be a sequence"):
         server.websocket("/", subprotocols="chat")
-    with pytest.raises(ValueError, match="a subprotocol must be a name"):
+    with pytest.raises(ValueError, match="a subprotocol must be a token"):
         server.websocket("/", subprotocols=["two words"])
     with pytest.raises(ValueError, match="max_message_size"):
         server.websocket("/", max_message_size=0)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as values and bytes: heads, fields, routes and responses, without I/O.
+"""HTTP/1.1 as values and bytes, without I/O: heads, fields, bodies, routes and responses.
 
-It may import `_wire` values and `_validate`, and never Trio.
+It may import `_validate`. It never imports Trio.
 """

@@ -1,26 +1,31 @@
-"""An answer other than a stream, raised by a handler."""
+"""The exception by which a handler refuses a request."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import final
 
 from .fields import check_fields
 
+# Jittered, so that clients that were refused together do not try again together.
+_RETRY_AFTER_SECONDS = (1, 10)
+
 
 @final
 class HTTPException(Exception):
-    """Refuse a request with this status, from a handler or hook whose stream has not begun.
+    """Refuse a request with this status, from a handler or hook whose stream has not started.
 
     Args:
-        status: the response's status, 200 to 599. `EventSource` comes back after a 2xx other than 204,
-            and gives up after 204 and every error.
-        detail: text for the client; by default the status's phrase.
+        status: the response's status, 200 to 599. `EventSource` reconnects after a 2xx other than 204, and
+            gives up after 204 and every error.
+        detail: the response's body, as text; by default the status's phrase.
         headers: further header fields of the response.
 
     Raises:
-        ValueError: the status is none, or a header field would break out of its line or is the server's own.
+        ValueError: the status is unknown or out of range, or a header field cannot be sent or is set by the
+            server.
     """
 
     def __init__(
@@ -34,3 +39,8 @@ class HTTPException(Exception):
         self.headers = dict(headers or {})
         check_fields(self.headers)
         super().__init__(f"{status} {self.detail}")
+
+
+def temporary_refusal(status: int, detail: str) -> HTTPException:
+    """Return an exception that asks the client to try again later, after a random few seconds."""
+    return HTTPException(status, detail, {"Retry-After": str(random.randint(*_RETRY_AFTER_SECONDS))})

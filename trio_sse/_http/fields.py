@@ -1,40 +1,68 @@
-"""Header fields, as applications and command lines give them: they must not break out of their lines."""
+"""Header fields: what a name and a value may consist of (RFC 9110, 5.1 and 5.5).
+
+A field that passes these checks cannot break out of its line, so it cannot add a field or end the head.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_TEXT = re.compile(
-    r"[\t\x20-\x7e\x80-\ud7ff\ue000-\U0010ffff]*"
-)  # what UTF-8 has, of which some make headers
+#: RFC 9110, 5.6.2: the names of methods, fields and subprotocols. A pattern, for `re`.
+TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 
-# Where a message ends, and what becomes of its connection, is for the server to say.
-_OF_THE_SERVER = frozenset(("connection", "content-length", "transfer-encoding"))
+#: RFC 9110, 5.5: visible characters, spaces and tabs, and bytes above ASCII. A pattern, for `re`.
+FIELD_VALUE = r"[\t\x20-\x7e\x80-\xff]*"
+
+_NAME = re.compile(TOKEN)
+_VALUE = re.compile(FIELD_VALUE)
+_RAW_NAME = re.compile(TOKEN.encode())
+_RAW_VALUE = re.compile(FIELD_VALUE.encode())
+
+# A value from a command line, which may be any text and is sent as UTF-8.
+_TEXT = re.compile(r"[\t\x20-\x7e\x80-\ud7ff\ue000-\U0010ffff]*")
+
+# They say where a message ends and whether its connection stays open, which only the server knows.
+_SET_BY_SERVER = frozenset(("connection", "content-length", "transfer-encoding"))
+
+
+def is_token(text: str) -> bool:
+    """Return whether a text is a token (RFC 9110, 5.6.2)."""
+    return _NAME.fullmatch(text) is not None
 
 
 def check_fields(fields: Mapping[str, str]) -> None:
-    """Refuse fields that can't be sent (RFC 9110, 5.5), and those that are the server's own.
+    """Check the header fields that an application sets on a response.
 
     Raises:
-        ValueError: a name or value is not acceptable.
+        ValueError: a name or value cannot be sent, or the field is one that the server sets.
     """
     for name, value in fields.items():
         if not _NAME.fullmatch(name):
-            raise ValueError(f"header field {name!r} must have a name of letters, digits and hyphens")
+            raise ValueError(f"the name of header field {name!r} must be letters, digits and hyphens")
         if not _VALUE.fullmatch(value):
-            raise ValueError(f"header field {name!r} must have no control characters, and Latin-1 only")
-        if name.lower() in _OF_THE_SERVER:
+            raise ValueError(
+                f"the value of header field {name!r} must be Latin-1 text without control characters"
+            )
+        if name.lower() in _SET_BY_SERVER:
             raise ValueError(f"header field {name!r} is set by the server")
 
 
-def parse_field(text: str) -> tuple[str, str]:
-    """Read a field of a request from a command line; its value is sent in UTF-8.
+def check_raw_field(name: bytes, value: bytes) -> None:
+    """Check a header field that an ASGI app sends; which fields it may set is the caller's to decide.
 
     Raises:
-        ValueError: it can't be sent.
+        ValueError: the name or the value cannot be sent.
+    """
+    if not _RAW_NAME.fullmatch(name) or not _RAW_VALUE.fullmatch(value):
+        raise ValueError(f"header field {name!r} has a name or a value that cannot be sent")
+
+
+def parse_field(text: str) -> tuple[str, str]:
+    """Parse a request's header field from a command line; its value is sent as UTF-8.
+
+    Raises:
+        ValueError: it is not `Name: value`, or cannot be sent.
     """
     name, colon, value = text.partition(":")
     if not (colon and _NAME.fullmatch(name) and _TEXT.fullmatch(value)):

@@ -1,4 +1,4 @@
-"""The offset in the page: how far into the shared time a page, or a stream, is to begin."""
+"""Reading `?offset=` of a request: how many seconds into the shared time a page or a stream starts."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from urllib.parse import parse_qsl
 from .exceptions import HTTPException
 from .request import Request
 
-# As JavaScript and Python write a number of seconds; float() would take "nan", "1_0" and "+1", too.
+# What JavaScript and Python write for a number of seconds. float() also accepts "nan", "1_0" and "+1".
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?", re.ASCII | re.IGNORECASE)
 
 
 def read_offset(request: Request, *, most: float = 86_400.0) -> float:
-    """Give the seconds of a request's `?offset=`, or 0.0 if it has none.
+    """Return the seconds of a request's `?offset=`; 0.0 if it has none.
 
     Args:
-        most: the largest offset that makes sense; a finite number of seconds.
+        most: the largest offset that is allowed; a finite number of seconds.
 
     Raises:
-        HTTPException: 400, and says what would be right: it is no number from 0 to `most`, or is given twice.
-        TypeError, ValueError: `most` is not acceptable.
+        HTTPException: 400, if the offset is not a number from 0 to `most`, or is repeated.
+        TypeError, ValueError: `most` is not a finite number of seconds.
     """
     if isinstance(most, bool) or not isinstance(most, int | float):
         raise TypeError(f"most must be a number of seconds, not {type(most).__name__}")
@@ -32,7 +32,7 @@ def read_offset(request: Request, *, most: float = 86_400.0) -> float:
     if not values:
         return 0.0
     if len(values) > 1:
-        raise HTTPException(400, "offset may be given only once")
+        raise HTTPException(400, "offset must not be repeated")
     seconds = float(values[0]) if _SECONDS.fullmatch(values[0]) else math.nan
     if not 0 <= seconds <= most:
         raise HTTPException(400, f"offset must be a number of seconds from 0 to {most:.15g}")

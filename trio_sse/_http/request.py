@@ -1,4 +1,4 @@
-"""A request as handlers see it."""
+"""A request and its header fields, as handlers see them."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from functools import lru_cache
 from typing import final
 from urllib.parse import parse_qsl
 
-# Where clients put the id that they resume from when they can't set the header: ours, and those of the
+# The parameters in which a client that cannot set the header puts its last event id: our own, and those of
 # EventSource polyfills.
 _LAST_EVENT_ID_PARAMETERS = ("last_event_id", "lastEventId", "evs_last_event_id")
 
 
 @final
 class Headers:
-    """A request's header fields, in order; names are compared without regard to case.
+    """A request's header fields, in order; names are case-insensitive.
 
-    They are kept as the lines that they came in, and searched on demand: a stream lives for an hour and looks
-    at its headers once, and ten small objects for each field would be a third of all its memory.
+    They are stored as the lines that arrived, and searched on demand. A stream lives for an hour and looks at
+    its headers once, and small objects for each field would take a third of all its memory.
     """
 
     __slots__ = ("_block",)
 
     def __init__(self, fields: list[tuple[bytes, bytes]]) -> None:
-        """Take fields that have been checked."""
+        """Store fields that have been checked."""
         self._block = b"\r\n" + b"".join([b"%b:%b\r\n" % field for field in fields])
 
     @classmethod
     def of_lines(cls, lines: bytes) -> Headers:
-        """Take the lines of a head, that have been checked, with CRLF between them."""
+        """Return the headers of a head's lines, which have been checked and are joined by CRLF."""
         headers = cls([])
         if lines:
             headers._block = b"\r\n%b\r\n" % lines
         return headers
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        """Give each field's name, in lower case, and its value."""
+        """Yield the name of each field, in lower case, and its value."""
         for name, value in self.raw():
             yield name.decode("ascii"), value.decode("latin-1")
 
     def raw(self) -> list[tuple[bytes, bytes]]:
-        """Give the fields as they came, but names in lower case."""
+        """Return the fields as bytes, with names in lower case."""
         split = [line.partition(b":") for line in self._block.split(b"\r\n")[1:-1]]
         return [(name.lower(), value.strip(b" \t")) for name, _, value in split]
 
@@ -52,8 +52,8 @@ class Headers:
         return f"<Headers: {', '.join(name for name, _ in self)}>"  # values may be credentials
 
     def get_all(self, name: str) -> list[str]:
-        """Give the values of all fields of this name."""
-        # By searches of the block, not by a look at each line: most that is looked for is not there.
+        """Return the values of all fields of this name."""
+        # Search the block instead of looking at each line: most fields that are asked for are not there.
         block, before = self._block.lower(), _before_value(name)
         values: list[str] = []
         start = block.find(before)
@@ -64,7 +64,7 @@ class Headers:
         return values
 
     def get(self, name: str, default: str | None = None) -> str | None:
-        """Give the value of the first field of this name, or `default`."""
+        """Return the value of the first field of this name, or `default`."""
         values = self.get_all(name)
         return values[0] if values else default
 
@@ -84,12 +84,12 @@ class Request:
 
     Attributes:
         method: in upper case.
-        target: the path and query as they came, for logs without the query.
+        target: the path and query as they were sent. Log only its path: a query may hold credentials.
         path: the path, decoded.
         headers: the header fields.
-        body: what a POST brought with it, whole.
         http_version: "1.0" or "1.1".
-        peer: the peer's address.
+        peer: the client's address, as text for people to read.
+        body: the whole body; empty if there is none.
     """
 
     method: str
@@ -102,22 +102,22 @@ class Request:
 
     @property
     def query_string(self) -> str:
-        """The query as it came, without its question mark."""
+        """The query as it was sent, without its question mark."""
         return self.target.partition("?")[2]
 
     @property
     def query(self) -> dict[str, str]:
-        """The query's parameters, decoded; of one that is repeated, the last."""
+        """The query's parameters, decoded; a repeated one has its last value."""
         return dict(parse_qsl(self.query_string, keep_blank_values=True))
 
     @property
     def last_event_id(self) -> str | None:
-        """The id to resume from: the header's, else the query's; `None` if there is none."""
+        """The id to resume from: of the `Last-Event-ID` header, else of the query, else `None`."""
         return find_last_event_id(self.headers, self.query_string)
 
 
 def find_last_event_id(headers: Headers, query_string: str) -> str | None:
-    """Give the id to resume from; see `Request.last_event_id`."""
+    """Return the id to resume from; see `Request.last_event_id`."""
     header = headers.get("last-event-id")
     if header:
         return header.encode("latin-1").decode("utf-8", "replace")  # WHATWG sends it as UTF-8

@@ -1,11 +1,12 @@
-"""HTTP/1.1 request heads: what is let in, and what is not.
+"""HTTP/1.1 request heads: which are accepted, and how they are parsed.
 
-h11 parses the head, but it lets through what RFC 9112 forbids or what has been used to smuggle requests past
-proxies, so every head is checked here first, on its bytes. In doubt a request is refused: this server owes
-nothing to peers that are sloppy, and two parsers that disagree are the root of all smuggling.
+h11 accepts some heads that RFC 9112 forbids, or that have been used to smuggle requests past proxies. So
+every head is checked here first, on its bytes. A doubtful request is refused: two parsers that disagree are
+how requests are smuggled.
 
-What has passed the checks and says nothing of a body leaves h11 nothing to decide: it would give the same
-fields, as the tests show, at a third of the cost of taking in a stream. So only the others are given to it.
+A head that has passed these checks and announces no body is split here. h11 would return the same fields, as
+the tests show, for a third of the whole cost of setting up a stream. Only heads that announce a body go
+through h11, as a second opinion on the fields that say where the body ends.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 import h11
 
 from .exceptions import HTTPException
+from .fields import FIELD_VALUE, TOKEN
 from .request import Headers
 
 MAX_HEAD_SIZE = 16 * 1024
@@ -25,14 +27,14 @@ MAX_TARGET_SIZE = 8 * 1024
 MAX_HEADER_FIELDS = 100
 MAX_QUERY_FIELDS = 100
 
-# Clients come in great numbers for the same few things: so many request lines, hosts and paths are kept that
-# have passed. As they are shared, so are the strings that each connection would have of its own.
-_SEEN_BEFORE = 64
+# Thousands of clients ask for the same few things. So this many request lines, hosts and paths that have
+# passed are cached, which also lets connections share their strings.
+_CACHE_SIZE = 64
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TOKEN = TOKEN.encode()
 _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])" % _TOKEN)
 _FIELD_NAME = re.compile(_TOKEN)
-_FIELD_LINES = re.compile(rb"(?:%b:[\t\x20-\x7e\x80-\xff]*\r\n)*" % _TOKEN)
+_FIELD_LINES = re.compile(rb"(?:%b:%b\r\n)*" % (_TOKEN, FIELD_VALUE.encode()))
 _DIGITS = re.compile(rb"[0-9]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]+)(:[0-9]{0,5})?")
@@ -41,15 +43,15 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NOT_IN_PATH = re.compile("[\0-\x1f\x7f]")
 
 
-class Head(NamedTuple):
+class RequestHead(NamedTuple):
     """A request's head, checked.
 
     Attributes:
-        method, target, http_version: of the request line; the target in origin-form, or `*`.
+        method, target, http_version: of the request line; the target is in origin-form, or `*`.
         path: the target's path, decoded.
-        host: the host that is asked for, without its port, in lower case; empty if none is named.
+        host: the requested host, without its port, in lower case; empty if the request names none.
         headers: the header fields.
-        content_length: of the body; `None` if it is chunked.
+        content_length: the body's length in bytes; `None` if it is chunked.
     """
 
     method: str
@@ -62,7 +64,7 @@ class Head(NamedTuple):
 
     @property
     def keeps_alive(self) -> bool:
-        """Whether the client is willing to send another request on this connection (RFC 9112, 9.3)."""
+        """Whether the client may send another request on this connection (RFC 9112, 9.3)."""
         if self.http_version != "1.1":
             return False
         options = ",".join(self.headers.get_all("connection")).lower()
@@ -70,16 +72,16 @@ class Head(NamedTuple):
 
 
 def skip_empty_line(buffer: bytearray) -> None:
-    """Remove one empty line before a request, which is to be ignored (RFC 9112, 2.2)."""
+    """Remove one empty line before a request, which a server should ignore (RFC 9112, 2.2)."""
     if buffer.startswith(b"\r\n"):
         del buffer[:2]
 
 
-def take_head(buffer: bytearray) -> Head | None:
-    """Take a request's head from the buffer's start; `None` if it has not come in whole.
+def take_head(buffer: bytearray) -> RequestHead | None:
+    """Take a request's head from the start of the buffer; return `None` if it is incomplete.
 
     Raises:
-        HTTPException: the request is refused; the connection is not to be used again.
+        HTTPException: the head is refused; the connection must not carry another request.
     """
     end = buffer.find(b"\r\n\r\n")
     if 0 <= end <= MAX_HEAD_SIZE - 4:
@@ -92,25 +94,25 @@ def take_head(buffer: bytearray) -> Head | None:
 
 
 def _check_incomplete(buffer: bytearray) -> None:
-    """Refuse what can't become an acceptable head any more, instead of waiting for its end."""
+    """Refuse an incomplete head that can no longer become acceptable, instead of waiting for its end."""
     line, line_end, _ = buffer.partition(b"\r\n")
     if line_end:
         _parse_request_line(bytes(line))
     elif len(buffer) > MAX_TARGET_SIZE + 64:
         raise HTTPException(414, f"the target must have at most {MAX_TARGET_SIZE} bytes")
     elif not _FIELD_NAME.match(buffer) and buffer != b"\r":
-        raise HTTPException(400, "a request begins with its method")
+        raise HTTPException(400, "a request must begin with its method")
     if len(buffer) > MAX_HEAD_SIZE:
         raise HTTPException(431, f"the request's head must have at most {MAX_HEAD_SIZE} bytes")
     if buffer.count(b"\n") != buffer.count(b"\r\n"):
         raise HTTPException(400, "lines of the head must end with CRLF")
 
 
-def parse_head(head: bytes) -> Head:
-    """Check and parse a head, given without the empty line at its end.
+def parse_head(head: bytes) -> RequestHead:
+    """Check and parse a head, without the empty line at its end.
 
     Raises:
-        HTTPException: it is refused.
+        HTTPException: the head is refused.
     """
     request_line, _, block = head.partition(b"\r\n")
     method, target, version = _parse_request_line(request_line)
@@ -133,12 +135,12 @@ def parse_head(head: bytes) -> Head:
         raise HTTPException(400, "Sec-WebSocket-Protocol must be ASCII")
     if not target.startswith("/") and target != "*":
         host, target = _split_absolute(target)
-    return Head(method, target, decode_path(target), version, host, headers, content_length)
+    return RequestHead(method, target, decode_path(target), version, host, headers, content_length)
 
 
-@lru_cache(maxsize=_SEEN_BEFORE)
+@lru_cache(maxsize=_CACHE_SIZE)
 def decode_path(target: str) -> str:
-    """Decode the path of a target; refuse what isn't UTF-8 or has control characters."""
+    """Return the decoded path of a target; refuse one that is not UTF-8 or has control characters."""
     path, _, query = target.partition("?")
     if _BAD_ESCAPE.search(path):
         raise HTTPException(400, "the path has a malformed percent-encoding")
@@ -155,9 +157,9 @@ def decode_path(target: str) -> str:
     return decoded
 
 
-@lru_cache(maxsize=_SEEN_BEFORE)
+@lru_cache(maxsize=_CACHE_SIZE)
 def _parse_request_line(line: bytes) -> tuple[str, str, str]:
-    """Give the method, the target as it came, and the version."""
+    """Return the method, the target as it was sent, and the version."""
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         if len(line) > MAX_TARGET_SIZE:
@@ -165,7 +167,7 @@ def _parse_request_line(line: bytes) -> tuple[str, str, str]:
         raise HTTPException(400, "the request line must be: method SP target SP HTTP/1.1")
     method, target, major, minor = match.groups()
     if (major, minor) not in ((b"1", b"0"), (b"1", b"1")):
-        raise HTTPException(505, "this server speaks HTTP/1.1 and HTTP/1.0")
+        raise HTTPException(505, "this server supports HTTP/1.1 and HTTP/1.0")
     if len(target) > MAX_TARGET_SIZE:
         raise HTTPException(414, f"the target must have at most {MAX_TARGET_SIZE} bytes")
     if method in (b"CONNECT", b"TRACE"):
@@ -176,12 +178,12 @@ def _parse_request_line(line: bytes) -> tuple[str, str, str]:
         or _ABSOLUTE_FORM.fullmatch(target.decode("ascii")) is not None
     )
     if not is_acceptable or b"#" in target:
-        raise HTTPException(400, "the target must be a path that begins with '/', without a fragment")
+        raise HTTPException(400, "the target must be a path that begins with '/' and has no fragment")
     return method.decode("ascii"), target.decode("ascii"), "1.1" if minor == b"1" else "1.0"
 
 
 def _parse_fields(head: bytes) -> list[tuple[bytes, bytes]]:
-    """Have h11 parse a head; give its fields, names in lower case."""
+    """Parse a head with h11; return its fields, with names in lower case."""
     try:
         parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_SIZE)
         parser.receive_data(head + b"\r\n\r\n")
@@ -194,10 +196,10 @@ def _parse_fields(head: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _field_error(block: bytes) -> HTTPException:
-    """Say what is wrong with the first header field that is not acceptable."""
+    """Return the refusal of the first header field that is malformed."""
     for line in block.split(b"\r\n"):
         if line[:1] in (b" ", b"\t"):
-            return HTTPException(400, "a header field must not go over several lines")
+            return HTTPException(400, "a header field must be on one line")
         name, colon, value = line.partition(b":")
         if not colon or not _FIELD_NAME.fullmatch(name):
             return HTTPException(400, "a header field must be a name, a colon and a value")
@@ -215,23 +217,23 @@ def _check_host(headers: Headers, version: str) -> str:
     return _parse_authority(hosts[0])
 
 
-@lru_cache(maxsize=_SEEN_BEFORE)
+@lru_cache(maxsize=_CACHE_SIZE)
 def _parse_authority(authority: str) -> str:
     match = _HOST.fullmatch(authority)
     if match is None:
-        raise HTTPException(400, "the host must be a name or address, with or without a port")
+        raise HTTPException(400, "the host must be a name or an address, with or without a port")
     return match[1].lower()
 
 
 def _split_absolute(target: str) -> tuple[str, str]:
     match = _ABSOLUTE_FORM.fullmatch(target)
-    assert match is not None  # the request line was checked
+    assert match is not None  # the request line has been checked
     authority, path, query = match.groups()
     return _parse_authority(authority), (path or "/") + (query or "")
 
 
 def _check_content_length(block: bytes) -> None:
-    """Refuse what h11 would take for one length: one that is repeated, or a list (RFC 9112, 6.3)."""
+    """Refuse a length that h11 would accept: a repeated one, or a list (RFC 9112, 6.3)."""
     split = [line.partition(b":") for line in block.split(b"\r\n")]
     lengths = [value.strip(b" \t") for name, _, value in split if name.lower() == b"content-length"]
     if len(lengths) > 1 or (lengths and not _DIGITS.fullmatch(lengths[0])):
@@ -241,15 +243,15 @@ def _check_content_length(block: bytes) -> None:
 
 
 def _check_body_length(headers: Headers, version: str) -> int | None:
-    """Give the body's length, or `None` if it is chunked; refuse what two parsers might read differently."""
+    """Return the body's length, or `None` if it is chunked; refuse what two parsers may read differently."""
     lengths = headers.get_all("content-length")
     codings = headers.get_all("transfer-encoding")
     if codings:
         if version == "1.0":
-            raise HTTPException(400, "HTTP/1.0 has no Transfer-Encoding")
+            raise HTTPException(400, "an HTTP/1.0 request must not have Transfer-Encoding")
         if lengths:
-            raise HTTPException(400, "Content-Length and Transfer-Encoding exclude each other")
+            raise HTTPException(400, "a request must not have both Content-Length and Transfer-Encoding")
         if len(codings) != 1 or codings[0].lower() != "chunked":
-            raise HTTPException(501, "the only Transfer-Encoding is: chunked")
+            raise HTTPException(501, "the only supported Transfer-Encoding is chunked")
         return None
     return int(lengths[0]) if lengths else 0

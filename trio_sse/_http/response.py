@@ -1,4 +1,4 @@
-"""Responses: the head of an event stream, and the small plain responses that a stream server owes."""
+"""Responses: the head of an event stream, and whole responses."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from typing import final
 from .exceptions import HTTPException
 from .fields import check_fields
 
-# What has no body, whatever its fields say (RFC 9112, 6.3); of 205, it must be empty (RFC 9110, 15.3.6).
+# Statuses without a body, whatever the fields say (RFC 9112, 6.3); that of 205 is empty (RFC 9110, 15.3.6).
 WITHOUT_BODY = (204, 205, 304)
 
-# A stream is not to be stored, not to be changed on the way (compression would hold events back), and not
-# to be gathered by nginx.
+# Nobody may store a stream, transform it (compression would delay events), or, as nginx does, buffer it.
 STREAM_FIELDS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
-    "Vary": "Accept",  # the same URL can be polled
+    "Vary": "Accept",  # the same URL answers long polling
 }
 
 
@@ -35,12 +34,12 @@ class Response:
     Args:
         body: text is encoded as UTF-8.
         status: 200 to 599.
-        content_type: of the body; without a body there is none.
+        content_type: the body's type; it is not sent without a body.
         headers: further header fields.
 
     Raises:
-        ValueError: a header field would break out of its line or is the server's own, the status is none or
-            allows for no body, or the text can't be encoded.
+        ValueError: a header field cannot be sent or is set by the server, the status is unknown, out of
+            range, or allows no body, or the text cannot be encoded.
     """
 
     body: str | bytes = b""
@@ -52,13 +51,13 @@ class Response:
         if not 200 <= HTTPStatus(self.status) < 600:
             raise ValueError(f"status must be 200 to 599, not {self.status}")
         if self.body and self.status in WITHOUT_BODY:
-            raise ValueError(f"a response of status {self.status} has no body")
+            raise ValueError(f"a response of status {self.status} must not have a body")
         if isinstance(self.body, str):
-            self.body.encode()  # a lone surrogate is found here, not when it is to be sent
+            self.body.encode()  # find a lone surrogate here, not when the response is sent
         check_fields({**self.headers, "Content-Type": self.content_type})
 
     def encode(self, *, fields: Mapping[str, str], with_body: bool = True) -> bytes:
-        """Give the bytes on the wire, with further header fields of the server's own."""
+        """Return the response's bytes; `fields` are the server's, and replace those of the same name."""
         body = self.body.encode() if isinstance(self.body, str) else self.body
         head = {**self.headers, **fields}
         if vary := ", ".join(dict.fromkeys(f["Vary"] for f in (self.headers, fields) if "Vary" in f)):
@@ -71,7 +70,7 @@ class Response:
 
 
 def json_response(value: object, *, status: int = 200) -> Response:
-    """Make a response of a JSON value, which is not to be stored."""
+    """Return a response with a JSON value, which caches must not store."""
     return Response(
         json.dumps(value),
         status=status,
@@ -81,7 +80,7 @@ def json_response(value: object, *, status: int = 200) -> Response:
 
 
 def error_response(error: HTTPException) -> Response:
-    """Make the response that an exception stands for."""
+    """Return the response that an exception asks for."""
     detail = error.detail.encode("utf-8", "replace").decode()
     return Response(
         "" if error.status in WITHOUT_BODY else f"{detail}\n",
@@ -91,14 +90,14 @@ def error_response(error: HTTPException) -> Response:
 
 
 def encode_head(status: int, fields: Mapping[str, str], date: str | None = None) -> bytes:
-    """Give the bytes of a response's head; its date is now."""
+    """Return the bytes of a response's head; its date is the current time by default."""
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Date: {date or http_date()}"]
     lines += [f"{name}: {value}" for name, value in fields.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def encode_stream_head(fields: Mapping[str, str], *, is_chunked: bool) -> bytes:
-    """Give the bytes of an event stream's head. Most streams that begin in one second have the same."""
+    """Return the bytes of an event stream's head. Most streams that start in the same second share them."""
     return _encode_stream_head(tuple(fields.items()), is_chunked, http_date())
 
 
@@ -112,7 +111,7 @@ def _encode_stream_head(items: tuple[tuple[str, str], ...], is_chunked: bool, da
 
 
 def http_date() -> str:
-    """Give the time as the `Date` field has it."""
+    """Return the current time in the form of the `Date` field."""
     return _format_date(int(time.time()))
 
 

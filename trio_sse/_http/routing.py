@@ -1,4 +1,4 @@
-"""Routes: which handler a path and method lead to, with parameters typed by the pattern."""
+"""Routing: finding the target of a path and a method, with parameters typed by the pattern."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Generic, NamedTuple, TypeVar, final
 
-# Each type's pattern lets through only what its conversion takes: a path that doesn't fit is a 404.
+# The pattern of each type matches only what its conversion accepts: any other path is not found.
 _TYPES: dict[str, tuple[str, Callable[[str], object]]] = {
     "str": (r"[^/]+", str),
     "int": (r"-?[0-9]{1,18}", int),
@@ -20,19 +20,19 @@ _TYPES: dict[str, tuple[str, Callable[[str], object]]] = {
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}")
 _METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE"))
 
-#: What a path without parameters has: one for all, rather than one for each connection.
+#: The parameters of a path that has none; all connections share it.
 NO_PARAMETERS: Mapping[str, object] = MappingProxyType({})
 
 Target = TypeVar("Target")
 
 
 class Match(NamedTuple, Generic[Target]):
-    """What a path and method lead to.
+    """The result of routing a path that exists.
 
     Attributes:
-        target: `None` if the path is there, but not for this method.
-        parameters: the path's, converted.
-        methods: where there is no target, those that the path is there for.
+        target: `None` if the path does not support the method.
+        parameters: the path's parameters, converted.
+        methods: without a target, the methods that the path supports.
     """
 
     target: Target | None
@@ -41,21 +41,21 @@ class Match(NamedTuple, Generic[Target]):
 
     @property
     def allow(self) -> str:
-        """The methods, for the `Allow` field."""
+        """The methods, in the form of the `Allow` field."""
         with_head = [both for one in self.methods for both in ((one, "HEAD") if one == "GET" else (one,))]
         return ", ".join([*with_head, "OPTIONS"])
 
 
 @final
 class _Pattern(Generic[Target]):
-    """A path as it was given, and its targets by method."""
+    """A path pattern, and its targets by method."""
 
     def __init__(self, path: str) -> None:
         self.expression, self.converters = _compile(path)
         self.targets: dict[str, Target] = {}
 
     def parameters(self, path: str) -> Mapping[str, object] | None:
-        """Convert the parameters of a path that fits."""
+        """Return the converted parameters of a path; `None` if it does not match."""
         match = self.expression.fullmatch(path)
         if match is None:
             return None
@@ -66,9 +66,9 @@ class _Pattern(Generic[Target]):
 
 @final
 class Router(Generic[Target]):
-    """Finds targets. Of all patterns that fit, the first that has the method counts.
+    """Finds targets. The first pattern that matches the path and has the method wins.
 
-    Paths without parameters come first, then patterns as they were added.
+    Paths without parameters are tried first, then patterns in the order in which they were added.
     """
 
     def __init__(self) -> None:
@@ -76,18 +76,21 @@ class Router(Generic[Target]):
         self._patterns: dict[str, _Pattern[Target]] = {}
 
     def add(self, path: str, methods: Iterable[str], target: Target, handler: Callable[..., object]) -> None:
-        """Add a target; `handler` is only looked at, for whether it takes the path's parameters.
+        """Add a target.
+
+        Args:
+            handler: is checked, and not called: it must be a coroutine function that takes the parameters.
 
         Raises:
-            ValueError: the path or a method is not acceptable, or is taken.
-            TypeError: the handler doesn't take the parameters.
+            ValueError: the path or a method is not acceptable, or already has a target.
+            TypeError: the handler is not acceptable.
         """
         checked = tuple(dict.fromkeys(method.upper() for method in methods))
         if not checked or not _METHODS.issuperset(checked):
-            raise ValueError(f"methods must be some of {', '.join(sorted(_METHODS))}, not {checked}")
+            raise ValueError(f"methods must be among {', '.join(sorted(_METHODS))}, not {checked}")
         pattern = self._exact.get(path) or self._patterns.get(path) or _Pattern(path)
         if inspect.isasyncgenfunction(handler):
-            raise TypeError(f"the handler of {path!r} must be a coroutine function: send, and don't yield")
+            raise TypeError(f"the handler of {path!r} must be a coroutine function: send, don't yield")
         try:
             inspect.signature(handler).bind(None, **dict.fromkeys(pattern.converters))
         except TypeError as error:
@@ -95,12 +98,12 @@ class Router(Generic[Target]):
             raise TypeError(f"the handler of {path!r} must take {names}: {error}") from None
         for method in checked:
             if method in pattern.targets:
-                raise ValueError(f"{method} {path} has a handler already")
+                raise ValueError(f"{method} {path} already has a handler")
         pattern.targets.update(dict.fromkeys(checked, target))
         (self._patterns if pattern.converters else self._exact)[path] = pattern
 
     def find(self, path: str, method: str) -> Match[Target] | None:
-        """Give what `path`, decoded, and `method` lead to; `None` if there is no such path."""
+        """Return the match of a decoded path and a method; `None` if no pattern matches the path."""
         methods: dict[str, None] = {}
         exact = self._exact.get(path)
         for pattern in self._patterns.values() if exact is None else (exact, *self._patterns.values()):
@@ -117,14 +120,14 @@ def _compile(path: str) -> tuple[re.Pattern[str], dict[str, Callable[[str], obje
     if not path.startswith("/"):
         raise ValueError(f"a path must begin with '/': {path!r}")
     if set("{}") & set(_PARAMETER.sub("", path)):
-        raise ValueError(f"a parameter is like {{name}} or {{name:int}}: {path!r}")
+        raise ValueError(f"a parameter must be like {{name}} or {{name:int}}: {path!r}")
     converters: dict[str, Callable[[str], object]] = {}
     pattern = ""
     position = 0
     for parameter in _PARAMETER.finditer(path):
         name, kind = parameter[1], parameter[2] or "str"
         if kind not in _TYPES:
-            raise ValueError(f"parameters are of type {', '.join(_TYPES)}, not {kind}: {path!r}")
+            raise ValueError(f"a parameter's type must be one of {', '.join(_TYPES)}, not {kind}: {path!r}")
         if name in converters:
             raise ValueError(f"parameter {name!r} occurs twice in {path!r}")
         expression, converters[name] = _TYPES[kind]

@@ -1,7 +1,7 @@
-"""The opening handshake of a WebSocket, a server's side of it (RFC 6455, 4.2). No I/O.
+"""The server's side of a WebSocket's opening handshake (RFC 6455, 4.2).
 
-A browser lets any page open a WebSocket to any host, cookies and all, and asks nobody: it only says from
-which origin. So the origin is checked here, by default (RFC 6455, 10.2).
+A browser lets any page open a WebSocket to any host, with that host's cookies, and only sends the page's
+origin along. So the origin is checked here, by default (RFC 6455, 10.2).
 """
 
 from __future__ import annotations
@@ -9,53 +9,52 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import re
 from collections.abc import Collection, Sequence
 from typing import final
 
 from .cors import check_origins
 from .exceptions import HTTPException
+from .fields import is_token
 from .request import Headers
 from .response import encode_head
 
-#: The subprotocol by which a client subscribes, publishes and resumes; see `docs/websocket.md`.
+#: The subprotocol in which a client subscribes, publishes and resumes; see `docs/websocket.md`.
 SUBPROTOCOL = "trio-sse.v1"
 
 _UPGRADE = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 def asks_for_websocket(headers: Headers) -> bool:
-    """Whether a request wants the connection to become a WebSocket."""
+    """Return whether a request asks for the connection to become a WebSocket."""
     return "upgrade" in headers and "websocket" in _options(headers, "upgrade")
 
 
 def check_handshake(method: str, http_version: str, headers: Headers) -> None:
-    """Refuse a request that is no handshake.
+    """Check that a request is a handshake.
 
     Raises:
-        HTTPException: 426 if another version is wanted, or none; 400 if it is malformed.
+        HTTPException: 426 if it asks for another version or for no WebSocket; 400 if it is malformed.
     """
     if not asks_for_websocket(headers) or method != "GET" or http_version != "1.1":
-        raise HTTPException(426, "this path is a WebSocket: open it by a GET of HTTP/1.1", _UPGRADE)
+        raise HTTPException(426, "this path is a WebSocket: open it with an HTTP/1.1 GET request", _UPGRADE)
     if headers.get_all("sec-websocket-version") != ["13"]:
         raise HTTPException(426, "the WebSocket version must be 13", _UPGRADE)
     if "upgrade" not in _options(headers, "connection"):
-        raise HTTPException(400, "a WebSocket's handshake must have Connection: Upgrade")
+        raise HTTPException(400, "a WebSocket handshake must have Connection: Upgrade")
     keys = headers.get_all("sec-websocket-key")
     if len(keys) != 1 or not _is_key(keys[0]):
-        raise HTTPException(400, "a WebSocket's handshake must have a key: 16 bytes in base64")
+        raise HTTPException(400, "a WebSocket handshake must have one key of 16 bytes, in base64")
 
 
 @final
 class Handshake:
-    """What one path asks of a handshake.
+    """What one path requires of a handshake.
 
     Args:
-        origins: pages of which other origins may open it; `*` for all.
-        subprotocols: those that it speaks, the one that it likes best first.
+        origins: the other origins whose pages may open the WebSocket; `*` for all.
+        subprotocols: those that the path supports, the preferred one first.
 
     Raises:
         TypeError, ValueError: an option is not acceptable.
@@ -66,13 +65,17 @@ class Handshake:
         if isinstance(subprotocols, str):
             raise TypeError("subprotocols must be a sequence of names, not one str")
         for name in subprotocols:
-            if not _TOKEN.fullmatch(name):
-                raise ValueError(f"a subprotocol must be a name of ASCII letters and digits, not {name!r}")
+            if not is_token(name):
+                raise ValueError(f"a subprotocol must be a token of ASCII letters and digits, not {name!r}")
         self._origins = frozenset(origins)
         self._subprotocols = tuple(subprotocols)
 
     def check_origin(self, headers: Headers) -> None:
-        """Refuse a page of an origin that may not open it. What is no browser says no origin."""
+        """Check the origin of the page that opens the WebSocket. Only browsers send one.
+
+        Raises:
+            HTTPException: 403 if pages of this origin may not open it.
+        """
         origins = headers.get_all("origin")
         if not origins or "*" in self._origins or (len(origins) == 1 and origins[0] in self._origins):
             return
@@ -83,13 +86,13 @@ class Handshake:
             raise HTTPException(403, "pages of this origin may not open this WebSocket")
 
     def subprotocol(self, headers: Headers) -> str | None:
-        """Choose one of those that the client offers; `None` if it speaks none of them."""
+        """Return the preferred subprotocol among those that the client offers; `None` if there is none."""
         offered = _options(headers, "sec-websocket-protocol", lower=False)
         return next((name for name in self._subprotocols if name in offered), None)
 
 
 def accept_head(headers: Headers, subprotocol: str | None) -> bytes:
-    """Give the response's head that accepts a handshake, which has been checked. No extension is taken."""
+    """Return the head of the response that accepts a checked handshake, without any extension."""
     key = (headers.get("sec-websocket-key") or "").encode()
     accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest()).decode()
     fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept}

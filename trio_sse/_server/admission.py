@@ -1,19 +1,18 @@
-"""How many streams may be open at once, in all and for each address."""
+"""The bounds on open streams: in all, and for each client address."""
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from typing import final
 
-from .._http.exceptions import HTTPException
+from .._http.exceptions import temporary_refusal
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
 
 
 @final
 class Admission:
-    """Admits streams up to a server's bounds."""
+    """Counts a server's open streams and refuses those above its bounds."""
 
     def __init__(self, *, max_connections: int, max_connections_per_host: int | None) -> None:
         self._max_connections = max_connections
@@ -23,25 +22,25 @@ class Admission:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no stream is counted."""
+        """Whether no stream is open."""
         return not (self._open or self._open_of)
 
     def check(self, transport: Transport, serving: ServeScope) -> None:
-        """Raise an `HTTPException` if there is no room for another stream."""
+        """Raise an `HTTPException` if the server has no room for another stream."""
         most = self._max_connections_per_host
         if serving.is_draining:
-            raise _refusal(503, "the server is shutting down")
+            raise temporary_refusal(503, "the server is shutting down")
         if self._open >= self._max_connections:
-            raise _refusal(503, "the server has as many streams open as it may")
+            raise temporary_refusal(503, "the server has reached its limit of open streams")
         if most is not None and self._open_of[transport.peer_host] >= most:
-            raise _refusal(429, "your address has as many streams open as it may")
+            raise temporary_refusal(429, "your address has reached its limit of open streams")
 
     def enter(self, transport: Transport) -> None:
-        """Count a stream, until it leaves."""
+        """Count a stream that opens."""
         self._count(transport, 1)
 
     def leave(self, transport: Transport) -> None:
-        """Count a stream no longer."""
+        """Stop counting a stream that has ended."""
         self._count(transport, -1)
 
     def _count(self, transport: Transport, change: int) -> None:
@@ -50,8 +49,3 @@ class Admission:
             self._open_of[transport.peer_host] += change
             if not self._open_of[transport.peer_host]:
                 del self._open_of[transport.peer_host]
-
-
-def _refusal(status: int, detail: str) -> HTTPException:
-    # Jittered, so that those who are turned away together don't come back together.
-    return HTTPException(status, detail, {"Retry-After": str(random.randint(1, 10))})

@@ -9,7 +9,6 @@ A response that isn't complete when the app is done with it is cut, so that nobo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import final
@@ -18,15 +17,13 @@ import trio
 
 from .._asgi.types import Message
 from .._http.exceptions import HTTPException
+from .._http.fields import check_raw_field
 from .._http.request import Request
 from .._http.response import WITHOUT_BODY, http_date
 from .._stream.scope import ServeScope
 from .._transport.base import Transport, send_all
 from .app_disconnects import PeerWatch
 from .body import BodyReader
-
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 
 class ClientDisconnected(OSError):
@@ -49,8 +46,7 @@ class AppResponse:
         headers: Iterable[tuple[bytes, bytes]] = message.get("headers", ())
         for name, value in headers:
             name, value = bytes(name), bytes(value).strip()
-            if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-                raise ValueError(f"header field {name!r} can't be sent: it would break out of its line")
+            check_raw_field(name, value)
             match name.lower():
                 case b"content-length":
                     self.content_length = int(value)

@@ -11,7 +11,7 @@ import trio
 from .._http.cors import CrossOrigin
 from .._http.exceptions import HTTPException
 from .._http.request import Headers, Request
-from .._http.request_head import Head, skip_empty_line, take_head
+from .._http.request_head import RequestHead, skip_empty_line, take_head
 from .._http.response import Response, error_response, json_response
 from .._http.routing import NO_PARAMETERS, Router
 from .._http.websocket_handshake import Handshake, asks_for_websocket, check_handshake
@@ -20,7 +20,7 @@ from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .body import BodyReader, check_body, receive_body
 
-_HEAD_SECONDS = 10.0  # in all, however slowly it comes
+HEAD_SECONDS = 10.0  # in all, however slowly it comes
 
 StreamHandler = Callable[..., Awaitable[None]]
 EndpointHandler = Callable[..., Awaitable[Response]]
@@ -152,7 +152,7 @@ class Reception:
 
     async def _receive_head(
         self, transport: Transport, serving: ServeScope, buffer: bytearray
-    ) -> Head | None:
+    ) -> RequestHead | None:
         may_be_empty_line = True
         deadline: float | None = None
         while True:
@@ -165,7 +165,7 @@ class Reception:
             data = transport.receive_nowait()  # a client that has just connected has often sent all of it
             if data is None:
                 if deadline is None:
-                    deadline = trio.current_time() + _HEAD_SECONDS
+                    deadline = trio.current_time() + HEAD_SECONDS
                 data = await self._wait_for_head(transport, serving, deadline)
             if data is None:
                 if buffer and not serving.is_draining:
@@ -186,7 +186,7 @@ class Reception:
                 serving.waiting.discard(scope)
         return None
 
-    def _check(self, head: Head) -> None:
+    def _check(self, head: RequestHead) -> None:
         allowed = self.options.allowed_hosts
         if allowed is not None and head.host not in allowed:
             raise HTTPException(421, "this server doesn't answer for that host")
@@ -196,7 +196,7 @@ class Reception:
             return json_response({"status": "ok"})
         return json_response({"status": "the shared log has not been there yet"}, status=503)
 
-    def _find(self, head: Head) -> tuple[Route | Response | None, Mapping[str, object]]:
+    def _find(self, head: RequestHead) -> tuple[Route | Response | None, Mapping[str, object]]:
         """Find what answers a request, and the path's parameters; `None` stands for the app."""
         if head.target == "*":
             return Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"}), NO_PARAMETERS
@@ -217,7 +217,7 @@ class Reception:
         return found.target, found.parameters
 
 
-def _check_upgrade(head: Head, headers: Headers, answer: Route | Response | None) -> None:
+def _check_upgrade(head: RequestHead, headers: Headers, answer: Route | Response | None) -> None:
     """Refuse a WebSocket where there is none, and what is no WebSocket where there is one."""
     is_websocket = isinstance(answer, WebSocketRoute)
     if is_websocket or asks_for_websocket(headers):

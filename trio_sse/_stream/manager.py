@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from .._http.exceptions import HTTPException
+from .._http.exceptions import HTTPException, temporary_refusal
 from .._hub.hub import Hub
 from .._hub.statistics import HubStatistics
 from .._validate import check_seconds
@@ -110,8 +109,7 @@ class StreamManager:
     def check_room(self) -> None:
         """Raise an `HTTPException` if there are as many streams as there may be."""
         if self._max_connections is not None and len(self.streams) >= self._max_connections:
-            retry_after = {"Retry-After": str(random.randint(1, 10))}
-            raise HTTPException(503, "the app has as many streams open as it may", retry_after)
+            raise temporary_refusal(503, "the app has reached its limit of open streams")
 
     def statistics(self) -> StreamStatistics:
         """Give the figures at this moment. It looks at every stream: not for hot code."""
