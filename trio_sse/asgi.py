@@ -29,7 +29,7 @@ from ._http.request import Request
 from ._http.response import STREAM_FIELDS, Response, error_response
 from ._hub.hub import Hub
 from ._server.app import AppStage
-from ._server.request_reader import StreamHandler
+from ._server.routes import StreamHandler
 from ._stream.connection import Connection, ResponseStart
 from ._stream.lifecycle import Handle
 from ._stream.manager import ConnectHook, DisconnectHook, StreamManager, StreamOptions

@@ -9,7 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_sse import Connection, EndReason, Hub, LogSession, Server
+from trio_sse import Connection, EndReason, Hub, LogSession, LogUnavailable, Server
+from trio_sse.testing import Client
 
 from ..conftest import MakeServer
 from ..support.serving import in_memory, on_sockets
@@ -77,3 +78,22 @@ async def test_a_server_whose_log_does_not_answer_can_be_cancelled(autojump_cloc
     assert scope.cancelled_caught
     assert trio.current_time() == pytest.approx(scope.deadline)
     assert not server.hub.is_running
+
+
+class UnavailableLog:
+    """A shared log that cannot be reached."""
+
+    publish_timeout = 5.0
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[LogSession]:
+        raise LogUnavailable("there is no log")
+        yield
+
+
+async def test_health_fails_until_the_log_is_loaded(autojump_clock: MockClock) -> None:
+    async with Client(Server(hub=Hub(log=UnavailableLog()))) as client:
+        response = await client.get("/health")
+
+    assert response.status == 503
+    assert response.json() == {"status": "unavailable", "reason": "log_not_loaded"}

@@ -31,7 +31,7 @@ from .admission import Admission
 from .app_cycle import AppCall, ClientDisconnected
 from .app_lifespan import Lifespan
 from .body import BodyReader
-from .request_reader import AppRoute, Received
+from .request_reader import RoutedRequest
 
 logger = logging.getLogger("trio_sse.app")
 
@@ -44,7 +44,7 @@ class Successor(Protocol):
         transport: Transport,
         serving: ServeScope,
         buffer: bytearray,
-        received: Received,
+        routed: RoutedRequest,
         launch: Launch,
         handle: Handle,
     ) -> Awaitable[None]: ...
@@ -63,7 +63,7 @@ class AppHost:
         self,
         transport: Transport,
         serving: ServeScope,
-        received: Received,
+        routed: RoutedRequest,
         body: BodyReader,
         *,
         write_timeout: float,
@@ -81,13 +81,13 @@ class AppHost:
         call = AppCall(
             transport,
             serving,
-            received.request,
+            routed.request,
             body,
-            may_keep_alive=received.may_keep_alive,
+            may_keep_alive=routed.may_keep_alive,
             write_timeout=write_timeout,
         )
-        stage = AppStage(self._admission, call, transport, serving, received, successor)
-        scope = self._scope(transport, received, stage)
+        stage = AppStage(self._admission, call, transport, serving, routed, successor)
+        scope = self._scope(transport, routed, stage)
         failed = False
         try:
             await self._app(scope, call.receive, call.send)
@@ -95,7 +95,7 @@ class AppHost:
             logger.debug("peer=%s is gone", transport.peer)
         except* Exception as failure:
             failed = True
-            path = received.request.target.partition("?")[0]
+            path = routed.request.target.partition("?")[0]
             errors = failure.exceptions
             logger.error(
                 "the app failed for path=%.200s", path, exc_info=errors[0] if len(errors) == 1 else failure
@@ -109,7 +109,7 @@ class AppHost:
             call.forget()
             return None
         if stage.outcome is not None:
-            return stage.outcome and received.may_keep_alive and not body.buffer
+            return stage.outcome and routed.may_keep_alive and not body.buffer
         if not call.has_begun:
             if call.is_disconnected and call.refusal is None:
                 return False
@@ -126,8 +126,8 @@ class AppHost:
             return False
         return call.may_keep_alive
 
-    def _scope(self, transport: Transport, received: Received, stage: AppStage) -> Scope:
-        request = received.request
+    def _scope(self, transport: Transport, routed: RoutedRequest, stage: AppStage) -> Scope:
+        request = routed.request
         raw_path, _, query = request.target.partition("?")
         client, server = transport.endpoints
         return {
@@ -162,7 +162,7 @@ class AppStage:
         "_begun",
         "_call",
         "_launch",
-        "_received",
+        "_routed",
         "_serving",
         "_successor",
         "_transport",
@@ -176,7 +176,7 @@ class AppStage:
         call: AppCall,
         transport: Transport,
         serving: ServeScope,
-        received: Received,
+        routed: RoutedRequest,
         successor: Successor,
     ) -> None:
         self.has_taken_over = False
@@ -185,14 +185,14 @@ class AppStage:
         self._call = call
         self._transport = transport
         self._serving = serving
-        self._received = received._replace(answer=AppRoute(None))
+        self._routed = routed._replace(app_body=None)
         self._successor = successor
         self._launch: Launch | None = None
         self._begun = trio.lowlevel.ParkingLot()
 
     @property
     def request(self) -> Request:
-        return self._received.request
+        return self._routed.request
 
     @property
     def serving(self) -> ServeScope:
@@ -248,7 +248,7 @@ class AppStage:
             self._transport,
             self._serving,
             self._call.buffer,
-            self._received,
+            self._routed,
             launch,
             handle,
             name=name,

@@ -28,29 +28,22 @@ from .._wire.message import Framing
 from .._wire.topic import TopicError
 from .admission import Admission
 from .app import AppHost
-from .request_reader import (
-    AppRoute,
-    EndpointHandler,
-    EndpointRoute,
-    Received,
-    Reception,
-    StreamRoute,
-    WebSocketRoute,
-)
+from .request_reader import RequestReader, RoutedRequest
+from .routes import AppRoute, EndpointHandler, EndpointRoute, StreamRoute, WebSocketRoute
 
 logger = logging.getLogger("trio_sse.server")
 
 
 @final
-class Exchanges:
+class ConnectionHandler:
     """Answers requests."""
 
     def __init__(
-        self, manager: StreamManager, reception: Reception, admission: Admission, app: AppHost | None
+        self, manager: StreamManager, reader: RequestReader, admission: Admission, app: AppHost | None
     ) -> None:
         self.refused = 0  # requests that were answered with an error
         self._manager = manager
-        self._reception = reception
+        self._reader = reader
         self._admission = admission
         self._app = app
 
@@ -65,11 +58,11 @@ class Exchanges:
         may_go_on: bool | None = True
         try:
             while may_go_on and not serving.is_draining:
-                received = await self._reception.receive(transport, serving, buffer)
-                if received is None:
+                routed = await self._reader.read(transport, serving, buffer)
+                if routed is None:
                     break
-                if isinstance(received.answer, StreamRoute):
-                    begun = await self._begin_stream(transport, serving, received)
+                if isinstance(routed.target, StreamRoute):
+                    begun = await self._begin_stream(transport, serving, routed)
                     if isinstance(begun, bool):
                         may_go_on = begun and not buffer
                         continue
@@ -80,13 +73,13 @@ class Exchanges:
                         outcome = await run_stream(serving, connection, handle)
                     finally:
                         self._admission.leave(transport)
-                    may_go_on = await self._end_stream(transport, serving, received, connection, outcome)
+                    may_go_on = await self._end_stream(transport, serving, routed, connection, outcome)
                     may_go_on = may_go_on and not buffer
-                    del connection, handle, outcome, received
-                elif isinstance(received.answer, WebSocketRoute):
-                    may_go_on = await self._websocket(transport, serving, received, received.answer, buffer)
+                    del connection, handle, outcome, routed
+                elif isinstance(routed.target, WebSocketRoute):
+                    may_go_on = await self._websocket(transport, serving, routed, routed.target, buffer)
                 else:
-                    may_go_on = await self._answer(transport, serving, received)
+                    may_go_on = await self._answer(transport, serving, routed)
         except HTTPException as refusal:
             await self._refuse(transport, refusal)
         except trio.BrokenResourceError as error:
@@ -100,59 +93,59 @@ class Exchanges:
             finally:
                 task.name = own_name
 
-    async def _answer(self, transport: Transport, serving: ServeScope, received: Received) -> bool | None:
+    async def _answer(self, transport: Transport, serving: ServeScope, routed: RoutedRequest) -> bool | None:
         """Answer with no stream of a route; return whether the transport may carry another request.
 
         `None` is returned if it is another task's now.
         """
-        answer = received.answer
+        answer = routed.target
         if isinstance(answer, EndpointRoute):
-            response = await self._call(answer.handler, received)
-            return await self._reply(transport, serving, received, response)
+            response = await self._call(answer.handler, routed)
+            return await self._reply(transport, serving, routed, response)
         if isinstance(answer, AppRoute):
             assert self._app is not None
-            assert answer.body is not None
+            assert routed.app_body is not None
             return await self._app.answer(
                 transport,
                 serving,
-                received,
-                answer.body,
+                routed,
+                routed.app_body,
                 write_timeout=self._manager.options.write_timeout,
-                successor=self._carry,
+                successor=self._run_detached_stream,
             )
         assert isinstance(answer, Response)
-        return await self._reply(transport, serving, received, answer)
+        return await self._reply(transport, serving, routed, answer)
 
     async def _begin_stream(
-        self, transport: Transport, serving: ServeScope, received: Received
+        self, transport: Transport, serving: ServeScope, routed: RoutedRequest
     ) -> tuple[Connection, Handle] | bool:
         """Give the stream that answers a request, admitted, and its handler.
 
         Where the answer is another, it is given here; returned is whether the transport may carry another
         request.
         """
-        request, route = received.request, received.answer
+        request, route = routed.request, routed.target
         assert isinstance(route, StreamRoute)
-        head = self._stream_head(received)
+        head = self._stream_head(routed)
         if request.method == "HEAD":
             await self._send(transport, head)
-            return received.may_keep_alive
+            return routed.may_keep_alive
         try:
             self._admission.check(transport, serving)
         except HTTPException as refusal:
-            return await self._reply(transport, serving, received, error_response(refusal))
+            return await self._reply(transport, serving, routed, error_response(refusal))
         if wants_poll(request):
-            return await self._poll(transport, serving, received, route)
+            return await self._poll(transport, serving, routed, route)
         transport.framing = Framing.CHUNKED if request.http_version == "1.1" else Framing.PLAIN
         head += padding(request, transport.framing)
         connection = Connection(serving, self._manager, transport, request, head)
         _name_task(route.handler)
-        handle = partial(route.handler, **received.parameters) if received.parameters else route.handler
+        handle = partial(route.handler, **routed.parameters) if routed.parameters else route.handler
         self._admission.enter(transport)
         return connection, handle
 
     async def _poll(
-        self, transport: Transport, serving: ServeScope, received: Received, route: StreamRoute
+        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, route: StreamRoute
     ) -> bool:
         """Answer with a portion of a stream's events."""
         _name_task(route.handler)
@@ -161,8 +154,8 @@ class Exchanges:
             answer = await run_poll(
                 serving,
                 self._manager,
-                received.request,
-                partial(route.handler, **received.parameters),
+                routed.request,
+                partial(route.handler, **routed.parameters),
                 peer=transport.peer,
                 discard=transport.discard_some,
             )
@@ -173,35 +166,35 @@ class Exchanges:
         if answer is None:
             return False
         if isinstance(answer, Exception):
-            answer = error_response(self._as_refusal(answer, "handler", received))
-        return await self._reply(transport, serving, received, answer) and not transport.unread_bytes()
+            answer = error_response(self._as_refusal(answer, "handler", routed))
+        return await self._reply(transport, serving, routed, answer) and not transport.unread_bytes()
 
     async def _end_stream(
         self,
         transport: Transport,
         serving: ServeScope,
-        received: Received,
+        routed: RoutedRequest,
         connection: Connection,
         outcome: Exception | bool,
     ) -> bool:
         """Do what is to be done after a stream; return whether the transport may carry another request."""
         if isinstance(outcome, Exception):
-            response = error_response(self._as_refusal(outcome, "handler", received))
-            return await self._reply(transport, serving, received, response)
+            response = error_response(self._as_refusal(outcome, "handler", routed))
+            return await self._reply(transport, serving, routed, response)
         if not outcome:
             await linger_if_unread(connection)
-        return outcome and received.may_keep_alive
+        return outcome and routed.may_keep_alive
 
     async def _websocket(
         self,
         transport: Transport,
         serving: ServeScope,
-        received: Received,
+        routed: RoutedRequest,
         route: WebSocketRoute,
         buffer: bytearray,
     ) -> bool:
         """Be a WebSocket, or refuse it; return whether the transport may carry another request."""
-        request = received.request
+        request = routed.request
         try:
             if buffer:
                 raise HTTPException(400, "a WebSocket's frames must wait for the answer to its handshake")
@@ -209,29 +202,29 @@ class Exchanges:
             self._admission.check(transport, serving)
         except HTTPException as refusal:
             response = error_response(refusal)
-            return await self._reply(transport, serving, received, response) and not buffer
+            return await self._reply(transport, serving, routed, response) and not buffer
         subprotocol = route.handshake.subprotocol(request.headers)
         transport.framing = Framing.WEBSOCKET
         head = accept_head(request.headers, subprotocol)
         connection = Connection(serving, self._manager, transport, request, head)
         _name_task(route.handler)
-        handler = partial(route.handler, **received.parameters) if received.parameters else route.handler
+        handler = partial(route.handler, **routed.parameters) if routed.parameters else route.handler
         self._admission.enter(transport)
         try:
             failure = await route.run(serving, connection, subprotocol, handler)
         finally:
             self._admission.leave(transport)
         if failure is not None:
-            response = error_response(self._as_refusal(failure, "handler", received))
-            await self._reply(transport, serving, received, response)
+            response = error_response(self._as_refusal(failure, "handler", routed))
+            await self._reply(transport, serving, routed, response)
         return False
 
-    async def _carry(
+    async def _run_detached_stream(
         self,
         transport: Transport,
         serving: ServeScope,
         buffer: bytearray,
-        received: Received,
+        routed: RoutedRequest,
         launch: Launch,
         handle: Handle,
     ) -> None:
@@ -247,7 +240,7 @@ class Exchanges:
                 self._admission.leave(transport)
                 launch.end(outcome)
             if launch.is_taken_over:
-                may_go_on = await self._end_stream(transport, serving, received, connection, outcome)
+                may_go_on = await self._end_stream(transport, serving, routed, connection, outcome)
         except trio.BrokenResourceError as error:
             logger.debug("peer=%s is gone: %s", transport.peer, error)
         finally:
@@ -256,40 +249,40 @@ class Exchanges:
         if may_go_on and not buffer:
             await self.serve(transport, serving, buffer)
 
-    def _stream_head(self, received: Received) -> bytes:
-        request, cross_origin = received.request, self._reception.options.cross_origin
+    def _stream_head(self, routed: RoutedRequest) -> bytes:
+        request, cross_origin = routed.request, self._reader.options.cross_origin
         fields = cross_origin.fields(request.headers.get("origin")) if cross_origin.is_set else {}
-        if not received.may_keep_alive:
+        if not routed.may_keep_alive:
             fields["Connection"] = "close"
         return encode_stream_head(fields, is_chunked=request.http_version == "1.1")
 
-    async def _call(self, handler: EndpointHandler, received: Received) -> Response:
+    async def _call(self, handler: EndpointHandler, routed: RoutedRequest) -> Response:
         _name_task(handler)
         try:
-            response = await handler(received.request, **received.parameters)
+            response = await handler(routed.request, **routed.parameters)
             if not isinstance(response, Response):
                 raise TypeError(f"an endpoint must return a Response, not {type(response).__name__}")
             return response
         except Exception as error:
-            return error_response(self._as_refusal(error, "endpoint", received))
+            return error_response(self._as_refusal(error, "endpoint", routed))
 
-    def _as_refusal(self, error: Exception, what: str, received: Received) -> HTTPException:
+    def _as_refusal(self, error: Exception, what: str, routed: RoutedRequest) -> HTTPException:
         """Give what to answer where a handler raised this; what is no refusal goes to the log."""
         if isinstance(error, HTTPException):
             return error
         if isinstance(error, TopicError):
             return HTTPException(400, str(error))
-        path = received.request.target.partition("?")[0]
+        path = routed.request.target.partition("?")[0]
         logger.error("%s failed for path=%.200s", what, path, exc_info=error)
         return HTTPException(500)
 
     async def _reply(
-        self, transport: Transport, serving: ServeScope, received: Received, response: Response
+        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, response: Response
     ) -> bool:
         """Send a whole response; return whether the transport may carry another request."""
-        request = received.request
-        may_keep_alive = received.may_keep_alive and not serving.is_draining
-        fields = self._reception.options.cross_origin.fields(request.headers.get("origin"))
+        request = routed.request
+        may_keep_alive = routed.may_keep_alive and not serving.is_draining
+        fields = self._reader.options.cross_origin.fields(request.headers.get("origin"))
         if not may_keep_alive:
             fields["Connection"] = "close"
         if response.status >= 400:

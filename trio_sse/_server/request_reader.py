@@ -1,8 +1,12 @@
-"""Receiving a request: its head, where it leads to, and its body, in this order, each within bounds."""
+"""Reading a request: its head, then its route, then its body, each within bounds of size and time.
+
+Invariant: a request whose body was not read to its end is the last one on its connection. Nobody can tell
+where the next one starts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -10,68 +14,28 @@ import trio
 
 from .._http.cors import CrossOrigin
 from .._http.exceptions import HTTPException
-from .._http.request import Headers, Request
+from .._http.request import Request
 from .._http.request_head import RequestHead, skip_empty_line, take_head
 from .._http.response import Response, error_response, json_response
 from .._http.routing import NO_PARAMETERS, Router
-from .._http.websocket_handshake import Handshake, asks_for_websocket, check_handshake
-from .._stream.connection import Connection
+from .._http.websocket_handshake import asks_for_websocket, check_handshake
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .body import BodyReader, check_body, receive_body
+from .routes import AppRoute, Route, WebSocketRoute
 
-HEAD_SECONDS = 10.0  # in all, however slowly it comes
-
-StreamHandler = Callable[..., Awaitable[None]]
-EndpointHandler = Callable[..., Awaitable[Response]]
-
-
-@dataclass(frozen=True, slots=True)
-class StreamRoute:
-    """A path that answers with an event stream."""
-
-    handler: StreamHandler
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointRoute:
-    """A path that answers with a whole response."""
-
-    handler: EndpointHandler
-
-
-@dataclass(frozen=True, slots=True)
-class WebSocketRoute:
-    """A path that is a WebSocket.
-
-    Attributes:
-        handshake: what it asks of a request.
-        run: runs one, on a connection, with the subprotocol that was chosen and the handler, and returns what
-            the handler raised if the handshake is to be answered with that.
-    """
-
-    handler: StreamHandler
-    handshake: Handshake
-    run: Callable[[ServeScope, Connection, str | None, StreamHandler], Awaitable[Exception | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class AppRoute:
-    """What answers all that no route takes; the body is left for the app to read.
-
-    It is forgotten when a stream has taken the transport over.
-    """
-
-    body: BodyReader | None
-
-
-Route = StreamRoute | EndpointRoute | WebSocketRoute
+HEAD_SECONDS = 10.0  # for the whole head
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReceptionOptions:
-    """The options that concern requests; `Server` describes them."""
+class RequestOptions:
+    """The options that concern requests; `Server` describes them.
+
+    Attributes:
+        is_ready: returns whether the health check passes.
+        has_app: the server has an app, which answers whatever has no route.
+    """
 
     max_body_size: int
     allowed_hosts: Collection[str] | None
@@ -81,76 +45,76 @@ class ReceptionOptions:
     has_app: bool = False
 
 
-class Received(NamedTuple):
-    """A request that has come in whole, and what answers it.
+class RoutedRequest(NamedTuple):
+    """A request, and what answers it.
 
     Attributes:
-        answer: a route, or the response itself where no route is needed.
-        parameters: the path's, for the route's handler.
+        target: a route; or the response itself, if it needs no handler.
+        parameters: the path's parameters, for the route's handler.
         may_keep_alive: whether the client may send another request on the connection.
+        app_body: the body, if the app is to read it.
     """
 
     request: Request
-    answer: Route | Response | AppRoute
+    target: Route | AppRoute | Response
     parameters: Mapping[str, object]
     may_keep_alive: bool
+    app_body: BodyReader | None
 
 
 @final
-class Reception:
-    """Receives requests for the routes that were added."""
+class RequestReader:
+    """Reads requests and finds their routes."""
 
-    def __init__(self, options: ReceptionOptions) -> None:
+    def __init__(self, options: RequestOptions) -> None:
         self.router: Router[Route] = Router()
         self.options = options
 
-    async def receive(self, transport: Transport, serving: ServeScope, buffer: bytearray) -> Received | None:
-        """Receive a request, and leave in `buffer` what came after it; `None` if there is none to come.
+    async def read(
+        self, transport: Transport, serving: ServeScope, buffer: bytearray
+    ) -> RoutedRequest | None:
+        """Read a request, and leave in `buffer` what follows it; return `None` if there is none.
 
         Raises:
-            HTTPException: it is refused, and the connection is not to be used again.
-            trio.BrokenResourceError: the peer is gone.
+            HTTPException: the request is refused; the connection must not carry another one.
+            trio.BrokenResourceError: the client has disconnected.
         """
-        head = await self._receive_head(transport, serving, buffer)
+        head = await self._read_head(transport, serving, buffer)
         if head is None:
             return None
-        body = b""
+        target: Route | AppRoute | Response
+        parameters = NO_PARAMETERS
+        body, app_body = b"", None
         may_keep_alive = head.keeps_alive
-        parameters: Mapping[str, object] = NO_PARAMETERS
-        answer: Route | Response | AppRoute | None
-        headers = head.headers
         try:
-            self._check(head)
-            answer, parameters = self._find(head)
-            _check_upgrade(head, headers, answer)
-            check_body(head, self.options.max_body_size)
-            if answer is not None and head.method in ("GET", "HEAD") and head.content_length != 0:
-                raise HTTPException(400, f"a {head.method} request must not have a body")
+            target, parameters = self._check_and_route(head)
         except HTTPException as error:
             if head.content_length != 0:
-                error.headers.update(self.options.cross_origin.fields(headers.get("origin")))
-                raise  # its body stays unread, so nothing that follows can be trusted
-            answer = error_response(error)
-            # Whoever only mistook the path or method may go on. The others are not understood: they are not
-            # listened to any more.
+                error.headers.update(self.options.cross_origin.fields(head.headers.get("origin")))
+                raise
+            target = error_response(error)
+            # A wrong path or method is an honest mistake. After any other refusal, the client and the server
+            # may disagree about what was sent.
             may_keep_alive = may_keep_alive and error.status in (404, 405)
         else:
-            if answer is None:
-                answer = AppRoute(BodyReader(head, transport, buffer, self.options.max_body_size))
+            if isinstance(target, AppRoute):
+                app_body = BodyReader(head, transport, buffer, self.options.max_body_size)
             elif head.content_length != 0:
                 body = await receive_body(BodyReader(head, transport, buffer, self.options.max_body_size))
         request = Request(
             method=head.method,
             target=head.target,
-            path=head.target if head.target == head.path else head.path,  # share what is the same
-            headers=headers,
+            path=head.target if head.target == head.path else head.path,  # share one string
+            headers=head.headers,
             http_version=head.http_version,
             peer=transport.peer,
             body=body,
         )
-        return Received(request, answer, parameters, may_keep_alive)
+        return RoutedRequest(request, target, parameters, may_keep_alive, app_body)
 
-    async def _receive_head(
+    # The head
+
+    async def _read_head(
         self, transport: Transport, serving: ServeScope, buffer: bytearray
     ) -> RequestHead | None:
         may_be_empty_line = True
@@ -162,14 +126,14 @@ class Reception:
             head = take_head(buffer)
             if head is not None:
                 return head
-            data = transport.receive_nowait()  # a client that has just connected has often sent all of it
+            data = transport.receive_nowait()  # a new client has often sent its whole request
             if data is None:
                 if deadline is None:
                     deadline = trio.current_time() + HEAD_SECONDS
                 data = await self._wait_for_head(transport, serving, deadline)
             if data is None:
                 if buffer and not serving.is_draining:
-                    raise HTTPException(408, "the request's head didn't come in time")
+                    raise HTTPException(408, "the request's head did not arrive in time")
                 return None
             if not data:
                 return None
@@ -178,6 +142,7 @@ class Reception:
     async def _wait_for_head(
         self, transport: Transport, serving: ServeScope, deadline: float
     ) -> bytes | None:
+        """Wait for bytes of a head; return `None` at the deadline, or when the server drains."""
         with trio.CancelScope(deadline=deadline) as scope:
             serving.waiting.add(scope)
             try:
@@ -186,41 +151,53 @@ class Reception:
                 serving.waiting.discard(scope)
         return None
 
-    def _check(self, head: RequestHead) -> None:
+    # Its route
+
+    def _check_and_route(self, head: RequestHead) -> tuple[Route | AppRoute | Response, Mapping[str, object]]:
+        """Return what answers a request, and the path's parameters.
+
+        Raises:
+            HTTPException: the request is refused.
+        """
         allowed = self.options.allowed_hosts
         if allowed is not None and head.host not in allowed:
-            raise HTTPException(421, "this server doesn't answer for that host")
+            raise HTTPException(421, "this server does not serve that host")
+        target, parameters = self._find(head)
+        _check_upgrade(head, target)
+        check_body(head, self.options.max_body_size)
+        if head.content_length != 0 and head.method in ("GET", "HEAD") and not isinstance(target, AppRoute):
+            raise HTTPException(400, f"a {head.method} request must not have a body")
+        return target, parameters
+
+    def _find(self, head: RequestHead) -> tuple[Route | AppRoute | Response, Mapping[str, object]]:
+        if head.target == "*":
+            return Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"}), NO_PARAMETERS
+        match = self.router.find(head.path, "GET" if head.method == "HEAD" else head.method)
+        if match is None:
+            if head.path == self.options.health_path and head.method in ("GET", "HEAD"):
+                return self._health(), NO_PARAMETERS
+            if self.options.has_app:
+                return AppRoute(), NO_PARAMETERS
+            raise HTTPException(404)
+        if head.method == "OPTIONS":
+            preflight = self.options.cross_origin.preflight_fields(head.headers.get("origin"), match.allow)
+            return Response(status=204, headers={"Allow": match.allow, **preflight}), NO_PARAMETERS
+        if match.target is None:
+            if self.options.has_app:
+                return AppRoute(), NO_PARAMETERS
+            raise HTTPException(405, headers={"Allow": match.allow})
+        return match.target, match.parameters
 
     def _health(self) -> Response:
         if self.options.is_ready():
             return json_response({"status": "ok"})
-        return json_response({"status": "the shared log has not been there yet"}, status=503)
-
-    def _find(self, head: RequestHead) -> tuple[Route | Response | None, Mapping[str, object]]:
-        """Find what answers a request, and the path's parameters; `None` stands for the app."""
-        if head.target == "*":
-            return Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"}), NO_PARAMETERS
-        found = self.router.find(head.path, "GET" if head.method == "HEAD" else head.method)
-        if found is None:
-            if head.path == self.options.health_path and head.method in ("GET", "HEAD"):
-                return self._health(), NO_PARAMETERS
-            if self.options.has_app:
-                return None, NO_PARAMETERS
-            raise HTTPException(404)
-        if head.method == "OPTIONS":
-            preflight = self.options.cross_origin.preflight_fields(head.headers.get("origin"), found.allow)
-            return Response(status=204, headers={"Allow": found.allow, **preflight}), NO_PARAMETERS
-        if found.target is None:
-            if self.options.has_app:
-                return None, NO_PARAMETERS
-            raise HTTPException(405, headers={"Allow": found.allow})
-        return found.target, found.parameters
+        return json_response({"status": "unavailable", "reason": "log_not_loaded"}, status=503)
 
 
-def _check_upgrade(head: RequestHead, headers: Headers, answer: Route | Response | None) -> None:
-    """Refuse a WebSocket where there is none, and what is no WebSocket where there is one."""
-    is_websocket = isinstance(answer, WebSocketRoute)
-    if is_websocket or asks_for_websocket(headers):
-        check_handshake(head.method, head.http_version, headers)
+def _check_upgrade(head: RequestHead, target: Route | AppRoute | Response) -> None:
+    """Check that a WebSocket's path gets a handshake, and that no other path does."""
+    is_websocket = isinstance(target, WebSocketRoute)
+    if is_websocket or asks_for_websocket(head.headers):
+        check_handshake(head.method, head.http_version, head.headers)
         if not is_websocket:
-            raise HTTPException(400, "this path is not a WebSocket: `Server.websocket` makes one")
+            raise HTTPException(400, "this path is not a WebSocket; `Server.websocket` adds one")

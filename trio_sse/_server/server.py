@@ -33,17 +33,10 @@ from .._validate import check_bounds, check_seconds
 from .._wire.event import Dumps, dumps_compact
 from .admission import Admission
 from .app import AppHost
-from .connection_handler import Exchanges
+from .connection_handler import ConnectionHandler
 from .listeners import Acceptor, as_sockets, prepare
-from .request_reader import (
-    EndpointHandler,
-    EndpointRoute,
-    Reception,
-    ReceptionOptions,
-    StreamHandler,
-    StreamRoute,
-    WebSocketRoute,
-)
+from .request_reader import RequestOptions, RequestReader
+from .routes import EndpointHandler, EndpointRoute, StreamHandler, StreamRoute, WebSocketRoute
 
 if TYPE_CHECKING:
     from .._websocket.connection import WebSocketHandler
@@ -177,8 +170,8 @@ class Server:
                 dumps=dumps,
             ),
         )
-        self._reception = Reception(
-            ReceptionOptions(
+        self._reader = RequestReader(
+            RequestOptions(
                 max_body_size=max_body_size,
                 allowed_hosts=None if allowed_hosts is None else {name.lower() for name in allowed_hosts},
                 cross_origin=CrossOrigin(cors_origins, with_credentials=cors_credentials),
@@ -191,7 +184,7 @@ class Server:
             max_connections=max_connections, max_connections_per_host=max_connections_per_host
         )
         self._app = None if app is None else AppHost(app, self._admission)
-        self._exchanges = Exchanges(self._manager, self._reception, self._admission, self._app)
+        self._handler = ConnectionHandler(self._manager, self._reader, self._admission, self._app)
         self._drain_timeout = drain_timeout
         self._starting: set[trio.CancelScope] = set()
         self._send_buffer = send_buffer
@@ -221,7 +214,7 @@ class Server:
         """
 
         def decorate(handler: StreamFunction) -> StreamFunction:
-            self._reception.router.add(path, methods, StreamRoute(handler), handler)
+            self._reader.router.add(path, methods, StreamRoute(handler), handler)
             return handler
 
         return decorate
@@ -236,7 +229,7 @@ class Server:
         """
 
         def decorate(handler: EndpointFunction) -> EndpointFunction:
-            self._reception.router.add(path, methods, EndpointRoute(handler), handler)
+            self._reader.router.add(path, methods, EndpointRoute(handler), handler)
             return handler
 
         return decorate
@@ -274,7 +267,7 @@ class Server:
 
         def decorate(handler: WebSocketFunction) -> WebSocketFunction:
             route = WebSocketRoute(handler, handshake, run)
-            self._reception.router.add(path, ("GET",), route, handler)
+            self._reader.router.add(path, ("GET",), route, handler)
             return handler
 
         return decorate
@@ -357,7 +350,7 @@ class Server:
         def accepted(connected: socket.socket, address: object) -> None:
             if ssl_context is None:
                 transport = SocketTransport(connected, address)
-                serving.connections.start_soon(self._exchanges.serve, transport, serving, name=_TASK_NAME)
+                serving.connections.start_soon(self._handler.serve, transport, serving, name=_TASK_NAME)
             else:
                 secured = TLSTransport(connected, address, ssl_context)
                 serving.connections.start_soon(self._serve_secured, secured, serving, name=_TASK_NAME)
@@ -390,7 +383,7 @@ class Server:
         serving = ServeScope(self._manager, drain_timeout=self._drain_timeout)
 
         async def serve() -> None:
-            await self._exchanges.serve(StreamTransport(stream, peer), serving)
+            await self._handler.serve(StreamTransport(stream, peer), serving)
 
         await self._watch_over(serving, serve)
 
@@ -404,7 +397,7 @@ class Server:
         serving = ServeScope(self._manager, drain_timeout=self._drain_timeout)
 
         def connect(stream: trio.abc.Stream, peer: str) -> None:
-            serving.connections.start_soon(self._exchanges.serve, StreamTransport(stream, peer), serving)
+            serving.connections.start_soon(self._handler.serve, StreamTransport(stream, peer), serving)
 
         async def work() -> None:
             task_status.started(connect)
@@ -426,7 +419,7 @@ class Server:
             await transport.aclose(abort=True)
             raise
         else:
-            await self._exchanges.serve(transport, serving)
+            await self._handler.serve(transport, serving)
 
     async def _watch_over(self, serving: ServeScope, work: Callable[[], Awaitable[None]]) -> None:
         """Run a call, with the watchdog there while there are any."""
@@ -502,7 +495,7 @@ class Server:
             ended=dict(manager.ended),
             events_sent=events_sent,
             bytes_sent=bytes_sent,
-            refused=self._exchanges.refused,
+            refused=self._handler.refused,
             is_draining=any(serving.is_draining for serving in manager.serve_scopes),
             hub=manager.hub.statistics(),
         )
