@@ -7,55 +7,39 @@
 
     app = Starlette(routes=[Route("/prices/{symbol}", event_stream(prices, hub=hub))], lifespan=...)
 
-On `trio_sse.Server(app)` such a stream gets the connection itself, and with it the speed of a route of the
-server's own. On other servers that run apps on Trio, like hypercorn, it keeps the same promises as far as the
-server lets it.
+On `trio_sse.Server(app)` such a stream writes to the connection directly, as fast as a route of the server.
+On other servers that run apps on Trio, such as hypercorn, it keeps the same promises as far as the server
+allows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Protocol, final
+from typing import final
 
 import trio
 
-from ._asgi.foreign_server import HostedLease
+from ._asgi.foreign_server import ForeignInlineStream
 from ._asgi.request import request_of
+from ._asgi.response_stream import InlineStream
 from ._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
 from ._http.exceptions import HTTPException
 from ._http.fields import check_fields
 from ._http.request import Request
 from ._http.response import STREAM_FIELDS, Response, error_response
 from ._hub.hub import Hub
-from ._server.app import AppStage
+from ._server.app_stream import AppStream
 from ._server.routes import StreamHandler
-from ._stream.connection import Connection, ResponseStart
+from ._stream.connection import Connection
 from ._stream.lifecycle import Handle
 from ._stream.manager import ConnectHook, DisconnectHook, StreamManager, StreamOptions
 from ._stream.polling import run_poll, wants_poll
-from ._stream.scope import ServeScope
 from ._validate import check_bounds
 from ._wire.event import Dumps, dumps_compact
 from ._wire.topic import TopicError
 
 __all__ = ["ASGIApp", "EventStream", "event_stream"]
-
-
-class Lease(Protocol):
-    """What a stream that runs inside of an app's call has of the server."""
-
-    def lease(self, manager: StreamManager, request: Request, response_start: ResponseStart) -> Connection:
-        """Make the connection; raises `HTTPException` if there is no room for another stream."""
-
-    def serving_for(self, manager: StreamManager) -> ServeScope:
-        """Give what the streams of the server share, or of this endpoint."""
-
-    async def wait_started(self, connection: Connection) -> None:
-        """Wait until the response has begun, after its head was sent."""
-
-    async def run(self, connection: Connection, handle: Handle) -> Exception | bool:
-        """Run the stream; see `run_stream`."""
 
 
 def event_stream(
@@ -72,19 +56,18 @@ def event_stream(
     max_body_size: int = 1024 * 1024,
     dumps: Dumps = dumps_compact,
 ) -> EventStream:
-    """Make an ASGI endpoint of a handler: it answers with the event stream that the handler drives.
+    """Return an ASGI endpoint that answers with the event stream of a handler.
 
-    The handler is a coroutine function of the `Connection` and, by name, of the path's parameters, where the
+    The handler is a coroutine function of the `Connection` and, by name, of the path's parameters, if the
     framework puts them into the scope as `path_params`. Until it has sent something it may raise
     `HTTPException`; other exceptions go to the framework.
 
     Args:
-        hub: the hub of `Connection.subscribe`. Somebody has to run it: the server, if it is the server's
-            own, or the app's lifespan by `await nursery.start(hub.run)`.
-        methods: those that are answered; HEAD is where GET is. A POST's body is in
-            `connection.request.body`.
+        hub: the hub of `Connection.subscribe`. It has to be run: by the server, if it is the server's own,
+            or in the app's lifespan by `await nursery.start(hub.run)`.
+        methods: the allowed methods; GET includes HEAD. A POST's body is in `connection.request.body`.
         headers: further header fields of the response.
-        max_body_size: bytes that a request's body may have; more are answered 413.
+        max_body_size: the largest body that a request may have, in bytes; a larger one is answered 413.
 
     The other options are those of `trio_sse.Server`, for the streams of this endpoint.
 
@@ -161,31 +144,33 @@ class EventStream:
         body = await self._receive_body(receive)
         if body is None:
             return
-        stage = (scope.get("extensions") or {}).get(STREAMS)
-        place: Lease = stage if isinstance(stage, AppStage) else HostedLease(scope, receive, send)
+        found = (scope.get("extensions") or {}).get(STREAMS)
+        inline: InlineStream = (
+            found if isinstance(found, AppStream) else ForeignInlineStream(scope, receive, send)
+        )
         self._manager.check_room()
         handle = partial(self._handler, **scope.get("path_params", {}))
         polled = request_of(scope)
         if wants_poll(polled):
-            await self._poll(place, polled, handle, receive, send)
+            await self._poll(inline, polled, handle, receive, send)
             return
-        head = _Head(place, send, self._headers)
-        head.connection = place.lease(self._manager, request_of(scope, body), head)
-        outcome = await place.run(head.connection, handle)
+        head = _Head(inline, send, self._headers)
+        head.connection = inline.prepare_inline(self._manager, request_of(scope, body), head)
+        outcome = await inline.run_inline(head.connection, handle)
         if isinstance(outcome, Exception):
             raise outcome
-        is_cut = isinstance(place, HostedLease) and await place.is_to_be_cut(head.connection)
-        if head.has_been_sent and not is_cut:
+        is_truncated = isinstance(inline, ForeignInlineStream) and await inline.truncate(head.connection)
+        if head.has_been_sent and not is_truncated:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _poll(
-        self, place: Lease, request: Request, handle: Handle, receive: Receive, send: Send
+        self, inline: InlineStream, request: Request, handle: Handle, receive: Receive, send: Send
     ) -> None:
         async def discard() -> bool:
             message = await receive()
             return bool(message["type"] != "http.disconnect")
 
-        serving = place.serving_for(self._manager)
+        serving = inline.serving_for(self._manager)
         answer = await run_poll(serving, self._manager, request, handle, peer=request.peer, discard=discard)
         if isinstance(answer, Exception):
             raise answer
@@ -212,9 +197,9 @@ class _Head:
     watches_peer = False
     connection: Connection
 
-    def __init__(self, place: Lease, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, inline: InlineStream, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
         self.has_been_sent = False
-        self._place = place
+        self._inline = inline
         self._send = send
         self._headers = headers
 
@@ -225,18 +210,18 @@ class _Head:
         self.has_been_sent = True
         try:
             await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
-            # Middleware that changes heads by the first bytes of the body lets them go now.
+            # Middleware that decides about the head by the first bytes of the body sends it now.
             await self._send({"type": "http.response.body", "body": b"", "more_body": True})
-        except OSError:  # how ASGI servers say that the client has gone
+        except OSError:  # how ASGI servers report a disconnect
             self.connection.on_disconnect()
-            await trio.sleep_forever()  # until the stream's own end is noticed
-        await self._place.wait_started(self.connection)
+            await trio.sleep_forever()  # until the stream ends, which cancels this
+        await self._inline.wait_started(self.connection)
 
     async def wait_started(self) -> None:
-        await self._place.wait_started(self.connection)
+        await self._inline.wait_started(self.connection)
 
     def request_start(self) -> None:
-        """Do nothing: the head goes out with what the handler sends first."""
+        """Do nothing: the head is sent with what the handler sends first."""
 
 
 async def _send_response(response: Response, method: str, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""Serve an app by hypercorn, for what our own server doesn't speak: HTTP/2.
+"""Serve an app by hypercorn, for HTTP/2, which our own server doesn't support.
 
 ::
 
@@ -7,8 +7,8 @@
     config.certfile, config.keyfile = "cert.pem", "key.pem"
     await trio_sse.hypercorn.serve(app, config)
 
-It is hypercorn's own server, with listening sockets of ours and with those of its settings put right that
-would end event streams. The streams are those of `trio_sse.quart` and `trio_sse.asgi` in the app.
+It is hypercorn with our listening sockets, a graceful shutdown, and safe values for the settings that would
+cut long-lived streams. The streams are those of `trio_sse.quart` and `trio_sse.asgi` in the app.
 
 Needs the extra `hypercorn`: pip install 'trio-sse[hypercorn]'.
 """
@@ -23,12 +23,8 @@ from contextlib import contextmanager
 from typing import Any, final
 
 import trio
-from hypercorn.config import Config, Sockets
-from hypercorn.trio import run as hypercorn_run
-from hypercorn.trio import serve as serve_by_hypercorn
-from hypercorn.trio.tcp_server import TCPServer
 
-from ._asgi.foreign_server import REGISTRY
+from ._asgi.foreign_server import DRAIN_REGISTRY
 from ._asgi.types import ASGIApp, Receive, Scope, Send
 from ._http.exceptions import temporary_refusal
 from ._process.descriptors import raise_descriptor_limit
@@ -38,24 +34,30 @@ from ._stream.connection import Connection
 from ._stream.scope import end_streams
 from ._validate import check_bounds, check_seconds
 
+try:
+    from hypercorn.config import Config, Sockets
+    from hypercorn.trio import run as hypercorn_run
+    from hypercorn.trio import serve as serve_by_hypercorn
+    from hypercorn.trio.tcp_server import TCPServer
+except ImportError as error:
+    raise ImportError("trio_sse.hypercorn needs its extra: pip install 'trio-sse[hypercorn]'") from error
+
 __all__ = ["serve"]
 
 logger = logging.getLogger("trio_sse.hypercorn")
 
-# What hypercorn counts to, for streams that are to live on: it ends a connection after so many requests, and
-# all of an HTTP/2 connection's streams with it.
+# Hypercorn ends a connection after a number of requests, and with it all streams of an HTTP/2 connection.
 _UNBOUNDED = 2**31 - 1
 
-# Streams that one HTTP/2 connection may have open: hypercorn's 100 are soon used up where each lasts an hour.
+# Open streams per HTTP/2 connection: hypercorn's 100 are soon used up if each lasts an hour.
 _CONCURRENT_STREAMS = 1000
 
 _HANDSHAKE_SECONDS = 10.0
 
-# How long before the end of the drain time hypercorn is told to shut down, which is when it cancels what is
-# left.
+# How long before the end of the drain time hypercorn shuts down, and cancels everything that still runs.
 _LAST_SECONDS = 0.25
 
-_guarded = 0  # calls of `serve` that run
+_guarded = 0  # running calls of `serve`
 
 
 async def serve(
@@ -69,20 +71,20 @@ async def serve(
     slow_step: float = 1.0,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve an app by hypercorn until cancelled or told to shut down.
+    """Serve an app by hypercorn until cancelled or until `shutdown_trigger` returns.
 
     Args:
         app: any ASGI app.
-        config: hypercorn's, which stays as it is. These settings of it are put right: `backlog`,
+        config: hypercorn's configuration, which is not changed. A copy has safe values for `backlog`,
             `graceful_timeout`, `h2_max_concurrent_streams`, `keep_alive_max_requests`, `max_requests`,
-            `read_timeout`, `ssl_handshake_timeout`.
-        shutdown_trigger: the server shuts down when this returns: event streams end first, and their
-            clients come back; then everything else does.
-        write_timeout: seconds for which a client may take no byte at all while there are some for it; set
-            as `TCP_USER_TIMEOUT`, where there is that.
-        drain_timeout: seconds that shutting down may take before what is left is cancelled.
-        send_buffer: bytes that the kernel may hold for each client (`SO_SNDBUF`).
-        slow_step: a task that keeps the event loop for longer than these seconds is named in a warning.
+            `read_timeout` and `ssl_handshake_timeout`.
+        shutdown_trigger: the server shuts down when this returns. Event streams end first, so that their
+            clients reconnect, and everything else after them.
+        write_timeout: seconds for which a client may take no byte while some are waiting for it. It is set
+            as `TCP_USER_TIMEOUT`, where the platform has that.
+        drain_timeout: seconds that a shutdown may take before everything that still runs is cancelled.
+        send_buffer: bytes that the kernel may buffer for each client (`SO_SNDBUF`).
+        slow_step: a task that blocks the event loop for more than these seconds is named in a warning.
 
     `task_status.started` is called with the URLs. When this is cancelled, everything has ended.
 
@@ -92,7 +94,7 @@ async def serve(
     """
     check_seconds(write_timeout=write_timeout, drain_timeout=drain_timeout, slow_step=slow_step)
     check_bounds(1, send_buffer=send_buffer)
-    ours = _put_right(config, drain_timeout)
+    ours = _with_safe_settings(config, drain_timeout)
     sockets = ours.create_sockets()
     streams = _OpenStreams()
 
@@ -113,9 +115,9 @@ async def serve(
         for listening in (*sockets.secure_sockets, *sockets.insecure_sockets):
             listening.listen(ours.backlog)
             prepare(listening, send_buffer=send_buffer, write_timeout=write_timeout)
-        # Hypercorn asks its configuration for the sockets, and listens on them again, which is harmless.
-        ours.create_sockets = lambda: sockets  # type: ignore[method-assign]  # of a copy that is ours
-        wrapped: Any = _Registering(app, streams)  # hypercorn has its own types for what ASGI is
+        # Hypercorn takes the sockets from its configuration, and listens on them again, which is harmless.
+        ours.create_sockets = lambda: sockets  # type: ignore[method-assign]  # of our copy
+        wrapped: Any = _RegistryMiddleware(app, streams)  # hypercorn has its own ASGI types
         with _guarding_connections():
             await serve_by_hypercorn(wrapped, ours, shutdown_trigger=shut_down, task_status=task_status)
     finally:
@@ -125,10 +127,10 @@ async def serve(
 
 @final
 class _GuardedTCPServer(TCPServer):
-    """Hypercorn's server of one connection, of which nothing but its own end comes when it fails.
+    """Hypercorn's server of one connection, whose failure closes only that connection.
 
-    What a peer sends can make it raise: a body that goes on when its stream is over, a head that is no ASCII,
-    HTTP/2 that breaks off. Left to itself, the error would end the whole server, and everybody's streams.
+    Some input makes it raise: a body that continues after its stream has ended, a head that is not ASCII,
+    HTTP/2 that is cut short. Without this class the error would end the whole server, and all streams.
     """
 
     async def run(self) -> None:
@@ -136,7 +138,7 @@ class _GuardedTCPServer(TCPServer):
             await super().run()
         except Exception as error:
             logger.warning("hypercorn failed on a connection, which is closed: %r", _only(error))
-            logger.debug("so it failed", exc_info=error)
+            logger.debug("the failure was", exc_info=error)
 
 
 def _only(error: Exception) -> Exception:
@@ -147,7 +149,7 @@ def _only(error: Exception) -> Exception:
 
 @contextmanager
 def _guarding_connections() -> Iterator[None]:
-    """Have hypercorn take the guarded server where it makes one for each connection: it has no setting."""
+    """Make hypercorn use the guarded server for each connection; it has no setting for that."""
     global _guarded
     _guarded += 1
     hypercorn_run.TCPServer = _GuardedTCPServer  # type: ignore[attr-defined]
@@ -159,15 +161,15 @@ def _guarding_connections() -> Iterator[None]:
             hypercorn_run.TCPServer = TCPServer  # type: ignore[attr-defined]
 
 
-def _put_right(config: Config, drain_timeout: float) -> Config:
-    """Give a copy of a configuration with which event streams live."""
+def _with_safe_settings(config: Config, drain_timeout: float) -> Config:
+    """Return a copy of a configuration that does not cut long-lived streams."""
     ours = copy.copy(config)
     ours.backlog = max(config.backlog, socket.SOMAXCONN)
     ours.graceful_timeout = drain_timeout
     ours.h2_max_concurrent_streams = max(config.h2_max_concurrent_streams, _CONCURRENT_STREAMS)
     ours.keep_alive_max_requests = _UNBOUNDED
-    ours.max_requests = None  # a worker's end, which would be no drain
-    ours.read_timeout = None  # an event stream's client has nothing to say
+    ours.max_requests = None  # it would end a worker without a drain
+    ours.read_timeout = None  # an event stream's client sends nothing
     ours.ssl_handshake_timeout = min(config.ssl_handshake_timeout, _HANDSHAKE_SECONDS)
     return ours
 
@@ -179,7 +181,7 @@ def _close(sockets: Sockets) -> None:
 
 @final
 class _OpenStreams:
-    """The event streams that are open on this server; see `Registry`."""
+    """The event streams that are open on this server; see `DrainRegistry`."""
 
     def __init__(self) -> None:
         self.streams: dict[Connection, None] = {}
@@ -197,7 +199,7 @@ class _OpenStreams:
             self._changed.unpark_all()
 
     async def drain(self, drain_timeout: float) -> None:
-        """Tell the streams to end, and wait until they have."""
+        """End all streams, and wait until they have ended."""
         self._is_draining = True
         for scope in self.waiting:
             scope.cancel()
@@ -207,8 +209,8 @@ class _OpenStreams:
 
 
 @final
-class _Registering:
-    """The app, whose event streams find the registry in their scopes."""
+class _RegistryMiddleware:
+    """The app, with the registry in the scopes of its requests."""
 
     def __init__(self, app: ASGIApp, streams: _OpenStreams) -> None:
         self._app = app
@@ -216,5 +218,5 @@ class _Registering:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
-            scope["extensions"] = {**(scope.get("extensions") or {}), REGISTRY: self._streams}
+            scope["extensions"] = {**(scope.get("extensions") or {}), DRAIN_REGISTRY: self._streams}
         await self._app(scope, receive, send)

@@ -91,8 +91,8 @@ async def test_settings_that_would_end_streams_are_put_right_in_a_copy(no_leak: 
     assert {name: value for name, value in vars(config).items() if name != "_log"} == before
 
 
-def test_each_setting_that_would_end_streams_is_put_right() -> None:
-    ours = trio_sse.hypercorn._put_right(
+def test_each_setting_that_would_end_streams_is_with_safe_settings() -> None:
+    ours = trio_sse.hypercorn._with_safe_settings(
         make_config(
             backlog=1,
             graceful_timeout=1,
@@ -113,7 +113,7 @@ def test_each_setting_that_would_end_streams_is_put_right() -> None:
 
 def test_settings_that_are_better_than_ours_stay() -> None:
     given = make_config(backlog=2**16, h2_max_concurrent_streams=5000, ssl_handshake_timeout=3)
-    ours = trio_sse.hypercorn._put_right(given, drain_timeout=7)
+    ours = trio_sse.hypercorn._with_safe_settings(given, drain_timeout=7)
     assert (ours.backlog, ours.h2_max_concurrent_streams, ours.ssl_handshake_timeout) == (2**16, 5000, 3)
 
 
@@ -256,9 +256,9 @@ def with_tls(certificate: Any) -> Config:
 @pytest.mark.parametrize(
     ("over", "found"),
     [
-        ("http/1.1", {"socket": True, "http2": False, "cut": True}),
-        ("http/1.1 under TLS", {"socket": False, "http2": False, "cut": True}),
-        ("http/2", {"socket": False, "http2": True, "cut": True}),
+        ("http/1.1", {"socket": True, "http2": False, "truncate": True}),
+        ("http/1.1 under TLS", {"socket": False, "http2": False, "truncate": True}),
+        ("http/2", {"socket": False, "http2": True, "truncate": True}),
     ],
 )
 async def test_what_is_found_in_the_installed_hypercorn(
@@ -272,7 +272,7 @@ async def test_what_is_found_in_the_installed_hypercorn(
         looked_for = {
             "socket": hypercorn_direct.find_socket(send),
             "http2": hypercorn_direct.find_http2(send),
-            "cut": hypercorn_direct.find_cut(send),
+            "truncate": hypercorn_direct.find_truncate(send),
         }
         seen.append({name: what is not None for name, what in looked_for.items()})
         await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -301,8 +301,8 @@ async def nothing(message: Any) -> None:
 def test_nothing_is_found_in_what_is_not_hypercorn_s() -> None:
     assert hypercorn_direct.find_socket(nothing) is None
     assert hypercorn_direct.find_http2(nothing) is None
-    assert hypercorn_direct.find_cut(nothing) is None
-    assert hypercorn_direct.held_up(nothing) is nothing
+    assert hypercorn_direct.find_truncate(nothing) is None
+    assert hypercorn_direct.with_backpressure(nothing) is nothing
 
 
 # Where nothing is found, over HTTP/1.1

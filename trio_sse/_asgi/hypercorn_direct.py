@@ -1,14 +1,14 @@
-"""Writing to hypercorn's sockets without its help, for event streams over plain HTTP/1.1.
+"""Writing directly to hypercorn's sockets, for event streams over plain HTTP/1.1.
 
-One `send` of ASGI through hypercorn 0.18 costs three rounds of the event loop and a pass through h11 (some
-200 us, where the socket's own `send` takes 10), and it is shielded from cancellation, so a reader that takes
-nothing can't be cut off. While a response's body is under way, nobody but its app writes to an HTTP/1.1
-connection. So a stream may write the chunks itself, as long as the app's call lasts; head and end are left to
-hypercorn, whose state stays right.
+One ASGI `send` through hypercorn 0.18 costs three rounds of the event loop and a pass through h11: about 200
+us, while the socket's own `send` takes 10. It is also shielded from cancellation, so a client that reads
+nothing can't be disconnected. While a response's body is being sent, only its app writes to an HTTP/1.1
+connection. So a stream can write the chunks itself for as long as the app's call lasts. Hypercorn still sends
+the head and the end, so its state stays correct.
 
-Hypercorn has no interface for that. The socket is found through the objects that `send` is bound to. If any
-of them isn't what it is in the versions known here, nothing is found, and the stream goes through `send`:
-slower, and nothing else. `tests/asgi/test_hypercorn.py` fails if an installed version has changed.
+Hypercorn has no interface for this. The socket is found through the objects that `send` is bound to. If any
+of them is not what it is in the known versions, nothing is found, and the stream uses `send`, which is only
+slower. `tests/asgi/test_hypercorn.py` fails if an installed version has changed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .types import Message, Send
 
 @final
 class HypercornTransport(SocketTransport):
-    """The socket of one of hypercorn's connections, borrowed while a response's body is under way."""
+    """The socket of one of hypercorn's connections, borrowed while a response's body is being sent."""
 
     __slots__ = ("_disconnected",)
 
@@ -53,20 +53,20 @@ class HypercornTransport(SocketTransport):
         return False
 
     async def linger(self) -> None:
-        """Do nothing: it is hypercorn's to end the connection."""
+        """Do nothing: hypercorn closes the connection."""
 
     def release(self) -> None:
-        """Give the socket back; nothing more is written."""
+        """Return the socket to hypercorn; nothing more is written."""
         self._is_broken = True
         self.socket.detach()
 
     async def aclose(self, *, abort: bool = False) -> None:
-        """Give the socket back; the connection is hypercorn's to close."""
+        """Return the socket to hypercorn, which closes the connection."""
         self.release()
 
 
 def find_socket(send: Send) -> trio.socket.SocketType | None:
-    """Give the socket of the plain HTTP/1.1 connection that hypercorn's `send` writes to, if it is one."""
+    """Return the socket of the plain HTTP/1.1 connection that `send` writes to, if it is hypercorn's."""
     server = _bound_to(
         _bound_to(_bound_to(send, "http_stream", "HTTPStream"), "h11", "H11Protocol"), "", "TCPServer"
     )
@@ -75,16 +75,17 @@ def find_socket(send: Send) -> trio.socket.SocketType | None:
 
 
 def find_http2(send: Send) -> Any:
-    """Give the protocol of the HTTP/2 connection that hypercorn's `send` writes to, if it is one."""
+    """Return the protocol object of the HTTP/2 connection that `send` writes to, if it is hypercorn's."""
     return _bound_to(_bound_to(send, "http_stream", "HTTPStream"), "h2", "H2Protocol")
 
 
-def held_up(send: Send) -> Send:
-    """Give a `send` that waits, on HTTP/2, until what it was given has gone out.
+def with_backpressure(send: Send) -> Send:
+    """Return a `send` that waits, on HTTP/2, until its data has been sent.
 
-    Hypercorn's own returns when its buffer for the stream has room, and believes so too soon: while the
-    client has shut the stream's window, each turn of its sender lets one more piece in, and there is no
-    bound. And what is left of the body when the app ends it would be waited for without a deadline.
+    Hypercorn's own returns when it finds room in its buffer for the stream, and it finds some too early:
+    while the client's window for the stream is closed, each round of its sender admits one more piece,
+    without a bound. And when the app ends the body, hypercorn would wait for the rest of it without a
+    deadline.
     """
     stream = _bound_to(send, "http_stream", "HTTPStream")
     protocol = find_http2(send)
@@ -100,18 +101,18 @@ def held_up(send: Send) -> Send:
     return send_and_drain
 
 
-def forget(send: Send) -> None:
-    """Let hypercorn take the stream of an HTTP/2 connection for closed, as it would if it had not lost it."""
+def mark_closed(send: Send) -> None:
+    """Mark the stream of an HTTP/2 connection as closed, as hypercorn does unless it loses the stream."""
     stream = _bound_to(send, "http_stream", "HTTPStream")
     if stream is not None:
         stream.closed = True
 
 
-def find_cut(send: Send) -> Callable[[], Awaitable[None]] | None:
-    """Give what cuts the response that hypercorn's `send` writes, if it is one of hypercorn's.
+def find_truncate(send: Send) -> Callable[[], Awaitable[None]] | None:
+    """Return a function that truncates the response that `send` writes, if it is hypercorn's.
 
-    Left to itself, hypercorn keeps the task of an HTTP/1.1 connection for ever if its client has sent another
-    request meanwhile and the response isn't ended, and the stream of an HTTP/2 connection stays open.
+    Without it, if the response is incomplete, the stream of an HTTP/2 connection stays open, and hypercorn
+    keeps the task of an HTTP/1.1 connection for ever if the client has sent another request meanwhile.
     """
     stream = _bound_to(send, "http_stream", "HTTPStream")
     if (protocol := _bound_to(stream, "h11", "H11Protocol")) is not None:
@@ -122,12 +123,12 @@ def find_cut(send: Send) -> Callable[[], Awaitable[None]] | None:
 
 
 class _Unread:
-    """Stands for the h11 connection of a client that is not listened to any more.
+    """Replaces the h11 connection of a client from which nothing more is read.
 
-    Hypercorn has such a stand-in, too, for WebSockets.
+    Hypercorn has such a replacement, too, for WebSockets.
     """
 
-    our_state = their_state = None  # of no cycle that could begin anew
+    our_state = their_state = None  # none in which hypercorn would start another cycle
     they_are_waiting_for_100_continue = False
     trailing_data = (b"", False)
 
@@ -142,7 +143,7 @@ class _Unread:
 
 
 async def _close_connection(protocol: Any) -> None:
-    """Have hypercorn close an HTTP/1.1 connection as soon as the app returns."""
+    """Make hypercorn close an HTTP/1.1 connection as soon as the app returns."""
     protocol.connection = _Unread()
     await trio.lowlevel.checkpoint()
 
@@ -158,15 +159,15 @@ async def _reset_stream(protocol: Any, stream_id: int) -> None:
     try:
         protocol.connection.reset_stream(stream_id, error_code=ErrorCodes.CANCEL)
     except ProtocolError:
-        return  # the client was faster
+        return  # the client has reset it already
     await protocol.send(RawData(data=protocol.connection.data_to_send()))
-    # Let hypercorn's sender see that the stream is over, and forget it.
+    # Wake hypercorn's sender, which sees that the stream is over and drops it.
     protocol.priority.unblock(stream_id)
     await protocol.has_data.set()
 
 
 def _bound_to(holder: object, module: str, name: str) -> Any:
-    """Give what the `send` of `holder`, or `holder` itself, is bound to, if that is of hypercorn's class."""
+    """Return the object that `holder` or its `send` is bound to, if it is of the named class of hypercorn."""
     method = getattr(holder, "send", holder)
     owner = getattr(method, "__self__", None)
     path = f"hypercorn.protocol.{module}" if module else "hypercorn.trio.tcp_server"

@@ -1,4 +1,4 @@
-"""A request as an ASGI scope tells it."""
+"""A request, made from an ASGI scope."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from .types import Scope
 
 
 def request_of(scope: Scope, body: bytes = b"") -> Request:
-    """Give the request that an ASGI server has put into a scope of HTTP."""
+    """Return the request that an HTTP scope describes."""
     path = scope.get("raw_path") or scope["path"].encode()
     query = scope.get("query_string", b"")
     target = path.partition(b"?")[0] + (b"?" + query if query else b"")
-    # A server has checked the fields; but what isn't one line each would be read as several fields here.
+    # The server has checked the fields. But one with a line feed in it would be read as several fields here.
     fields = [(bytes(name).lower(), bytes(value)) for name, value in scope["headers"]]
     return Request(
         method=scope["method"],

@@ -1,50 +1,95 @@
-"""Event streams inside of an app's response: the handler runs before the app knows what it will answer.
+"""How an app's response and a stream meet.
 
-An app's view must give its response as a whole, head first, while a handler of ours begins to run, may
-refuse, and only then has something to send. So the handler gets a task of its own, and a `Launch` connects
-the two::
+An app's view returns its response as a whole, and a server sends the response's head first. A handler starts
+before that, may still refuse the request, and only later has something to send. There are two ways to bring
+them together:
 
-    the app's view                            the handler's task
-    launch = stage.launch(manager, handle)  ---> runs
-    await launch.ready()                 <--- has something to send, is over, or has raised
-    gives its response to the framework
-    await stage.carry(launch)            ---> goes on, and the stream is its own
+- **Detached** (`StreamExtension`, for `trio_sse.quart`): the handler runs in a task of its own, in a copy of
+  the view's context, and a `PendingStream` connects it to the view. On our own server the app's call then
+  ends and the stream goes on alone. On other servers the call waits in `detach` until the stream is over.
+- **Inline** (`InlineStream`, for `trio_sse.asgi`): the handler runs inside the app's call, and sends the head
+  through the app's `send` when it first has something to send.
 
-The handler's task is a copy of the view's context, so what the framework keeps there stays readable.
+A detached stream, from the view's side::
 
-Who hosts the app provides the `Stage`, in the scope's extensions. Our own server lets go of the app when the
-response has begun: the handler's task is then all that is left of the request. On other servers the app waits
-in `carry` until the stream is over.
+    pending = extension.start_detached(manager, handle, name)    the handler runs
+    if await pending.wait_ready():                               it has something to send
+        ...                                                      the view returns a response, its head is sent
+        await extension.detach(pending)                          the stream writes the body
+
+The states of a `PendingStream`, and who may change them. What is not listed changes nothing.
+
+=========  =======  =====================================  =========  ======================================
+state      event    caused by                              next       what is left behind
+=========  =======  =====================================  =========  ======================================
+PREPARING  ASK      the handler sends, or has returned     READY      `wait_ready` returns True; the handler
+                    without sending; a keepalive is due               waits for the head
+PREPARING  END      the handler refuses, fails, runs too   ENDED      `wait_ready` raises what it raised, or
+                    long or is cancelled                              returns False; the view answers
+READY      START    the server has sent the head of the    STREAMING  the handler writes the body; the
+                    view's response                                   transport belongs to the stream
+READY      END      the stream ends while the view still   ENDED      nothing was written, and nothing will
+                    works on its response                             be; the server ends the response
+PREPARING  ABANDON  the app's call ends or is cancelled,   ABANDONED  the stream is ended, so the handler is
+or READY            or its response is another one                    cancelled; END follows
+STREAMING  END      `run_stream` has returned              ENDED      the transport can be closed or reused
+=========  =======  =====================================  =========  ======================================
+
+ASK and END belong to the handler's side, START and ABANDON to the app's. An app's call that ends while the
+state is STREAMING ends the stream, too, on a server that isn't ours; END follows.
 """
 
 from __future__ import annotations
 
+import enum
 from typing import Protocol, final
 
 import trio
 
 from .._http.request import Request
-from .._stream.connection import Connection
+from .._stream.connection import Connection, ResponseStart
 from .._stream.end_reason import EndReason
 from .._stream.lifecycle import Handle
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
-from .._wire.event import encode_comment
-from .._wire.message import Framing, frame
-
-# Polyfills of EventSource ask for padding where a browser holds the first bytes back.
-_PADDING = encode_comment(" " * 2047)
 
 
-def padding(request: Request, framing: Framing) -> bytes:
-    """Give what goes before the first event to a client that has asked for padding."""
-    if "padding=" in request.target and request.query.get("padding") == "true":
-        return frame(_PADDING, framing)
-    return b""
+class State(enum.Enum):
+    """The states of a `PendingStream`; see the table above."""
+
+    PREPARING = enum.auto()
+    READY = enum.auto()
+    STREAMING = enum.auto()
+    ENDED = enum.auto()
+    ABANDONED = enum.auto()
 
 
-class Stage(Protocol):
-    """One request to an app, to the streams that may answer it."""
+class _Event(enum.Enum):
+    ASK = enum.auto()
+    START = enum.auto()
+    END = enum.auto()
+    ABANDON = enum.auto()
+
+
+_NEXT = {
+    State.PREPARING: {
+        _Event.ASK: State.READY,
+        _Event.END: State.ENDED,
+        _Event.ABANDON: State.ABANDONED,
+    },
+    State.READY: {
+        _Event.START: State.STREAMING,
+        _Event.END: State.ENDED,
+        _Event.ABANDON: State.ABANDONED,
+    },
+    State.STREAMING: {_Event.END: State.ENDED},
+    State.ENDED: {},
+    State.ABANDONED: {},
+}
+
+
+class StreamExtension(Protocol):
+    """What a request's scope offers for a stream that outlives the view, in its `extensions`."""
 
     @property
     def request(self) -> Request:
@@ -52,50 +97,88 @@ class Stage(Protocol):
 
     @property
     def serving(self) -> ServeScope:
-        """What the streams of its server share."""
+        """What the streams of the server share."""
 
-    def launch(self, manager: StreamManager, handle: Handle, name: str) -> Launch:
-        """Begin to run a handler; `name` is its task's.
+    def start_detached(self, manager: StreamManager, handle: Handle, name: str) -> PendingStream:
+        """Start to run a handler in a task with this name.
+
+        Raises:
+            HTTPException: there is no room for another stream.
+            RuntimeError: the request has a stream already.
+        """
+
+    async def detach(self, pending: PendingStream) -> None:
+        """Let the stream write the response's body, now that the server has its head.
+
+        When this returns, or is cancelled, the app has nothing more to do with the stream.
+        """
+
+
+class InlineStream(Protocol):
+    """What a request's scope offers for a stream that runs inside the app's call."""
+
+    def prepare_inline(
+        self, manager: StreamManager, request: Request, response_start: ResponseStart
+    ) -> Connection:
+        """Return the connection of a stream that is to run.
 
         Raises:
             HTTPException: there is no room for another stream.
         """
 
-    async def carry(self, launch: Launch) -> None:
-        """Let the stream go on, once the response's head has been given to the host.
+    def serving_for(self, manager: StreamManager) -> ServeScope:
+        """Return what the streams of the server share, or those of this endpoint."""
 
-        When this returns, or is cancelled, the app has nothing more to do with it.
-        """
+    async def wait_started(self, connection: Connection) -> None:
+        """Wait until the response has begun, after its head was sent."""
+
+    async def run_inline(self, connection: Connection, handle: Handle) -> Exception | bool:
+        """Run the stream; see `run_stream`."""
 
 
 @final
-class Launch:
-    """A handler that runs, and the response that it waits for; its `ResponseStart`, to the connection."""
+class PendingStream:
+    """A handler that runs and the response that it waits for; to the connection, its `ResponseStart`.
 
-    __slots__ = (
-        "_changed",
-        "_is_wanted",
-        "connection",
-        "is_taken_over",
-        "outcome",
-        "watches_peer",
-    )
+    Attributes:
+        has_started: the response has begun, and its transport belongs to the stream.
+        outcome: what `run_stream` has returned; `None` before that, and if it was cancelled.
+    """
 
-    connection: Connection  # set by who makes it
+    __slots__ = ("_changed", "_state", "connection", "has_started", "outcome")
+
+    watches_peer = True
+    connection: Connection  # set by the `StreamExtension` that makes it
 
     def __init__(self) -> None:
-        self.watches_peer = True
-        self.is_taken_over = False  # the app has let go of the transport
-        self.outcome: Exception | bool | None = None  # of `run_stream`; `None` while it runs
-        self._is_wanted = False  # the handler has something to send, or is over
-        self._changed: trio.lowlevel.ParkingLot | None = trio.lowlevel.ParkingLot()  # until it is settled
+        self.has_started = False
+        self.outcome: Exception | bool | None = None
+        self._state = State.PREPARING
+        self._changed: trio.lowlevel.ParkingLot | None = trio.lowlevel.ParkingLot()  # while there is a wait
+
+    @property
+    def state(self) -> State:
+        """Where the view and the stream are; see the table at the top of this file."""
+        return self._state
+
+    def _move(self, event: _Event) -> bool:
+        """Take a step of the table and wake those who wait; return whether the state has changed."""
+        following = _NEXT[self._state].get(event)
+        if following is None:
+            return False
+        self._state = following
+        if self._changed is not None:
+            self._changed.unpark_all()
+            if following is not State.READY:
+                self._changed = None  # nobody waits any more
+        return True
 
     # The handler's side; see `ResponseStart`
 
     async def start_response(self) -> None:
         self.request_start()
         await self.wait_started()
-        if self.connection.response_start is not None:
+        if not self.has_started:
             raise trio.ClosedResourceError("the app has answered the request itself, or not at all")
 
     async def wait_started(self) -> None:
@@ -103,48 +186,46 @@ class Launch:
             await self._changed.park()
 
     def request_start(self) -> None:
-        self._is_wanted = True
-        if self._changed is not None:
-            self._changed.unpark_all()
+        self._move(_Event.ASK)
 
     def end(self, outcome: Exception | bool | None) -> None:
-        """Take note of what `run_stream` has returned; of nothing, if it was cancelled."""
+        """Record that `run_stream` has returned `outcome`, or was cancelled, which is `None`."""
         self.outcome = outcome
-        self.request_start()
+        self._move(_Event.END)
 
     # The app's side
 
-    async def ready(self) -> bool:
+    async def wait_ready(self) -> bool:
         """Wait until the response may begin; return whether there is a stream for it.
 
-        There is none if it ended before it began: the client has gone, say; `connection.end_reason` tells.
-        If this is cancelled, so is the handler.
+        There is none if the stream ended before it began, because the client disconnected, for example;
+        `connection.end_reason` has the reason. If this is cancelled, so is the handler.
 
         Raises:
-            Exception: what the handler raised before it had anything to send, its refusal among it.
+            Exception: what the handler raised before it had anything to send, such as its refusal.
         """
         try:
-            while self._changed is not None and not self._is_wanted:
+            while self._changed is not None and self._state is State.PREPARING:
                 await self._changed.park()
         except BaseException:
             self.abandon(EndReason.CLIENT_DISCONNECTED)
             raise
         if isinstance(self.outcome, Exception):
             raise self.outcome
-        return self.outcome is None and self.connection.end_reason in (None, EndReason.FINISHED)
+        return self._state is State.READY and self.connection.end_reason in (None, EndReason.FINISHED)
 
-    def begin(self, head: bytes) -> None:
-        """Let the handler go on; `head` is what is still to be sent before its first byte."""
+    def start(self, head: bytes) -> bool:
+        """Let the handler write; `head` is what still has to precede its first byte.
+
+        Return whether it will: the stream may have ended while the view worked on its response.
+        """
+        if not self._move(_Event.START):
+            return False
+        self.has_started = True
         self.connection.set_head(head)
-        self._settle()
+        return True
 
     def abandon(self, reason: EndReason) -> None:
-        """End the stream, unless it has ended: nobody answers the request with it any more."""
+        """End the stream, unless it has ended: nothing answers the request with it any more."""
         self.connection.end(reason)
-        self._settle()
-
-    def _settle(self) -> None:
-        """Say that the response has begun, or never will."""
-        if self._changed is not None:
-            self._changed.unpark_all()
-            self._changed = None
+        self._move(_Event.ABANDON)

@@ -1,7 +1,7 @@
 """ASGI's types, as far as this project needs them.
 
-Frameworks type the same three arguments each in its own way, and none of these types takes the others'. So
-what is handed to an app, or comes from one, has no more of a type than this.
+Each framework has its own types for the same three arguments, and they are not compatible. So apps and their
+arguments have no stricter types than these.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-#: What a user gives: an app of any framework.
+#: An app of any framework.
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
-#: Where a scope's `extensions` have what runs event streams for the app (see `_stage.py`).
+#: Where a scope's `extensions` have the `StreamExtension` or `InlineStream` of the request.
 STREAMS = "trio_sse.streams"

@@ -1,114 +1,61 @@
 """One request to an ASGI app on our server: what the app receives and sends, and how that is framed.
 
-The app is called in the connection's own task. It is told that its client has gone in the two ways that ASGI
-has: `receive` gives `http.disconnect`, and `send` raises an `OSError`. What is wrong with a body that it
-reads looks like a disconnect to the app, and is answered when it has returned, if it hasn't answered by then.
+The app is called in the connection's own task. It learns of a disconnect in the two ways that ASGI has:
+`receive` returns `http.disconnect`, and `send` raises an `OSError`. To the app, an invalid body looks like a
+disconnect. If the app has not answered by the time it returns, the error in the body is the answer.
 
-A response that isn't complete when the app is done with it is cut, so that nobody takes it for a whole one.
+A response that is incomplete when the app returns is truncated, so that no client takes it for complete.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from http import HTTPStatus
+from collections.abc import Callable
 from typing import final
 
 import trio
 
 from .._asgi.types import Message
 from .._http.exceptions import HTTPException
-from .._http.fields import check_raw_field
 from .._http.request import Request
-from .._http.response import WITHOUT_BODY, http_date
 from .._stream.scope import ServeScope
 from .._transport.base import Transport, send_all
-from .app_disconnects import PeerWatch
+from .app_disconnects import AppDisconnectWatcher
+from .app_response import AppResponse
 from .body import BodyReader
 
 
 class ClientDisconnected(OSError):
-    """The client has gone: nobody is there to send to."""
+    """The client has disconnected, so nothing can be sent."""
 
 
 @final
-class AppResponse:
-    """A response's head as the app gives it, checked; and its bytes on the wire."""
-
-    def __init__(self, message: Message) -> None:
-        """Take an `http.response.start`; raises `ValueError` for what can't be sent."""
-        self.status = int(message["status"])
-        if not 200 <= self.status < 600:
-            raise ValueError(f"a response's status must be 200 to 599, not {self.status}")
-        self.content_length: int | None = None
-        self.closes = False  # the app asks for the connection to be closed
-        self._fields: list[tuple[bytes, bytes]] = []
-        has_date = False
-        headers: Iterable[tuple[bytes, bytes]] = message.get("headers", ())
-        for name, value in headers:
-            name, value = bytes(name), bytes(value).strip()
-            check_raw_field(name, value)
-            match name.lower():
-                case b"content-length":
-                    self.content_length = int(value)
-                case b"connection":
-                    self.closes |= value.lower() == b"close"
-                case b"transfer-encoding" | b"keep-alive":
-                    pass  # the server's own (ASGI's HTTP specification, "Response Start")
-                case lower:
-                    has_date |= lower == b"date"
-                    self._fields.append((name, value))
-        if not has_date:
-            self._fields.append((b"Date", http_date().encode()))
-
-    @property
-    def has_body(self) -> bool:
-        """Whether the status allows for a body."""
-        return self.status not in WITHOUT_BODY
-
-    def encode(self, fields: list[tuple[bytes, bytes]], *, without: bytes | None = None) -> bytes:
-        """Give the head's bytes, with further fields, the server's own."""
-        lines = [b"HTTP/1.1 %d %b" % (self.status, _phrase(self.status))]
-        lines += [b"%b: %b" % field for field in (*self._fields, *fields) if field[0].lower() != without]
-        return b"\r\n".join(lines) + b"\r\n\r\n"
-
-
-def _phrase(status: int) -> bytes:
-    try:
-        return HTTPStatus(status).phrase.encode()
-    except ValueError:
-        return b""  # one of the app's own
-
-
-@final
-class AppCall:
-    """The two callables that an app is given for one request.
+class RequestResponseCycle:
+    """The `receive` and `send` of one request.
 
     Attributes:
-        refusal: what the request is to be answered with if the app hasn't answered it.
+        refusal: the answer to the request, if the app does not answer.
         has_begun: the response's head has been sent.
-        is_complete: the app has sent all of its response.
-        is_disconnected: the client has gone.
-        is_taken_over: an event stream answers the request: what the app still sends is ignored.
-        on_start: is called instead when the app gives a response's head.
+        is_complete: the app has sent its whole response.
+        on_start: called when the app sends its response's head, which then stays unsent.
     """
 
     __slots__ = (
         "_body",
-        "_body_was_given",
+        "_body_is_read",
         "_disconnected",
         "_is_chunked",
+        "_is_stream",
         "_may_keep_alive",
         "_request",
         "_response",
+        "_send_lock",
         "_sent",
         "_serving",
         "_transport",
-        "_turn",
-        "_watch",
+        "_watcher",
         "_write_timeout",
         "has_begun",
         "is_complete",
-        "is_taken_over",
         "on_start",
         "refusal",
     )
@@ -126,30 +73,30 @@ class AppCall:
         self.refusal: HTTPException | None = None
         self.has_begun = False
         self.is_complete = False
-        self.is_taken_over = False
         self.on_start: Callable[[], None] | None = None
         self._response: AppResponse | None = None
-        self._turn = trio.StrictFIFOLock()
+        self._send_lock = trio.StrictFIFOLock()
         self._transport = transport
         self._serving = serving
         self._request = request
         self._body = body
-        self._body_was_given = False  # to the app, to its end
+        self._body_is_read = False  # the app has received all of it
         self._may_keep_alive = may_keep_alive
         self._write_timeout = write_timeout
         self._is_chunked = False
+        self._is_stream = False  # an event stream writes the body: what the app still sends is ignored
         self._sent = 0  # bytes of the body
         self._disconnected = trio.Event()
-        self._watch = PeerWatch(transport, serving, body, self._disconnected.set)
+        self._watcher = AppDisconnectWatcher(transport, serving, body, self._disconnected.set)
 
     @property
     def buffer(self) -> bytearray:
-        """What has come after the request."""
+        """The bytes that the client has sent after the request."""
         return self._body.buffer
 
     @property
     def is_disconnected(self) -> bool:
-        """Whether the client has gone, or is taken for gone."""
+        """Whether the client has disconnected, or is treated so."""
         return self._disconnected.is_set()
 
     @property
@@ -161,8 +108,8 @@ class AppCall:
     # What the app receives
 
     async def receive(self) -> Message:
-        """Give the next piece of the body; after it, wait until the client has gone."""
-        if not (self._body_was_given or self.is_complete or self.is_disconnected):
+        """Return the next piece of the body; after it, wait until the client disconnects."""
+        if not (self._body_is_read or self.is_complete or self.is_disconnected):
             try:
                 piece = await self._body.receive_some()
             except HTTPException as refusal:
@@ -171,73 +118,68 @@ class AppCall:
             except trio.BrokenResourceError:
                 self._disconnected.set()
             else:
-                self._body_was_given = self._body.is_complete
-                return {"type": "http.request", "body": piece, "more_body": not self._body_was_given}
+                self._body_is_read = self._body.is_complete
+                return {"type": "http.request", "body": piece, "more_body": not self._body_is_read}
         if not (self.is_complete or self.is_disconnected):
-            await self._watch.wait(self._disconnected)
-        # Starlette's `is_disconnected` asks in a scope that it has cancelled: what is known is told all the
-        # same.
+            await self._watcher.wait(self._disconnected)
+        # Starlette's `is_disconnected` calls this in a scope that it has cancelled, and must get the answer.
         await trio.lowlevel.cancel_shielded_checkpoint()
         return {"type": "http.disconnect"}
 
     async def stop_watching(self) -> None:
-        """Leave it to others to notice that the client has gone."""
-        await self._watch.stop()
+        """Stop to watch for a disconnect, which others do from now on."""
+        await self._watcher.stop()
 
-    def forget(self) -> None:
-        """Let go of all that a call which is over needs no more; the app may still hold it."""
-        del self._body, self._disconnected, self._response, self._watch
+    def release(self) -> None:
+        """Drop everything that a finished call no longer needs; the app may still refer to this object."""
+        del self._body, self._disconnected, self._response, self._watcher
 
     # What the app sends
 
     async def send(self, message: Message) -> None:
-        """Take a part of the response.
+        """Send a part of the response.
 
         Raises:
-            ClientDisconnected: the client has gone, or has taken nothing for too long.
-            RuntimeError: the app sends what can't follow what it has sent.
+            ClientDisconnected: the client has disconnected, or has taken nothing for too long.
+            RuntimeError: this message can't follow what the app has sent before.
             ValueError: a header field, or the body's length, is not acceptable.
         """
-        async with self._turn:  # what several tasks send goes out in the order in which it was encoded
-            await self._take(message)
+        async with self._send_lock:  # what several tasks send is written in the order in which it is encoded
+            await self._send_message(message)
 
-    async def _take(self, message: Message) -> None:
-        if self.is_taken_over:
+    async def _send_message(self, message: Message) -> None:
+        if self._is_stream:
             return
-        if (
-            self.is_disconnected or self._transport.pending is not None
-        ):  # the latter of a send that was cancelled
-            raise ClientDisconnected("the client has gone")
+        if self.is_disconnected or self._transport.pending is not None:  # the latter after a cancelled send
+            raise ClientDisconnected("the client has disconnected")
         kind = message["type"]
         if kind == "http.response.start" and self._response is None:
             self._response = AppResponse(message)
             if self.on_start is not None:
                 self.on_start()
         elif kind == "http.response.body" and self._response is not None and not self.is_complete:
-            payload = self._encode_body(
-                bytes(message.get("body", b"")), bool(message.get("more_body", False))
-            )
-            if payload:
-                await self._send(payload)
+            data, goes_on = bytes(message.get("body", b"")), bool(message.get("more_body", False))
+            if payload := self._encode_body(data, goes_on=goes_on):
+                await self._write(payload)
         else:
-            raise RuntimeError(f"the app sends {kind!r} where it can't follow what it has sent before")
+            raise RuntimeError(f"the app sends {kind!r}, which can't follow what it has sent before")
 
-    async def _send(self, payload: bytes) -> None:
+    async def _write(self, payload: bytes) -> None:
         try:
             await send_all(self._transport, payload, write_timeout=self._write_timeout)
         except trio.BrokenResourceError as error:
             self._disconnected.set()
             raise ClientDisconnected(str(error)) from None
 
-    def _encode_body(self, data: bytes, goes_on: bool) -> bytes:
+    def _encode_body(self, data: bytes, *, goes_on: bool) -> bytes:
         response = self._response
         assert response is not None
         is_sent = response.has_body and self._request.method != "HEAD"
-        payload = b"" if self.has_begun else self._begin(response, None if goes_on else len(data))
+        payload = b"" if self.has_begun else self._start(response, None if goes_on else len(data))
         self._sent += len(data)
         length = response.content_length
         if is_sent and length is not None and (self._sent > length or not (goes_on or self._sent == length)):
-            raise ValueError(f"the body has {self._sent} bytes where its head says {length}")
+            raise ValueError(f"the body has {self._sent} bytes, but the head announced {length}")
         self.is_complete = not goes_on
         if not is_sent:
             return payload
@@ -246,8 +188,8 @@ class AppCall:
         chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
         return payload + chunk + (b"" if goes_on else b"0\r\n\r\n")
 
-    def _begin(self, response: AppResponse, whole_size: int | None) -> bytes:
-        """Give the head's bytes; `whole_size` is the body's if all of it has come."""
+    def _start(self, response: AppResponse, whole_size: int | None) -> bytes:
+        """Return the head's bytes; `whole_size` is that of the body if all of it is known."""
         self.has_begun = True
         fields: list[tuple[bytes, bytes]] = []
         if response.content_length is None and whole_size is not None and self._request.method != "HEAD":
@@ -266,20 +208,19 @@ class AppCall:
         return response.encode(fields + self._closing_fields(will_be_read=will_be_read))
 
     def _closing_fields(self, *, will_be_read: bool = False) -> list[tuple[bytes, bytes]]:
-        self._may_keep_alive = (
-            self._may_keep_alive if will_be_read else self.may_keep_alive
-        )  # what is said holds
+        if not will_be_read:
+            self._may_keep_alive = self.may_keep_alive  # what the head announces stays true
         return [] if self._may_keep_alive else [(b"Connection", b"close")]
 
-    def begin_stream(self) -> bytes:
-        """Give the head's bytes for an event stream, whose body is no longer the app's.
+    def start_stream(self) -> bytes:
+        """Return the head's bytes for an event stream, which writes the body instead of the app.
 
         Raises:
-            RuntimeError: the app has not given its response's head, or has sent some of its body.
+            RuntimeError: the app has not sent its response's head, or has sent some of its body.
         """
         response = self._response
         if response is None or self.has_begun:
-            raise RuntimeError("a stream can begin only where a response's head has just been given")
-        self.has_begun = self.is_taken_over = True
+            raise RuntimeError("a stream can begin only where a response's head has just been sent")
+        self.has_begun = self._is_stream = True
         fields = [(b"Transfer-Encoding", b"chunked")] if self._request.http_version == "1.1" else []
         return response.encode(fields + self._closing_fields(), without=b"content-encoding")

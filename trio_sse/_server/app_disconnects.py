@@ -1,7 +1,7 @@
-"""Noticing that a client has gone while an app answers it, as long as the app asks.
+"""Noticing a disconnect while an app answers, if the app waits for it.
 
-On a socket the server's `DisconnectWatcher` does it, and nothing is read. On other streams there is no way
-but to read: what comes is the client's next request, which is kept in the buffer for later, up to a bound.
+On a socket the server's `DisconnectWatcher` does this, without reading. On other streams reading is the only
+way: what arrives is the client's next request, which stays in the buffer, up to a bound.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ from .body import BodyReader
 
 
 @final
-class PeerWatch:
+class AppDisconnectWatcher:
     """Watches one client; see `DisconnectListener`."""
 
     __slots__ = (
         "_body",
         "_disconnects",
-        "_gone",
         "_has_read",
         "_is_stopped",
+        "_on_disconnect",
         "_reading",
         "_transport",
         "_watcher",
     )
 
     def __init__(
-        self, transport: Transport, serving: ServeScope, body: BodyReader, gone: Callable[[], None]
+        self, transport: Transport, serving: ServeScope, body: BodyReader, on_disconnect: Callable[[], None]
     ) -> None:
-        """Call `gone` when the client has gone; what it sends meanwhile goes to the body's buffer."""
+        """Watch a client for `wait`; what it sends meanwhile goes to the body's buffer."""
         self._transport = transport
         self._disconnects = serving.disconnects
         self._body = body
-        self._gone = gone
-        self._watcher: DisconnectWatcher | None = None  # that watches
+        self._on_disconnect = on_disconnect
+        self._watcher: DisconnectWatcher | None = None  # while it watches
         self._reading: trio.CancelScope | None = None
         self._has_read: trio.Event | None = None  # set when the reading task has stopped
         self._is_stopped = False
 
-    async def wait(self, gone: trio.Event) -> None:
-        """Watch until the client has gone, or until stopped and it is told otherwise."""
+    async def wait(self, disconnected: trio.Event) -> None:
+        """Wait for `disconnected`, watching until it is set or `stop` is called."""
         if isinstance(self._transport, SocketTransport) and self._disconnects is not None:
             if self._watcher is None and not self._is_stopped:
                 self._watcher = self._disconnects
                 self._watcher.add(self._transport, self)
         elif self._reading is None and not self._is_stopped:
             await self._read_on()
-        await gone.wait()
+        await disconnected.wait()
 
     async def _read_on(self) -> None:
         self._has_read = has_read = trio.Event()
@@ -72,10 +72,10 @@ class PeerWatch:
             finally:
                 self._reading = None
                 has_read.set()
-            self._gone()
+            self._on_disconnect()
 
     async def stop(self) -> None:
-        """Stop watching; when this returns, nobody reads from the client."""
+        """Stop watching. When this returns, no task reads from the client."""
         self._is_stopped = True
         if self._watcher is not None:
             assert isinstance(self._transport, SocketTransport)
@@ -86,8 +86,8 @@ class PeerWatch:
             await self._has_read.wait()
 
     def on_disconnect(self) -> None:
-        """Take note that the client has gone."""
-        self._gone()
+        """Record that the client has disconnected."""
+        self._on_disconnect()
 
     def on_excess_input(self) -> None:
-        """Do nothing: what follows the request stays unread in the socket, and so is bounded."""
+        """Do nothing: what follows the request stays unread in the socket, which bounds it."""

@@ -1,7 +1,7 @@
-"""An ASGI app's lifespan: it is started before the first request, and shut down after the last.
+"""An ASGI app's lifespan: the app starts before the first request and shuts down after the last.
 
-An app that doesn't know of lifespans raises when it is asked, and is then served without one (ASGI's lifespan
-specification, "Scope").
+An app without support for lifespans raises when it is called with one, and is then served without (ASGI's
+lifespan specification, "Scope").
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class AppStartupError(RuntimeError):
 
 @final
 class Lifespan:
-    """One app's lifespan, which one call to serve runs, while others share it.
+    """One app's lifespan, which one call to serve runs and others share.
 
     Attributes:
-        is_up: whether the app takes requests.
-        state: what the app has put into its state, for the scopes of requests.
+        is_up: whether the app accepts requests.
+        state: the state that the app has set, for the scopes of requests.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -41,7 +41,7 @@ class Lifespan:
 
     @asynccontextmanager
     async def running(self, *, shutdown_timeout: float) -> AsyncIterator[None]:
-        """Start the app, unless it is up, and shut it down at the end, for which it has `shutdown_timeout` s.
+        """Start the app, unless it is up, and shut it down at the end, within `shutdown_timeout` seconds.
 
         Raises:
             AppStartupError: it could not be started.
@@ -76,7 +76,7 @@ class Lifespan:
 
 @final
 class _Run:
-    """One call of the app with a lifespan's scope."""
+    """One call of the app with a lifespan scope."""
 
     def __init__(self, app: ASGIApp, state: dict[str, Any]) -> None:
         self._app = app
@@ -113,7 +113,7 @@ class _Run:
             case "lifespan.startup.complete":
                 self._started.set()
             case "lifespan.startup.failed":
-                self._failure = str(message.get("message", "")) or "it gave no reason"
+                self._failure = str(message.get("message", "")) or "no reason was given"
                 self._started.set()
             case "lifespan.shutdown.complete":
                 self._stopped.set()
@@ -121,7 +121,7 @@ class _Run:
                 logger.error("the app's shutdown failed: %s", message.get("message", ""))
                 self._stopped.set()
             case kind:
-                raise RuntimeError(f"the app sends {kind!r}, which is not of a lifespan")
+                raise RuntimeError(f"the app sends {kind!r}, which is no message of a lifespan")
 
     async def start(self) -> None:
         """Wait until the app has started, or raise `AppStartupError`."""
@@ -131,10 +131,10 @@ class _Run:
             if self._failure is not None:
                 raise AppStartupError(f"the app could not start: {self._failure}")
             return
-        raise AppStartupError(f"the app has not started within {_STARTUP_SECONDS:g} s")
+        raise AppStartupError(f"the app did not start within {_STARTUP_SECONDS:g} s")
 
     async def stop(self) -> None:
-        """Ask the app to shut down, and wait until it has."""
+        """Tell the app to shut down, and wait until it has."""
         if (
             self._started.is_set()
             and self._is_supported

@@ -13,7 +13,7 @@ from typing import final
 
 import trio
 
-from .._asgi.response_stream import Launch, padding
+from .._asgi.response_stream import PendingStream
 from .._http.exceptions import HTTPException
 from .._http.response import Response, encode_stream_head, error_response
 from .._http.websocket_handshake import accept_head
@@ -21,14 +21,16 @@ from .._stream.closing import linger_if_unread
 from .._stream.connection import Connection
 from .._stream.lifecycle import Handle, run_stream
 from .._stream.manager import StreamManager
+from .._stream.padding import padding
 from .._stream.polling import run_poll, wants_poll
 from .._stream.scope import ServeScope
 from .._transport.base import Transport, send_all
 from .._wire.message import Framing
 from .._wire.topic import TopicError
 from .admission import Admission
-from .app import AppHost
+from .app import AppHandler
 from .request_reader import RequestReader, RoutedRequest
+from .results import AfterResponse
 from .routes import AppRoute, EndpointHandler, EndpointRoute, StreamRoute, WebSocketRoute
 
 logger = logging.getLogger("trio_sse.server")
@@ -39,7 +41,7 @@ class ConnectionHandler:
     """Answers requests."""
 
     def __init__(
-        self, manager: StreamManager, reader: RequestReader, admission: Admission, app: AppHost | None
+        self, manager: StreamManager, reader: RequestReader, admission: Admission, app: AppHandler | None
     ) -> None:
         self.refused = 0  # requests that were answered with an error
         self._manager = manager
@@ -105,14 +107,15 @@ class ConnectionHandler:
         if isinstance(answer, AppRoute):
             assert self._app is not None
             assert routed.app_body is not None
-            return await self._app.answer(
+            after = await self._app.answer(
                 transport,
                 serving,
                 routed,
                 routed.app_body,
                 write_timeout=self._manager.options.write_timeout,
-                successor=self._run_detached_stream,
+                resume_serving=self._run_detached_stream,
             )
+            return None if after is AfterResponse.HANDED_OVER else after is AfterResponse.REUSE
         assert isinstance(answer, Response)
         return await self._reply(transport, serving, routed, answer)
 
@@ -225,11 +228,11 @@ class ConnectionHandler:
         serving: ServeScope,
         buffer: bytearray,
         routed: RoutedRequest,
-        launch: Launch,
+        pending: PendingStream,
         handle: Handle,
     ) -> None:
         """Be the task of a stream that an app has begun, and go on with its transport afterwards."""
-        connection = launch.connection
+        connection = pending.connection
         outcome: Exception | bool | None = None
         may_go_on = False
         self._admission.enter(transport)
@@ -238,13 +241,13 @@ class ConnectionHandler:
                 outcome = await run_stream(serving, connection, handle)
             finally:
                 self._admission.leave(transport)
-                launch.end(outcome)
-            if launch.is_taken_over:
+                pending.end(outcome)
+            if pending.has_started:
                 may_go_on = await self._end_stream(transport, serving, routed, connection, outcome)
         except trio.BrokenResourceError as error:
             logger.debug("peer=%s is gone: %s", transport.peer, error)
         finally:
-            if launch.is_taken_over and not (may_go_on and not buffer):
+            if pending.has_started and not (may_go_on and not buffer):
                 await transport.aclose(abort=transport.pending is not None)
         if may_go_on and not buffer:
             await self.serve(transport, serving, buffer)

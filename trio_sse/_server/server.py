@@ -32,7 +32,7 @@ from .._transport.tls import TLSTransport
 from .._validate import check_bounds, check_seconds
 from .._wire.event import Dumps, dumps_compact
 from .admission import Admission
-from .app import AppHost
+from .app import AppHandler
 from .connection_handler import ConnectionHandler
 from .listeners import Acceptor, as_sockets, prepare
 from .request_reader import RequestOptions, RequestReader
@@ -183,7 +183,7 @@ class Server:
         self._admission = Admission(
             max_connections=max_connections, max_connections_per_host=max_connections_per_host
         )
-        self._app = None if app is None else AppHost(app, self._admission)
+        self._app = None if app is None else AppHandler(app, self._admission)
         self._handler = ConnectionHandler(self._manager, self._reader, self._admission, self._app)
         self._drain_timeout = drain_timeout
         self._starting: set[trio.CancelScope] = set()
@@ -439,7 +439,7 @@ class Server:
                     trio.lowlevel.remove_instrument(self._watchdog)
 
     async def _run_with_app(
-        self, app: AppHost, serving: ServeScope, work: Callable[[], Awaitable[None]]
+        self, app: AppHandler, serving: ServeScope, work: Callable[[], Awaitable[None]]
     ) -> None:
         """Run a call within the app's lifespan; what drains the server while it starts ends the call."""
         with trio.CancelScope() as starting:

@@ -11,17 +11,21 @@
 
     await sse.hub.publish("prices/ABC", {"price": 42})
 
-A handler begins to run inside of Quart's handling of the request: `before_request` has run, `abort` and error
-handlers work, and `after_this_request` can add headers and cookies to the response. When it first sends
-something, Quart finishes the response's head, with `after_request` and all, and the handler goes on as
-the stream. `request`, `session` and `g` stay readable in it; what is changed of them by then reaches nobody.
+A handler starts inside Quart's handling of the request. `before_request` has run, `abort` and error handlers
+work, and `after_this_request` can add headers and cookies to the response. When the handler first sends
+something, Quart completes the response's head, including `after_request`, and the handler continues as the
+stream. `request`, `session` and `g` stay readable in the handler, but later changes to them have no effect.
 
 Needs the extra `quart`: pip install 'trio-sse[quart]'.
 """
 
 from .._module_metadata import set_public_module
 from .._stream.manager import StreamStatistics
-from ._extension import QuartSSE
+
+try:
+    from ._extension import QuartSSE
+except ImportError as error:
+    raise ImportError("trio_sse.quart needs its extra: pip install 'trio-sse[quart]'") from error
 
 __all__ = ["QuartSSE", "StreamStatistics"]
 

@@ -1,34 +1,16 @@
-"""The extension that gives an app its event streams."""
+"""The extension that adds event streams to an app."""
 
 from __future__ import annotations
 
-import inspect
-import logging
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
-from contextlib import aclosing
-from functools import partial, wraps
-from types import TracebackType
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar, final
 
-import trio
-from quart import Quart, Request, Response, abort, current_app, request
-from quart.wrappers.response import ResponseBody
+from quart import Quart
 from quart_trio import QuartTrio
-from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException as WerkzeugHTTPException
 
-from .._asgi.foreign_server import HostedStage, Siblings
-from .._asgi.response_stream import Launch, Stage
-from .._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
-from .._http.exceptions import HTTPException
-from .._http.request import Request as StreamRequest
-from .._http.response import STREAM_FIELDS, error_response
-from .._http.response import Response as StreamResponse
 from .._http.websocket_handshake import SUBPROTOCOL, Handshake
 from .._hub.hub import Hub
-from .._stream.connection import Connection
-from .._stream.lifecycle import Handle
 from .._stream.manager import (
     ConnectHook,
     DisconnectHook,
@@ -36,34 +18,28 @@ from .._stream.manager import (
     StreamOptions,
     StreamStatistics,
 )
-from .._stream.polling import run_poll, wants_poll
-from .._stream.scope import ServeScope, end_streams
+from .._stream.scope import ServeScope
 from .._validate import check_bounds, check_seconds
 from .._websocket.subprotocol import Allowed
 from .._wire.event import Dumps, dumps_compact
-from .._wire.topic import TopicError
+from ._hosting import AppServices, StreamMiddleware
+from ._views import Handler, View, make_view
 from ._websocket import serve_quart_websocket
-
-logger = logging.getLogger("trio_sse.quart")
 
 _NAME = "trio_sse"  # in the app's `extensions`
 
-#: A coroutine function of the connection and the URL's variables, or an async generator function of these
-#: variables, which may take the connection as `connection`.
-Handler = Callable[..., Awaitable[None]] | Callable[..., AsyncIterator[object]]
 HandlerFunction = TypeVar("HandlerFunction", bound=Handler)
-View = Callable[..., Awaitable[Response]]
 
 
 @final
 class QuartSSE:
-    """Give an app event streams, on whatever server it runs.
+    """Add event streams to an app, on any server that runs it.
 
     Args:
         app: a `QuartTrio`; or call `init_app` later.
         hub: the hub of `Connection.subscribe`, by default one of its own. It runs in the app's own nursery
-            from the app's start to its end, unless it runs already.
-        max_connections: streams that may be open at once; further requests for one are answered 503.
+            while the app runs, unless it runs already.
+        max_connections: streams that may be open at once; further requests are answered 503.
         drain_timeout: seconds that streams may take to end when the app shuts down.
 
     The other options are those of `trio_sse.Server`, for the streams of this app.
@@ -102,8 +78,8 @@ class QuartSSE:
         )
         self._drain_timeout = drain_timeout
         self._app: QuartTrio | None = None
-        self._routes: list[Callable[[QuartTrio], object]] = []  # given before there was an app
-        self._support: _Support | None = None  # while the app runs
+        self._routes: list[Callable[[QuartTrio], object]] = []  # added before there was an app
+        self._services: AppServices | None = None  # while the app runs
         if app is not None:
             self.init_app(app)
 
@@ -113,7 +89,7 @@ class QuartSSE:
         return self._manager.hub
 
     def init_app(self, app: Quart) -> None:
-        """Take an app on, before it serves. Routes that were given by then are added to it.
+        """Attach to an app, before it serves. Routes that were declared before are added to it.
 
         Raises:
             TypeError: it is no `QuartTrio`.
@@ -126,8 +102,8 @@ class QuartSSE:
         self._app = app
         app.extensions[_NAME] = self
         app.before_serving(self._start)
-        # As Quart advises to add what stands around an app.
-        app.asgi_app = _HostStreams(app.asgi_app, self)  # type: ignore[method-assign, assignment]
+        # Quart's documentation adds middleware this way.
+        app.asgi_app = StreamMiddleware(app.asgi_app, self._find_serving)  # type: ignore[method-assign, assignment]
         for add in self._routes:
             add(app)
         self._routes.clear()
@@ -137,10 +113,10 @@ class QuartSSE:
     def route(
         self, rule: str, *, methods: Iterable[str] = ("GET",), **options: Any
     ) -> Callable[[HandlerFunction], HandlerFunction]:
-        """Decorate a handler: `rule`, as Quart writes them, answers with the event stream that it drives.
+        """Decorate a handler: requests for `rule`, as Quart writes it, are answered with its event stream.
 
-        The handler stays what it was. `options` are those of `Quart.route`. To add other decorators, and in
-        blueprints, use Quart's own route above `stream`.
+        The handler itself is returned unchanged. `options` are those of `Quart.route`. To add other
+        decorators, and in blueprints, use Quart's own route above `stream`.
         """
 
         def decorate(handler: HandlerFunction) -> HandlerFunction:
@@ -162,19 +138,12 @@ class QuartSSE:
 
         The handler is a coroutine function of the `Connection` and, by name, the URL's variables; the stream
         ends when it returns. Or it is an async generator function of the URL's variables, which yields
-        `ServerSentEvent`, or data for one; it is given the connection if it has a parameter `connection`.
+        `ServerSentEvent`, or data for one; if it has a parameter `connection`, it receives the connection.
 
         Raises:
             TypeError: it is neither.
         """
-        run = _as_coroutine_function(handler)
-        name = getattr(handler, "__qualname__", repr(handler))
-
-        @wraps(handler)
-        async def view(**variables: object) -> Response:
-            return await self._respond(partial(run, **variables) if variables else run, name)
-
-        return view
+        return make_view(handler, self._manager)
 
     async def serve_topics(
         self, *, topics: Allowed, publish: Allowed = (), origins: Collection[str] = ()
@@ -190,17 +159,17 @@ class QuartSSE:
         Args:
             topics, publish: what the client may subscribe and publish to, as in
                 `trio_sse.websocket.serve_topics`.
-            origins: pages of which other origins may open it, or `*`. Pages of the request's own host may,
-                and so may clients that are no browsers; others are answered 403.
+            origins: other origins whose pages may open it, or `*`. Pages of the request's own host may,
+                and so may clients that are not browsers; others are answered 403.
 
         Raises:
             RuntimeError: the app has not been started.
         """
-        if self._support is None:
+        if self._services is None:
             raise RuntimeError("the app has not been started: serve it, or use its test_app")
         await serve_quart_websocket(
             self.hub,
-            self._support.serving,
+            self._services.serving,
             topics=topics,
             publish=publish,
             handshake=Handshake(origins=origins, subprotocols=[SUBPROTOCOL]),
@@ -221,196 +190,24 @@ class QuartSSE:
         return hook
 
     def statistics(self) -> StreamStatistics:
-        """Give the figures of this app's streams. It looks at every stream: not for hot code."""
+        """Return the statistics of this app's streams. It looks at every stream: not for hot code."""
         return self._manager.statistics()
-
-    # A request
-
-    async def _respond(self, handle: Handle, name: str) -> Response:
-        if request.method == "HEAD":
-            return self._response(_EmptyBody())
-        extensions: Mapping[str, Any] = request.scope.get("extensions") or {}
-        stage: Stage | None = extensions.get(STREAMS)
-        if stage is None:
-            raise RuntimeError(
-                "this app has not been started: serve it, or run it by trio_sse.testing or app.test_app()"
-            )
-        try:
-            self._manager.check_room()
-            asked = stage.request
-            if wants_poll(asked):
-                return await self._poll(stage.serving, asked, handle)
-            launch = stage.launch(self._manager, handle, name)
-            is_open = await launch.ready()
-            _share_names(request)
-        except HTTPException as refusal:
-            return self._refusal(refusal)
-        except TopicError as error:
-            return self._refusal(HTTPException(400, str(error)))
-        if not is_open:
-            return self._refusal(HTTPException(503, "the stream ended before it began"))
-        return self._response(_StreamBody(stage, launch))
-
-    async def _poll(self, serving: ServeScope, asked: StreamRequest, handle: Handle) -> Response:
-        # Quart cancels the view when its client goes.
-        answer = await run_poll(
-            serving, self._manager, asked, handle, peer=asked.peer, discard=trio.sleep_forever
-        )
-        if isinstance(answer, Exception):
-            raise answer
-        return self._whole(answer or error_response(HTTPException(503, "the client has gone")))
-
-    def _refusal(self, refusal: HTTPException) -> Response:
-        return self._whole(error_response(refusal))
-
-    def _whole(self, response: StreamResponse) -> Response:
-        assert self._app is not None
-        made: Response = self._app.response_class(response.body, response.status, dict(response.headers))
-        made.content_type = response.content_type
-        return made
-
-    def _response(self, body: ResponseBody) -> Response:
-        assert self._app is not None
-        response: Response = self._app.response_class(body, headers=STREAM_FIELDS)
-        response.timeout = None  # Quart would cut the stream after a minute (RESPONSE_TIMEOUT)
-        return response
 
     # The app's lifespan
 
     async def _start(self) -> None:
         assert self._app is not None
-        self._support = _Support(self._manager, self._drain_timeout)
-        await self._app.nursery.start(self._support.run)
-        # Now, so that it comes after those of the app, which may still publish.
+        self._services = AppServices(self._manager, self._drain_timeout)
+        await self._app.nursery.start(self._services.run)
+        # Added only now, so that it runs after the app's own hooks, which may still publish.
         if self._stop not in self._app.after_serving_funcs:
             self._app.after_serving_funcs.append(self._stop)
 
     async def _stop(self) -> None:
-        if self._support is not None:
-            support, self._support = self._support, None
-            await support.stop()
+        if self._services is not None:
+            services, self._services = self._services, None
+            await services.stop()
 
-    @property
-    def serving(self) -> ServeScope | None:
-        """What the streams share on a server that isn't ours, while the app runs."""
-        return None if self._support is None else self._support.serving
-
-
-@final
-class _Support:
-    """What runs in the app's nursery: the hub, and what streams share on servers that are not ours."""
-
-    def __init__(self, manager: StreamManager, drain_timeout: float) -> None:
-        self.serving = ServeScope(manager, drain_timeout=drain_timeout)
-        self._drain_timeout = drain_timeout
-        self._is_stopping = trio.Event()
-        self._has_ended = trio.Event()
-
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        async def work() -> None:
-            task_status.started()
-            await self._is_stopping.wait()
-
-        try:
-            await self.serving.run(work)
-        finally:
-            self._has_ended.set()
-
-    async def stop(self) -> None:
-        """End the streams that are left, then the hub."""
-        self.serving.stop_accepting()
-        self._is_stopping.set()
-        with trio.move_on_after(self._drain_timeout):
-            await end_streams(list(self.serving.streams), drain_timeout=self._drain_timeout)
-            await self._has_ended.wait()
-            return
-        self.serving.connections.cancel_scope.cancel()
-        await self._has_ended.wait()
-
-
-@final
-class _HostStreams:
-    """The app's ASGI callable, with a `Stage` for its streams where the server has provided none."""
-
-    def __init__(self, app: ASGIApp, sse: QuartSSE) -> None:
-        self._app = app
-        self._sse = sse
-        self._siblings: Siblings = {}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        extensions: Mapping[str, object] = scope.get("extensions") or {}
-        serving = self._sse.serving
-        if scope["type"] != "http" or serving is None or STREAMS in extensions:
-            await self._app(scope, receive, send)
-            return
-        stage = HostedStage(serving, self._siblings, scope, receive, send)
-        scope["extensions"] = {**extensions, STREAMS: stage}
-        try:
-            await self._app(scope, stage.receive, stage.send)
-        finally:
-            stage.close()
-
-
-class _Body(ResponseBody):
-    """A body of which Quart gets nothing to send."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        raise StopAsyncIteration
-
-    async def __aexit__(self, kind: type, error: BaseException, traceback: TracebackType) -> None:
-        pass
-
-
-@final
-class _EmptyBody(_Body):
-    async def __aenter__(self) -> _EmptyBody:
-        return self
-
-
-@final
-class _StreamBody(_Body):
-    """A body that an event stream writes. Quart enters it when it has sent the head."""
-
-    def __init__(self, stage: Stage, launch: Launch) -> None:
-        self._stage = stage
-        self._launch = launch
-
-    async def __aenter__(self) -> _StreamBody:
-        stage, launch = self._stage, self._launch
-        del self._stage, self._launch  # a body is sent once
-        await stage.carry(launch)
-        return self
-
-
-def _share_names(request: Request) -> None:
-    """Let a request share the names of its header fields with all others: a stream keeps it for an hour."""
-    request.headers = Headers([(sys.intern(name), value) for name, value in request.headers])
-
-
-def _as_coroutine_function(handler: Handler) -> Callable[..., Awaitable[None]]:
-    """Give a coroutine function of the connection and the URL's variables."""
-    if inspect.iscoroutinefunction(handler):
-
-        async def run_and_answer(connection: Connection, **variables: object) -> None:
-            answer: Any = await handler(connection, **variables)
-            if answer is not None:
-                # A decorator's, as a rule: a redirect to the login. Once the stream has begun, it's an error.
-                response: Any = await current_app.make_response(answer)
-                abort(response)
-
-        return run_and_answer
-    if not inspect.isasyncgenfunction(handler):
-        raise TypeError(f"a handler must be a coroutine or async generator function, not {handler!r}")
-    takes_connection = "connection" in inspect.signature(handler).parameters
-
-    async def run(connection: Connection, **variables: object) -> None:
-        if takes_connection:
-            variables["connection"] = connection
-        async with aclosing(handler(**variables)) as events:
-            async for event in events:
-                await connection.send(event)
-
-    return run
+    def _find_serving(self) -> ServeScope | None:
+        """Return what the streams share on a server that isn't ours, while the app runs."""
+        return None if self._services is None else self._services.serving

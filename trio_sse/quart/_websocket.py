@@ -1,20 +1,20 @@
-"""The subprotocol "trio-sse.v1" on a WebSocket of Quart's: its host parses and writes the frames.
+"""The subprotocol "trio-sse.v1" on a WebSocket of Quart, whose server parses and writes the frames.
 
-What the hub delivers waits in the subscription's bounded queue while the client is slow, as for a stream; but
-each event is encoded and sent for each client on its own, through the host.
+While the client is slow, what the hub delivers waits in the subscription's bounded queue, as for a stream.
+But each event is encoded and sent for each client separately, through the server.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from typing import Any, NoReturn, final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn, final
 
 import trio
 from quart import abort, websocket
-from quart.wrappers import Websocket
 
-from .._asgi.foreign_server import REGISTRY, Registry
+from .._asgi.foreign_server import find_drain_registry
 from .._http.exceptions import HTTPException
 from .._http.request import Headers, find_last_event_id
 from .._http.websocket_handshake import Handshake
@@ -35,70 +35,83 @@ async def serve_quart_websocket(
     handshake: Handshake,
     write_timeout: float,
 ) -> None:
-    """Serve topics on the WebSocket of the view that runs, until it ends; see `QuartSSE.serve_topics`."""
-    asked: Websocket = websocket._get_current_object()  # type: ignore[attr-defined]  # of a proxy
-    headers = Headers([(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in asked.headers.items()])
-    extensions: dict[str, Any] = asked.scope.get("extensions") or {}
-    registry: Registry | None = extensions.get(REGISTRY)
+    """Serve topics on the WebSocket of the current view, until it ends; see `QuartSSE.serve_topics`."""
+    headers = Headers(
+        [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in websocket.headers.items()]
+    )
+    registry = find_drain_registry(websocket.scope)
     try:
         handshake.check_origin(headers)
         if registry is not None:
             registry.check()
     except HTTPException as refusal:
         abort(refusal.status, refusal.detail)
-    await asked.accept(subprotocol=handshake.subprotocol(headers))
-    socket = QuartSocket(
-        asked, hub, find_last_event_id(headers, asked.query_string.decode("latin-1")), write_timeout
-    )
-    # Both end those that wait for a request, when they drain; a WebSocket that waits is ended by that, too.
+    await websocket.accept(subprotocol=handshake.subprotocol(headers))
+    last_event_id = find_last_event_id(headers, websocket.query_string.decode("latin-1"))
+    socket = QuartSocket(websocket.receive, websocket.send, hub, last_event_id, write_timeout)
     waiting = [serving.waiting, *([] if registry is None else [registry.waiting])]
-    with socket.scope:
-        for scopes in waiting:
-            scopes.add(socket.scope)
+    with socket.scope, _registered(socket.scope, waiting):
         try:
             await serve_topics(socket, topics=topics, publish=publish)
         except Exception:
-            # Quart logs it, but would have the host say 1000, which tells the client that all is said.
+            # Quart logs it, but the server would close with 1000, which the client takes for a normal end.
             with trio.move_on_after(write_timeout):
-                await asked.close(CLOSE_CODES[EndReason.HANDLER_ERROR], EndReason.HANDLER_ERROR.value)
+                await websocket.close(CLOSE_CODES[EndReason.HANDLER_ERROR], EndReason.HANDLER_ERROR.value)
             raise
-        finally:
-            for scopes in waiting:
-                scopes.discard(socket.scope)
     with trio.move_on_after(write_timeout):
-        await asked.close(CLOSE_CODES[socket.end_reason], socket.end_reason.value)
+        await websocket.close(CLOSE_CODES[socket.end_reason], socket.end_reason.value)
+
+
+@contextmanager
+def _registered(scope: trio.CancelScope, sets: Sequence[set[trio.CancelScope]]) -> Iterator[None]:
+    """Add `scope` to those that a drain cancels: scopes that wait for a request, and so open WebSockets."""
+    for scopes in sets:
+        scopes.add(scope)
+    try:
+        yield
+    finally:
+        for scopes in sets:
+            scopes.discard(scope)
 
 
 @final
 class QuartSocket:
-    """A WebSocket of Quart's, as `serve_topics` takes it.
+    """A WebSocket of Quart, as `serve_topics` takes it.
 
     Attributes:
-        scope: of all that is done with it.
+        scope: of everything that is done with it.
         end_reason: why it is to be closed, once the scope was cancelled.
     """
 
-    def __init__(self, asked: Websocket, hub: Hub, last_event_id: str | None, write_timeout: float) -> None:
+    def __init__(
+        self,
+        receive: Callable[[], Awaitable[str | bytes]],
+        send: Callable[[str], Awaitable[None]],
+        hub: Hub,
+        last_event_id: str | None,
+        write_timeout: float,
+    ) -> None:
         self.hub = hub
         self.last_event_id = last_event_id
         self.scope = trio.CancelScope()
         self.end_reason = EndReason.SERVER_SHUTDOWN
-        self._websocket = asked
+        self._receive = receive
+        self._send = send
         self._write_timeout = write_timeout
-        self._turn = trio.Lock()
+        self._send_lock = trio.Lock()
 
     def __aiter__(self) -> AsyncIterator[str | bytes]:
-        return self  # no generator: it would be left unfinished when what is done with a message fails
+        return self  # not a generator, which would stay suspended if the handling of a message fails
 
     async def __anext__(self) -> str | bytes:
-        return await self._websocket.receive()
+        return await self._receive()
 
     async def send_json(self, value: object) -> None:
-        """Send a value as a text message; a client that takes nothing for the write timeout ends it all."""
+        """Send a value as a text message; if the client takes nothing for the write timeout, end it all."""
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        async with self._turn:
+        async with self._send_lock:
             with trio.move_on_after(self._write_timeout) as scope:
-                await self._websocket.send(text)
+                await self._send(text)
         if scope.cancelled_caught:
             await self._end(EndReason.WRITE_TIMEOUT)
 

@@ -1,0 +1,60 @@
+"""The head of an app's response, checked and encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import final
+
+from .._asgi.types import Message
+from .._http.fields import check_raw_field
+from .._http.response import WITHOUT_BODY, http_date
+
+
+@final
+class AppResponse:
+    """The head of an app's response."""
+
+    def __init__(self, message: Message) -> None:
+        """Check an `http.response.start`; raises `ValueError` if it can't be sent."""
+        self.status = int(message["status"])
+        if not 200 <= self.status < 600:
+            raise ValueError(f"a response's status must be 200 to 599, not {self.status}")
+        self.content_length: int | None = None
+        self.closes = False  # the app asks for the connection to be closed
+        self._fields: list[tuple[bytes, bytes]] = []
+        has_date = False
+        headers: Iterable[tuple[bytes, bytes]] = message.get("headers", ())
+        for name, value in headers:
+            name, value = bytes(name), bytes(value).strip()
+            check_raw_field(name, value)
+            match name.lower():
+                case b"content-length":
+                    self.content_length = int(value)
+                case b"connection":
+                    self.closes |= value.lower() == b"close"
+                case b"transfer-encoding" | b"keep-alive":
+                    pass  # the server sets them (ASGI's HTTP specification, "Response Start")
+                case lower:
+                    has_date |= lower == b"date"
+                    self._fields.append((name, value))
+        if not has_date:
+            self._fields.append((b"Date", http_date().encode()))
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the status allows a body."""
+        return self.status not in WITHOUT_BODY
+
+    def encode(self, fields: list[tuple[bytes, bytes]], *, without: bytes | None = None) -> bytes:
+        """Return the head's bytes, with the server's own `fields`, and without the field `without`."""
+        lines = [b"HTTP/1.1 %d %b" % (self.status, _phrase(self.status))]
+        lines += [b"%b: %b" % field for field in (*self._fields, *fields) if field[0].lower() != without]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _phrase(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""  # one of the app's own

@@ -1,0 +1,16 @@
+"""What becomes of a transport after a request was answered."""
+
+from __future__ import annotations
+
+import enum
+
+
+class AfterResponse(enum.Enum):
+    """What becomes of a transport after a request was answered."""
+
+    REUSE = enum.auto()
+    """It may carry another request."""
+    CLOSE = enum.auto()
+    """It must be closed."""
+    HANDED_OVER = enum.auto()
+    """It belongs to a stream in another task, which closes it or serves its further requests."""

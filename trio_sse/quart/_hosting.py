@@ -1,0 +1,74 @@
+"""What a Quart app runs for its streams: services in its own nursery, and a wrapper around its ASGI callable.
+
+Both matter only on servers that are not ours. On `trio_sse.Server` a stream uses the server's own services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import final
+
+import trio
+
+from .._asgi.foreign_server import ForeignStreamExtension, Siblings
+from .._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
+from .._stream.manager import StreamManager
+from .._stream.scope import ServeScope, end_streams
+
+
+@final
+class AppServices:
+    """What runs in the app's nursery: the hub, and what streams share on servers that are not ours."""
+
+    def __init__(self, manager: StreamManager, drain_timeout: float) -> None:
+        self.serving = ServeScope(manager, drain_timeout=drain_timeout)
+        self._drain_timeout = drain_timeout
+        self._is_stopping = trio.Event()
+        self._has_ended = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Run until `stop` is called or this is cancelled."""
+
+        async def wait_stopping() -> None:
+            task_status.started()
+            await self._is_stopping.wait()
+
+        try:
+            await self.serving.run(wait_stopping)
+        finally:
+            self._has_ended.set()
+
+    async def stop(self) -> None:
+        """End the streams that are still open, then the hub."""
+        self.serving.stop_accepting()
+        self._is_stopping.set()
+        with trio.move_on_after(self._drain_timeout):
+            await end_streams(list(self.serving.streams), drain_timeout=self._drain_timeout)
+            await self._has_ended.wait()
+            return
+        self.serving.connections.cancel_scope.cancel()
+        await self._has_ended.wait()
+
+
+@final
+class StreamMiddleware:
+    """The app's ASGI callable, with a `StreamExtension` in the scope where the server provides none."""
+
+    def __init__(self, app: ASGIApp, find_serving: Callable[[], ServeScope | None]) -> None:
+        """Wrap `app`; `find_serving` returns the scope of its services, or `None` while they don't run."""
+        self._app = app
+        self._find_serving = find_serving
+        self._siblings: Siblings = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        extensions: Mapping[str, object] = scope.get("extensions") or {}
+        serving = self._find_serving()
+        if scope["type"] != "http" or serving is None or STREAMS in extensions:
+            await self._app(scope, receive, send)
+            return
+        extension = ForeignStreamExtension(serving, self._siblings, scope, receive, send)
+        scope["extensions"] = {**extensions, STREAMS: extension}
+        try:
+            await self._app(scope, extension.receive, extension.send)
+        finally:
+            extension.close()

@@ -1,0 +1,124 @@
+"""How a handler becomes a view: the view starts the stream and returns its response to Quart."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from functools import partial, wraps
+from typing import Any
+
+import trio
+from quart import Request, Response, abort, current_app, request
+from werkzeug.datastructures import Headers
+
+from .._asgi.response_stream import StreamExtension
+from .._asgi.types import STREAMS
+from .._http.exceptions import HTTPException
+from .._http.response import error_response
+from .._stream.connection import Connection
+from .._stream.lifecycle import Handle
+from .._stream.manager import StreamManager
+from .._stream.polling import run_poll, wants_poll
+from .._wire.topic import TopicError
+from ._response import empty_response, stream_response, whole_response
+
+#: A coroutine function of the connection and the URL's variables, or an async generator function of these
+#: variables, which may take the connection as `connection`.
+Handler = Callable[..., Awaitable[None]] | Callable[..., AsyncIterator[object]]
+View = Callable[..., Awaitable[Response]]
+
+
+def make_view(handler: Handler, manager: StreamManager) -> View:
+    """Return a view that answers with the handler's stream.
+
+    Raises:
+        TypeError: the handler is neither a coroutine function nor an async generator function.
+    """
+    run = _as_coroutine_function(handler)
+    name = getattr(handler, "__qualname__", repr(handler))
+
+    @wraps(handler)
+    async def view(**variables: object) -> Response:
+        return await _respond(manager, partial(run, **variables) if variables else run, name)
+
+    return view
+
+
+def _as_coroutine_function(handler: Handler) -> Callable[..., Awaitable[None]]:
+    """Return a coroutine function of the connection and the URL's variables."""
+    if inspect.iscoroutinefunction(handler):
+
+        async def run_and_answer(connection: Connection, **variables: object) -> None:
+            answer: Any = await handler(connection, **variables)
+            if answer is not None:
+                # Usually a decorator's, such as a redirect to the login. Once the stream has begun, it is an
+                # error.
+                response: Any = await current_app.make_response(answer)
+                abort(response)
+
+        return run_and_answer
+    if not inspect.isasyncgenfunction(handler):
+        raise TypeError(f"a handler must be a coroutine or async generator function, not {handler!r}")
+    takes_connection = "connection" in inspect.signature(handler).parameters
+
+    async def run(connection: Connection, **variables: object) -> None:
+        if takes_connection:
+            variables["connection"] = connection
+        async with aclosing(handler(**variables)) as events:
+            async for event in events:
+                await connection.send(event)
+
+    return run
+
+
+async def _respond(manager: StreamManager, handle: Handle, name: str) -> Response:
+    """Answer the current request; `name` is that of the stream's task."""
+    if request.method == "HEAD":
+        return empty_response()
+    extension = _find_extension()
+    try:
+        manager.check_room()
+        if wants_poll(extension.request):
+            return await _poll(extension, manager, handle)
+        pending = extension.start_detached(manager, handle, name)
+        can_start = await pending.wait_ready()
+        _share_header_names(request)
+    except HTTPException as refusal:
+        return _refuse(refusal)
+    except TopicError as error:
+        return _refuse(HTTPException(400, str(error)))
+    if not can_start:
+        return _refuse(HTTPException(503, "the stream ended before it began"))
+    return stream_response(extension, pending)
+
+
+def _find_extension() -> StreamExtension:
+    extensions: Mapping[str, Any] = request.scope.get("extensions") or {}
+    extension: StreamExtension | None = extensions.get(STREAMS)
+    if extension is None:
+        raise RuntimeError(
+            "this app has not been started: serve it, or run it by trio_sse.testing or app.test_app()"
+        )
+    return extension
+
+
+async def _poll(extension: StreamExtension, manager: StreamManager, handle: Handle) -> Response:
+    asked = extension.request
+    # Quart cancels the view when its client disconnects.
+    answer = await run_poll(
+        extension.serving, manager, asked, handle, peer=asked.peer, discard=trio.sleep_forever
+    )
+    if isinstance(answer, Exception):
+        raise answer
+    return whole_response(answer or error_response(HTTPException(503, "the client has disconnected")))
+
+
+def _refuse(refusal: HTTPException) -> Response:
+    return whole_response(error_response(refusal))
+
+
+def _share_header_names(request: Request) -> None:
+    """Share the names of a request's header fields with all other requests: a stream keeps it for an hour."""
+    request.headers = Headers([(sys.intern(name), value) for name, value in request.headers])
