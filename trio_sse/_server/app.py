@@ -75,7 +75,7 @@ class AppHandler:
             return AfterResponse.HANDED_OVER
         if stream.may_reuse_transport is not None:
             may_reuse = stream.may_reuse_transport and routed.may_keep_alive and not body.buffer
-            return AfterResponse.REUSE if may_reuse else AfterResponse.CLOSE
+            return AfterResponse.reuse_if(may_reuse)
         return await self._finish(cycle, transport, body, has_failed=has_failed)
 
     async def _call(
@@ -114,7 +114,7 @@ class AppHandler:
         if not body.is_complete:
             await transport.linger()
             return AfterResponse.CLOSE
-        return AfterResponse.REUSE if cycle.may_keep_alive else AfterResponse.CLOSE
+        return AfterResponse.reuse_if(cycle.may_keep_alive)
 
     def _scope(self, transport: Transport, routed: RoutedRequest, stream: AppStream) -> Scope:
         request = routed.request

@@ -57,31 +57,32 @@ class ConnectionHandler:
         buffer = bytearray() if buffer is None else buffer
         task = trio.lowlevel.current_task()
         own_name = task.name
-        may_go_on: bool | None = True
+        after = AfterResponse.REUSE
         try:
-            while may_go_on and not serving.is_draining:
+            while after is AfterResponse.REUSE and not serving.is_draining:
                 routed = await self._reader.read(transport, serving, buffer)
                 if routed is None:
                     break
                 if isinstance(routed.target, StreamRoute):
                     begun = await self._begin_stream(transport, serving, routed)
-                    if isinstance(begun, bool):
-                        may_go_on = begun and not buffer
+                    if isinstance(begun, AfterResponse):
+                        after = AfterResponse.CLOSE if buffer else begun
                         continue
                     # Here and not in a coroutine of its own, whose frame each stream would keep for an hour.
                     connection, handle = begun
-                    begun = False
+                    begun = AfterResponse.CLOSE
                     try:
                         outcome = await run_stream(serving, connection, handle)
                     finally:
                         self._admission.leave(transport)
-                    may_go_on = await self._end_stream(transport, serving, routed, connection, outcome)
-                    may_go_on = may_go_on and not buffer
+                    after = await self._end_stream(transport, serving, routed, connection, outcome)
+                    if buffer:
+                        after = AfterResponse.CLOSE
                     del connection, handle, outcome, routed
                 elif isinstance(routed.target, WebSocketRoute):
-                    may_go_on = await self._websocket(transport, serving, routed, routed.target, buffer)
+                    after = await self._websocket(transport, serving, routed, routed.target, buffer)
                 else:
-                    may_go_on = await self._answer(transport, serving, routed)
+                    after = await self._answer(transport, serving, routed)
         except HTTPException as refusal:
             await self._refuse(transport, refusal)
         except trio.BrokenResourceError as error:
@@ -90,16 +91,15 @@ class ConnectionHandler:
             logger.exception("serving peer=%s failed", transport.peer)
         finally:
             try:
-                if may_go_on is not None:
+                if after is not AfterResponse.HANDED_OVER:
                     await transport.aclose(abort=transport.pending is not None)
             finally:
                 task.name = own_name
 
-    async def _answer(self, transport: Transport, serving: ServeScope, routed: RoutedRequest) -> bool | None:
-        """Answer with no stream of a route; return whether the transport may carry another request.
-
-        `None` is returned if it is another task's now.
-        """
+    async def _answer(
+        self, transport: Transport, serving: ServeScope, routed: RoutedRequest
+    ) -> AfterResponse:
+        """Answer by an endpoint, by the app or by a finished response, and not by a stream of a route."""
         answer = routed.target
         if isinstance(answer, EndpointRoute):
             response = await self._call(answer.handler, routed)
@@ -107,7 +107,7 @@ class ConnectionHandler:
         if isinstance(answer, AppRoute):
             assert self._app is not None
             assert routed.app_body is not None
-            after = await self._app.answer(
+            return await self._app.answer(
                 transport,
                 serving,
                 routed,
@@ -115,24 +115,22 @@ class ConnectionHandler:
                 write_timeout=self._manager.options.write_timeout,
                 resume_serving=self._run_detached_stream,
             )
-            return None if after is AfterResponse.HANDED_OVER else after is AfterResponse.REUSE
         assert isinstance(answer, Response)
         return await self._reply(transport, serving, routed, answer)
 
     async def _begin_stream(
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest
-    ) -> tuple[Connection, Handle] | bool:
-        """Give the stream that answers a request, admitted, and its handler.
+    ) -> tuple[Connection, Handle] | AfterResponse:
+        """Return the stream that answers a request, admitted, and its handler.
 
-        Where the answer is another, it is given here; returned is whether the transport may carry another
-        request.
+        If the answer is not a stream, it is sent here.
         """
         request, route = routed.request, routed.target
         assert isinstance(route, StreamRoute)
         head = self._stream_head(routed)
         if request.method == "HEAD":
             await self._send(transport, head)
-            return routed.may_keep_alive
+            return AfterResponse.reuse_if(routed.may_keep_alive)
         try:
             self._admission.check(transport, serving)
         except HTTPException as refusal:
@@ -149,7 +147,7 @@ class ConnectionHandler:
 
     async def _poll(
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest, route: StreamRoute
-    ) -> bool:
+    ) -> AfterResponse:
         """Answer with a portion of a stream's events."""
         _name_task(route.handler)
         self._admission.enter(transport)
@@ -167,10 +165,11 @@ class ConnectionHandler:
         finally:
             self._admission.leave(transport)
         if answer is None:
-            return False
+            return AfterResponse.CLOSE
         if isinstance(answer, Exception):
             answer = error_response(self._as_refusal(answer, "handler", routed))
-        return await self._reply(transport, serving, routed, answer) and not transport.unread_bytes()
+        after = await self._reply(transport, serving, routed, answer)
+        return AfterResponse.CLOSE if transport.unread_bytes() else after
 
     async def _end_stream(
         self,
@@ -179,14 +178,14 @@ class ConnectionHandler:
         routed: RoutedRequest,
         connection: Connection,
         outcome: Exception | bool,
-    ) -> bool:
-        """Do what is to be done after a stream; return whether the transport may carry another request."""
+    ) -> AfterResponse:
+        """Answer the request if its stream never began, and let a client read the end of one that did."""
         if isinstance(outcome, Exception):
             response = error_response(self._as_refusal(outcome, "handler", routed))
             return await self._reply(transport, serving, routed, response)
         if not outcome:
             await linger_if_unread(connection)
-        return outcome and routed.may_keep_alive
+        return AfterResponse.reuse_if(outcome and routed.may_keep_alive)
 
     async def _websocket(
         self,
@@ -195,8 +194,8 @@ class ConnectionHandler:
         routed: RoutedRequest,
         route: WebSocketRoute,
         buffer: bytearray,
-    ) -> bool:
-        """Be a WebSocket, or refuse it; return whether the transport may carry another request."""
+    ) -> AfterResponse:
+        """Run a WebSocket, or refuse it."""
         request = routed.request
         try:
             if buffer:
@@ -205,7 +204,8 @@ class ConnectionHandler:
             self._admission.check(transport, serving)
         except HTTPException as refusal:
             response = error_response(refusal)
-            return await self._reply(transport, serving, routed, response) and not buffer
+            after = await self._reply(transport, serving, routed, response)
+            return AfterResponse.CLOSE if buffer else after
         subprotocol = route.handshake.subprotocol(request.headers)
         transport.framing = Framing.WEBSOCKET
         head = accept_head(request.headers, subprotocol)
@@ -220,7 +220,7 @@ class ConnectionHandler:
         if failure is not None:
             response = error_response(self._as_refusal(failure, "handler", routed))
             await self._reply(transport, serving, routed, response)
-        return False
+        return AfterResponse.CLOSE
 
     async def _run_detached_stream(
         self,
@@ -231,10 +231,10 @@ class ConnectionHandler:
         pending: PendingStream,
         handle: Handle,
     ) -> None:
-        """Be the task of a stream that an app has begun, and go on with its transport afterwards."""
+        """Run a stream that an app has started, and serve its transport's further requests afterwards."""
         connection = pending.connection
         outcome: Exception | bool | None = None
-        may_go_on = False
+        after = AfterResponse.CLOSE
         self._admission.enter(transport)
         try:
             try:
@@ -243,13 +243,15 @@ class ConnectionHandler:
                 self._admission.leave(transport)
                 pending.end(outcome)
             if pending.has_started:
-                may_go_on = await self._end_stream(transport, serving, routed, connection, outcome)
+                after = await self._end_stream(transport, serving, routed, connection, outcome)
+                if buffer:
+                    after = AfterResponse.CLOSE
         except trio.BrokenResourceError as error:
             logger.debug("peer=%s is gone: %s", transport.peer, error)
         finally:
-            if pending.has_started and not (may_go_on and not buffer):
+            if pending.has_started and after is not AfterResponse.REUSE:
                 await transport.aclose(abort=transport.pending is not None)
-        if may_go_on and not buffer:
+        if after is AfterResponse.REUSE:
             await self.serve(transport, serving, buffer)
 
     def _stream_head(self, routed: RoutedRequest) -> bytes:
@@ -281,8 +283,8 @@ class ConnectionHandler:
 
     async def _reply(
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest, response: Response
-    ) -> bool:
-        """Send a whole response; return whether the transport may carry another request."""
+    ) -> AfterResponse:
+        """Send a whole response."""
         request = routed.request
         may_keep_alive = routed.may_keep_alive and not serving.is_draining
         fields = self._reader.options.cross_origin.fields(request.headers.get("origin"))
@@ -292,7 +294,7 @@ class ConnectionHandler:
             self._note_refusal(transport, response.status, response.body)
         transport.framing = Framing.PLAIN
         await self._send(transport, response.encode(fields=fields, with_body=request.method != "HEAD"))
-        return may_keep_alive
+        return AfterResponse.reuse_if(may_keep_alive)
 
     async def _refuse(self, transport: Transport, refusal: HTTPException) -> None:
         """Answer what is no acceptable request. What follows it on the connection is never looked at."""

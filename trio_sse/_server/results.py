@@ -1,4 +1,4 @@
-"""What becomes of a transport after a request was answered."""
+"""Results that several modules of the server return."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ class AfterResponse(enum.Enum):
     """It must be closed."""
     HANDED_OVER = enum.auto()
     """It belongs to a stream in another task, which closes it or serves its further requests."""
+
+    @staticmethod
+    def reuse_if(may_reuse: bool) -> AfterResponse:
+        """Return `REUSE` or `CLOSE`."""
+        return AfterResponse.REUSE if may_reuse else AfterResponse.CLOSE
