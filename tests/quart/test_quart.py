@@ -377,6 +377,42 @@ async def test_a_response_that_is_replaced_ends_its_handler(made: App, replace: 
         assert made.ends == [EndReason.REFUSED]
 
 
+async def test_a_handler_that_sends_nothing_may_have_its_response_replaced(made: App) -> None:
+    @made.app.after_request
+    async def after(response: Any) -> Any:
+        return made.app.response_class("something else")
+
+    @made.sse.route("/s")
+    async def s(connection: Connection) -> None:
+        pass
+
+    async with made.client() as client:
+        for _ in range(2):
+            assert (await client.get("/s")).text == "something else"
+    assert made.ends == [EndReason.REFUSED] * 2
+
+
+async def test_a_stream_that_ends_while_hooks_run_is_a_503(
+    no_leak: LeakCheck, autojump_clock: MockClock
+) -> None:
+    made = App(no_leak, max_duration=5)
+
+    @made.app.after_request
+    async def after(response: Any) -> Any:
+        await trio.sleep(10)
+        return response
+
+    @made.sse.route("/s")
+    async def s(connection: Connection) -> None:
+        await connection.send("too late")
+        raise AssertionError
+
+    async with made.client() as client:
+        response = await client.get("/s")
+        assert (response.status, response.is_cut) == (503, False)
+        assert made.ends == [EndReason.MAX_DURATION]
+
+
 async def test_a_stream_s_body_can_not_be_read_by_hooks(made: App) -> None:
     @made.app.after_request
     async def read(response: Any) -> Any:
@@ -582,6 +618,38 @@ async def test_it_runs_on_hypercorn_alone(no_leak: LeakCheck) -> None:
                 await made.sse.hub.publish("t", "hello")
                 assert (await client.event()).data == "hello"
             nursery.cancel_scope.cancel()
+
+
+async def test_on_hypercorn_a_stream_that_ends_while_hooks_run_is_truncated(no_leak: LeakCheck) -> None:
+    made = App(no_leak)
+    opened: list[Connection] = []
+
+    @made.app.after_request
+    async def after(response: Any) -> Any:
+        opened[0].close(reconnect=True)
+        while not made.ends:
+            await trio.lowlevel.checkpoint()
+        return response
+
+    @made.sse.route("/s")
+    async def s(connection: Connection) -> None:
+        opened.append(connection)
+        await connection.send("too late")
+        raise AssertionError
+
+    config = Config()
+    config.bind, config.errorlog = ["127.0.0.1:0"], None
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            app: Any = made.app
+            (where,) = await nursery.start(partial(serve_by_hypercorn, app, config))
+            port = int(where.rpartition(":")[2])
+            async with RawClient(await trio.open_tcp_stream("127.0.0.1", port)) as client:
+                assert (await client.get("/s")).status == 200
+                assert await client.rest() == []
+                assert client.is_cut
+            nursery.cancel_scope.cancel()
+    assert made.ends == [EndReason.RECONNECT]
 
 
 async def test_middleware_around_the_app_that_wraps_send_sees_the_bodies(no_leak: LeakCheck) -> None:

@@ -43,8 +43,8 @@ class RequestResponseCycle:
         "_body",
         "_body_is_read",
         "_disconnected",
+        "_ignores_app",
         "_is_chunked",
-        "_is_stream",
         "_may_keep_alive",
         "_request",
         "_response",
@@ -84,7 +84,7 @@ class RequestResponseCycle:
         self._may_keep_alive = may_keep_alive
         self._write_timeout = write_timeout
         self._is_chunked = False
-        self._is_stream = False  # an event stream writes the body: what the app still sends is ignored
+        self._ignores_app = False  # what the app still sends is not part of the response
         self._sent = 0  # bytes of the body
         self._disconnected = trio.Event()
         self._watcher = AppDisconnectWatcher(transport, serving, body, self._disconnected.set)
@@ -148,7 +148,7 @@ class RequestResponseCycle:
             await self._send_message(message)
 
     async def _send_message(self, message: Message) -> None:
-        if self._is_stream:
+        if self._ignores_app:
             return
         if self.is_disconnected or self._transport.pending is not None:  # the latter after a cancelled send
             raise ClientDisconnected("the client has disconnected")
@@ -212,6 +212,11 @@ class RequestResponseCycle:
             self._may_keep_alive = self.may_keep_alive  # what the head announces stays true
         return [] if self._may_keep_alive else [(b"Connection", b"close")]
 
+    def refuse(self, refusal: HTTPException) -> None:
+        """Answer with a refusal instead of the response whose head the app has sent."""
+        self.refusal = refusal
+        self._ignores_app = True
+
     def start_stream(self) -> bytes:
         """Return the head's bytes for an event stream, which writes the body instead of the app.
 
@@ -221,6 +226,6 @@ class RequestResponseCycle:
         response = self._response
         if response is None or self.has_begun:
             raise RuntimeError("a stream can begin only where a response's head has just been sent")
-        self.has_begun = self._is_stream = True
+        self.has_begun = self._ignores_app = True
         fields = [(b"Transfer-Encoding", b"chunked")] if self._request.http_version == "1.1" else []
         return response.encode(fields + self._closing_fields(), without=b"content-encoding")

@@ -13,7 +13,8 @@ from typing import Protocol, final
 
 import trio
 
-from .._asgi.response_stream import PendingStream
+from .._asgi.response_stream import PendingStream, State
+from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._stream.closing import linger_if_unread
 from .._stream.connection import Connection, ResponseStart
@@ -158,6 +159,9 @@ class AppStream:
 
     async def detach(self, pending: PendingStream) -> None:
         await self._cycle.stop_watching()
+        if pending.state is State.ENDED:
+            self._cycle.refuse(HTTPException(503, "the stream ended before it began"))
+            return
         pending.start(self._cycle.start_stream() + padding(self.request, self._framing))
         if isinstance(self._transport, SocketTransport) and self._serving.disconnects is not None:
             self._serving.disconnects.add(self._transport, pending.connection)

@@ -104,6 +104,8 @@ async def _end_properly(connection: Connection, last: bytes, write_timeout: floa
                     failure = await _flush(connection, write_timeout)
         except trio.BrokenResourceError:
             failure = EndReason.CLIENT_DISCONNECTED
+        except trio.ClosedResourceError:
+            failure = EndReason.REFUSED  # an app has answered the request with another response
         except trio.Cancelled:
             connection.override_end_reason(EndReason.SERVER_SHUTDOWN)  # unless it was the deadline: see below
             raise
