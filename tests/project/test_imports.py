@@ -57,6 +57,8 @@ attempt(lambda: __import__("trio_sse.websocket"))
     ("missing", "code", "extra"),
     [
         ("psutil", "import trio_sse.demo", "cli"),
+        ("quart", "import trio_sse.quart", "quart"),
+        ("hypercorn", "import trio_sse.hypercorn", "hypercorn"),
         ("coredis", "import trio_sse.redis; trio_sse.redis.RedisLog('redis://127.0.0.1')", "redis"),
     ],
 )
