@@ -71,23 +71,23 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _kill(service: Service, workers: int, kills: int, seconds: float) -> None:
-    """Kill each place's worker equally often, in random order and at random times."""
-    places = [place for place in range(workers) for _ in range(kills // workers)]
-    random.shuffle(places)
+    """Kill each slot's worker equally often, in random order and at random times."""
+    slots = [slot for slot in range(workers) for _ in range(kills // workers)]
+    random.shuffle(slots)
     began_at = trio.current_time()
-    times = sorted(random.uniform(0, seconds) for _ in places)
+    times = sorted(random.uniform(0, seconds) for _ in slots)
     killed: set[int] = set()
-    for place, at in zip(places, times, strict=True):
+    for slot, at in zip(slots, times, strict=True):
         await trio.sleep_until(began_at + at)
-        while (pid := _pid_of(service, place)) is None or pid in killed:  # noqa: ASYNC110  # another process
+        while (pid := _pid_of(service, slot)) is None or pid in killed:  # noqa: ASYNC110  # another process
             await trio.sleep(0.1)
         killed.add(pid)
         os.kill(pid, signal.SIGKILL)
 
 
-def _pid_of(service: Service, place: int) -> int | None:
-    """Give the worker that serves in a place, once it does."""
-    found = (w["pid"] for w in service.status()["workers"] if w["place"] == place and "opened" in w)
+def _pid_of(service: Service, slot: int) -> int | None:
+    """Give the worker that serves in a slot, once it does."""
+    found = (w["pid"] for w in service.status()["workers"] if w["slot"] == slot and "opened" in w)
     return next(found, None)
 
 

@@ -435,13 +435,13 @@ def test_a_cut_stream_resumes_and_waits_as_it_was_asked_to() -> None:
     assert totals.failures["the server cut the stream"] >= 2
 
 
-@pytest.mark.parametrize(("factor", "stamp"), [(1, None), (1000, None), (1, "mine")])
-def test_latencies_are_those_of_the_events_stamps(factor: float, stamp: str | None) -> None:
-    name = stamp or "server_time"
+@pytest.mark.parametrize(("factor", "field"), [(1, None), (1000, None), (1, "mine")])
+def test_latency_is_measured_from_an_events_timestamp(factor: float, field: str | None) -> None:
+    name = field or "server_time"
     data = f'data: {{"{name}": {(time.time() - 2) * factor}}}\n\n'
     other = "data: {\n\ndata: {}\n\ndata: []\n\n" + f'data: {{"{name}": true}}\n\n'
     with answering(event("retry: 100000\n" + data + other)) as url:
-        made = run(url, stamp=stamp)
+        made = run(url, timestamp_field=field)
     assert made.totals.latencies.count == 1
     assert 2000 <= made.totals.latencies.percentiles()["max"] < 4000
     out = io.StringIO()

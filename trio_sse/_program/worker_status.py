@@ -1,4 +1,4 @@
-"""The figures of all workers: their sums, and the file that they are written to."""
+"""The statistics of all workers: their sums, and the status file."""
 
 from __future__ import annotations
 
@@ -13,55 +13,59 @@ from .worker_process import WorkerProcess
 
 logger = logging.getLogger("trio_sse.program")
 
-# Those that only grow. The sums keep them when a worker has ended.
+# These only grow. The sums include those of workers that have ended.
 _COUNTERS = ("opened", "events_sent", "bytes_sent", "refused")
-_FIGURES = ("open_streams", *_COUNTERS, "published")
+_STATISTICS = ("open_streams", *_COUNTERS, "published")
 
 
 @final
 class WorkerStatus:
-    """Sums up what the workers of some places tell.
+    """Adds up what workers report.
 
     Args:
-        file: where to write it.
+        slots: how many workers there should be.
+        file: where to write the status, if anywhere.
+
+    Attributes:
+        restarts: how many workers died and had to be restarted.
     """
 
-    def __init__(self, places: int, file: Path | None) -> None:
+    def __init__(self, slots: int, file: Path | None) -> None:
         self.restarts = 0
-        self._places = places
+        self._slots = slots
         self._file = file
-        self._is_file_missed = False  # which was told
+        self._has_failed = False  # the last write did, and that was logged
         self._ended: Counter[str] = Counter()
 
     def note_end(self, worker: WorkerProcess) -> None:
         """Keep the counters of a worker that has ended."""
-        self._ended.update({name: worker.figures.get(name, 0) for name in _COUNTERS})
+        self._ended.update({name: worker.statistics.get(name, 0) for name in _COUNTERS})
 
     def of(self, workers: Collection[WorkerProcess]) -> dict[str, object]:
-        """Give the figures of each worker, and their sums."""
-        sums = Counter(dict.fromkeys(_FIGURES, 0))
+        """Return the statistics of each worker, and their sums."""
+        sums = Counter(dict.fromkeys(_STATISTICS, 0))
         sums.update(self._ended)
         for worker in workers:
-            sums.update(worker.figures)
+            sums.update(worker.statistics)
         return {
             "sum": dict(sums),
             "restarts": self.restarts,
-            "wanted": self._places,
+            "wanted": self._slots,
             "serving": sum(worker.is_serving for worker in workers),
             "workers": [
                 {
-                    "place": w.place,
-                    "pid": w.pid,
-                    "is_leaving": w.is_leaving,
-                    "is_ready": w.is_ready,
-                    **w.figures,
+                    "slot": worker.slot,
+                    "pid": worker.pid,
+                    "is_draining": worker.is_draining,
+                    "is_ready": worker.is_ready,
+                    **worker.statistics,
                 }
-                for w in workers
+                for worker in workers
             ],
         }
 
     def write(self, workers: Collection[WorkerProcess]) -> None:
-        """Write the file, whole or not at all; what hinders it is told once, until it goes again."""
+        """Replace the status file in one step. Log the first failure in a row."""
         if self._file is None:
             return
         beside = self._file.with_name(f"{self._file.name}.new")
@@ -69,8 +73,8 @@ class WorkerStatus:
             beside.write_text(json.dumps(self.of(workers)) + "\n")
             beside.replace(self._file)
         except OSError as error:
-            if not self._is_file_missed:
+            if not self._has_failed:
                 logger.warning("can't write %s, trying again: %s", self._file, error.strerror or error)
-            self._is_file_missed = True
+            self._has_failed = True
         else:
-            self._is_file_missed = False
+            self._has_failed = False

@@ -1,4 +1,4 @@
-"""What the program offers besides serving: tail, load, doctor.
+"""The program's tools: tail, load, doctor.
 
 It may import the public modules and the packages below them.
 """

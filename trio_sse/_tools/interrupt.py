@@ -1,6 +1,8 @@
-"""Ctrl-C for the programs that follow streams: it cancels, rather than raising wherever Python happens to be.
+"""Ctrl-C for the commands that follow streams: SIGINT cancels, instead of raising anywhere.
 
-A `KeyboardInterrupt` raised within a client library can be lost there, in a generator's finalizer, say.
+A `KeyboardInterrupt` within a client library can be lost, in the finalizer of a generator, say. Trio's own
+`open_signal_receiver` is not enough: a task would have to receive the signal, and no task runs while `print`
+blocks because the terminal is stopped.
 """
 
 from __future__ import annotations
@@ -9,26 +11,28 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import final
 
 import trio
 
 
-class Interruption:
-    """What SIGINT does to the block of `interruptible`.
+@final
+class SigintHandler:
+    """Cancels the block of `cancel_on_sigint`.
 
     Attributes:
-        has_come: whether there was one.
+        was_received: whether SIGINT has been received.
     """
 
     def __init__(self, scope: trio.CancelScope) -> None:
-        self.has_come = False
+        self.was_received = False
         self._scope = scope
         self._is_blocking = False
         self._token = trio.lowlevel.current_trio_token()
 
     @contextmanager
-    def raises(self) -> Iterator[None]:
-        """Within this block, which may wait without Trio, for a terminal that has stopped, say, it raises."""
+    def blocking(self) -> Iterator[None]:
+        """Let SIGINT end this block even while it blocks outside Trio."""
         self._is_blocking = True
         try:
             yield
@@ -37,21 +41,21 @@ class Interruption:
         finally:
             self._is_blocking = False
 
-    def on_signal(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle SIGINT."""
-        self.has_come = True
+        self.was_received = True
         if self._is_blocking:
             raise KeyboardInterrupt
         self._token.run_sync_soon(self._scope.cancel)
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Have SIGINT cancel the block, for as long as it lasts. Main thread only."""
+def cancel_on_sigint() -> Iterator[SigintHandler]:
+    """Cancel the block on SIGINT. Only in the main thread."""
     with trio.CancelScope() as scope:
-        interruption = Interruption(scope)
-        before = signal.signal(signal.SIGINT, interruption.on_signal)
+        handler = SigintHandler(scope)
+        before = signal.signal(signal.SIGINT, handler.handle)
         try:
-            yield interruption
+            yield handler
         finally:
             signal.signal(signal.SIGINT, before)

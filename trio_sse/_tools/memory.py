@@ -1,8 +1,8 @@
-"""The memory that a process may still take: the machine's, and what its control groups leave it.
+"""The memory that a process may still allocate: what the machine has left, and what its control groups allow.
 
-Page cache counts as available in both, since the kernel gives it up before it refuses anything. A group's
-bound holds for all below it, so each from the process's own up to the root is looked at. Where /proc names
-groups that can't be seen, in a container, say, the root is what stands for them.
+Page cache counts as available in both, because the kernel drops it before it refuses an allocation. A group's
+limit applies to all groups below it, so each group is read, from the process's own up to the root. In a
+container, /proc may name groups that are not visible; then the root stands for them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MOUNT = "sys/fs/cgroup"
 
 
 class _Names(NamedTuple):
-    """Files of a group's folder, and the member of its memory.stat that is cache and easily given up."""
+    """The files in a group's folder, and the line of memory.stat with the cache that is easily dropped."""
 
     limit: str
     used: str
@@ -29,15 +29,15 @@ _VERSION_2 = _Names("memory.max", "memory.current", "inactive_file")
 
 
 def available_memory(proc: Proc) -> int | None:
-    """Give the bytes that this process may still take; `None` if the system doesn't tell."""
-    found = [_left(proc, folder, names) for folder, names in _groups(proc)]
+    """Return the bytes that this process may still allocate, or `None` if that is unknown."""
+    found = [_available_in(proc, folder, names) for folder, names in _groups(proc)]
     kibibytes = proc.named("proc/meminfo", "MemAvailable:")
     found.append(None if kibibytes is None else kibibytes * 1024)
     return min((each for each in found if each is not None), default=None)
 
 
 def _groups(proc: Proc) -> Iterator[tuple[str, _Names]]:
-    """Give the folders of the groups that may bound this process's memory."""
+    """Yield the folders of the groups that may limit this process's memory."""
     for line in (proc.text("proc/self/cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -51,9 +51,9 @@ def _groups(proc: Proc) -> Iterator[tuple[str, _Names]]:
             yield f"{mount}{each}", names
 
 
-def _left(proc: Proc, folder: str, names: _Names) -> int | None:
+def _available_in(proc: Proc, folder: str, names: _Names) -> int | None:
     limit, used = proc.number(f"{folder}/{names.limit}"), proc.number(f"{folder}/{names.used}")
-    if limit is None or used is None:  # it is unbounded
+    if limit is None or used is None:  # it has no limit
         return None
     cache = proc.named(f"{folder}/memory.stat", names.cache) or 0
     return max(0, limit - used + cache)

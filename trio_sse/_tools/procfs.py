@@ -1,4 +1,4 @@
-"""What Linux tells in /proc and /sys, of which any file may be missing."""
+"""Reading /proc and /sys, where any file may be missing."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import final
 
 @final
 class Proc:
-    """Reads the files below a root that holds `proc` and `sys`."""
+    """Reads files below a root folder that holds `proc` and `sys`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def text(self, path: str) -> str | None:
-        """Give a file's text; `None` if there is none."""
+        """Return a file's text, or `None` if it can't be read."""
         try:
             return (self._root / path).read_text().strip()
         except OSError:
             return None
 
     def numbers(self, path: str) -> list[int]:
-        """Give the numbers of a file, of which "max" is none."""
+        """Return the numbers in a file. "max" is not a number."""
         words = (self.text(path) or "").split()
         return [int(word) for word in words if word.isdigit()]
 
     def number(self, path: str) -> int | None:
-        """Give a file's first number."""
+        """Return a file's first number, if any."""
         return next(iter(self.numbers(path)), None)
 
     def named(self, path: str, name: str) -> int | None:
-        """Give the number of the line that begins with a name, as in /proc/meminfo and memory.stat."""
+        """Return the number in the line that begins with a name, as in /proc/meminfo and memory.stat."""
         for line in (self.text(path) or "").splitlines():
             words = line.split()
             if len(words) > 1 and words[0] == name:

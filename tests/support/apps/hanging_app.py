@@ -9,9 +9,9 @@ from typing import Any
 import trio
 
 from trio_sse import Request, Response, Server
-from trio_sse._program import supervisor
+from trio_sse._program import replacement
 
-supervisor._READY_SECONDS = 1.0
+replacement._READY_SECONDS = 1.0
 
 server = Server()
 _serve = server.serve_listeners

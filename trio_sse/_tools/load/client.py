@@ -1,13 +1,13 @@
-"""One client of the load tool. It behaves like an `EventSource`: it comes back with `Last-Event-ID`."""
+"""One client of the load tool. Like an `EventSource`, it reconnects with `Last-Event-ID`."""
 
 from __future__ import annotations
 
-import random
 import time
 from typing import final
 
 import trio
 
+from ..._backoff import delay
 from .dialer import LoadDialer
 from .reader import LoadReader
 from .response import LoadError, LoadStream
@@ -20,10 +20,12 @@ _LONGEST_RETRY_SECONDS = 30.0
 
 @final
 class LoadClient:
-    """Holds a stream open, and counts what comes of it."""
+    """Holds a stream open, and counts what happens to it.
+
+    Without a reader it reads by itself.
+    """
 
     def __init__(self, number: int, dialer: LoadDialer, reader: LoadReader | None, totals: Totals) -> None:
-        """Be one of many; without a reader it reads for itself."""
         self._number = number
         self._dialer = dialer
         self._reader = reader
@@ -31,11 +33,11 @@ class LoadClient:
         self._has_streamed = False
 
     async def run(self) -> None:
-        """Follow the stream until trying again wouldn't help."""
+        """Follow the stream until another attempt would not help."""
         last_event_id, retry, failures = "", _DEFAULT_RETRY_SECONDS, 0
         while True:
             stream = LoadStream(last_event_id)
-            delay = 0.0
+            asked_seconds = 0.0
             try:
                 await self._follow(stream)
                 stream.end()
@@ -44,7 +46,7 @@ class LoadClient:
                 if error.is_final:
                     self._totals.gave_up += 1
                     return
-                delay = error.retry_after
+                asked_seconds = error.retry_after
             except (OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
                 cause = error.__cause__ or error
                 self._totals.failures[getattr(cause, "strerror", None) or str(cause) or "timed out"] += 1
@@ -52,35 +54,36 @@ class LoadClient:
             last_event_id = stream.decoder.last_event_id
             if stream.decoder.retry is not None:
                 retry = stream.decoder.retry / 1000
-            backoff = min(retry * 2 ** min(failures, 5), _LONGEST_RETRY_SECONDS) * random.uniform(0.5, 1)
-            await trio.sleep(max(delay, backoff if failures else retry))
+            seconds = delay(failures, retry, _LONGEST_RETRY_SECONDS) if failures else retry
+            await trio.sleep(max(asked_seconds, seconds))
 
     async def _follow(self, stream: LoadStream) -> None:
-        asked_at = time.perf_counter()
+        began_at = time.perf_counter()
 
-        def take(data: bytes) -> bool:
-            return self._take(stream, data, asked_at)
+        def receive(data: bytes) -> bool:
+            return self._receive(stream, data, began_at)
 
         bare, connected = await self._dialer.dial(self._number)
         try:
             await connected.send_all(self._dialer.target.request(stream.decoder.last_event_id))
             if self._reader is not None:
-                await self._reader.follow(bare, take)
+                await self._reader.follow(bare, receive)
                 return
             while data := await connected.receive_some(_RECEIVE_SIZE):
-                if take(bytes(data)):
+                if receive(bytes(data)):
                     return
         finally:
             self._totals.connected -= stream.has_head
             await trio.aclose_forcefully(connected)
 
-    def _take(self, stream: LoadStream, data: bytes, asked_at: float) -> bool:
-        """Count what has come; return whether it was the end."""
+    def _receive(self, stream: LoadStream, data: bytes, began_at: float) -> bool:
+        """Count what was received; return whether the stream has ended."""
         self._totals.bytes += len(data)
         had_head = stream.has_head
         events = stream.feed(data)
         if stream.has_head and not had_head:
-            self._totals.note_open((time.perf_counter() - asked_at) * 1000, is_return=self._has_streamed)
+            milliseconds = (time.perf_counter() - began_at) * 1000
+            self._totals.note_open(milliseconds, is_reconnect=self._has_streamed)
             self._has_streamed = True
         self._totals.note_events(events)
         return stream.is_ended

@@ -1,4 +1,4 @@
-"""Connections of the load tool: to an address that answers, from many, with or without TLS."""
+"""Connecting to the target of the load tool, from one or many source addresses, with or without TLS."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from .target import LoadTarget
 
 _CONNECT_SECONDS = 30.0
 _PROBE_SECONDS = 3.0
-_SOURCES = 64  # addresses of the loopback network
-_BIND_ADDRESS_NO_PORT = getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24)  # of Linux; not in Python 3.11
+_SOURCES = 64  # addresses on the loopback network
+_BIND_ADDRESS_NO_PORT = getattr(
+    socket, "IP_BIND_ADDRESS_NO_PORT", 24
+)  # as on Linux; Python 3.11 has no name for it
 
 
 @final
 class LoadDialer:
-    """Connects to what a target's name stands for."""
+    """Connects to the host of a target."""
 
     def __init__(self, target: LoadTarget, sources: Sequence[str], *, verify: bool) -> None:
-        """Connect from `sources` in turn; by default from many where the target is on this machine.
+        """Connect from each of `sources` in turn; by default from many if the target is on this machine.
 
         Raises:
-            ValueError: a source is no address.
+            ValueError: a source is not an IP address.
         """
         for source in sources:
             try:
@@ -48,27 +50,27 @@ class LoadDialer:
                 self._tls.verify_mode = ssl.CERT_NONE
 
     async def resolve(self) -> None:
-        """Look the address up; to be done first.
+        """Look up the host's address. Call this first.
 
         Raises:
-            OSError: the host has none.
+            OSError: the host has no address.
         """
         found = await trio.socket.getaddrinfo(self.target.host, self.target.port, type=socket.SOCK_STREAM)
         chosen: tuple[int, Any] = (found[0][0], found[0][4])
-        if len(found) > 1:  # localhost, say, whose servers often listen on one of its addresses
+        if len(found) > 1:  # servers on localhost, say, often listen on only one of its addresses
             chosen = await _first_that_answers(found) or chosen
         self._family, self._address = socket.AddressFamily(chosen[0]), chosen[1]
-        # From one address, some 28,000 connections to one port are possible.
+        # One address has ports for some 28,000 connections to one server.
         if not self._sources and str(self._address[0]).startswith("127."):
             self._sources = [f"127.0.0.{2 + number}" for number in range(_SOURCES)]
 
     async def dial(self, number: int) -> tuple[socket.socket, trio.abc.Stream]:
-        """Connect the stream of that number; give its socket, and what is to be read and written.
+        """Connect the stream with that number; return its socket, and the Trio stream over it.
 
         Raises:
-            OSError: nobody answers.
-            trio.BrokenResourceError: TLS can't be spoken.
-            trio.TooSlowError: it takes too long.
+            OSError: the connection fails.
+            trio.BrokenResourceError: the TLS handshake fails.
+            trio.TooSlowError: it takes more than 30 seconds.
         """
         bare = socket.socket(self._family, socket.SOCK_STREAM)
         with trio.fail_after(_CONNECT_SECONDS):

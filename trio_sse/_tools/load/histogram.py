@@ -1,7 +1,7 @@
-"""How measured times are distributed, in a memory that doesn't grow with their number.
+"""The distribution of measured times, in memory that does not grow with their number.
 
-The first eight binary digits of a value in microseconds are kept, which is within 0.4 % of it: 128 counts for
-each doubling, so that some 5,000 tell all apart from a microsecond to a year.
+A value in microseconds is rounded to its first eight binary digits, which is within 0.4 %. That makes 128
+counts for each doubling, and some 5,000 from a microsecond to a year.
 """
 
 from __future__ import annotations
@@ -13,32 +13,34 @@ _DIGITS = 8
 
 @final
 class Distribution:
-    """Counts milliseconds, which may be less than none, and gives their percentiles.
+    """Counts durations in milliseconds, which may be negative, and computes percentiles.
 
     Attributes:
-        count: of all values.
+        count: how many values were added.
     """
 
-    __slots__ = ("_counts", "_most", "count")
+    __slots__ = ("_counts", "_largest", "count")
 
     def __init__(self) -> None:
         self.count = 0
-        self._most = -float("inf")
+        self._largest = -float("inf")
         self._counts: dict[int, int] = {}
 
     def add(self, milliseconds: float) -> None:
-        """Count a value."""
+        """Add a value."""
         self.count += 1
-        if milliseconds > self._most:
-            self._most = milliseconds
+        if milliseconds > self._largest:
+            self._largest = milliseconds
         value = int(milliseconds * 1000)
         dropped = value.bit_length() - _DIGITS
         if dropped > 0:
-            value = value >> dropped << dropped | 1 << (dropped - 1)  # the middle of what begins so
+            value = value >> dropped << dropped | 1 << (
+                dropped - 1
+            )  # the middle of the values with these digits
         self._counts[value] = self._counts.get(value, 0) + 1
 
     def percentiles(self) -> dict[str, float]:
-        """Give the median, 90 %, 99 %, and the largest, which is exact; nothing of nothing."""
+        """Return p50, p90, p99 and the exact maximum, or nothing if no value was added."""
         if not self.count:
             return {}
         found = {}
@@ -49,4 +51,4 @@ class Distribution:
                 value, count = next(ordered)
                 passed += count
             found[name] = value / 1000
-        return {**found, "max": round(self._most, 3)}
+        return {**found, "max": round(self._largest, 3)}

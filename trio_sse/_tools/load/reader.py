@@ -1,8 +1,8 @@
 """Reading thousands of streams in one task, for the load tool.
 
-A task that waits for each event costs several times what the event does: it has to be woken, and its socket
-has to be handed to `epoll` anew. Here one `epoll` holds all sockets, and is itself watched by one task, as
-`_hangup` does it for the server.
+Waking a task for each event, and registering its socket with `epoll` again, costs several times as much as
+the event. Here one `epoll` holds all sockets, and one task waits for that `epoll`, as the server does to
+detect disconnects.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ _EVENTS_PER_CHECKPOINT = 100
 
 @final
 class _Reading:
-    __slots__ = ("error", "over", "socket", "take")
+    __slots__ = ("error", "over", "receive", "socket")
 
-    def __init__(self, connected: socket.socket, take: Callable[[bytes], bool]) -> None:
+    def __init__(self, connected: socket.socket, receive: Callable[[bytes], bool]) -> None:
         self.socket = connected
-        self.take = take
+        self.receive = receive
         self.over = trio.Event()
         self.error: Exception | None = None
 
     def read(self) -> None:
-        """Take what has come."""
+        """Read what has arrived."""
         try:
             data = self.socket.recv(_RECEIVE_SIZE)
-            is_over = not data or self.take(data)
+            is_over = not data or self.receive(data)
         except BlockingIOError:
             return
-        except Exception as error:  # it is raised where the stream is followed
+        except Exception as error:  # `follow` raises it
             self.error = error
             is_over = True
         if is_over:
@@ -44,21 +44,21 @@ class _Reading:
 
 @final
 class LoadReader:
-    """Reads sockets in one task; exists on platforms that have `epoll`."""
+    """Reads all sockets in one task. Only on platforms that have `epoll`."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._readings: dict[int, _Reading] = {}
 
-    async def follow(self, connected: socket.socket, take: Callable[[bytes], bool]) -> None:
-        """Give `take` what comes, until that returns true or the peer ends its side.
+    async def follow(self, connected: socket.socket, receive: Callable[[bytes], bool]) -> None:
+        """Call `receive` with what arrives, until it returns true or the peer closes its side.
 
         Raises:
             OSError: the connection is broken.
-            Exception: what `take` raises.
+            Exception: whatever `receive` raises.
         """
         descriptor = connected.fileno()
-        reading = self._readings[descriptor] = _Reading(connected, take)
+        reading = self._readings[descriptor] = _Reading(connected, receive)
         self._epoll.register(descriptor, select.EPOLLIN)
         try:
             await reading.over.wait()

@@ -7,12 +7,12 @@ from typing import IO, final
 from .histogram import Distribution
 from .run import BUSY_SHARE, Load
 
-_LINES_APART = 5  # seconds, where nobody watches
+_LINES_APART = 5  # seconds, if standard error is not a terminal
 
 
 @final
 class LiveTable:
-    """A run's figures while it goes on: a line that changes on a terminal, a line now and then elsewhere."""
+    """A run's statistics while it lasts: one line that changes, or a line every 5 s."""
 
     def __init__(self, run: Load, out: IO[str]) -> None:
         self._run = run
@@ -22,7 +22,7 @@ class LiveTable:
         self._events = 0
 
     def show(self) -> None:
-        """Show the figures of this second; called once a second."""
+        """Show the statistics of the last second; call it once a second."""
         totals = self._run.totals
         events, self._events = totals.events - self._events, totals.events
         self._shown += 1
@@ -37,14 +37,14 @@ class LiveTable:
         self._out.flush()
 
     def finish(self) -> None:
-        """Leave the line."""
+        """End the line that changes."""
         if self._is_terminal and self._shown:
             self._out.write("\n")
             self._out.flush()
 
 
 def write_report(run: Load, out: IO[str]) -> None:
-    """Write the figures of a run that is over."""
+    """Write the statistics of a run that has ended."""
     totals = run.totals
     seconds = run.seconds or 1.0
     rows = [

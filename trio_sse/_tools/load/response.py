@@ -1,7 +1,7 @@
-"""One stream of the load tool: a response's head, its framing, and the events in it. No I/O.
+"""Parsing one stream of the load tool: a response's head, its framing, and its events. No I/O.
 
-It keeps little, as there are tens of thousands of it in one process, and is exact: an event is what an
-`EventSource` would dispatch, however the network has cut the bytes.
+A parser keeps little, because one process has tens of thousands of them. It is exact: an event is what an
+`EventSource` would dispatch, however the network has split the bytes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: ([^\r\n]*))?\r\n")
 
 
 class LoadError(Exception):
-    """A response is no event stream; the text says what it is, and is counted.
+    """A response is not an event stream. The text says what it is; the report counts equal texts.
 
     Attributes:
-        is_final: trying again wouldn't help.
-        retry_after: seconds that the server asks to wait for; 0 if it doesn't.
+        is_final: another attempt would not help.
+        retry_after: seconds that the server asks to wait, or 0.
     """
 
     def __init__(self, text: str, *, is_final: bool = False, retry_after: float = 0.0) -> None:
@@ -34,12 +34,12 @@ class LoadError(Exception):
 
 @final
 class LoadStream:
-    """Takes the bytes of one response.
+    """Parses one response.
 
     Attributes:
-        has_head: the head has come, and is that of an event stream.
-        is_ended: the body is over, by its framing.
-        decoder: has the last event's id and the reconnection time.
+        has_head: the head has been received, and is that of an event stream.
+        is_ended: the body has ended, by its framing.
+        decoder: knows the last event's id and the reconnection time.
     """
 
     __slots__ = ("_buffer", "_is_chunked", "_left", "_size_left", "decoder", "has_head", "is_ended")
@@ -50,17 +50,17 @@ class LoadStream:
         self.decoder = EventDecoder(last_event_id=last_event_id)
         self._buffer = b""
         self._is_chunked = False
-        self._size_left: int | None = None  # of a body whose head says how long it is
-        self._left = 0  # of the chunk under way, with its line end; 0 between two
+        self._size_left: int | None = None  # of a body with Content-Length
+        self._left = 0  # of the current chunk and its line end; 0 between chunks
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """Give the events that end in these bytes.
+        """Return the events that end in these bytes.
 
         Raises:
-            LoadError: it is no event stream, or its framing is broken.
+            LoadError: the response is not an event stream, or its framing is broken.
         """
         if not self.has_head:
-            data = self._take_heads(data)
+            data = self._parse_heads(data)
             if not self.has_head:
                 return []
         if self._is_chunked:
@@ -75,17 +75,17 @@ class LoadStream:
             raise LoadError(str(error), is_final=True) from None
 
     def end(self) -> None:
-        """Take the end of the connection, which also ends a body that is neither chunked nor sized.
+        """Note that the connection has ended. This also ends a body without framing.
 
         Raises:
-            LoadError: it came too early.
+            LoadError: the head or the body is incomplete.
         """
         is_framed = self._is_chunked or self._size_left is not None
         if not self.has_head or (is_framed and not self.is_ended):
             raise LoadError("the server cut the stream")
 
-    def _take_heads(self, data: bytes) -> bytes:
-        """Take interim responses and the head of the final one; give what follows."""
+    def _parse_heads(self, data: bytes) -> bytes:
+        """Parse interim responses and the head of the final one; return what follows."""
         data, self._buffer = self._buffer + data, b""
         while not self.has_head:
             end = data.find(b"\r\n\r\n")
@@ -94,11 +94,11 @@ class LoadStream:
                     raise LoadError("the response's head is too long", is_final=True)
                 self._buffer = data
                 return b""
-            self._take_head(data[: end + 2])
+            self._parse_head(data[: end + 2])
             data = data[end + 4 :]
         return data
 
-    def _take_head(self, head: bytes) -> None:
+    def _parse_head(self, head: bytes) -> None:
         match = _STATUS_LINE.match(head)
         if match is None:
             raise LoadError("the answer is no HTTP/1.1", is_final=True)
@@ -107,7 +107,7 @@ class LoadStream:
             for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:-1])
         }
         status = int(match[1])
-        if 100 <= status < 200 and status != 101:  # which says that the protocol is another from here on
+        if 100 <= status < 200 and status != 101:  # 101 ends HTTP
             return
         if status != 200:
             phrase = (match[2] or b"").decode("latin-1")
@@ -130,7 +130,7 @@ class LoadStream:
         self.has_head = True
 
     def _unframe(self, data: bytes) -> bytes:
-        """Take the chunks' contents out of their framing."""
+        """Return the contents of chunks."""
         data, self._buffer = self._buffer + data, b""
         contents, at = [], 0
         while at < len(data) and not self.is_ended:
@@ -147,7 +147,7 @@ class LoadStream:
                     raise LoadError("the chunked framing is broken")
                 break
             digits = data[at:end].partition(b";")[0].strip()
-            if not _CHUNK_SIZE.fullmatch(digits):  # `int` would take signs and underscores, too
+            if not _CHUNK_SIZE.fullmatch(digits):  # `int` would accept signs and underscores, too
                 raise LoadError("the chunked framing is broken")
             size = int(digits, 16)
             at = end + 2

@@ -1,7 +1,7 @@
-"""`trio-sse load`: many streams of any SSE endpoint, opened from many addresses, and what comes of them.
+"""`trio-sse load`: open many streams to any SSE endpoint, and collect statistics.
 
-Each stream has a task of its own. All are in one process and on one core; if that is what holds things up,
-the report says so.
+Each stream has a task of its own. All run in one process, on one core. If that core was the bottleneck, the
+report says so.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from typing import final
 
 import trio
 
-from ..interrupt import interruptible
+from ..interrupt import cancel_on_sigint
 from .client import LoadClient
 from .dialer import LoadDialer
 from .reader import LoadReader
 from .target import LoadTarget
-from .totals import STAMPS, Totals
+from .totals import TIMESTAMP_FIELDS, Totals
 
-#: Of that share of a core on, the tool itself may be what is slow.
+#: From this share of a core on, the tool itself may be the bottleneck.
 BUSY_SHARE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadOptions:
-    """What to do.
+    """What to load, and how.
 
     Args:
         url: http or https.
         connections: streams to hold open.
-        duration: seconds from the first stream's beginning.
-        rate: streams to open each second.
-        sources: addresses to connect from; by default the system's choice, and many where the target is on
-            this machine.
-        headers: further fields of each request, or such that replace its own.
-        stamp: the member of an event's JSON that has the time at which it was sent, in seconds or
-            milliseconds since 1970; by default one of "t", "server_time" and "time".
-        verify: check the server's certificate.
+        duration: seconds to run, from when the first stream is opened.
+        rate: streams to open per second.
+        sources: addresses to connect from; by default the system's choice, or many addresses if the target is
+            on this machine.
+        headers: headers to add to each request; they replace the tool's own of the same name.
+        timestamp_field: the field of an event's JSON with the time at which it was sent, in seconds or
+            milliseconds since 1970; by default "t", "server_time" or "time".
+        verify: verify the server's certificate.
     """
 
     url: str
@@ -48,7 +48,7 @@ class LoadOptions:
     rate: float = 500.0
     sources: Sequence[str] = ()
     headers: Sequence[tuple[str, str]] = ()
-    stamp: str | None = None
+    timestamp_field: str | None = None
     verify: bool = True
 
 
@@ -60,18 +60,20 @@ class Load:
         """Check the options.
 
         Raises:
-            ValueError: the URL is none that can be asked for, or a source none to connect from.
+            ValueError: the URL or a source address is malformed.
         """
         self.options = options
-        self.totals = Totals(STAMPS if options.stamp is None else (options.stamp,))
+        self.totals = Totals(
+            TIMESTAMP_FIELDS if options.timestamp_field is None else (options.timestamp_field,)
+        )
         target = LoadTarget(options.url, options.headers)
         self._dialer = LoadDialer(target, options.sources, verify=options.verify)
         self._has_reader = not target.is_secure and hasattr(select, "epoll")
         self._began_at = self._cpu_at_begin = 0.0
         self.seconds = self.cpu_seconds = 0.0
 
-    async def run(self, tell: Callable[[], None], *, every: float = 1.0) -> None:
-        """Load until the time is over, or SIGINT comes; `tell` is called each so many seconds.
+    async def run(self, show: Callable[[], None], *, every: float = 1.0) -> None:
+        """Hold the streams open until the duration ends, or SIGINT; call `show` each `every` seconds.
 
         Raises:
             OSError: the host has no address.
@@ -82,9 +84,9 @@ class Load:
         async with trio.open_nursery() as nursery:
             if reader is not None:
                 nursery.start_soon(reader.run)
-            nursery.start_soon(self._tell, tell, every)
-            # Not around the nursery: the time that it takes to close all streams isn't the load's.
-            with interruptible(), trio.move_on_after(self.options.duration):
+            nursery.start_soon(self._show, show, every)
+            # Not around the nursery: closing all streams is not part of the measured time.
+            with cancel_on_sigint(), trio.move_on_after(self.options.duration):
                 await self._open(nursery, reader)
                 await trio.sleep_forever()
             self._take_time()
@@ -96,25 +98,25 @@ class Load:
             await trio.sleep_until(begin + number / self.options.rate)
             nursery.start_soon(LoadClient(number, self._dialer, reader, self.totals).run)
 
-    async def _tell(self, tell: Callable[[], None], every: float) -> None:
+    async def _show(self, show: Callable[[], None], every: float) -> None:
         while True:
             await trio.sleep(every)
             self._take_time()
-            tell()
+            show()
 
     def _take_time(self) -> None:
         self.seconds = time.perf_counter() - self._began_at
         self.cpu_seconds = time.process_time() - self._cpu_at_begin
 
-    # What came of it
+    # Results
 
     @property
     def cpu_share(self) -> float:
-        """The share of a core that this process has taken."""
+        """The share of a core that this process has used."""
         return self.cpu_seconds / self.seconds if self.seconds else 0.0
 
     def report(self) -> dict[str, object]:
-        """Give all figures, for JSON."""
+        """Return all statistics, for JSON."""
         totals = self.totals
         return {
             "url": self.options.url,

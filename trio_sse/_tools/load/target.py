@@ -1,4 +1,4 @@
-"""What `trio-sse load` asks for: the parts of a URL, and the bytes of a request."""
+"""The target of `trio-sse load`: the parts of a URL, and the bytes of a request."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from urllib.parse import quote, urlsplit
 
 @final
 class LoadTarget:
-    """What is at one URL.
+    """A URL to request.
 
     Attributes:
         host: a name, in ASCII, or an address, without brackets.
-        is_secure: whether it is asked for under TLS.
+        is_secure: whether to use TLS.
     """
 
     def __init__(self, url: str, headers: Sequence[tuple[str, str]]) -> None:
-        """Take a URL apart; a header that is given replaces the one that would be sent by itself.
+        """Parse a URL. The given headers replace the tool's own of the same name.
 
         Raises:
-            ValueError: the URL is none that can be asked for.
+            ValueError: the URL is malformed.
         """
         try:
             parts = urlsplit(url)
@@ -31,10 +31,10 @@ class LoadTarget:
             self.port = default_port if parts.port is None else parts.port
             path = quote(parts.path or "/", safe=punctuation)
             query = quote(f"?{parts.query}" if parts.query else "", safe=punctuation)
-            is_right = parts.scheme in ("http", "https") and self.host and self.port
+            is_valid = parts.scheme in ("http", "https") and self.host and self.port
         except ValueError:
-            is_right = False
-        if not is_right:
+            is_valid = False
+        if not is_valid:
             raise ValueError(
                 f"the URL must be like http://host:port/path, not {url!r}; "
                 "a port is 1 to 65535, and the parts of a host's name have 1 to 63 characters"
@@ -55,7 +55,7 @@ class LoadTarget:
         return [(name, value) for name, value in own if name.lower() not in _names(headers)]
 
     def request(self, last_event_id: str) -> bytes:
-        """Give the request of a stream, to be resumed after an event unless the id is empty."""
+        """Return a request that resumes after an event, unless the id is empty."""
         resume = f"Last-Event-ID: {last_event_id}\r\n" if last_event_id and self._may_resume else ""
         return self._head + resume.encode() + b"\r\n"
 

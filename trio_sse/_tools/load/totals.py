@@ -1,4 +1,4 @@
-"""What comes of a load: counts, and the times that were measured."""
+"""The statistics of a load run: counts and measured times."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from ..._wire.event import ServerSentEvent
 from .histogram import Distribution
 
-#: Members of an event's JSON that say when it was sent, by default.
-STAMPS = ("t", "server_time", "time")
+#: Fields of an event's JSON that say when it was sent, by default.
+TIMESTAMP_FIELDS = ("t", "server_time", "time")
 
 _EARLIEST, _LATEST = 1.0e12, 1.0e13  # milliseconds since 1970, in 2001 and in 2286
 
@@ -22,11 +22,13 @@ class Totals:
     """What has happened so far.
 
     Attributes:
-        stamps: members of an event's JSON that may say when it was sent.
+        timestamp_fields: fields of an event's JSON that may say when it was sent.
+        connected: streams that are open now.
+        gave_up: streams for which another attempt would not help.
     """
 
-    stamps: Sequence[str] = STAMPS
-    connected: int = 0  # now
+    timestamp_fields: Sequence[str] = TIMESTAMP_FIELDS
+    connected: int = 0
     most_connected: int = 0
     opened: int = 0
     reconnects: int = 0
@@ -37,24 +39,24 @@ class Totals:
     latencies: Distribution = field(default_factory=Distribution)
     head_times: Distribution = field(default_factory=Distribution)
 
-    def note_open(self, milliseconds: float, *, is_return: bool) -> None:
-        """Take note that a stream has begun or come back, so long after its connection was asked for."""
+    def note_open(self, milliseconds: float, *, is_reconnect: bool) -> None:
+        """Count a stream that has opened, so many milliseconds after it began to connect."""
         self.opened += 1
-        self.reconnects += is_return
+        self.reconnects += is_reconnect
         self.connected += 1
         self.most_connected = max(self.most_connected, self.connected)
         self.head_times.add(milliseconds)
 
     def note_events(self, events: Sequence[ServerSentEvent]) -> None:
-        """Take note of events that have come, and how long they took."""
+        """Count events, and measure their latency."""
         self.events += len(events)
         for event in events:
-            if (milliseconds := _latency(str(event.data), self.stamps)) is not None:
+            if (milliseconds := _latency(str(event.data), self.timestamp_fields)) is not None:
                 self.latencies.add(milliseconds)
 
 
 def _latency(data: str, names: Sequence[str]) -> float | None:
-    """Give the milliseconds since an event was sent, if it says when."""
+    """Return the milliseconds since an event was sent, if it says when."""
     if not data.startswith("{"):
         return None
     try:
@@ -65,7 +67,7 @@ def _latency(data: str, names: Sequence[str]) -> float | None:
     value = next((v for v in found if isinstance(v, int | float) and not isinstance(v, bool)), None)
     if value is None:
         return None
-    for unit in (1, 1000):  # milliseconds, or seconds; another number is no time
+    for unit in (1, 1000):  # milliseconds or seconds; any other number is not a time
         if _EARLIEST <= value * unit <= _LATEST:
             return time.time() * 1000 - value * unit
     return None

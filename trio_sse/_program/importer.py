@@ -1,0 +1,56 @@
+"""Importing the server or app that the command line names."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import sys
+import traceback
+from pathlib import Path
+
+from .._asgi.types import ASGIApp
+from .._server.server import Server
+from .errors import ProgramError
+
+logger = logging.getLogger("trio_sse.program")
+
+
+def load_target(target: str) -> Server | ASGIApp:
+    """Import the `Server` or ASGI app that `module:attribute` names, with the working directory on the path.
+
+    Raises:
+        ProgramError: the import fails, or finds neither a server nor an app.
+    """
+    module_name, colon, attribute = target.partition(":")
+    if not (module_name and colon and attribute) or module_name.startswith("."):
+        raise ProgramError(f"{target!r} is not like module:server, as in: trio-sse serve app:server")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    found = _import(module_name)
+    for name in attribute.split("."):
+        found = getattr(found, name, None)
+    if isinstance(found, Server) or _is_app(found):
+        return found  # type: ignore[return-value]  # _is_app has checked it
+    what = "nothing" if found is None else f"of type {type(found).__name__}"
+    raise ProgramError(f"{target!r} is {what}, neither a trio_sse.Server nor an ASGI app")
+
+
+def _is_app(found: object) -> bool:
+    call = found if inspect.isfunction(found) else getattr(found, "__call__", None)  # noqa: B004
+    return not isinstance(found, type) and inspect.iscoroutinefunction(call)
+
+
+def _import(name: str) -> object:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # the user's module may raise anything
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            raise ProgramError(f"there is no module {name!r} here or on the path") from None
+        logger.debug("importing %s failed", name, exc_info=error)
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise ProgramError(
+            f"module {name!r} fails: {type(error).__name__}: {error} "
+            f"({last.filename}, line {last.lineno}; --log-level debug tells more)"
+        ) from error

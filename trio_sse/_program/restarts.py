@@ -1,0 +1,61 @@
+"""When the supervisor restarts workers that died."""
+
+from __future__ import annotations
+
+import time
+from typing import final
+
+from .._backoff import delay
+
+_FIRST_SECONDS = 0.5
+_LONGEST_SECONDS = 30.0
+_STABLE_SECONDS = 10.0  # a worker that lived as long is not part of a crash loop
+_NO_ROOM_SECONDS = 3.0  # until the next attempt, where the system had no room for a process
+
+
+@final
+class RestartSchedule:
+    """The worker slots that wait for a restart.
+
+    A worker that lived less than ten seconds is restarted with exponential back-off.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._due_at: dict[int, float] = {}  # by slot
+        self._crashes = [0] * slots  # in a row
+
+    def __contains__(self, slot: int) -> bool:
+        """Return whether a slot waits for a restart."""
+        return slot in self._due_at
+
+    @property
+    def next_at(self) -> float:
+        """When the next restart is due, by `time.monotonic`."""
+        return min(self._due_at.values(), default=float("inf"))
+
+    def add(self, slot: int, lived: float) -> float:
+        """Schedule the restart of a worker that lived so many seconds; return in how many it is due."""
+        if lived >= _STABLE_SECONDS:
+            self._crashes[slot] = 0
+            seconds = 0.0
+        else:
+            seconds = delay(self._crashes[slot], _FIRST_SECONDS, _LONGEST_SECONDS)
+            self._crashes[slot] += 1
+        self._due_at[slot] = time.monotonic() + seconds
+        return seconds
+
+    def postpone(self, slot: int) -> None:
+        """Schedule another attempt for a worker that could not be started."""
+        self._due_at[slot] = time.monotonic() + _NO_ROOM_SECONDS
+
+    def pop_due(self) -> list[int]:
+        """Remove the slots whose restart is due, and return them."""
+        now = time.monotonic()
+        due = [slot for slot, at in self._due_at.items() if at <= now]
+        for slot in due:
+            del self._due_at[slot]
+        return due
+
+    def clear(self) -> None:
+        """Restart none."""
+        self._due_at.clear()

@@ -1,0 +1,52 @@
+"""The shared log that `--log` names, and which hubs need one."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Collection
+
+from .._hub.hub import Hub
+from .._log.protocol import Log
+from .._server.server import Server
+from .errors import ProgramError
+
+
+def use_log(server: Server, url: str) -> None:
+    """Make a server's hub use the shared log at a URL.
+
+    Raises:
+        ProgramError: the URL or the hub does not allow it, or an extra is missing.
+    """
+    try:
+        server.hub.use_log(_make_log(url))
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise ProgramError(f"--log: {error}") from error
+
+
+def _make_log(url: str) -> Log:
+    if url.startswith("sqlite:"):
+        from ..sqlite import SQLiteLog
+
+        return SQLiteLog(url.removeprefix("sqlite:").removeprefix("//"))
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError(f"a log is redis://..., rediss://..., unix://... or sqlite:PATH, not {url!r}")
+    if importlib.util.find_spec("coredis") is None:
+        raise ImportError("Redis needs its extra: pip install 'trio-sse[redis]'")
+    from ..redis import RedisLog
+
+    return RedisLog(url)
+
+
+def check_shareable(hubs: Collection[Hub], workers: int) -> None:
+    """Check that several workers can share the log of each hub.
+
+    Raises:
+        ProgramError: a hub keeps its log in memory, which other workers can't read.
+    """
+    if not all(hub.is_shared for hub in hubs):
+        raise ProgramError(
+            f"{workers} workers would have {workers} hubs, and what is published in one would reach only its "
+            "own clients: give them one log, by --log redis://... or --log sqlite:PATH for a Server's hub, "
+            "by Hub(log=...) for an app's; or say --separate-hubs, if nothing is published, or to each for "
+            "itself"
+        )

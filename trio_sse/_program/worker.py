@@ -1,0 +1,97 @@
+"""What a worker process runs; `supervisor` is its parent process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import trio
+
+from .._hub.hub import existing_hubs
+from .._server.server import Server
+
+logger = logging.getLogger("trio_sse.program")
+
+_REPORT_SECONDS = 1.0
+_MOST_REPORT_SHARE = 1 / 200  # of a worker's CPU time
+
+
+async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._exit
+    server: Server,
+    sockets: Sequence[socket.socket],
+    pipe: int,
+    supervisor_alive: int,
+    *,
+    ssl_context: ssl.SSLContext | None,
+) -> None:
+    """Serve until SIGTERM, which drains, or until the supervisor ends.
+
+    On SIGHUP the worker stops accepting: another process accepts on the same sockets.
+
+    Args:
+        pipe: the descriptor to write statistics to, once a second from when the worker listens.
+        supervisor_alive: a descriptor that becomes readable when the supervisor ends.
+    """
+
+    is_serving = False
+
+    async def handle_signals(signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
+        async for number in signals:
+            if number == signal.SIGHUP:
+                server.stop_accepting()
+            elif is_serving:
+                nursery.start_soon(server.drain)
+            else:
+                nursery.cancel_scope.cancel()
+
+    async def end_with_supervisor(nursery: trio.Nursery) -> None:
+        await trio.lowlevel.wait_readable(supervisor_alive)
+        logger.error("the supervisor has ended: stopping")
+        nursery.cancel_scope.cancel()
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(handle_signals, signals, nursery)
+            nursery.start_soon(end_with_supervisor, nursery)
+
+            async def serve(*, task_status: trio.TaskStatus[object]) -> None:
+                await server.serve_listeners(list(sockets), ssl_context=ssl_context, task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+            await nursery.start(serve)
+            is_serving = True
+            nursery.start_soon(_report_statistics, server, pipe)
+
+
+async def _report_statistics(server: Server, pipe: int) -> None:  # pragma: no cover  # in a fork, too
+    os.set_blocking(pipe, False)
+    try:
+        while True:
+            began_at = time.thread_time()
+            _write_statistics(server, pipe)
+            took = time.thread_time() - began_at  # statistics visit every stream
+            await trio.sleep(max(_REPORT_SECONDS, took / _MOST_REPORT_SHARE))
+    finally:
+        _write_statistics(server, pipe)
+
+
+def _write_statistics(server: Server, pipe: int) -> None:  # pragma: no cover  # in a fork, too
+    statistics = server.statistics()
+    line = {
+        "is_ready": all(hub.is_ready for hub in existing_hubs() if hub.is_running),
+        "open_streams": statistics.open_streams,
+        "opened": statistics.opened,
+        "events_sent": statistics.events_sent,
+        "bytes_sent": statistics.bytes_sent,
+        "refused": statistics.refused,
+        "published": statistics.hub.published,
+    }
+    with contextlib.suppress(BlockingIOError, BrokenPipeError):  # the supervisor is busy, or has ended
+        os.write(pipe, json.dumps(line).encode() + b"\n")

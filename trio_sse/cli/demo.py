@@ -1,0 +1,49 @@
+"""`trio-sse demo`: a live dashboard of this machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+import trio
+
+from .._program.errors import ProgramError
+from .._program.serve import serve_until_signalled
+from .options import MISSING_EXTRA, bind_option, log_level_option, set_up_logging
+from .output import reader_may_leave
+
+
+@click.command()
+@bind_option
+@click.option(
+    "--history",
+    type=click.IntRange(min=0),
+    default=1500,
+    show_default=True,
+    help="Number of events in the log, five a second. With few, a reconnecting page shows a gap.",
+)
+@log_level_option
+def demo(addresses: Sequence[str], history: int, log_level: str) -> None:
+    """Show a live dashboard of this machine in the browser."""
+    set_up_logging(log_level)
+    try:
+        trio.run(_serve_dashboard, addresses, history)
+    except ProgramError as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _serve_dashboard(addresses: Sequence[str], history: int) -> None:
+    try:
+        from ..demo import Dashboard
+    except ModuleNotFoundError as error:
+        raise click.ClickException(MISSING_EXTRA) from error
+    dashboard = Dashboard(history=history)
+    await serve_until_signalled(dashboard.server, addresses, announce=_announce, background=dashboard.run)
+
+
+def _announce(urls: Sequence[str]) -> None:
+    with reader_may_leave(sys.stdout):
+        for url in urls:
+            click.echo(f"Dashboard of this machine:  {url}/")
+            click.echo(f"The same in a terminal:     curl -N {url}/events")

@@ -1,0 +1,166 @@
+"""`trio-sse load`: open many streams, and report statistics."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from .._process.descriptors import raised_descriptor_limit
+from .._tools.interrupt import cancel_on_sigint
+from .._tools.load.report import LiveTable, write_report
+from .._tools.load.run import Load, LoadOptions
+from .options import header_option, insecure_option, parse_headers
+from .output import reader_may_leave
+
+_SPARE_DESCRIPTORS = 50
+
+
+class _FiniteRange(click.FloatRange):
+    """A number within bounds that is neither infinite nor NaN."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number.", param, ctx)
+        return number
+
+
+@click.command()
+@click.argument("url")
+@click.option(
+    "--connections",
+    "-c",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Number of streams to hold open.",
+)
+@click.option(
+    "--duration",
+    "-d",
+    type=_FiniteRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to run.",
+)
+@click.option(
+    "--rate",
+    type=_FiniteRange(min=0, min_open=True),
+    default=500.0,
+    show_default=True,
+    metavar="N",
+    help="Streams to open per second.",
+)
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Local address to connect from. If repeated, they take turns.",
+)
+@header_option
+@click.option(
+    "--timestamp",
+    "timestamp_field",
+    metavar="FIELD",
+    help="Field of an event's JSON with the time at which it was sent, to measure latency.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, writable=True),
+    help="Write the statistics to this file.",
+)
+@insecure_option
+def load(
+    url: str,
+    connections: int,
+    duration: float,
+    rate: float,
+    sources: Sequence[str],
+    headers: Sequence[str],
+    timestamp_field: str | None,
+    json_file: str | None,
+    insecure: bool,
+) -> None:
+    """Open many streams to any SSE endpoint and report the results.
+
+    A stream that ends reconnects with Last-Event-ID, as browsers do. Ctrl-C stops early, and reports what
+    there is. The exit status is 1 if no stream could be opened.
+    """
+    try:
+        run = Load(
+            LoadOptions(
+                url=url,
+                connections=connections,
+                duration=duration,
+                rate=rate,
+                sources=sources,
+                headers=parse_headers(headers),
+                timestamp_field=timestamp_field,
+                verify=not insecure,
+            )
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if json_file is not None:
+        _check_writable(json_file)
+    _check_descriptors(connections)
+    _run(run)
+    with reader_may_leave(sys.stdout):
+        write_report(run, sys.stdout)
+    if json_file is not None:
+        _write_json(run, json_file)
+    if not run.totals.opened:
+        sys.exit(1)
+
+
+def _check_writable(json_file: str) -> None:
+    """Fail before the run, not after it."""
+    try:
+        Path(json_file).touch()
+    except OSError as error:
+        raise click.BadParameter(f"{json_file}: {error.strerror}", param_hint="--json") from None
+
+
+def _check_descriptors(connections: int) -> None:
+    limit = raised_descriptor_limit()
+    if limit is not None and connections > limit - _SPARE_DESCRIPTORS:
+        raise click.ClickException(
+            f"{connections} streams need as many file descriptors, and this process may have {limit}: "
+            f"`trio-sse doctor --connections {connections}` tells what raises it; or run several of these"
+        )
+
+
+def _run(run: Load) -> None:
+    table = LiveTable(run, sys.stderr)
+
+    def show() -> None:
+        with reader_may_leave(sys.stderr):
+            table.show()
+
+    async def run_until_interrupted() -> None:
+        with cancel_on_sigint():
+            await run.run(show)
+
+    try:
+        trio.run(run_until_interrupted)
+    except OSError as error:
+        raise click.ClickException(f"{run.options.url}: {error.strerror or error}") from error
+    with reader_may_leave(sys.stderr):
+        table.finish()
+
+
+def _write_json(run: Load, json_file: str) -> None:
+    try:
+        Path(json_file).write_text(json.dumps(run.report(), indent=2) + "\n")
+    except OSError as error:
+        raise click.ClickException(f"{json_file}: {error.strerror}") from error

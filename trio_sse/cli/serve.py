@@ -1,0 +1,213 @@
+"""`trio-sse serve`: run a server or an ASGI app, in one process or several."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import click
+import trio
+
+from .._asgi.types import ASGIApp
+from .._hub.hub import existing_hubs
+from .._process.descriptors import raise_descriptor_limit
+from .._process.garbage_collector import tune_garbage_collector
+from .._program.addresses import bind_slots, describe_address
+from .._program.errors import ProgramError, log_refusal_as_program_error
+from .._program.importer import load_target
+from .._program.serve import load_certificate, serve_by_hypercorn, serve_until_signalled
+from .._program.shared_log import check_shareable, use_log
+from .._server.server import Server
+from .options import bind_option, log_level_option, set_up_logging
+from .output import reader_may_leave
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:NAME", envvar="TRIO_SSE_SERVER")
+@bind_option
+@click.option(
+    "--keepalive",
+    type=click.FloatRange(min=0, min_open=True),
+    envvar="TRIO_SSE_KEEPALIVE",
+    metavar="SECONDS",
+    help="Send a comment on a stream that was idle for this long. Overrides the server's own setting.",
+)
+@click.option(
+    "--max-duration",
+    type=click.FloatRange(min=0, min_open=True),
+    envvar="TRIO_SSE_MAX_DURATION",
+    metavar="SECONDS",
+    help="End a stream after this long; its client reconnects. Overrides the server's own setting.",
+)
+@click.option(
+    "--certfile",
+    type=click.Path(exists=True, dir_okay=False),
+    envvar="TRIO_SSE_CERTFILE",
+    help="Serve over TLS, with the certificate chain in this PEM file.",
+)
+@click.option(
+    "--keyfile",
+    type=click.Path(exists=True, dir_okay=False),
+    envvar="TRIO_SSE_KEYFILE",
+    help="PEM file with the certificate's key, if it is not in --certfile.",
+)
+@click.option(
+    "--http2",
+    is_flag=True,
+    envvar="TRIO_SSE_HTTP2",
+    help="Serve an app with hypercorn, over HTTP/2 and HTTP/1.1. Needs --certfile.",
+)
+@click.option(
+    "--log",
+    "log_url",
+    envvar="TRIO_SSE_LOG",
+    metavar="URL",
+    help="Log that all processes share: redis://..., rediss://... or sqlite:PATH.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    envvar="TRIO_SSE_WORKERS",
+    help="Number of processes. More than one need --log or --separate-hubs.",
+)
+@click.option(
+    "--separate-hubs",
+    is_flag=True,
+    envvar="TRIO_SSE_SEPARATE_HUBS",
+    help="Let each worker have its own hub: what one publishes does not reach the clients of others.",
+)
+@click.option(
+    "--status-file",
+    type=click.Path(dir_okay=False),
+    envvar="TRIO_SSE_STATUS_FILE",
+    help="Write the workers' statistics to this file each second, as JSON. One worker is supervised, too.",
+)
+@log_level_option
+def serve(
+    target: str,
+    addresses: Sequence[str],
+    keepalive: float | None,
+    max_duration: float | None,
+    certfile: str | None,
+    keyfile: str | None,
+    http2: bool,
+    log_url: str | None,
+    workers: int,
+    separate_hubs: bool,
+    status_file: str | None,
+    log_level: str,
+) -> None:
+    """Run a Server or an ASGI app: the object NAME in MODULE.
+
+    SIGTERM and SIGINT start a graceful shutdown: the server closes its streams, and clients reconnect
+    elsewhere or later. A second SIGINT stops at once.
+
+    Each option can also be set in the environment: TRIO_SSE_BIND, TRIO_SSE_KEEPALIVE and so on.
+    """
+    set_up_logging(log_level)
+    is_supervised = workers > 1 or status_file is not None
+    if is_supervised:
+        # SIGHUP replaces workers. While the app is imported there are none, and its default is to exit.
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        click.get_current_context().call_on_close(partial(signal.signal, signal.SIGHUP, before))
+    try:
+        if status_file == "":
+            raise ProgramError("--status-file must name a file")
+        found = load_target(target)
+        if isinstance(found, Server):
+            _configure(found, keepalive, max_duration, log_url)
+        elif keepalive is not None or max_duration is not None or log_url is not None:
+            raise ProgramError("an app's streams have options of their own: give them to QuartSSE, say")
+        tune_garbage_collector()
+        if is_supervised:
+            if http2:
+                raise ProgramError("--http2 has one process, not supervised: run several behind a proxy")
+            if workers > 1 and not separate_hubs:
+                check_shareable(existing_hubs(), workers)
+            _run_workers(found, addresses, workers, load_certificate(certfile, keyfile), status_file)
+        elif http2:
+            trio.run(_http2(found, addresses, certfile, keyfile))
+        else:
+            _run(found, addresses, load_certificate(certfile, keyfile))
+    except ProgramError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _configure(
+    server: Server, keepalive: float | None, max_duration: float | None, log_url: str | None
+) -> None:
+    try:
+        server.configure(keepalive=keepalive, max_duration=max_duration)
+    except ValueError as error:  # NaN, which passes the option's own check
+        raise ProgramError(str(error)) from error
+    if log_url is not None:
+        use_log(server, log_url)
+
+
+def _run(found: Server | ASGIApp, addresses: Sequence[str], context: ssl.SSLContext | None) -> None:
+    server = found if isinstance(found, Server) else Server(found)
+    with log_refusal_as_program_error():
+        trio.run(partial(serve_until_signalled, server, addresses, ssl_context=context, announce=_announce))
+
+
+def _http2(
+    found: Server | ASGIApp, addresses: Sequence[str], certfile: str | None, keyfile: str | None
+) -> Callable[[], Awaitable[None]]:
+    if isinstance(found, Server):
+        raise ProgramError("--http2 is for ASGI apps: a Server speaks HTTP/1.1; put a proxy in front of it")
+    if certfile is None:
+        raise ProgramError("browsers speak HTTP/2 only under TLS: give --certfile, too")
+    return partial(
+        serve_by_hypercorn, found, addresses, certfile=certfile, keyfile=keyfile, announce=_announce
+    )
+
+
+def _run_workers(
+    found: Server | ASGIApp,
+    addresses: Sequence[str],
+    workers: int,
+    context: ssl.SSLContext | None,
+    status_file: str | None,
+) -> None:
+    from .._program.supervisor import Supervisor
+    from .._program.worker import serve_as_worker
+
+    server = found if isinstance(found, Server) else Server(found)
+    raise_descriptor_limit()
+    slots = bind_slots(addresses, workers)
+
+    def run_worker(
+        sockets: Sequence[socket.socket], pipe: int, supervisor_alive: int
+    ) -> None:  # pragma: no cover  # in a fork
+        for hub in existing_hubs():
+            hub.note_fork()
+        try:
+            with log_refusal_as_program_error():
+                trio.run(
+                    partial(serve_as_worker, server, sockets, pipe, supervisor_alive, ssl_context=context)
+                )
+        except ProgramError as error:
+            sys.exit(str(error))
+
+    supervisor = Supervisor(
+        slots,
+        run_worker,
+        drain_timeout=server.drain_timeout,
+        status_file=None if status_file is None else Path(status_file),
+    )
+    scheme = "http" if context is None else "https"
+    _announce([f"{scheme}://{describe_address(listening.getsockname())}" for listening in slots[0]])
+    sys.exit(supervisor.run())
+
+
+def _announce(urls: Sequence[str]) -> None:
+    with reader_may_leave(sys.stdout):
+        for url in urls:
+            click.echo(f"Serving on {url}")

@@ -1,0 +1,87 @@
+"""`trio-sse tail`: print the events of any event stream."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import click
+import trio
+
+from .._tools.interrupt import cancel_on_sigint
+from .options import MISSING_EXTRA, header_option, insecure_option, parse_headers
+from .output import discard, reader_may_leave
+
+if TYPE_CHECKING:
+    from .._tools.tail import Tail
+
+
+@click.command()
+@click.argument("url")
+@click.option("--last-event-id", default="", metavar="ID", help="Resume after this event.")
+@header_option
+@click.option("-n", "--count", type=click.IntRange(min=1), metavar="N", help="Stop after this many events.")
+@click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON.")
+@click.option("--no-reconnect", is_flag=True, help="Stop when the stream ends.")
+@insecure_option
+@click.option("-q", "--quiet", is_flag=True, help="Print only events, and nothing on standard error.")
+def tail(
+    url: str,
+    last_event_id: str,
+    headers: Sequence[str],
+    count: int | None,
+    as_json: bool,
+    no_reconnect: bool,
+    insecure: bool,
+    quiet: bool,
+) -> None:
+    """Print the events of the stream at URL as they arrive.
+
+    When the stream ends, reconnect with Last-Event-ID, as browsers do. Connects and disconnects are
+    reported on standard error.
+    """
+    try:
+        from .._tools.tail import Tail, TailError
+    except ModuleNotFoundError as error:
+        raise click.ClickException(MISSING_EXTRA) from error
+
+    def report(text: str) -> None:
+        if not quiet:
+            with reader_may_leave(sys.stderr):
+                click.echo(f"# {text}", err=True)
+
+    stream = Tail(
+        url=url,
+        report=report,
+        headers=parse_headers(headers),
+        last_event_id=last_event_id,
+        may_reconnect=not no_reconnect,
+        verify=not insecure,
+    )
+    try:
+        was_interrupted = trio.run(_print_events, stream, count, as_json)
+    except TailError as error:
+        raise click.ClickException(str(error)) from error
+    except BrokenPipeError:
+        discard(sys.stdout)  # its reader has left
+        return
+    if was_interrupted:
+        sys.exit(130)
+
+
+async def _print_events(stream: Tail, count: int | None, as_json: bool) -> bool:
+    """Print events; return whether SIGINT ended that."""
+    from .._tools.tail import format_event
+
+    printed = 0
+    with cancel_on_sigint() as interrupt:
+        async with aclosing(stream.events()) as events:
+            async for event in events:
+                with interrupt.blocking():
+                    print(format_event(event, as_json=as_json), flush=True)
+                printed += 1
+                if printed == count:
+                    break
+    return interrupt.was_received
