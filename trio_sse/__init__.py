@@ -14,7 +14,8 @@ from ._hub.ticker import Ticker, TickerStatistics
 from ._log.protocol import Entry, Log, LogEnd, LogRefused, LogSession, LogUnavailable
 from ._module_metadata import set_public_module
 from ._process.garbage_collector import tune_garbage_collector
-from ._server.server import Server, ServerStatistics
+from ._server.server import Server
+from ._server.statistics import ServerStatistics
 from ._stream.connection import Connection
 from ._stream.end_reason import EndReason
 from ._wire.decoder import EventDecoder

@@ -48,6 +48,9 @@ server = Server(
     health_path=None,
 )
 assert_type(server.hub, Hub)
+assert_type(server.drain_timeout, float)
+server.configure(keepalive=10, max_duration=math.inf)
+server.configure(hub=hub)  # type: ignore[call-arg]  # only these two can be changed
 
 
 # Handlers stay what they were: they can be called, and a wrong parameter is an error.
@@ -150,6 +153,9 @@ async def serve(context: ssl.SSLContext, listener: trio.SocketListener, stream: 
         await nursery.start(partial(server.serve, None, 8443, ssl_context=context))
         await nursery.start(server.serve_listeners, [listener])
         nursery.start_soon(partial(server.serve_stream, stream, peer="me"))
+        connect = await nursery.start(server.serve_in_memory)
+        connect(stream, "me")
+        server.stop_accepting()
         assert_type(await server.drain(), None)
     statistics = server.statistics()
     assert_type(statistics, ServerStatistics)

@@ -16,8 +16,7 @@ from quart import after_this_request, request
 from quart_trio import QuartTrio
 
 import trio_sse.hypercorn
-from trio_sse import Connection, EndReason, HTTPException, Hub, Overflow, Server
-from trio_sse._server.server import ServerStatistics
+from trio_sse import Connection, EndReason, HTTPException, Hub, Overflow, Server, ServerStatistics
 from trio_sse.quart import QuartSSE, StreamStatistics
 
 from ..conftest import LeakCheck

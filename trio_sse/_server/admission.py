@@ -8,17 +8,18 @@ from typing import final
 from .._http.exceptions import temporary_refusal
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
+from .options import AdmissionOptions
 
 
 @final
 class Admission:
     """Counts a server's open streams and refuses those above its bounds."""
 
-    def __init__(self, *, max_connections: int, max_connections_per_host: int | None) -> None:
-        self._max_connections = max_connections
-        self._max_connections_per_host = max_connections_per_host
+    def __init__(self, options: AdmissionOptions) -> None:
+        self._max_connections = options.max_connections
+        self._max_connections_per_host = options.max_connections_per_host
         self._open = 0
-        self._open_of: Counter[str] = Counter()  # by the peer's address, while that is bounded
+        self._open_of: Counter[str] = Counter()  # by the client's address, if there is a bound
 
     @property
     def is_empty(self) -> bool:

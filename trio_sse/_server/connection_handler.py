@@ -255,7 +255,7 @@ class ConnectionHandler:
             await self.serve(transport, serving, buffer)
 
     def _stream_head(self, routed: RoutedRequest) -> bytes:
-        request, cross_origin = routed.request, self._reader.options.cross_origin
+        request, cross_origin = routed.request, self._reader.cross_origin
         fields = cross_origin.fields(request.headers.get("origin")) if cross_origin.is_set else {}
         if not routed.may_keep_alive:
             fields["Connection"] = "close"
@@ -287,7 +287,7 @@ class ConnectionHandler:
         """Send a whole response."""
         request = routed.request
         may_keep_alive = routed.may_keep_alive and not serving.is_draining
-        fields = self._reader.options.cross_origin.fields(request.headers.get("origin"))
+        fields = self._reader.cross_origin.fields(request.headers.get("origin"))
         if not may_keep_alive:
             fields["Connection"] = "close"
         if response.status >= 400:

@@ -6,43 +6,24 @@ where the next one starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, final
 
 import trio
 
-from .._http.cors import CrossOrigin
 from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._http.request_head import RequestHead, skip_empty_line, take_head
 from .._http.response import Response, error_response, json_response
-from .._http.routing import NO_PARAMETERS, Router
+from .._http.routing import NO_PARAMETERS
 from .._http.websocket_handshake import asks_for_websocket, check_handshake
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .body import BodyReader, check_body, receive_body
-from .routes import AppRoute, Route, WebSocketRoute
+from .options import RequestOptions
+from .routes import AppRoute, Route, Routes, WebSocketRoute
 
 HEAD_SECONDS = 10.0  # for the whole head
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestOptions:
-    """The options that concern requests; `Server` describes them.
-
-    Attributes:
-        is_ready: returns whether the health check passes.
-        has_app: the server has an app, which answers whatever has no route.
-    """
-
-    max_body_size: int
-    allowed_hosts: Collection[str] | None
-    cross_origin: CrossOrigin
-    health_path: str | None
-    is_ready: Callable[[], bool]
-    has_app: bool = False
 
 
 class RoutedRequest(NamedTuple):
@@ -64,11 +45,24 @@ class RoutedRequest(NamedTuple):
 
 @final
 class RequestReader:
-    """Reads requests and finds their routes."""
+    """Reads requests and finds their routes.
 
-    def __init__(self, options: RequestOptions) -> None:
-        self.router: Router[Route] = Router()
-        self.options = options
+    Args:
+        has_app: whether the server has an app, which answers whatever has no route.
+        is_ready: returns whether the health check passes.
+    """
+
+    def __init__(
+        self, options: RequestOptions, routes: Routes, *, has_app: bool, is_ready: Callable[[], bool]
+    ) -> None:
+        self.cross_origin = options.cross_origin
+        self._routes = routes
+        self._max_body_size = options.max_body_size
+        allowed = options.allowed_hosts
+        self._allowed_hosts = None if allowed is None else frozenset(host.lower() for host in allowed)
+        self._health_path = options.health_path
+        self._has_app = has_app
+        self._is_ready = is_ready
 
     async def read(
         self, transport: Transport, serving: ServeScope, buffer: bytearray
@@ -90,7 +84,7 @@ class RequestReader:
             target, parameters = self._check_and_route(head)
         except HTTPException as error:
             if head.content_length != 0:
-                error.headers.update(self.options.cross_origin.fields(head.headers.get("origin")))
+                error.headers.update(self.cross_origin.fields(head.headers.get("origin")))
                 raise
             target = error_response(error)
             # A wrong path or method is an honest mistake. After any other refusal, the client and the server
@@ -98,9 +92,9 @@ class RequestReader:
             may_keep_alive = may_keep_alive and error.status in (404, 405)
         else:
             if isinstance(target, AppRoute):
-                app_body = BodyReader(head, transport, buffer, self.options.max_body_size)
+                app_body = BodyReader(head, transport, buffer, self._max_body_size)
             elif head.content_length != 0:
-                body = await receive_body(BodyReader(head, transport, buffer, self.options.max_body_size))
+                body = await receive_body(BodyReader(head, transport, buffer, self._max_body_size))
         request = Request(
             method=head.method,
             target=head.target,
@@ -159,12 +153,12 @@ class RequestReader:
         Raises:
             HTTPException: the request is refused.
         """
-        allowed = self.options.allowed_hosts
+        allowed = self._allowed_hosts
         if allowed is not None and head.host not in allowed:
             raise HTTPException(421, "this server does not serve that host")
         target, parameters = self._find(head)
         _check_upgrade(head, target)
-        check_body(head, self.options.max_body_size)
+        check_body(head, self._max_body_size)
         if head.content_length != 0 and head.method in ("GET", "HEAD") and not isinstance(target, AppRoute):
             raise HTTPException(400, f"a {head.method} request must not have a body")
         return target, parameters
@@ -172,24 +166,24 @@ class RequestReader:
     def _find(self, head: RequestHead) -> tuple[Route | AppRoute | Response, Mapping[str, object]]:
         if head.target == "*":
             return Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"}), NO_PARAMETERS
-        match = self.router.find(head.path, "GET" if head.method == "HEAD" else head.method)
+        match = self._routes.find(head.path, "GET" if head.method == "HEAD" else head.method)
         if match is None:
-            if head.path == self.options.health_path and head.method in ("GET", "HEAD"):
+            if head.path == self._health_path and head.method in ("GET", "HEAD"):
                 return self._health(), NO_PARAMETERS
-            if self.options.has_app:
+            if self._has_app:
                 return AppRoute(), NO_PARAMETERS
             raise HTTPException(404)
         if head.method == "OPTIONS":
-            preflight = self.options.cross_origin.preflight_fields(head.headers.get("origin"), match.allow)
+            preflight = self.cross_origin.preflight_fields(head.headers.get("origin"), match.allow)
             return Response(status=204, headers={"Allow": match.allow, **preflight}), NO_PARAMETERS
         if match.target is None:
-            if self.options.has_app:
+            if self._has_app:
                 return AppRoute(), NO_PARAMETERS
             raise HTTPException(405, headers={"Allow": match.allow})
         return match.target, match.parameters
 
     def _health(self) -> Response:
-        if self.options.is_ready():
+        if self._is_ready():
             return json_response({"status": "ok"})
         return json_response({"status": "unavailable", "reason": "log_not_loaded"}, status=503)
 

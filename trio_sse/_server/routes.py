@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 from .._http.response import Response
+from .._http.routing import Match, Router
 from .._http.websocket_handshake import Handshake
 from .._stream.connection import Connection
 from .._stream.scope import ServeScope
@@ -52,3 +54,44 @@ class AppRoute:
 
 
 Route = StreamRoute | EndpointRoute | WebSocketRoute
+
+
+@final
+class Routes:
+    """The routes of one server. `Server` describes what the methods take and raise."""
+
+    def __init__(self) -> None:
+        self._router: Router[Route] = Router()
+
+    def find(self, path: str, method: str) -> Match[Route] | None:
+        """Return the match of a decoded path and a method; `None` if there is no such path."""
+        return self._router.find(path, method)
+
+    def add_stream(self, path: str, methods: Iterable[str], handler: StreamHandler) -> None:
+        """Add a path that answers with an event stream."""
+        self._router.add(path, methods, StreamRoute(handler), handler)
+
+    def add_endpoint(self, path: str, methods: Iterable[str], handler: EndpointHandler) -> None:
+        """Add a path that answers with a whole response."""
+        self._router.add(path, methods, EndpointRoute(handler), handler)
+
+    def add_websocket(self, path: str, route: WebSocketRoute) -> None:
+        """Add a path that is a WebSocket."""
+        self._router.add(path, ("GET",), route, route.handler)
+
+
+def websocket_route(
+    *, origins: Collection[str], subprotocols: Sequence[str], max_message_size: int
+) -> Callable[[StreamHandler], WebSocketRoute]:
+    """Check a WebSocket's options; return a function that makes the route of a handler.
+
+    Raises:
+        ImportError: the extra `websocket` is not installed.
+        TypeError, ValueError: an option is not acceptable.
+    """
+    try:
+        from .._websocket.connection import runner
+    except ModuleNotFoundError as error:
+        raise ImportError("WebSockets need: pip install 'trio-sse[websocket]'") from error
+    handshake = Handshake(origins=origins, subprotocols=subprotocols)
+    return partial(WebSocketRoute, handshake=handshake, run=runner(max_message_size=max_message_size))

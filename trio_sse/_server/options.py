@@ -1,0 +1,70 @@
+"""The options of a server, checked where they are set. `Server` describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import final
+
+from .._http.cors import CrossOrigin
+from .._validate import check_bounds, check_seconds
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """The options that concern the listening sockets and the calls to serve.
+
+    Raises:
+        TypeError, ValueError: an option is not acceptable.
+    """
+
+    drain_timeout: float
+    send_buffer: int
+    slow_step: float
+
+    def __post_init__(self) -> None:
+        check_seconds(drain_timeout=self.drain_timeout, slow_step=self.slow_step)
+        check_bounds(1, send_buffer=self.send_buffer)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestOptions:
+    """The options that concern requests.
+
+    Attributes:
+        allowed_hosts: in any case; `None` for all.
+        health_path: `None` for nowhere.
+
+    Raises:
+        TypeError, ValueError: an option is not acceptable.
+    """
+
+    max_body_size: int
+    allowed_hosts: Collection[str] | None
+    cross_origin: CrossOrigin
+    health_path: str | None
+
+    def __post_init__(self) -> None:
+        check_bounds(0, max_body_size=self.max_body_size)
+        if isinstance(self.allowed_hosts, str):
+            raise TypeError("allowed_hosts must be a collection of host names, not one str")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionOptions:
+    """The bounds on open streams; `max_connections_per_host` may be `None` for no bound.
+
+    Raises:
+        TypeError, ValueError: an option is not acceptable.
+    """
+
+    max_connections: int
+    max_connections_per_host: int | None
+
+    def __post_init__(self) -> None:
+        check_bounds(1, max_connections=self.max_connections)
+        if self.max_connections_per_host is not None:
+            check_bounds(1, max_connections_per_host=self.max_connections_per_host)

@@ -1,0 +1,200 @@
+"""The calls to serve: listening sockets or streams, the app's lifespan, the watchdog, and draining.
+
+What one call owns, and in which order it ends, is in `_stream/scope.py`.
+
+Invariants: a listening socket that was passed to `serve_listeners` is closed when the call ends, also if it
+was cancelled before it started. A connected socket belongs to its transport from the moment it is accepted.
+While any call is in progress, exactly one watchdog is installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import final
+
+import trio
+
+from .._process.descriptors import raise_descriptor_limit
+from .._process.watchdog import Watchdog
+from .._stream.manager import StreamManager
+from .._stream.scope import ServeScope, end_streams
+from .._transport.socket import SocketTransport
+from .._transport.stream import StreamTransport
+from .._transport.tls import TLSTransport
+from .app import AppHandler
+from .connection_handler import ConnectionHandler
+from .listeners import Acceptor, as_sockets, prepare
+from .options import ServeOptions
+
+logger = logging.getLogger("trio_sse.server")
+
+_HANDSHAKE_SECONDS = 10.0
+
+# All connections' tasks share this name between two streams. Otherwise Trio makes a name for each of them.
+_TASK_NAME = "trio_sse connection"
+
+#: A socket's own address, as the `socket` module returns it: (host, port, ...) for TCP, a path for Unix.
+Address = tuple[object, ...] | str
+
+
+@final
+class ServeCalls:
+    """The calls to serve of one server, which may run at the same time. `Server` describes them."""
+
+    def __init__(
+        self,
+        options: ServeOptions,
+        manager: StreamManager,
+        handler: ConnectionHandler,
+        app: AppHandler | None,
+    ) -> None:
+        self.options = options
+        self._manager = manager
+        self._handler = handler
+        self._app = app
+        self._starting: set[trio.CancelScope] = set()  # of calls that wait for the app to start
+        self._watchdog = Watchdog(options.slow_step)
+        self._count = 0  # of calls in progress
+
+    # Listening sockets
+
+    async def serve_listeners(
+        self,
+        listeners: Sequence[trio.SocketListener | socket.socket],
+        ssl_context: ssl.SSLContext | None,
+        task_status: trio.TaskStatus[list[Address]],
+    ) -> None:
+        """Serve on listening sockets; see `Server.serve_listeners`."""
+        sockets = as_sockets(listeners)
+        serving = self._scope()
+
+        def on_accept(connected: socket.socket, address: object) -> None:
+            if ssl_context is None:
+                transport = SocketTransport(connected, address)
+                serving.connections.start_soon(self._handler.serve, transport, serving, name=_TASK_NAME)
+            else:
+                secured = TLSTransport(connected, address, ssl_context)
+                serving.connections.start_soon(self._serve_tls, secured, serving, name=_TASK_NAME)
+
+        async def accept() -> None:
+            task_status.started([listening.getsockname() for listening in sockets])
+            for listening in sockets:
+                logger.info("serving on %s", listening.getsockname())
+            with serving.accepting:
+                await Acceptor(sockets, on_accept).run()
+
+        try:
+            for listening in sockets:
+                write_timeout = self._manager.options.write_timeout
+                prepare(listening, send_buffer=self.options.send_buffer, write_timeout=write_timeout)
+            raise_descriptor_limit()
+            await self._run(serving, accept)
+        finally:
+            for listening in sockets:
+                listening.close()  # `accept` may never have run
+
+    async def _serve_tls(self, transport: TLSTransport, serving: ServeScope) -> None:
+        """Do the TLS handshake, then serve the connection."""
+        try:
+            with trio.fail_after(_HANDSHAKE_SECONDS):
+                await transport.handshake()
+        except (trio.BrokenResourceError, trio.TooSlowError) as error:
+            reason = str(error) or "the TLS handshake took too long"
+            logger.info("refused peer=%s: %s", transport.peer, reason)
+            await transport.aclose(abort=True)
+        except BaseException:
+            await transport.aclose(abort=True)
+            raise
+        else:
+            await self._handler.serve(transport, serving)
+
+    # Streams
+
+    async def serve_stream(self, stream: trio.abc.Stream, peer: str) -> None:
+        """Serve one peer over a Trio stream; see `Server.serve_stream`."""
+        serving = self._scope()
+
+        async def serve() -> None:
+            await self._handler.serve(StreamTransport(stream, peer), serving)
+
+        await self._run(serving, serve)
+
+    async def serve_in_memory(
+        self, task_status: trio.TaskStatus[Callable[[trio.abc.Stream, str], None]]
+    ) -> None:
+        """Serve streams that are passed one by one; see `Server.serve_in_memory`."""
+        serving = self._scope()
+
+        def connect(stream: trio.abc.Stream, peer: str) -> None:
+            serving.connections.start_soon(self._handler.serve, StreamTransport(stream, peer), serving)
+
+        async def wait() -> None:
+            task_status.started(connect)
+            with serving.accepting:
+                await trio.sleep_forever()
+
+        await self._run(serving, wait)
+
+    # One call
+
+    def _scope(self) -> ServeScope:
+        return ServeScope(self._manager, drain_timeout=self.options.drain_timeout)
+
+    async def _run(self, serving: ServeScope, work: Callable[[], Awaitable[None]]) -> None:
+        """Run one call, under the watchdog and within the app's lifespan."""
+        self._count += 1
+        if self._count == 1:
+            self._watchdog.begin()
+            trio.lowlevel.add_instrument(self._watchdog)
+        try:
+            if self._app is None:
+                await serving.run(work)
+            else:
+                await self._run_with_app(self._app, serving, work)
+        finally:
+            self._count -= 1
+            if self._count == 0:
+                with contextlib.suppress(KeyError):  # Trio removes an instrument that fails
+                    trio.lowlevel.remove_instrument(self._watchdog)
+
+    async def _run_with_app(
+        self, app: AppHandler, serving: ServeScope, work: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Run one call within the app's lifespan; draining while the app starts ends the call."""
+        with trio.CancelScope() as starting:
+            self._starting.add(starting)
+            try:
+                async with app.lifespan.running(shutdown_timeout=self.options.drain_timeout):
+                    self._starting.discard(starting)
+                    await serving.run(work)
+            finally:
+                self._starting.discard(starting)
+
+    # The end of all calls
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; see `Server.stop_accepting`."""
+        for serving in self._manager.serve_scopes:
+            serving.accepting.cancel()
+
+    async def drain(self) -> None:
+        """Shut down gracefully; see `Server.drain`."""
+        for scope in self._starting:
+            scope.cancel()
+        scopes = list(self._manager.serve_scopes)
+        for serving in scopes:
+            serving.stop_accepting()
+        drain_timeout = self.options.drain_timeout
+        with trio.move_on_after(drain_timeout):
+            streams = [stream for serving in scopes for stream in serving.streams]
+            await end_streams(streams, drain_timeout=drain_timeout)
+            for serving in scopes:
+                await serving.ended.wait()
+        for serving in scopes:
+            serving.connections.cancel_scope.cancel()
+        for serving in scopes:
+            await serving.ended.wait()

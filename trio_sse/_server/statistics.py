@@ -1,0 +1,34 @@
+"""A server's statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .._hub.statistics import HubStatistics
+from .._stream.end_reason import EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatistics:
+    """A snapshot of a server's statistics.
+
+    Attributes:
+        open_streams: streams that are open.
+        opened: streams that were ever opened.
+        ended: how many streams have ended, by reason.
+        events_sent, bytes_sent: sums over all streams, open and ended; replayed events count, and bytes are
+            counted before TLS.
+        refused: requests that were answered with an error.
+        is_draining: the server finishes its streams and answers no further request.
+        hub: the hub's statistics.
+    """
+
+    open_streams: int
+    opened: int
+    ended: Mapping[EndReason, int]
+    events_sent: int
+    bytes_sent: int
+    refused: int
+    is_draining: bool
+    hub: HubStatistics
