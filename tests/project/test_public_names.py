@@ -22,7 +22,7 @@ LOGGERS = {
         *("access", "stream", "server", "app"),
         *("hub", "log"),
         *("process", "program"),
-        *("quart", "hypercorn"),
+        "hypercorn",
     )
 }
 
