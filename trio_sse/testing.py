@@ -1,4 +1,4 @@
-"""A client for tests, in memory: no port, no thread, and no time if the clock is a fake one.
+"""A client for tests, in memory: without ports or threads, and without waiting if the clock is a mock clock.
 
 ::
 
@@ -9,8 +9,9 @@
             await trio.sleep(61)
             assert stream.keepalives == 4
 
-The client reads streams all the time, as browsers do, so nothing waits for the test to read, and an endless
-stream ends with its block. What a test waits for has to come within `timeout` seconds of Trio's clock.
+The client reads its streams continuously, as browsers do, so the server never waits for the test to read. An
+endless stream ends with its block. What a test waits for must arrive within `timeout` seconds of Trio's
+clock.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Response:
     """A whole response.
 
     Attributes:
-        is_cut: the server has cut it, so the body is not all of it.
+        is_cut: the server has truncated it, so the body is incomplete.
     """
 
     status: int
@@ -61,20 +62,20 @@ class Response:
         return self.body.decode()
 
     def json(self) -> object:
-        """Read the body as JSON."""
+        """Parse the body as JSON."""
         return json.loads(self.body)
 
 
 @final
 class Client:
-    """A client of a `Server`, or of any ASGI app, which a server is made for.
+    """A client of a `Server`, or of any ASGI app, for which it creates a server.
 
-    Entering its context starts the server and the app; leaving it cancels them, so all streams end. Cookies
-    that are set are kept, and sent with what is asked for later.
+    Entering its context starts the server and the app; leaving it cancels them, so all streams end. The
+    client stores the cookies that it receives, and sends them with later requests.
 
     Args:
         app: a `trio_sse.Server` or an ASGI app.
-        timeout: seconds within which each thing that a test waits for must come.
+        timeout: seconds within which everything that a test waits for must arrive.
         headers: header fields of all requests.
     """
 
@@ -109,13 +110,13 @@ class Client:
         return await self._nursery_manager.__aexit__(kind, error, traceback)
 
     async def get(self, path: str, *, headers: Mapping[str, str] | None = None) -> Response:
-        """Ask for a whole response; see `request`."""
+        """Request a whole response; see `request`."""
         return await self.request("GET", path, headers=headers)
 
     async def post(
         self, path: str, *, body: bytes | str = b"", headers: Mapping[str, str] | None = None
     ) -> Response:
-        """Ask for a whole response; see `request`."""
+        """Request a whole response; see `request`."""
         return await self.request("POST", path, body=body, headers=headers)
 
     async def request(
@@ -126,10 +127,10 @@ class Client:
         headers: Mapping[str, str] | None = None,
         body: bytes | str = b"",
     ) -> Response:
-        """Ask for a whole response.
+        """Send a request and return the whole response.
 
         Raises:
-            trio.TooSlowError: it doesn't end in time, as event streams don't.
+            trio.TooSlowError: it does not end in time; an event stream usually does not.
         """
         async with self.stream(path, method=method, headers=headers, body=body) as stream:
             await stream.wait_over()
@@ -145,10 +146,10 @@ class Client:
         headers: Mapping[str, str] | None = None,
         body: bytes | str = b"",
     ) -> AsyncIterator[Stream]:
-        """Open an event stream, or whatever is answered; leaving the context hangs up.
+        """Open an event stream, or any other response; leaving the context closes the connection.
 
         Raises:
-            trio.TooSlowError: the response's head doesn't come in time.
+            trio.TooSlowError: the response's head does not arrive in time.
         """
         data = body.encode() if isinstance(body, str) else body
         fields = {"Host": "test", **self._headers, **(headers or {}), "Connection": "close"}
@@ -179,15 +180,15 @@ class Client:
 
 @final
 class Stream:
-    """A response that comes in; made by `Client.stream`.
+    """A response that is being received; made by `Client.stream`.
 
     Attributes:
-        status: the response's; 0 if the server has closed the connection without one.
+        status: the response's status; 0 if the server has closed the connection without a response.
         headers: the response's header fields.
         body: the bytes of the body so far.
-        comments: the texts of the comments so far; a keepalive's is empty.
-        is_ended: the body was ended properly.
-        is_cut: the connection was closed before that.
+        comments: the texts of the comments so far; that of a keepalive is empty.
+        is_ended: the body is complete.
+        is_cut: the connection was closed before the body was complete.
     """
 
     def __init__(self, stream: trio.abc.Stream, timeout: float, decoder: EventDecoder) -> None:
@@ -202,72 +203,73 @@ class Stream:
         self._decoder = decoder
         self._has_head = False
         self._events: deque[ServerSentEvent] = deque()
-        self._line = b""  # the one that has not ended
+        self._line = b""  # the incomplete last one
         self._changed = trio.lowlevel.ParkingLot()
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether nothing more will arrive."""
         return self.is_ended or self.is_cut
 
     @property
     def keepalives(self) -> int:
-        """How many keepalives have come."""
+        """How many keepalives have arrived."""
         return self.comments.count("")
 
     @property
     def last_event_id(self) -> str:
-        """What an `EventSource` would send as its `Last-Event-ID` now; see `event`."""
+        """What an `EventSource` would send as its `Last-Event-ID` now."""
         return self._decoder.last_event_id
 
     @property
     def retry(self) -> int | None:
-        """The reconnection time that the server has sent last, in milliseconds."""
+        """The latest reconnection time that the server has sent, in milliseconds."""
         return self._decoder.retry
 
     async def event(self) -> ServerSentEvent:
-        """Wait for the next event.
+        """Wait for the next event and return it.
 
         Raises:
             EOFError: the stream is over.
-            trio.TooSlowError: it doesn't come in time.
+            trio.TooSlowError: it does not arrive in time.
         """
         await self._wait_for("an event", lambda: bool(self._events) or self.is_over)
         if not self._events:
-            raise EOFError(f"the stream was {'ended' if self.is_ended else 'cut'}: no event comes any more")
+            end = "ended" if self.is_ended else "been cut"
+            raise EOFError(f"the stream has {end}: there are no more events")
         return self._events.popleft()
 
     async def events(self, count: int) -> list[ServerSentEvent]:
-        """Wait for so many events, each within the time."""
+        """Wait for `count` events, each within the timeout, and return them."""
         return [await self.event() for _ in range(count)]
 
     def events_nowait(self) -> list[ServerSentEvent]:
-        """Give the events that have come and were not given yet."""
+        """Return the events that have arrived and were not returned before."""
         events = list(self._events)
         self._events.clear()
         return events
 
     async def wait_keepalives(self, count: int) -> None:
-        """Wait until so many keepalives have come in all, each within the time."""
+        """Wait until `count` keepalives have arrived in all, each within the timeout."""
         while self.keepalives < count:
             more = self.keepalives + 1
             await self._wait_for("a keepalive", partial(self._has_keepalives, more))
             if self.keepalives < more:
-                raise EOFError("the stream is over: no keepalive comes any more")
+                raise EOFError("the stream is over: there are no more keepalives")
 
     def _has_keepalives(self, count: int) -> bool:
         return self.keepalives >= count or self.is_over
 
     async def wait_over(self) -> None:
-        """Wait until the server has ended or cut the stream."""
+        """Wait until the server has ended or truncated the stream."""
         await self._wait_for("the stream's end", lambda: self.is_over)
 
-    async def _wait_for(self, what: str, has_come: Callable[[], bool]) -> None:
+    async def _wait_for(self, what: str, has_arrived: Callable[[], bool]) -> None:
         with trio.move_on_after(self._timeout):
-            while not has_come():
+            while not has_arrived():
                 await self._changed.park()
             return
-        raise trio.TooSlowError(f"{what} has not come within {self._timeout:g} s")
+        raise trio.TooSlowError(f"{what} did not arrive within {self._timeout:g} s")
 
     async def _run(self, request: h11.Request, body: bytes) -> None:
         """Send the request, and read until the connection is closed."""
@@ -312,9 +314,9 @@ class Stream:
 
 @asynccontextmanager
 async def _open_nursery() -> AsyncIterator[trio.Nursery]:
-    """Open a nursery that is cancelled at the end of its block, and lets what only that raises pass as it is.
+    """Open a nursery that is cancelled at the end of its block, and raises the block's exception unwrapped.
 
-    So a failed assertion is what the test's report shows, and `pytest.raises` finds the error in no group.
+    So a test's report shows its failed assertion, and `pytest.raises` finds the error outside a group.
     """
     own: Exception | None = None
     try:
@@ -322,7 +324,7 @@ async def _open_nursery() -> AsyncIterator[trio.Nursery]:
             try:
                 yield nursery
             except Exception as error:
-                own = error  # it goes on below, past the nursery
+                own = error  # raised below, outside the nursery
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         if own is not None:

@@ -1,4 +1,4 @@
-"""WebSockets on a `trio_sse.Server`: the same topics, ids and replay, for those who need both directions.
+"""WebSockets on a `trio_sse.Server`: the same topics, ids and replay, in both directions.
 
 ::
 

@@ -91,7 +91,7 @@ async def test_settings_that_would_end_streams_are_put_right_in_a_copy(no_leak: 
     assert {name: value for name, value in vars(config).items() if name != "_log"} == before
 
 
-def test_each_setting_that_would_end_streams_is_with_safe_settings() -> None:
+def test_each_setting_that_would_cut_streams_has_a_safe_value() -> None:
     ours = trio_sse.hypercorn._with_safe_settings(
         make_config(
             backlog=1,

@@ -6,7 +6,8 @@ them together:
 
 - **Detached** (`StreamExtension`, for `trio_sse.quart`): the handler runs in a task of its own, in a copy of
   the view's context, and a `PendingStream` connects it to the view. On our own server the app's call then
-  ends and the stream goes on alone. On other servers the call waits in `detach` until the stream is over.
+  ends and the stream continues without it. On other servers the call waits in `detach` until the stream is
+  over.
 - **Inline** (`InlineStream`, for `trio_sse.asgi`): the handler runs inside the app's call, and sends the head
   through the app's `send` when it first has something to send.
 
@@ -170,7 +171,7 @@ class PendingStream:
         if self._changed is not None:
             self._changed.unpark_all()
             if following is not State.READY:
-                self._changed = None  # nobody waits any more
+                self._changed = None  # no task waits any more
         return True
 
     # The handler's side; see `ResponseStart`
