@@ -27,8 +27,8 @@ PREPARING  ASK      the handler sends, or has returned     READY      `wait_read
                     without sending; a keepalive is due               waits for the head
 PREPARING  END      the handler refuses, fails, runs too   ENDED      `wait_ready` raises what it raised, or
                     long or is cancelled                              returns False; the view answers
-READY      START    the server has sent the head of the    STREAMING  the handler writes the body; the
-                    view's response                                   transport belongs to the stream
+READY      START    the view's response has reached its    STREAMING  the handler writes the body; the
+                    body, so its head is complete                     transport belongs to the stream
 READY      END      the stream ends while the view still   ENDED      nothing was written, and nothing will
                     works on its response                             be; the server ends the response
 PREPARING  ABANDON  the app's call ends or is cancelled,   ABANDONED  the stream is ended, so the handler is
