@@ -252,7 +252,7 @@ async def test_what_goes_wrong_in_an_endpoint_is_an_error_without_internals(
             assert await ask(client, path) == (500, b"Internal Server Error\n")
 
     assert [line for line in logged(caplog) if "failed" in line] == [
-        f"endpoint failed for path={path}" for path in ("/raises", "/bad", "/none")
+        f"the endpoint failed for path={path}" for path in ("/raises", "/bad", "/none")
     ]
 
 
@@ -273,4 +273,4 @@ async def test_a_stream_that_fails_before_it_began_is_an_error_without_internals
         for path in ("/raises", "/bad"):
             assert await ask(client, path) == (500, b"Internal Server Error\n")
 
-    assert len([line for line in logged(caplog) if line.startswith("handler failed")]) == 2
+    assert len([line for line in logged(caplog) if line.startswith("the handler failed")]) == 2

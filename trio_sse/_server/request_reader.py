@@ -55,7 +55,7 @@ class RequestReader:
     def __init__(
         self, options: RequestOptions, routes: Routes, *, has_app: bool, is_ready: Callable[[], bool]
     ) -> None:
-        self.cross_origin = options.cross_origin
+        self._cross_origin = options.cross_origin
         self._routes = routes
         self._max_body_size = options.max_body_size
         allowed = options.allowed_hosts
@@ -84,7 +84,7 @@ class RequestReader:
             target, parameters = self._check_and_route(head)
         except HTTPException as error:
             if head.content_length != 0:
-                error.headers.update(self.cross_origin.fields(head.headers.get("origin")))
+                error.headers.update(self._cross_origin.fields(head.headers.get("origin")))
                 raise
             target = error_response(error)
             # A wrong path or method is an honest mistake. After any other refusal, the client and the server
@@ -174,7 +174,7 @@ class RequestReader:
                 return AppRoute(), NO_PARAMETERS
             raise HTTPException(404)
         if head.method == "OPTIONS":
-            preflight = self.cross_origin.preflight_fields(head.headers.get("origin"), match.allow)
+            preflight = self._cross_origin.preflight_fields(head.headers.get("origin"), match.allow)
             return Response(status=204, headers={"Allow": match.allow, **preflight}), NO_PARAMETERS
         if match.target is None:
             if self._has_app:

@@ -22,6 +22,7 @@ from .app import AppHandler
 from .connection_handler import ConnectionHandler
 from .options import AdmissionOptions, RequestOptions, ServeOptions
 from .request_reader import RequestReader
+from .responder import Responder
 from .routes import EndpointHandler, Routes, StreamHandler, websocket_route
 from .serving import Address, ServeCalls
 from .statistics import ServerStatistics
@@ -133,8 +134,9 @@ class Server:
         reader = RequestReader(
             request_options, self._routes, has_app=app is not None, is_ready=lambda: self.hub.is_ready
         )
-        self._handler = ConnectionHandler(self._manager, reader, self._admission, hosted)
-        self._calls = ServeCalls(serve_options, self._manager, self._handler, hosted)
+        self._responder = Responder(self._manager, request_options.cross_origin)
+        handler = ConnectionHandler(self._manager, reader, self._responder, self._admission, hosted)
+        self._calls = ServeCalls(serve_options, self._manager, handler, hosted)
 
     @property
     def hub(self) -> Hub:
@@ -347,7 +349,7 @@ class Server:
             ended=dict(manager.ended),
             events_sent=events_sent,
             bytes_sent=bytes_sent,
-            refused=self._handler.refused,
+            refused=self._responder.refused,
             is_draining=any(serving.is_draining for serving in manager.serve_scopes),
             hub=manager.hub.statistics(),
         )

@@ -1,0 +1,101 @@
+"""Sending whole responses and refusals, and the heads of streams."""
+
+from __future__ import annotations
+
+import logging
+from typing import final
+
+import trio
+
+from .._http.cors import CrossOrigin
+from .._http.exceptions import HTTPException
+from .._http.response import Response, encode_stream_head, error_response
+from .._stream.manager import StreamManager
+from .._stream.scope import ServeScope
+from .._transport.base import Transport, send_all
+from .._wire.message import Framing
+from .._wire.topic import TopicError
+from .request_reader import RoutedRequest
+from .results import AfterResponse
+
+logger = logging.getLogger("trio_sse.server")
+
+
+@final
+class Responder:
+    """Answers requests with anything but a stream's body.
+
+    Attributes:
+        refused: how many requests were answered with an error.
+    """
+
+    def __init__(self, manager: StreamManager, cross_origin: CrossOrigin) -> None:
+        self.refused = 0
+        self._manager = manager
+        self._cross_origin = cross_origin
+
+    async def reply(
+        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, response: Response
+    ) -> AfterResponse:
+        """Send a whole response."""
+        request = routed.request
+        may_keep_alive = routed.may_keep_alive and not serving.is_draining
+        fields = self._cross_origin.fields(request.headers.get("origin"))
+        if not may_keep_alive:
+            fields["Connection"] = "close"
+        if response.status >= 400:
+            self._note_refusal(transport, response.status, response.body)
+        transport.framing = Framing.PLAIN
+        await self.send(transport, response.encode(fields=fields, with_body=request.method != "HEAD"))
+        return AfterResponse.reuse_if(may_keep_alive)
+
+    async def reply_to_failure(
+        self,
+        transport: Transport,
+        serving: ServeScope,
+        routed: RoutedRequest,
+        failure: Exception,
+        *,
+        what: str = "handler",
+    ) -> AfterResponse:
+        """Send the response to a request whose handler raised an exception; log one that is no refusal."""
+        if isinstance(failure, HTTPException):
+            refusal = failure
+        elif isinstance(failure, TopicError):
+            refusal = HTTPException(400, str(failure))
+        else:
+            refusal = HTTPException(500)
+            path = routed.request.target.partition("?")[0]
+            logger.error("the %s failed for path=%.200s", what, path, exc_info=failure)
+        return await self.reply(transport, serving, routed, error_response(refusal))
+
+    async def refuse(self, transport: Transport, refusal: HTTPException) -> None:
+        """Answer a request that is not acceptable. Nothing that follows it on the connection is read."""
+        self._note_refusal(transport, refusal.status, refusal.detail)
+        try:
+            response = error_response(refusal)
+            await self.send(transport, response.encode(fields={"Connection": "close"}))
+        except trio.BrokenResourceError:
+            return
+        await transport.linger()
+
+    def stream_head(self, routed: RoutedRequest) -> bytes:
+        """Return the bytes of an event stream's head."""
+        request = routed.request
+        fields = self._cross_origin.fields(request.headers.get("origin")) if self._cross_origin.is_set else {}
+        if not routed.may_keep_alive:
+            fields["Connection"] = "close"
+        return encode_stream_head(fields, is_chunked=request.http_version == "1.1")
+
+    async def send(self, transport: Transport, payload: bytes) -> None:
+        """Send bytes within the write timeout.
+
+        Raises:
+            trio.BrokenResourceError: the client has disconnected, or accepts nothing.
+        """
+        await send_all(transport, payload, write_timeout=self._manager.options.write_timeout)
+
+    def _note_refusal(self, transport: Transport, status: int, detail: str | bytes) -> None:
+        self.refused += 1
+        text = detail if isinstance(detail, str) else "(bytes)"
+        logger.info("refused peer=%s status=%d: %.200s", transport.peer, status, text.strip())
