@@ -32,6 +32,7 @@ from ._hub.hub import Hub
 from ._server.app_stream import AppStream
 from ._server.routes import StreamHandler
 from ._stream.connection import Connection
+from ._stream.end_reason import EndReason
 from ._stream.lifecycle import Handle
 from ._stream.manager import ConnectHook, DisconnectHook, StreamManager, StreamOptions
 from ._stream.polling import run_poll, wants_poll
@@ -215,7 +216,11 @@ class _Head:
         except OSError:  # how ASGI servers report a disconnect
             self.connection.on_disconnect()
             await trio.sleep_forever()  # until the stream ends, which cancels this
-        await self._inline.wait_started(self.connection)
+        except trio.Cancelled:
+            self.connection.end(EndReason.WRITE_TIMEOUT)  # how much of the head was sent is unknown
+            raise
+        self._inline.head_sent(self.connection)
+        await self.wait_started()
 
     async def wait_started(self) -> None:
         await self._inline.wait_started(self.connection)

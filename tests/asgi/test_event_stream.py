@@ -299,3 +299,50 @@ async def test_a_stream_that_ends_on_hypercorn_is_ended_properly(no_leak: LeakCh
         await client.get("/s")
         assert [event.data for event in await client.rest()] == ["hello"]
         assert client.is_ended
+
+
+async def test_on_hypercorn_several_tasks_may_send_the_first_event(no_leak: LeakCheck) -> None:
+    async def send_all(connection: Connection) -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(connection.send, f"{number}")
+
+    hub = no_leak.watch_hub(Hub())
+    app = Starlette(routes=[Route("/s", event_stream(send_all, hub=hub))])
+    async with on_hypercorn(app, hub) as connect, await connect() as client:
+        assert (await client.get("/s")).status == 200
+        assert sorted(str(event.data) for event in await client.rest()) == ["0", "1", "2", "3", "4"]
+        assert client.is_ended
+
+
+async def test_a_head_that_is_cancelled_ends_the_stream(no_leak: LeakCheck) -> None:
+    ends: list[EndReason | None] = []
+    sending = trio.Event()
+
+    async def give_up(connection: Connection) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.send, "never")
+            await sending.wait()
+            nursery.cancel_scope.cancel()
+        await trio.sleep_forever()
+
+    hub = no_leak.watch_hub(Hub())
+    endpoint = event_stream(give_up, hub=hub)
+    endpoint.on_disconnect(lambda connection: ends.append(connection.end_reason))
+
+    async def send(message: Any) -> None:
+        sending.set()
+        await trio.sleep_forever()
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "http_version": "1.1"}
+
+    async def receive() -> Any:
+        if not received:
+            received.append(True)
+            return {"type": "http.request", "body": b""}
+        return await trio.sleep_forever()
+
+    received: list[bool] = []
+    with trio.fail_after(5):
+        await endpoint(scope, receive, send)
+    assert ends == [EndReason.WRITE_TIMEOUT]

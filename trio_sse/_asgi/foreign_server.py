@@ -231,6 +231,7 @@ class ForeignInlineStream:
         self._receive = receive
         self._send = send
         self._registry = find_drain_registry(scope)
+        self._started = trio.lowlevel.ParkingLot()
         self._serving: ServeScope
 
     def prepare_inline(
@@ -249,9 +250,13 @@ class ForeignInlineStream:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    async def wait_started(self, connection: Connection) -> None:
-        await trio.lowlevel.checkpoint()
+    def head_sent(self, connection: Connection) -> None:
         connection.set_head(padding(connection.request, connection.transport.framing))
+        self._started.unpark_all()
+
+    async def wait_started(self, connection: Connection) -> None:
+        while connection.response_start is not None:
+            await self._started.park()
 
     async def run_inline(self, connection: Connection, handle: Handle) -> Exception | bool:
         if self._registry is not None:

@@ -130,8 +130,11 @@ class InlineStream(Protocol):
     def serving_for(self, manager: StreamManager) -> ServeScope:
         """Return what the streams of the server share, or those of this endpoint."""
 
+    def head_sent(self, connection: Connection) -> None:
+        """Record that the app has sent the response's head."""
+
     async def wait_started(self, connection: Connection) -> None:
-        """Wait until the response has begun, after its head was sent."""
+        """Wait until the response has begun, which is after its head was sent."""
 
     async def run_inline(self, connection: Connection, handle: Handle) -> Exception | bool:
         """Run the stream; see `run_stream`."""

@@ -120,6 +120,9 @@ class AppStream:
         connection.set_head(self._cycle.start_stream() + padding(self.request, self._framing))
         self._started.unpark_all()
 
+    def head_sent(self, connection: Connection) -> None:
+        """Do nothing: the cycle calls `_start` when it receives the head, which middleware may hold back."""
+
     async def wait_started(self, connection: Connection) -> None:
         while connection.response_start is not None:
             await self._started.park()
