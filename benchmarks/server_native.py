@@ -13,6 +13,7 @@ import trio
 
 from benchmarks._control import DATA, LIVE, Gate, serve_and_obey
 from trio_sse import Connection, Hub, Server, tune_garbage_collector
+from trio_sse._hub.hub import engine_of
 from trio_sse.redis import RedisLog
 
 hub = Hub()
@@ -46,7 +47,7 @@ def cut() -> None:
 
 
 async def publish(data: str, topic: str) -> None:
-    if hub.is_shared:
+    if engine_of(hub).sequencer.is_shared:
         hub.publish_nowait(topic, data)  # `publish` would wait until it is stored: no burst would come about
     else:
         await hub.publish(topic, data)
@@ -64,7 +65,7 @@ def main() -> None:
     arguments = parser.parse_args()
     files = arguments.tls
     if arguments.log is not None:
-        hub.use_log(RedisLog(arguments.log))
+        engine_of(hub).use_log(RedisLog(arguments.log))
     tls = None
     if files is not None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -69,7 +69,7 @@ class Session:
         self.log = log
         self.connection = connection
 
-    async def end(self) -> LogEnd:
+    async def tail(self) -> LogEnd:
         return await trio.to_thread.run_sync(self._end)
 
     def _end(self) -> LogEnd:
@@ -77,7 +77,7 @@ class Session:
             epoch, number = self.connection.execute("select epoch, number from sse_state").fetchone()
         return LogEnd(str(epoch), number, f"{epoch}-{number}")
 
-    async def read_back(self, upto: str, limit: int) -> Sequence[Entry]:
+    async def read_backward(self, upto: str, limit: int) -> Sequence[Entry]:
         return await trio.to_thread.run_sync(self._select, upto, "<=", "desc", limit)
 
     async def read(self, after: str, limit: int) -> Sequence[Entry]:

@@ -174,13 +174,13 @@ class _Session:
         self._log = log
         self._client = client
 
-    async def end(self) -> LogEnd:
+    async def tail(self) -> LogEnd:
         log = self._log
         with _translated(log._timeout), trio.fail_after(log._timeout):
             epoch, number, last = await self._client.eval(_END, [log._stream, log._state])
         return LogEnd(_text(epoch), int(number), _text(last))
 
-    async def read_back(self, upto: str, limit: int) -> Sequence[Entry]:
+    async def read_backward(self, upto: str, limit: int) -> Sequence[Entry]:
         log = self._log
         with _translated(log._timeout), trio.fail_after(log._timeout):
             found: list[list[Any]] | None = await self._client.create_request(

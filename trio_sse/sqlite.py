@@ -12,7 +12,8 @@ from typing import TypeVar, final
 
 import trio
 
-from ._log.protocol import Entry, LogEnd, LogRefused, LogSession, LogUnavailable, parse_id
+from ._log.entry_id import parse_id
+from ._log.protocol import Entry, LogEnd, LogRefused, LogSession, LogUnavailable
 from ._validate import check_bounds
 
 __all__ = ["SQLiteLog"]
@@ -123,7 +124,7 @@ class _Session:
             (self._epoch,) = connection.execute("select epoch from log_state").fetchone()
             self._file = os.stat(log._path)
 
-    async def end(self) -> LogEnd:
+    async def tail(self) -> LogEnd:
         return await self._in_thread(self._end)
 
     def _end(self) -> LogEnd:
@@ -141,7 +142,7 @@ class _Session:
             last = _id(number, max(self._epoch, round(time.time() * 1000)) if number else self._epoch)
         return LogEnd(str(self._epoch), number, last)
 
-    async def read_back(self, upto: str, limit: int) -> Sequence[Entry]:
+    async def read_backward(self, upto: str, limit: int) -> Sequence[Entry]:
         order = "milliseconds desc, number desc"
         return await self._in_thread(
             self._select, f"(milliseconds, number) <= (?, ?) order by {order}", upto, limit

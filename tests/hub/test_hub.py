@@ -12,6 +12,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Hub, HubStatistics, Overflow, ServerSentEvent
+from trio_sse._hub.hub import engine_of
+from trio_sse._hub.subscription import feed_of
 from trio_sse._wire.message import Framing
 from trio_sse._wire.topic import MAX_TOPICS, TopicError
 
@@ -39,7 +41,7 @@ class Recorder:
 async def record(hub: Hub, recorder: Recorder, *topics: str) -> None:
     """Subscribe and have the pump write to a recorder until cancelled."""
     async with hub.subscribe(*topics) as subscription:
-        await subscription.forward_to(recorder)
+        await feed_of(subscription).forward_to(recorder)
 
 
 def park_pump(hub: Hub) -> None:
@@ -61,7 +63,7 @@ async def test_publishing_in_a_hub_that_has_never_run_says_what_to_do(make_hub: 
     with pytest.raises(RuntimeError, match="not running"):
         hub.publish_nowait("t", "x")
     with pytest.raises(RuntimeError, match="not running"):
-        hub.subscribe("t").enter()
+        feed_of(hub.subscribe("t")).enter()
 
 
 async def test_publishing_in_a_hub_that_has_ended_is_refused(make_hub: MakeHub) -> None:
@@ -74,7 +76,7 @@ async def test_publishing_in_a_hub_that_has_ended_is_refused(make_hub: MakeHub) 
     with pytest.raises(trio.ClosedResourceError, match="ended"):
         hub.publish_nowait("t", "x")
     with pytest.raises(trio.ClosedResourceError, match="ended"):
-        hub.subscribe("t").enter()
+        feed_of(hub.subscribe("t")).enter()
 
 
 async def test_a_hub_is_run_by_one_task(make_hub: MakeHub) -> None:
@@ -245,7 +247,7 @@ async def test_a_publish_that_is_cancelled_while_it_waits_publishes_nothing(make
         nursery.start_soon(publish)
         for _ in range(2):
             await trio.lowlevel.checkpoint()
-        assert hub._room.statistics().tasks_waiting == 1
+        assert engine_of(hub).inbox.waiting_publishers == 1
         scope.cancel()
         await wait_all_tasks_blocked()
     assert scope.cancelled_caught
@@ -290,7 +292,7 @@ async def test_each_publishers_events_keep_their_order(make_hub: MakeHub) -> Non
     for name in "abc":
         received = [json.loads(str(event.data)) for event in events]
         assert [number for by, number in received if by == name] == list(range(100))
-    assert [event.id for event in events] == [f"{hub._log.epoch}.{n}" for n in range(1, 301)]
+    assert [event.id for event in events] == [f"{engine_of(hub).log.epoch}.{n}" for n in range(1, 301)]
 
 
 async def test_what_gathers_goes_out_in_one_write(make_hub: MakeHub) -> None:
@@ -302,7 +304,7 @@ async def test_what_gathers_goes_out_in_one_write(make_hub: MakeHub) -> None:
             hub.publish_nowait("t", number)
         await wait_all_tasks_blocked()
     assert recorder.events == [10]
-    epoch = hub._log.epoch
+    epoch = engine_of(hub).log.epoch
     assert recorder.written == [
         b"".join(b"id: %b.%d\ndata: %d\n\n" % (epoch.encode(), n + 1, n) for n in range(10))
     ]
@@ -391,11 +393,11 @@ async def test_one_who_leaves_during_a_fan_out_is_left_alone(make_hub: MakeHub) 
             nursery.start_soon(record, hub, recorder, "t")
         await wait_all_tasks_blocked()
         last = hub.subscribe("t")
-        last.enter()
+        feed_of(last).enter()
         hub.publish_nowait("t", "x")
         while not any(recorder.written for recorder in recorders):
             await trio.lowlevel.checkpoint()
-        last.leave()
+        feed_of(last).leave()
         await wait_all_tasks_blocked()
         assert (last.queued_events, hub.statistics().queued_events) == (0, 0)
 
@@ -409,7 +411,7 @@ async def test_what_was_published_before_a_cancel_is_still_delivered_and_logged(
     async with running(hub) as nursery:
         nursery.start_soon(record, hub, recorder, "t")
         await wait_all_tasks_blocked()
-        subscription.enter()
+        feed_of(subscription).enter()
         for number in range(600):
             hub.publish_nowait("t", number)
         nursery.cancel_scope.cancel()
@@ -422,7 +424,7 @@ async def test_a_fan_out_that_is_cancelled_still_reaches_everyone(make_hub: Make
     subscriptions = [hub.subscribe("t") for _ in range(350)]
     async with running(hub) as nursery:
         for subscription in subscriptions:
-            subscription.enter()
+            feed_of(subscription).enter()
         hub.publish_nowait("t", "x")
         while not subscriptions[0].queued_events:
             await trio.lowlevel.checkpoint()
@@ -445,7 +447,10 @@ async def test_a_hub_that_runs_again_goes_on_with_its_log(make_hub: MakeHub) -> 
             await hub.publish("t", 3)
             events = [await anext(subscription) for _ in range(2)]
         assert [event.data for event in events] == ["2", "3"]
-        assert [event.id for event in events] == [f"{hub._log.epoch}.2", f"{hub._log.epoch}.3"]
+        assert [event.id for event in events] == [
+            f"{engine_of(hub).log.epoch}.2",
+            f"{engine_of(hub).log.epoch}.3",
+        ]
 
 
 def test_a_hub_can_be_made_outside_of_a_run() -> None:
@@ -493,7 +498,7 @@ async def test_statistics_are_a_snapshot_of_everything(make_hub: MakeHub) -> Non
         queued_bytes=4 * size,
         log_events=3,
         log_bytes=3 * size,
-        last_event_id=f"{hub._log.epoch}.5",
+        last_event_id=f"{engine_of(hub).log.epoch}.5",
     )
     assert statistics.inbox_events in (1, 2)
 
@@ -519,8 +524,8 @@ async def test_one_shot_topics_give_their_memory_back(make_hub: MakeHub) -> None
         finally:
             tracemalloc.stop()
         await use(4000, 16_000)
-        assert not hub._subscribers._live
-        assert not hub._subscribers._registered
+        assert not engine_of(hub).registry._live
+        assert not engine_of(hub).registry._registered
         assert hub.statistics().published == 20_000
     assert left < 100_000, "bytes for 3,000 topics that are gone"
 
@@ -530,7 +535,7 @@ async def test_an_event_carries_what_was_published(make_hub: MakeHub) -> None:
     async with running(hub), hub.subscribe("t") as subscription:
         await hub.publish("t", "a\r\nb", event="update", key="k", retry=9)
         event = await anext(subscription)
-    assert event == ServerSentEvent("a\nb", event="update", id=f"{hub._log.epoch}.1", retry=9)
+    assert event == ServerSentEvent("a\nb", event="update", id=f"{engine_of(hub).log.epoch}.1", retry=9)
 
 
 @pytest.mark.parametrize("key", [1, b"key", ["key"]])

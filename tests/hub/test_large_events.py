@@ -35,7 +35,7 @@ async def test_large_events_often_are_warned_of_once(
     (warning,) = warnings(caplog)
     assert warning == (
         "topic 't': large events are published often, 280 KiB to each of 3 subscribers within 3 s: "
-        "subscribe with an interval, or make it a state, of which only the changes are sent"
+        "subscribe with an interval, or use a state, of which only the changes are sent"
     )
 
 

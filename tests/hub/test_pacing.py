@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Connection, Hub, Overflow, Server, ServerSentEvent, SlowConsumer
+from trio_sse._hub.hub import engine_of
 from trio_sse.testing import Client
 
 from ..conftest import MakeServer
@@ -197,8 +198,8 @@ async def test_groups_are_forgotten_and_statistics_are_right(
             await hub.publish("t", f"{number}")
         await trio.sleep(3)
         assert hub.statistics().deliveries == 4 + 3 * 2
-        assert hub._schedule.groups == 1
-    assert hub._schedule.groups == 0
+        assert engine_of(hub).scheduler.groups == 1
+    assert engine_of(hub).scheduler.groups == 0
 
 
 async def test_many_are_written_to_by_the_hub_itself(

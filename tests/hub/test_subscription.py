@@ -10,6 +10,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Hub, Overflow, ServerSentEvent, SlowConsumer, Subscription
+from trio_sse._hub.subscription import feed_of
 from trio_sse._log.memory import PAGE_EVENTS
 from trio_sse._wire.message import Framing
 
@@ -166,16 +167,16 @@ async def test_a_subscription_is_entered_once(make_hub: MakeHub) -> None:
     async with running(hub):
         async with hub.subscribe("t") as subscription:
             with pytest.raises(RuntimeError, match="entered already"):
-                subscription.enter()
+                feed_of(subscription).enter()
         with pytest.raises(RuntimeError, match="entered already"):
-            subscription.enter()
+            feed_of(subscription).enter()
 
 
 async def test_leaving_wakes_a_task_that_waits(make_hub: MakeHub) -> None:
     hub = make_hub()
     async with running(hub) as nursery:
         subscription = hub.subscribe("t")
-        subscription.enter()
+        feed_of(subscription).enter()
 
         async def iterate() -> None:
             with pytest.raises(trio.ClosedResourceError):
@@ -183,7 +184,7 @@ async def test_leaving_wakes_a_task_that_waits(make_hub: MakeHub) -> None:
 
         nursery.start_soon(iterate)
         await wait_all_tasks_blocked()
-        subscription.leave()
+        feed_of(subscription).leave()
         await wait_all_tasks_blocked()
         assert hub.statistics().subscriptions == 0
 
@@ -274,7 +275,7 @@ async def test_a_page_is_given_at_once(make_hub: MakeHub) -> None:
     async with running(hub):
         await publish(hub, *range(PAGE_EVENTS + 5))
         async with hub.subscribe("t", last_event_id=hub.first_event_id) as subscription:
-            assert [len(subscription.take()) for _ in range(3)] == [PAGE_EVENTS, 5, 0]
+            assert [len(feed_of(subscription).take()) for _ in range(3)] == [PAGE_EVENTS, 5, 0]
 
 
 # Gaps
@@ -361,11 +362,11 @@ async def test_disconnect_ends_the_iteration(make_hub: MakeHub, bounds: dict[str
     hub = make_hub()
     async with running(hub), hub.subscribe("t", **bounds) as subscription:  # type: ignore[arg-type]
         await publish(hub, 1, 2, 3)
-        assert (subscription.queued_events, subscription.has_overflowed) == (3, False)
+        assert (subscription.queued_events, feed_of(subscription).has_overflowed) == (3, False)
         await publish(hub, 4)
         assert (subscription.queued_events, subscription.queued_bytes) == (0, 0)
-        assert subscription.is_over
-        assert subscription.has_overflowed
+        assert feed_of(subscription).is_over
+        assert feed_of(subscription).has_overflowed
         assert hub.statistics().subscriptions == 0
         with pytest.raises(SlowConsumer, match=r"fell more than \d+ events or \d+ bytes behind"):
             await anext(subscription)
@@ -465,19 +466,19 @@ async def test_the_hubs_end_ends_the_iteration_after_what_is_queued(make_hub: Ma
     hub = make_hub()
     subscription = hub.subscribe("t")
     async with running(hub):
-        subscription.enter()
+        feed_of(subscription).enter()
         await publish(hub, 1, 2)
-    assert subscription.is_over
+    assert feed_of(subscription).is_over
     assert [event.data async for event in subscription] == ["1", "2"]
     assert [event async for event in subscription] == []
-    subscription.leave()
+    feed_of(subscription).leave()
 
 
 async def test_the_hubs_end_wakes_a_task_that_waits(make_hub: MakeHub) -> None:
     hub = make_hub()
     async with trio.open_nursery() as nursery, running(hub):
         subscription = hub.subscribe("t")
-        subscription.enter()
+        feed_of(subscription).enter()
 
         async def iterate() -> None:
             assert [event async for event in subscription] == []
@@ -512,8 +513,8 @@ class FakeWriter:
 
 async def forward(subscription: Subscription, writer: FakeWriter) -> None:
     """Let the pump write until the task has something to do; it must have nothing to do before."""
-    assert not subscription.take()
-    await subscription.forward_to(writer)
+    assert not feed_of(subscription).take()
+    await feed_of(subscription).forward_to(writer)
 
 
 async def test_the_pump_writes_directly_and_wakes_nobody(make_hub: MakeHub) -> None:
@@ -539,7 +540,7 @@ async def test_the_task_takes_over_when_the_writer_is_slow(make_hub: MakeHub) ->
         await publish(hub, 2, 3)
         assert len(nursery.child_tasks) == 1, "the task was woken"
         assert b"data: 1\n" in bytes(writer.pending or b"")
-        assert [message.event.data for message in subscription.take()] == ["2", "3"]
+        assert [message.event.data for message in feed_of(subscription).take()] == ["2", "3"]
 
 
 async def test_nothing_is_written_after_the_forward_was_cancelled(make_hub: MakeHub) -> None:
@@ -570,13 +571,13 @@ async def test_everyone_is_written_the_same_bytes(make_hub: MakeHub) -> None:
     async with running(hub) as nursery:
         subscriptions = [hub.subscribe("t") for _ in writers]
         for subscription, writer in zip(subscriptions, writers, strict=True):
-            subscription.enter()
+            feed_of(subscription).enter()
             nursery.start_soon(forward, subscription, writer)
         await wait_all_tasks_blocked()
         await publish(hub, "x")
         assert len({id(writer.written[0]) for writer in writers}) == 1
         for subscription in subscriptions:
-            subscription.leave()
+            feed_of(subscription).leave()
 
 
 async def test_a_writer_that_fails_touches_no_other(
@@ -594,14 +595,14 @@ async def test_a_writer_that_fails_touches_no_other(
         nursery.start_soon(forward, first, bad)
         nursery.start_soon(forward, second, good)
         await wait_all_tasks_blocked()
-        first.on_overflow = lambda: overflowed.append("first")
+        feed_of(first).on_overflow = lambda: overflowed.append("first")
         bad.error = ValueError("a defect")
         await publish(hub, 1)
         await publish(hub, 2)
         assert len(good.written) == 2
         assert await take_waiting(third) == ["1", "2"]
         # It is not left out silently: its reader is ended, and its client comes back for both.
-        assert first.has_overflowed
+        assert feed_of(first).has_overflowed
         assert overflowed == ["first"]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "delivery failed: <Subscription to t: live" in caplog.text

@@ -11,6 +11,8 @@ import pytest
 import trio
 
 from trio_sse import Connection, Entry, Hub, Log, LogSession, Server
+from trio_sse._hub.hub import engine_of
+from trio_sse._hub.subscription import feed_of
 from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
 
@@ -180,7 +182,7 @@ class Watched:
 
 class WatchedSession:
     def __init__(self, session: LogSession, log: Watched) -> None:
-        self.end = session.end
+        self.tail = session.tail
         self.append = session.append
         self._session = session
         self._log = log
@@ -189,8 +191,8 @@ class WatchedSession:
         await self._log.may_read.wait()
         return self._log.note(await self._session.read(after, limit))
 
-    async def read_back(self, upto: str, limit: int) -> Sequence[Entry]:
-        return self._log.note(await self._session.read_back(upto, limit))
+    async def read_backward(self, upto: str, limit: int) -> Sequence[Entry]:
+        return self._log.note(await self._session.read_backward(upto, limit))
 
 
 async def test_what_is_large_is_read_in_parts(make_shared: MakeLog) -> None:
@@ -236,7 +238,7 @@ async def test_a_client_that_is_ahead_of_its_new_node_waits_for_it(make_shared: 
                     await anext(amid)
                 async with slow.subscribe("t", last_event_id=seen[2].id):
                     pass  # one that leaves while it waits
-                assert not amid.is_live
+                assert not feed_of(amid).is_live
                 held_up.may_read.set()
                 assert [await anext(amid) for _ in range(2)] == seen[3:]
                 await fast.publish("t", "next")
@@ -284,7 +286,7 @@ async def test_a_publisher_that_repeats_an_append_stores_it_once(make_shared: Ma
         await session.append("p", [(1, b"a"), (2, b"b")])
         await session.append("p", [(1, b"a"), (2, b"b"), (3, b"c")])
         await session.append("q", [(1, b"d")])
-        end = await session.end()
+        end = await session.tail()
         entries = await session.read(f"{end.epoch}-0", 10)
         assert [(entry.number, entry.record) for entry in entries] == [
             (1, b"a"),
@@ -298,21 +300,21 @@ async def test_a_publisher_that_repeats_an_append_stores_it_once(make_shared: Ma
 
 async def test_it_is_read_back_in_pages(make_shared: MakeLog) -> None:
     async with make_shared().connect() as session:
-        assert await session.read_back((await session.end()).last, 10) == []
+        assert await session.read_backward((await session.tail()).last, 10) == []
         await session.append("p", [(number, b"%d" % number) for number in range(1, 8)])
-        end = await session.end()
+        end = await session.tail()
         entries = await session.read(f"{end.epoch}-0", 10)
-        assert await session.read_back(end.last, 10) == entries[::-1]
-        assert await session.read_back(end.last, 3) == entries[:3:-1]
-        assert await session.read_back(entries[4].id, 3) == entries[4:1:-1]
-        assert await session.read_back(f"{int(end.epoch) + 10**9}-0", 1) == entries[-1:]
-        assert await session.read_back(f"{int(end.epoch) - 1}-7", 1) == []
+        assert await session.read_backward(end.last, 10) == entries[::-1]
+        assert await session.read_backward(end.last, 3) == entries[:3:-1]
+        assert await session.read_backward(entries[4].id, 3) == entries[4:1:-1]
+        assert await session.read_backward(f"{int(end.epoch) + 10**9}-0", 1) == entries[-1:]
+        assert await session.read_backward(f"{int(end.epoch) - 1}-7", 1) == []
         assert await session.read(f"{int(end.epoch) - 1}-7", 1) == entries[:1]
 
 
 async def numbers(session: LogSession) -> list[int]:
     """Give the numbers of all entries."""
-    return [entry.number for entry in await session.read(f"{(await session.end()).epoch}-0", 100)]
+    return [entry.number for entry in await session.read(f"{(await session.tail()).epoch}-0", 100)]
 
 
 async def test_retention_by_count(make_shared: MakeLog) -> None:
@@ -333,7 +335,7 @@ async def test_retention_by_age(make_shared: MakeLog) -> None:
 
 async def test_states_need_the_log_in_memory(make_log: MakeAny) -> None:
     hub = Hub(log=make_log())
-    if hub._mirror is None:
+    if not engine_of(hub).sequencer.is_shared:
         hub.state("s", {})
     else:
         with pytest.raises(RuntimeError, match="shared log"):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from trio_sse._log.memory import PAGE_BYTES, PAGE_EVENTS, MemoryLog
+from trio_sse._log.memory import PAGE_BYTES, PAGE_EVENTS, Gap, MemoryLog, Page
 
 from ..support.messages import message
 
@@ -20,8 +20,8 @@ def make_log(count: int = 0, *, max_events: int = 100, max_bytes: int = 10**9) -
 
 def sequences(log: MemoryLog, position: int, topics: tuple[str, ...] = ("t",)) -> tuple[list[int], int]:
     found = log.read(position, topics)
-    assert found is not None
-    return [each.sequence for each in found[0]], found[1]
+    assert isinstance(found, Page)
+    return [each.sequence for each in found.messages], found.position
 
 
 def test_ids_are_the_epoch_and_a_sequence_from_one() -> None:
@@ -70,12 +70,12 @@ def test_a_log_without_history_still_gives_ids() -> None:
     log = make_log(5, max_events=0)
     assert (len(log), log.last) == (0, 5)
     assert log.position_of(log.id_at(5)) == 5
-    assert log.position_of(log.id_at(4)) is None
+    assert log.position_of(log.id_at(4)) is Gap.EXPIRED
 
 
 def test_positions_from_the_start_to_the_last_can_be_read_on_from() -> None:
     log = make_log(10, max_events=3)
-    assert [log.position_of(log.id_at(n)) for n in (6, 7, 10, 11)] == [None, 7, 10, None]
+    assert [log.position_of(log.id_at(n)) for n in (6, 7, 10, 11)] == [Gap.EXPIRED, 7, 10, Gap.UNKNOWN]
 
 
 def test_an_empty_log_can_be_read_on_from_its_start() -> None:
@@ -106,24 +106,22 @@ NOT_IDS += ["x:7", "x.7.7", "\0", "é.7", "x.7" * 10_000, "0-0", "$"]
 def test_what_is_no_id_is_a_gap(event_id: str) -> None:
     log = make_log(10)
     log.epoch = "x"
-    assert log.position_of(event_id) is None
-    assert log.is_foreign(event_id)
+    assert log.position_of(event_id) is Gap.UNKNOWN
 
 
-def test_an_id_of_another_epoch_is_foreign() -> None:
+def test_an_id_of_another_epoch_is_unknown() -> None:
     log = make_log(10)
-    assert log.position_of(make_log(10).id_at(5)) is None
-    assert log.is_foreign(make_log(10).id_at(5))
+    assert log.position_of(make_log(10).id_at(5)) is Gap.UNKNOWN
 
 
-def test_an_id_from_the_future_is_foreign() -> None:
+def test_an_id_from_the_future_is_unknown() -> None:
     log = make_log(10)
-    assert log.is_foreign(log.id_at(11))
+    assert log.position_of(log.id_at(11)) is Gap.UNKNOWN
 
 
-def test_an_id_older_than_the_log_is_not_foreign() -> None:
+def test_an_id_older_than_the_log_has_expired() -> None:
     log = make_log(10, max_events=3)
-    assert not log.is_foreign(log.id_at(2))
+    assert log.position_of(log.id_at(2)) is Gap.EXPIRED
 
 
 def test_reading_gives_what_comes_after_a_position() -> None:
@@ -162,7 +160,7 @@ def test_a_message_larger_than_a_page_has_one_of_its_own() -> None:
 
 def test_reading_from_before_the_start_is_a_gap() -> None:
     log = make_log(10, max_events=3)
-    assert log.read(6, ("t",)) is None
+    assert log.read(6, ("t",)) is Gap.EXPIRED
     assert sequences(log, 7) == ([8, 9, 10], 10)
 
 

@@ -15,8 +15,9 @@ import trio
 import trustme
 
 from trio_sse import Hub, LogRefused, LogUnavailable, Server, ServerSentEvent, Subscription
+from trio_sse._hub.hub import engine_of
+from trio_sse._hub.sequencer import SharedSequencer
 from trio_sse._log.redis_url import check_redis_url
-from trio_sse._log.replica import Mirror
 from trio_sse.redis import RedisLog
 
 from ..support.redis_server import PROGRAM, RedisServer, free_port, redis_server
@@ -136,14 +137,15 @@ async def test_an_entry_that_was_there_before_is_not_given_twice(server: RedisSe
     async with running(server) as hub, hub.subscribe("t") as events:
         await publish_amid(hub, 3)
         taken = await take(events, 3)
-        assert isinstance(hub._mirror, Mirror)
+        sequencer = engine_of(hub).sequencer
+        assert isinstance(sequencer, SharedSequencer)
         async with RedisLog(server.url).connect() as session:
             second = (await session.read(hub.first_event_id, 2))[1]
         again = second.record.decode()
         await server.do(f"XADD {{trio-sse}}:log * e {second.epoch} n 2 d '{again}'")
         await hub.publish("t", "next")
         assert [event.data for event in [*taken, *await take(events, 1)]] == ["0", "1", "2", "next"]
-        assert hub._mirror.follower.skipped == 1
+        assert sequencer.replica.follower.skipped == 1
 
 
 async def test_restarted_empty_is_a_reset(server: RedisServer) -> None:

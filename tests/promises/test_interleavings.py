@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Connection, EventDecoder, Hub, Server, ServerSentEvent
+from trio_sse._hub.hub import engine_of
 
 from ..conftest import LeakCheck, living_tasks, open_descriptors
 from ..support.client import Client
@@ -161,7 +162,7 @@ class Seen:
         cursor = self.started_at
         if self.last_event_id is not None:
             epoch, _, sequence = self.last_event_id.partition(".")
-            if epoch == hub._log.epoch:
+            if epoch == engine_of(hub).log.epoch:
                 cursor = int(sequence)
             else:
                 assert not self.events or self.events[0].event == "reset"
@@ -205,12 +206,12 @@ class World:
         self.server.route("/iterate/{number:int}")(self.iterate)
 
     async def forward(self, connection: Connection, number: int) -> None:
-        self.clients[number].started_at = self.hub._log.last
+        self.clients[number].started_at = engine_of(self.hub).log.last
         await connection.subscribe(*self.clients[number].topics)
 
     async def iterate(self, connection: Connection, number: int) -> None:
         seen = self.clients[number]
-        seen.started_at = self.hub._log.last
+        seen.started_at = engine_of(self.hub).log.last
         subscription = self.hub.subscribe(*seen.topics, last_event_id=connection.last_event_id)
         async with subscription:
             async for event in subscription:
@@ -250,7 +251,7 @@ class World:
             case Step(count):
                 for _ in range(count):
                     await trio.lowlevel.checkpoint()
-        for subscription in self.hub._subscribers:
+        for subscription in engine_of(self.hub).registry:
             assert subscription.queued_events <= QUEUE
             assert subscription.queued_bytes <= QUEUE_BYTES or subscription.queued_events == 1
 

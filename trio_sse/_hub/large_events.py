@@ -1,4 +1,4 @@
-"""A warning where large events are published often: the one cost that no care on our side takes away."""
+"""A warning when large events are published often: their cost is the one that the server can't reduce."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from .._wire.message import Batch
 
 logger = logging.getLogger("trio_sse.hub")
 
-#: From this size on, a write is looked at.
-HEAVY_BYTES = 16 * 1024
+#: Writes from this size on are counted.
+LARGE_BYTES = 16 * 1024
 
 _WINDOW_SECONDS = 10.0
-_MOST_BYTES = 256 * 1024  # for each subscriber, in that time; the guide's dashboards send some KB a second
-_QUIET_SECONDS = 600.0  # after a warning of a topic, until the next one
+_MOST_BYTES = 256 * 1024  # for each subscriber, in that time; a dashboard takes some KB a second
+_QUIET_SECONDS = 600.0  # after a warning about a topic, until the next one
 
 
 @final
-class HeavyTraffic:
-    """Counts what the pump writes in large pieces, and warns, once in a while for each topic."""
+class LargeEventMonitor:
+    """Counts the pump's large writes, and warns about each topic once in a while."""
 
     def __init__(self) -> None:
         self._began_at = -float("inf")
-        self._bytes: dict[str, int] = {}  # of each topic in the window under way
+        self._bytes: dict[str, int] = {}  # of each topic in the current window
         self._warned_at: dict[str, float] = {}
 
     def note(self, batch: Batch, subscribers: int, now: float) -> None:
-        """Take note of a large batch of one topic."""
+        """Count a large batch of one topic."""
         if now >= self._began_at + _WINDOW_SECONDS:
             self._began_at = now
             self._bytes.clear()
@@ -39,7 +39,7 @@ class HeavyTraffic:
         self._warned_at[topic] = now
         logger.warning(
             "topic %r: large events are published often, %d KiB to each of %d subscribers within %.0f s: "
-            "subscribe with an interval, or make it a state, of which only the changes are sent",
+            "subscribe with an interval, or use a state, of which only the changes are sent",
             topic,
             size // 1024,
             subscribers,

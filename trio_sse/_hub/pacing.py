@@ -1,14 +1,16 @@
-"""Fewer updates for those who don't need each: groups of subscriptions, written to once in an interval.
+"""Fewer updates: groups of subscriptions that are written to once in an interval.
 
-All live subscriptions with the same topics and the same interval are one group. What is published is kept by
-the group, not by each of them; when the interval is over, it is joined to one batch that all members are
-given, in the way that the pump gives it: one encoding, and a direct write to whoever keeps up. So ten
-thousand dashboards that are updated once a second cost what a broadcast once a second costs, whatever is
+All live subscriptions with the same topics and the same throttle are one group. The group, not each of its
+members, keeps what is published. When the interval is over, it joins what it has kept to one batch and
+delivers it to all members as the pump does: one encoding, and a direct write to each member that keeps up. So
+ten thousand dashboards that are updated once a second cost what a broadcast once a second costs, whatever is
 published in between.
 
-A group keeps the newest event of each topic and key (`interval`), or all of them (`batch`). The first event
-after a quiet time goes out at once, and the last one always does. As a flush takes all that waits, in the
-order of ids, ids only grow on every connection.
+A group keeps the newest event of each topic and key (`interval`), or all events (`batch`). The first event
+after a quiet time is sent at once, and the last one is always sent. A flush takes all that waits, in the
+order of ids, so ids only grow on every connection.
+
+The invariant: a flush never sees a part of a batch. `FlushScheduler.lock` ensures it.
 """
 
 from __future__ import annotations
@@ -22,76 +24,71 @@ import trio
 from .._wire.message import Batch, Message
 from .state import State
 
-# A batch that waits is written early if it has grown as large as the pump's own.
+# A group that keeps all is flushed early when it holds as much as a batch of the pump.
 _MOST_EVENTS = 256
 _MOST_BYTES = 64 * 1024
 
 _WRITES_PER_CHECKPOINT = 100
 
 
-class Pace(NamedTuple):
-    """How often a subscription is to be written to.
+class Throttle(NamedTuple):
+    """How often a subscription is written to.
 
     Attributes:
         seconds: at most once in this time.
-        keeps_all: nothing is left out; otherwise the newest of each topic and key is kept.
+        keeps_all: no event is left out; otherwise only the newest of each topic and key is sent.
     """
 
     seconds: float
     keeps_all: bool
 
 
-class Member(Protocol):
-    """A subscription, to its group."""
+class Subscriber(Protocol):
+    """What batches are delivered to: a feed, or a group of them."""
 
     def deliver(self, batch: Batch, now: float) -> None:
         """Write a batch, or queue it."""
 
     def cut_off(self) -> None:
-        """End it, since it can't be given what comes next."""
+        """End it, since the next event can't be delivered."""
 
 
 @final
-class PacedGroup:
-    """Live subscriptions that are written to together; to the pump, it is one subscription.
+class ThrottledGroup:
+    """Live subscriptions that are written to together; to the pump, they are one subscriber.
 
     Attributes:
         due: when it may be flushed, in Trio's time; meaningless while nothing waits.
     """
 
-    def __init__(self, pace: Pace, schedule: Schedule, states: Sequence[State]) -> None:
+    def __init__(self, throttle: Throttle, scheduler: FlushScheduler, states: Sequence[State]) -> None:
         """Make an empty group; `states` are those of its topics that are states."""
         self.due = -float("inf")
         # What its members have of each state: where only the newest counts, all changes become one.
-        self._states = {} if pace.keeps_all else {state.topic: state for state in states}
+        self._states = {} if throttle.keeps_all else {state.topic: state for state in states}
         self._known = {topic: state.text for topic, state in self._states.items()}
-        self._pace = pace
-        self._schedule = schedule
-        self._members: dict[Member, int] = {}  # and the position from which on each is live
+        self._throttle = throttle
+        self._scheduler = scheduler
+        self._members: dict[Subscriber, int] = {}  # and the position from which on each is live
         self._waiting: dict[tuple[str, str | None] | int, Message] = {}
         self._size = 0
 
     def __len__(self) -> int:
         return len(self._members)
 
-    def __lt__(self, other: PacedGroup) -> bool:
+    def __lt__(self, other: ThrottledGroup) -> bool:
         return self.due < other.due
 
-    @property
-    def queued_events(self) -> int:
-        """The events that wait for the interval's end."""
-        return len(self._waiting)
-
-    def add(self, member: Member, position: int) -> None:
-        """Take in a subscription that has been given everything up to `position`."""
+    def add(self, member: Subscriber, position: int) -> None:
+        """Add a subscription that has received everything up to `position`."""
         self._members[member] = position
 
     def restart(self, position: int) -> None:
-        """Begin anew at this position, of another log: all have been given what there was."""
+        """Continue at a position of another log: all members have received what there was."""
         self._members = dict.fromkeys(self._members, position)
 
-    def remove(self, member: Member) -> None:
-        """Give no more to a subscription."""
+    def remove(self, member: Subscriber) -> None:
+        """Stop delivering to a subscription."""
         self._members.pop(member, None)
 
     # The pump's side
@@ -100,17 +97,17 @@ class PacedGroup:
         """Keep what was published until the interval is over."""
         if not self._waiting:
             self.due = max(self.due, now)
-            self._schedule.add(self)
-        self._schedule.deliveries -= batch.count  # the pump has counted this group as one subscription
+            self._scheduler.add(self)
+        self._scheduler.deliveries -= batch.count  # the pump has counted this group as one subscriber
         for message in batch.messages:
             self._keep(message)
-        if self._pace.keeps_all and (len(self._waiting) >= _MOST_EVENTS or self._size >= _MOST_BYTES):
+        if self._throttle.keeps_all and (len(self._waiting) >= _MOST_EVENTS or self._size >= _MOST_BYTES):
             self.due = now
-            self._schedule.hurry()
+            self._scheduler.reorder()
 
     def _keep(self, message: Message) -> None:
         key: tuple[str, str | None] | int
-        key = message.sequence if self._pace.keeps_all else (message.topic, message.key)
+        key = message.sequence if self._throttle.keeps_all else (message.topic, message.key)
         # Out and in again rather than in place: the newest goes last, so ids only grow.
         replaced = self._waiting.pop(key, None)
         self._waiting[key] = message
@@ -119,29 +116,29 @@ class PacedGroup:
     def cut_off(self) -> None:
         """Do nothing: a defect in one member doesn't concern the others."""
 
-    # The schedule's side
+    # The scheduler's side
 
     def flush(self, now: float) -> Iterator[None]:
-        """Give each member what waits; yield after each."""
+        """Deliver to each member what waits; yield after each."""
         waiting = list(self._waiting.values())
         self._waiting.clear()
         self._size = 0
-        self.due = now + self._pace.seconds
+        self.due = now + self._throttle.seconds
         messages = [self._since_last(message) for message in waiting]
         batch = Batch(messages)
         for member, position in list(self._members.items()):
             if member not in self._members:
                 continue  # it was left since
-            given = batch
-            if position >= messages[0].sequence:  # it has come in the meantime
-                given = Batch([self._snapshot(message) for message in waiting if message.sequence > position])
-            if given.count:
-                self._schedule.deliveries += given.count
-                member.deliver(given, now)
+            own = batch
+            if position >= messages[0].sequence:  # it joined while these were waiting
+                own = Batch([self._snapshot(message) for message in waiting if message.sequence > position])
+            if own.count:
+                self._scheduler.deliveries += own.count
+                member.deliver(own, now)
             yield
 
     def _since_last(self, message: Message) -> Message:
-        """Give all changes of a state since the last flush, if the message is of one."""
+        """Return all changes of a state since the last flush as one, if the message is a state's."""
         state = self._states.get(message.topic)
         if state is None:
             return message
@@ -154,31 +151,31 @@ class PacedGroup:
 
 
 @final
-class Schedule:
+class FlushScheduler:
     """Flushes groups when they are due, in one task.
 
     Attributes:
-        turn: held while a group is flushed, and, as long as there are groups, by the pump while it hands out
-            what has just been given its ids. So a flush never sees but a part of that.
+        lock: held while a group is flushed, and, as long as there are groups, by the pump while it delivers a
+            batch.
         groups: how many there are.
-        deliveries: events given to members, less those that were given to groups.
+        deliveries: events delivered to members, less those delivered to groups, which the pump has counted.
     """
 
     def __init__(self) -> None:
-        self.turn = trio.StrictFIFOLock()
+        self.lock = trio.StrictFIFOLock()
         self.groups = 0
-        self.deliveries = 0  # beyond those that the pump counts
-        self._due: list[PacedGroup] = []  # a heap of those for which something waits
-        self._going_out: Iterator[None] = iter(())
+        self.deliveries = 0
+        self._due: list[ThrottledGroup] = []  # a heap of those for which something waits
+        self._under_way: Iterator[None] = iter(())
         self._changed = trio.lowlevel.ParkingLot()
 
-    def add(self, group: PacedGroup) -> None:
-        """Flush a group, which nobody has added since it was flushed last, when it is due."""
+    def add(self, group: ThrottledGroup) -> None:
+        """Flush a group when it is due; it must not have been added since its last flush."""
         heapq.heappush(self._due, group)
         if self._due[0] is group:
             self._changed.unpark_all()
 
-    def hurry(self) -> None:
+    def reorder(self) -> None:
         """Take note that a group has become due earlier."""
         heapq.heapify(self._due)
         self._changed.unpark_all()
@@ -192,18 +189,18 @@ class Schedule:
                 with trio.move_on_at(due):
                     await self._changed.park()
                 continue
-            async with self.turn:
+            async with self.lock:
                 if not self._due:
                     continue
-                self._going_out = heapq.heappop(self._due).flush(trio.current_time())
-                for _ in self._going_out:
+                self._under_way = heapq.heappop(self._due).flush(trio.current_time())
+                for _ in self._under_way:
                     written += 1
                     if written % _WRITES_PER_CHECKPOINT == 0:
                         await trio.lowlevel.checkpoint()
 
     def finish(self) -> None:
-        """Flush all groups for which something waits, as `run` was cancelled and nothing more will come."""
-        for _ in self._going_out:
+        """Flush everything that waits, without a checkpoint: `run` was cancelled, or the log has a gap."""
+        for _ in self._under_way:
             pass
         due, self._due = self._due, []
         for group in due:
@@ -211,11 +208,11 @@ class Schedule:
                 pass
 
 
-def check_pace(interval: float | None, batch: float | None) -> Pace | None:
-    """Give the pace that a subscription asks for.
+def check_throttle(interval: float | None, batch: float | None) -> Throttle | None:
+    """Return the throttle that a subscription asks for, or `None` if it asks for none.
 
     Raises:
-        TypeError, ValueError: there is none such.
+        TypeError, ValueError: an option is not acceptable.
     """
     if interval is not None and batch is not None:
         raise ValueError("a subscription has an interval or a batch, not both")
@@ -226,5 +223,5 @@ def check_pace(interval: float | None, batch: float | None) -> Pace | None:
             raise TypeError(f"{name} must be a number of seconds, not {type(seconds).__name__}")
         if not 0.01 <= seconds <= 3600:
             raise ValueError(f"{name} must be 0.01 to 3600 seconds, not {seconds}")
-        return Pace(float(seconds), keeps_all=name == "batch")
+        return Throttle(float(seconds), keeps_all=name == "batch")
     return None

@@ -1,8 +1,8 @@
-"""What a subscription keeps for a reader that lags: a bounded queue under one of four overflow policies.
+"""The bounded queue of a subscription whose reader lags, under one of four overflow policies.
 
 The queue holds references to messages that all readers share, so a burst that outruns every reader costs
-its own size once. Both bounds hold at all times, except that a message larger than the byte bound is
-taken by a queue that is otherwise empty.
+its own size once. Both bounds hold at all times, except that an empty queue accepts a message larger than the
+byte bound.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ class Overflow(Enum):
     """What happens when a subscription's queue is full."""
 
     DISCONNECT = "disconnect"
-    """End the subscription. The client comes back with its `Last-Event-ID` and is given what it missed,
-    so nothing is lost."""
+    """End the subscription. The client reconnects with its `Last-Event-ID` and receives what it missed, so
+    nothing is lost."""
 
     DROP_OLDEST = "drop_oldest"
-    """Drop what has waited longest."""
+    """Drop the event that has waited longest."""
 
     DROP_NEWEST = "drop_newest"
-    """Drop what has just come."""
+    """Drop the event that was just published."""
 
     LATEST = "latest"
-    """Keep only the newest message of each topic and key, from the moment that the reader lags. If the
-    keys alone are more than the bounds allow, the subscription ends as with `DISCONNECT`."""
+    """Keep only the newest event of each topic and key while the reader lags. If there are more keys than
+    the bounds allow, the subscription ends as with `DISCONNECT`."""
 
 
 class QueueFull(Exception):
-    """A message doesn't fit, and the policy is not to drop one."""
+    """A message doesn't fit, and the policy allows none to be dropped."""
 
 
 class Queue(Protocol):
@@ -46,21 +46,21 @@ class Queue(Protocol):
     def __len__(self) -> int: ...
 
     def put(self, message: Message) -> int:
-        """Add a message; return how many were dropped for it. Raises `QueueFull`."""
+        """Add a message and return how many were dropped for it, or raise `QueueFull`."""
 
     def pop(self) -> Message:
         """Remove and return the first message; there must be one."""
 
 
 def make_queue(overflow: Overflow, max_events: int, max_bytes: int) -> Queue:
-    """Make an empty queue under this policy."""
+    """Return an empty queue under this policy."""
     if overflow is Overflow.LATEST:
         return _LatestQueue(max_events, max_bytes)
     return _FifoQueue(overflow, max_events, max_bytes)
 
 
 def take_page(queue: Queue) -> list[Message]:
-    """Remove and return the first messages of a queue that has some, as many as make a page."""
+    """Remove and return the first messages, a page at most; there must be one."""
     page = [queue.pop()]
     size = len(page[0].wire)
     while queue and len(page) < PAGE_EVENTS and size < PAGE_BYTES:

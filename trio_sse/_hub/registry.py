@@ -1,4 +1,8 @@
-"""Who is subscribed to what in a hub, and what those who come back are given first."""
+"""Who is subscribed to what in a hub, and with what each subscription starts.
+
+Nothing in this file has a checkpoint. So whoever goes live does so between two batches of the pump, and the
+log's last position is that of the newest batch which was bound to its subscribers.
+"""
 
 from __future__ import annotations
 
@@ -8,36 +12,50 @@ from typing import final
 
 import trio
 
-from .._log.memory import MemoryLog
+from .._log.memory import Gap, MemoryLog, Page
 from .._wire.event import ServerSentEvent
 from .._wire.message import Batch, Message
-from .pacing import Pace, PacedGroup, Schedule
+from .feed import Feed
+from .pacing import FlushScheduler, Throttle, ThrottledGroup
+from .source import ReplayFrom, StartWith, WaitForLog
 from .state import State
-from .subscription import Subscription
 
 logger = logging.getLogger("trio_sse.hub")
 
 
 @final
-class Subscribers:
-    """The hub's subscriptions: all that are registered, and for each topic those that are live."""
+class Registry:
+    """The hub's feeds: all that are registered, and for each topic those that are live.
 
-    def __init__(self, log: MemoryLog, check_running: Callable[[], None], schedule: Schedule) -> None:
-        self.states: dict[str, State] = {}  # by topic
-        self.replayed = 0  # events given from the log
+    It is the `Source` of the feeds, the `Subscribers` of the pump and the `LogReaders` of a log's follower.
+
+    Args:
+        check_open: raises unless the hub runs.
+
+    Attributes:
+        states: the topics that are states.
+        arrivals: how many feeds have ever joined with an id that the log had not reached.
+        replayed: events read from the log.
+        resets: gaps that were announced to a feed.
+    """
+
+    def __init__(self, log: MemoryLog, check_open: Callable[[], None], scheduler: FlushScheduler) -> None:
+        self.states: dict[str, State] = {}
+        self.arrivals = 0
+        self.replayed = 0
         self.resets = 0
         self._log = log
-        self._check_running = check_running
-        self._registered: dict[Subscription, None] = {}
-        self._ahead: dict[Subscription, None] = {}  # their ids are yet to come: another hub was faster
-        self._live: dict[str, dict[Subscription | PacedGroup, None]] = {}
-        self._groups: dict[tuple[tuple[str, ...], Pace], PacedGroup] = {}
-        self._schedule = schedule
+        self._check_open = check_open
+        self._registered: dict[Feed, None] = {}
+        self._ahead: dict[Feed, int] = {}  # those that wait for the log, and as which arrival each came
+        self._live: dict[str, dict[Feed | ThrottledGroup, None]] = {}
+        self._groups: dict[tuple[tuple[str, ...], Throttle], ThrottledGroup] = {}
+        self._scheduler = scheduler
 
     def __len__(self) -> int:
         return len(self._registered)
 
-    def __iter__(self) -> Iterator[Subscription]:
+    def __iter__(self) -> Iterator[Feed]:
         return iter(self._registered)
 
     @property
@@ -45,111 +63,95 @@ class Subscribers:
         """How many topics have live subscribers."""
         return len(self._live)
 
-    def live(self, topic: str) -> list[Subscription | PacedGroup]:
-        """Give the topic's live subscribers of this moment; those of one pace together count as one."""
-        return list(self._live.get(topic, ()))
-
-    def join(self, subscription: Subscription) -> int | list[Message] | None:
-        """Register a subscription; see `Registry.join`."""
-        self._check_running()
-        self._registered[subscription] = None
-        last_event_id = subscription.last_event_id
-        if last_event_id is None:
-            return self._snapshots(subscription.topics)
-        if self._log.is_ahead(last_event_id):
-            self._ahead[subscription] = None
-            return None
-        return self._start_of(subscription, last_event_id)
-
-    def ahead(self) -> list[Subscription]:
-        """Give those that wait until the log has come to their ids."""
-        return list(self._ahead)
-
-    def settle_ahead(self, waited_enough: Collection[object]) -> None:
-        """Begin those to whose ids the log has come by now, or which have waited for an id that isn't in
-        it."""
-        for subscription in list(self._ahead):
-            assert subscription.last_event_id is not None
-            if subscription in waited_enough or not self._log.is_ahead(subscription.last_event_id):
-                del self._ahead[subscription]
-                subscription.begin(self._start_of(subscription, subscription.last_event_id))
-
-    def _start_of(self, subscription: Subscription, last_event_id: str) -> int | list[Message]:
-        position = self._log.position_of(last_event_id)
-        if position is None:
-            reason = "unknown" if self._log.is_foreign(last_event_id) else "expired"
-            return self._after_gap(subscription.topics, reason)
-        return position if position < self._log.last else []  # it has missed nothing
-
-    def read(self, position: int, topics: Collection[str]) -> tuple[list[Message], int] | list[Message]:
-        """Read a page of the log; see `Registry.read`."""
-        found = self._log.read(position, topics)
-        if found is None:
-            return self._after_gap(topics, "expired")
-        self.replayed += len(found[0])
-        return found
-
-    def _snapshots(self, topics: Collection[str]) -> list[Message]:
-        """Give the states among topics as they are now."""
-        if not self.states:
-            return []
-        last, id = self._log.last, self._log.id_at(self._log.last)
-        return [self.states[topic].snapshot(last, id) for topic in topics if topic in self.states]
-
-    def _after_gap(self, topics: Collection[str], reason: str) -> list[Message]:
-        """Give what stands for events that can't be given: a reset, and states as they are now.
-
-        Where all topics are states, these are all that there is to know.
-        """
-        snapshots = self._snapshots(topics)
-        return snapshots if len(snapshots) == len(topics) else [self._reset(reason), *snapshots]
-
     def has_states(self, topics: Collection[str]) -> bool:
-        """Whether some topics are states; see `Registry.has_states`."""
+        """Whether some of the topics are states; see `Source.has_states`."""
         return bool(self.states) and not self.states.keys().isdisjoint(topics)
 
-    def go_live(self, subscription: Subscription) -> None:
-        """Add a subscription to its topics' subscribers."""
-        if subscription.pace is None:
-            self._add(subscription.topics, subscription)
-            return
-        group = self._groups.get((subscription.topics, subscription.pace))
-        if group is None:
-            states = [self.states[topic] for topic in subscription.topics if topic in self.states]
-            group = PacedGroup(subscription.pace, self._schedule, states)
-            self._schedule.groups += 1
-            self._groups[subscription.topics, subscription.pace] = group
-            self._add(subscription.topics, group)
-        group.add(subscription, self._log.last)
+    # How a feed starts
 
-    def change(self, subscription: Subscription, topics: tuple[str, ...]) -> list[Message]:
-        """Change a live subscription's topics; see `Registry.change`."""
-        assert subscription.pace is None, "those of one pace share their topics"
-        added = [topic for topic in topics if topic not in subscription.topics]
-        self._remove([topic for topic in subscription.topics if topic not in topics], subscription)
-        self._add(added, subscription)
+    def join(self, feed: Feed) -> ReplayFrom | StartWith | WaitForLog:
+        """Register a feed; see `Source.join`."""
+        self._check_open()
+        self._registered[feed] = None
+        last_event_id = feed.last_event_id
+        if last_event_id is None:
+            return StartWith(self._snapshots(feed.topics))
+        if self._log.is_ahead(last_event_id):
+            self.arrivals += 1
+            self._ahead[feed] = self.arrivals
+            return WaitForLog()
+        return self._start_of(feed, last_event_id)
+
+    def settle_ahead(self, waited_enough: int) -> None:
+        """Start the feeds whose ids the log has reached, and the first arrivals; see `LogReaders`."""
+        for feed, arrival in list(self._ahead.items()):
+            assert feed.last_event_id is not None
+            if arrival <= waited_enough or not self._log.is_ahead(feed.last_event_id):
+                del self._ahead[feed]
+                feed.start(self._start_of(feed, feed.last_event_id))
+
+    def _start_of(self, feed: Feed, last_event_id: str) -> ReplayFrom | StartWith:
+        position = self._log.position_of(last_event_id)
+        if isinstance(position, Gap):
+            return self._after_gap(feed.topics, position)
+        return ReplayFrom(position) if position < self._log.last else StartWith([])
+
+    def read(self, position: int, topics: Collection[str]) -> Page | StartWith:
+        """Read a page of the log; see `Source.read`."""
+        found = self._log.read(position, topics)
+        if isinstance(found, Gap):
+            return self._after_gap(topics, found)
+        self.replayed += len(found.messages)
+        return found
+
+    # Who is live
+
+    def live(self, topic: str) -> list[Feed | ThrottledGroup]:
+        """Return the topic's live subscribers of this moment; a group counts as one."""
+        return list(self._live.get(topic, ()))
+
+    def go_live(self, feed: Feed) -> None:
+        """Deliver to a feed from now on."""
+        if feed.throttle is None:
+            self._add(feed.topics, feed)
+            return
+        group = self._groups.get((feed.topics, feed.throttle))
+        if group is None:
+            states = [self.states[topic] for topic in feed.topics if topic in self.states]
+            group = ThrottledGroup(feed.throttle, self._scheduler, states)
+            self._scheduler.groups += 1
+            self._groups[feed.topics, feed.throttle] = group
+            self._add(feed.topics, group)
+        group.add(feed, self._log.last)
+
+    def change_topics(self, feed: Feed, topics: tuple[str, ...]) -> list[Message]:
+        """Change a live feed's topics; see `Source.change_topics`."""
+        assert feed.throttle is None, "the members of a group share their topics"
+        added = [topic for topic in topics if topic not in feed.topics]
+        self._remove([topic for topic in feed.topics if topic not in topics], feed)
+        self._add(added, feed)
         return self._snapshots(added)
 
-    def leave(self, subscription: Subscription) -> None:
-        """Forget a subscription, and the topics that nobody else is subscribed to."""
-        self._registered.pop(subscription, None)
-        self._ahead.pop(subscription, None)
-        if subscription.pace is None:
-            self._remove(subscription.topics, subscription)
+    def leave(self, feed: Feed) -> None:
+        """Forget a feed, and the topics that have no other subscriber."""
+        self._registered.pop(feed, None)
+        self._ahead.pop(feed, None)
+        if feed.throttle is None:
+            self._remove(feed.topics, feed)
             return
-        group = self._groups.get((subscription.topics, subscription.pace))
+        group = self._groups.get((feed.topics, feed.throttle))
         if group is not None:
-            group.remove(subscription)
+            group.remove(feed)
             if not group:
-                del self._groups[subscription.topics, subscription.pace]
-                self._schedule.groups -= 1
-                self._remove(subscription.topics, group)
+                del self._groups[feed.topics, feed.throttle]
+                self._scheduler.groups -= 1
+                self._remove(feed.topics, group)
 
-    def _add(self, topics: Collection[str], subscriber: Subscription | PacedGroup) -> None:
+    def _add(self, topics: Collection[str], subscriber: Feed | ThrottledGroup) -> None:
         for topic in topics:
             self._live.setdefault(topic, {})[subscriber] = None
 
-    def _remove(self, topics: Collection[str], subscriber: Subscription | PacedGroup) -> None:
+    def _remove(self, topics: Collection[str], subscriber: Feed | ThrottledGroup) -> None:
         for topic in topics:
             subscribers = self._live.get(topic)
             if subscribers is not None:
@@ -157,29 +159,46 @@ class Subscribers:
                 if not subscribers:
                     del self._live[topic]
 
-    def tell_gap(self, reason: str) -> None:
-        """Give all subscriptions a reset, but those that are ahead: the log isn't continued."""
+    # Gaps and snapshots
+
+    def announce_gap(self, gap: Gap) -> None:
+        """Deliver a reset to all feeds but those that are ahead: the log has lost continuity."""
         if not self._registered:
             return
-        self._schedule.finish()  # what waits for an interval's end came before
+        self._scheduler.finish()  # what waits for an interval's end was published before the gap
         for group in self._groups.values():
             group.restart(self._log.last)
-        batch = Batch([self._reset(reason)])
+        batch = Batch([self._reset(gap)])
         now = trio.current_time()
-        for subscription in list(self._registered):
-            if not subscription.is_live:
-                subscription.give_up_replay(batch.messages)
+        for feed in list(self._registered):
+            if not feed.is_live:
+                feed.skip_replay(batch.messages)
             else:
                 try:
-                    subscription.deliver(batch, now)
-                except Exception:  # as in the hub: a defect of one transport must not touch the others
-                    logger.exception("delivery failed: %r is cut off", subscription)
-                    subscription.cut_off()
+                    feed.deliver(batch, now)
+                except Exception:  # as in the pump: a defect of one transport must not affect the others
+                    logger.exception("delivery failed: %r is cut off", feed)
+                    feed.cut_off()
 
-    def _reset(self, reason: str) -> Message:
-        """Make the event that stands for a gap: after it, the client goes on from now."""
+    def _after_gap(self, topics: Collection[str], gap: Gap) -> StartWith:
+        """Return what replaces events that are lost: a reset, and the states as they are now.
+
+        If all topics are states, the snapshots replace everything, and there is no reset.
+        """
+        snapshots = self._snapshots(topics)
+        return StartWith(snapshots if len(snapshots) == len(topics) else [self._reset(gap), *snapshots])
+
+    def _snapshots(self, topics: Collection[str]) -> list[Message]:
+        """Return snapshots of the states among the topics."""
+        if not self.states:
+            return []
+        last, id = self._log.last, self._log.last_id
+        return [self.states[topic].snapshot(last, id) for topic in topics if topic in self.states]
+
+    def _reset(self, gap: Gap) -> Message:
+        """Return the event that announces a gap; after it, the client continues from now."""
         self.resets += 1
-        text = f'{{"reason":"{reason}"}}'
+        text = f'{{"reason":"{gap.value}"}}'
         reset = Message("", ServerSentEvent(text, event="reset"), text)
-        reset.place(self._log.last, self._log.id_at(self._log.last))
+        reset.place(self._log.last, self._log.last_id)
         return reset

@@ -1,9 +1,9 @@
-"""State topics: a value that all subscribers see, as a snapshot first and then as what changes.
+"""State topics: a value that all subscribers see, first as a snapshot and then as changes.
 
-The value's place is in the hub's order, like an event's. A change becomes part of the state at the moment at
-which the pump gives it its id; a snapshot that is given to a new subscriber is the state at the log's last
-id. So there is nothing between the two, neither missing nor twice. A client that returns gets the changes
-that it has missed, or, where the log doesn't reach back that far, a new snapshot.
+The invariant: a change becomes part of `text` at the moment at which the pump places it in the hub's order,
+and a new subscriber's snapshot is `text` as of the log's last id. So nothing is missing or repeated between
+the two. A client that reconnects receives the changes that it has missed, or a new snapshot if the log no
+longer has them.
 
 What is sent is one of these events, each with an id:
 
@@ -11,7 +11,7 @@ What is sent is one of these events, each with an id:
 - `merge-patch`: a JSON Merge Patch (RFC 7396);
 - `json-patch`: a JSON Patch (RFC 6902).
 
-A change that its patch can't express (a merge patch has no null), or for which it would be larger than the
+A change that its patch can't express (a merge patch has no null), or whose patch would be larger than the
 state, is sent as a snapshot.
 """
 
@@ -28,10 +28,11 @@ import trio
 
 from .._wire.event import ServerSentEvent
 from .._wire.message import Message
+from .inbox import Inbox
 
 _MISSING_EXTRA = "state topics need their extra: pip install 'trio-sse[state]'"
 
-#: Gives the patch that makes one JSON value another.
+#: Returns the patch that turns one JSON value into another.
 Diff = Callable[[object, object], object]
 
 #: Applies a patch to a JSON value, which it may change.
@@ -46,7 +47,7 @@ class PatchFormat(Enum):
     """JSON Merge Patch (RFC 7396): small, and easy to apply. An array that changes is sent whole."""
 
     JSON = "json-patch"
-    """JSON Patch (RFC 6902): what changes inside of an array is sent as a change, too."""
+    """JSON Patch (RFC 6902): a change inside an array is sent as such, too."""
 
 
 @final
@@ -57,7 +58,7 @@ class State:
 
     Attributes:
         topic: the topic's name.
-        text: the state as JSON, as of the newest event that has its id.
+        text: the state as JSON, as of its newest event that has an id.
         is_closed: `close` was called.
     """
 
@@ -68,8 +69,7 @@ class State:
         *,
         patch: PatchFormat,
         encode: Callable[[object], str],
-        put: Callable[[Message], None],
-        room: trio.lowlevel.ParkingLot,
+        inbox: Inbox,
         forget: Callable[[], None],
     ) -> None:
         self.topic = topic
@@ -78,30 +78,29 @@ class State:
         self._format = patch
         self._diff, self._apply = _load(patch)
         self._encode = encode
-        self._put = put
-        self._room = room
+        self._inbox = inbox
         self._published = self.text = encode(initial)
 
     @property
     def value(self) -> object:
-        """The state as it was set last; a copy."""
+        """A copy of the state as it was last set."""
         value: object = json.loads(self._published)
         return value
 
     async def set(self, value: object) -> None:
-        """Make a JSON value the state, and publish what changes; wait while the inbox is full.
+        """Set the state to a JSON value and publish the change, waiting while the inbox is full.
 
-        Nothing is published if it changes nothing. If this is cancelled, the state is as before.
+        Nothing is published if nothing changes. If this is cancelled, the state is as before.
 
         Raises:
-            TypeError, ValueError: it is no JSON value, or is larger than an event may be.
+            TypeError, ValueError: it is not a JSON value, or is larger than an event may be.
             RuntimeError: the hub has never run.
             trio.ClosedResourceError: the hub has ended, or the state was closed.
         """
-        await self._wait_for_room(partial(self.set_nowait, value))
+        await self._inbox.retry(partial(self.set_nowait, value))
 
     def set_nowait(self, value: object) -> None:
-        """Do what `set` does, or raise `trio.WouldBlock` if the inbox is full."""
+        """Set the state as `set` does, or raise `trio.WouldBlock` if the inbox is full."""
         if self.is_closed:
             raise trio.ClosedResourceError(f"the state {self.topic!r} was closed")
         text = self._encode(value)
@@ -109,50 +108,39 @@ class State:
             return
         message = self._message(self._published, text)
         message.on_place = partial(self._place, text)
-        self._put(message)
+        self._inbox.put_nowait(message)
         self._published = text
 
     async def update(self, changes: Mapping[str, object]) -> None:
         """Set some members of a state that is an object, as `set` sets all of it.
 
         Raises:
-            TypeError: the state is no object.
+            TypeError: the state is not an object.
         """
-        await self._wait_for_room(partial(self.update_nowait, changes))
+        await self._inbox.retry(partial(self.update_nowait, changes))
 
     def update_nowait(self, changes: Mapping[str, object]) -> None:
-        """Do what `update` does, or raise `trio.WouldBlock` if the inbox is full."""
+        """Set some members as `update` does, or raise `trio.WouldBlock` if the inbox is full."""
         value = self.value
         if not isinstance(value, dict):
             raise TypeError(f"only an object has members to update, and the state is {self._published[:40]}")
         self.set_nowait({**value, **changes})
 
     def close(self) -> None:
-        """Make the topic one like any other. Who is subscribed stays so, and keeps what it was given."""
+        """Turn the topic into an ordinary one. Its subscribers stay, and keep what they received."""
         if not self.is_closed:
             self.is_closed = True
             self._forget()
 
-    async def _wait_for_room(self, put: Callable[[], None]) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while True:
-            try:
-                put()
-            except trio.WouldBlock:
-                await self._room.park()
-            else:
-                break
-        await trio.lowlevel.cancel_shielded_checkpoint()
-
     def _message(self, old: str, new: str) -> Message:
-        """Make the event by which one state becomes another."""
+        """Return the event that turns one state into another."""
         patch = self._patch(old, new)
         event, text = ("snapshot", new) if patch is None else (self._format.value, patch)
         return Message(self.topic, ServerSentEvent(text, event=event), text)
 
     def _patch(self, old: str, new: str) -> str | None:
         patch = self._diff(json.loads(old), json.loads(new))
-        # A library takes 1 for True, and a merge patch can't say null: so the patch is tried.
+        # A library takes 1 for True, and a merge patch can't express null: so the patch is tried.
         result = self._apply(json.loads(old), copy.deepcopy(patch))
         if _canonical(result) != _canonical(json.loads(new)):
             return None
@@ -165,13 +153,13 @@ class State:
         self.text = text
 
     def snapshot(self, sequence: int, id: str) -> Message:
-        """Make the event that gives the state as of this place in the order, which is the newest one."""
+        """Return the snapshot event for this place in the order, which must be the newest one."""
         message = Message(self.topic, ServerSentEvent(self.text, event="snapshot"), self.text)
         message.place(sequence, id)
         return message
 
     def changes_since(self, text: str, newest: Message) -> Message:
-        """Make one event of all that has changed since the state was `text`, in the place of the newest."""
+        """Return all changes since the state was `text` as one event, in the place of the newest."""
         message = self._message(text, self.text)
         message.place(newest.sequence, newest.id)
         return message

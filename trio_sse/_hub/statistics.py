@@ -1,4 +1,4 @@
-"""A hub's figures."""
+"""A hub's statistics."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class HubStatistics:
-    """A hub's figures at one moment.
+    """A hub's statistics at one moment.
 
     Attributes:
         topics: topics that have subscribers.
         subscriptions: subscriptions that are registered.
-        published: events that have been given an id.
-        deliveries: events handed to live subscriptions, each counted once for each of them.
-        replayed: events given from the log to those who came back.
-        resets: gaps that a subscriber was told of.
+        published: events that have an id.
+        deliveries: events delivered to live subscriptions, counted once for each of them.
+        replayed: events replayed from the log.
+        resets: gaps that were announced to a subscriber.
         inbox_events, inbox_bytes: what was published and has no id yet.
         queued_events, queued_bytes: what waits for readers that lag, summed over the subscriptions.
         log_events, log_bytes: what can be replayed.

@@ -1,9 +1,9 @@
-"""Shared time: one ticker for a topic, so that clients which come at different times see the same.
+"""Shared time: one ticker for a topic, so that all its clients see the same time, whenever they connected.
 
-A tick falls on whole multiples of the interval on the wall clock, 12:00:30 and not "30 s after you came".
-Everything in it is absolute: whoever joins late sees what all others see. What passes between two ticks is
-measured on the monotonic clock, which nobody sets; so a step of the wall clock moves the ticks, is told in
-the next one, and changes `elapsed` by nothing.
+Ticks are at whole multiples of the interval on the wall clock: at 12:00:30, not "30 s after you connected".
+All values in a tick are absolute, so a client that joins late sees what all others see. The time between two
+ticks is measured on the monotonic clock, which nobody sets. So a step of the wall clock moves the ticks, is
+reported in the next one, and doesn't change `elapsed`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import trio
 
 logger = logging.getLogger("trio_sse.hub")
 
-# The wall clock may be set while the ticker sleeps, and nothing tells: so it looks at it at least this often.
+# The wall clock may be set unnoticed while the ticker sleeps, so it reads the clock at least this often.
 _LOOK_SECONDS = 60.0
 
 # The two clocks differ a little when the wall clock is slewed. From this difference on, it has been stepped.
@@ -27,20 +27,20 @@ _STEP_SECONDS = 0.5
 
 
 class Publisher(Protocol):
-    """What a ticker publishes by."""
+    """`Hub.publish`, as far as a ticker calls it."""
 
     def __call__(self, topic: str, data: object, *, event: str | None) -> Awaitable[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class TickerStatistics:
-    """A ticker's figures at one moment.
+    """A ticker's statistics at one moment.
 
     Attributes:
         ticks: ticks that were published.
-        skipped: ticks whose time had passed before they could be published, so that they were not.
+        skipped: ticks that were not published, since their time had passed before they could be.
         steps: how often the wall clock was stepped.
-        sequence: the last tick's.
+        sequence: the last tick's number.
     """
 
     ticks: int
@@ -51,7 +51,7 @@ class TickerStatistics:
 
 @final
 class Ticker:
-    """The ticks of one topic; only `Hub.run_ticker` makes one, and gives it when it has started."""
+    """The ticks of one topic; only `Hub.run_ticker` makes one, and passes it to `task_status.started`."""
 
     def __init__(
         self,
@@ -76,16 +76,16 @@ class Ticker:
         self._epoch = trio.current_time() - clock()
         self._reference = _seconds_of(reference, default=clock())
         self._stepped = 0.0  # by how much the wall clock was stepped since the start
-        self._untold_step = 0.0
+        self._unreported_step = 0.0
         self._ticks = self._skipped = self._steps = self._sequence = 0
 
     def statistics(self) -> TickerStatistics:
-        """Give the ticker's figures at this moment."""
+        """Return the ticker's statistics at this moment."""
         return TickerStatistics(self._ticks, self._skipped, self._steps, self._sequence)
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the reference, now: for a page that is rendered now and follows the ticks."""
+        """Seconds from the reference until now, for a page that is rendered now and follows the ticks."""
         return trio.current_time() - self._epoch - self._reference
 
     async def run(self) -> None:
@@ -95,10 +95,10 @@ class Ticker:
         while True:
             now = self._clock()
             if self._was_stepped(now):
-                # From where it looked last, by the clock as it is now: what became due since is not left out.
+                # From the last reading on, by the clock as it is now: no tick that became due is left out.
                 multiple = self._next_multiple(now - (trio.current_time() - looked_at))
             looked_at = trio.current_time()
-            # A product each time: adding up intervals such as 0.1 s would drift, by 80 ms in a day.
+            # A product each time: adding up intervals of 0.1 s, say, would drift by 80 ms in a day.
             due = multiple * self._every
             if due > now:
                 await trio.sleep(min(due - now, _LOOK_SECONDS))
@@ -118,7 +118,7 @@ class Ticker:
         if abs(step) < _STEP_SECONDS:
             return False
         self._stepped += step
-        self._untold_step += step
+        self._unreported_step += step
         self._steps += 1
         logger.warning("ticker %r: the wall clock was stepped by %+.3f s", self._topic, step)
         return True
@@ -133,9 +133,9 @@ class Ticker:
             "elapsed": round(due - self._stepped - self._reference, 3),
             "server_time": round(now * 1000),
         }
-        if self._untold_step:
-            tick["stepped"] = round(self._untold_step, 3)
-            self._untold_step = 0.0
+        if self._unreported_step:
+            tick["stepped"] = round(self._unreported_step, 3)
+            self._unreported_step = 0.0
         await self._publish(self._topic, tick, event=self._event)
 
 
@@ -144,7 +144,7 @@ def _seconds_of(reference: datetime | float | None, *, default: float) -> float:
         return default
     if isinstance(reference, datetime):
         if reference.tzinfo is None:
-            raise ValueError("a reference must say its time zone: datetime.now(UTC), say")
+            raise ValueError("a reference must have a time zone, as datetime.now(UTC) has")
         return reference.timestamp()
     if isinstance(reference, bool) or not isinstance(reference, int | float) or not math.isfinite(reference):
         raise TypeError(f"a reference must be a datetime or a time in seconds, not {reference!r}")

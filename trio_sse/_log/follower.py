@@ -1,56 +1,89 @@
-"""A hub's task that follows a shared log: it keeps the window in step with it, and delivers what comes."""
+"""The task of a hub that follows a shared log: it keeps the window in step with the log and delivers entries.
+
+Why a subscription that is ahead finds its id, if the log has it: the id was in the log before its client
+connected here. So a read that starts after the subscription has joined, and that reaches the log's end,
+returns the id's entry, unless the log has lost it. `follow` therefore counts the arrivals before each read,
+and settles those that had arrived when a read has reached the end.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, Protocol, final
 
 import trio
 
 from .._wire.message import Message
-from .protocol import Entry, LogEnd, LogSession, Window, decode_record, parse_id
+from .entry_id import id_before, parse_id
+from .memory import Gap
+from .protocol import Entry, LogEnd, LogSession
+from .record import decode_record
+from .window import Window
 
 logger = logging.getLogger("trio_sse.log")
 
-# Between two reads that have brought something: a read costs some ten times what an entry does, so at a
-# thousand entries a second this saves a third of a core, and it delays nothing that stands alone.
+# The pause between two reads that have returned something: a read costs some ten times what an entry does, so
+# at a thousand entries a second this saves a third of a core, and it delays no single entry.
 _PAUSE = 0.002
 
 _PAGE_ENTRIES = 256
 _PAGE_BYTES = 1024 * 1024
 
 
+class LogReaders(Protocol):
+    """What a follower needs of the hub's subscriptions."""
+
+    @property
+    def arrivals(self) -> int:
+        """How many subscriptions have ever joined with an id that the log had not reached."""
+
+    def settle_ahead(self, waited_enough: int) -> None:
+        """Start the subscriptions whose ids the log has reached, and the first `waited_enough` arrivals."""
+
+    def announce_gap(self, gap: Gap) -> None:
+        """Deliver a reset to all subscriptions but those that are ahead: the log has lost continuity."""
+
+
+class ReadEntry(NamedTuple):
+    """An entry and its message; the message is `None` if the record is corrupt."""
+
+    entry: Entry
+    message: Message | None
+
+
 @final
-class _Page:
+class _ReadLimit:
     """How many entries to ask a session for.
 
-    One at first, so that also of large ones a slow link brings some in time; then twice as many each time,
-    as long as they are small.
+    One at first, so that a slow link delivers some in time, however large they are. The limit then doubles
+    with each read, as long as entries are small.
     """
 
     def __init__(self) -> None:
-        self.limit = 1
+        self.entries = 1
 
-    def note(self, entries: Sequence[Entry]) -> None:
-        """Take note of what came."""
+    def adapt(self, entries: Sequence[Entry]) -> None:
+        """Adapt the limit to the entries of the last read."""
         if entries:
             mean = max(1, sum(len(entry.record) for entry in entries) // len(entries))
-            self.limit = max(1, min(2 * self.limit, _PAGE_ENTRIES, _PAGE_BYTES // mean))
+            self.entries = max(1, min(2 * self.entries, _PAGE_ENTRIES, _PAGE_BYTES // mean))
 
 
 @final
 class LogFollower:
-    """Keeps a window on the log.
+    """Keeps a window in step with the log.
 
     Args:
-        window: what is kept of it.
+        window: the part of the log that is kept in memory.
         bounds: how many events, and how many bytes, the window holds.
-        deliver: is given what the log has brought, in its order.
-        after_gap: is called when continuity was lost, with the reason: subscribers are to be told.
-        ahead: gives the subscriptions that wait until the log has come to their ids.
-        settle_ahead: begins those to whose ids it has come, and those given, which have waited enough.
-        recall: gives the message of a record that comes from this hub itself.
+        readers: the hub's subscriptions.
+        deliver: puts entries into the window and delivers their messages, in order.
+        recall: returns the message of a record that this hub itself has appended, or `None`.
+
+    Attributes:
+        skipped: how many entries were foreign, corrupt or repeated.
+        is_loaded: the log could be read once.
     """
 
     def __init__(
@@ -58,141 +91,139 @@ class LogFollower:
         window: Window,
         *,
         bounds: tuple[int, int],
-        deliver: Callable[[list[tuple[Entry, Message | None]]], Awaitable[None]],
-        after_gap: Callable[[str], None],
-        ahead: Callable[[], Collection[object]],
-        settle_ahead: Callable[[Collection[object]], None],
+        readers: LogReaders,
+        deliver: Callable[[Sequence[ReadEntry]], Awaitable[None]],
         recall: Callable[[bytes], Message | None],
     ) -> None:
-        self.skipped = 0  # entries that are none of a hub's, or broken
-        self.is_loaded = False  # the log has been there
+        self.skipped = 0
+        self.is_loaded = False
         self._window = window
         self._bounds = bounds
+        self._readers = readers
         self._deliver = deliver
-        self._after_gap = after_gap
-        self._ahead = ahead
-        self._settle_ahead = settle_ahead
         self._recall = recall
         self._cursor = "0-0"
 
     async def _load(self, session: LogSession) -> None:
         """Fill the window with the log's newest entries, and follow from there."""
-        end = await session.end()
-        run = await self._read_back(session, end)
-        if len(run) == end.number:
+        end = await session.tail()
+        newest = await self._read_newest(session, end)
+        if len(newest) == end.number:
             self._window.restart(end.epoch, 0, f"{end.epoch}-0")
-        elif run:  # the first one's id is where the window begins
-            first, _ = run.pop()
-            self._window.restart(end.epoch, first.number, first.id)
+        elif newest:  # the window starts after the oldest one's id
+            oldest, _ = newest.pop()
+            self._window.restart(end.epoch, oldest.number, oldest.id)
         else:
             self._window.restart(end.epoch, end.number, end.last)
-        for entry, message in reversed(run):
+        for entry, message in reversed(newest):
             self._window.put(entry, message)
         self._cursor = end.last
         self.is_loaded = True
 
-    async def _read_back(self, session: LogSession, end: LogEnd) -> list[tuple[Entry, Message | None]]:
-        """Read the newest entries without a hole, newest first: as many as the window holds, and one more."""
-        run: list[tuple[Entry, Message | None]] = []
+    async def _read_newest(self, session: LogSession, end: LogEnd) -> list[ReadEntry]:
+        """Return the newest consecutive entries, newest first: as many as the window holds, and one more."""
+        newest: list[ReadEntry] = []
         most, most_bytes = self._bounds
         size, upto = 0, end.last
-        page = _Page()
-        while len(run) <= most and size <= most_bytes:
-            entries = await session.read_back(upto, page.limit)
+        limit = _ReadLimit()
+        while len(newest) <= most and size <= most_bytes:
+            entries = await session.read_backward(upto, limit.entries)
             if not entries:
                 break
-            page.note(entries)
+            limit.adapt(entries)
             for entry in entries:
                 if not entry.epoch:
-                    self._note_skipped(entry, "it is none of a hub's")
+                    self._note_skipped(entry, "no hub has appended it")
                     continue
-                if (entry.epoch, entry.number) != (end.epoch, end.number - len(run)):
-                    return run
+                if (entry.epoch, entry.number) != (end.epoch, end.number - len(newest)):
+                    return newest
                 message = self._decode(entry)
-                run.append((entry, message))
+                newest.append(ReadEntry(entry, message))
                 size += len(message.wire) if message is not None else 0
-            upto = _before(entries[-1].id)
-        return run
+            upto = id_before(entries[-1].id)
+        return newest
 
     async def follow(self, session: LogSession) -> None:
-        """Deliver what comes, for ever."""
+        """Deliver the log's entries until cancelled."""
         if not (self.is_loaded and await self._is_continued(session)):
-            await self.load_anew(session)
-        page = _Page()
+            await self.reload(session)
+        limit = _ReadLimit()
         while True:
-            # An id that a client has was in the log before any read that begins after the client has come.
-            waiting = self._ahead()
-            limit = page.limit
-            entries = await session.read(self._cursor, limit)
-            page.note(entries)
+            arrivals = self._readers.arrivals
+            asked = limit.entries
+            entries = await session.read(self._cursor, asked)
+            limit.adapt(entries)
             if entries:
-                await self._take(entries)
+                await self._process(entries)
             elif await self._is_behind(session):
-                logger.warning("the shared log has begun anew, with lower ids: reset")
-                await self.load_anew(session)
-            self._settle_ahead(waiting if len(entries) < limit else ())
-            if 0 < len(entries) < limit:
+                logger.warning("the shared log starts anew with lower ids: reset")
+                await self.reload(session)
+            self._readers.settle_ahead(arrivals if len(entries) < asked else 0)
+            if 0 < len(entries) < asked:
                 await trio.sleep(_PAUSE)
 
-    async def load_anew(self, session: LogSession) -> None:
-        """Load, and tell the subscribers who are there already: nobody knows what has come since they are."""
-        waiting = self._ahead()
+    async def reload(self, session: LogSession) -> None:
+        """Load, and announce a gap to those who are subscribed already: what they have missed is unknown."""
+        arrivals = self._readers.arrivals
         await self._load(session)
-        self._after_gap("unknown")
-        self._settle_ahead(waiting)
+        self._readers.announce_gap(Gap.UNKNOWN)
+        self._readers.settle_ahead(arrivals)
 
     async def _is_continued(self, session: LogSession) -> bool:
-        """Whether the entry that was read last is still what it was: in a copy that was put back, its place
-        may be another's."""
-        for entry in await session.read_back(self._cursor, 1):
+        """Whether the log still has the entry that was read last.
+
+        In a restored backup, another entry may have its id.
+        """
+        for entry in await session.read_backward(self._cursor, 1):
             is_same = (entry.epoch, entry.number) == (self._window.epoch, self._window.last)
-            if entry.epoch and not (is_same and self._window.holds(entry.number, entry.record) is not False):
-                logger.warning("the shared log has lost what was read from it: reset")
+            if entry.epoch and (not is_same or self._window.contradicts(entry.number, entry.record)):
+                logger.warning("the shared log has lost entries that were read: reset")
                 return False
         return True
 
     async def _is_behind(self, session: LogSession) -> bool:
-        """Whether the log, which has nothing after the cursor, isn't the one that was read up to there.
+        """Whether the log, which has nothing after the cursor, is another one, with lower ids.
 
-        Its entries would never be seen. A log that has begun anew with higher ids is seen by its entries.
+        Reading on would never return its entries. A new log with higher ids is detected by its entries.
         """
-        end = await session.end()
+        end = await session.tail()
         is_other = (end.epoch, end.number) != (self._window.epoch, self._window.last)
         return is_other and (parse_id(end.last) or (0, 0)) <= (parse_id(self._cursor) or (0, 0))
 
-    async def _take(self, entries: Sequence[Entry]) -> None:
-        found: list[tuple[Entry, Message | None]] = []
+    async def _process(self, entries: Sequence[Entry]) -> None:
+        """Deliver entries in runs without a gap; announce the gap between two runs."""
+        run: list[ReadEntry] = []
         epoch, number = self._window.epoch, self._window.last
         for entry in entries:
             self._cursor = entry.id
             if not entry.epoch:
-                self._note_skipped(entry, "it is none of a hub's")
+                self._note_skipped(entry, "no hub has appended it")
                 continue
-            if entry.epoch == epoch and entry.number <= number and self._has_given(entry, found):
-                self._note_skipped(entry, "it was there before")
+            if entry.epoch == epoch and entry.number <= number and self._is_repeated(entry, run):
+                self._note_skipped(entry, "it is a repetition")
                 continue
             if (entry.epoch, entry.number) != (epoch, number + 1):
-                if found:
-                    await self._deliver(found)
-                    found = []
-                reason = "expired" if entry.epoch == epoch and entry.number > number else "unknown"
-                logger.warning("the shared log is not continued after %s.%d: reset", epoch, number)
-                self._window.restart(entry.epoch, entry.number - 1, _before(entry.id))
-                self._after_gap(reason)
+                if run:
+                    await self._deliver(run)
+                    run = []
+                logger.warning("the shared log has a gap after %s.%d: reset", epoch, number)
+                is_later = entry.epoch == epoch and entry.number > number
+                self._window.restart(entry.epoch, entry.number - 1, id_before(entry.id))
+                self._readers.announce_gap(Gap.EXPIRED if is_later else Gap.UNKNOWN)
             epoch, number = entry.epoch, entry.number
-            found.append((entry, self._decode(entry)))
-        if found:
-            await self._deliver(found)
+            run.append(ReadEntry(entry, self._decode(entry)))
+        if run:
+            await self._deliver(run)
 
-    def _has_given(self, entry: Entry, found: Sequence[tuple[Entry, Message | None]]) -> bool:
-        """Whether this event was delivered already, from an entry that the log has lost, say, and has again.
+    def _is_repeated(self, entry: Entry, run: Sequence[ReadEntry]) -> bool:
+        """Whether this event was processed already, from an entry that the log has lost and stored again.
 
-        Another event with its number is another matter: then the log has lost what was delivered.
+        If another event has its number, the log has lost what was delivered.
         """
-        for other, _ in found:
+        for other, _ in run:
             if other.number == entry.number:
                 return other.record == entry.record
-        return self._window.holds(entry.number, entry.record) is True
+        return self._window.holds_record(entry.number, entry.record)
 
     def _decode(self, entry: Entry) -> Message | None:
         if (own := self._recall(entry.record)) is not None:
@@ -206,12 +237,4 @@ class LogFollower:
     def _note_skipped(self, entry: Entry, reason: str) -> None:
         self.skipped += 1
         if self.skipped == 1:
-            logger.warning("the shared log's entry %s is skipped: %s (this is told once)", entry.id, reason)
-
-
-def _before(entry_id: str) -> str:
-    """Give the id that comes right before an entry's."""
-    first, _, second = entry_id.partition("-")
-    if int(second):
-        return f"{first}-{int(second) - 1}"
-    return f"{int(first) - 1}-{2**64 - 1}"
+            logger.warning("the shared log's entry %s is skipped: %s (logged once)", entry.id, reason)

@@ -1,4 +1,4 @@
-"""Event ids, and the bounded log from which a client that comes back is given what it missed.
+"""Event ids, and the bounded in-memory log from which a client that reconnects receives what it missed.
 
 An id is `epoch.sequence`, in characters that need no escaping in a header or a URL. The sequence grows by
 one with each event of a hub; the epoch changes whenever continuity is lost, so an id from before the loss
@@ -14,16 +14,41 @@ import secrets
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Collection, Iterator
+from enum import Enum
 from operator import attrgetter
+from typing import NamedTuple, final
 
 from .._wire.message import Message
 
 _ID = re.compile(r"([0-9A-Za-z_~-]{1,32})\.(0|[1-9][0-9]{0,17})", re.ASCII)
 
-# Reading goes in pages: a reader that has missed much is given a page, waits until its peer has taken it,
-# and comes back, so that what it holds stays small whatever it missed.
+# The log is read in pages: a reader that has missed much takes a page, waits until its peer has received it,
+# and reads the next one. So what it holds stays small whatever it missed.
 PAGE_EVENTS = 256
 PAGE_BYTES = 64 * 1024
+
+
+class Page(NamedTuple):
+    """What one read of the log returns.
+
+    Attributes:
+        messages: in their order; none if there are no more.
+        position: where to read on from.
+    """
+
+    messages: list[Message]
+    position: int
+
+
+@final
+class Gap(Enum):
+    """Why the log can't be read on from a position; the value is the reason that a `reset` carries."""
+
+    UNKNOWN = "unknown"
+    """The log has never had the id."""
+
+    EXPIRED = "expired"
+    """The log has dropped messages that stood after it."""
 
 
 class MemoryLog:
@@ -37,7 +62,7 @@ class MemoryLog:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._messages: deque[Message] = deque()
-        # The same by topic: those who come back to a quiet topic must not read through a busy one's.
+        # The same by topic: a reader of a quiet topic must not read through a busy one's messages.
         self._by_topic: dict[str, deque[Message]] = {}
         self._size = 0
 
@@ -54,8 +79,13 @@ class MemoryLog:
         """The position before the oldest message held: the oldest one that can be resumed from."""
         return self.last - len(self)
 
+    @property
+    def last_id(self) -> str:
+        """The id of the newest message."""
+        return self.id_at(self.last)
+
     def append(self, message: Message) -> None:
-        """Give the message the next place, and keep it as long as the bounds allow."""
+        """Place a message after the newest one, and keep it as long as the bounds allow."""
         self.last += 1
         message.place(self.last, self.id_at(self.last))
         self._keep(message)
@@ -76,53 +106,41 @@ class MemoryLog:
             del self._by_topic[message.topic]
 
     def renew(self) -> None:
-        """Take another epoch: ids of before are of another log now, with which this one began as a copy."""
+        """Start a new epoch: this log is a copy, and earlier ids belong to the original."""
         self.epoch = secrets.token_hex(4)
 
     def id_at(self, position: int) -> str:
-        """Give the id of a position: the cursor of one who has seen everything up to it."""
+        """Return the id of a position: the cursor of a reader that has seen everything up to it."""
         return f"{self.epoch}.{position}"
 
-    def position_of(self, event_id: str) -> int | None:
-        """Give the position that an id names, or `None` if the log can't be read on from there.
-
-        `None` stands for a gap: the id is of another epoch, older than the log, newer than its newest
-        message, or no id at all.
-        """
+    def position_of(self, event_id: str) -> int | Gap:
+        """Return the position of an id, or the gap if the log can't be read on from there."""
         match = _ID.fullmatch(event_id)
         if match is None or match[1] != self.epoch:
-            return None
+            return Gap.UNKNOWN
         position = int(match[2])
-        return position if self.start <= position <= self.last else None
-
-    def is_foreign(self, event_id: str) -> bool:
-        """Whether an id is none that this log can ever have given."""
-        match = _ID.fullmatch(event_id)
-        return match is None or match[1] != self.epoch or int(match[2]) > self.last
+        if position > self.last:
+            return Gap.UNKNOWN
+        return position if position >= self.start else Gap.EXPIRED
 
     def is_ahead(self, event_id: str) -> bool:
-        """Whether an id may be one that is yet to come here; never, where there is no other hub to give
-        it."""
+        """Whether another hub may have placed this id already; never for a log that is not shared."""
         return False
 
-    def read(self, position: int, topics: Collection[str]) -> tuple[list[Message], int] | None:
-        """Give the next page of these topics' messages after `position`, and the position to read on from.
-
-        An empty page means that there is nothing more. `None` means that the log has dropped messages
-        that stood after `position`.
-        """
+    def read(self, position: int, topics: Collection[str]) -> Page | Gap:
+        """Return the next page of these topics' messages after `position`."""
         if position < self.start:
-            return None
+            return Gap.EXPIRED
         logs = [self._by_topic[topic] for topic in topics if topic in self._by_topic]
         runs = [_after(position, log) for log in logs if log[-1].sequence > position]
-        page: list[Message] = []
+        messages: list[Message] = []
         size = 0
         for message in runs[0] if len(runs) == 1 else heapq.merge(*runs, key=_sequence):
             size += len(message.wire)
-            if page and (len(page) == PAGE_EVENTS or size > PAGE_BYTES):
-                return page, page[-1].sequence
-            page.append(message)
-        return page, self.last
+            if messages and (len(messages) == PAGE_EVENTS or size > PAGE_BYTES):
+                return Page(messages, messages[-1].sequence)
+            messages.append(message)
+        return Page(messages, self.last)
 
 
 _sequence = attrgetter("sequence")

@@ -1,7 +1,7 @@
-"""A hub's task that appends to a shared log what is published, and those who wait until that is stored.
+"""The task of a hub that appends what is published to a shared log, and the publishers that wait for it.
 
-There is one append under way at a time, and it is repeated until it is stored, so the order of one
-publisher's events holds, and none is stored twice.
+At most one append is under way, and it is repeated until it is stored. So one publisher's events stay in
+order, and none is stored twice.
 """
 
 from __future__ import annotations
@@ -10,19 +10,30 @@ import math
 import secrets
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import final
+from typing import Protocol, final
 
 import trio
 
 from .._wire.message import Message
-from .protocol import LogSession, LogUnavailable, encode_record
+from .protocol import LogSession, LogUnavailable
+from .record import encode_record
 from .sessions import LogSessions
 
 _MOST_REMEMBERED = 4096
 _LARGEST_REMEMBERED = 16 * 1024  # bytes
 
 
-class _State(Enum):
+class MessageSink(Protocol):
+    """Where messages wait for `LogPublisher.append_all`: the hub's inbox."""
+
+    def put_nowait(self, message: Message) -> None:
+        """Add a message, or raise `trio.WouldBlock`."""
+
+    async def put(self, message: Message) -> None:
+        """Add a message; wait for room. If this is cancelled, the message was not added."""
+
+
+class _Outcome(Enum):
     WAITING = 1
     STORED = 2
     LATE = 3
@@ -33,11 +44,11 @@ class _State(Enum):
 class _Waiter:
     """A publisher that waits until its event is stored."""
 
-    __slots__ = ("_task", "deadline", "state")
+    __slots__ = ("_task", "deadline", "outcome")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
-        self.state = _State.WAITING
+        self.outcome = _Outcome.WAITING
         self._task: trio.lowlevel.Task | None = None
 
     async def wait(self) -> None:
@@ -48,8 +59,8 @@ class _Waiter:
         self._task = None
         return trio.lowlevel.Abort.SUCCEEDED
 
-    def wake(self, state: _State) -> None:
-        self.state = state
+    def wake(self, outcome: _Outcome) -> None:
+        self.outcome = outcome
         task, self._task = self._task, None
         if task is not None:
             trio.lowlevel.reschedule(task)
@@ -57,10 +68,10 @@ class _Waiter:
 
 @final
 class LogPublisher:
-    """Has messages stored by the log.
+    """Appends messages to the log.
 
     Args:
-        timeout: for how many seconds a publisher waits until its message is stored.
+        timeout: how many seconds a publisher waits until its message is stored.
     """
 
     def __init__(self, sessions: LogSessions, timeout: float) -> None:
@@ -68,7 +79,7 @@ class LogPublisher:
         self._timeout = timeout
         self._name = ""
         self._number = 0  # of the newest message
-        self._waiting: dict[Message, _Waiter] = {}  # those whose publishers wait until they are stored
+        self._waiting: dict[Message, _Waiter] = {}  # by the message whose publisher waits
         self._sweep_soon = trio.lowlevel.ParkingLot()
         self._is_sweeping = False  # its next sleep will end
         self._own: dict[bytes, Message] = {}
@@ -82,84 +93,97 @@ class LogPublisher:
         """Wake the publishers that still wait: the hub ends."""
         waiting, self._waiting = self._waiting, {}
         for waiter in waiting.values():
-            waiter.wake(_State.ENDED)
+            waiter.wake(_Outcome.ENDED)
         self._abandoned.clear()
         self._own.clear()
 
-    async def wait_stored(
-        self,
-        message: Message,
-        put: Callable[[Message], None],
-        put_waiting: Callable[[Message], Awaitable[None]],
-    ) -> None:
-        """Put a message into the inbox and wait until it is stored; `LogUnavailable` at the bound."""
+    async def wait_stored(self, message: Message, sink: MessageSink) -> None:
+        """Put a message into the sink and wait until it is stored.
+
+        Raises:
+            LogUnavailable: it was not stored in time.
+            trio.ClosedResourceError: the hub has ended.
+
+        If this is cancelled, the message may have been stored; it is not tried again.
+        """
         waiter = self._waiting[message] = _Waiter(trio.current_time() + self._timeout)
         is_put = False
         try:
             try:
-                put(message)
+                sink.put_nowait(message)
                 is_put = True
             except trio.WouldBlock:
                 with trio.move_on_at(waiter.deadline):
-                    await put_waiting(message)
+                    await sink.put(message)
                     is_put = True
-            if is_put and waiter.state is _State.WAITING:
-                if not self._is_sweeping:
-                    self._is_sweeping = True
-                    self._sweep_soon.unpark_all()
+            if is_put and waiter.outcome is _Outcome.WAITING:
+                self._ensure_sweep()
                 await waiter.wait()
         finally:
             if self._waiting.pop(message, None) is not None and is_put:
                 self._abandoned.add(message)
-        if waiter.state is _State.ENDED:
+        if waiter.outcome is _Outcome.ENDED:
             raise trio.ClosedResourceError("this hub has ended: the event may not have been stored")
-        if waiter.state is not _State.STORED:
+        if waiter.outcome is not _Outcome.STORED:
             raise LogUnavailable(f"not stored within {self._timeout:g} s: {self._sessions.failure}")
 
-    async def sweep(self) -> None:
-        """Wake the publishers that have waited too long, for ever.
+    def _ensure_sweep(self) -> None:
+        if not self._is_sweeping:
+            self._is_sweeping = True
+            self._sweep_soon.unpark_all()
 
-        One task for all: a timer for each would cost more than the rest of a publisher's wait.
+    async def sweep(self) -> None:
+        """Wake the publishers that have waited too long, until cancelled.
+
+        One task does it for all: a timer for each would cost more than the rest of a publisher's wait.
         """
         while True:
             self._is_sweeping = bool(self._waiting)
             if not self._is_sweeping:
                 await self._sweep_soon.park()
-            for waiter in self._waiting.values():  # the oldest first, and all have the same patience
+            for waiter in self._waiting.values():  # the oldest first; all have the same timeout
                 if waiter.deadline > trio.current_time():
                     break
-                waiter.wake(_State.LATE)
+                waiter.wake(_Outcome.LATE)
             oldest = next(iter(self._waiting.values()), None)
             await trio.sleep_until(-math.inf if oldest is None else oldest.deadline)
 
     async def append_all(self, take: Callable[[], Awaitable[list[Message]]]) -> None:
-        """Append what `take` gives, for ever."""
+        """Append the messages that `take` returns, until cancelled."""
         pending: list[tuple[int, Message, bytes]] = []
 
         async def work(session: LogSession) -> None:
             nonlocal pending
             while True:
                 if not pending:
-                    for message in await take():
-                        self._number += 1
-                        record = encode_record(message, f"{self._name}-{self._number}")
-                        pending.append((self._number, message, record))
-                        self._remember(record, message)
-                if self._abandoned:
-                    kept = [item for item in pending if item[1] not in self._abandoned]
-                    self._abandoned.difference_update(item[1] for item in pending)
-                    pending = kept
+                    pending = [self._number_message(message) for message in await take()]
+                pending = self._without_abandoned(pending)
                 if not pending:
                     continue
                 await session.append(self._name, [(number, record) for number, _, record in pending])
                 for _, message, _ in pending:
                     if (waiter := self._waiting.pop(message, None)) is not None:
-                        waiter.wake(_State.STORED)
-                if self._abandoned:  # by those who were cancelled meanwhile
+                        waiter.wake(_Outcome.STORED)
+                if self._abandoned:  # by publishers that were cancelled during the append
                     self._abandoned.difference_update(message for _, message, _ in pending)
                 pending = []
 
         await self._sessions.keep(work)
+
+    def _number_message(self, message: Message) -> tuple[int, Message, bytes]:
+        self._number += 1
+        record = encode_record(message, f"{self._name}-{self._number}")
+        self._remember(record, message)
+        return self._number, message, record
+
+    def _without_abandoned(
+        self, pending: list[tuple[int, Message, bytes]]
+    ) -> list[tuple[int, Message, bytes]]:
+        if not self._abandoned:
+            return pending
+        kept = [item for item in pending if item[1] not in self._abandoned]
+        self._abandoned.difference_update(item[1] for item in pending)
+        return kept
 
     def _remember(self, record: bytes, message: Message) -> None:
         if len(self._own) >= _MOST_REMEMBERED:
@@ -168,5 +192,5 @@ class LogPublisher:
             self._own[record] = message
 
     def recall(self, record: bytes) -> Message | None:
-        """Give the message that was appended as this record, once: what comes back need not be made anew."""
+        """Return the message that was appended as this record, once; it need not be decoded then."""
         return self._own.pop(record, None)

@@ -1,21 +1,22 @@
-"""A hub at a shared log: one task appends what is published here, one follows what all have published."""
+"""A hub's part in a shared log: one task appends what is published here, one follows what all publish."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Sequence
 from typing import final
 
 import trio
 
 from .._wire.message import Message
-from .follower import LogFollower
-from .protocol import Entry, Log, Window
+from .follower import LogFollower, LogReaders, ReadEntry
+from .protocol import Log
 from .publisher import LogPublisher
 from .sessions import LogSessions
+from .window import Window
 
 
 @final
-class Mirror:
+class LogReplica:
     """Keeps a hub's window in step with the shared log, both ways; see `LogFollower` for its arguments."""
 
     def __init__(
@@ -24,34 +25,26 @@ class Mirror:
         window: Window,
         *,
         bounds: tuple[int, int],
-        deliver: Callable[[list[tuple[Entry, Message | None]]], Awaitable[None]],
-        after_gap: Callable[[str], None],
-        ahead: Callable[[], Collection[object]],
-        settle_ahead: Callable[[Collection[object]], None],
+        readers: LogReaders,
+        deliver: Callable[[Sequence[ReadEntry]], Awaitable[None]],
     ) -> None:
         self._sessions = LogSessions(log)
         self.publisher = LogPublisher(self._sessions, log.publish_timeout)
         self.follower = LogFollower(
-            window,
-            bounds=bounds,
-            deliver=deliver,
-            after_gap=after_gap,
-            ahead=ahead,
-            settle_ahead=settle_ahead,
-            recall=self.publisher.recall,
+            window, bounds=bounds, readers=readers, deliver=deliver, recall=self.publisher.recall
         )
 
     async def load(self) -> None:
         """Begin a run: fill the window, if the log can be reached now.
 
         Raises:
-            LogRefused: it refuses to serve.
+            LogRefused: the log refuses to serve.
         """
         self.publisher.begin()
-        await self._sessions.try_once(self.follower.load_anew)
+        await self._sessions.try_once(self.follower.reload)
 
     async def run(self, take: Callable[[], Awaitable[list[Message]]]) -> None:
-        """Append what `take` gives, and deliver what comes, until cancelled."""
+        """Append the messages that `take` returns, and deliver the log's entries, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.publisher.append_all, take)
             nursery.start_soon(self.publisher.sweep)

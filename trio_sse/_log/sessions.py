@@ -1,4 +1,4 @@
-"""Sessions with a shared log, one after the other: when one fails, the next follows after a jittered wait."""
+"""Sessions with a shared log, one after the other: when one fails, the next one follows after a back-off."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ logger = logging.getLogger("trio_sse.log")
 
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 2.0
-_TELL_AGAIN = 60.0
+_LOG_AGAIN_SECONDS = 60.0
 
 
 @final
 class LogSessions:
-    """Has work done in sessions of a log.
+    """Runs work in sessions of a log.
 
     Attributes:
         failure: why the last session that failed did so.
@@ -32,10 +32,10 @@ class LogSessions:
         self._log = log
 
     async def try_once(self, work: Callable[[LogSession], Awaitable[None]]) -> None:
-        """Do some work if the log can be reached now.
+        """Run work in a session if the log can be reached now.
 
         Raises:
-            LogRefused: it refuses to serve.
+            LogRefused: the log refuses to serve.
         """
         try:
             async with self._log.connect() as session:
@@ -45,21 +45,21 @@ class LogSessions:
             logger.warning("the shared log is not available yet: %s", error)
 
     async def keep(self, work: Callable[[LogSession], Awaitable[None]]) -> None:
-        """Do work that never ends, again from the beginning whenever a session has failed."""
+        """Run work that never ends; start it again in a new session whenever a session has failed."""
         waits = delays(_FIRST_WAIT, _LONGEST_WAIT)
-        told, told_at = "", -math.inf
+        logged, logged_at = "", -math.inf
         while True:
             began = trio.current_time()
             try:
                 async with self._log.connect() as session:
                     await work(session)
             except (LogUnavailable, LogRefused) as error:
-                # Refused midway, as after a change of the password, may be put right as an outage may.
+                # A refusal midway, after a change of the password, say, may end as an outage does.
                 self.failure = str(error)
                 now = trio.current_time()
                 if now - began > _LONGEST_WAIT:
                     waits = delays(_FIRST_WAIT, _LONGEST_WAIT)
-                if self.failure != told or now > told_at + _TELL_AGAIN:
+                if self.failure != logged or now > logged_at + _LOG_AGAIN_SECONDS:
                     logger.warning("the shared log failed, trying again: %s", error)
-                    told, told_at = self.failure, now
+                    logged, logged_at = self.failure, now
             await trio.sleep(next(waits))

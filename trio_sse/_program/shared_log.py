@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Collection
 
-from .._hub.hub import Hub
+from .._hub.engine import HubEngine
+from .._hub.hub import engine_of
 from .._log.protocol import Log
 from .._server.server import Server
 from .errors import ProgramError
@@ -18,7 +19,7 @@ def use_log(server: Server, url: str) -> None:
         ProgramError: the URL or the hub does not allow it, or an extra is missing.
     """
     try:
-        server.hub.use_log(_make_log(url))
+        engine_of(server.hub).use_log(_make_log(url))
     except (ImportError, RuntimeError, ValueError) as error:
         raise ProgramError(f"--log: {error}") from error
 
@@ -37,13 +38,13 @@ def _make_log(url: str) -> Log:
     return RedisLog(url)
 
 
-def check_shareable(hubs: Collection[Hub], workers: int) -> None:
+def check_shareable(engines: Collection[HubEngine], workers: int) -> None:
     """Check that several workers can share the log of each hub.
 
     Raises:
         ProgramError: a hub keeps its log in memory, which other workers can't read.
     """
-    if not all(hub.is_shared for hub in hubs):
+    if not all(engine.sequencer.is_shared for engine in engines):
         raise ProgramError(
             f"{workers} workers would have {workers} hubs, and what is published in one would reach only its "
             "own clients: give them one log, by --log redis://... or --log sqlite:PATH for a Server's hub, "

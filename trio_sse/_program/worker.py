@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import trio
 
-from .._hub.hub import existing_hubs
+from .._hub.engine import existing_engines
 from .._server.server import Server
 
 logger = logging.getLogger("trio_sse.program")
@@ -85,7 +85,7 @@ async def _report_statistics(server: Server, pipe: int) -> None:  # pragma: no c
 def _write_statistics(server: Server, pipe: int) -> None:  # pragma: no cover  # in a fork, too
     statistics = server.statistics()
     line = {
-        "is_ready": all(hub.is_ready for hub in existing_hubs() if hub.is_running),
+        "is_ready": all(e.sequencer.is_ready for e in existing_engines() if e.inbox.is_open),
         "open_streams": statistics.open_streams,
         "opened": statistics.opened,
         "events_sent": statistics.events_sent,

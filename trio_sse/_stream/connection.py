@@ -22,8 +22,10 @@ from typing import NoReturn, Protocol, final
 import trio
 
 from .._http.request import Request
+from .._hub.feed import Feed
+from .._hub.hub import engine_of
 from .._hub.queue import Overflow
-from .._hub.subscription import Subscription
+from .._hub.subscription import Subscription, feed_of
 from .._transport.base import Transport
 from .._transport.socket import SocketTransport
 from .._wire.event import ServerSentEvent, encode_comment
@@ -110,7 +112,7 @@ class Connection:
         transport.bytes_sent = transport.events_sent = 0  # counted for each stream of a kept-alive connection
         self._head: bytes | ResponseStart | None = head
         self._end_reason: EndReason | None = None
-        self._forwarded: tuple[Subscription, ...] = ()
+        self._forwarded: tuple[Feed, ...] = ()
         self.is_connected = False
         self.has_forwarded = False
         # What takes all that the peer sends, in a task of its own; `None` where nothing is to come.
@@ -230,7 +232,7 @@ class Connection:
         What the client missed since `last_event_id` comes first. The arguments are those of
         `Hub.subscribe`, and so are the errors.
         """
-        subscription = self.manager.hub.subscribe(
+        feed = engine_of(self.manager.hub).make_feed(
             *topics,
             last_event_id=self.last_event_id,
             overflow=overflow,
@@ -239,12 +241,12 @@ class Connection:
             interval=interval,
             batch=batch,
         )
-        subscription.enter()
+        feed.enter()
         try:
-            await self._relay(subscription)
-            await self._end_forwarded(subscription)
+            await self._relay(feed)
+            await self._end_forwarded(feed)
         finally:
-            subscription.leave()
+            feed.leave()
 
     async def forward(self, subscription: Subscription) -> None:
         """Send all events of an entered subscription until the stream ends; it doesn't return before.
@@ -258,23 +260,24 @@ class Connection:
 
         If it is cancelled and the stream goes on, no event is lost: the subscription may be used further.
         """
-        subscription.check_entered()
-        await self._relay(subscription)
-        await self._end_forwarded(subscription)
+        feed = feed_of(subscription)
+        feed.check_entered()
+        await self._relay(feed)
+        await self._end_forwarded(feed)
 
-    async def _end_forwarded(self, subscription: Subscription) -> NoReturn:
+    async def _end_forwarded(self, feed: Feed) -> NoReturn:
         """Leave the handler, as the subscription overflowed before it was forwarded, or the hub has ended."""
-        self.end(EndReason.SLOW_CONSUMER if subscription.has_overflowed else EndReason.SERVER_SHUTDOWN)
+        self.end(EndReason.SLOW_CONSUMER if feed.has_overflowed else EndReason.SERVER_SHUTDOWN)
         await self._leave()
 
-    async def _relay(self, subscription: Subscription) -> None:
-        """Send all events of an entered subscription, as `forward` does, until the subscription is over."""
-        if subscription.on_overflow is not None:
+    async def _relay(self, feed: Feed) -> None:
+        """Send all events of an entered feed, as `forward` does, until the feed is over."""
+        if feed.on_overflow is not None:
             raise trio.BusyResourceError("another task forwards this subscription")
         self.has_forwarded = True
         self._serving.coalescer.flush(self)
-        subscription.on_overflow = self._overflowed
-        self._forwarded += (subscription,)
+        feed.on_overflow = self._overflowed
+        self._forwarded += (feed,)
         try:
             await self._start_soon()
             while self.end_reason is None:
@@ -283,20 +286,20 @@ class Connection:
                     continue
                 # What is taken must be written: cancelled in between, it would be lost.
                 await trio.lowlevel.checkpoint_if_cancelled()
-                if messages := subscription.take():
+                if messages := feed.take():
                     await self.write(frame_messages(messages, self.transport.framing), len(messages))
-                elif subscription.is_over:
+                elif feed.is_over:
                     break
                 else:
                     # No checkpoint since `take` gave nothing: the write side is the pump's now.
-                    await subscription.forward_to(self.transport)
+                    await feed.forward_to(self.transport)
         finally:
-            subscription.on_overflow = None
-            self._forwarded = tuple(other for other in self._forwarded if other is not subscription)
+            feed.on_overflow = None
+            self._forwarded = tuple(other for other in self._forwarded if other is not feed)
             if self.transport.pending is not None:
                 # Cancelled by a scope of the handler's, amid an event: as in `_flush`.
                 self.end(EndReason.WRITE_TIMEOUT)
-        subscription.check_entered()
+        feed.check_entered()
 
     def close(self, *, reconnect: bool = False) -> None:
         """End the stream. The handler is cancelled at its next checkpoint.
@@ -437,8 +440,8 @@ class Connection:
     def stop_writers(self) -> None:
         """Take the transport back from everyone: the handler is over, whatever tasks outside it still do."""
         self._serving.coalescer.flush(self)
-        for subscription in self._forwarded:
-            subscription.hand_back()
+        for feed in self._forwarded:
+            feed.return_to_task()
 
     async def _leave(self) -> NoReturn:
         """Leave the handler of a stream that has ended."""

@@ -18,6 +18,7 @@ import trio
 from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._http.response import Response
+from .._hub.hub import engine_of
 from .._transport.buffered import BufferedTransport
 from .._wire.decoder import EventDecoder
 from .._wire.event import ServerSentEvent
@@ -86,7 +87,7 @@ async def run_poll(
     wait = wait_of(request)
     own_cursor = request.last_event_id or ""
     newest = manager.hub.last_event_id  # all up to it is either in the answer or of no concern to the client
-    if manager.hub.is_ahead(own_cursor):  # the log is to come to it, or to be known not to have it
+    if engine_of(manager.hub).is_ahead(own_cursor):  # the log is to come to it, or to be known not to have it
         newest, wait = own_cursor, max(wait, _AHEAD_SECONDS)
     transport = PollTransport(peer, discard, own_cursor)
     connection = Connection(serving, manager, transport, request, b"")

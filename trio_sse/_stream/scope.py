@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn, final
 
 import trio
 
+from .._hub.hub import engine_of
 from .coalescer import WriteCoalescer
 from .disconnects import DisconnectWatcher
 from .end_reason import EndReason
@@ -129,7 +130,7 @@ class ServeScope:
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
         while True:
-            await hub.wait_ended()
+            await engine_of(hub).wait_ended()
             await hub.run(task_status=task_status)
 
     async def wait_cancelled(self) -> NoReturn:

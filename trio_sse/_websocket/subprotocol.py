@@ -15,8 +15,9 @@ from typing import Protocol, final
 
 import trio
 
-from .._hub.hub import Hub
-from .._hub.subscription import Subscription
+from .._hub.feed import Feed
+from .._hub.hub import Hub, engine_of
+from .._hub.subscription import Subscription, feed_of
 from .._log.protocol import LogUnavailable
 from .._wire.event import ServerSentEvent
 from .._wire.topic import check_topic, check_topics
@@ -66,7 +67,7 @@ class _Session:
         self._websocket = websocket
         self._may_subscribe = topics
         self._may_publish = publish
-        self._subscription: Subscription | None = None
+        self._feed: Feed | None = None
         self._is_live = trio.Event()
         self._nursery: trio.Nursery
 
@@ -83,8 +84,8 @@ class _Session:
                     except Refused as error:
                         await self._websocket.send_json({"type": "error", "error": str(error)})
         finally:
-            if self._subscription is not None:
-                self._subscription.leave()
+            if self._feed is not None:
+                self._feed.leave()
 
     async def _answer(self, frame: dict[str, object]) -> None:
         match frame.get("type"):
@@ -100,37 +101,38 @@ class _Session:
 
     @property
     def _topics(self) -> tuple[str, ...]:
-        return () if self._subscription is None else self._subscription.topics
+        return () if self._feed is None else self._feed.topics
 
     async def _subscribe(self, topics: tuple[str, ...], last_event_id: str | None) -> None:
         for topic in topics:
             if not await _is_allowed(self._may_subscribe, topic):
                 raise Refused(f"you may not subscribe to {_shown(topic)}")
-        if self._subscription is not None:
+        if self._feed is not None:
             if last_event_id is not None:
                 raise Refused("last_event_id goes with the first subscribe of a connection, for all topics")
             await self._change(_checked((*self._topics, *topics)))
             return
         last_event_id = self._websocket.last_event_id if last_event_id is None else last_event_id
         subscription = self._hub.subscribe(*topics, last_event_id=last_event_id)
-        subscription.on_live = self._is_live.set
-        subscription.enter()
-        self._subscription = subscription
+        feed = feed_of(subscription)
+        feed.on_live = self._is_live.set
+        feed.enter()
+        self._feed = feed
         await self._say_topics(topics)
         self._nursery.start_soon(self._websocket.forward, subscription)
 
     async def _change(self, topics: tuple[str, ...]) -> None:
         """Take other topics: once the replay is over, and between two batches."""
-        if self._subscription is not None:
+        if self._feed is not None:
             await self._is_live.wait()
             is_done = trio.Event()
-            self._hub.when_settled(lambda: self._take(topics, is_done))
+            engine_of(self._hub).when_settled(lambda: self._take(topics, is_done))
             await is_done.wait()
         await self._say_topics(topics)
 
     def _take(self, topics: tuple[str, ...], is_done: trio.Event) -> None:
-        assert self._subscription is not None
-        self._subscription.change(topics)
+        assert self._feed is not None
+        self._feed.change_topics(topics)
         is_done.set()
 
     async def _say_topics(self, topics: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ import click
 import trio
 
 from .._asgi.types import ASGIApp
-from .._hub.hub import existing_hubs
+from .._hub.engine import existing_engines
 from .._process.descriptors import raise_descriptor_limit
 from .._process.garbage_collector import tune_garbage_collector
 from .._program.addresses import bind_slots, describe_address
@@ -130,7 +130,7 @@ def serve(
             if http2:
                 raise ProgramError("--http2 has one process, not supervised: run several behind a proxy")
             if workers > 1 and not separate_hubs:
-                check_shareable(existing_hubs(), workers)
+                check_shareable(existing_engines(), workers)
             _run_workers(found, addresses, workers, load_certificate(certfile, keyfile), status_file)
         elif http2:
             trio.run(_http2(found, addresses, certfile, keyfile))
@@ -186,8 +186,8 @@ def _run_workers(
     def run_worker(
         sockets: Sequence[socket.socket], pipe: int, supervisor_alive: int
     ) -> None:  # pragma: no cover  # in a fork
-        for hub in existing_hubs():
-            hub.note_fork()
+        for engine in existing_engines():
+            engine.sequencer.renew()
         try:
             with log_refusal_as_program_error():
                 trio.run(

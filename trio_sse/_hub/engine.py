@@ -1,0 +1,216 @@
+"""The parts of a hub put together: inbox, sequencer, pump, registry and flush scheduler.
+
+`Hub` is the public facade of this engine. Other packages of trio_sse reach the engine by `engine_of`, and use
+of it what is not for applications.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import final
+from weakref import WeakSet
+
+import trio
+
+from .._log.memory import MemoryLog
+from .._log.protocol import Log
+from .._log.window import Window
+from .._validate import check_bounds
+from .._wire.event import Dumps, ServerSentEvent, utf8_size
+from .._wire.message import Message
+from .._wire.topic import check_topic, check_topics
+from .feed import Feed
+from .inbox import Inbox
+from .pacing import FlushScheduler, check_throttle
+from .pump import Pump
+from .queue import Overflow
+from .registry import Registry
+from .sequencer import MemorySequencer, Sequencer, SharedSequencer
+from .state import PatchFormat, State
+from .statistics import HubStatistics
+
+_engines: WeakSet[HubEngine] = WeakSet()
+
+
+def existing_engines() -> list[HubEngine]:
+    """Return the engines of all hubs of this process."""
+    return list(_engines)
+
+
+@final
+class HubEngine:
+    """What a `Hub` consists of. The arguments are the hub's; each pair is a bound in events and in bytes.
+
+    Attributes:
+        log: what can be replayed: all of an in-memory log, or the window on a shared one.
+        inbox, sequencer, pump, registry, scheduler: the parts.
+    """
+
+    log: MemoryLog
+    sequencer: Sequencer
+
+    def __init__(
+        self,
+        *,
+        history: tuple[int, int],
+        inbox: tuple[int, int],
+        queue: tuple[int, int],
+        log: Log | None,
+        dumps: Dumps,
+    ) -> None:
+        _engines.add(self)
+        self._history = history
+        self._queue_bounds = queue
+        self._dumps = dumps
+        self.inbox = Inbox(*inbox)
+        self._use_log(log)
+
+    def _use_log(self, log: Log | None) -> None:
+        max_events, max_bytes = self._history
+        window = None
+        if log is None:
+            self.log = MemoryLog(max_events=max_events, max_bytes=max_bytes)
+        else:
+            self.log = window = Window(max_events=max_events, max_bytes=max_bytes)
+        self.scheduler = FlushScheduler()
+        self.registry = Registry(self.log, self.inbox.check_open, self.scheduler)
+        self.pump = Pump(self.registry, self.scheduler)
+        if log is None or window is None:
+            self.sequencer = MemorySequencer(self.log, self.inbox, self.pump)
+        else:
+            self.sequencer = SharedSequencer(
+                log, window, self.inbox, self.pump, bounds=self._history, readers=self.registry
+            )
+
+    def use_log(self, log: Log) -> None:
+        """Use a shared log instead of the hub's own, as `Hub(log=...)` does; before the hub has run.
+
+        Raises:
+            RuntimeError: the hub has run already, or has states, which need the in-memory log.
+        """
+        if self.inbox.has_opened or self.registry.states:
+            raise RuntimeError("a hub that has run, or has states, keeps its log")
+        self._use_log(log)
+
+    def is_ahead(self, event_id: str) -> bool:
+        """Whether a shared log may have an event id that this hub has not read yet."""
+        return self.log.is_ahead(event_id)
+
+    # Publishing and subscribing
+
+    def make_message(
+        self, topic: str, data: object, event: str | None, key: str | None, retry: int | None
+    ) -> Message:
+        """Return the message of an event; `Hub.publish` lists the errors."""
+        if key is not None and not isinstance(key, str):
+            raise TypeError(f"key must be a str or None, not {type(key).__name__}")
+        if key is not None and not key.isascii():
+            utf8_size("key", key)
+        if topic in self.registry.states:
+            raise ValueError(f"topic {topic!r} is a state: change it by the state's own set or update")
+        made = ServerSentEvent(data, event=event, retry=retry)
+        return Message(check_topic(topic), made, made.text(dumps=self._dumps), key)
+
+    def make_feed(
+        self,
+        *topics: str,
+        last_event_id: str | None,
+        overflow: Overflow,
+        queue: int | None,
+        queue_bytes: int | None,
+        interval: float | None,
+        batch: float | None,
+    ) -> Feed:
+        """Return a feed, not yet entered; the arguments and errors are those of `Hub.subscribe`."""
+        bounds = self._queue_bounds
+        if queue is not None or queue_bytes is not None:
+            bounds = (
+                bounds[0] if queue is None else queue,
+                bounds[1] if queue_bytes is None else queue_bytes,
+            )
+            check_bounds(1, queue=bounds[0], queue_bytes=bounds[1])
+        checked = check_topics(topics)
+        if overflow is not Overflow.DISCONNECT and self.registry.has_states(checked):
+            raise ValueError("a state's changes can't be dropped: use DISCONNECT, or an interval for fewer")
+        return Feed(
+            self.registry,
+            checked,
+            last_event_id=last_event_id,
+            overflow=Overflow(overflow),
+            queue_bounds=bounds,
+            throttle=check_throttle(interval, batch),
+        )
+
+    def declare_state(self, topic: str, initial: object, patch: PatchFormat) -> State:
+        """Declare a topic to be a state; see `Hub.state`."""
+        states = self.registry.states
+        if self.sequencer.is_shared:
+            raise RuntimeError("a state belongs to one process: a hub with a shared log can't have states")
+        if check_topic(topic) in states:
+            raise ValueError(f"topic {topic!r} is a state already")
+        if self.registry.live(topic):
+            raise ValueError(
+                f"topic {topic!r} has subscribers: declare a state before anyone subscribes to it"
+            )
+        declared = State(
+            topic,
+            initial,
+            patch=patch,
+            encode=lambda value: ServerSentEvent([value]).text(dumps=self._dumps)[1:-1],
+            inbox=self.inbox,
+            forget=partial(states.__delitem__, topic),
+        )
+        states[topic] = declared
+        return declared
+
+    # Its life
+
+    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+        """Run until cancelled; see `Hub.run`."""
+        self.inbox.open()
+        try:
+            await self.sequencer.load()
+            task_status.started()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.scheduler.run)
+                await self.sequencer.run()  # in this task: it takes what is published from now on at once
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Order and deliver what was published, without a checkpoint; then end all subscriptions."""
+        self.pump.complete()
+        self.sequencer.finish()
+        self.scheduler.finish()
+        self.pump.settle()
+        self.inbox.close()
+        for feed in list(self.registry):
+            feed.end()
+
+    async def wait_ended(self) -> None:
+        """Wait until the hub doesn't run. To run it then, call `run` without a checkpoint in between."""
+        await self.inbox.wait_closed()
+
+    def when_settled(self, act: Callable[[], None]) -> None:
+        """Call `act` between two batches: now, or after the one that is being delivered."""
+        self.pump.when_settled(act)
+
+    def statistics(self) -> HubStatistics:
+        """Return the hub's statistics at this moment."""
+        feeds = list(self.registry)
+        return HubStatistics(
+            topics=self.registry.topics,
+            subscriptions=len(feeds),
+            published=self.log.last,
+            deliveries=self.pump.deliveries + self.scheduler.deliveries,
+            replayed=self.registry.replayed,
+            resets=self.registry.resets,
+            inbox_events=self.inbox.used_events,
+            inbox_bytes=self.inbox.used_bytes,
+            queued_events=sum(feed.queued_events for feed in feeds),
+            queued_bytes=sum(feed.queued_bytes for feed in feeds),
+            log_events=len(self.log),
+            log_bytes=self.log.size,
+            last_event_id=self.log.last_id,
+        )

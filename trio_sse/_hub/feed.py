@@ -1,0 +1,351 @@
+"""The engine of a subscription: what its reader missed, from the log, and then what is published, in order.
+
+A feed is filled by the hub's pump and read by one task, either by `async for` on its `Subscription` or by a
+connection that forwards it. It passes through these phases:
+
+| phase      | what it does                                 | what leads on                           |
+|------------|----------------------------------------------|-----------------------------------------|
+| new        | nothing: it is not registered                | `enter`                                 |
+| ahead      | waits until a shared log has reached its id  | `start`, at the id, or at the log's end |
+| replaying  | reads the log, page by page                  | a read that finds nothing more          |
+| live       | receives what is published to its topics     | the hub's end, an overflow, `leave`     |
+| ended      | still has what is queued, and no more        | `leave`                                 |
+| overflowed | nothing                                      | `leave`                                 |
+| left       | nothing                                      |                                         |
+
+A feed is ahead if its client comes from another hub that reads the shared log faster. While it replays, the
+log itself is its queue, and nothing is kept for it.
+
+It goes live in the same step in which a read of the log finds nothing more, so nothing is missing or repeated
+between history and what follows.
+
+The invariant of a live feed that a connection forwards: **the write side has one owner**, and `_writer` says
+which.
+
+- `_writer` is set: the pump owns it. The queue is empty, and the pump writes to the transport itself. This is
+  the fast path: no task wakes up.
+- `_writer` is `None`: the reading task owns it. The pump queues what it delivers and wakes the task, which
+  returns the write side to the pump when it has caught up.
+
+The owner changes only between checkpoints, so no lock is needed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Protocol, final
+
+import trio
+
+from .._wire.message import Batch, Framing, Message
+from .pacing import Throttle
+from .queue import Overflow, Queue, QueueFull, make_queue, take_page
+from .source import ReplayFrom, Source, StartWith, WaitForLog
+
+
+class Writer(Protocol):
+    """What the pump may write to itself, while nothing is pending there."""
+
+    framing: Framing
+    pending: bytes | memoryview | None
+
+    def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
+        """Write `payload`, which holds `events` events; keep as `pending` what is not sent at once.
+
+        Return whether everything was sent. Never raise: a broken transport keeps everything pending.
+        """
+
+
+class _Phase(Enum):
+    NEW = "not entered"
+    AHEAD = "ahead of the log"
+    REPLAYING = "replaying"
+    LIVE = "live"
+    ENDED = "ended with its hub"
+    OVERFLOWED = "overflowed"
+    LEFT = "left"
+
+
+_OVER = (_Phase.ENDED, _Phase.OVERFLOWED, _Phase.LEFT)
+
+
+@final
+class Feed:
+    """What one reader of some topics receives; only `HubEngine.make_feed` makes one.
+
+    Attributes:
+        topics, last_event_id, overflow, throttle: what was asked for.
+        queue_bounds: how many events, and how many bytes, wait for a reader that lags.
+        dropped: events that were dropped, or replaced by newer ones.
+        on_overflow: called when it overflows, for a reader that waits elsewhere.
+        on_live: called when it has read all that its reader had missed.
+    """
+
+    __slots__ = (
+        "_page",
+        "_phase",
+        "_position",
+        "_queue",
+        "_source",
+        "_task",
+        "_writer",
+        "dropped",
+        "last_event_id",
+        "on_live",
+        "on_overflow",
+        "overflow",
+        "queue_bounds",
+        "throttle",
+        "topics",
+    )
+
+    def __init__(
+        self,
+        source: Source,
+        topics: tuple[str, ...],
+        *,
+        last_event_id: str | None,
+        overflow: Overflow,
+        queue_bounds: tuple[int, int],
+        throttle: Throttle | None = None,
+    ) -> None:
+        self.topics = topics
+        self.last_event_id = last_event_id
+        self.overflow = overflow
+        self.queue_bounds = queue_bounds
+        self.throttle = throttle
+        self.dropped = 0
+        self.on_overflow: Callable[[], None] | None = None
+        self.on_live: Callable[[], None] | None = None
+        self._source = source
+        self._phase = _Phase.NEW
+        self._queue: Queue | None = None  # made when the reader lags, dropped when it has caught up
+        self._page: deque[Message] | None = None  # what was read of the log and not yet taken
+        self._position = 0  # while replaying: where to read on in the log
+        self._task: trio.lowlevel.Task | None = None  # the one that waits in `wait`
+        self._writer: Writer | None = None
+
+    def __repr__(self) -> str:
+        return f"<Subscription to {', '.join(self.topics)}: {self._phase.value}, {self.queued_events} queued>"
+
+    @property
+    def queued_events(self) -> int:
+        """How many events wait for the reader."""
+        return len(self._queue) if self._queue is not None else 0
+
+    @property
+    def queued_bytes(self) -> int:
+        """The bytes of the events that wait for the reader."""
+        return self._queue.size if self._queue is not None else 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be delivered."""
+        return self._phase in _OVER
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it receives what is published."""
+        return self._phase is _Phase.LIVE
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its hub has ended."""
+        return self._phase is _Phase.ENDED
+
+    @property
+    def has_overflowed(self) -> bool:
+        """Whether it was cut off because its reader fell too far behind."""
+        return self._phase is _Phase.OVERFLOWED
+
+    # Its lifetime
+
+    def enter(self) -> None:
+        """Register, as entering the subscription's context does. There is no checkpoint in it."""
+        if self._phase is not _Phase.NEW:
+            raise RuntimeError("this subscription has been entered already: subscribe again for another")
+        start = self._source.join(self)
+        if isinstance(start, WaitForLog):
+            self._phase = _Phase.AHEAD
+        else:
+            self._start(start)
+
+    def start(self, start: ReplayFrom | StartWith) -> None:
+        """Start after `enter` had to wait for the log."""
+        self._start(start)
+        self.return_to_task()
+
+    def _start(self, start: ReplayFrom | StartWith) -> None:
+        if isinstance(start, ReplayFrom):
+            self._phase = _Phase.REPLAYING
+            self._position = start.position
+        else:
+            self._go_live(start.messages)
+
+    def skip_replay(self, first: Sequence[Message]) -> None:
+        """Go live with these messages: what it was reading from the log is lost."""
+        if self._phase is _Phase.REPLAYING:
+            self._go_live([*(self._page or ()), *first])
+            self.return_to_task()
+
+    def leave(self) -> None:
+        """Unregister, as leaving the subscription's context does. There is no checkpoint in it."""
+        self._stop(_Phase.LEFT)
+
+    def end(self) -> None:
+        """End it for its reader, which first receives what is queued."""
+        self._stop(_Phase.ENDED)
+
+    def check_entered(self) -> None:
+        """Raise `trio.ClosedResourceError` unless it was entered and not left."""
+        if self._phase in (_Phase.NEW, _Phase.LEFT):
+            raise trio.ClosedResourceError("use a subscription inside its own `async with`")
+
+    def change_topics(self, topics: tuple[str, ...]) -> None:
+        """Receive other topics from now on, if it is live; what is queued stays.
+
+        Call it by `HubEngine.when_settled`: during a batch, a state's snapshot could overtake older events.
+        """
+        if self._phase is _Phase.LIVE:
+            first = self._source.change_topics(self, topics)
+            self.topics = topics
+            if first:
+                self._enqueue(Batch(first))
+
+    def _go_live(self, first: Sequence[Message] = ()) -> None:
+        self._source.go_live(self)
+        self._phase = _Phase.LIVE
+        if first:
+            self._page = deque(first)
+        if self.on_live is not None:
+            self.on_live()
+
+    def _stop(self, phase: _Phase) -> None:
+        if self._phase not in _OVER:
+            self._source.leave(self)
+        self._phase = phase
+        if phase is not _Phase.ENDED:
+            self._queue = self._page = None
+        self.return_to_task()
+
+    # The pump's side
+
+    def deliver(self, batch: Batch, now: float) -> None:
+        """Write a batch to the transport, or queue it for the task. Called for live feeds only."""
+        writer = self._writer
+        if writer is not None and writer.pending is None:
+            if not writer.send_nowait(batch.framed(writer.framing), batch.count, now):
+                self.return_to_task()
+            return
+        if self._phase is _Phase.LIVE:  # it may have been left since the pump listed the subscribers
+            self._enqueue(batch)
+
+    def _enqueue(self, batch: Batch) -> None:
+        if self._queue is None:
+            self._queue = make_queue(self.overflow, *self.queue_bounds)
+        try:
+            for message in batch.messages:
+                self.dropped += self._queue.put(message)
+        except QueueFull:
+            self.cut_off()
+        else:
+            self.return_to_task()
+
+    def cut_off(self) -> None:
+        """End it as overflowed: the next event can't be delivered, and none may be left out silently."""
+        self._stop(_Phase.OVERFLOWED)
+        if self.on_overflow is not None:
+            self.on_overflow()
+
+    def return_to_task(self) -> None:
+        """Return the write side to the reading task, and wake it."""
+        self._writer = None
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
+
+    # The reading task's side
+
+    def take(self) -> Sequence[Message]:
+        """Return the next messages, in order, a page at most; none if it has caught up, or is over."""
+        page = self._take_replayed()
+        if not page and self._queue is not None:
+            page = take_page(self._queue)
+            if not self._queue:
+                self._queue = None
+        return page
+
+    def take_one(self) -> Message | None:
+        """Return the next message, or `None` if it has caught up, or is over.
+
+        Only one is removed: those that still wait may yet be replaced or dropped.
+        """
+        if self._page is None and (page := self._take_replayed()):
+            self._page = deque(page)
+        if self._page is not None:
+            message = self._page.popleft()
+            self._page = self._page or None
+            return message
+        if self._queue is None:
+            return None
+        message = self._queue.pop()
+        self._queue = self._queue if self._queue else None
+        return message
+
+    def _take_replayed(self) -> Sequence[Message]:
+        if self._page is not None:
+            page, self._page = list(self._page), None
+            return page
+        if self._phase is not _Phase.REPLAYING:
+            return ()
+        if self.throttle is None or self.throttle.keeps_all or self._source.has_states(self.topics):
+            return self._read_log()
+        newest: dict[tuple[str, str | None], Message] = {}
+        while self._phase is _Phase.REPLAYING and len(newest) < self.queue_bounds[0]:
+            messages = self._read_log()
+            for message in messages:
+                newest.pop((message.topic, message.key), None)
+                newest[message.topic, message.key] = message
+        return list(newest.values())
+
+    def _read_log(self) -> list[Message]:
+        """Read the next page of the log; go live if there are no more, or if they are lost."""
+        found = self._source.read(self._position, self.topics)
+        if isinstance(found, StartWith):
+            self._go_live()
+            return found.messages
+        self._position = found.position
+        if not found.messages:
+            self._go_live()
+        return found.messages
+
+    async def forward_to(self, writer: Writer) -> None:
+        """Let the pump write to `writer` itself; return when the task has something to do again.
+
+        Call it only when `take` has returned nothing and nothing is pending in `writer`, without a checkpoint
+        in between. When it returns, or is cancelled, the write side is the task's again.
+        """
+        if self._task is not None:
+            raise self._busy()
+        self._writer = writer
+        self._task = trio.lowlevel.current_task()
+        try:
+            await trio.lowlevel.wait_task_rescheduled(self._abort_wait)
+        finally:
+            self._writer = None
+
+    async def wait(self) -> None:
+        """Wait until something is queued, something is pending in the writer, or it is over."""
+        if self._task is not None:
+            raise self._busy()
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort_wait)
+
+    def _busy(self) -> trio.BusyResourceError:
+        return trio.BusyResourceError("another task is waiting for an event of this subscription")
+
+    def _abort_wait(self, raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED

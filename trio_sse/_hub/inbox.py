@@ -1,0 +1,150 @@
+"""The bounded inbox of a hub: what was published and has no place in the hub's order yet.
+
+`put_nowait` does the work, and `put` waits for room around it. The sequencer takes batches, which makes room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import final
+
+import trio
+
+from .._wire.message import Message
+
+# A batch is delivered in one write. 64 KiB fit into an empty send buffer, and more would gain nothing.
+_BATCH_EVENTS = 256
+_BATCH_BYTES = 64 * 1024
+
+
+@final
+class Inbox:
+    """A bounded queue of messages that is open while its hub runs.
+
+    Args:
+        max_events, max_bytes: both bounds hold; a message larger than `max_bytes` needs an empty inbox.
+
+    Attributes:
+        has_opened: it was open once.
+        used_bytes: of the messages in it.
+    """
+
+    def __init__(self, max_events: int, max_bytes: int) -> None:
+        self.has_opened = False
+        self.used_bytes = 0
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._entrance: trio.MemorySendChannel[Message] | None = None  # there is one while it is open
+        self._outlet: trio.MemoryReceiveChannel[Message]
+        self._room = trio.lowlevel.ParkingLot()  # publishers that wait for room
+        self._closed = trio.lowlevel.ParkingLot()  # tasks that wait until it is closed
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be put."""
+        return self._entrance is not None
+
+    @property
+    def used_events(self) -> int:
+        """How many messages it holds."""
+        return self._entrance.statistics().current_buffer_used if self._entrance is not None else 0
+
+    @property
+    def waiting_publishers(self) -> int:
+        """How many tasks wait for room."""
+        return self._room.statistics().tasks_waiting
+
+    def open(self) -> None:
+        """Accept messages."""
+        if self._entrance is not None:
+            raise RuntimeError("this hub is running already: one task runs it, a server's or the program's")
+        self._entrance, self._outlet = trio.open_memory_channel[Message](self._max_events)
+        self.has_opened = True
+
+    def close(self) -> None:
+        """Refuse messages from now on, and wake all tasks that wait."""
+        self._entrance = None
+        self._outlet.close()
+        self._room.unpark_all()  # they find that the hub has ended
+        self._closed.unpark_all()
+
+    def check_open(self) -> None:
+        """Raise the error that says why nothing can be published or subscribed to, unless it is open."""
+        if self._entrance is not None:
+            return
+        if self.has_opened:
+            raise trio.ClosedResourceError("this hub has ended: nothing can be published or subscribed to")
+        raise RuntimeError(
+            "this hub is not running: serve it by a Server, or run it by `await nursery.start(hub.run)`"
+        )
+
+    async def wait_closed(self) -> None:
+        """Wait until it is not open; there may be no checkpoint if it isn't."""
+        while self._entrance is not None:
+            await self._closed.park()
+
+    # The publishers' side
+
+    def put_nowait(self, message: Message) -> None:
+        """Add a message.
+
+        Raises:
+            trio.WouldBlock: it is full.
+            RuntimeError, trio.ClosedResourceError: see `check_open`.
+        """
+        self.check_open()
+        assert self._entrance is not None
+        size = len(message.wire)
+        if self.used_bytes and self.used_bytes + size > self._max_bytes:
+            raise trio.WouldBlock
+        self._entrance.send_nowait(message)
+        self.used_bytes += size
+
+    async def put(self, message: Message) -> None:
+        """Add a message, waiting for room; if this is cancelled, it was not added."""
+        await self.retry(partial(self.put_nowait, message))
+
+    async def retry(self, put: Callable[[], None]) -> None:
+        """Call `put` until it doesn't raise `trio.WouldBlock`, waiting for room in between."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            try:
+                put()
+            except trio.WouldBlock:
+                await self._room.park()
+            else:
+                break
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    # The sequencer's side
+
+    async def take(self) -> list[Message]:
+        """Remove and return the next batch, waiting for its first message."""
+        return self._take_batch(await self._outlet.receive())
+
+    def take_nowait(self) -> list[Message]:
+        """Remove and return the next batch; it is empty if the inbox is."""
+        first = self._receive()
+        return [] if first is None else self._take_batch(first)
+
+    def clear(self) -> None:
+        """Remove all messages."""
+        while self.take_nowait():
+            pass
+
+    def _take_batch(self, first: Message) -> list[Message]:
+        batch = [first]
+        size = len(first.wire)
+        while size < _BATCH_BYTES and len(batch) < _BATCH_EVENTS and (message := self._receive()):
+            batch.append(message)
+            size += len(message.wire)
+        self.used_bytes -= size
+        self._room.unpark_all()
+        return batch
+
+    def _receive(self) -> Message | None:
+        try:
+            return self._outlet.receive_nowait()
+        except trio.WouldBlock:
+            return None

@@ -1,0 +1,133 @@
+"""The pump of a hub: the one place where messages meet subscribers.
+
+The invariant: a batch is placed in the log and bound to its topics' live subscribers in one step, without a
+checkpoint. A subscription therefore goes live before or after such a step, never in the middle, so replay and
+live traffic meet exactly. And batches are delivered one after the other, so every connection receives ids
+that only grow.
+
+Runs of one topic are joined to one write, so the cost of a delivery falls as the rate rises.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Protocol, final
+
+import trio
+
+from .._wire.message import Batch, Message
+from .large_events import LARGE_BYTES, LargeEventMonitor
+from .pacing import FlushScheduler, Subscriber
+
+logger = logging.getLogger("trio_sse.hub")
+
+# The pump lets other tasks run after this many writes, at some 10 us each about a millisecond; of large
+# batches, after fewer, since copying and encrypting them takes time.
+_WRITES_PER_CHECKPOINT = 100
+_BYTES_PER_CHECKPOINT = 512 * 1024
+
+#: Places messages in the log, without a checkpoint, and returns those that are to be delivered.
+Place = Callable[[], Sequence[Message]]
+
+
+class Subscribers(Protocol):
+    """Who is subscribed, as the pump needs to know it."""
+
+    def live(self, topic: str) -> Sequence[Subscriber]:
+        """Return the topic's live subscribers of this moment."""
+
+
+@final
+class Pump:
+    """Delivers batches to subscribers, one batch after the other.
+
+    Attributes:
+        deliveries: events delivered, counted once for each subscriber.
+    """
+
+    def __init__(self, subscribers: Subscribers, scheduler: FlushScheduler) -> None:
+        self.deliveries = 0
+        self._subscribers = subscribers
+        self._scheduler = scheduler
+        self._monitor = LargeEventMonitor()
+        self._under_way: Iterator[None] = iter(())  # the rest of the batch that is being delivered
+        self._is_delivering = False
+        self._when_settled: list[Callable[[], None]] = []
+
+    async def deliver(self, place: Place) -> None:
+        """Place messages and deliver them, letting other tasks run in between.
+
+        If this is cancelled, `complete` does the rest.
+        """
+        self._under_way = self._fan_out(place)
+        self._is_delivering = True
+        if self._scheduler.groups:
+            async with self._scheduler.lock:
+                for _ in self._under_way:
+                    await trio.lowlevel.checkpoint()
+        else:
+            for _ in self._under_way:
+                await trio.lowlevel.checkpoint()
+        self.settle()
+
+    def deliver_nowait(self, place: Place) -> None:
+        """Place messages and deliver them at once."""
+        for _ in self._fan_out(place):
+            pass
+
+    def complete(self) -> None:
+        """Deliver the rest of the batch that was under way when `deliver` was cancelled."""
+        for _ in self._under_way:
+            pass
+
+    def when_settled(self, act: Callable[[], None]) -> None:
+        """Call `act` when all that is in the log was delivered: now, or after the batch under way."""
+        if self._is_delivering:
+            self._when_settled.append(act)
+        else:
+            act()
+
+    def settle(self) -> None:
+        """Take note that nothing is under way."""
+        self._is_delivering = False
+        acts, self._when_settled = self._when_settled, []
+        for act in acts:
+            act()
+
+    def _fan_out(self, place: Place) -> Iterator[None]:
+        """Place messages and deliver them; yield where other tasks should run.
+
+        All up to the first yield is the step of which the invariant speaks.
+        """
+        deliveries = [
+            (Batch(list(run)), self._subscribers.live(topic))
+            for topic, run in groupby(place(), key=attrgetter("topic"))
+        ]
+        share = 0.0
+        for batch, subscribers in deliveries:
+            if batch.size >= LARGE_BYTES:
+                self._monitor.note(batch, len(subscribers), trio.current_time())
+            self.deliveries += batch.count * len(subscribers)
+            share = yield from self._write(batch, subscribers, share)
+
+    def _write(
+        self, batch: Batch, subscribers: Sequence[Subscriber], share: float
+    ) -> Generator[None, None, float]:
+        """Deliver one batch. `share` is how much was written since the last yield, of what is allowed."""
+        write = max(1 / _WRITES_PER_CHECKPOINT, batch.size / _BYTES_PER_CHECKPOINT)
+        now = trio.current_time()
+        for subscriber in subscribers:
+            try:
+                subscriber.deliver(batch, now)
+            except Exception:  # a defect of one transport must not affect the others, nor the hub
+                logger.exception("delivery failed: %r is cut off", subscriber)
+                subscriber.cut_off()
+            share += write
+            if share >= 1:
+                share = 0.0
+                yield
+                now = trio.current_time()
+        return share

@@ -1,0 +1,142 @@
+"""The two sequencers of a hub: one orders events in memory, one by a log that is shared with other hubs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol, final
+
+from .._log.follower import LogReaders, ReadEntry
+from .._log.memory import MemoryLog
+from .._log.protocol import Log
+from .._log.replica import LogReplica
+from .._log.window import Window
+from .._wire.message import Message
+from .inbox import Inbox
+from .pump import Pump
+
+
+class Sequencer(Protocol):
+    """What orders a hub's events: the part of the hub that depends on its log.
+
+    The sequencer takes all messages from the inbox, in order, and assigns each its place. It calls the pump
+    with one batch after the other, each as a function that puts the batch into the log. That function must
+    not have a checkpoint, and must put nothing else into the log; nor may anything else put messages there.
+
+    The pump calls the function once, delivers the batch to those subscribed at that moment, and returns when
+    all have it. It knows nothing of how the order came about.
+    """
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a log to replay from."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other hubs publish to the same log."""
+
+    async def publish(self, message: Message) -> None:
+        """Put a message into the inbox; return when it is certain to be ordered."""
+
+    async def load(self) -> None:
+        """Prepare a run; raises `LogRefused`."""
+
+    async def run(self) -> None:
+        """Order messages until cancelled."""
+
+    def finish(self) -> None:
+        """Empty the inbox when `run` was cancelled; deliver what is ordered without waiting."""
+
+    def renew(self) -> None:
+        """Take note that this process is a fork, whose events are no longer those of its parent."""
+
+
+@final
+class MemorySequencer:
+    """Orders events as they come; the log is in memory, and this hub's own."""
+
+    is_ready = True
+    is_shared = False
+
+    def __init__(self, log: MemoryLog, inbox: Inbox, pump: Pump) -> None:
+        self._log = log
+        self._inbox = inbox
+        self._pump = pump
+
+    async def publish(self, message: Message) -> None:
+        await self._inbox.put(message)
+
+    async def load(self) -> None:
+        """Do nothing: the log is there."""
+
+    async def run(self) -> None:
+        while True:
+            batch = await self._inbox.take()
+            await self._pump.deliver(partial(self._place, batch))
+
+    def finish(self) -> None:
+        while batch := self._inbox.take_nowait():
+            self._pump.deliver_nowait(partial(self._place, batch))
+
+    def renew(self) -> None:
+        self._log.renew()
+
+    def _place(self, batch: list[Message]) -> list[Message]:
+        for message in batch:
+            self._log.append(message)
+        return batch
+
+
+@final
+class SharedSequencer:
+    """Appends messages to a shared log, and delivers the log's entries in the log's order.
+
+    Args:
+        bounds: how many events, and how many bytes, the window holds.
+        readers: the hub's subscriptions.
+    """
+
+    is_shared = True
+
+    def __init__(
+        self,
+        log: Log,
+        window: Window,
+        inbox: Inbox,
+        pump: Pump,
+        *,
+        bounds: tuple[int, int],
+        readers: LogReaders,
+    ) -> None:
+        self._window = window
+        self._inbox = inbox
+        self._pump = pump
+        self.replica = LogReplica(log, window, bounds=bounds, readers=readers, deliver=self._deliver)
+
+    @property
+    def is_ready(self) -> bool:
+        return self.replica.follower.is_loaded
+
+    async def publish(self, message: Message) -> None:
+        await self.replica.publisher.wait_stored(message, self._inbox)
+
+    async def load(self) -> None:
+        await self.replica.load()
+
+    async def run(self) -> None:
+        await self.replica.run(self._inbox.take)
+
+    def finish(self) -> None:
+        self.replica.publisher.finish()
+        self._inbox.clear()  # what the log has not stored is lost, and `publish` says so
+
+    def renew(self) -> None:
+        """Do nothing: a fork publishes to the same log."""
+
+    async def _deliver(self, entries: Sequence[ReadEntry]) -> None:
+        await self._pump.deliver(partial(self._place, entries))
+
+    def _place(self, entries: Sequence[ReadEntry]) -> list[Message]:
+        for entry, message in entries:
+            self._window.put(entry, message)
+        return [message for _, message in entries if message is not None]

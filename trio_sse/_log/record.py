@@ -1,0 +1,35 @@
+"""A message as the record of a shared log's entry, and back."""
+
+from __future__ import annotations
+
+import json
+
+from .._wire.event import ServerSentEvent
+from .._wire.message import Message
+from .._wire.topic import check_topic
+
+# Made once: `json.dumps` with options makes one for each call. It is quicker with texts than with a list.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def encode_record(message: Message, mark: str) -> bytes:
+    """Return a message's record; `mark` distinguishes it from other messages with the same content."""
+    event = message.unplaced_event
+    fields = (message.topic, event.data, event.event, message.key, event.retry, mark)
+    return f"[{','.join(['null' if field is None else _encode(field) for field in fields])}]".encode()
+
+
+def decode_record(record: bytes) -> Message:
+    """Return the message of a record.
+
+    Raises:
+        ValueError, TypeError: the record is corrupt.
+    """
+    fields = json.loads(record.decode())  # of bytes, it would look for their encoding
+    if not isinstance(fields, list) or len(fields) < 5:
+        raise ValueError("the record is not a list of five fields and a mark")
+    topic, data, event, key, retry, *_ = fields
+    if not isinstance(data, str) or not isinstance(key, str | None):
+        raise TypeError("the record's data or key is not a string")
+    made = ServerSentEvent(data, event=event, retry=retry)
+    return Message(check_topic(topic), made, str(made.data), key)
