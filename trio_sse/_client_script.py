@@ -1,4 +1,4 @@
-"""The JavaScript module for pages, as part of the package, so that a server of any kind can serve it."""
+"""The JavaScript module for pages. It is part of the package, so that any server can serve it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from importlib.resources import files
 
 @cache
 def client_script() -> str:
-    """Give the text of `trio-sse.js`, by which pages follow streams, keep the server's time, and see states.
+    """Return the text of `trio-sse.js`, with which pages follow streams, the server's clock, and states.
 
-    Serve it as `text/javascript`, under any path::
+    Serve it as `text/javascript`, at any path::
 
         @server.endpoint("/trio-sse.js")
         async def script(request: Request) -> Response:

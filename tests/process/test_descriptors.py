@@ -34,8 +34,8 @@ def test_the_soft_limit_is_raised_to_the_hard_one_once() -> None:
     )
     first, second, last = finished.stdout.splitlines()
     hard = last.removeprefix("True ")
-    assert first == f"INFO file descriptors: soft limit raised from 256 to {hard}"
-    assert second == f"INFO file descriptors: the limit is {hard}"
+    assert first == f"INFO raised the file descriptor limit from 256 to {hard}"
+    assert second == f"INFO the file descriptor limit is {hard}"
 
 
 def test_a_refusal_is_told_and_no_failure(
@@ -49,7 +49,7 @@ def test_a_refusal_is_told_and_no_failure(
     raise_descriptor_limit()
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.message == "file descriptors: the limit stays at 256: not allowed to raise maximum limit"
+    assert record.message == "the file descriptor limit stays at 256: not allowed to raise maximum limit"
 
 
 def test_an_unlimited_number_is_called_so(
@@ -58,7 +58,7 @@ def test_an_unlimited_number_is_called_so(
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (-1, -1))
     raise_descriptor_limit()
-    assert [record.message for record in caplog.records] == ["file descriptors: the limit is unlimited"]
+    assert [record.message for record in caplog.records] == ["the file descriptor limit is unlimited"]
 
 
 def test_a_platform_without_such_limits_is_left_alone(

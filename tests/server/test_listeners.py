@@ -300,7 +300,7 @@ async def test_without_descriptors_streams_live_on_and_clients_are_turned_away(
     assert tasks == 1
     assert seconds < 1
     (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
-    assert line == "can't accept connections: Too many open files; clients are turned away"
+    assert line == "cannot accept connections: Too many open files; new clients are disconnected"
 
 
 async def test_without_a_reserve_descriptor_clients_wait_until_there_are_some(
@@ -401,7 +401,7 @@ async def test_the_soft_limit_of_descriptors_is_raised(
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     assert raised == hard
-    assert logged(caplog) == [f"file descriptors: soft limit raised from {lowered} to {hard}"]
+    assert logged(caplog) == [f"raised the file descriptor limit from {lowered} to {hard}"]
 
 
 async def test_a_limit_that_stays_is_told(
@@ -417,4 +417,4 @@ async def test_a_limit_that_stays_is_told(
     async with on_sockets(make_server()):
         pass
 
-    assert logged(caplog) == ["file descriptors: the limit stays at 256: not allowed"]
+    assert logged(caplog) == ["the file descriptor limit stays at 256: not allowed"]

@@ -1,4 +1,4 @@
-"""The process: its descriptors, its garbage collector, and what keeps its event loop.
+"""The process: its file descriptors, its garbage collector, and a watchdog over its event loop.
 
 It may import the standard library and Trio only.
 """

@@ -1,4 +1,4 @@
-"""File descriptors: as many as the system lets this process have."""
+"""The limit of open file descriptors. Each connection takes one."""
 
 from __future__ import annotations
 
@@ -7,38 +7,27 @@ import logging
 logger = logging.getLogger("trio_sse.process")
 
 
-def raise_descriptor_limit() -> None:
-    """Raise the soft limit of open files to the hard one, and say so; each connection takes one."""
+def raise_descriptor_limit() -> int | None:
+    """Raise the soft limit of open files to the hard one, log it, and return it.
+
+    Return `None` if there is no limit, or if the platform does not tell.
+    """
     try:
         import resource  # not on every platform
     except ImportError:
-        return
+        return None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == hard:
-        logger.info("file descriptors: the limit is %s", _describe(soft))
-        return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ValueError, OSError) as error:  # macOS refuses "unlimited"
-        logger.warning("file descriptors: the limit stays at %s: %s", _describe(soft), error)
+        logger.info("the file descriptor limit is %s", _describe(soft))
     else:
-        logger.info("file descriptors: soft limit raised from %s to %s", _describe(soft), _describe(hard))
-
-
-def descriptor_limit() -> int | None:
-    """Give the soft limit of open files; `None` where there is none, or it can't be told."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError) as error:  # macOS refuses "unlimited"
+            logger.warning("the file descriptor limit stays at %s: %s", _describe(soft), error)
+        else:
+            logger.info("raised the file descriptor limit from %s to %s", _describe(soft), _describe(hard))
+            soft = hard
     return None if soft == resource.RLIM_INFINITY else soft
-
-
-def raised_descriptor_limit() -> int | None:
-    """Raise the limit as far as it goes, and give it as `descriptor_limit` does."""
-    raise_descriptor_limit()
-    return descriptor_limit()
 
 
 def _describe(limit: int) -> str:

@@ -1,34 +1,33 @@
-"""Fewer and later collections, for a process that serves many connections.
+"""Fewer and later garbage collections, for a process that serves many connections.
 
-The collector of reference cycles looks at all objects that there are whenever those of a quarter more have
-been made, and the process stands still meanwhile. A server is the worst case for that: each connection adds
-some sixty objects that live for an hour, so growing to ten thousand connections means many walks over objects
-that are all in use. And there is nothing to be found: a connection that ends leaves no cycle behind, as a
-test shows (`tests/process/test_garbage_collector.py`), and reference counts free it at once. Cycles of the
-application's own are still found, only later.
+By default, Python's cyclic collector visits every object each time their number has grown by a quarter, and
+the process stands still meanwhile. That is the worst case for a server: each connection adds some sixty
+objects that live for an hour, so growing to ten thousand connections means many visits to objects that are
+all in use. And there is nothing to collect: a closed connection leaves no reference cycle behind, as a test
+shows (`tests/process/test_garbage_collector.py`), and reference counting frees it at once. Reference cycles
+of the application are still collected, only later.
 """
 
 from __future__ import annotations
 
 import gc
 
-# Young objects are looked at when there are so many more than before. It takes 1 to 2 ms.
+# A young collection runs after this many new objects. It takes 1 to 2 ms.
 _YOUNG = 10_000
 
-# The middle generation is looked at after each second of those: each object is looked at as often as with
-# more of them, but fewer at once. The oldest follows after so many of the middle one's: when some two million
-# objects are there that were not before.
+# A middle collection runs after each second young one, so each object is visited as often as with a higher
+# number, but fewer at once. The oldest generation follows after this many middle ones, when there are about
+# two million new objects.
 _MIDDLE = 1
 _OLD = 100
 
 
 def tune_garbage_collector() -> None:
-    """Have Python look for reference cycles seldom enough for many connections.
+    """Run the cyclic garbage collector rarely enough for many connections.
 
-    `trio-sse serve` does this for its process. In a program of your own, call it once, when everything is
-    imported and before connections come; it holds for the whole process.
-
-    What exists now is never looked at again (`gc.freeze`), and thresholds are higher (`gc.set_threshold`).
+    `trio-sse serve` does this for its process. In a program of your own, call it once, after the imports and
+    before the first connection. It affects the whole process: objects that exist now are never visited again
+    (`gc.freeze`), and the thresholds are higher (`gc.set_threshold`).
     """
     gc.collect()
     gc.freeze()

@@ -1,6 +1,6 @@
-"""A warning when something keeps the event loop: while one task runs, no stream is served.
+"""A warning when a task blocks the event loop: until its step ends, no stream is served.
 
-The check is an instrument of Trio's, called before and after each step of each task. That is two short calls
+The watchdog is a Trio instrument, called before and after each step of each task. That costs two short calls
 a step; a broadcast has one step for every hundred writes.
 """
 
@@ -18,15 +18,14 @@ logger = logging.getLogger("trio_sse.process")
 
 @final
 class Watchdog(trio.abc.Instrument):
-    """Warns of steps that take longer than `limit` seconds, naming the task."""
+    """Logs a warning with the task's name for each step that takes longer than `limit` seconds."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._began_at = perf_counter()
 
     def begin(self) -> None:
-        """Count from now: it is called within the step in which it is added, which has no beginning for
-        it."""
+        """Start to measure now. Call this when adding the instrument, which misses the start of that step."""
         self._began_at = perf_counter()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
@@ -36,7 +35,7 @@ class Watchdog(trio.abc.Instrument):
         seconds = perf_counter() - self._began_at
         if seconds > self._limit:
             logger.warning(
-                "task %s kept the event loop for %.1f s, and all streams waited: %s",
+                "task %s blocked the event loop for %.1f s, and all streams waited: %s",
                 task.name,
                 seconds,
                 _remedy(),

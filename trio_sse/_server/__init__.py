@@ -1,4 +1,4 @@
-"""The server: accepting, reading requests, routing, hosting an app, and draining.
+"""The server: accepting connections, reading requests, routing, hosting an app, and draining.
 
-It may import every package below it: `_asgi`, `_websocket`, `_stream`, ....
+It may import every package below it: `_asgi`, `_websocket`, `_stream` and what these may import.
 """

@@ -1,9 +1,11 @@
 """Listening sockets and the accept loop.
 
-The loop works on sockets of the standard library: it accepts until there is nothing to accept and only then
-waits, so a rush of clients costs no task switch for each. When the process runs out of file descriptors, it
-can't even refuse a client, and the listening socket would be readable for ever. So one descriptor is kept in
-reserve: it is given up to accept the client, which is closed at once, and taken back.
+The loop uses the standard library's sockets. It accepts until no client waits, and only then waits itself, so
+a rush of clients does not cost a task switch for each.
+
+Without a free file descriptor, a process cannot even refuse a client, and the listening socket stays readable
+for ever. So one descriptor is kept in reserve: it is closed, the client is accepted and disconnected, and the
+reserve is opened again.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ logger = logging.getLogger("trio_sse.server")
 
 _ACCEPTS_PER_CHECKPOINT = 64
 
-# What `accept` may report of one connection that went wrong; the others are fine (accept(2)).
-_OF_ONE_CONNECTION = (
+# Errors of `accept` that concern one connection; the next ones may be fine (accept(2)).
+_ONE_CONNECTION_FAILED = (
     errno.ECONNABORTED,
     errno.EPROTO,
     errno.EPERM,
@@ -34,11 +36,12 @@ _OF_ONE_CONNECTION = (
 )
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
-Accepted = Callable[[socket.socket, object], None]
+#: Receives an accepted socket, which is non-blocking, and the address of its peer.
+OnAccept = Callable[[socket.socket, object], None]
 
 
 def as_sockets(listeners: Sequence[trio.SocketListener | socket.socket]) -> list[socket.socket]:
-    """Take the listeners' sockets over, as sockets of the standard library."""
+    """Return the listeners' sockets as the standard library's, which the caller now owns."""
     sockets: list[socket.socket] = []
     for listener in listeners:
         if isinstance(listener, trio.SocketListener):
@@ -50,9 +53,13 @@ def as_sockets(listeners: Sequence[trio.SocketListener | socket.socket]) -> list
 
 
 def prepare(listening: socket.socket, *, send_buffer: int, write_timeout: float) -> None:
-    """Set what accepted sockets inherit; raises `ValueError` for a socket that doesn't listen."""
+    """Set the options that accepted sockets inherit.
+
+    Raises:
+        ValueError: the socket does not listen.
+    """
     if hasattr(socket, "SO_ACCEPTCONN") and not listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        raise ValueError(f"{listening} doesn't listen: call its listen() before")
+        raise ValueError(f"{listening} does not listen: call its listen() first")
     listening.setblocking(False)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     if listening.family not in (socket.AF_INET, socket.AF_INET6):
@@ -67,15 +74,14 @@ def prepare(listening: socket.socket, *, send_buffer: int, write_timeout: float)
 class Acceptor:
     """Accepts connections on several sockets, which it owns, with one reserve descriptor for all."""
 
-    def __init__(self, sockets: Sequence[socket.socket], accepted: Accepted) -> None:
-        """Give every accepted socket, non-blocking, and its peer's address to `accepted`."""
+    def __init__(self, sockets: Sequence[socket.socket], on_accept: OnAccept) -> None:
         self._sockets = sockets
-        self._accepted = accepted
+        self._on_accept = on_accept
         self._reserve: int | None = None
-        self._complained_at = float("-inf")
+        self._logged_at = float("-inf")
 
     async def run(self) -> None:
-        """Accept until cancelled; then the sockets are closed."""
+        """Accept until cancelled; then close the sockets."""
         try:
             self._reserve = _open_reserve()
             async with trio.open_nursery() as nursery:
@@ -86,7 +92,7 @@ class Acceptor:
                 if listening.fileno() != -1:
                     trio.lowlevel.notify_closing(listening)
                     listening.close()
-            self._give_up_reserve()
+            self._close_reserve()
 
     async def _accept_from(self, listening: socket.socket) -> None:
         while True:
@@ -97,20 +103,20 @@ class Acceptor:
                 except BlockingIOError:
                     break
                 except OSError as error:
-                    if error.errno in _OF_ONE_CONNECTION:
+                    if error.errno in _ONE_CONNECTION_FAILED:
                         continue
-                    self._complain(error)
+                    self._log(error)
                     if error.errno in _OUT_OF_DESCRIPTORS and self._turn_away(listening):
                         await trio.lowlevel.checkpoint()
                     else:
-                        await trio.sleep(0.1)  # out of memory, say: all that helps is time
+                        await trio.sleep(0.1)  # such as out of memory: only time helps
                     break
                 connected.setblocking(False)
-                self._accepted(connected, address)
+                self._on_accept(connected, address)
 
     def _turn_away(self, listening: socket.socket) -> bool:
-        """Accept a client by means of the reserve descriptor, only to close it. Return whether it worked."""
-        if not self._give_up_reserve():
+        """Accept a client with the reserve descriptor and close it at once; return whether that worked."""
+        if not self._close_reserve():
             self._reserve = _open_reserve()
             return False
         try:
@@ -122,17 +128,18 @@ class Acceptor:
             self._reserve = _open_reserve()
         return True
 
-    def _give_up_reserve(self) -> bool:
+    def _close_reserve(self) -> bool:
         reserve, self._reserve = self._reserve, None
         if reserve is not None:
             os.close(reserve)
         return reserve is not None
 
-    def _complain(self, error: OSError) -> None:
+    def _log(self, error: OSError) -> None:
+        """Log an error, at most once a second."""
         now = trio.current_time()
-        if now >= self._complained_at + 1:
-            self._complained_at = now
-            logger.error("can't accept connections: %s; clients are turned away", error.strerror)
+        if now >= self._logged_at + 1:
+            self._logged_at = now
+            logger.error("cannot accept connections: %s; new clients are disconnected", error.strerror)
 
 
 def _open_reserve() -> int | None:

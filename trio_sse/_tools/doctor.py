@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
-from .._process.descriptors import raised_descriptor_limit
+from .._process.descriptors import raise_descriptor_limit
 from .memory import available_memory
 from .procfs import Proc
 
@@ -80,7 +80,7 @@ class Diagnosis:
 
 
 def examine(
-    wanted: int, *, root: Path = Path("/"), limit_of: Callable[[], int | None] = raised_descriptor_limit
+    wanted: int, *, root: Path = Path("/"), limit_of: Callable[[], int | None] = raise_descriptor_limit
 ) -> Diagnosis:
     """Look at this machine; `root` is where /proc and /sys are."""
     proc = Proc(root)

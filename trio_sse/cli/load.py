@@ -12,7 +12,7 @@ from typing import Any
 import click
 import trio
 
-from .._process.descriptors import raised_descriptor_limit
+from .._process.descriptors import raise_descriptor_limit
 from .._tools.interrupt import cancel_on_sigint
 from .._tools.load.report import LiveTable, write_report
 from .._tools.load.run import Load, LoadOptions
@@ -132,7 +132,7 @@ def _check_writable(json_file: str) -> None:
 
 
 def _check_descriptors(connections: int) -> None:
-    limit = raised_descriptor_limit()
+    limit = raise_descriptor_limit()
     if limit is not None and connections > limit - _SPARE_DESCRIPTORS:
         raise click.ClickException(
             f"{connections} streams need as many file descriptors, and this process may have {limit}: "
