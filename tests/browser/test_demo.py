@@ -129,11 +129,13 @@ def test_a_cut_stream_comes_back_and_nothing_is_missing(browser: Any, demo: str)
         assert 2.5 < cut["away"] < SECONDS  # three seconds, as the server says by `retry`
         assert state["resets"] == []
         assert state["received"] >= before["received"] + cut["replayed"]
-        opened.expect_story(rf"Back after .* with Last-Event-ID {re.escape(cut['lastEventId'])}")
-        opened.expect_story(rf"Missed {cut['missed']} events while away, got all \d+ back: 0 lost, 0 doubled")
+        opened.expect_story(rf"Reconnected after .* with Last-Event-ID {re.escape(cut['lastEventId'])}")
+        opened.expect_story(
+            rf"Missed {cut['missed']} events while disconnected, received all \d+ later: 0 lost, 0 duplicated"
+        )
 
 
-def test_a_log_that_does_not_reach_back_shows_the_gap(browser: Any) -> None:
+def test_a_short_log_shows_the_gap(browser: Any) -> None:
     with dashboard("--history", "5") as (_, url), tab(browser, url) as opened:
         opened.expect_status("live")
         opened.page.click("#cut")
@@ -145,10 +147,12 @@ def test_a_log_that_does_not_reach_back_shows_the_gap(browser: Any) -> None:
         assert (cut["doubled"], state["gaps"], state["doubles"], state["unknownLosses"]) == (0, 0, 0, 0)
         assert len(state["losses"]) == 1
         opened.expect_story(rf"no longer reaches back that far\. Lost for good: {cut['lost']} events?")
-        opened.expect_story(rf"Missed \d+ events while away, got \d+ back: {cut['lost']} lost, 0 doubled")
+        opened.expect_story(
+            rf"Missed \d+ events while disconnected, received \d+ later: {cut['lost']} lost, 0 duplicated"
+        )
 
 
-def test_a_page_comes_back_to_a_server_that_was_restarted(browser: Any) -> None:
+def test_a_page_reconnects_to_a_server_that_was_restarted(browser: Any) -> None:
     with dashboard() as (first, url), tab(browser, url) as opened:
         opened.expect_status("live")
         first.send(signal.SIGTERM)
@@ -162,9 +166,7 @@ def test_a_page_comes_back_to_a_server_that_was_restarted(browser: Any) -> None:
         assert (reset["reason"], reset["lost"]) == ("unknown", None)
         assert (cut["missed"], cut["lost"]) == (None, None)
         assert (state["unknownLosses"], state["gaps"], state["doubles"]) == (1, 0, 0)
-        opened.expect_story(
-            "does not know that id, so it was probably started anew. Lost for good: an unknown"
-        )
+        opened.expect_story("does not know that id, so it was probably restarted. Lost for good: an unknown")
 
 
 def test_the_theme_can_be_changed_and_is_remembered(browser: Any, demo: str) -> None:

@@ -1,4 +1,4 @@
-"""`trio-sse doctor`, over a machine of the test's making."""
+"""`trio-sse doctor`, on a machine that the test describes."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def written(diagnosis: Diagnosis) -> str:
     return out.getvalue()
 
 
-def test_a_machine_that_holds_them_is_fine(machine_of: MachineOf) -> None:
+def test_a_machine_with_high_limits_is_fine(machine_of: MachineOf) -> None:
     diagnosis = examine(10_000, root=machine_of(), limit_of=lambda: 20_000)
     assert diagnosis.is_fine
     assert diagnosis.tightest is not None
-    assert (diagnosis.tightest.name, diagnosis.tightest.holds) == ("file descriptors of a process", 19_950)
+    assert (diagnosis.tightest.name, diagnosis.tightest.holds) == ("file descriptors per process", 19_950)
     text = written(diagnosis)
     assert (
-        "This machine holds 19,950 streams, by its file descriptors of a process; wanted are 10,000: fine."
+        "This machine holds 19,950 streams, limited by file descriptors per process: enough for 10,000."
         in text
     )
     assert "ulimit" not in text
@@ -65,13 +65,13 @@ def test_a_machine_that_holds_them_is_fine(machine_of: MachineOf) -> None:
 @pytest.mark.parametrize(
     ("changed", "limit", "name", "advice"),
     [
-        ({}, 1024, "file descriptors of a process", "LimitNOFILE=10050"),
-        ({"proc__sys__fs__file-max": "500"}, None, "open files of the system", "sysctl -w fs.file-max=22000"),
+        ({}, 1024, "file descriptors per process", "LimitNOFILE=10050"),
+        ({"proc__sys__fs__file-max": "500"}, None, "open files, system-wide", "sysctl -w fs.file-max=22000"),
         (
             {"proc__meminfo": "MemAvailable: 10000 kB"},
             None,
-            "memory available",
-            "10,000 idle streams take",
+            "available memory",
+            "10,000 idle streams need",
         ),
         (
             {"proc__sys__net__ipv4__tcp_mem": "1 2 3"},
@@ -82,18 +82,18 @@ def test_a_machine_that_holds_them_is_fine(machine_of: MachineOf) -> None:
         (
             {"proc__sys__net__netfilter__nf_conntrack_max": "100"},
             None,
-            "connections that the firewall tracks",
+            "connections tracked by the firewall",
             "sysctl -w net.netfilter.nf_conntrack_max=22000",
         ),
         (
             {"sys__fs__cgroup__memory.max": "1048576", "sys__fs__cgroup__memory.current": "548576"},
             None,
-            "memory available",
+            "available memory",
             "10,000 idle streams",
         ),
     ],
 )
-def test_what_is_too_little_is_named_with_what_raises_it(
+def test_a_low_limit_is_reported_with_advice(
     machine_of: MachineOf, changed: dict[str, str], limit: int | None, name: str, advice: str
 ) -> None:
     diagnosis = examine(10_000, root=machine_of(**changed), limit_of=lambda: limit)
@@ -101,18 +101,18 @@ def test_what_is_too_little_is_named_with_what_raises_it(
     assert diagnosis.tightest is not None
     assert diagnosis.tightest.name == name
     assert advice in written(diagnosis)
-    assert written(diagnosis).endswith("wanted are 10,000: not enough.\n")
+    assert written(diagnosis).endswith(": not enough for 10,000.\n")
 
 
-# What serving gets
+# Limits
 
 
-def test_descriptors_are_those_that_serving_gets() -> None:
+def test_the_descriptor_limit_is_the_one_that_serve_gets() -> None:
     command = f"ulimit -Sn 256 && ulimit -Hn 4096 && exec {sys.executable} -m trio_sse doctor -c 4046 --json"
     with running(["sh", "-c", command]) as doctor:
-        told = json.loads(doctor.stdout.rest())
-    assert told["findings"][0] == {
-        "name": "file descriptors of a process",
+        report = json.loads(doctor.stdout.rest())
+    assert report["findings"][0] == {
+        "name": "file descriptors per process",
         "value": "4,096",
         "holds": 4046,
         "advice": "",
@@ -129,7 +129,7 @@ FIRST = "sys__fs__cgroup__memory__docker__1__memory."
 @pytest.mark.parametrize(
     ("files", "gibibytes"),
     [
-        pytest.param({}, 8, id="the machine's alone"),
+        pytest.param({}, 8, id="no group"),
         pytest.param({f"{GROUP}memory.max": f"{3 * GIB}", f"{GROUP}memory.current": f"{GIB}"}, 2, id="own"),
         pytest.param(
             {
@@ -148,13 +148,17 @@ FIRST = "sys__fs__cgroup__memory__docker__1__memory."
                 f"{OUTER}memory.current": f"{5 * GIB}",
             },
             1,
-            id="a group above has less",
+            id="a parent group has less",
         ),
-        pytest.param({f"{GROUP}memory.max": "max", f"{GROUP}memory.current": "5"}, 8, id="unbounded"),
+        pytest.param({f"{GROUP}memory.max": "max", f"{GROUP}memory.current": "5"}, 8, id="no limit"),
         pytest.param(
             {f"{ROOT}memory.max": f"{GIB}", f"{ROOT}memory.current": "0"}, 1, id="a container's root"
         ),
-        pytest.param({f"{GROUP}memory.max": f"{GIB}", f"{GROUP}memory.current": f"{2 * GIB}"}, 0, id="over"),
+        pytest.param(
+            {f"{GROUP}memory.max": f"{GIB}", f"{GROUP}memory.current": f"{2 * GIB}"},
+            0,
+            id="over",
+        ),
         pytest.param(
             {
                 "proc__self__cgroup": "5:cpu,cpuacct:/\n4:hugetlb,memory:/docker/1\n1:name=x:/a:b\n0::/",
@@ -176,12 +180,12 @@ FIRST = "sys__fs__cgroup__memory__docker__1__memory."
         ),
     ],
 )
-def test_memory_is_what_the_control_groups_leave(
+def test_memory_respects_the_control_groups(
     machine_of: MachineOf, files: dict[str, str], gibibytes: int
 ) -> None:
     files = {"proc__self__cgroup": "0::/app.slice/web.service", **files}
     found = examine(10_000, root=machine_of(**files), limit_of=lambda: None).findings
-    assert [f.value for f in found if f.name == "memory available"] == [f"{gibibytes}.0 GiB"]
+    assert [f.value for f in found if f.name == "available memory"] == [f"{gibibytes}.0 GiB"]
 
 
 # Advice
@@ -192,13 +196,13 @@ def advice_of(root: Path, wanted: int, name: str, limit: int | None = None) -> s
     return next(finding.advice for finding in found if finding.name == name)
 
 
-def test_what_is_enough_gets_no_advice(machine_of: MachineOf) -> None:
+def test_limits_that_are_high_enough_get_no_advice(machine_of: MachineOf) -> None:
     root = machine_of(proc__sys__net__ipv4__tcp_max_syn_backlog="4096")
     assert [f.advice for f in examine(10_000, root=root, limit_of=lambda: 20_000).findings] == [""] * 7
 
 
-def test_more_descriptors_than_a_process_may_have_take_another_setting_first(machine_of: MachineOf) -> None:
-    name = "file descriptors of a process"
+def test_more_descriptors_than_nr_open_need_nr_open_first(machine_of: MachineOf) -> None:
+    name = "file descriptors per process"
     within = advice_of(machine_of(), 1_048_526, name, 1024)
     assert "nr_open" not in within
     assert "LimitNOFILE=1048576" in within
@@ -206,10 +210,10 @@ def test_more_descriptors_than_a_process_may_have_take_another_setting_first(mac
     assert first.startswith("sysctl -w fs.nr_open=1048577 ")
     assert then.startswith("LimitNOFILE=1048577 ")
     beyond = advice_of(machine_of(), 2**31, name, 1024)
-    assert beyond == "trio-sse serve --workers: no process can have so many"
+    assert beyond == "trio-sse serve --workers: one process can't have as many"
 
 
-def test_no_value_is_advised_that_is_lower_than_what_there_is(machine_of: MachineOf) -> None:
+def test_the_advice_never_lowers_a_limit(machine_of: MachineOf) -> None:
     root = machine_of(
         proc__sys__net__ipv4__tcp_mem="13000 14000 15000",
         proc__sys__net__core__somaxconn="128",
@@ -218,37 +222,42 @@ def test_no_value_is_advised_that_is_lower_than_what_there_is(machine_of: Machin
     )
     assert "tcp_mem='13000 16000 32000'" in advice_of(root, 10_000, "memory for TCP buffers")
     queue = advice_of(root, 10_000, "queue of new connections")
-    assert queue == "sysctl -w net.core.somaxconn=4096   # for a rush of reconnects"
-    assert "ip_local_port_range='500 65535'" in advice_of(root, 65_000, "ports of one client address")
+    assert queue == "sysctl -w net.core.somaxconn=4096   # for when all clients reconnect at once"
+    assert "ip_local_port_range='500 65535'" in advice_of(root, 65_000, "ports per client address")
 
 
-def test_ports_are_advised_on_where_they_are_too_few(machine_of: MachineOf) -> None:
-    name = "ports of one client address"
+def test_too_few_ports_get_advice(machine_of: MachineOf) -> None:
+    name = "ports per client address"
     assert advice_of(machine_of(), 28_232, name) == ""
     advice = advice_of(machine_of(), 28_233, name)
-    assert advice.startswith("a proxy or load tool takes 2 source addresses for so many; 1 after: sysctl -w ")
+    assert advice.startswith(
+        "a proxy or load tool needs 2 source addresses for as many; or 1 after: sysctl -w "
+    )
     assert "ip_local_port_range='1024 65535'" in advice
     widest = machine_of(proc__sys__net__ipv4__ip_local_port_range="1024 65535")
-    assert advice_of(widest, 65_000, name) == "a proxy or load tool takes 2 source addresses for so many"
+    assert advice_of(widest, 65_000, name) == "a proxy or load tool needs 2 source addresses for as many"
 
 
-def test_a_short_queue_of_new_connections_is_advised_on(machine_of: MachineOf) -> None:
+def test_a_short_queue_of_new_connections_gets_advice(machine_of: MachineOf) -> None:
     root = machine_of(proc__sys__net__core__somaxconn="128")
     text = written(examine(10_000, root=root, limit_of=lambda: None))
     assert "sysctl -w net.core.somaxconn=4096 net.ipv4.tcp_max_syn_backlog=4096" in text
 
 
-def test_what_the_system_does_not_tell_bounds_nothing(tmp_path: Path) -> None:
+def test_unknown_limits_count_as_none(tmp_path: Path) -> None:
     diagnosis = examine(10**9, root=tmp_path, limit_of=lambda: None)
     assert diagnosis.is_fine
     assert diagnosis.tightest is None
-    assert "This machine holds unknown; wanted are 1,000,000,000: fine." in written(diagnosis)
+    assert (
+        "No limit is known for the number of streams on this machine: enough for 1,000,000,000."
+        in written(diagnosis)
+    )
 
 
 @pytest.mark.parametrize(("wanted", "code"), [("10", 0), ("1000000000", 1)])
-def test_the_program_says_so_by_its_exit_code(wanted: str, code: int) -> None:
+def test_the_exit_code_is_the_verdict(wanted: str, code: int) -> None:
     with trio_sse("doctor", "--connections", wanted, "--json") as doctor:
         assert doctor.wait() == code
-        told = json.loads(doctor.stdout.rest())
-    assert told["is_fine"] == (code == 0)
-    assert told["facts"]["python"]
+        report = json.loads(doctor.stdout.rest())
+    assert report["is_fine"] == (code == 0)
+    assert report["facts"]["python"]

@@ -1,4 +1,4 @@
-"""Ctrl-C cancels what follows streams, wherever Python happens to be."""
+"""Ctrl-C cancels a command that follows streams, wherever Python is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def send_sigint() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-async def test_it_cancels_what_waits() -> None:
+async def test_sigint_cancels_the_block() -> None:
     before = signal.getsignal(signal.SIGINT)
     with cancel_on_sigint() as interrupt:
         send_sigint()
@@ -23,7 +23,7 @@ async def test_it_cancels_what_waits() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-async def test_it_ends_what_waits_without_trio() -> None:
+async def test_sigint_ends_a_blocking_call() -> None:
     reader, writer = os.pipe()
     try:
         os.set_blocking(reader, True)
@@ -39,7 +39,7 @@ async def test_it_ends_what_waits_without_trio() -> None:
         os.close(writer)
 
 
-async def test_a_block_that_was_not_interrupted_says_so() -> None:
+async def test_a_block_without_sigint_is_not_interrupted() -> None:
     with cancel_on_sigint() as interrupt, interrupt.blocking():
         pass
     assert not interrupt.was_received

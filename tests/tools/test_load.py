@@ -1,4 +1,4 @@
-"""`trio-sse load`: against servers of ours, and against endpoints that are none."""
+"""`trio-sse load`, against our servers and against scripted ones."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def streams() -> Iterator[str]:
 
 
 @given(sent=st.lists(events, max_size=6), seed=st.integers(0, 2**32), is_chunked=st.booleans())
-def test_it_finds_the_events_however_they_are_cut_and_framed(sent: list, seed: int, is_chunked: bool) -> None:  # type: ignore[type-arg]
+def test_events_are_found_however_they_are_split_and_framed(sent: list, seed: int, is_chunked: bool) -> None:  # type: ignore[type-arg]
     chance = random.Random(seed)
     body = b"".join(event.encode() for event in sent)
     wire = HEAD if is_chunked else HEAD.replace(b"Transfer-Encoding: chunked\r\n", b"")
@@ -89,7 +89,7 @@ def test_it_finds_the_events_however_they_are_cut_and_framed(sent: list, seed: i
         (HEAD + b"500000\r\n" + b"x" * 0x500000, "an event of the stream is larger than", True),
     ],
 )
-def test_what_is_no_event_stream_is_told(response: bytes, text: str, is_final: bool) -> None:
+def test_what_is_not_an_event_stream_is_an_error(response: bytes, text: str, is_final: bool) -> None:
     with pytest.raises(LoadError, match=f"^{re.escape(text)}") as failed:
         LoadStream("").feed(response)
     assert failed.value.is_final == is_final
@@ -106,7 +106,7 @@ def test_interim_responses_are_skipped(cuts: list[int]) -> None:
     assert [found.data for piece in pieces for found in stream.feed(piece)] == ["a"]
 
 
-def test_a_body_of_a_known_size_ends_with_it() -> None:
+def test_content_length_ends_a_body() -> None:
     stream = LoadStream("")
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 18\r\n\r\n"
     assert [event.data for event in stream.feed(head + b"data: a\n\nda")] == ["a"]
@@ -116,10 +116,10 @@ def test_a_body_of_a_known_size_ends_with_it() -> None:
 
 
 @pytest.mark.parametrize("framing", [b"", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 18\r\n"])
-def test_the_end_of_the_connection_ends_a_body_without_framing_only(framing: bytes) -> None:
+def test_the_end_of_the_connection_ends_only_a_body_without_framing(framing: bytes) -> None:
     stream = LoadStream("")
     with pytest.raises(LoadError, match=r"^the server cut the stream$") as failed:
-        stream.end()  # not even a head has come
+        stream.end()  # before the head
     assert not failed.value.is_final
     stream.feed(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + framing + b"\r\n")
     if not framing:
@@ -133,7 +133,7 @@ def test_the_end_of_the_connection_ends_a_body_without_framing_only(framing: byt
 # One request
 
 
-def test_every_given_header_is_sent_and_replaces_our_own() -> None:
+def test_headers_of_the_user_replace_our_own() -> None:
     headers = [("host", "other"), ("Cookie", "a=1"), ("Cookie", "b=\u00e9"), ("ACCEPT", "*/*")]
     target = LoadTarget("https://user@BÜCHER.example/ä b?q=%20&r=ä#part", headers)
     assert (target.host, target.port, target.is_secure) == ("xn--bcher-kva.example", 443, True)
@@ -151,7 +151,7 @@ def test_every_given_header_is_sent_and_replaces_our_own() -> None:
     ]
 
 
-def test_a_request_has_what_an_event_source_sends() -> None:
+def test_a_request_has_the_headers_of_an_event_source() -> None:
     assert LoadTarget("http://[::1]:8000", []).request("").decode().split("\r\n") == [
         "GET / HTTP/1.1",
         "Host: [::1]:8000",
@@ -163,7 +163,7 @@ def test_a_request_has_what_an_event_source_sends() -> None:
     ]
 
 
-def test_a_given_last_event_id_is_sent_each_time() -> None:
+def test_a_last_event_id_of_the_user_is_sent_each_time() -> None:
     request = LoadTarget("http://h/", [("Last-Event-ID", "1")]).request("7")
     assert b"Last-Event-ID: 1\r\n" in request
     assert request.lower().count(b"last-event-id") == 1
@@ -191,16 +191,16 @@ def test_a_given_last_event_id_is_sent_each_time() -> None:
         "http://h/?\udcff",
     ],
 )
-def test_what_is_no_url_is_told_with_what_would_be(url: str) -> None:
+def test_a_malformed_url_is_refused_with_an_example(url: str) -> None:
     with pytest.raises(ValueError, match=r"^the URL must be like http://host:port/path, not "):
         LoadTarget(url, [])
 
 
-# The times
+# Measured times
 
 
 @given(values=st.lists(st.floats(-1e13, 1e13), max_size=50))
-def test_percentiles_are_within_a_hundredth(values: list[float]) -> None:
+def test_percentiles_are_within_half_a_percent(values: list[float]) -> None:
     distribution = Distribution()
     for value in values:
         distribution.add(value)
@@ -213,7 +213,7 @@ def test_percentiles_are_within_a_hundredth(values: list[float]) -> None:
     assert found == pytest.approx(exact, rel=0.005, abs=0.001)
 
 
-def test_what_is_kept_of_times_does_not_grow_with_their_number() -> None:
+def test_the_memory_of_a_distribution_does_not_grow_with_its_values() -> None:
     distribution = Distribution()
     chance = random.Random(1)
     for _ in range(100_000):
@@ -224,7 +224,7 @@ def test_what_is_kept_of_times_does_not_grow_with_their_number() -> None:
 # The program
 
 
-def test_it_counts_what_comes_and_writes_json(streams: str, tmp_path: Path) -> None:
+def test_statistics_are_printed_and_written_as_json(streams: str, tmp_path: Path) -> None:
     file = tmp_path / "load.json"
     with trio_sse("load", f"{streams}/ticks", "-c", "20", "-d", "1.5", "--json", file) as load:
         assert load.wait() == 0
@@ -237,7 +237,7 @@ def test_it_counts_what_comes_and_writes_json(streams: str, tmp_path: Path) -> N
     assert set(report["milliseconds_to_head"]) == {"p50", "p90", "p99", "max"}
 
 
-def test_streams_that_end_are_come_back_to(streams: str) -> None:
+def test_streams_that_end_reconnect(streams: str) -> None:
     with trio_sse("load", f"{streams}/count/2", "-c", "2", "-d", "4.5") as load:
         assert load.wait() == 0
         text = load.stdout.rest()
@@ -245,7 +245,7 @@ def test_streams_that_end_are_come_back_to(streams: str) -> None:
     assert "failure" not in text
 
 
-def test_what_has_come_is_told_when_it_is_interrupted(tmp_path: Path) -> None:
+def test_an_interrupted_run_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "load.json"
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     with (
@@ -262,13 +262,13 @@ def test_what_has_come_is_told_when_it_is_interrupted(tmp_path: Path) -> None:
     assert report["seconds"] < 60
 
 
-def test_a_path_that_is_not_there_is_told(streams: str) -> None:
+def test_a_status_is_counted_as_a_failure(streams: str) -> None:
     with trio_sse("load", f"{streams}/nowhere", "-c", "3", "-d", "1") as load:
         assert load.wait() == 1
         assert "3 times: 404 Not Found" in load.stdout.rest()
 
 
-def test_a_file_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_an_error_before_the_run(tmp_path: Path) -> None:
     file = tmp_path / "nowhere" / "load.json"
     with trio_sse("load", "http://127.0.0.1:1/", "-d", "60", "--json", file) as load:
         assert load.wait() == 2
@@ -276,7 +276,7 @@ def test_a_file_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-"])
-def test_it_needs_no_output_to_write_json(streams: str, tmp_path: Path, redirection: str) -> None:
+def test_json_is_written_with_closed_standard_streams(streams: str, tmp_path: Path, redirection: str) -> None:
     file = tmp_path / "load.json"
     command = (
         f"exec {sys.executable} -m trio_sse load {streams}/ticks -c 1 -d 1.1 --json {file} {redirection}"
@@ -288,29 +288,29 @@ def test_it_needs_no_output_to_write_json(streams: str, tmp_path: Path, redirect
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_the_json_is_written_when_whoever_read_has_gone(
+def test_json_is_written_when_nobody_reads_the_output(
     streams: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: str
 ) -> None:
     file = tmp_path / "load.json"
     reader, writer = os.pipe()
     os.close(reader)
     monkeypatch.setattr(report, "_LINES_APART", 1)
-    with open(writer, "w") as gone:
-        monkeypatch.setattr(sys, stream, gone)
+    with open(writer, "w") as unread:
+        monkeypatch.setattr(sys, stream, unread)
         arguments = ["load", f"{streams}/ticks", "-c", "1", "-d", "1.5", "--json", str(file)]
         main.main(arguments, standalone_mode=False)
     assert json.loads(file.read_text())["opened"] == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no file that is always full")
-def test_json_that_cannot_be_written_is_told_after_the_report(streams: str) -> None:
+def test_json_that_cannot_be_written_is_an_error_after_the_report(streams: str) -> None:
     with trio_sse("load", f"{streams}/ticks", "-c", "1", "-d", "0.5", "--json", "/dev/full") as load:
         assert load.wait() == 1
         assert load.stderr.rest() == "Error: /dev/full: No space left on device\n"
         assert "1 at once" in load.stdout.rest()
 
 
-def test_nobody_there_is_told() -> None:
+def test_a_refused_connection_is_counted_as_a_failure() -> None:
     with trio_sse("load", "http://127.0.0.1:1/", "-c", "2", "-d", "0.5") as load:
         assert load.wait() == 1
         assert re.search("2 times: .*Connection refused", load.stdout.rest())
@@ -339,20 +339,20 @@ def test_nobody_there_is_told() -> None:
         (["http://no-such-host.invalid/", "-d", "1"], "no-such-host.invalid"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_a_line(arguments: list[str], text: str) -> None:
+def test_wrong_usage_is_an_error_in_one_line(arguments: list[str], text: str) -> None:
     with trio_sse("load", *arguments) as load:
         assert load.wait() in (1, 2)
-        said = load.stderr.rest()
-    assert text in said
-    assert "Traceback" not in said
+        printed = load.stderr.rest()
+    assert text in printed
+    assert "Traceback" not in printed
 
 
-# In this process, against a server that does what the test says
+# In this process, against a scripted server
 
 
 @contextmanager
 def answering(*answers: bytes, requests: queue.SimpleQueue[bytes] | None = None) -> Iterator[str]:
-    """Answer each connection with the next of these, and close it; the last one again and again."""
+    """Answer each connection with the next of `answers`, and close it; repeat the last one."""
     listening = socket.create_server(("127.0.0.1", 0))
     requests = requests or queue.SimpleQueue()
 
@@ -380,20 +380,20 @@ def event(text: str) -> bytes:
     return HEAD + b"%x\r\n%b\r\n" % (len(text), text.encode())
 
 
-def run(url: str, *, tell: Callable[[], None] = lambda: None, **options: object) -> Load:
+def run(url: str, *, show: Callable[[], None] = lambda: None, **options: object) -> Load:
     made = Load(LoadOptions(url=url, **{"connections": 1, "duration": 1.0, **options}))  # type: ignore[arg-type]
-    trio.run(partial(made.run, tell, every=0.5))
+    trio.run(partial(made.run, show, every=0.5))
     return made
 
 
-def test_a_stream_that_ends_with_its_connection_is_no_failure() -> None:
+def test_a_stream_without_framing_ends_without_a_failure() -> None:
     with answering(HEAD.replace(b"Transfer-Encoding: chunked\r\n", b"") + b"retry: 50\ndata: x\n\n") as url:
         totals = run(url).totals
     assert totals.events >= 2
     assert not totals.failures
 
 
-def test_a_reconnect_is_a_stream_that_has_come_back() -> None:
+def test_a_reconnect_is_counted_when_its_stream_opens() -> None:
     busy = b"HTTP/1.1 503 Busy\r\n\r\n"
     with answering(event("retry: 20\ndata: x\n\n"), busy, busy, event("retry: 100000\ndata: y\n\n")) as url:
         totals = run(url, duration=2.0).totals
@@ -409,7 +409,7 @@ def test_a_server_that_never_answers_has_no_reconnects(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("ends_by", ["time", "interrupt"])
-def test_the_time_that_closing_takes_is_not_the_loads(monkeypatch: pytest.MonkeyPatch, ends_by: str) -> None:
+def test_the_time_to_close_streams_is_not_counted(monkeypatch: pytest.MonkeyPatch, ends_by: str) -> None:
     async def close_slowly(stream: trio.abc.Stream) -> None:
         began_at = time.process_time()
         while time.process_time() < began_at + 0.5:
@@ -419,7 +419,7 @@ def test_the_time_that_closing_takes_is_not_the_loads(monkeypatch: pytest.Monkey
     closing = trio.aclose_forcefully
     monkeypatch.setattr(trio, "aclose_forcefully", close_slowly)
     interrupt = partial(signal.raise_signal, signal.SIGINT)
-    how = {"duration": 0.5} if ends_by == "time" else {"duration": 60, "tell": interrupt}
+    how = {"duration": 0.5} if ends_by == "time" else {"duration": 60, "show": interrupt}
     with serving(APP) as (_, url):
         made = run(f"{url}/ticks", **how)
     assert made.totals.opened == 1
@@ -427,7 +427,7 @@ def test_the_time_that_closing_takes_is_not_the_loads(monkeypatch: pytest.Monkey
     assert made.cpu_seconds < 0.4
 
 
-def test_a_cut_stream_resumes_and_waits_as_it_was_asked_to() -> None:
+def test_a_cut_stream_resumes_after_the_retry_time() -> None:
     with answering(event("retry: 50\nid: 7\ndata: x\n\n"), event("data: y\n\n")) as url:
         totals = run(url).totals
     assert totals.events >= 3
@@ -452,14 +452,14 @@ def test_latency_is_measured_from_an_events_timestamp(factor: float, field: str 
 @pytest.mark.parametrize(
     "number", ["21.5", "NaN", "-1", "1e400", "1" + "0" * 400, "[" * 100_000], ids=lambda text: text[:8]
 )
-def test_what_is_no_time_gives_no_latency(number: str) -> None:
+def test_a_number_that_is_not_a_time_gives_no_latency(number: str) -> None:
     with answering(event(f'retry: 100000\ndata: {{"t": {number}}}\n\n')) as url:
         made = run(url)
     assert made.totals.events == 1
     assert made.totals.latencies.count == 0
 
 
-def test_another_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     async def both(host: str, port: int, **options: object) -> list[tuple[object, ...]]:
         assert host == "name"
         rest = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
@@ -470,7 +470,7 @@ def test_another_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> 
         assert run(url.replace("127.0.0.1", "name")).totals.events == 1
 
 
-def test_the_live_line_is_for_terminals() -> None:
+def test_the_line_that_changes_is_for_terminals() -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

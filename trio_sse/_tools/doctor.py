@@ -1,9 +1,9 @@
-"""`trio-sse doctor`: what bounds the streams of this machine, and the commands that raise each bound.
+"""`trio-sse doctor`: which limits of this machine bound the number of streams, and how to raise them.
 
-All is read, and nothing is changed, but this process's own soft limit of descriptors, which `trio-sse serve`
-raises as well. What the system doesn't tell is said to be unknown, and bounds nothing.
+It changes nothing except this process's own soft limit of file descriptors, which `trio-sse serve` raises as
+well. A limit that can't be read is reported as unknown, and counts as no limit.
 
-A command that is advised gives no bound a lower value than it has, nor one that the command can't set.
+The advice never lowers a limit, and never sets a value that the system would refuse.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from .._process.descriptors import raise_descriptor_limit
 from .memory import available_memory
 from .procfs import Proc
 
-#: Bytes for each idle stream, as `python -m benchmarks.scale` measures them: the process's own, and the
-#: kernel's, for the server's end of the connection.
+#: Bytes per idle stream, as measured by `python -m benchmarks.scale`: in the process, and in the kernel for
+#: the server's end of the connection.
 PROCESS_BYTES = 6.8 * 1024
 KERNEL_BYTES = 5.0 * 1024
 
 _SPARE_DESCRIPTORS = 50  # listening sockets, log files, what the app has open
-_MOST_DESCRIPTORS = 2**31 - 64  # to which fs.nr_open can be set (fs/file.c, sysctl_nr_open_max)
+_MOST_DESCRIPTORS = 2**31 - 64  # the largest value of fs.nr_open (fs/file.c, sysctl_nr_open_max)
 _PAGE = 4096
-_MEMORY_SHARE = 0.8  # of what is available; the rest is for queues, bursts and others
+_MEMORY_SHARE = 0.8  # the rest is for queues, bursts and other programs
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One bound.
+    """One limit.
 
     Attributes:
-        holds: the streams that it lets this machine have; `None` if it bounds none, or is unknown.
-        advice: the commands that raise it, in lines; empty if there are none, or none is needed.
+        holds: the number of streams that it allows, or `None` if it is unknown or does not limit streams.
+        advice: lines with commands that raise it; empty if it is high enough, or can't be raised.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All bounds, and what they come to."""
+    """All limits, compared with the number of streams that are wanted."""
 
     wanted: int
     findings: tuple[Finding, ...]
@@ -58,18 +58,18 @@ class Diagnosis:
 
     @property
     def tightest(self) -> Finding | None:
-        """The bound that is met first."""
-        bounding = [finding for finding in self.findings if finding.holds is not None]
-        return min(bounding, key=lambda finding: finding.holds or 0, default=None)
+        """The limit that is reached first."""
+        limiting = [finding for finding in self.findings if finding.holds is not None]
+        return min(limiting, key=lambda finding: finding.holds or 0, default=None)
 
     @property
     def is_fine(self) -> bool:
-        """Whether as many streams as are wanted can be held, as far as that can be told."""
+        """Whether no known limit is below the number of streams that are wanted."""
         tightest = self.tightest
         return tightest is None or (tightest.holds or 0) >= self.wanted
 
     def as_json(self) -> dict[str, object]:
-        """Give all of it for JSON."""
+        """Return the diagnosis for JSON."""
         return {
             "wanted": self.wanted,
             "is_fine": self.is_fine,
@@ -82,7 +82,7 @@ class Diagnosis:
 def examine(
     wanted: int, *, root: Path = Path("/"), limit_of: Callable[[], int | None] = raise_descriptor_limit
 ) -> Diagnosis:
-    """Look at this machine; `root` is where /proc and /sys are."""
+    """Read the limits of this machine. /proc and /sys are in the folder `root`."""
     proc = Proc(root)
     findings = (
         _descriptors(wanted, limit_of(), proc),
@@ -96,26 +96,26 @@ def examine(
     return Diagnosis(wanted, tuple(finding for finding in findings if finding is not None), _facts(proc))
 
 
-def _bound(wanted: int, name: str, value: str, holds: int | None, advice: str) -> Finding:
-    """Give a bound, with its advice only if it is too low."""
+def _finding(wanted: int, name: str, value: str, holds: int | None, advice: str) -> Finding:
+    """Return a limit, with advice only if it is too low."""
     return Finding(name, value, holds, "" if holds is None or holds >= wanted else advice)
 
 
 def _descriptors(wanted: int, limit: int | None, proc: Proc) -> Finding:
     needed = wanted + _SPARE_DESCRIPTORS
     advice = (
-        f"LimitNOFILE={needed} in the unit of a service; docker run --ulimit nofile={needed}; "
-        f"as root: ulimit -n {needed}; for logins: '* hard nofile {needed}' in /etc/security/limits.d/; "
+        f"LimitNOFILE={needed} in a systemd unit; docker run --ulimit nofile={needed}; "
+        f"ulimit -n {needed}, as root; '* hard nofile {needed}' in /etc/security/limits.d/, for logins; "
         "or trio-sse serve --workers"
     )
     nr_open = proc.number("proc/sys/fs/nr_open")
     if needed > _MOST_DESCRIPTORS:
-        advice = "trio-sse serve --workers: no process can have so many"
+        advice = "trio-sse serve --workers: one process can't have as many"
     elif nr_open is not None and needed > nr_open:
-        advice = f"sysctl -w fs.nr_open={needed}   # first, as no process may have more\n{advice}"
-    return _bound(
+        advice = f"sysctl -w fs.nr_open={needed}   # first, because no process may have more\n{advice}"
+    return _finding(
         wanted,
-        "file descriptors of a process",
+        "file descriptors per process",
         "unlimited" if limit is None else f"{limit:,}",
         None if limit is None else max(0, limit - _SPARE_DESCRIPTORS),
         advice,
@@ -127,49 +127,50 @@ def _system_files(wanted: int, proc: Proc) -> Finding | None:
     if limit is None:
         return None
     advice = f"sysctl -w fs.file-max={2 * (wanted + 1000)}"
-    return _bound(wanted, "open files of the system", f"{limit:,}", limit, advice)
+    return _finding(wanted, "open files, system-wide", f"{limit:,}", limit, advice)
 
 
 def _memory(wanted: int, proc: Proc) -> Finding:
     available = available_memory(proc)
     each = PROCESS_BYTES + KERNEL_BYTES
-    return _bound(
+    return _finding(
         wanted,
-        "memory available",
+        "available memory",
         "unknown" if available is None else f"{available / 2**30:.1f} GiB",
         None if available is None else int(available * _MEMORY_SHARE / each),
-        f"{wanted:,} idle streams take {wanted * each / 2**30:.2f} GiB, measured {each / 1024:.1f} KiB each",
+        f"{wanted:,} idle streams need {wanted * each / 2**30:.2f} GiB, {each / 1024:.1f} KiB each",
     )
 
 
 def _tcp_memory(wanted: int, proc: Proc) -> Finding | None:
-    there = proc.numbers("proc/sys/net/ipv4/tcp_mem")
-    if len(there) != 3:
+    current = proc.numbers("proc/sys/net/ipv4/tcp_mem")
+    if len(current) != 3:
         return None
-    # An idle stream has no bytes in buffers. One that does not read has up to `send_buffer`; say one in ten.
+    # An idle stream has no bytes in buffers. If a client does not read, its stream has up to `send_buffer`.
+    # We count one such client in ten.
     each = 64 * 1024 / 10
     needed = int(wanted * each / _PAGE)
-    pages = " ".join(str(max(pair)) for pair in zip(there, (needed // 2, needed, 2 * needed), strict=True))
-    return _bound(
+    pages = " ".join(str(max(pair)) for pair in zip(current, (needed // 2, needed, 2 * needed), strict=True))
+    return _finding(
         wanted,
         "memory for TCP buffers",
-        f"{there[2] * _PAGE / 2**30:.1f} GiB, where one reader in ten is slow",
-        int(there[2] * _PAGE / each),
+        f"{current[2] * _PAGE / 2**30:.1f} GiB, if one client in ten is slow",
+        int(current[2] * _PAGE / each),
         f"sysctl -w net.ipv4.tcp_mem='{pages}'   # in pages of 4 KiB",
     )
 
 
 def _backlog(wanted: int, proc: Proc) -> Finding | None:
-    accepted = proc.number("proc/sys/net/core/somaxconn")
-    if accepted is None:
+    complete = proc.number("proc/sys/net/core/somaxconn")
+    if complete is None:
         return None
-    shaken = proc.number("proc/sys/net/ipv4/tcp_max_syn_backlog")
-    told = f"{accepted:,} to be accepted, {'unknown' if shaken is None else f'{shaken:,}'} in their handshake"
-    wish = max(4096, min(65_535, wanted // 4))
-    settings = (("net.core.somaxconn", accepted), ("net.ipv4.tcp_max_syn_backlog", shaken))
-    short = [f"{name}={wish}" for name, there in settings if there is not None and there < wish]
-    advice = f"sysctl -w {' '.join(short)}   # for a rush of reconnects" if short else ""
-    return Finding("queue of new connections", told, None, advice)
+    in_handshake = proc.number("proc/sys/net/ipv4/tcp_max_syn_backlog")
+    value = f"{complete:,}, and {'unknown' if in_handshake is None else f'{in_handshake:,}'} in the handshake"
+    needed = max(4096, min(65_535, wanted // 4))
+    settings = (("net.core.somaxconn", complete), ("net.ipv4.tcp_max_syn_backlog", in_handshake))
+    low = [f"{name}={needed}" for name, current in settings if current is not None and current < needed]
+    advice = f"sysctl -w {' '.join(low)}   # for when all clients reconnect at once" if low else ""
+    return Finding("queue of new connections", value, None, advice)
 
 
 def _ports(wanted: int, proc: Proc) -> Finding | None:
@@ -180,16 +181,16 @@ def _ports(wanted: int, proc: Proc) -> Finding | None:
     count = last - first + 1
     advice = ""
     if count < wanted:
-        advice = f"a proxy or load tool takes {_ceil(wanted, count)} source addresses for so many"
+        advice = f"a proxy or load tool needs {_ceil(wanted, count)} source addresses for as many"
         widest = (min(first, 1024), max(last, 65_535))
         if widest != (first, last):
             fewer = _ceil(wanted, widest[1] - widest[0] + 1)
             advice += (
-                f"; {fewer} after: sysctl -w net.ipv4.ip_local_port_range='{widest[0]} {widest[1]}'   "
-                "# with the ports of services in net.ipv4.ip_local_reserved_ports"
+                f"; or {fewer} after: sysctl -w net.ipv4.ip_local_port_range='{widest[0]} {widest[1]}'   "
+                "# list the ports of services in net.ipv4.ip_local_reserved_ports"
             )
-    # It is the clients' bound, and a proxy's in front of the server: it holds this machine to none.
-    return Finding("ports of one client address", f"{count:,}", None, advice)
+    # This limits clients, and a proxy in front of the server, but not the server itself.
+    return Finding("ports per client address", f"{count:,}", None, advice)
 
 
 def _ceil(dividend: int, divisor: int) -> int:
@@ -201,7 +202,7 @@ def _conntrack(wanted: int, proc: Proc) -> Finding | None:
     if limit is None:
         return None
     advice = f"sysctl -w net.netfilter.nf_conntrack_max={2 * (wanted + 1000)}"
-    return _bound(wanted, "connections that the firewall tracks", f"{limit:,}", limit, advice)
+    return _finding(wanted, "connections tracked by the firewall", f"{limit:,}", limit, advice)
 
 
 def _facts(proc: Proc) -> dict[str, str]:
@@ -211,10 +212,10 @@ def _facts(proc: Proc) -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "trio": _version("trio"),
         "h11": _version("h11"),
-        "hang-ups by epoll": "yes" if sys.platform == "linux" else "no: a task for each stream reads",
+        "disconnects by epoll": "yes" if sys.platform == "linux" else "no: one task per stream reads",
         "TCP_USER_TIMEOUT": "yes"
         if hasattr(socket, "TCP_USER_TIMEOUT")
-        else "no: a vanished peer is cut by us alone",
+        else "no: only write timeouts detect a client that vanished",
         "swappiness": proc.text("proc/sys/vm/swappiness") or "unknown",
     }
 
@@ -227,7 +228,7 @@ def _version(distribution: str) -> str:
 
 
 def write_diagnosis(diagnosis: Diagnosis, out: IO[str]) -> None:
-    """Write what was found, what it comes to, and what to do."""
+    """Write the limits, what to do about them, and the conclusion."""
     for finding in diagnosis.findings:
         holds = "" if finding.holds is None else f"   holds {finding.holds:,} streams"
         out.write(f"{finding.name:38}{finding.value}{holds}\n")
@@ -237,6 +238,9 @@ def write_diagnosis(diagnosis: Diagnosis, out: IO[str]) -> None:
     for name, value in diagnosis.facts.items():
         out.write(f"{name:38}{value}\n")
     tightest = diagnosis.tightest
-    held = "unknown" if tightest is None else f"{tightest.holds:,} streams, by its {tightest.name}"
-    out.write(f"\nThis machine holds {held}; wanted are {diagnosis.wanted:,}: ")
-    out.write("fine.\n" if diagnosis.is_fine else "not enough.\n")
+    verdict = "enough" if diagnosis.is_fine else "not enough"
+    if tightest is None:
+        out.write("\nNo limit is known for the number of streams on this machine")
+    else:
+        out.write(f"\nThis machine holds {tightest.holds:,} streams, limited by {tightest.name}")
+    out.write(f": {verdict} for {diagnosis.wanted:,}.\n")

@@ -22,7 +22,7 @@ from .output import reader_may_leave
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(connections: int, as_json: bool) -> None:
-    """Report the limits of this machine, and how to raise those that are too low.
+    """Report the limits of this machine and how to raise them.
 
     The exit status is 1 if the machine can't hold that many streams.
     """

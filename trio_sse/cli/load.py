@@ -136,7 +136,7 @@ def _check_descriptors(connections: int) -> None:
     if limit is not None and connections > limit - _SPARE_DESCRIPTORS:
         raise click.ClickException(
             f"{connections} streams need as many file descriptors, and this process may have {limit}: "
-            f"`trio-sse doctor --connections {connections}` tells what raises it; or run several of these"
+            f"`trio-sse doctor --connections {connections}` shows how to raise that; or run several loads"
         )
 
 

@@ -75,7 +75,7 @@ from .output import reader_may_leave
     default=1,
     show_default=True,
     envvar="TRIO_SSE_WORKERS",
-    help="Number of processes. More than one need --log or --separate-hubs.",
+    help="Number of processes. Several need --log or --separate-hubs.",
 )
 @click.option(
     "--separate-hubs",
@@ -104,7 +104,9 @@ def serve(
     status_file: str | None,
     log_level: str,
 ) -> None:
-    """Run a Server or an ASGI app: the object NAME in MODULE.
+    """Run a Server or an ASGI app, as in: trio-sse serve app:server.
+
+    MODULE is imported from the working directory or Python's path. NAME is the server or app in it.
 
     SIGTERM and SIGINT start a graceful shutdown: the server closes its streams, and clients reconnect
     elsewhere or later. A second SIGINT stops at once.

@@ -1,4 +1,4 @@
-"""The dashboard's server: samples go to topics, a page draws them, and a button cuts its stream."""
+"""The dashboard's server. It publishes samples to topics; a page draws them, and can cut its own stream."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import trio
 from .. import Connection, HTTPException, Hub, Request, Response, Server
 from ._machine import Machine
 
-#: The topics of the dashboard, each also the type of its events.
+#: The topics of the dashboard. The events of each have its name as their type.
 TOPICS = ("cpu", "memory", "network", "processes", "server")
 
 _SECONDS_BETWEEN_SAMPLES = 1.0
 _HISTORY_SECONDS = 300
 
-# How long the page waits before it comes back. Browsers differ in their own default; the demo is to show
-# an outage that one can see.
+# How long the page waits before it reconnects. Browsers differ in their default, and the outage should be
+# visible.
 _RETRY_MILLISECONDS = 3000
 
 _MAX_TOKEN = 64
@@ -34,14 +34,14 @@ class Dashboard:
     """A server whose `run` samples the machine once a second.
 
     Args:
-        history: events that the log keeps; by default those of five minutes. With less than an outage
-            brings, the page shows the gap.
+        history: how many events the log keeps; by default those of five minutes. If an outage is longer, the
+            page shows a gap.
     """
 
     def __init__(self, *, history: int = len(TOPICS) * _HISTORY_SECONDS) -> None:
         self.server = Server(hub=Hub(history=history))
         self._machine = Machine()
-        self._clients: dict[str, Connection] = {}  # by the token that the page makes up for itself
+        self._clients: dict[str, Connection] = {}  # by the token that each page generates
         self._recent_ends: deque[dict[str, object]] = deque(maxlen=_RECENT_ENDS)
         self._deliveries_before = 0
         self.server.route("/events")(self._events)
@@ -50,7 +50,7 @@ class Dashboard:
         self._add_files()
 
     async def run(self) -> None:
-        """Sample and publish until the server has ended. A late sample is skipped."""
+        """Sample the machine and publish until the server has ended. Skip samples that are late."""
         due = trio.current_time()
         while True:
             samples = await trio.to_thread.run_sync(self._machine.sample)
@@ -70,7 +70,7 @@ class Dashboard:
     async def _events(self, connection: Connection) -> None:
         hub = self.server.hub
         token = connection.request.query.get("client", "")[:_MAX_TOKEN]
-        # A page that is new begins with all that the log holds, so its charts are full at once.
+        # A new page receives the whole log, so its charts are full at once.
         start = connection.last_event_id or hub.first_event_id
         self._clients[token] = connection
         try:
@@ -123,10 +123,10 @@ class Dashboard:
             response = Response(
                 file.read_bytes(), content_type=content_type, headers={"Cache-Control": "no-cache"}
             )
-            self.server.endpoint("/" if path == "/static/index.html" else path)(partial(_give, response))
+            self.server.endpoint("/" if path == "/static/index.html" else path)(partial(_respond, response))
 
 
-async def _give(response: Response, request: Request) -> Response:
+async def _respond(response: Response, request: Request) -> Response:
     return response
 
 

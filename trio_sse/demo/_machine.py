@@ -1,8 +1,8 @@
-"""What the machine is doing, read through psutil, with no event loop in sight.
+"""Reading what the machine is doing, with psutil and without an event loop.
 
 `Machine.sample` blocks for some milliseconds, so call it in a thread. Rates and percentages are differences
-between two samples: they are kept here and not in psutil, whose own `cpu_percent` remembers per thread and
-would start anew whenever a worker thread changes.
+between two samples. They are computed here, because psutil's `cpu_percent` keeps its state per thread, and
+starts again whenever the worker thread changes.
 """
 
 import heapq
@@ -17,18 +17,18 @@ except ModuleNotFoundError:
     ) from None
 
 _BUSIEST = 8
-# Already counted in `user` and `nice` (proc_stat(5)): adding them would count that time twice.
+# `user` and `nice` include these times (proc_stat(5)).
 _COUNTED_TWICE = frozenset({"guest", "guest_nice"})
 # `iowait` is idle time too: the core had nothing else to run.
 _IDLE = frozenset({"idle", "iowait"})
 
-# What the machine says to itself would count twice, and a dashboard looked at from here would show itself.
+# Loopback traffic would count twice, and a dashboard that is viewed on this machine would show its own.
 _LOOPBACK = frozenset({"lo", "lo0"})
 
 
 @final
 class Machine:
-    """The machine this program runs on. Not to be sampled by two threads at once."""
+    """The machine that this program runs on. Only one thread may sample it at a time."""
 
     __slots__ = ("_cores", "_network", "_network_at")
 
@@ -38,11 +38,11 @@ class Machine:
         self._network_at = time.monotonic()
 
     def sample(self) -> dict[str, dict[str, object]]:
-        """Read the machine once, as JSON-able data by topic: `cpu`, `memory`, `network`, `processes`.
+        """Return one sample: JSON-able data for the topics `cpu`, `memory`, `network` and `processes`.
 
-        `at` is the wall clock in unix seconds, the same in all topics of one sample. Sizes are bytes, rates
-        bytes per second, shares percent. What is a rate is 0 if asked for with no time gone by since the
-        last sample; what the system does not let us read is left out or 0, never an error.
+        `at` is the wall clock in unix seconds, the same in all topics of one sample. Sizes are in bytes,
+        rates in bytes per second, shares in percent. A rate is 0 if no time has passed since the last sample.
+        What the system does not let us read is left out or 0, and never an error.
         """
         processes = self._processes()
         topics = {
@@ -52,7 +52,7 @@ class Machine:
             "processes": processes,
         }
         at = round(time.time(), 3)
-        return {topic: {"at": at, **figures} for topic, figures in topics.items()}
+        return {topic: {"at": at, **data} for topic, data in topics.items()}
 
     def _cpu(self) -> dict[str, object]:
         before, self._cores = self._cores, _core_times()
@@ -90,11 +90,11 @@ class Machine:
 
     def _processes(self) -> dict[str, object]:
         readings: list[tuple[float, int, psutil.Process]] = []
-        for process in psutil.process_iter():  # psutil keeps the objects, and with them the times before
+        for process in psutil.process_iter():  # psutil keeps the objects, with their previous times
             try:
                 with process.oneshot():
                     readings.append((process.cpu_percent(), process.memory_info().rss, process))
-            except psutil.Error:  # it ended meanwhile, or is none of our business
+            except psutil.Error:  # it has ended, or we may not read it
                 continue
         busiest = heapq.nlargest(_BUSIEST, readings, key=lambda reading: reading[:2])
         return {
@@ -133,7 +133,7 @@ def _name(process: psutil.Process) -> str:
 
 
 def _share(part: float, whole: float) -> float:
-    # The kernel's counters may step back a little, so the ends are clamped.
+    # The kernel's counters may go back a little, so the result is clamped.
     return round(min(100.0, max(0.0, 100 * part / whole)), 1) if whole > 0 else 0.0
 
 

@@ -1,4 +1,4 @@
-// The page: the stream's events go to the charts and panels, its ups and downs to the story.
+// The page: it shows the stream's events in charts and panels, and its connects and disconnects in the story.
 
 import { Chart } from "./charts.js";
 import { find, write } from "./dom.js";
@@ -17,7 +17,7 @@ const STATUS = {
 };
 
 const latest = {}; // the newest data of each topic
-const undrawn = new Set(); // topics that came since the last frame
+const undrawn = new Set(); // topics with events since the last frame
 let frame = 0;
 
 // A number beside a chart: the newest, or the one under the pointer.
@@ -110,7 +110,7 @@ const stream = new Stream(token.join(""), {
 });
 const { state } = stream;
 
-// However many events came at once, they are drawn once, with the next frame.
+// All events that arrive between two frames are drawn at once.
 function schedule() {
   frame ||= requestAnimationFrame(() => {
     frame = 0;
@@ -123,7 +123,7 @@ function schedule() {
 
 function drawCharts() {
   const newest = Math.max(...Object.values(charts).map(({ latest: at }) => at ?? 0));
-  // Time goes on while the connection is away, and the shaded band grows with it.
+  // Time goes on while disconnected, and the shaded band grows.
   const end = state.status === "reconnecting" || newest === 0 ? Math.max(newest, stream.serverTime()) : newest;
   const outages = state.cuts.map(({ cutAt, backAt }) => (
     { from: stream.serverTime(cutAt), to: backAt ? stream.serverTime(backAt) : end, kind: "away" }));
@@ -131,7 +131,7 @@ function drawCharts() {
   const bands = [...outages, ...losses];
   const last = state.cuts.at(-1);
   // One label is enough: on the largest chart, for the last outage.
-  charts.cpu.draw(end, bands, last && `away ${seconds(last.away ?? end - stream.serverTime(last.cutAt))}`);
+  charts.cpu.draw(end, bands, last && `disconnected for ${seconds(last.away ?? end - stream.serverTime(last.cutAt))}`);
   charts.memory.draw(end, bands);
   charts.network.draw(end, bands);
 }
@@ -173,7 +173,7 @@ async function copyCommand() {
   try {
     await navigator.clipboard.writeText(command.textContent);
     isCopied = true;
-  } catch { // not allowed, or not a secure origin: selected, it is one key away
+  } catch { // not allowed, or not a secure origin: select it instead
     getSelection().selectAllChildren(command);
   }
   write(find("#copy-text"), isCopied ? "Copied" : "Selected");

@@ -3,8 +3,8 @@
 import { clockMinute } from "./format.js";
 
 const WINDOW_SECONDS = 300;
-const BREAK_SECONDS = 3.5; // with samples each second, a longer pause is a hole and no line leads across it
-const DROPPED_AT_ONCE = 60; // to move the arrays once a minute, not each second
+const BREAK_SECONDS = 3.5; // with a sample each second, a longer pause interrupts the line
+const DROPPED_AT_ONCE = 60; // so that the arrays move once a minute, not each second
 const FONT = '11px -apple-system, BlinkMacSystemFont, "Segoe UI", Roboto, Ubuntu, "Noto Sans", Arial, sans-serif';
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -18,8 +18,8 @@ export class Chart {
   #lines;
   #onHover;
 
-  // `lines` are {color, isFilled}, the colors being names of custom properties; `range` gives the scale's
-  // [low, high] for the highest value in sight; `onHover` gets {at, values}, or null when the pointer leaves.
+  // `lines` are {color, isFilled}, with names of custom properties as colors; `range` returns the scale's
+  // [low, high] for the highest visible value; `onHover` receives {at, values}, or null when the pointer leaves.
   constructor(element, { lines, range, format, axisWidth, onHover }) {
     this.#lines = lines;
     this.#values = lines.map(() => []);
@@ -33,7 +33,7 @@ export class Chart {
     const last = this.#at.at(-1);
     if (last !== undefined && at <= last) {
       if (last - at < BREAK_SECONDS) return;
-      this.#drop(this.#at.length); // the server's clock was set back: what was drawn has no place any more
+      this.#drop(this.#at.length); // the server's clock was set back
     } else if (at - last > BREAK_SECONDS) {
       this.#append((at + last) / 2, values.map(() => null));
     }
@@ -42,8 +42,8 @@ export class Chart {
     if (old >= DROPPED_AT_ONCE) this.#drop(old);
   }
 
-  // Draw up to `end`; `bands` are {from, to, kind}, kind being "away" or "lost" and the times the server's like
-  // all else here. The label goes beside the last band that is "away".
+  // Draw up to `end`. `bands` are {from, to, kind}, where kind is "away" or "lost". All times here are the
+  // server's. The label is for the last band that is "away".
   draw(end, bands, label = "") {
     this.#bands = bands.filter((band) => band.to > end - WINDOW_SECONDS);
     this.#label = label;
@@ -58,7 +58,7 @@ export class Chart {
     return this.#at.at(-1);
   }
 
-  // The highest value of each line that is kept, which is about what is in sight.
+  // The highest stored value of each line; about all stored values are visible.
   get highest() {
     return this.#values.map((values) => Math.max(0, ...values));
   }

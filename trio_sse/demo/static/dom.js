@@ -1,5 +1,5 @@
-// Making and finding elements. What comes from the server is untrusted (a process may be called anything), so
-// it becomes text and nothing else.
+// Making and finding elements. Data from the server is untrusted (a process may have any name), so it is only
+// ever inserted as text.
 
 export const find = (selector) => document.querySelector(selector);
 
@@ -10,7 +10,7 @@ export function make(tag, className = "", ...content) {
   return element;
 }
 
-// Set an element's text, leaving it alone when nothing changed.
+// Set an element's text, unless it is the same already.
 export function write(element, text) {
   const wanted = String(text);
   if (element.textContent !== wanted) element.textContent = wanted;

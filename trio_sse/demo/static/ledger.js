@@ -1,17 +1,17 @@
-// Continuity, by arithmetic alone. An event's id is `epoch.sequence`, and within an epoch the sequence grows by
-// exactly one with each event. So every hole and every repetition shows, and none has to be assumed away.
+// Checks continuity by arithmetic. An event's id is `epoch.sequence`, and within an epoch each event's sequence
+// number is one higher than the last. So every gap and every duplicate is detected.
 
 export class Ledger {
   received = 0;
-  gaps = 0; // holes the server did not announce; there should be none, ever
-  doubles = 0; // events that came again on their own; there should be none, ever
-  lost = 0; // events gone for good, announced or not, where their number is known
-  unknownLosses = 0; // continuity ended without a way to tell how many were lost
+  gaps = 0; // that the server did not report; there should never be any
+  doubles = 0; // events received again for no reason; there should never be any
+  lost = 0; // events lost for good, reported or not, where the number is known
+  unknownLosses = 0; // losses whose number is unknown
   epoch = null;
-  sequence = null; // of the last event, or of the cursor the last reset gave
+  sequence = null; // of the last event, or of the last reset
   #repeatsAllowed = false;
 
-  // Take an event's id: "first", "next", "gap", "double", or "repeat" if it was allowed to come again.
+  // Add an event's id; return "first", "next", "gap", "double", or "repeat" if repeats are allowed.
   take(id) {
     const { epoch, sequence } = parse(id);
     if (epoch === this.epoch && sequence <= this.sequence) {
@@ -27,7 +27,7 @@ export class Ledger {
     return verdict;
   }
 
-  // Take a reset's id, the cursor to go on from: how many events were lost, or null if none can tell.
+  // Add a reset's id, where the stream continues; return how many events were lost, or null if unknown.
   reset(id) {
     const { epoch, sequence } = parse(id);
     const lost = epoch === this.epoch ? Math.max(0, sequence - this.sequence) : null;
@@ -39,7 +39,7 @@ export class Ledger {
     return lost;
   }
 
-  // A new EventSource has no Last-Event-ID to send, so the server rightly starts with all its log holds.
+  // A new EventSource sends no Last-Event-ID, so the server sends its whole log.
   allowRepeats() {
     this.#repeatsAllowed = true;
   }

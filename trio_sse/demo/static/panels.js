@@ -1,9 +1,9 @@
-// What is not a line over time: the cores, the busiest processes, and the server's own numbers.
+// The panels: the cores, the busiest processes, and the server's statistics.
 
 import { fill, find, make, resize, write } from "./dom.js";
 import { bytes, count, duration, percent } from "./format.js";
 
-const MOST_LABELLED_CORES = 16; // beyond, there is room for bars only
+const MOST_LABELLED_CORES = 16; // with more, there is room for bars only
 const ENDS_SHOWN = 4;
 
 export function drawCores({ per_core: cores }) {

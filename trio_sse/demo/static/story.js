@@ -1,4 +1,4 @@
-// What happened to the connection, told as it happened: one entry for each episode, the newest first.
+// A log of what happened to the connection: one entry for each episode, the newest first.
 
 import { find, make, write } from "./dom.js";
 import { clock, count, events, seconds } from "./format.js";
@@ -7,8 +7,8 @@ const KEPT = 20;
 
 export class Story {
   #list = find("#story");
-  #steps = null; // of the episode at hand
-  #waiting = null; // the step that counts the seconds away
+  #steps = null; // of the current episode
+  #waiting = null; // the step that counts the seconds of the outage
 
   history(number) {
     this.#begin();
@@ -18,13 +18,13 @@ export class Story {
 
   down(outage) {
     this.#begin();
-    const cause = outage.asked ? "Cut: the server ended this stream, as you asked" : "The connection went away";
+    const cause = outage.asked ? "Cut: the server ended this stream, as you asked" : "The connection was lost";
     this.#step("bad", cause);
     this.#wait(outage);
   }
 
   retried(outage) {
-    if (this.#waiting === null) this.#wait(outage); // it was back, and went away again
+    if (this.#waiting === null) this.#wait(outage); // it was connected, and was lost again
     write(this.#waiting.querySelector(".what"), reconnecting(outage));
   }
 
@@ -37,7 +37,7 @@ export class Story {
     this.#waiting?.parentElement.classList.remove("waiting");
     this.#waiting?.querySelector(".elapsed").remove();
     this.#waiting = null;
-    const step = this.#step("good", `Back after ${seconds(outage.away)}`);
+    const step = this.#step("good", `Reconnected after ${seconds(outage.away)}`);
     const id = outage.lastEventId ? [", with Last-Event-ID ", make("code", "", outage.lastEventId)]
       : [", on a new EventSource, which has no Last-Event-ID to send"];
     step.append(...id);
@@ -47,7 +47,7 @@ export class Story {
     if (this.#steps === null) this.#begin();
     const loss = {
       expired: "The server's log no longer reaches back that far",
-      unknown: "The server does not know that id, so it was probably started anew",
+      unknown: "The server does not know that id, so it was probably restarted",
     }[reason] ?? `The server could not resume (${reason})`;
     const number = lost === null ? "an unknown number of events" : events(lost);
     this.#step("bad", `${loss}. Lost for good: ${number}`);
@@ -55,7 +55,7 @@ export class Story {
 
   gap() {
     if (this.#steps === null) this.#begin();
-    this.#step("bad", "A hole in the sequence that the server did not announce");
+    this.#step("bad", "A gap in the sequence that the server did not report");
   }
 
   balanced(outage) {
@@ -65,7 +65,7 @@ export class Story {
 
   notCut() {
     this.#begin();
-    this.#step("bad", "The server could not be asked, or knows no such stream: nothing was cut");
+    this.#step("bad", "The server did not respond, or does not know this stream: nothing was cut");
   }
 
   #wait(outage) {
@@ -97,11 +97,11 @@ function reconnecting({ attempts }) {
 
 function balance({ missed, replayed, lost, doubled }) {
   if (missed === null) {
-    const got = `Got ${events(replayed)} from the server's log, ${count(doubled)} doubled`;
-    return `${got}; how many were missed, nothing can tell`;
+    const got = `Received ${events(replayed)} from the server's log, ${count(doubled)} duplicated`;
+    return `${got}; how many were missed is unknown`;
   }
-  const tally = `${count(lost)} lost, ${count(doubled)} doubled`;
-  if (missed === 0) return `Nothing was published while away: ${tally}`;
-  const got = replayed === missed ? `got all ${count(replayed)} back` : `got ${count(replayed)} back`;
-  return `Missed ${events(missed)} while away, ${got}: ${tally}`;
+  const tally = `${count(lost)} lost, ${count(doubled)} duplicated`;
+  if (missed === 0) return `Nothing was published meanwhile: ${tally}`;
+  const got = replayed === missed ? `received all ${count(replayed)} later` : `received ${count(replayed)} later`;
+  return `Missed ${events(missed)} while disconnected, ${got}: ${tally}`;
 }

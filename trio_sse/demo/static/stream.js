@@ -1,18 +1,18 @@
-// The EventSource's life: when it was away, and what that cost.
+// The EventSource's life: its outages, and what each of them cost.
 //
-// Reconnecting is the browser's work, and sending Last-Event-ID too. This only watches, and draws the balance
-// of each outage from the ledger. Only if the browser gives up (the server answered with an error) is a new
-// EventSource made here.
+// The browser reconnects, and sends Last-Event-ID. This only watches, and computes the balance of each outage
+// from the ledger. If the browser gives up, because the server answered with an error, this makes a new
+// EventSource.
 //
-// Times are this page's clock in unix seconds. The server's clock may differ, so `skew` is the smallest
-// difference seen between an event's arrival and its `at`: the clocks' difference and the quickest delivery.
+// Times are unix seconds by this page's clock. The server's clock may differ. So `skew` is the smallest
+// difference between an event's arrival and its `at`: the difference of the clocks plus the fastest delivery.
 
 import { Ledger } from "./ledger.js";
 
 const TOPICS = ["cpu", "memory", "network", "processes", "server"];
-const GIVEN_UP_MS = 3000; // until a new EventSource, the same pause that the server asks of the old one
+const GIVEN_UP_MS = 3000; // until a new EventSource: the same time as the `retry` of the server
 const HISTORY_MS = 1500; // from the first connection until the first live events have set `skew`
-const CATCH_UP_MS = 10_000; // an outage's balance is drawn by then, even if nothing live has come
+const CATCH_UP_MS = 10_000; // the balance of an outage is shown by then, even if no live event has arrived
 const KEPT = 50;
 
 const now = () => Date.now() / 1000;
@@ -22,10 +22,10 @@ export class Stream {
     status: "connecting", // then "catching-up", "live", "reconnecting"
     received: 0, gaps: 0, doubles: 0, lost: 0, unknownLosses: 0,
     lastEventId: "",
-    history: null, // events of the time before this page, once counted
+    history: null, // events from before this page, once counted
     cuts: [], // outages, oldest first
     resets: [],
-    losses: [], // stretches of the server's time without events, as {from, to}
+    losses: [], // periods of the server's time without events, as {from, to}
   };
   lastArrival = now();
   #client;
@@ -33,7 +33,7 @@ export class Stream {
   #source;
   #ledger = new Ledger();
   #skew = Infinity;
-  #outage = null; // from the first error until its balance is drawn
+  #outage = null; // from the first error until its balance is shown
   #history = null; // the `at` of all events so far, while the first connection's history is being counted
   #before = null; // the ledger as it was when the outage began
   #openedAt = 0;
@@ -58,15 +58,15 @@ export class Stream {
     }
   }
 
-  // Ask the server to end this stream: whether it did.
+  // Ask the server to end this stream; return whether it did.
   async cut() {
-    this.#isCutAsked = true; // before asking, since the stream may end before the answer is here
+    this.#isCutAsked = true; // before the request, because the stream may end before the response arrives
     const response = await fetch(`/cut?client=${this.#client}`, { method: "POST" }).catch(() => null);
     if (!response?.ok) this.#isCutAsked = false;
     return Boolean(response?.ok);
   }
 
-  // A time of this page's clock, by the server's.
+  // Convert a time from this page's clock to the server's.
   serverTime(time = now()) {
     return time - (Number.isFinite(this.#skew) ? this.#skew : 0);
   }
@@ -108,11 +108,11 @@ export class Stream {
     this.#outage = {
       asked: this.#isCutAsked,
       cutAt: now(),
-      attempts: 1, // the one that begins now
+      attempts: 1, // the one that starts now
       backAt: null,
       away: null, // seconds
       lastEventId: this.state.lastEventId, // what the browser sends; nothing, if it gives up
-      missed: null, // by the sequences; stays null, like `lost`, if the epoch changed
+      missed: null, // by sequence numbers; null, like `lost`, if the epoch has changed
       replayed: null,
       lost: null,
       doubled: null,
@@ -166,7 +166,7 @@ export class Stream {
     this.#setStatus("live");
   }
 
-  // Draw the outage's balance; `live` is how many of the events received came after it.
+  // Show the balance of the outage; `live` is the number of received events that were published after it.
   #balance(live) {
     const outage = this.#outage;
     const before = this.#before;

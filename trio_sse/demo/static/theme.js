@@ -1,5 +1,5 @@
-// Loaded before the page is painted, so that no theme flashes by. The system's choice holds until the reader
-// makes one, which is remembered.
+// Loaded before the page is painted, so that the wrong theme is never visible. The system's theme is used until
+// the user chooses one, which is stored.
 (() => {
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
