@@ -10,7 +10,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import EndReason
-from trio_sse._asgi.response_stream import PendingStream, State
+from trio_sse._asgi.response_stream import PendingState, PendingStream
 
 
 class FakeConnection:
@@ -53,9 +53,9 @@ def abandon(pending: PendingStream) -> None:
 
 Step = Callable[[PendingStream], None]
 
-PREPARING, READY, STREAMING, ENDED, ABANDONED = State
+PREPARING, READY, STREAMING, ENDED, ABANDONED = PendingState
 
-WAYS: dict[State, list[Step]] = {
+WAYS: dict[PendingState, list[Step]] = {
     PREPARING: [],
     READY: [ask],
     STREAMING: [ask, start],
@@ -89,7 +89,7 @@ WAYS: dict[State, list[Step]] = {
         (ABANDONED, abandon, ABANDONED),
     ],
 )
-def test_each_step_follows_the_table(state: State, step: Step, following: State) -> None:
+def test_each_step_follows_the_table(state: PendingState, step: Step, following: PendingState) -> None:
     pending = make()
     for way in WAYS[state]:
         way(pending)

@@ -21,7 +21,7 @@ A detached stream, from the view's side::
 The states of a `PendingStream`, and who may change them. What is not listed changes nothing.
 
 =========  =======  =====================================  =========  ======================================
-state      event    caused by                              next       what is left behind
+state      step     caused by                              next       what is left behind
 =========  =======  =====================================  =========  ======================================
 PREPARING  ASK      the handler sends, or has returned     READY      `wait_ready` returns True; the handler
                     without sending; a keepalive is due               waits for the head
@@ -55,7 +55,7 @@ from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
 
 
-class State(enum.Enum):
+class PendingState(enum.Enum):
     """The states of a `PendingStream`; see the table above."""
 
     PREPARING = enum.auto()
@@ -65,7 +65,7 @@ class State(enum.Enum):
     ABANDONED = enum.auto()
 
 
-class _Event(enum.Enum):
+class _Step(enum.Enum):
     ASK = enum.auto()
     START = enum.auto()
     END = enum.auto()
@@ -73,19 +73,19 @@ class _Event(enum.Enum):
 
 
 _NEXT = {
-    State.PREPARING: {
-        _Event.ASK: State.READY,
-        _Event.END: State.ENDED,
-        _Event.ABANDON: State.ABANDONED,
+    PendingState.PREPARING: {
+        _Step.ASK: PendingState.READY,
+        _Step.END: PendingState.ENDED,
+        _Step.ABANDON: PendingState.ABANDONED,
     },
-    State.READY: {
-        _Event.START: State.STREAMING,
-        _Event.END: State.ENDED,
-        _Event.ABANDON: State.ABANDONED,
+    PendingState.READY: {
+        _Step.START: PendingState.STREAMING,
+        _Step.END: PendingState.ENDED,
+        _Step.ABANDON: PendingState.ABANDONED,
     },
-    State.STREAMING: {_Event.END: State.ENDED},
-    State.ENDED: {},
-    State.ABANDONED: {},
+    PendingState.STREAMING: {_Step.END: PendingState.ENDED},
+    PendingState.ENDED: {},
+    PendingState.ABANDONED: {},
 }
 
 
@@ -157,23 +157,23 @@ class PendingStream:
     def __init__(self) -> None:
         self.has_started = False
         self.outcome: Exception | bool | None = None
-        self._state = State.PREPARING
+        self._state = PendingState.PREPARING
         self._changed: trio.lowlevel.ParkingLot | None = trio.lowlevel.ParkingLot()  # while there is a wait
 
     @property
-    def state(self) -> State:
+    def state(self) -> PendingState:
         """Where the view and the stream are; see the table at the top of this file."""
         return self._state
 
-    def _move(self, event: _Event) -> bool:
+    def _move(self, step: _Step) -> bool:
         """Take a step of the table and wake those who wait; return whether the state has changed."""
-        following = _NEXT[self._state].get(event)
+        following = _NEXT[self._state].get(step)
         if following is None:
             return False
         self._state = following
         if self._changed is not None:
             self._changed.unpark_all()
-            if following is not State.READY:
+            if following is not PendingState.READY:
                 self._changed = None  # no task waits any more
         return True
 
@@ -190,12 +190,12 @@ class PendingStream:
             await self._changed.park()
 
     def request_start(self) -> None:
-        self._move(_Event.ASK)
+        self._move(_Step.ASK)
 
     def end(self, outcome: Exception | bool | None) -> None:
         """Record that `run_stream` has returned `outcome`, or was cancelled, which is `None`."""
         self.outcome = outcome
-        self._move(_Event.END)
+        self._move(_Step.END)
 
     # The app's side
 
@@ -209,21 +209,21 @@ class PendingStream:
             Exception: what the handler raised before it had anything to send, such as its refusal.
         """
         try:
-            while self._changed is not None and self._state is State.PREPARING:
+            while self._changed is not None and self._state is PendingState.PREPARING:
                 await self._changed.park()
         except BaseException:
             self.abandon(EndReason.CLIENT_DISCONNECTED)
             raise
         if isinstance(self.outcome, Exception):
             raise self.outcome
-        return self._state is State.READY and self.connection.end_reason in (None, EndReason.FINISHED)
+        return self._state is PendingState.READY and self.connection.end_reason in (None, EndReason.FINISHED)
 
     def start(self, head: bytes) -> bool:
         """Let the handler write; `head` is what still has to precede its first byte.
 
         Return whether it will: the stream may have ended while the view worked on its response.
         """
-        if not self._move(_Event.START):
+        if not self._move(_Step.START):
             return False
         self.has_started = True
         self.connection.set_head(head)
@@ -232,4 +232,4 @@ class PendingStream:
     def abandon(self, reason: EndReason) -> None:
         """End the stream, unless it has ended: nothing answers the request with it any more."""
         self.connection.end(reason)
-        self._move(_Event.ABANDON)
+        self._move(_Step.ABANDON)

@@ -13,7 +13,7 @@ from typing import Protocol, final
 
 import trio
 
-from .._asgi.response_stream import PendingStream, State
+from .._asgi.response_stream import PendingState, PendingStream
 from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._stream.closing import linger_if_unread
@@ -162,7 +162,7 @@ class AppStream:
 
     async def detach(self, pending: PendingStream) -> None:
         await self._cycle.stop_watching()
-        if pending.state is State.ENDED:
+        if pending.state is PendingState.ENDED:
             self._cycle.refuse(HTTPException(503, "the stream ended before it began"))
             return
         pending.start(self._cycle.start_stream() + padding(self.request, self._framing))
