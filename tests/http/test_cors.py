@@ -1,4 +1,4 @@
-"""Cross-origin requests: who may read, and what preflights are told."""
+"""Cross-origin requests: which origins may read, and how preflights are answered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OTHER = "https://other.example"
 
 
 def serve_something(make_server: MakeServer, **options: object) -> Server:
-    """Make a server with a stream, an endpoint and a path that refuses."""
+    """Return a server with a stream, an endpoint and a path that refuses."""
     server = make_server(**options)
 
     @server.route("/stream", methods=["GET", "POST"])
@@ -34,13 +34,13 @@ def serve_something(make_server: MakeServer, **options: object) -> Server:
 
 
 async def ask(server: Server, path: str, *lines: str, method: str = "GET") -> Head:
-    """Ask for one response's head."""
+    """Send a request and return the response's head."""
     async with in_memory(server) as serving, serving.connect() as client:
         return await client.get(path, *lines, method=method)
 
 
 def cross_origin_fields(head: Head) -> dict[str, str]:
-    """Give the fields that concern other origins."""
+    """Return the header fields that concern other origins."""
     fields = {
         name: value for name, value in head.fields if name.startswith("Access-Control") or name == "Vary"
     }
@@ -51,7 +51,7 @@ def cross_origin_fields(head: Head) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", ["/stream", "/refused", "/health", "/nowhere"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_the_origins_that_are_allowed_may_read(make_server: MakeServer, path: str, method: str) -> None:
+async def test_allowed_origins_may_read(make_server: MakeServer, path: str, method: str) -> None:
     server = serve_something(make_server, cors_origins=[MINE, "http://localhost:3000"])
 
     head = await ask(server, path, f"Origin: {MINE}", method=method)
@@ -74,9 +74,7 @@ async def test_the_origins_that_are_allowed_may_read(make_server: MakeServer, pa
         [f"Origin: {MINE}, {OTHER}"],
     ],
 )
-async def test_other_origins_may_not_read_and_caches_are_told(
-    make_server: MakeServer, lines: list[str]
-) -> None:
+async def test_other_origins_may_not_read_and_vary_is_sent(make_server: MakeServer, lines: list[str]) -> None:
     server = serve_something(make_server, cors_origins=[MINE])
 
     head = await ask(server, "/stream", *lines)
@@ -116,7 +114,7 @@ async def test_a_responses_own_vary_is_kept(make_server: MakeServer) -> None:
     assert head.get("Vary") == "Accept, Origin"
 
 
-async def test_a_preflight_is_told_what_is_allowed(make_server: MakeServer) -> None:
+async def test_a_preflight_response_lists_what_is_allowed(make_server: MakeServer) -> None:
     server = serve_something(make_server, cors_origins=[MINE])
     asking = [
         f"Origin: {MINE}",
@@ -136,7 +134,7 @@ async def test_a_preflight_is_told_what_is_allowed(make_server: MakeServer) -> N
     }
 
 
-async def test_a_preflight_of_another_origin_is_told_nothing(make_server: MakeServer) -> None:
+async def test_a_preflight_of_another_origin_gets_no_permission(make_server: MakeServer) -> None:
     server = serve_something(make_server, cors_origins=[MINE])
 
     head = await ask(server, "/stream", f"Origin: {OTHER}", method="OPTIONS")
@@ -179,7 +177,7 @@ async def test_a_page_may_read_why_a_request_was_refused(make_server: MakeServer
         "https://grüße.example",
     ],
 )
-def test_what_no_browser_calls_an_origin_is_refused(origin: str) -> None:
+def test_origins_that_no_browser_sends_are_refused(origin: str) -> None:
     with pytest.raises(ValueError, match="an origin must be like"):
         Server(cors_origins=[origin])
 
@@ -187,15 +185,15 @@ def test_what_no_browser_calls_an_origin_is_refused(origin: str) -> None:
 @pytest.mark.parametrize(
     "origin", [MINE, "http://localhost:3000", "http://[::1]:8000", "moz-extension://abc-1"]
 )
-def test_origins_are_as_browsers_send_them(origin: str) -> None:
+def test_origins_in_a_browsers_form_are_accepted(origin: str) -> None:
     Server(cors_origins=[origin])
 
 
-def test_one_origin_must_be_given_as_a_collection() -> None:
+def test_one_origin_must_be_in_a_collection() -> None:
     with pytest.raises(TypeError, match="collection of origins"):
         Server(cors_origins="*")
 
 
-def test_credentials_are_not_for_every_origin() -> None:
+def test_credentials_need_named_origins() -> None:
     with pytest.raises(ValueError, match="needs a list of origins"):
         Server(cors_origins=["*"], cors_credentials=True)

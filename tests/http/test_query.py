@@ -1,4 +1,4 @@
-"""The offset of a page's address: a number of seconds, or a clear refusal."""
+"""The query parameter `offset`: a number of seconds, or a clear refusal."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ NONE = (
 
 
 @pytest.mark.parametrize("value", [*chain(*NONE)])
-def test_what_is_no_offset_is_refused(value: str) -> None:
+def test_an_invalid_offset_is_refused(value: str) -> None:
     with pytest.raises(HTTPException) as refusal:
         read_offset(request(f"?offset={value}"))
     assert refusal.value.status == 400
     assert refusal.value.detail == "offset must be a number of seconds from 0 to 86400"
 
 
-def test_it_may_be_given_only_once() -> None:
+def test_a_repeated_offset_is_refused() -> None:
     with pytest.raises(HTTPException) as refusal:
         read_offset(request("?offset=1&offset=1"))
     assert (refusal.value.status, refusal.value.detail) == (400, "offset must not be repeated")
 
 
-def test_the_page_says_how_large_it_may_be() -> None:
+def test_the_caller_sets_the_largest_offset() -> None:
     assert read_offset(request("?offset=90"), most=90) == 90.0
     assert read_offset(request("?offset=0"), most=0) == 0.0
     with pytest.raises(HTTPException, match=r"from 0 to 89\.5"):
@@ -66,7 +66,7 @@ def test_the_page_says_how_large_it_may_be() -> None:
 @pytest.mark.parametrize(
     ("most", "error"), [(-1, ValueError), (math.nan, ValueError), (math.inf, ValueError), ("1", TypeError)]
 )
-def test_what_can_be_no_bound_is_refused(most: float, error: type[Exception]) -> None:
+def test_an_invalid_bound_is_refused(most: float, error: type[Exception]) -> None:
     with pytest.raises(error, match="most"):
         read_offset(request("?offset=1"), most=most)
 

@@ -1,4 +1,4 @@
-"""Responses: their bytes, and what can't be one."""
+"""Responses: their bytes, and what is refused."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_without_its_body_a_response_has_the_same_head() -> None:
     assert head.endswith(b"\r\n\r\n")
 
 
-def test_the_servers_fields_win_but_vary_is_joined() -> None:
+def test_the_servers_fields_replace_others_but_vary_is_joined() -> None:
     response = Response(headers={"Vary": "Accept", "X": "mine"})
 
     fields = lines_of(response.encode(fields={"Vary": "Origin", "X": "yours"}))[1]
@@ -107,7 +107,7 @@ def test_a_content_type_that_would_break_the_message_is_refused(content_type: st
 
 
 @pytest.mark.parametrize("status", [0, 99, 100, 101, 199, 600, 999, -1])
-def test_a_status_that_is_none_is_refused(status: int) -> None:
+def test_an_invalid_status_is_refused(status: int) -> None:
     with pytest.raises(ValueError, match="tatus"):
         Response(status=status)
     with pytest.raises(ValueError, match="tatus"):
@@ -129,7 +129,7 @@ def test_text_that_cannot_be_encoded_is_refused() -> None:
     assert error_response(HTTPException(400, "\ud800")).body == "?\n"
 
 
-def test_an_error_gives_its_detail_and_fields_and_is_not_stored() -> None:
+def test_an_error_response_has_its_detail_and_fields_and_is_not_stored() -> None:
     response = error_response(HTTPException(401, "who?", {"WWW-Authenticate": "Basic"}))
 
     status, fields, body = lines_of(response.encode(fields={}))
@@ -139,13 +139,13 @@ def test_an_error_gives_its_detail_and_fields_and_is_not_stored() -> None:
     assert body == b"who?\n"
 
 
-def test_an_error_says_its_phrase_if_nothing_else_is_given() -> None:
+def test_the_default_detail_is_the_phrase_of_the_status() -> None:
     error = HTTPException(429)
 
     assert (error.status, error.detail, str(error)) == (429, "Too Many Requests", "429 Too Many Requests")
 
 
-def test_a_stream_is_neither_stored_nor_changed_nor_held_back() -> None:
+def test_a_stream_is_neither_stored_nor_transformed_nor_buffered() -> None:
     status, fields, body = lines_of(encode_stream_head({"Vary": "Origin"}, is_chunked=True))
 
     assert status == "HTTP/1.1 200 OK"
@@ -159,7 +159,7 @@ def test_a_stream_is_neither_stored_nor_changed_nor_held_back() -> None:
     assert body == b""
 
 
-def test_a_stream_that_is_not_chunked_does_not_say_so() -> None:
+def test_a_plain_stream_has_no_transfer_encoding() -> None:
     fields = lines_of(encode_stream_head({"Connection": "close"}, is_chunked=False))[1]
 
     assert "Connection: close" in fields
@@ -170,7 +170,7 @@ def test_a_stream_that_is_not_chunked_does_not_say_so() -> None:
 
 
 async def ask(client: Client, path: str) -> tuple[int, bytes]:
-    """Get a whole response."""
+    """Send a request and return the whole response."""
     with trio.fail_after(5):
         head = await client.get(path)
         return head.status, await client.sized_body(head)
@@ -191,7 +191,7 @@ async def test_a_response_to_head_has_no_body(make_server: MakeServer) -> None:
     assert following == (200, b"text")
 
 
-async def test_a_response_without_a_body_leaves_the_connection_in_order(make_server: MakeServer) -> None:
+async def test_a_connection_is_reusable_after_a_response_without_a_body(make_server: MakeServer) -> None:
     server = make_server()
 
     @server.endpoint("/status/{status:int}")
@@ -230,7 +230,7 @@ async def test_a_handler_may_refuse(make_server: MakeServer, is_stream: bool) ->
         assert await ask(client, "/") == (402, b"pay\n")
 
 
-async def test_what_goes_wrong_in_an_endpoint_is_an_error_without_internals(
+async def test_a_failing_endpoint_answers_500_without_internals(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_server()
@@ -256,7 +256,7 @@ async def test_what_goes_wrong_in_an_endpoint_is_an_error_without_internals(
     ]
 
 
-async def test_a_stream_that_fails_before_it_began_is_an_error_without_internals(
+async def test_a_stream_that_fails_before_it_starts_answers_500_without_internals(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_server()

@@ -1,4 +1,4 @@
-"""Routes: typed parameters, conflicts, and what a path and method lead to."""
+"""Routes: typed parameters, conflicts, and the target of a path and a method."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ UUID = "12345678-1234-5678-1234-56781234abCD"
 
 
 async def takes_anything(connection: object, **parameters: object) -> None:
-    """Be a handler that nobody calls."""
+    """Stand in for a handler; it is never called."""
 
 
 def router(*paths: str) -> Router[str]:
-    """Make a router whose targets are the paths."""
+    """Return a router whose targets are the paths."""
     made: Router[str] = Router()
     for path in paths:
         made.add(path, ["GET"], path, takes_anything)
@@ -86,11 +86,11 @@ def test_parameters_are_typed(pattern: str, path: str, value: object) -> None:
         ("/{x:path}", "/"),
     ],
 )
-def test_what_does_not_fit_is_not_found(pattern: str, path: str) -> None:
+def test_a_path_that_does_not_match_is_not_found(pattern: str, path: str) -> None:
     assert router(pattern).find(path, "GET") is None
 
 
-def test_several_parameters_are_given_by_name() -> None:
+def test_several_parameters_are_passed_by_name() -> None:
     match = router("/{room}/{number:int}/{rest:path}").find("/a/1/b/c", "GET")
 
     assert match is not None
@@ -105,7 +105,7 @@ def test_exact_paths_come_before_patterns_and_patterns_in_their_order() -> None:
     assert [match.target for match in found if match] == ["/a", "/{x:path}", "/{x:path}"]
 
 
-def test_the_first_pattern_that_has_the_method_counts() -> None:
+def test_the_first_pattern_with_the_method_wins() -> None:
     routes = router("/{x:int}", "/a")
     routes.add("/{y}", ["POST"], "posted", takes_anything)
 
@@ -146,19 +146,19 @@ def test_a_generator_is_refused_when_it_is_decorated() -> None:
         ("/{x}/{x:int}", "occurs twice"),
     ],
 )
-def test_a_path_that_is_none_is_refused(path: str, message: str) -> None:
+def test_an_invalid_path_is_refused(path: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         router(path)
 
 
 @pytest.mark.parametrize("methods", [[], ["HEAD"], ["OPTIONS"], ["BREW"], ["GET", "TRACE"], "GET", [""]])
-def test_methods_that_are_none_are_refused(methods: list[str]) -> None:
+def test_invalid_methods_are_refused(methods: list[str]) -> None:
     with pytest.raises(ValueError, match="methods must be among"):
         Router[str]().add("/", methods, "", takes_anything)
 
 
 @pytest.mark.parametrize("path", ["/a", "/{x}"])
-def test_a_path_and_method_are_taken_once(path: str) -> None:
+def test_a_path_and_method_can_be_added_once(path: str) -> None:
     routes = router(path)
     routes.add(path, ["post"], "", takes_anything)
 
@@ -188,7 +188,7 @@ def test_a_handler_must_take_the_parameters(handler: object, decorator: str) -> 
         getattr(server, decorator)("/{x}")(handler)
 
 
-def test_a_decorator_gives_the_handler_back() -> None:
+def test_a_decorator_returns_the_handler() -> None:
     server = Server()
 
     async def with_default(connection: Connection, x: str, y: int = 1) -> None: ...
@@ -197,7 +197,7 @@ def test_a_decorator_gives_the_handler_back() -> None:
     assert server.route("/")(functools.partial(with_default, x="a"))
 
 
-def test_a_route_that_was_refused_is_not_there() -> None:
+def test_a_refused_route_is_not_added() -> None:
     routes: Router[str] = Router()
 
     with pytest.raises(TypeError, match="must take"):
@@ -206,7 +206,7 @@ def test_a_route_that_was_refused_is_not_there() -> None:
     assert routes.find("/a", "GET") is None
 
 
-async def test_methods_of_one_path_have_handlers_of_their_own(make_server: MakeServer) -> None:
+async def test_each_method_of_a_path_has_its_own_handler(make_server: MakeServer) -> None:
     server = make_server()
 
     @server.route("/chat/{room}")
@@ -233,7 +233,7 @@ async def test_methods_of_one_path_have_handlers_of_their_own(make_server: MakeS
     assert (options.status, options.get("Allow")) == (204, "GET, HEAD, POST, PUT, OPTIONS")
 
 
-async def test_head_is_answered_where_get_is(make_server: MakeServer) -> None:
+async def test_a_get_route_also_answers_head(make_server: MakeServer) -> None:
     server = make_server()
     methods = []
 
@@ -255,7 +255,7 @@ async def test_head_is_answered_where_get_is(make_server: MakeServer) -> None:
     assert methods == ["HEAD"]
 
 
-async def test_health_is_answered_unless_a_route_is_there(make_server: MakeServer) -> None:
+async def test_health_is_answered_unless_a_route_replaces_it(make_server: MakeServer) -> None:
     plain, routed, none = make_server(), make_server(health_path="/ok"), make_server(health_path=None)
 
     @routed.endpoint("/ok")

@@ -1,4 +1,4 @@
-"""The limit of open files: raised as far as the system lets this process go."""
+"""The limit of open files is raised as far as the system allows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one_once() -> None:
     assert second == f"INFO the file descriptor limit is {hard}"
 
 
-def test_a_refusal_is_told_and_no_failure(
+def test_a_refused_limit_is_logged_and_not_raised(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(which: int, limits: tuple[int, int]) -> None:
@@ -52,7 +52,7 @@ def test_a_refusal_is_told_and_no_failure(
     assert record.message == "the file descriptor limit stays at 256: not allowed to raise maximum limit"
 
 
-def test_an_unlimited_number_is_called_so(
+def test_no_limit_is_logged_as_unlimited(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -61,7 +61,7 @@ def test_an_unlimited_number_is_called_so(
     assert [record.message for record in caplog.records] == ["the file descriptor limit is unlimited"]
 
 
-def test_a_platform_without_such_limits_is_left_alone(
+def test_a_platform_without_limits_is_accepted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

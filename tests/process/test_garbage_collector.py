@@ -1,4 +1,4 @@
-"""A stream that has ended leaves nothing to the garbage collector, so it may run seldom."""
+"""A stream leaves no garbage behind, so the garbage collector may run rarely."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def collector() -> Iterator[None]:
 
 
 def close(server: Server) -> None:
-    """End each stream by the server's side."""
+    """End each stream from the server's side."""
     for stream in list(server._manager.streams):
         stream.close()
 
 
 @pytest.mark.parametrize("end", [close, lambda server: None], ids=["the server ends", "the client goes"])
 @pytest.mark.usefixtures("collector", "no_leak")
-async def test_a_stream_that_ends_leaves_no_cycle_behind(end: Callable[[Server], None]) -> None:
+async def test_a_stream_leaves_no_reference_cycle_behind(end: Callable[[Server], None]) -> None:
     server = Server()
 
     @server.route("/updates")
@@ -58,7 +58,7 @@ async def test_a_stream_that_ends_leaves_no_cycle_behind(end: Callable[[Server],
         nursery.cancel_scope.cancel()
 
 
-def test_tuning_holds_for_the_process() -> None:
+def test_tuning_changes_the_whole_process() -> None:
     program = (
         "import gc, trio_sse; trio_sse.tune_garbage_collector(); "
         "print(gc.get_freeze_count() > 1000, gc.get_threshold())"

@@ -1,4 +1,4 @@
-"""What keeps the event loop is named in a warning."""
+"""A warning names the task that blocks the event loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def block() -> None:
 
 
 def warnings(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
-    """Give the warnings of a task; on a busy machine others may be kept waiting, too, and are named."""
+    """Return the warnings about one task; on a busy machine there may be others."""
     messages = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     return [message for message in messages if f"{name} blocked the event loop" in message]
 
@@ -93,7 +93,7 @@ async def test_nothing_is_watched_when_nothing_is_served(
     assert warnings(caplog, "test_nothing_is_watched_when_nothing_is_served") == []
 
 
-async def test_tasks_that_wait_are_no_matter(
+async def test_tasks_that_wait_are_not_named(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_server(slow_step=LIMIT)
@@ -109,7 +109,7 @@ async def test_tasks_that_wait_are_no_matter(
     assert warnings(caplog, "waiting") == []
 
 
-async def test_the_time_before_it_was_served_does_not_count(
+async def test_time_before_serving_does_not_count(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_server(slow_step=LIMIT)
@@ -119,7 +119,7 @@ async def test_the_time_before_it_was_served_does_not_count(
     assert not any("blocked the event loop" in record.message for record in caplog.records)
 
 
-async def test_a_machine_that_is_overloaded_is_said_to_be(
+async def test_an_overloaded_machine_is_blamed_in_the_warning(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = make_server(slow_step=LIMIT)

@@ -1,4 +1,4 @@
-"""Request bodies: their bounds of size and time, and chunked ones read to the letter."""
+"""Request bodies: their bounds of size and time, and strict decoding of chunked ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRAILER_LIMIT = 8 * 1024
 
 
 def sized(body: bytes, *lines: str, length: int | None = None) -> bytes:
-    """Make a POST with a Content-Length."""
+    """Return a POST request with a Content-Length."""
     length = len(body) if length is None else length
     head = ["POST /body HTTP/1.1", "Host: test", f"Content-Length: {length}", *lines, "", ""]
     return "\r\n".join(head).encode() + body
@@ -93,7 +93,7 @@ async def test_malformed_chunks_are_refused(
 
 
 @pytest.mark.parametrize("chunks", [pytest.param(raw, id=name) for name, raw in BAD_CHUNKS.items()])
-async def test_how_bad_chunks_are_cut_into_pieces_changes_nothing(
+async def test_malformed_chunks_are_refused_however_they_are_split(
     make_server: MakeServer, chunks: bytes
 ) -> None:
     target = Target(make_server)
@@ -132,7 +132,7 @@ async def test_chunks_may_come_byte_by_byte(make_server: MakeServer) -> None:
     assert target.bodies == [body]
 
 
-async def test_what_follows_a_body_is_the_next_request(make_server: MakeServer) -> None:
+async def test_bytes_after_a_body_are_the_next_request(make_server: MakeServer) -> None:
     target = Target(make_server)
     chunks, body = GOOD_CHUNKS["trailers"]
     first = CHUNKED.replace(b"/body", b"/echo/a") + chunks
@@ -146,7 +146,7 @@ async def test_what_follows_a_body_is_the_next_request(make_server: MakeServer) 
     assert target.bodies == [body, b"678"] * 2
 
 
-async def test_a_stream_answers_to_a_body(make_server: MakeServer) -> None:
+async def test_a_stream_receives_the_body_of_a_post(make_server: MakeServer) -> None:
     target = Target(make_server)
 
     async with in_memory(target.server) as serving, serving.connect() as client:
@@ -172,7 +172,7 @@ async def test_a_get_with_a_body_is_refused(
 
 
 @pytest.mark.parametrize("length", [11, 10**6, 10**18])
-async def test_a_body_that_says_it_is_too_large_is_not_read(
+async def test_a_body_announced_as_too_large_is_not_read(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture, length: int
 ) -> None:
     await assert_refused(Target(make_server, max_body_size=10), caplog, sized(b"", length=length), 413)
@@ -188,7 +188,7 @@ async def test_chunks_that_are_too_large_together_are_refused(
 
 
 @pytest.mark.parametrize("raw", [sized(b"1234567890"), CHUNKED + b"a\r\n1234567890\r\n0\r\n\r\n"])
-async def test_a_body_may_be_as_large_as_the_bound(make_server: MakeServer, raw: bytes) -> None:
+async def test_a_body_as_large_as_the_bound_is_accepted(make_server: MakeServer, raw: bytes) -> None:
     target = Target(make_server, max_body_size=10)
 
     async with in_memory(target.server) as serving, serving.connect() as client:
@@ -198,11 +198,13 @@ async def test_a_body_may_be_as_large_as_the_bound(make_server: MakeServer, raw:
     assert target.bodies == [b"1234567890"]
 
 
-async def test_a_server_may_take_no_bodies(make_server: MakeServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bound_of_zero_refuses_every_body(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
     await assert_refused(Target(make_server, max_body_size=0), caplog, sized(b"1"), 413)
 
 
-async def test_the_answer_arrives_though_the_body_is_not_read(make_server: MakeServer) -> None:
+async def test_the_response_arrives_although_the_body_is_unread(make_server: MakeServer) -> None:
     target = Target(make_server, max_body_size=10)
 
     async with on_sockets(target.server) as serving, await serving.connect() as client:
@@ -217,7 +219,7 @@ async def test_the_answer_arrives_though_the_body_is_not_read(make_server: MakeS
 
 
 @pytest.mark.parametrize("expect", ["100-continue", "100-Continue"])
-async def test_who_expects_it_is_told_to_continue(make_server: MakeServer, expect: str) -> None:
+async def test_a_client_that_waits_gets_100_continue(make_server: MakeServer, expect: str) -> None:
     target = Target(make_server)
 
     async with in_memory(target.server) as serving, serving.connect() as client:
@@ -231,7 +233,7 @@ async def test_who_expects_it_is_told_to_continue(make_server: MakeServer, expec
     assert target.bodies == [b"12345"]
 
 
-async def test_who_does_not_wait_is_not_told_to_continue(make_server: MakeServer) -> None:
+async def test_a_client_that_does_not_wait_gets_no_100_continue(make_server: MakeServer) -> None:
     target = Target(make_server)
 
     async with in_memory(target.server) as serving, serving.connect() as client:
@@ -239,7 +241,7 @@ async def test_who_does_not_wait_is_not_told_to_continue(make_server: MakeServer
         assert (await client.head()).status == 200
 
 
-async def test_http_1_0_is_not_told_to_continue(make_server: MakeServer) -> None:
+async def test_http_1_0_gets_no_100_continue(make_server: MakeServer) -> None:
     raw = sized(b"", "Expect: 100-continue", length=5).replace(b"HTTP/1.1", b"HTTP/1.0")
 
     async with in_memory(Target(make_server).server) as serving, serving.connect() as client:
@@ -249,7 +251,7 @@ async def test_http_1_0_is_not_told_to_continue(make_server: MakeServer) -> None
         assert (await client.head()).status == 200
 
 
-async def test_who_would_be_refused_is_not_told_to_continue(
+async def test_a_refused_client_gets_no_100_continue(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     raw = sized(b"", "Expect: 100-continue", length=11)
@@ -299,9 +301,9 @@ async def test_a_slow_body_is_refused(
     target.assert_untouched()
 
 
-async def test_a_million_chunks_leave_others_their_turn() -> None:
+async def test_endless_tiny_chunks_do_not_starve_other_tasks() -> None:
     class Tireless:
-        """A peer from which there is always something to read without waiting."""
+        """A client that always has more to read, without waiting."""
 
         async def receive_some(self) -> bytes:
             return b"1\r\n1\r\n" * 100
@@ -327,7 +329,7 @@ async def test_a_million_chunks_leave_others_their_turn() -> None:
 @pytest.mark.parametrize(
     "raw", [sized(b"123", length=5), CHUNKED, CHUNKED + b"5\r\n123", CHUNKED + b"5\r\n12345\r\n0\r\nX: "]
 )
-async def test_nothing_happens_when_a_body_falls_short(
+async def test_a_truncated_body_calls_no_handler(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture, raw: bytes
 ) -> None:
     caplog.set_level("INFO", logger="trio_sse")

@@ -1,4 +1,4 @@
-"""Request heads: what is let in, and what hostile and broken peers get for theirs."""
+"""Request heads: which are accepted, and how hostile and broken clients are refused."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ VALID = b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 def get(target: str | bytes, *lines: str | bytes, version: str = "1.1") -> bytes:
-    """Make a GET with further header lines."""
+    """Return a GET request with further header lines."""
     return request("GET", target, *lines, version=version)
 
 
 def request(
     method: str, target: str | bytes, *lines: str | bytes, host: str | None = "test", version: str = "1.1"
 ) -> bytes:
-    """Make a request; text is encoded as Latin-1."""
+    """Return a request; text is encoded as Latin-1."""
     first = f"{method} ".encode() + _bytes(target) + f" HTTP/{version}".encode()
     hosts = [] if host is None else [_bytes(f"Host: {host}")]
     return b"\r\n".join([first, *hosts, *map(_bytes, lines), b"", b""])
@@ -45,7 +45,7 @@ def _bytes(text: str | bytes) -> bytes:
 
 
 def named(cases: Mapping[str, object]) -> list[ParameterSet]:
-    """Give a test's parameters by their names."""
+    """Return named test parameters."""
     return [pytest.param(case, id=name) for name, case in cases.items()]
 
 
@@ -276,7 +276,7 @@ async def test_a_head_that_is_too_large_is_refused(
 
 
 @pytest.mark.parametrize("raw", named(BAD_REQUESTS))
-async def test_how_a_bad_head_is_cut_into_pieces_changes_nothing(make_server: MakeServer, raw: bytes) -> None:
+async def test_a_malformed_head_is_refused_however_it_is_split(make_server: MakeServer, raw: bytes) -> None:
     target = Target(make_server)
 
     at_once = await target.answer(raw)
@@ -287,7 +287,7 @@ async def test_how_a_bad_head_is_cut_into_pieces_changes_nothing(make_server: Ma
 
 
 @pytest.mark.parametrize("raw", [VALID, get("http://evil/stream"), b"GET /stream HTTP/1.0\r\n\r\n"])
-async def test_other_hosts_than_the_allowed_are_refused(
+async def test_hosts_that_are_not_allowed_are_refused(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture, raw: bytes
 ) -> None:
     await assert_refused(Target(make_server, allowed_hosts=["mine"]), caplog, raw, 421)
@@ -309,7 +309,7 @@ async def test_allowed_hosts_are_compared_without_case_and_port(make_server: Mak
 
 
 @pytest.mark.parametrize("raw", named(BAD_TOPICS))
-async def test_a_topic_that_is_none_is_refused(make_server: MakeServer, raw: bytes) -> None:
+async def test_an_invalid_topic_is_refused(make_server: MakeServer, raw: bytes) -> None:
     target = Target(make_server)
 
     answer = await target.answer(raw.replace(b"Host: test", b"Host: test\r\nConnection: close"))
@@ -334,7 +334,7 @@ async def test_a_topic_that_is_none_is_refused(make_server: MakeServer, raw: byt
     ],
 )
 @pytest.mark.parametrize("is_in_query", [False, True])
-async def test_a_last_event_id_that_is_none_of_ours_resets(
+async def test_a_foreign_last_event_id_is_a_reset(
     make_server: MakeServer, last_event_id: bytes, is_in_query: bool
 ) -> None:
     if is_in_query and (len(last_event_id) > 8000 or not last_event_id.isascii()):
@@ -371,7 +371,7 @@ async def test_an_unknown_path_is_not_found(
         ("HEAD", "/body", "POST, OPTIONS"),
     ],
 )
-async def test_a_method_that_is_not_allowed_is_told_which_are(
+async def test_a_wrong_method_gets_the_allowed_ones(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture, method: str, target: str, allow: str
 ) -> None:
     caplog.set_level("INFO", logger="trio_sse")
@@ -455,9 +455,7 @@ async def test_http_1_0_has_no_transfer_encoding(
 
 
 @pytest.mark.parametrize("name", ["Transfer_Encoding", "Content_Length", "TransferEncoding"])
-async def test_names_that_only_look_like_a_body_length_mean_nothing(
-    make_server: MakeServer, name: str
-) -> None:
+async def test_names_that_resemble_content_length_are_ignored(make_server: MakeServer, name: str) -> None:
     target = Target(make_server)
     raw = request("POST", "/body", f"{name}: chunked", "Content-Length: 5", "Connection: close") + b"12345"
 
@@ -479,7 +477,7 @@ async def test_an_unread_body_closes_the_connection(
 
 
 @pytest.mark.parametrize("over", ["memory", "sockets"])
-async def test_bytes_pipelined_after_a_stream_are_never_executed(make_server: MakeServer, over: str) -> None:
+async def test_bytes_pipelined_after_a_stream_are_never_a_request(make_server: MakeServer, over: str) -> None:
     target = Target(make_server)
     raw = VALID + request("POST", "/body", "Content-Length: 0")
 
@@ -496,7 +494,7 @@ async def test_bytes_pipelined_after_a_stream_are_never_executed(make_server: Ma
 
 @pytest.mark.parametrize("over", ["memory", "sockets"])
 @pytest.mark.parametrize("is_at_once", [False, True])
-async def test_a_peer_that_goes_on_sending_is_cut(
+async def test_a_client_that_sends_too_much_is_disconnected(
     make_server: MakeServer, over: str, is_at_once: bool
 ) -> None:
     target = Target(make_server)
@@ -518,7 +516,7 @@ async def test_a_peer_that_goes_on_sending_is_cut(
 
 
 @pytest.mark.parametrize("over", ["memory", "sockets"])
-async def test_a_peer_that_sends_a_little_more_is_tolerated(make_server: MakeServer, over: str) -> None:
+async def test_a_client_that_sends_a_little_more_is_tolerated(make_server: MakeServer, over: str) -> None:
     target = Target(make_server)
 
     async with connected(target.server, over) as client:
@@ -533,7 +531,7 @@ async def test_a_peer_that_sends_a_little_more_is_tolerated(make_server: MakeSer
     assert event.data == "still here"
 
 
-# Let in
+# Accepted
 
 
 @pytest.mark.parametrize(
@@ -559,7 +557,7 @@ async def test_a_peer_that_sends_a_little_more_is_tolerated(make_server: MakeSer
         pytest.param(get("/stream", "Connection: Upgrade", "Upgrade: h2c"), id="another upgrade"),
     ],
 )
-async def test_acceptable_heads_are_let_in(make_server: MakeServer, raw: bytes) -> None:
+async def test_valid_heads_are_accepted(make_server: MakeServer, raw: bytes) -> None:
     target = Target(make_server)
 
     async with in_memory(target.server) as serving, serving.connect() as client:
@@ -642,7 +640,7 @@ async def test_a_stream_to_http_1_0_ends_with_its_connection(make_server: MakeSe
     "raw",
     [b"GET /stream HTTP/1.0\r\n\r\n", get("/stream").replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")],
 )
-async def test_a_stream_that_is_the_last_of_its_connection_says_so(
+async def test_the_last_stream_of_a_connection_sends_connection_close(
     raw: bytes, make_server: MakeServer
 ) -> None:
     async with in_memory(Target(make_server).server) as serving, serving.connect() as client:
@@ -658,7 +656,7 @@ async def test_a_response_to_http_1_0_closes(make_server: MakeServer) -> None:
     assert (answer.status, answer.head.get("Connection"), answer.body) == (200, "close", b"a")
 
 
-async def test_options_of_the_server_as_a_whole(make_server: MakeServer) -> None:
+async def test_options_for_the_whole_server_are_answered(make_server: MakeServer) -> None:
     target = Target(make_server)
 
     answer = await target.answer(request("OPTIONS", "*", "Connection: close"))
@@ -684,7 +682,7 @@ async def test_head_on_a_stream_gets_the_head_alone(make_server: MakeServer) -> 
     assert target.server.statistics().opened == 0
 
 
-async def test_several_requests_go_over_one_connection(make_server: MakeServer) -> None:
+async def test_a_connection_carries_several_requests(make_server: MakeServer) -> None:
     target = Target(make_server)
 
     async with in_memory(target.server) as serving, serving.connect() as client:
@@ -713,7 +711,7 @@ async def test_pipelined_requests_are_answered_in_order(make_server: MakeServer)
     assert bodies == [b"%d" % number for number in range(50)]
 
 
-async def test_a_peer_that_pipelines_without_end_leaves_others_their_turn(make_server: MakeServer) -> None:
+async def test_endless_pipelining_does_not_starve_other_clients(make_server: MakeServer) -> None:
     server = make_server()
     most = turns = 0
 
@@ -743,13 +741,13 @@ async def test_a_peer_that_pipelines_without_end_leaves_others_their_turn(make_s
     "lines",
     [["Connection: close"], ["Connection: x, Close"], ["Connection: keep-alive", "Connection: close"]],
 )
-async def test_a_client_may_ask_to_close(make_server: MakeServer, lines: list[str]) -> None:
+async def test_a_client_can_ask_to_close_the_connection(make_server: MakeServer, lines: list[str]) -> None:
     answer = await Target(make_server).answer(get("/echo/a", *lines) + get("/echo/b"))
 
     assert (answer.head.get("Connection"), answer.body, answer.after) == ("close", b"a", b"")
 
 
-async def test_a_connection_that_closes_between_requests_is_no_news(
+async def test_a_disconnect_between_requests_is_not_logged(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="trio_sse")
@@ -766,8 +764,8 @@ async def test_a_connection_that_closes_between_requests_is_no_news(
     assert logged(caplog) == []
 
 
-async def test_the_guards_are_ours_and_not_h11s() -> None:
-    """What h11 lets through must be caught before or after it; if it changes, so may the guards."""
+async def test_h11_still_accepts_what_our_own_checks_refuse() -> None:
+    """Heads that h11 accepts must be refused by our own checks. If h11 changes, they may change, too."""
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(b"GET foo HTTP/9.9\nHost:\nContent-Length: 5, 5\nX: \x07\n\n")
 
@@ -805,7 +803,7 @@ VALID_REQUESTS = st.sampled_from(
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """Make a valid request with some bytes taken out, put in or replaced."""
+    """Return a valid request with some bytes removed, inserted or replaced."""
     raw = bytearray(draw(VALID_REQUESTS))
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(raw)))
@@ -838,7 +836,7 @@ async def _answer_to_noise(raw: bytes, seed: int) -> None:
     assert target.server.statistics().open_streams == 0
 
 
-# What is not given to h11
+# Heads that are parsed without h11
 
 FIELD_VALUES = st.binary(max_size=20).map(lambda value: re.sub(rb"[\x00-\x08\x0a-\x1f\x7f]", b"", value))
 FIELD_NAMES = st.text("!#$%&'*+-.^_`|~09AZaz", min_size=1, max_size=12).map(str.encode)

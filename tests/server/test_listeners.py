@@ -1,4 +1,4 @@
-"""Listening and accepting: addresses, bounds on streams, and what happens when descriptors run out."""
+"""Listening and accepting: addresses, bounds on streams, and running out of file descriptors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..support.serving import in_memory, on_sockets
 
 
 def tcp_listener(host: str = "127.0.0.1") -> socket.socket:
-    """Listen on a free port, as other programs do it."""
+    """Listen on a free port, as other programs do."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family)
     listening.bind((host, 0))
@@ -38,7 +38,7 @@ def tcp_listener(host: str = "127.0.0.1") -> socket.socket:
 async def on_listeners(
     server: Server, *listeners: trio.SocketListener | socket.socket
 ) -> AsyncIterator[list[tuple[object, ...]]]:
-    """Serve on listeners; give their addresses."""
+    """Serve on listeners; yield their addresses."""
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             yield await nursery.start(server.serve_listeners, listeners)
@@ -46,7 +46,7 @@ async def on_listeners(
 
 
 async def say(stream: trio.abc.Stream) -> bytes:
-    """Get one whole response over a stream, and close it."""
+    """Return one whole response over a stream, and close it."""
     async with Client(stream) as client:
         return await client.sized_body(await client.get("/echo/a"))
 
@@ -54,7 +54,7 @@ async def say(stream: trio.abc.Stream) -> bytes:
 # Addresses
 
 
-async def test_serve_tells_its_addresses(make_server: MakeServer) -> None:
+async def test_serve_reports_its_addresses(make_server: MakeServer) -> None:
     target = Target(make_server)
 
     async with trio.open_nursery() as nursery:
@@ -208,7 +208,7 @@ async def test_streams_are_bounded(
     assert target.server.statistics().refused == 1
 
 
-async def test_clients_that_are_turned_away_come_back_at_different_times(make_server: MakeServer) -> None:
+async def test_refused_clients_get_different_retry_times(make_server: MakeServer) -> None:
     target = Target(make_server, max_connections=1)
     times = set()
 
@@ -223,7 +223,7 @@ async def test_clients_that_are_turned_away_come_back_at_different_times(make_se
     assert len(times) > 3
 
 
-async def test_hosts_are_bounded_each_by_itself(make_server: MakeServer) -> None:
+async def test_each_client_address_has_its_own_bound(make_server: MakeServer) -> None:
     target = Target(make_server, max_connections_per_host=1)
 
     async with on_sockets(target.server) as serving:
@@ -238,7 +238,7 @@ async def test_hosts_are_bounded_each_by_itself(make_server: MakeServer) -> None
     assert statuses == [200, 200, 429]
 
 
-async def test_a_stream_that_was_refused_by_its_handler_gives_its_place_back(make_server: MakeServer) -> None:
+async def test_a_stream_that_its_handler_refuses_is_no_longer_counted(make_server: MakeServer) -> None:
     server = make_server(max_connections=1, max_connections_per_host=1)
 
     @server.route("/{how}")
@@ -259,7 +259,7 @@ async def test_a_stream_that_was_refused_by_its_handler_gives_its_place_back(mak
 
 @contextlib.contextmanager
 def no_descriptor_left() -> Iterator[None]:
-    """Take all descriptors that this process may have, under a lowered limit, and give them back."""
+    """Open all descriptors that this process may have, under a lower limit, and close them again."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(map(int, open_descriptors()))
     taken: list[int] = []
@@ -275,7 +275,7 @@ def no_descriptor_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-async def test_without_descriptors_streams_live_on_and_clients_are_turned_away(
+async def test_without_descriptors_streams_continue_and_new_clients_are_disconnected(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     target = Target(make_server)
@@ -322,7 +322,7 @@ async def test_without_a_reserve_descriptor_clients_wait_until_there_are_some(
 
 
 class FailingSocket(socket.socket):
-    """A listening socket on which `accept` fails as the script says, and then works."""
+    """A listening socket whose `accept` raises the scripted errors, and then works."""
 
     failures: list[int]
 
@@ -334,7 +334,7 @@ class FailingSocket(socket.socket):
 
 
 async def accept_after(*failures: int) -> None:
-    """Connect a client to a socket that fails before it accepts; return when it was accepted."""
+    """Connect a client to a socket that fails before it accepts; return the time of accepting."""
     listening = FailingSocket()
     listening.failures = list(failures)
     listening.bind(("127.0.0.1", 0))
@@ -356,7 +356,7 @@ async def accept_after(*failures: int) -> None:
 @pytest.mark.parametrize(
     "code", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR, errno.ENETDOWN, errno.EHOSTUNREACH]
 )
-async def test_a_connection_that_went_wrong_before_it_was_accepted_is_no_news(
+async def test_a_connection_that_fails_before_accept_is_not_logged(
     no_leak: object, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:
     with trio.fail_after(5):
@@ -366,7 +366,7 @@ async def test_a_connection_that_went_wrong_before_it_was_accepted_is_no_news(
 
 
 @pytest.mark.parametrize("code", [errno.ENOMEM, errno.ENOBUFS])
-async def test_what_only_time_can_help_is_told_once_a_second(
+async def test_an_error_that_only_time_helps_is_logged_once_a_second(
     no_leak: object, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock, code: int
 ) -> None:
     began_at = trio.current_time()
@@ -378,7 +378,7 @@ async def test_what_only_time_can_help_is_told_once_a_second(
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
-async def test_running_out_again_and_again_is_told_once_a_second(
+async def test_running_out_of_descriptors_is_logged_once_a_second(
     no_leak: object, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock, code: int
 ) -> None:
     with trio.fail_after(60):
@@ -404,7 +404,7 @@ async def test_the_soft_limit_of_descriptors_is_raised(
     assert logged(caplog) == [f"raised the file descriptor limit from {lowered} to {hard}"]
 
 
-async def test_a_limit_that_stays_is_told(
+async def test_a_limit_that_cannot_be_raised_is_logged(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO", logger="trio_sse.process")
