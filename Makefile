@@ -17,7 +17,7 @@ help:
 	@echo "make demo      a live dashboard of this machine in the browser"
 	@echo "make test      all checks and tests"
 	@echo "make check     only formatting, lint and types"
-	@echo "make docs      the reference, made of the docstrings, in docs/build"
+	@echo "make docs      the documentation site, docs/build/index.html"
 	@echo "make bench     speed and memory, beside the floor (needs a C compiler; Linux)"
 	@echo "make bench-full  the same for all scenarios, beside other servers, over workers, a million streams (four hours)"
 	@echo "make soak      memory over an hour of clients that come and go"
@@ -39,7 +39,7 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 docs: $(READY)
-	$(BIN)/pdoc --docformat google --output-directory docs/build trio_sse
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --jobs auto --quiet -c docs . docs/build
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
@@ -72,4 +72,4 @@ $(SYSTEM): $(READY)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/build
+	rm -rf $(VENV) .venv-* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/build docs/build

@@ -61,7 +61,7 @@ def test_the_fixed_limits_are_those_of_the_code() -> None:
     table = rows()
     assert numbers(table["bytes sent after the request"]) == [disconnects.MAX_UNREAD_BYTES]
     assert numbers(table["seconds to wait, `?wait=`"]) == [polling._MOST_WAIT_SECONDS]
-    assert numbers(table["one answer"]) == [polling._MOST_EVENTS, polling._MOST_BYTES]
+    assert numbers(table["one response"]) == [polling._MOST_EVENTS, polling._MOST_BYTES]
     assert numbers(table["data of one event"]) == [event.MAX_DATA_SIZE]
     assert numbers(table["a topic's name"]) == [topic.MAX_TOPIC_LENGTH]
     assert numbers(table["topics of one subscription"]) == [topic.MAX_TOPICS]
