@@ -1,9 +1,10 @@
-"""The docs keep to the code: limits have the numbers that they have, and links lead somewhere."""
+"""The docs agree with the code: limits, end reasons, loggers and files; and links lead somewhere."""
 
 from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +16,17 @@ from trio_sse._server import body, request_reader
 from trio_sse._stream import disconnects, polling
 from trio_sse._wire import event, topic
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
+from ..support.markdown import PAGES, ROOT, anchors, prose
+from .test_public_names import LOGGERS
+
 LIMITS = (ROOT / "docs" / "limits.md").read_text()
+
+# Files that docs/design.md names already.
+PLANNED = {
+    "_hub/pump.py",
+    "_program/signals.py",
+    "_stream/options.py",
+}
 
 UNITS = {"KiB": 1024, "MiB": 1024**2}
 
@@ -89,11 +98,33 @@ def test_every_end_reason_is_documented() -> None:
     }
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_logger_is_documented() -> None:
+    logging = (ROOT / "docs" / "logging.md").read_text()
+    assert set(re.findall(r"^\| `([\w.]+)` \|", logging, re.MULTILINE)) >= LOGGERS
+
+
+def test_the_map_of_the_package_leads_to_files() -> None:
+    design = (ROOT / "docs" / "design.md").read_text()
+    named = {path.removeprefix("trio_sse/") for path in re.findall(r"`((?:trio_sse/)?_\w+/\w+\.py)`", design)}
+    assert len(named) > 20
+    missing = {path for path in named if not (ROOT / "trio_sse" / path).exists()}
+    assert missing <= PLANNED
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_within_the_project_lead_somewhere(page: Path) -> None:
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", prose(page)):
         file = page.parent / target if target else page
         assert file.exists(), target
         if anchor:
-            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}, anchor
+            assert anchor in anchors(file), f"{target}#{anchor}"
+
+
+def test_the_readme_has_no_dead_links_on_a_package_index() -> None:
+    hooks = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["metadata"]["hooks"]
+    text = (ROOT / "README.md").read_text()
+    for substitution in hooks["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(substitution["pattern"], substitution["replacement"], text)
+    assert "[Trio](https://" in text
+    assert not re.findall(r"\]\((?!https:)", text)
+    assert "<!--" not in text

@@ -1,0 +1,111 @@
+"""The code in README.md and docs/: Python is type-checked, and commands have the options that they name."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import click
+import pytest
+
+from trio_sse.cli import main
+
+from ..support.markdown import PAGES, ROOT, Block, code_blocks, prose
+
+BLOCKS = [block for page in PAGES for block in code_blocks(page)]
+PYTHON = [block for block in BLOCKS if block.language == "python" and not block.is_skipped]
+TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+GUIDES = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("program", "load"))
+
+
+def as_module(block: Block) -> str:
+    """Return a block as a module: a fragment that awaits becomes the body of a coroutine function."""
+    text = block.text
+    try:
+        compile(text, block.name, "exec", dont_inherit=True)
+    except SyntaxError:
+        text = f"async def example() -> None:\n{textwrap.indent(text, '    ')}"
+    return f"{block.preamble}\n{text}"
+
+
+@pytest.mark.timeout(240)  # without mypy's cache, it reads the types of all frameworks
+def test_python_blocks_have_right_types(tmp_path: Path) -> None:
+    assert len(PYTHON) > 30
+    blocks = {}
+    for number, block in enumerate(PYTHON):
+        file = tmp_path / f"block_{number}.py"
+        file.write_text(as_module(block))
+        blocks[file.name] = block
+    finished = subprocess.run(
+        [sys.executable, "-m", "mypy", *map(str, sorted(tmp_path.iterdir()))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    def place(match: re.Match[str]) -> str:
+        block = blocks[match[1]]
+        return f"{block.name}, line {int(match[2]) - len(block.preamble.splitlines())} or so:"
+
+    found = re.sub(r"\S*(block_\d+\.py):(\d+):", place, finished.stdout)
+    assert finished.returncode == 0, found + finished.stderr
+
+
+def commands(text: str) -> list[list[str]]:
+    """Return the commands of a shell block, without comments, each as its words."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def shell_commands() -> list[tuple[str, list[str]]]:
+    """Return the commands of all shell blocks, with the blocks' names."""
+    return [
+        (block.name, words) for block in BLOCKS if block.language == "sh" for words in commands(block.text)
+    ]
+
+
+def check_options(words: list[str]) -> None:
+    """Have click parse a command of `trio-sse`."""
+    assert isinstance(main, click.Group)
+    command = main.commands[words[0]]
+    command.make_parser(click.Context(command)).parse_args(words[1:])
+
+
+def test_commands_of_the_program_have_the_options_that_they_name() -> None:
+    checked = 0
+    for name, words in shell_commands():
+        if words[0] == "trio-sse":
+            try:
+                check_options(words[1:])
+            except (click.UsageError, KeyError) as error:
+                pytest.fail(f"{name}: {' '.join(words)}: {error}")
+            checked += 1
+    assert checked > 10
+
+
+@pytest.mark.parametrize("command", ["serve", "tail", "load", "doctor"])
+def test_every_option_of_the_program_is_documented(command: str) -> None:
+    assert isinstance(main, click.Group)
+    for parameter in main.commands[command].params:
+        if isinstance(parameter, click.Option):
+            assert any(f"`{option}" in GUIDES or f" {option} " in GUIDES for option in parameter.opts), (
+                parameter.opts
+            )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_make_targets_and_modules_exist(page: Path) -> None:
+    shell = "\n".join(block.text for block in code_blocks(page) if block.language == "sh")
+    spans = "\n".join(re.findall(r"`([^`]+)`", prose(page)))
+    for target in re.findall(r"^make ([a-z][\w-]*)", f"{shell}\n{spans}", re.MULTILINE):
+        assert target in TARGETS, target
+    for module in re.findall(r"python -m ((?:benchmarks|examples)[\w.]*)", f"{shell}\n{spans}"):
+        spec = importlib.util.find_spec(module)
+        assert spec is not None, module
+        if spec.submodule_search_locations is not None:
+            assert importlib.util.find_spec(f"{module}.__main__"), module
