@@ -69,10 +69,17 @@ def shell_commands() -> list[tuple[str, list[str]]]:
     ]
 
 
+def command_of_the_program(name: str) -> click.Command:
+    """Return a command of `trio-sse`."""
+    assert isinstance(main, click.Group)
+    command = main.get_command(click.Context(main), name)
+    assert command is not None, name
+    return command
+
+
 def check_options(words: list[str]) -> None:
     """Have click parse a command of `trio-sse`."""
-    assert isinstance(main, click.Group)
-    command = main.commands[words[0]]
+    command = command_of_the_program(words[0])
     command.make_parser(click.Context(command)).parse_args(words[1:])
 
 
@@ -90,8 +97,7 @@ def test_commands_of_the_program_have_the_options_that_they_name() -> None:
 
 @pytest.mark.parametrize("command", ["serve", "tail", "load", "doctor"])
 def test_every_option_of_the_program_is_documented(command: str) -> None:
-    assert isinstance(main, click.Group)
-    for parameter in main.commands[command].params:
+    for parameter in command_of_the_program(command).params:
         if isinstance(parameter, click.Option):
             assert any(f"`{option}" in GUIDES or f" {option} " in GUIDES for option in parameter.opts), (
                 parameter.opts
