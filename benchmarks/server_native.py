@@ -12,7 +12,7 @@ from functools import partial
 import trio
 
 from benchmarks._control import DATA, LIVE, Gate, serve_and_obey
-from trio_sse import Connection, Hub, Server, tune_garbage_collector
+from trio_sse import Connection, EndReason, Hub, Server, tune_garbage_collector
 from trio_sse._hub.hub import engine_of
 from trio_sse.redis import RedisLog
 
@@ -42,8 +42,8 @@ async def own(connection: Connection) -> None:
 
 
 def cut() -> None:
-    for connection in list(server._manager.streams):
-        connection.close(reconnect=True)
+    for stream in list(server._manager.streams):
+        stream.end(EndReason.RECONNECT)
 
 
 async def publish(data: str, topic: str) -> None:

@@ -31,10 +31,11 @@ from ._http.response import STREAM_FIELDS, Response, error_response
 from ._hub.hub import Hub
 from ._server.app_stream import AppStream
 from ._server.routes import StreamHandler
-from ._stream.connection import Connection
 from ._stream.end_reason import EndReason
-from ._stream.lifecycle import Handle
-from ._stream.manager import ConnectHook, DisconnectHook, StreamManager, StreamOptions
+from ._stream.lifecycle import Handle, Refused
+from ._stream.live_stream import LiveStream
+from ._stream.manager import ConnectHook, DisconnectHook, StreamManager
+from ._stream.options import StreamOptions
 from ._stream.polling import run_poll, wants_poll
 from ._validate import check_bounds
 from ._wire.event import Dumps, dumps_compact
@@ -156,11 +157,11 @@ class EventStream:
             await self._poll(inline, polled, handle, receive, send)
             return
         head = _Head(inline, send, self._headers)
-        head.connection = inline.prepare_inline(self._manager, request_of(scope, body), head)
-        outcome = await inline.run_inline(head.connection, handle)
-        if isinstance(outcome, Exception):
-            raise outcome
-        is_truncated = isinstance(inline, ForeignInlineStream) and await inline.truncate(head.connection)
+        head.stream = inline.prepare_inline(self._manager, request_of(scope, body), head)
+        outcome = await inline.run_inline(self._manager, head.stream, handle)
+        if isinstance(outcome, Refused):
+            raise outcome.error
+        is_truncated = isinstance(inline, ForeignInlineStream) and await inline.truncate(head.stream)
         if head.has_been_sent and not is_truncated:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -172,9 +173,9 @@ class EventStream:
             return bool(message["type"] != "http.disconnect")
 
         serving = inline.serving_for(self._manager)
-        answer = await run_poll(serving, self._manager, request, handle, peer=request.peer, discard=discard)
-        if isinstance(answer, Exception):
-            raise answer
+        answer = await run_poll(self._manager, serving, request, handle, peer=request.peer, discard=discard)
+        if isinstance(answer, Refused):
+            raise answer.error
         if answer is not None:
             await _send_response(answer, "GET", send)
 
@@ -196,7 +197,7 @@ class _Head:
     """The response's head, sent when the handler has something to send; see `ResponseStart`."""
 
     watches_peer = False
-    connection: Connection
+    stream: LiveStream
 
     def __init__(self, inline: InlineStream, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
         self.has_been_sent = False
@@ -214,16 +215,16 @@ class _Head:
             # Middleware that decides about the head by the first bytes of the body sends it now.
             await self._send({"type": "http.response.body", "body": b"", "more_body": True})
         except OSError:  # how ASGI servers report a disconnect
-            self.connection.on_disconnect()
+            self.stream.on_disconnect()
             await trio.sleep_forever()  # until the stream ends, which cancels this
         except trio.Cancelled:
-            self.connection.end(EndReason.WRITE_TIMEOUT)  # how much of the head was sent is unknown
+            self.stream.end(EndReason.WRITE_TIMEOUT)  # how much of the head was sent is unknown
             raise
-        self._inline.head_sent(self.connection)
+        self._inline.head_sent(self.stream)
         await self.wait_started()
 
     async def wait_started(self) -> None:
-        await self._inline.wait_started(self.connection)
+        await self._inline.wait_started(self.stream)
 
     def request_start(self) -> None:
         """Do nothing: the head is sent with what the handler sends first."""

@@ -30,8 +30,7 @@ from ._http.exceptions import temporary_refusal
 from ._process.descriptors import raise_descriptor_limit
 from ._process.watchdog import Watchdog
 from ._server.listeners import prepare
-from ._stream.connection import Connection
-from ._stream.scope import end_streams
+from ._stream.scope import OpenStream, end_streams
 from ._validate import check_bounds, check_seconds
 
 try:
@@ -184,7 +183,7 @@ class _OpenStreams:
     """The event streams that are open on this server; see `DrainRegistry`."""
 
     def __init__(self) -> None:
-        self.streams: dict[Connection, None] = {}
+        self.streams: dict[OpenStream, None] = {}
         self.waiting: set[trio.CancelScope] = set()
         self._is_draining = False
         self._changed = trio.lowlevel.ParkingLot()
@@ -193,8 +192,8 @@ class _OpenStreams:
         if self._is_draining:
             raise temporary_refusal(503, "the server is shutting down")
 
-    def remove(self, connection: Connection) -> None:
-        del self.streams[connection]
+    def remove(self, stream: OpenStream) -> None:
+        del self.streams[stream]
         if not self.streams:
             self._changed.unpark_all()
 

@@ -111,7 +111,7 @@ async def test_a_stream_on_our_server_is_written_directly(serve: Serve) -> None:
     kinds: list[bool] = []
 
     async def look(connection: Connection) -> None:
-        kinds.append(type(connection.transport).__name__ == "ASGITransport")
+        kinds.append(type(connection._stream.transport).__name__ == "ASGITransport")
         await connection.send("x")
 
     async with serve(look) as (_, client), client.stream("/s") as stream:

@@ -201,7 +201,7 @@ async def test_accepted_sockets_have_our_bounds(no_leak: LeakCheck) -> None:
 
         @sse.on_connect
         def look(connection: Connection) -> None:
-            own = connection.transport.socket  # type: ignore[attr-defined]
+            own = connection._stream.transport.socket  # type: ignore[attr-defined]
             found.append(
                 (
                     own.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),

@@ -11,10 +11,11 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import EndReason
 from trio_sse._asgi.response_stream import PendingState, PendingStream
+from trio_sse._stream.lifecycle import Refused
 
 
-class FakeConnection:
-    """Records what a `PendingStream` does to its connection."""
+class FakeStream:
+    """Records what a `PendingStream` does to its stream."""
 
     def __init__(self) -> None:
         self.head: bytes | None = None
@@ -30,8 +31,8 @@ class FakeConnection:
 
 def make() -> PendingStream:
     pending = PendingStream()
-    connection: Any = FakeConnection()
-    pending.connection = connection
+    stream: Any = FakeStream()
+    pending.stream = stream
     return pending
 
 
@@ -104,7 +105,7 @@ def test_a_stream_that_has_ended_does_not_get_the_head() -> None:
     pending.request_start()
     pending.end(None)
     assert not pending.start(b"head")
-    assert pending.connection.head is None  # type: ignore[attr-defined]  # of the fake
+    assert pending.stream.head is None  # type: ignore[attr-defined]  # of the fake
 
 
 @pytest.mark.parametrize("step", [ask, end, abandon])
@@ -125,7 +126,7 @@ async def test_the_view_waits_until_the_handler_has_decided(step: Step) -> None:
 
 async def test_the_view_raises_what_the_handler_has_raised() -> None:
     pending = make()
-    pending.end(ValueError("from the handler"))
+    pending.end(Refused(ValueError("from the handler")))
     with pytest.raises(ValueError, match="from the handler"):
         await pending.wait_ready()
 
@@ -136,7 +137,7 @@ async def test_a_view_that_is_cancelled_ends_the_stream() -> None:
         scope.cancel()
         await pending.wait_ready()
     assert pending.state is ABANDONED
-    assert pending.connection.end_reason is EndReason.CLIENT_DISCONNECTED
+    assert pending.stream.end_reason is EndReason.CLIENT_DISCONNECTED
 
 
 @pytest.mark.parametrize("step", [start, end, abandon])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import trio
 
-from trio_sse import Connection, Server
+from trio_sse import Connection, EndReason, Server
 
 STREAMS = 50
 
@@ -26,7 +26,7 @@ def collector() -> Iterator[None]:
 def close(server: Server) -> None:
     """End each stream from the server's side."""
     for stream in list(server._manager.streams):
-        stream.close()
+        stream.end(EndReason.FINISHED)
 
 
 @pytest.mark.parametrize("end", [close, lambda server: None], ids=["the server ends", "the client goes"])

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_sse import Connection, EventDecoder, Hub, Server, ServerSentEvent
+from trio_sse import Connection, EndReason, EventDecoder, Hub, Server, ServerSentEvent
 from trio_sse._hub.hub import engine_of
 
 from ..conftest import LeakCheck, living_tasks, open_descriptors
@@ -243,7 +243,7 @@ class World:
             case Disconnect(number) if self.clients:
                 await trio.aclose_forcefully(self.clients[number % len(self.clients)].client.stream)
             case Close(number) if streams := list(self.server._manager.streams):
-                streams[number % len(streams)].close(reconnect=True)
+                streams[number % len(streams)].end(EndReason.RECONNECT)
             case Sleep(seconds):
                 await self.pass_time(seconds)
             case Settle():

@@ -284,7 +284,7 @@ async def test_the_kernel_gives_a_vanished_peer_up_too(
 
     @server.on_connect
     def look(connection: Connection) -> None:
-        accepted = connection.transport.socket  # type: ignore[attr-defined]  # it came by a socket
+        accepted = connection._stream.transport.socket  # type: ignore[attr-defined]  # it came by a socket
         found.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
         found.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 

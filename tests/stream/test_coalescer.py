@@ -107,7 +107,7 @@ async def test_what_was_accepted_goes_out_though_the_stream_is_ended_right_after
         if end is EndReason.FINISHED:
             connection.close()
         else:
-            connection.lifetime.deadline = trio.current_time()
+            connection._stream.lifetime.deadline = trio.current_time()
         await trio.sleep_forever()
 
     async with on_sockets(server) as serving, await serving.connect() as client:
@@ -191,7 +191,7 @@ async def test_a_peer_that_takes_nothing_of_it_is_cut_at_the_write_timeout(make_
 
     @server.route("/own")
     async def own(connection: Connection) -> None:
-        while connection.transport.pending is None:
+        while connection._stream.transport.pending is None:
             for _ in range(50):
                 await connection.send("x" * 1000)
             await trio.lowlevel.checkpoint()
@@ -266,7 +266,7 @@ async def test_a_stream_that_ends_right_when_its_rest_is_to_be_flushed(
         await connection.send("second")
         for _ in range(int(connection.request.query["rounds"])):
             await trio.lowlevel.checkpoint()
-        connection.on_disconnect()
+        connection._stream.on_disconnect()
         await trio.sleep_forever()
 
     async with on_sockets(server) as serving:

@@ -186,7 +186,7 @@ async def test_a_broadcast_on_a_socket_puts_the_keepalive_off(
         assert trio.current_time() - published == pytest.approx(15)
 
 
-class FakeKept:
+class FakeTarget:
     def __init__(self, interval: float) -> None:
         self.interval = interval
         self.looked_at: list[float] = []
@@ -198,7 +198,7 @@ class FakeKept:
 
 async def test_the_keeper_looks_at_each_at_its_own_time(autojump_clock: MockClock) -> None:
     scheduler = KeepaliveScheduler()
-    fast, slow = FakeKept(1), FakeKept(2.5)
+    fast, slow = FakeTarget(1), FakeTarget(2.5)
     now = trio.current_time()
     with trio.move_on_after(5.5):
         scheduler.add(slow, now + 2.5)
@@ -212,9 +212,9 @@ async def test_the_keeper_looks_at_each_at_its_own_time(autojump_clock: MockCloc
 
 def test_the_keeper_forgets_what_was_removed_long_before_it_falls_due() -> None:
     scheduler = KeepaliveScheduler()
-    staying = [scheduler.add(FakeKept(1), math.inf) for _ in range(10)]
+    staying = [scheduler.add(FakeTarget(1), math.inf) for _ in range(10)]
     for _ in range(10_000):
-        scheduler.remove(scheduler.add(FakeKept(1), math.inf))
+        scheduler.remove(scheduler.add(FakeTarget(1), math.inf))
     assert len(scheduler) == len(staying)
     assert len(scheduler._entries) < 2000
 
@@ -605,7 +605,7 @@ async def test_hooks_run_in_order_around_the_handler(make_server: MakeServer) ->
 
     @server.on_connect
     def first(connection: Connection) -> None:
-        calls.append(("first", connection.has_started))
+        calls.append(("first", connection._stream.has_started))
 
     @server.on_connect
     async def second(connection: Connection) -> None:
@@ -820,7 +820,7 @@ async def send_twenty(connection: Connection) -> None:
 
 
 async def forward_twenty(connection: Connection) -> None:
-    publish = connection.manager.hub.publish
+    publish = connection._stream.hub.publish
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.subscribe, "t")
         await wait_all_tasks_blocked()

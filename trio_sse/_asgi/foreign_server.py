@@ -12,12 +12,13 @@ from typing import Any, Protocol, final
 import trio
 
 from .._http.request import Request
-from .._stream.connection import Connection, ResponseStart
 from .._stream.end_reason import EndReason
-from .._stream.lifecycle import Handle, run_stream
+from .._stream.lifecycle import Handle, StreamOutcome, run_stream
+from .._stream.live_stream import LiveStream
 from .._stream.manager import StreamManager
 from .._stream.padding import padding
-from .._stream.scope import ServeScope
+from .._stream.scope import OpenStream, ServeScope
+from .._stream.writer import ResponseStart
 from . import hypercorn_direct
 from .hypercorn_direct import HypercornTransport
 from .request import request_of
@@ -39,13 +40,13 @@ class DrainRegistry(Protocol):
         waiting: the scopes of everything else.
     """
 
-    streams: dict[Connection, None]
+    streams: dict[OpenStream, None]
     waiting: set[trio.CancelScope]
 
     def check(self) -> None:
         """Raise an `HTTPException` if no further stream may be opened."""
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, stream: OpenStream) -> None:
         """Record that a stream has ended."""
 
 
@@ -67,18 +68,18 @@ def borrow_transport(
     return HypercornTransport(borrowed, address, disconnected, is_chunked=scope["http_version"] == "1.1")
 
 
-async def truncate_response(connection: Connection, send: Send, *, is_disconnected: bool = False) -> bool:
+async def truncate_response(stream: LiveStream, send: Send, *, is_disconnected: bool = False) -> bool:
     """Truncate the response of a stream that did not finish; return whether its end must not be sent."""
-    if connection.end_reason is EndReason.FINISHED:
+    if stream.end_reason is EndReason.FINISHED:
         return False
-    if is_disconnected and connection.request.http_version >= "2":
+    if is_disconnected and stream.request.http_version >= "2":
         return True  # the server knows
     truncate = hypercorn_direct.find_truncate(send)
     if truncate is not None:
         await truncate()
         return True
     # Servers close an HTTP/1.1 connection whose response is incomplete. A stream of HTTP/2 would stay open.
-    return connection.request.http_version < "2"
+    return stream.request.http_version < "2"
 
 
 #: The requests under way on each of hypercorn's HTTP/2 connections.
@@ -159,49 +160,51 @@ class ForeignStreamExtension:
         pending = self._pending = PendingStream()
         request = self.request
         transport = borrow_transport(self._scope, self._send, self._disconnected.wait, request.peer)
-        pending.connection = Connection(self._serving, manager, transport, request, pending)
-        self._serving.connections.start_soon(self._run, pending, transport, handle, name=name)
+        pending.stream = manager.new_stream(self._serving, transport, request, pending)
+        self._serving.connections.start_soon(self._run, manager, pending, transport, handle, name=name)
         return pending
 
-    async def _run(self, pending: PendingStream, transport: BorrowedTransport, handle: Handle) -> None:
-        connection, outcome = pending.connection, None
+    async def _run(
+        self, manager: StreamManager, pending: PendingStream, transport: BorrowedTransport, handle: Handle
+    ) -> None:
+        stream, outcome = pending.stream, None
         if self._registry is not None:
-            self._registry.streams[connection] = None
+            self._registry.streams[stream] = None
         try:
-            outcome = await run_stream(self._serving, connection, handle)
+            outcome = await run_stream(manager, self._serving, stream, handle)
         finally:
-            self._release(connection, transport)
+            self._release(stream, transport)
             if self._registry is not None:
-                self._registry.remove(connection)
+                self._registry.remove(stream)
             pending.end(outcome)
             self._stream_ended.set()
 
-    def _release(self, connection: Connection, transport: BorrowedTransport) -> None:
+    def _release(self, stream: LiveStream, transport: BorrowedTransport) -> None:
         if isinstance(transport, HypercornTransport) and self._serving.disconnects is not None:
-            self._serving.disconnects.remove(transport, connection)
+            self._serving.disconnects.remove(transport, stream)
         transport.release()
 
     async def detach(self, pending: PendingStream) -> None:
         if not self._is_head_sent:
             raise RuntimeError("a stream can begin only where a response's head has just been sent")
-        connection = pending.connection
-        transport = connection.transport
+        stream = pending.stream
+        transport = stream.transport
         assert isinstance(transport, BorrowedTransport)
-        has_started = pending.start(padding(connection.request, transport.framing))
+        has_started = pending.start(padding(stream.request, transport.framing))
         if (
             has_started
             and isinstance(transport, HypercornTransport)
             and self._serving.disconnects is not None
         ):
-            self._serving.disconnects.add(transport, connection)
+            self._serving.disconnects.add(transport, stream)
         try:
             await self._stream_ended.wait()
         finally:
             # If this was cancelled, the handler may live on for a moment.
             self.close()
-            self._release(connection, transport)
+            self._release(stream, transport)
         is_disconnected = self._disconnected.is_set()
-        self._is_truncated = await truncate_response(connection, self._send, is_disconnected=is_disconnected)
+        self._is_truncated = await truncate_response(stream, self._send, is_disconnected=is_disconnected)
 
     def close(self) -> None:
         """End the stream, because the app's call ends."""
@@ -236,42 +239,42 @@ class ForeignInlineStream:
 
     def prepare_inline(
         self, manager: StreamManager, request: Request, response_start: ResponseStart
-    ) -> Connection:
+    ) -> LiveStream:
         if self._registry is not None:
             self._registry.check()
         self._serving = self.serving_for(manager)
         transport = borrow_transport(self._scope, self._send, self._wait_disconnected, request.peer)
-        return Connection(self._serving, manager, transport, request, response_start)
+        return manager.new_stream(self._serving, transport, request, response_start)
 
     def serving_for(self, manager: StreamManager) -> ServeScope:
-        return ServeScope(manager, drain_timeout=manager.options.write_timeout)
+        return manager.new_serve_scope(drain_timeout=manager.options.write_timeout)
 
     async def _wait_disconnected(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    def head_sent(self, connection: Connection) -> None:
-        connection.set_head(padding(connection.request, connection.transport.framing))
+    def head_sent(self, stream: LiveStream) -> None:
+        stream.set_head(padding(stream.request, stream.transport.framing))
         self._started.unpark_all()
 
-    async def wait_started(self, connection: Connection) -> None:
-        while connection.response_start is not None:
+    async def wait_started(self, stream: LiveStream) -> None:
+        while stream.response_start is not None:
             await self._started.park()
 
-    async def run_inline(self, connection: Connection, handle: Handle) -> Exception | bool:
+    async def run_inline(self, manager: StreamManager, stream: LiveStream, handle: Handle) -> StreamOutcome:
         if self._registry is not None:
-            self._registry.streams[connection] = None
+            self._registry.streams[stream] = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._serving.wait_cancelled)
-                outcome = await run_stream(self._serving, connection, handle)
+                outcome = await run_stream(manager, self._serving, stream, handle)
                 nursery.cancel_scope.cancel()
         finally:
-            await connection.transport.aclose()
+            await stream.transport.aclose()
             if self._registry is not None:
-                self._registry.remove(connection)
+                self._registry.remove(stream)
         return outcome
 
-    async def truncate(self, connection: Connection) -> bool:
+    async def truncate(self, stream: LiveStream) -> bool:
         """Truncate the response if its stream did not finish; return whether its end must not be sent."""
-        return await truncate_response(connection, self._send)
+        return await truncate_response(stream, self._send)

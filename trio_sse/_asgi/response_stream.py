@@ -48,11 +48,12 @@ from typing import Protocol, final
 import trio
 
 from .._http.request import Request
-from .._stream.connection import Connection, ResponseStart
 from .._stream.end_reason import EndReason
-from .._stream.lifecycle import Handle
+from .._stream.lifecycle import Handle, Refused, StreamOutcome
+from .._stream.live_stream import LiveStream
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
+from .._stream.writer import ResponseStart
 
 
 class PendingState(enum.Enum):
@@ -120,8 +121,8 @@ class InlineStream(Protocol):
 
     def prepare_inline(
         self, manager: StreamManager, request: Request, response_start: ResponseStart
-    ) -> Connection:
-        """Return the connection of a stream that is to run.
+    ) -> LiveStream:
+        """Return the stream, for `run_inline`.
 
         Raises:
             HTTPException: there is no room for another stream.
@@ -130,33 +131,33 @@ class InlineStream(Protocol):
     def serving_for(self, manager: StreamManager) -> ServeScope:
         """Return what the streams of the server share, or those of this endpoint."""
 
-    def head_sent(self, connection: Connection) -> None:
+    def head_sent(self, stream: LiveStream) -> None:
         """Record that the app has sent the response's head."""
 
-    async def wait_started(self, connection: Connection) -> None:
+    async def wait_started(self, stream: LiveStream) -> None:
         """Wait until the response has begun, which is after its head was sent."""
 
-    async def run_inline(self, connection: Connection, handle: Handle) -> Exception | bool:
+    async def run_inline(self, manager: StreamManager, stream: LiveStream, handle: Handle) -> StreamOutcome:
         """Run the stream; see `run_stream`."""
 
 
 @final
 class PendingStream:
-    """A handler that runs and the response that it waits for; to the connection, its `ResponseStart`.
+    """A handler that runs and the response that it waits for; to the stream, its `ResponseStart`.
 
     Attributes:
         has_started: the response has begun, and its transport belongs to the stream.
         outcome: what `run_stream` has returned; `None` before that, and if it was cancelled.
     """
 
-    __slots__ = ("_changed", "_state", "connection", "has_started", "outcome")
+    __slots__ = ("_changed", "_state", "has_started", "outcome", "stream")
 
     watches_peer = True
-    connection: Connection  # set by the `StreamExtension` that makes it
+    stream: LiveStream  # set by the `StreamExtension` that makes it
 
     def __init__(self) -> None:
         self.has_started = False
-        self.outcome: Exception | bool | None = None
+        self.outcome: StreamOutcome | None = None
         self._state = PendingState.PREPARING
         self._changed: trio.lowlevel.ParkingLot | None = trio.lowlevel.ParkingLot()  # while there is a wait
 
@@ -192,7 +193,7 @@ class PendingStream:
     def request_start(self) -> None:
         self._move(_Step.ASK)
 
-    def end(self, outcome: Exception | bool | None) -> None:
+    def end(self, outcome: StreamOutcome | None) -> None:
         """Record that `run_stream` has returned `outcome`, or was cancelled, which is `None`."""
         self.outcome = outcome
         self._move(_Step.END)
@@ -203,7 +204,7 @@ class PendingStream:
         """Wait until the response may begin; return whether there is a stream for it.
 
         There is none if the stream ended before it began, because the client disconnected, for example;
-        `connection.end_reason` has the reason. If this is cancelled, so is the handler.
+        `stream.end_reason` has the reason. If this is cancelled, so is the handler.
 
         Raises:
             Exception: what the handler raised before it had anything to send, such as its refusal.
@@ -214,9 +215,9 @@ class PendingStream:
         except BaseException:
             self.abandon(EndReason.CLIENT_DISCONNECTED)
             raise
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        return self._state is PendingState.READY and self.connection.end_reason in (None, EndReason.FINISHED)
+        if isinstance(self.outcome, Refused):
+            raise self.outcome.error
+        return self._state is PendingState.READY and self.stream.end_reason in (None, EndReason.FINISHED)
 
     def start(self, head: bytes) -> bool:
         """Let the handler write; `head` is what still has to precede its first byte.
@@ -226,10 +227,10 @@ class PendingStream:
         if not self._move(_Step.START):
             return False
         self.has_started = True
-        self.connection.set_head(head)
+        self.stream.set_head(head)
         return True
 
     def abandon(self, reason: EndReason) -> None:
         """End the stream, unless it has ended: nothing answers the request with it any more."""
-        self.connection.end(reason)
+        self.stream.end(reason)
         self._move(_Step.ABANDON)

@@ -17,12 +17,13 @@ from .._asgi.response_stream import PendingState, PendingStream
 from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._stream.closing import linger_if_unread
-from .._stream.connection import Connection, ResponseStart
 from .._stream.end_reason import EndReason
-from .._stream.lifecycle import Handle, run_stream
+from .._stream.lifecycle import Handle, Refused, StreamOutcome, run_stream
+from .._stream.live_stream import LiveStream
 from .._stream.manager import StreamManager
 from .._stream.padding import padding
 from .._stream.scope import ServeScope
+from .._stream.writer import ResponseStart
 from .._transport.base import Transport
 from .._transport.socket import SocketTransport
 from .._wire.message import Framing
@@ -40,6 +41,7 @@ class ResumeServing(Protocol):
         serving: ServeScope,
         buffer: bytearray,
         routed: RoutedRequest,
+        manager: StreamManager,
         pending: PendingStream,
         handle: Handle,
     ) -> Awaitable[None]: ...
@@ -109,36 +111,36 @@ class AppStream:
 
     def prepare_inline(
         self, manager: StreamManager, request: Request, response_start: ResponseStart
-    ) -> Connection:
+    ) -> LiveStream:
         self._check()
         self._transport.framing = self._framing
-        connection = Connection(self._serving, manager, self._transport, request, response_start)
-        self._cycle.on_start = partial(self._start, connection)
-        return connection
+        stream = manager.new_stream(self._serving, self._transport, request, response_start)
+        self._cycle.on_start = partial(self._start, stream)
+        return stream
 
-    def _start(self, connection: Connection) -> None:
-        connection.set_head(self._cycle.start_stream() + padding(self.request, self._framing))
+    def _start(self, stream: LiveStream) -> None:
+        stream.set_head(self._cycle.start_stream() + padding(self.request, self._framing))
         self._started.unpark_all()
 
-    def head_sent(self, connection: Connection) -> None:
+    def head_sent(self, stream: LiveStream) -> None:
         """Do nothing: the cycle calls `_start` when it receives the head, which middleware may hold back."""
 
-    async def wait_started(self, connection: Connection) -> None:
-        while connection.response_start is not None:
+    async def wait_started(self, stream: LiveStream) -> None:
+        while stream.response_start is not None:
             await self._started.park()
 
-    async def run_inline(self, connection: Connection, handle: Handle) -> Exception | bool:
+    async def run_inline(self, manager: StreamManager, stream: LiveStream, handle: Handle) -> StreamOutcome:
         await self._cycle.stop_watching()
         self._admission.enter(self._transport)
         try:
-            outcome = await run_stream(self._serving, connection, handle)
+            outcome = await run_stream(manager, self._serving, stream, handle)
         finally:
             self._admission.leave(self._transport)
             self._cycle.on_start = None
-        if isinstance(outcome, bool):
-            self.may_reuse_transport = outcome
-            if not outcome:
-                await linger_if_unread(connection)
+        if not isinstance(outcome, Refused):
+            self.may_reuse_transport = outcome.may_reuse
+            if not outcome.may_reuse:
+                await linger_if_unread(stream)
         return outcome
 
     # A stream that outlives the app's call
@@ -147,13 +149,14 @@ class AppStream:
         self._check()
         pending = self._pending = PendingStream()
         self._transport.framing = self._framing
-        pending.connection = Connection(self._serving, manager, self._transport, self.request, pending)
+        pending.stream = manager.new_stream(self._serving, self._transport, self.request, pending)
         self._serving.connections.start_soon(
             self._resume_serving,
             self._transport,
             self._serving,
             self._cycle.buffer,
             self._routed,
+            manager,
             pending,
             handle,
             name=name,
@@ -167,7 +170,7 @@ class AppStream:
             return
         pending.start(self._cycle.start_stream() + padding(self.request, self._framing))
         if isinstance(self._transport, SocketTransport) and self._serving.disconnects is not None:
-            self._serving.disconnects.add(self._transport, pending.connection)
+            self._serving.disconnects.add(self._transport, pending.stream)
 
     def _check(self) -> None:
         if self._pending is not None or self.may_reuse_transport is not None:

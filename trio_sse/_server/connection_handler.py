@@ -23,8 +23,8 @@ from .._http.exceptions import HTTPException
 from .._http.response import Response
 from .._http.websocket_handshake import accept_head
 from .._stream.closing import linger_if_unread
-from .._stream.connection import Connection
-from .._stream.lifecycle import Handle, run_stream
+from .._stream.lifecycle import Handle, Refused, StreamOutcome, run_stream
+from .._stream.live_stream import LiveStream
 from .._stream.manager import StreamManager
 from .._stream.padding import padding
 from .._stream.polling import run_poll, wants_poll
@@ -44,7 +44,7 @@ logger = logging.getLogger("trio_sse.server")
 class _AdmittedStream(NamedTuple):
     """A stream that is about to run."""
 
-    connection: Connection
+    stream: LiveStream
     handle: Handle
 
 
@@ -88,16 +88,16 @@ class ConnectionHandler:
                     if isinstance(admitted, AfterResponse):
                         after = AfterResponse.CLOSE if buffer else admitted
                         continue
-                    connection, handle = admitted
+                    stream, handle = admitted
                     del admitted
                     try:
-                        outcome = await run_stream(serving, connection, handle)
+                        outcome = await run_stream(self._manager, serving, stream, handle)
                     finally:
                         self._admission.leave(transport)
-                    after = await self._after_stream(transport, serving, routed, connection, outcome)
+                    after = await self._after_stream(transport, serving, routed, stream, outcome)
                     if buffer:
                         after = AfterResponse.CLOSE
-                    del connection, handle, outcome, routed
+                    del stream, handle, outcome, routed
                 elif isinstance(routed.target, WebSocketRoute):
                     after = await self._run_websocket(transport, serving, routed, routed.target, buffer)
                 else:
@@ -169,11 +169,11 @@ class ConnectionHandler:
             return await self._poll(transport, serving, routed, route)
         transport.framing = Framing.CHUNKED if request.http_version == "1.1" else Framing.PLAIN
         head += padding(request, transport.framing)
-        connection = Connection(serving, self._manager, transport, request, head)
+        stream = self._manager.new_stream(serving, transport, request, head)
         _name_task(route.handler)
         handle = partial(route.handler, **routed.parameters) if routed.parameters else route.handler
         self._admission.enter(transport)
-        return _AdmittedStream(connection, handle)
+        return _AdmittedStream(stream, handle)
 
     async def _poll(
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest, route: StreamRoute
@@ -183,21 +183,21 @@ class ConnectionHandler:
         self._admission.enter(transport)
         try:
             answer = await run_poll(
-                serving,
                 self._manager,
+                serving,
                 routed.request,
                 partial(route.handler, **routed.parameters),
                 peer=transport.peer,
                 discard=transport.discard_some,
             )
         except HTTPException as refusal:
-            answer = refusal
+            answer = Refused(refusal)
         finally:
             self._admission.leave(transport)
         if answer is None:
             return AfterResponse.CLOSE
-        if isinstance(answer, Exception):
-            after = await self._responder.reply_to_failure(transport, serving, routed, answer)
+        if isinstance(answer, Refused):
+            after = await self._responder.reply_to_failure(transport, serving, routed, answer.error)
         else:
             after = await self._responder.reply(transport, serving, routed, answer)
         return AfterResponse.CLOSE if transport.unread_bytes() else after
@@ -207,15 +207,15 @@ class ConnectionHandler:
         transport: Transport,
         serving: ServeScope,
         routed: RoutedRequest,
-        connection: Connection,
-        outcome: Exception | bool,
+        stream: LiveStream,
+        outcome: StreamOutcome,
     ) -> AfterResponse:
         """Answer the request if its stream never started, and let the client read the end of one that did."""
-        if isinstance(outcome, Exception):
-            return await self._responder.reply_to_failure(transport, serving, routed, outcome)
-        if not outcome:
-            await linger_if_unread(connection)
-        return AfterResponse.reuse_if(outcome and routed.may_keep_alive)
+        if isinstance(outcome, Refused):
+            return await self._responder.reply_to_failure(transport, serving, routed, outcome.error)
+        if not outcome.may_reuse:
+            await linger_if_unread(stream)
+        return AfterResponse.reuse_if(outcome.may_reuse and routed.may_keep_alive)
 
     async def _run_detached_stream(
         self,
@@ -223,22 +223,23 @@ class ConnectionHandler:
         serving: ServeScope,
         buffer: bytearray,
         routed: RoutedRequest,
+        manager: StreamManager,
         pending: PendingStream,
         handle: Handle,
     ) -> None:
         """Run a stream that an app has started, and serve its transport's further requests afterwards."""
-        connection = pending.connection
-        outcome: Exception | bool | None = None
+        stream = pending.stream
+        outcome: StreamOutcome | None = None
         after = AfterResponse.CLOSE
         self._admission.enter(transport)
         try:
             try:
-                outcome = await run_stream(serving, connection, handle)
+                outcome = await run_stream(manager, serving, stream, handle)
             finally:
                 self._admission.leave(transport)
                 pending.end(outcome)
             if pending.has_started:
-                after = await self._after_stream(transport, serving, routed, connection, outcome)
+                after = await self._after_stream(transport, serving, routed, stream, outcome)
                 if buffer:
                     after = AfterResponse.CLOSE
         except trio.BrokenResourceError as error:
@@ -272,16 +273,16 @@ class ConnectionHandler:
         subprotocol = route.handshake.subprotocol(request.headers)
         transport.framing = Framing.WEBSOCKET
         head = accept_head(request.headers, subprotocol)
-        connection = Connection(serving, self._manager, transport, request, head)
+        stream = self._manager.new_stream(serving, transport, request, head)
         _name_task(route.handler)
         handler = partial(route.handler, **routed.parameters) if routed.parameters else route.handler
         self._admission.enter(transport)
         try:
-            failure = await route.run(serving, connection, subprotocol, handler)
+            refused = await route.run(self._manager, serving, stream, subprotocol, handler)
         finally:
             self._admission.leave(transport)
-        if failure is not None:
-            await self._responder.reply_to_failure(transport, serving, routed, failure)
+        if refused is not None:
+            await self._responder.reply_to_failure(transport, serving, routed, refused.error)
         return AfterResponse.CLOSE
 
 

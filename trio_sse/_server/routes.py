@@ -10,15 +10,19 @@ from typing import final
 from .._http.response import Response
 from .._http.routing import Match, Router
 from .._http.websocket_handshake import Handshake
-from .._stream.connection import Connection
+from .._stream.lifecycle import Refused
+from .._stream.live_stream import LiveStream
+from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
 
 StreamHandler = Callable[..., Awaitable[None]]
 EndpointHandler = Callable[..., Awaitable[Response]]
 
-#: Runs a WebSocket on a connection, with the subprotocol that was negotiated and the handler. It returns the
-#: handler's exception if that is to answer the handshake, else `None`.
-RunWebSocket = Callable[[ServeScope, Connection, str | None, StreamHandler], Awaitable[Exception | None]]
+#: Runs a WebSocket, with the subprotocol that was negotiated and the handler. It returns `Refused` if the
+#: handler's exception answers the handshake, else `None`.
+RunWebSocket = Callable[
+    [StreamManager, ServeScope, LiveStream, str | None, StreamHandler], Awaitable[Refused | None]
+]
 
 
 @final

@@ -15,7 +15,8 @@ from .._asgi.types import ASGIApp
 from .._http.cors import CrossOrigin
 from .._http.websocket_handshake import SUBPROTOCOL
 from .._hub.hub import Hub
-from .._stream.manager import ConnectHook, DisconnectHook, StreamManager, StreamOptions
+from .._stream.manager import ConnectHook, DisconnectHook, StreamManager
+from .._stream.options import StreamOptions
 from .._wire.event import Dumps, dumps_compact
 from .admission import Admission
 from .app import AppHandler
@@ -342,11 +343,11 @@ class Server:
         """Return a snapshot of the server's statistics. It visits every stream, so do not call it often."""
         manager = self._manager
         streams = [stream for serving in manager.serve_scopes for stream in serving.streams]
-        events_sent, bytes_sent = manager.total_sent(streams)
+        events_sent, bytes_sent = manager.counters.total_sent(stream.sent() for stream in streams)
         return ServerStatistics(
             open_streams=len(streams),
-            opened=len(streams) + manager.ended.total(),
-            ended=dict(manager.ended),
+            opened=len(streams) + manager.counters.ended.total(),
+            ended=dict(manager.counters.ended),
             events_sent=events_sent,
             bytes_sent=bytes_sent,
             refused=self._responder.refused,

@@ -142,7 +142,7 @@ class ServeCalls:
     # One call
 
     def _scope(self) -> ServeScope:
-        return ServeScope(self._manager, drain_timeout=self.options.drain_timeout)
+        return self._manager.new_serve_scope(drain_timeout=self.options.drain_timeout)
 
     async def _run(self, serving: ServeScope, work: Callable[[], Awaitable[None]]) -> None:
         """Run one call, under the watchdog and within the app's lifespan."""

@@ -1,4 +1,4 @@
-"""The last bytes of a stream: properly ended, or such that every kind of client comes back."""
+"""The last bytes of a stream: its body is completed, or truncated so that every kind of client reconnects."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import trio
 from .._wire.event import encode_retry
 from .._wire.message import Framing, frame
 from .._wire.websocket_frames import close_frame
-from .connection import Connection
 from .end_reason import EndReason
+from .live_stream import LiveStream
+from .options import StreamOptions
 
 _END_OF_BODY = {Framing.PLAIN: b"", Framing.CHUNKED: b"0\r\n\r\n", Framing.CHUNKED_BY_HOST: b""}
 
-# What can't be sent at once to a client that is to come back is not worth waiting for.
+# How long to wait for the last bytes to a client that reconnects anyway.
 _LAST_SECONDS = 1.0
 
-# Those of RFC 6455, 7.4.1 where one fits, and of the range for private use where the client is to come back.
-# The others leave nobody to say it to.
+# The codes of RFC 6455, 7.4.1, where one fits; codes of the range for private use where the client should
+# reconnect. After the other reasons there is no client to receive a code.
 CLOSE_CODES = {
     EndReason.FINISHED: 1000,
     EndReason.SERVER_SHUTDOWN: 1001,
@@ -32,101 +33,99 @@ CLOSE_CODES = {
 
 
 def reason_frame(reason: EndReason) -> bytes:
-    """Give the close frame by which a WebSocket's client learns the reason of the end."""
+    """Return the close frame that reports the reason to a WebSocket's client."""
     return close_frame(CLOSE_CODES.get(reason, 1000), reason.value)
 
 
-async def finish_stream(connection: Connection, *, reconnect_spread: float, write_timeout: float) -> bool:
-    """Say the last of a stream that has ended; return whether the transport may carry another request.
+async def finish_stream(stream: LiveStream, options: StreamOptions) -> bool:
+    """Send the last bytes of a stream that has ended; return whether the transport may carry another request.
 
-    Nothing is said where half an event is pending that won't be finished. A client that doesn't take the
-    proper end within the stream's own bounds has not been served to the end, and its reason says so.
+    Nothing is sent while half an event is pending that won't be completed. If the client doesn't take the
+    end of the body within the stream's own limits, the reason changes: the stream was not finished.
     """
-    transport = connection.transport
+    transport = stream.transport
     if transport.framing is Framing.WEBSOCKET:
-        await _close_websocket(connection, write_timeout)
+        await _close_websocket(stream, options.write_timeout)
         return False
-    if connection.end_reason is EndReason.FINISHED:
+    if stream.end_reason is EndReason.FINISHED:
         may_be_reused = transport.framing is Framing.CHUNKED and not transport.unread_bytes()
         end = _END_OF_BODY[transport.framing]
-        return await _end_properly(connection, end, write_timeout) and may_be_reused
-    if connection.end_reason is EndReason.SERVER_SHUTDOWN and not send_reconnect_hint(
-        connection, reconnect_spread
-    ):
-        await _flush_soon(connection)
+        return await _complete(stream, end, options.write_timeout) and may_be_reused
+    if stream.end_reason is EndReason.SERVER_SHUTDOWN and not send_reconnect_hint(stream, options):
+        await _flush_soon(stream)
     return False
 
 
-async def _close_websocket(connection: Connection, write_timeout: float) -> None:
-    """Say the reason, in a close frame. The answer to it is left to who reads from the peer."""
-    transport, reason = connection.transport, connection.end_reason
+async def _close_websocket(stream: LiveStream, write_timeout: float) -> None:
+    """Send a close frame with the reason. Whoever reads from the client handles its answer."""
+    transport, reason = stream.transport, stream.end_reason
     assert reason is not None
-    last = connection.close_frame or reason_frame(reason)
+    last = stream.close_frame or reason_frame(reason)
     if reason is EndReason.FINISHED:
-        await _end_properly(connection, last, write_timeout)
+        await _complete(stream, last, write_timeout)
     elif (
-        connection.has_started
+        stream.has_started
         and transport.pending is None
         and not transport.send_nowait(last, 0, trio.current_time())
     ):
-        await _flush_soon(connection)
+        await _flush_soon(stream)
 
 
-def send_reconnect_hint(connection: Connection, reconnect_spread: float) -> bool:
-    """Tell the client when to come back, if that can be said without waiting; return whether all is out."""
-    transport = connection.transport
-    if not connection.has_started or transport.pending is not None:
+def send_reconnect_hint(stream: LiveStream, options: StreamOptions) -> bool:
+    """Tell the client when to reconnect, if nothing is pending; return whether all bytes were sent."""
+    transport = stream.transport
+    if not stream.has_started or transport.pending is not None:
         return True
     if transport.framing is Framing.WEBSOCKET:
         return transport.send_nowait(reason_frame(EndReason.SERVER_SHUTDOWN), 0, trio.current_time())
-    milliseconds = round(random.uniform(1, reconnect_spread) * 1000)
+    milliseconds = round(random.uniform(1, options.reconnect_spread) * 1000)
     retry = frame(encode_retry(milliseconds), transport.framing)
     return transport.send_nowait(retry, 0, trio.current_time())
 
 
-async def linger_if_unread(connection: Connection) -> None:
-    """After a stream that was ended properly: let the client get its end, whatever it sent beside it."""
-    if connection.end_reason is EndReason.FINISHED and connection.transport.unread_bytes():
-        await connection.transport.linger()
+async def linger_if_unread(stream: LiveStream) -> None:
+    """After a finished stream, let the client receive its end, even if it has sent more meanwhile."""
+    if stream.end_reason is EndReason.FINISHED and stream.transport.unread_bytes():
+        await stream.transport.linger()
 
 
-async def _end_properly(connection: Connection, last: bytes, write_timeout: float) -> bool:
-    """Send what ends a stream; return whether the client has got it, and amend the reason if not."""
-    transport = connection.transport
+async def _complete(stream: LiveStream, last: bytes, write_timeout: float) -> bool:
+    """Send the bytes that complete a stream; return whether the client took them, or change the reason."""
+    transport = stream.transport
     failure: EndReason | None = EndReason.MAX_DURATION
-    with trio.move_on_at(connection.lifetime.deadline):
+    with trio.move_on_at(stream.lifetime.deadline):
         try:
-            await connection.start_response()
-            async with connection.write_lock():
-                failure = await _flush(connection, write_timeout)
-                end = connection.with_head(last)
+            await stream.start_response()
+            async with stream.write_lock:
+                failure = await _flush(stream, write_timeout)
+                end = stream.with_head(last)
                 if failure is None and end and not transport.send_nowait(end, 0, trio.current_time()):
-                    failure = await _flush(connection, write_timeout)
+                    failure = await _flush(stream, write_timeout)
         except trio.BrokenResourceError:
             failure = EndReason.CLIENT_DISCONNECTED
         except trio.ClosedResourceError:
             failure = EndReason.REFUSED  # an app has answered the request with another response
         except trio.Cancelled:
-            connection.override_end_reason(EndReason.SERVER_SHUTDOWN)  # unless it was the deadline: see below
+            stream.override_end_reason(EndReason.SERVER_SHUTDOWN)  # or MAX_DURATION, if it was the deadline
             raise
     if failure is not None:
-        connection.override_end_reason(failure)
+        stream.override_end_reason(failure)
     return failure is None
 
 
-async def _flush_soon(connection: Connection) -> None:
-    """Wait a short while for the last bytes to go out."""
+async def _flush_soon(stream: LiveStream) -> None:
+    """Wait a short time for the last bytes to go out."""
     with trio.move_on_after(_LAST_SECONDS):
         try:
-            await connection.transport.flush_some()
+            await stream.transport.flush_some()
         except trio.BrokenResourceError:
             return
 
 
-async def _flush(connection: Connection, write_timeout: float) -> EndReason | None:
-    while connection.transport.pending is not None:
+async def _flush(stream: LiveStream, write_timeout: float) -> EndReason | None:
+    while stream.transport.pending is not None:
         with trio.move_on_after(write_timeout) as scope:
-            await connection.transport.flush_some()
+            await stream.transport.flush_some()
         if scope.cancelled_caught:
             return EndReason.WRITE_TIMEOUT
     return None

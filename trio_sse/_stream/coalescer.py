@@ -1,12 +1,11 @@
-"""Joining what a handler sends in one go: the tokens of a model, the rows of an import.
+"""Coalescing: what a handler sends in one go (a model's tokens, an import's rows) goes out in few writes.
 
-Each write to a socket costs a call into the kernel, some ten times what an event costs otherwise. So after a
-handler has sent an event, which goes out at once, what it sends right after that is gathered, and goes out in
-one write when the other tasks have had their turn. Nobody waits for a timer: it is the event loop's next
-round.
+A write to a socket is a system call, which costs about ten times what the rest of an event does. So the
+first event goes out at once. What the handler sends right after it is buffered, and goes out in one write
+when the other tasks have run. Nothing waits for a timer, only for the event loop's next round.
 
-What is gathered has been accepted, as what a kernel's buffer has. It is sent before anything else is written
-to the connection, and before its end.
+Buffered events count as sent, like bytes in a kernel's buffer. They go out before anything else is written
+to the stream, and before its end.
 """
 
 from __future__ import annotations
@@ -15,62 +14,62 @@ from typing import Protocol, final
 
 import trio
 
-# So much is gathered at most before the handler has to let others run: some half a millisecond of its time,
-# and 64 KiB of memory. A larger event gains nothing by it.
+# The most that is buffered before the handler has to let other tasks run: about half a millisecond of its
+# time, and 64 KiB of memory. Larger events gain nothing from coalescing.
 _MOST_EVENTS = 64
 _LARGEST_EVENT = 1024
 
 
 class CoalescedWriter(Protocol):
-    """A connection, to the coalescer."""
+    """What the coalescer needs of a stream."""
 
     def send_coalesced(self, payload: bytes, events: int, now: float) -> bool:
-        """Send what was gathered; return whether somebody has to wait to send the rest."""
+        """Send what was buffered; return whether a task has to wait to send the rest."""
 
     def flush_soon(self) -> None:
-        """Have the rest sent by a task of its own."""
+        """Start a task that sends the rest."""
 
 
 @final
 class WriteCoalescer:
-    """Gathers the events of connections that have written in this round of the event loop."""
+    """Buffers the events of streams that have written in this round of the event loop."""
 
     def __init__(self) -> None:
-        self._waiting: dict[CoalescedWriter, list[bytes]] = {}
+        self._pending: dict[CoalescedWriter, list[bytes]] = {}
         self._wake_up = trio.lowlevel.ParkingLot()
 
-    def begin(self, connection: CoalescedWriter) -> None:
-        """Gather what the connection sends in the rest of this round."""
-        self._waiting[connection] = []
+    def begin(self, writer: CoalescedWriter) -> None:
+        """Buffer what this stream sends in the rest of the round."""
+        self._pending[writer] = []
         self._wake_up.unpark_all()
 
-    def pending(self, connection: CoalescedWriter) -> list[bytes] | None:
-        """Give what is gathered of a connection; `None` if nothing is to be."""
-        return self._waiting.get(connection)
+    def pending(self, writer: CoalescedWriter) -> list[bytes] | None:
+        """Return what is buffered for a stream; `None` if its events are not coalesced now."""
+        return self._pending.get(writer)
 
-    def append(self, connection: CoalescedWriter, payload: bytes) -> bool:
-        """Gather one more event, if that is to be done; return whether it was."""
-        gathered = self._waiting.get(connection)
-        if gathered is None or len(gathered) >= _MOST_EVENTS or len(payload) > _LARGEST_EVENT:
+    def append(self, writer: CoalescedWriter, payload: bytes) -> bool:
+        """Buffer one more event, if the stream's events are coalesced now; return whether it did."""
+        payloads = self._pending.get(writer)
+        if payloads is None or len(payloads) >= _MOST_EVENTS or len(payload) > _LARGEST_EVENT:
             return False
-        gathered.append(payload)
+        payloads.append(payload)
         return True
 
-    def flush(self, connection: CoalescedWriter) -> bool:
-        """Send what is gathered of a connection, and gather no more; return whether it was open."""
-        gathered = self._waiting.pop(connection, None)
-        if gathered:
-            connection.send_coalesced(b"".join(gathered), len(gathered), trio.current_time())
-        return gathered is not None
+    def flush(self, writer: CoalescedWriter) -> bool:
+        """Send what is buffered for a stream, and buffer no more; return whether it was coalesced."""
+        payloads = self._pending.pop(writer, None)
+        if payloads:
+            writer.send_coalesced(b"".join(payloads), len(payloads), trio.current_time())
+        return payloads is not None
 
     async def run(self) -> None:
-        """Send what is gathered, round by round, until cancelled."""
+        """Send what is buffered, once in each round, until cancelled."""
         while True:
-            if not self._waiting:
+            if not self._pending:
                 await self._wake_up.park()
-            gathered, self._waiting = self._waiting, {}
+            pending, self._pending = self._pending, {}
             now = trio.current_time()
-            for connection, payloads in gathered.items():
-                if payloads and connection.send_coalesced(b"".join(payloads), len(payloads), now):
-                    connection.flush_soon()
+            for writer, payloads in pending.items():
+                if payloads and writer.send_coalesced(b"".join(payloads), len(payloads), now):
+                    writer.flush_soon()
             await trio.lowlevel.checkpoint()

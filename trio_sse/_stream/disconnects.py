@@ -1,8 +1,8 @@
-"""Noticing that the peer of an idle connection has gone, without a task for each connection.
+"""Noticing that the peer of an idle connection has disconnected, without a task for each connection.
 
-One `epoll` holds all connections and is itself watched by one task. An event stream's peer has nothing
-more to say, so there are three things to notice: it has ended its side (FIN, and half-close counts), it has
-reset the connection, or it goes on sending, which is tolerated up to a bound and never read.
+One `epoll` holds all connections, and one task watches it. The peer of an event stream has nothing more to
+send, so there are three things to notice: it closes its side (FIN; half-closing counts), it resets the
+connection, or it keeps sending. Input is tolerated up to a limit and never read.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import trio
 
 from .._transport.socket import SocketTransport
 
-#: Bytes that a peer may send after its request, before it is cut off. They are never executed.
+#: Bytes that a peer may send after its request before it is disconnected. They are never executed.
 MAX_UNREAD_BYTES = 16 * 1024
 
-# Cancelling a connection wakes its task: so many at a time, then others get their turn.
+# Cancelling a stream wakes its task. After this many events, other tasks run.
 _EVENTS_PER_CHECKPOINT = 100
 
 
 class DisconnectListener(Protocol):
-    """A connection, to the watcher."""
+    """What the watcher calls when something happens to a connection."""
 
     def on_disconnect(self) -> None:
-        """The peer has ended its side, or is gone."""
+        """Called when the peer has closed its side or reset the connection."""
 
     def on_excess_input(self) -> None:
-        """The peer has sent more than `MAX_UNREAD_BYTES`."""
+        """Called when the peer has sent more than `MAX_UNREAD_BYTES`."""
 
 
 @final
 class DisconnectWatcher:
-    """Watches sockets in one task; exists on platforms that have `epoll`."""
+    """Watches sockets in one task, on platforms that have `epoll`."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -42,19 +42,19 @@ class DisconnectWatcher:
     def __len__(self) -> int:
         return len(self._watched)
 
-    def add(self, transport: SocketTransport, watched: DisconnectListener) -> None:
-        """Begin to watch, instead of whoever does; what has already happened is noticed, too."""
+    def add(self, transport: SocketTransport, listener: DisconnectListener) -> None:
+        """Start to watch a socket, instead of its former listener. What already happened is noticed, too."""
         descriptor = transport.socket.fileno()
         if descriptor not in self._watched:
-            # Edge-triggered: bytes that nobody reads must not wake the task for ever.
+            # Edge-triggered: bytes that are never read must not wake the task again and again.
             self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
-        self._watched[descriptor] = (transport, watched)
+        self._watched[descriptor] = (transport, listener)
 
-    def remove(self, transport: SocketTransport, watched: DisconnectListener) -> None:
-        """Stop watching, if it still is this one who does; to be called before the socket is closed."""
+    def remove(self, transport: SocketTransport, listener: DisconnectListener) -> None:
+        """Stop watching, if this is still the listener. Call this before the socket is closed."""
         descriptor = transport.socket.fileno()
         entry = self._watched.get(descriptor)
-        if entry is None or entry[1] is not watched:
+        if entry is None or entry[1] is not listener:
             return
         del self._watched[descriptor]
         if not self._epoll.closed:  # as it is for a handler that outlives the drain time
@@ -66,11 +66,11 @@ class DisconnectWatcher:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
                 for descriptor, events in self._epoll.poll(0, _EVENTS_PER_CHECKPOINT):
-                    transport, watched = self._watched[descriptor]
+                    transport, listener = self._watched[descriptor]
                     if events & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR):
-                        watched.on_disconnect()
+                        listener.on_disconnect()
                     elif transport.unread_bytes() > MAX_UNREAD_BYTES:
-                        watched.on_excess_input()
+                        listener.on_excess_input()
         finally:
             trio.lowlevel.notify_closing(self._epoll.fileno())
             self._epoll.close()

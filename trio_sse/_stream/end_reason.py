@@ -10,38 +10,38 @@ from typing import final
 class EndReason(Enum):
     """Why a connection's stream ended.
 
-    How the end looks to the client follows from it. After `FINISHED` the body is ended properly, which
-    tells clients that are built on `fetch` that all is said. Every other reason cuts the body before its
-    end, so that every kind of client comes back.
+    The reason decides what the client sees. After `FINISHED` the body is complete, and clients built on
+    `fetch` take that as the end. After any other reason the body is truncated, so that every kind of client
+    reconnects.
     """
 
     FINISHED = "finished"
     """The handler returned, or `Connection.close` was called."""
 
     CLIENT_DISCONNECTED = "client_disconnected"
-    """The client has ended its side, has reset the connection, or is gone."""
+    """The client closed its side or reset the connection."""
 
     MAX_DURATION = "max_duration"
-    """The connection has lived as long as it may. The client comes back for another."""
+    """The connection reached its maximum duration. The client reconnects."""
 
     SLOW_CONSUMER = "slow_consumer"
-    """The client fell so far behind that its queue overflowed. It comes back and is given the rest."""
+    """The client was so slow that its queue overflowed. It reconnects and receives what it missed."""
 
     WRITE_TIMEOUT = "write_timeout"
     """The client took no byte for the whole write timeout."""
 
     RECONNECT = "reconnect"
-    """`Connection.close(reconnect=True)` was called: the client is to come back."""
+    """`Connection.close(reconnect=True)` was called. The client reconnects."""
 
     SERVER_SHUTDOWN = "server_shutdown"
-    """The server drains or was cancelled, or the hub ended."""
+    """The server is draining or was cancelled, or the hub ended."""
 
     HANDLER_ERROR = "handler_error"
-    """The handler raised an exception; the log has it."""
+    """The handler raised an exception, which was logged."""
 
     REFUSED = "refused"
-    """The request was answered otherwise before the stream began: by a handler or hook that refused it by an
-    exception, or by the app."""
+    """The request got another answer before the stream began: the handler or a hook refused it with an
+    exception, or the app answered it itself."""
 
     PROTOCOL_ERROR = "protocol_error"
-    """The client went on sending after its request."""
+    """The client kept sending after its request."""

@@ -1,12 +1,12 @@
-"""Keepalives for all connections that can be written to directly, from one task.
+"""Keepalives for all streams that can be written to without waiting, from one task.
 
-A timer for each connection would be the obvious way. But after a broadcast all connections were written to
-at the same moment, so all their timers would run out at the same moment, too, and wake every task of the
-server at once; and a timer costs more memory than the rest of an idle connection's bookkeeping. Here one
-task looks at the connections as they fall due, and lets others run after every hundred.
+The obvious way is a timer for each stream. But a broadcast writes to all streams at the same moment, so all
+their timers would expire together and wake every task of the server at once. And a timer costs more memory
+than the rest of an idle stream's bookkeeping. Here one task looks at the streams as they fall due, and lets
+others run after every hundred.
 
-The deadlines are lazy: a write only notes its time. When a connection falls due, it says when it was last
-written to, and comes back at the right time.
+The deadlines are lazy: a write only records its time. When a stream falls due, it says when it was last
+written to, and is scheduled again.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import trio
 
 _WRITES_PER_CHECKPOINT = 100
 
-# As many removed entries may stay in the heap, or as many as there are others.
+# Removed entries stay in the heap until there are more than this and more than half of all.
 _MOST_REMOVED = 1000
 
 
 class KeepaliveTarget(Protocol):
-    """A connection, to the keeper."""
+    """What the scheduler needs of a stream."""
 
     def keep_alive(self, now: float) -> float:
         """Write a keepalive if it is due; return when to look again, later than `now`."""
@@ -31,13 +31,13 @@ class KeepaliveTarget(Protocol):
 
 @final
 class KeepaliveEntry:
-    """A connection's place in the order of deadlines; keep it to remove it again."""
+    """A stream's place in the order of deadlines. Keep it to remove it later."""
 
     __slots__ = ("due", "target")
 
     def __init__(self, due: float, target: KeepaliveTarget | None) -> None:
         self.due = due
-        self.target = target  # `None` once it was removed: it may stay in the heap until its time comes
+        self.target = target  # `None` once removed: the entry may stay in the heap until it is due
 
     def __lt__(self, other: KeepaliveEntry) -> bool:
         return self.due < other.due
@@ -45,18 +45,18 @@ class KeepaliveEntry:
 
 @final
 class KeepaliveScheduler:
-    """Writes keepalives for the connections that were added, each at its own time."""
+    """Writes keepalives for the streams that were added, each at its own time."""
 
     def __init__(self) -> None:
         self._entries: list[KeepaliveEntry] = []  # a heap
-        self._removed = 0  # entries of the heap that were removed
+        self._removed = 0  # how many entries of the heap were removed
         self._wake_up = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
         return len(self._entries) - self._removed
 
     def add(self, target: KeepaliveTarget, due: float) -> KeepaliveEntry:
-        """Look at `target` at the time `due` for the first time."""
+        """Look at `target` first at the time `due`."""
         entry = KeepaliveEntry(due, target)
         heapq.heappush(self._entries, entry)
         if self._entries[0] is entry:
@@ -67,7 +67,7 @@ class KeepaliveScheduler:
         """Never look at it again."""
         entry.target = None
         self._removed += 1
-        # With an hour between keepalives, or none at all, connections come and go long before they fall due.
+        # With an hour between keepalives, or with none, streams end long before they fall due.
         if self._removed > _MOST_REMOVED and self._removed * 2 > len(self._entries):
             self._entries[:] = [entry for entry in self._entries if entry.target is not None]
             heapq.heapify(self._entries)

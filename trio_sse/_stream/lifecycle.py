@@ -1,11 +1,27 @@
-"""Running one stream: the scope around its handler, and everything that happens when it is left."""
+"""Running one stream: the scope around its handler, and what happens when that is left.
+
+`run_stream` has three exits:
+
+- It returns `Refused`: the stream never began, and the caller answers the request.
+- It returns `Ended`: the stream began and has ended, and its last bytes were sent as far as possible.
+- It raises: it was cancelled from outside, so the stream has ended as `SERVER_SHUTDOWN`.
+
+At each exit the stream is unregistered, counted and logged, the disconnect hooks have run, and nothing but
+the caller writes to the transport.
+
+While a stream runs on a socket, its task is the only one: the scope's `DisconnectWatcher` and
+`KeepaliveScheduler` do their part between checkpoints. Other transports, and WebSockets, need tasks of the
+stream's own.
+"""
 
 from __future__ import annotations
 
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import final
 
 import trio
 
@@ -18,147 +34,207 @@ from .connection import Connection
 from .disconnects import MAX_UNREAD_BYTES
 from .end_reason import EndReason
 from .keepalive import KeepaliveEntry
+from .live_stream import LiveStream
+from .manager import StreamManager
 from .scope import ServeScope
 
 logger = logging.getLogger("trio_sse.stream")
 access_logger = logging.getLogger("trio_sse.access")
 
+#: A handler, without the parameters of its path.
 Handle = Callable[[Connection], Awaitable[None]]
 
+#: Takes everything that the peer sends, until it disconnects.
+Read = Callable[[], Awaitable[None]]
 
-async def run_stream(serving: ServeScope, connection: Connection, handle: Handle) -> Exception | bool:
-    """Run a stream to its end.
 
-    Return what the handler raised if the stream never began: it is for the caller to answer the request, and
-    to log what is no refusal. Otherwise return whether the transport may carry another request. Whatever the
-    handler does, all that belongs to the stream is given back, and later exceptions go to the log. If this
-    is cancelled, the stream has ended as `SERVER_SHUTDOWN`.
+@final
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The stream never began, because the handler or a hook raised this. The caller answers the request.
+
+    The caller also logs the error, unless it is a deliberate refusal.
     """
-    manager = connection.manager
-    path = connection.request.target.partition("?")[0]
-    manager.streams[connection] = serving.streams[connection] = None
-    refusal: Exception | None = None
+
+    error: Exception
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The stream has ended; `may_reuse` says whether the transport may carry another request."""
+
+    may_reuse: bool
+
+
+StreamOutcome = Refused | Ended
+
+
+async def run_stream(
+    manager: StreamManager,
+    serving: ServeScope,
+    stream: LiveStream,
+    handle: Handle,
+    *,
+    read: Read | None = None,
+) -> StreamOutcome:
+    """Run a stream to its end; the exits are listed at the top of this file.
+
+    Args:
+        read: reads from the peer, in a task of its own, instead of only noticing that it disconnects.
+    """
+    connection = Connection(stream)
+    refused: Refused | None = None
+    _register(manager, serving, stream)
     try:
-        if access_logger.isEnabledFor(logging.INFO):
-            access_logger.info("open id=%d peer=%s path=%.200s", connection.id, connection.peer, path)
         try:
-            with connection.lifetime:
-                if not _is_watched_by_server(serving, connection):
-                    await _handle_with_helpers(serving, connection, handle)
+            with stream.lifetime:
+                if read is not None or not _is_watched_by_scope(serving, stream):
+                    await _handle_with_helpers(manager, serving, stream, connection, handle, read)
                 else:
                     # Here and not in a coroutine of its own, whose frame each stream would keep for an hour.
                     entry = None
                     try:
-                        _watch(serving, connection)
-                        await _call_connect_hooks(connection)
-                        entry = serving.keepalives.add(connection, connection.keepalive_due)
+                        _watch(serving, stream)
+                        await _call_connect_hooks(manager, stream, connection)
+                        entry = serving.keepalives.add(stream, stream.keepalive_due)
                         await handle(connection)
                     finally:
-                        _watch_no_longer(serving, connection, entry)
+                        _stop_watching(serving, stream, entry)
         except* Exception as failure:
-            refusal = _settle_failure(connection, failure, path)
+            refused = _settle_failure(manager, stream, failure)
         finally:
-            connection.stop_writers()
-        connection.end(EndReason.FINISHED)
-        if refusal is not None:
-            return refusal
-        options = manager.options
-        return await finish_stream(
-            connection, reconnect_spread=options.reconnect_spread, write_timeout=options.write_timeout
-        )
+            stream.stop_writers()
+        stream.end(EndReason.FINISHED)
+        return refused or Ended(may_reuse=await finish_stream(stream, manager.options))
     except BaseException:
-        connection.end(EndReason.SERVER_SHUTDOWN)
-        if connection.end_reason is EndReason.SERVER_SHUTDOWN and connection.transport.is_direct:
-            send_reconnect_hint(connection, manager.options.reconnect_spread)
+        _end_cancelled(stream, manager)
         raise
     finally:
-        del manager.streams[connection], serving.streams[connection]
-        reason = connection.end_reason or EndReason.SERVER_SHUTDOWN
-        manager.count_end(connection)
-        if serving.manager is not manager:
-            serving.manager.count_end(connection)
-        if connection.is_connected:
-            _call_disconnect_hooks(connection)
+        _unregister(manager, serving, stream, connection)
+
+
+# The books
+
+
+def _register(manager: StreamManager, serving: ServeScope, stream: LiveStream) -> None:
+    manager.streams[stream] = serving.streams[stream] = None
+    if access_logger.isEnabledFor(logging.INFO):
+        access_logger.info("open id=%d peer=%s path=%.200s", stream.id, stream.transport.peer, _path(stream))
+
+
+def _end_cancelled(stream: LiveStream, manager: StreamManager) -> None:
+    stream.end(EndReason.SERVER_SHUTDOWN)
+    if stream.end_reason is EndReason.SERVER_SHUTDOWN and stream.transport.is_direct:
+        send_reconnect_hint(stream, manager.options)
+
+
+def _unregister(
+    manager: StreamManager, serving: ServeScope, stream: LiveStream, connection: Connection
+) -> None:
+    del manager.streams[stream], serving.streams[stream]
+    reason, sent = stream.end_reason or EndReason.SERVER_SHUTDOWN, stream.sent()
+    manager.counters.count_end(reason, sent)
+    if serving.counters is not manager.counters:
+        serving.counters.count_end(reason, sent)
+    if stream.is_connected:
+        _call_disconnect_hooks(manager, connection)
+    if access_logger.isEnabledFor(logging.INFO):
         access_logger.info(
             "close id=%d peer=%s path=%.200s reason=%s duration=%.3f events=%d bytes=%d",
-            connection.id,
-            connection.peer,
-            path,
+            stream.id,
+            stream.transport.peer,
+            _path(stream),
             reason.value,
-            connection.duration,
-            connection.events_sent,
-            connection.bytes_sent,
+            stream.duration,
+            *sent,
         )
 
 
-def _is_watched_by_server(serving: ServeScope, connection: Connection) -> bool:
-    """Whether the server's tasks see that the peer goes away, and keep the stream alive."""
-    is_socket = isinstance(connection.transport, SocketTransport)
-    return is_socket and connection.read is None and serving.disconnects is not None
+def _path(stream: LiveStream) -> str:
+    return stream.request.target.partition("?")[0]
 
 
-def _watch(serving: ServeScope, connection: Connection) -> None:
-    """Have the server's task see when the peer goes away."""
-    transport = connection.transport
+# Noticing disconnects, and keepalives
+
+
+def _is_watched_by_scope(serving: ServeScope, stream: LiveStream) -> bool:
+    """Whether the scope's tasks notice a disconnect and write keepalives."""
+    return isinstance(stream.transport, SocketTransport) and serving.disconnects is not None
+
+
+def _watch(serving: ServeScope, stream: LiveStream) -> None:
+    """Let the scope's task notice a disconnect, unless the app's server still does."""
+    transport = stream.transport
     transport.written_at = trio.current_time()
     assert isinstance(transport, SocketTransport)
     assert serving.disconnects is not None
-    if connection.response_start is None or not connection.response_start.watches_peer:
-        serving.disconnects.add(transport, connection)
+    if stream.response_start is None or not stream.response_start.watches_peer:
+        serving.disconnects.add(transport, stream)
 
 
-def _watch_no_longer(serving: ServeScope, connection: Connection, entry: KeepaliveEntry | None) -> None:
-    assert isinstance(connection.transport, SocketTransport)
+def _stop_watching(serving: ServeScope, stream: LiveStream, entry: KeepaliveEntry | None) -> None:
+    assert isinstance(stream.transport, SocketTransport)
     assert serving.disconnects is not None
     if entry is not None:
         serving.keepalives.remove(entry)
-    serving.disconnects.remove(connection.transport, connection)
+    serving.disconnects.remove(stream.transport, stream)
 
 
-async def _handle_with_helpers(serving: ServeScope, connection: Connection, handle: Handle) -> None:
-    """Run the hooks and the handler where watching takes tasks of the connection's own."""
-    connection.transport.written_at = trio.current_time()
+async def _handle_with_helpers(
+    manager: StreamManager,
+    serving: ServeScope,
+    stream: LiveStream,
+    connection: Connection,
+    handle: Handle,
+    read: Read | None,
+) -> None:
+    """Run the hooks and the handler where reading, or writing keepalives, takes tasks of the stream's own."""
+    stream.transport.written_at = trio.current_time()
     entry = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(connection.read or partial(_watch_peer, connection))
+        nursery.start_soon(read or partial(_watch_peer, stream))
         try:
-            await _call_connect_hooks(connection)
-            if connection.transport.is_direct:
-                entry = serving.keepalives.add(connection, connection.keepalive_due)
+            await _call_connect_hooks(manager, stream, connection)
+            if stream.transport.is_direct:
+                entry = serving.keepalives.add(stream, stream.keepalive_due)
             else:
-                nursery.start_soon(connection.keep_alive_task)
+                nursery.start_soon(stream.keep_alive_task)
             await handle(connection)
         finally:
             if entry is not None:
                 serving.keepalives.remove(entry)
-        async with connection.write_lock():  # what a helper is writing is let finish
+        async with stream.write_lock:  # let a helper finish what it is writing
             nursery.cancel_scope.cancel()
 
 
-async def _watch_peer(connection: Connection) -> None:
-    """Read what the peer still sends, only to notice that it has gone, or won't stop."""
-    transport = connection.transport
-    if connection.response_start is not None and connection.response_start.watches_peer:
-        await connection.response_start.wait_started()
+async def _watch_peer(stream: LiveStream) -> None:
+    """Read what the peer still sends, only to notice that it disconnects or keeps sending."""
+    transport = stream.transport
+    if stream.response_start is not None and stream.response_start.watches_peer:
+        await stream.response_start.wait_started()
     try:
         while await transport.discard_some():
             if transport.unread_bytes() > MAX_UNREAD_BYTES:
-                connection.on_excess_input()
+                stream.on_excess_input()
     except trio.BrokenResourceError:
         pass
-    connection.on_disconnect()
+    stream.on_disconnect()
 
 
-async def _call_connect_hooks(connection: Connection) -> None:
-    for hook in connection.manager.on_connect:
+# Hooks and errors
+
+
+async def _call_connect_hooks(manager: StreamManager, stream: LiveStream, connection: Connection) -> None:
+    for hook in manager.on_connect:
         result = hook(connection)
         if inspect.isawaitable(result):
             await result
-    connection.is_connected = True
+    stream.is_connected = True
 
 
-def _call_disconnect_hooks(connection: Connection) -> None:
-    for hook in connection.manager.on_disconnect:
+def _call_disconnect_hooks(manager: StreamManager, connection: Connection) -> None:
+    for hook in manager.on_disconnect:
         try:
             hook(connection)
         except Exception:
@@ -166,27 +242,32 @@ def _call_disconnect_hooks(connection: Connection) -> None:
 
 
 def _settle_failure(
-    connection: Connection, failure: BaseExceptionGroup[Exception], path: str
-) -> Exception | None:
-    """Find the reason in what the handler raised; return what to answer if the stream never began."""
+    manager: StreamManager, stream: LiveStream, failure: BaseExceptionGroup[Exception]
+) -> Refused | None:
+    """End the stream for what the handler raised; return what to answer if the stream never began."""
     errors = leaf_exceptions(failure)
     if all(isinstance(error, SlowConsumer) for error in errors):
-        connection.end(EndReason.SLOW_CONSUMER)
+        stream.end(EndReason.SLOW_CONSUMER)
         return None
-    if connection.end_reason is not None and all(isinstance(e, trio.ClosedResourceError) for e in errors):
+    if stream.end_reason is not None and all(isinstance(e, trio.ClosedResourceError) for e in errors):
         return None  # it tried to send on a stream that had ended: the reason is known
     only = errors[0] if len(errors) == 1 else ExceptionGroup(failure.message, errors)
-    if not connection.has_started:
-        refusals = connection.manager.refusals
-        refusal = next((error for error in errors if isinstance(error, refusals)), None)
-        if refusal is None and all(isinstance(error, TopicError) for error in errors):
-            refusal = errors[0]
+    if not stream.has_started:
+        refusal = _find_refusal(manager, errors)
         if refusal is not None:
-            connection.end(EndReason.REFUSED)
-            return refusal
-        if connection.end_reason is None:
-            connection.end(EndReason.HANDLER_ERROR)
-            return only
-    logger.error("handler failed for id=%d path=%.200s", connection.id, path, exc_info=only)
-    connection.end(EndReason.HANDLER_ERROR)
+            stream.end(EndReason.REFUSED)
+            return Refused(refusal)
+        if stream.end_reason is None:
+            stream.end(EndReason.HANDLER_ERROR)
+            return Refused(only)
+    logger.error("handler failed for id=%d path=%.200s", stream.id, _path(stream), exc_info=only)
+    stream.end(EndReason.HANDLER_ERROR)
     return None
+
+
+def _find_refusal(manager: StreamManager, errors: list[Exception]) -> Exception | None:
+    """Return the error that refuses the request, if one does."""
+    for error in errors:
+        if isinstance(error, manager.refusals):
+            return error
+    return errors[0] if all(isinstance(error, TopicError) for error in errors) else None

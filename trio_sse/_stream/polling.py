@@ -1,9 +1,9 @@
-"""Long polling: a stream's events in portions, for clients whose network doesn't let a stream through.
+"""Long polling: a stream's events in batches, for clients behind networks that block streams.
 
-The same handler runs, but what it sends is collected. The answer goes out when something has come, and at the
-latest when the client no longer wants to wait. It has the cursor for the next call in it, which is of the
-same kind as `Last-Event-ID`: so a client that polls, or that changes between the two ways, is given each
-event once.
+The same handler runs, but what it sends is collected. The response is sent when there are events, and at the
+latest after the time that the client wants to wait. It contains the cursor for the next request, which is of
+the same kind as `Last-Event-ID`. So a client that polls, or that switches between polling and streaming,
+receives each event exactly once.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ from .._hub.hub import engine_of
 from .._transport.buffered import BufferedTransport
 from .._wire.decoder import EventDecoder
 from .._wire.event import ServerSentEvent
-from .connection import Connection
 from .end_reason import EndReason
-from .lifecycle import Handle, run_stream
+from .lifecycle import Handle, Refused, run_stream
+from .live_stream import LiveStream
 from .manager import StreamManager
 from .scope import ServeScope
 
 _WAIT_SECONDS = 25.0  # most proxies wait for a minute, some for half of it
 _MOST_WAIT_SECONDS = 60.0
-_AHEAD_SECONDS = 3.0  # a node that reads a shared log looks once a second whether it has more
+_AHEAD_SECONDS = 3.0  # a node polls a shared log once a second
 
-# What comes right after the first event is taken along.
-_GATHER_SECONDS = 0.05
+# Events that follow the first one within this time are in the same response.
+_BATCH_SECONDS = 0.05
 
-# One answer has about so much; the rest is for the next call.
+# One response has about this much; the rest is for the next request.
 _MOST_EVENTS = 256
 _MOST_BYTES = 64 * 1024
 
 
 def wants_poll(request: Request) -> bool:
-    """Whether a request is for a portion of JSON rather than for a stream."""
+    """Whether a request asks for a batch of events as JSON rather than for a stream."""
     if request.method != "GET":
         return False
     accept = request.headers.get("accept") or ""
-    if "json" not in accept.lower():  # as most
+    if "json" not in accept.lower():  # as in most requests
         return False
     accepted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
     return "application/json" in accepted and "text/event-stream" not in accepted
 
 
 def wait_of(request: Request) -> float:
-    """Give the seconds for which a client wants to wait; raises `HTTPException` if that can't be granted."""
+    """Return how long a client wants to wait, in seconds; raises `HTTPException` if that is not allowed."""
     text = request.query.get("wait")
     if text is None:
         return _WAIT_SECONDS
@@ -66,56 +66,58 @@ def wait_of(request: Request) -> float:
 
 
 async def run_poll(
-    serving: ServeScope,
     manager: StreamManager,
+    serving: ServeScope,
     request: Request,
     handle: Handle,
     *,
     peer: str,
     discard: Callable[[], Awaitable[bool]],
-) -> Exception | Response | None:
-    """Run a handler until there is something to answer with.
+) -> Response | Refused | None:
+    """Run a handler until there is something to respond with.
 
-    Return the answer; or what the handler raised before it sent anything; or nothing, if the client has gone.
+    Return the response; or `Refused`, if the handler raised before it sent anything; or `None`, if the client
+    has disconnected.
 
     Args:
-        discard: reads from the client, to notice when it goes; see `Transport.discard_some`.
+        discard: reads from the client, to notice a disconnect; see `Transport.discard_some`.
 
     Raises:
         HTTPException: the request is not acceptable.
     """
     wait = wait_of(request)
     own_cursor = request.last_event_id or ""
-    newest = manager.hub.last_event_id  # all up to it is either in the answer or of no concern to the client
-    if engine_of(manager.hub).is_ahead(own_cursor):  # the log is to come to it, or to be known not to have it
+    # Read before the handler runs: every event up to it is either in the response or not for this client.
+    newest = manager.hub.last_event_id
+    if engine_of(manager.hub).is_ahead(own_cursor):  # wait until the log has the client's id, or never will
         newest, wait = own_cursor, max(wait, _AHEAD_SECONDS)
     transport = PollTransport(peer, discard, own_cursor)
-    connection = Connection(serving, manager, transport, request, b"")
+    stream = manager.new_stream(serving, transport, request, b"")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_close_in_time, connection, transport, wait)
-        outcome = await run_stream(serving, connection, handle)
+        nursery.start_soon(_close_in_time, stream, transport, wait)
+        outcome = await run_stream(manager, serving, stream, handle)
         nursery.cancel_scope.cancel()
-    if isinstance(outcome, Exception):
+    if isinstance(outcome, Refused):
         return outcome
-    if connection.end_reason is EndReason.CLIENT_DISCONNECTED:
+    if stream.end_reason is EndReason.CLIENT_DISCONNECTED:
         return None
-    return transport.response(newest if connection.has_forwarded else own_cursor)
+    return transport.response(newest if stream.has_forwarded else own_cursor)
 
 
-async def _close_in_time(connection: Connection, transport: PollTransport, wait: float) -> None:
+async def _close_in_time(stream: LiveStream, transport: PollTransport, wait: float) -> None:
     with trio.move_on_after(wait):
         await transport.wait_arrived()
-        with trio.move_on_after(_GATHER_SECONDS):
+        with trio.move_on_after(_BATCH_SECONDS):
             await transport.wait_full()
     transport.is_closed = True
-    connection.close()
+    stream.end(EndReason.FINISHED)
 
 
 @final
 class PollTransport(BufferedTransport):
-    """Collects the events of one answer.
+    """Collects the events of one response.
 
-    When the answer is full, the next payload stays pending, and the handler waits. Once the answer
+    When the response is full, the next payload stays pending, and the handler waits. Once the response
     `is_closed`, what is pending is dropped: the client gets it with its next request.
     """
 
@@ -161,10 +163,10 @@ class PollTransport(BufferedTransport):
         return 0
 
     async def linger(self) -> None:
-        """Do nothing: there is nobody on the other side."""
+        """Do nothing: there is no connection."""
 
     async def aclose(self, *, abort: bool = False) -> None:
-        """Do nothing: there is nothing to close."""
+        """Do nothing: there is no connection."""
 
     async def wait_arrived(self) -> None:
         """Wait until there is an event."""
@@ -172,12 +174,12 @@ class PollTransport(BufferedTransport):
             await self._changed.park()
 
     async def wait_full(self) -> None:
-        """Wait until there is as much as one answer takes."""
+        """Wait until there is as much as one response takes."""
         while not self._is_full:
             await self._changed.park()
 
     def response(self, cursor: str) -> Response:
-        """Give the answer; `cursor` is where the client goes on if none of the events has an id."""
+        """Return the response. The client continues at `cursor` if none of the events has an id."""
         events = [
             {
                 name: value

@@ -1,4 +1,4 @@
-"""A WebSocket, to its handler: a `Connection` that is written to like any other, and read from as well."""
+"""A WebSocket as its handler sees it: written to like any other stream, and read from as well."""
 
 from __future__ import annotations
 
@@ -11,75 +11,83 @@ from .._hub.queue import Overflow
 from .._hub.subscription import Subscription
 from .._stream.connection import Connection
 from .._stream.end_reason import EndReason
-from .._stream.lifecycle import run_stream
+from .._stream.lifecycle import Refused, run_stream
+from .._stream.live_stream import LiveStream
+from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
 from .._validate import check_bounds
 from .._wire.websocket_frames import MAX_CONTROL_SIZE, binary_frame, close_frame, json_frame, text_frame
 from .receiver import MessageReceiver
 
-# What RFC 6455, 7.4 lets an endpoint send: the others are reserved, or only for an endpoint's own use.
+# What RFC 6455, 7.4 lets an endpoint send; the others are reserved or for local use only.
 _CODES = (*range(1000, 1004), *range(1007, 1015))
 
 
 @final
 class WebSocketConnection:
-    """One open WebSocket, given to its handler; only a server makes one.
+    """One open WebSocket, passed to its handler; only a server makes one.
 
-    Iterate over it for what the client sends: `str` for a text message, `bytes` for a binary one. When the
-    client closes, the handler is first given what it sent before; then it is cancelled, as it is at every
-    other end. So the iteration never ends by itself.
+    Iterate over it to receive messages: `str` for a text message, `bytes` for a binary one. When the client
+    closes, the handler first receives what was sent before. Then it is cancelled, as at every other end. So
+    the iteration never ends by itself.
 
-    Its methods may be called by any task inside the handler. What is said of sending and of the end in
-    `trio_sse.Connection` holds here, too.
+    Any task inside the handler may call its methods. Sending and the end work as in `trio_sse.Connection`,
+    and the server's hooks get a `Connection` with the same `id`.
 
     Attributes:
-        connection: what the server's hooks get of it.
-        subprotocol: what was agreed upon in the handshake; `None` if nothing.
+        subprotocol: the subprotocol of the handshake; `None` without one.
     """
 
-    __slots__ = ("_receiver", "connection", "subprotocol")
+    __slots__ = ("_connection", "_receiver", "_stream", "subprotocol")
 
-    def __init__(self, connection: Connection, receiver: MessageReceiver, subprotocol: str | None) -> None:
-        self.connection = connection
+    def __init__(
+        self,
+        connection: Connection,
+        stream: LiveStream,
+        receiver: MessageReceiver,
+        subprotocol: str | None,
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
         self._receiver = receiver
         self.subprotocol = subprotocol
 
     def __repr__(self) -> str:
-        return repr(self.connection).replace("Connection", "WebSocketConnection", 1)
+        return repr(self._connection).replace("Connection", "WebSocketConnection", 1)
 
     @property
     def id(self) -> int:
-        """A number of its own in this server, as in the log."""
-        return self.connection.id
+        """Its number in this server, as in the log."""
+        return self._connection.id
 
     @property
     def request(self) -> Request:
         """The handshake's request."""
-        return self.connection.request
+        return self._connection.request
 
     @property
     def last_event_id(self) -> str | None:
-        """The id that the client resumes from, as the handshake's query gives it; `None` without one."""
-        return self.connection.last_event_id
+        """The id that the client resumes from, from the handshake's query; `None` if it has none."""
+        return self._connection.last_event_id
 
     @property
     def peer(self) -> str:
-        """The peer's address."""
-        return self.connection.peer
+        """The client's address."""
+        return self._connection.peer
 
     @property
     def hub(self) -> Hub:
         """The server's hub."""
-        return self.connection.manager.hub
+        return self._stream.hub
 
     @property
     def end_reason(self) -> EndReason | None:
         """Why it ended; `None` while it is open. See `trio_sse.Connection`."""
-        return self.connection.end_reason
+        return self._connection.end_reason
 
     async def start(self) -> None:
-        """Accept the handshake now; otherwise that is done with the first send or receive."""
-        await self.connection.start()
+        """Accept the handshake now; otherwise the first send or receive does."""
+        await self._connection.start()
 
     # Receiving
 
@@ -90,15 +98,15 @@ class WebSocketConnection:
         return await self.receive()
 
     async def receive(self) -> str | bytes:
-        """Wait for the next message, and give it.
+        """Wait for the next message and return it.
 
-        While messages wait to be taken, no more is read, and pings aren't answered: a handler that is not
-        interested in what the client sends should still take it.
+        While the limit of messages is waiting here, nothing more is read, and pings are not answered. So a
+        handler that ignores what the client sends should still receive it.
 
         If this is cancelled, no message is lost.
         """
-        if not self.connection.has_started:
-            await self.connection.start()
+        if not self._stream.has_started:
+            await self._connection.start()
         return await self._receiver.get()
 
     # Sending
@@ -112,24 +120,24 @@ class WebSocketConnection:
         retry: int | None = None,
     ) -> None:
         """Send one event, as JSON, waiting while the peer is slow; see `trio_sse.Connection.send`."""
-        await self.connection.send(data, event=event, id=id, retry=retry)
+        await self._connection.send(data, event=event, id=id, retry=retry)
 
     async def send_text(self, text: str) -> None:
-        """Send a text message as it is; for the rest, as `send`.
+        """Send a text message as it is; otherwise like `send`.
 
         Raises:
-            ValueError: it can't be encoded as UTF-8.
+            ValueError: the text can't be encoded as UTF-8.
             trio.ClosedResourceError: the connection has ended.
         """
-        await self.connection.write(text_frame(text), 1)
+        await self._stream.write(text_frame(text), 1)
 
     async def send_json(self, value: object) -> None:
-        """Send a JSON value as a text message; for the rest, as `send`."""
-        await self.connection.write(json_frame(value), 1)
+        """Send a JSON value as a text message; otherwise like `send`."""
+        await self._stream.write(json_frame(value), 1)
 
     async def send_bytes(self, data: bytes) -> None:
-        """Send a binary message; for the rest, as `send`."""
-        await self.connection.write(binary_frame(data), 1)
+        """Send a binary message; otherwise like `send`."""
+        await self._stream.write(binary_frame(data), 1)
 
     async def subscribe(
         self,
@@ -141,10 +149,10 @@ class WebSocketConnection:
         interval: float | None = None,
         batch: float | None = None,
     ) -> None:
-        """Subscribe to the hub's topics and forward them, until the connection ends.
+        """Subscribe to topics of the hub and forward their events until the connection ends.
 
-        What the client missed since `last_event_id` comes first; by default since the one that the handshake
-        gave. The arguments are those of `Hub.subscribe`, and so are the errors.
+        Events that the client missed since `last_event_id` come first; by default this is the handshake's.
+        The arguments are those of `Hub.subscribe`, and so are the errors.
         """
         async with self.hub.subscribe(
             *topics,
@@ -158,57 +166,59 @@ class WebSocketConnection:
             await self.forward(subscription)
 
     async def forward(self, subscription: Subscription) -> None:
-        """Send all events of an entered subscription until the connection ends, as `Connection.forward`."""
-        await self.connection.forward(subscription)
+        """Send all events of an entered subscription until the connection ends, like `Connection.forward`."""
+        await self._connection.forward(subscription)
 
     # Ending
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """End it. The handler is cancelled at its next checkpoint, and the client told why.
+        """End the connection. The handler is cancelled at its next checkpoint, and the client gets the code.
 
         Args:
-            code: of RFC 6455, 7.4.1, or 3000 to 4999 for one of the application's own.
+            code: of RFC 6455, 7.4.1, or 3000 to 4999 for one of the application.
             reason: at most 123 bytes of UTF-8.
 
         Raises:
-            ValueError: the code may not be sent, or the reason is too long.
+            ValueError: the code is not allowed, or the reason is too long.
         """
         if code not in _CODES and not 3000 <= code <= 4999:
             raise ValueError(f"a close code must be one of RFC 6455, or 3000 to 4999, not {code}")
         if len(reason.encode()) > MAX_CONTROL_SIZE - 2:
             raise ValueError(f"a close reason may have at most {MAX_CONTROL_SIZE - 2} bytes")
         if self.end_reason is None:
-            self.connection.close_frame = close_frame(code, reason or EndReason.FINISHED.value)
-            self.connection.end(EndReason.FINISHED)
+            self._stream.close_frame = close_frame(code, reason or EndReason.FINISHED.value)
+            self._stream.end(EndReason.FINISHED)
 
 
 WebSocketHandler = Callable[..., Awaitable[None]]
 
 Runner = Callable[
-    [ServeScope, Connection, str | None, WebSocketHandler], Coroutine[Any, Any, Exception | None]
+    [StreamManager, ServeScope, LiveStream, str | None, WebSocketHandler], Coroutine[Any, Any, Refused | None]
 ]
 
 
 def runner(*, max_message_size: int) -> Runner:
-    """Give what runs the WebSockets of one path.
+    """Return a function that runs the WebSockets of one path.
 
     Raises:
-        TypeError, ValueError: the bound is not acceptable.
+        TypeError, ValueError: the limit is not valid.
     """
     check_bounds(1, max_message_size=max_message_size)
 
     async def run(
-        serving: ServeScope, connection: Connection, subprotocol: str | None, handler: WebSocketHandler
-    ) -> Exception | None:
-        receiver = MessageReceiver(connection, max_message_size=max_message_size)
-        connection.read = receiver.run
-        websocket = WebSocketConnection(connection, receiver, subprotocol)
+        manager: StreamManager,
+        serving: ServeScope,
+        stream: LiveStream,
+        subprotocol: str | None,
+        handler: WebSocketHandler,
+    ) -> Refused | None:
+        receiver = MessageReceiver(stream, max_message_size=max_message_size)
 
-        async def handle(_: Connection) -> None:
-            await handler(websocket)
+        async def handle(connection: Connection) -> None:
+            await handler(WebSocketConnection(connection, stream, receiver, subprotocol))
 
-        outcome = await run_stream(serving, connection, handle)
-        if isinstance(outcome, Exception):
+        outcome = await run_stream(manager, serving, stream, handle, read=receiver.run)
+        if isinstance(outcome, Refused):
             return outcome
         await receiver.wait_closed()
         return None

@@ -1,16 +1,16 @@
-"""What a WebSocket's client sends: messages for the handler, pings to be answered, and its goodbye.
+"""The read side of a WebSocket: messages for the handler, pings to answer, and the client's close frame.
 
-One task owns the read side, from the first byte to the last; when the stream is over, the connection's own
-task reads on for the answer to the close frame. Nothing here has more than its bound: while messages wait
-for the handler, nothing further is read, and the kernel makes the client wait.
+One task owns the read side, from the first byte to the last. When the stream is over, the connection's own
+task reads on for the answer to the close frame. Every buffer has a limit: while enough messages wait for the
+handler, nothing more is read, and the kernel makes the client wait.
 
-The frames are parsed by wsproto, which is the engine of trio-websocket, and not by trio-websocket itself:
+wsproto parses the frames, which is the engine of trio-websocket. trio-websocket itself doesn't fit:
 
-- Broadcasts are written between checkpoints, by the hub's pump. trio-websocket writes pongs and close frames
-  itself, under a lock of its own, so it would need a stream that translates between the two rules.
-- It gathers the fragments of a message in a list, and counts only their bytes: a client that sends empty
-  fragments makes that list grow for as long as it likes.
-- It begins with the handshake's bytes, which would have to be made up again from the request.
+- The hub's pump writes broadcasts between checkpoints. trio-websocket writes pongs and close frames itself,
+  under its own lock, so a stream would have to translate between the two rules.
+- It collects the fragments of a message in a list and counts only their bytes. A client that sends empty
+  fragments makes that list grow without limit.
+- It starts with the handshake's bytes, which would have to be reconstructed from the request.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 
-from .._stream.connection import Connection
 from .._stream.end_reason import EndReason
+from .._stream.live_stream import LiveStream
 from .._wire.websocket_frames import close_frame, pong_frame
 
-# How many messages may wait for the handler. Their bytes have the bound of one message.
+# How many messages may wait for the handler. Together they may have as many bytes as one message.
 _MAX_WAITING = 16
 
-# For the client to answer the close frame, and for the handler to finish with what the client sent before it
-# closed.
+# How long the client may take to answer the close frame, and the handler to process what the client sent
+# before it closed.
 CLOSE_SECONDS = 5.0
 
 
@@ -42,35 +42,35 @@ class MessageReceiver:
     """The read side of one WebSocket.
 
     Attributes:
-        has_ended: the client has closed, or is gone; nothing more will come.
+        has_ended: the client has closed or disconnected; nothing more will arrive.
     """
 
     __slots__ = (
         "_arrival",
-        "_connection",
         "_has_failed",
         "_is_read",
         "_max_message_size",
         "_parts",
         "_protocol",
         "_room",
+        "_stream",
         "_waiting",
         "_waiting_size",
         "has_ended",
     )
 
-    def __init__(self, connection: Connection, *, max_message_size: int) -> None:
+    def __init__(self, stream: LiveStream, *, max_message_size: int) -> None:
         self.has_ended = False
-        self._connection = connection
+        self._stream = stream
         self._max_message_size = max_message_size
         self._protocol = Protocol(ConnectionType.SERVER)
-        self._parts = bytearray()  # of a message that has not come in whole
+        self._parts = bytearray()  # of an incomplete message
         self._waiting: deque[tuple[str | bytes, int]] = deque()  # messages and their sizes in bytes
         self._waiting_size = 0
         self._room = trio.lowlevel.ParkingLot()
         self._arrival = trio.lowlevel.ParkingLot()
         self._is_read = False  # the handler has asked for messages
-        self._has_failed = False  # what comes can't be understood any more
+        self._has_failed = False  # what arrives can't be parsed any more
 
     # The handler's side
 
@@ -84,8 +84,8 @@ class MessageReceiver:
         self._is_read = True
         while not self._waiting:
             if self.has_ended:
-                self._connection.end(EndReason.CLIENT_DISCONNECTED)
-            if self._connection.end_reason is not None:
+                self._stream.end(EndReason.CLIENT_DISCONNECTED)
+            if self._stream.end_reason is not None:
                 await trio.lowlevel.checkpoint()
                 raise trio.ClosedResourceError("the connection has ended")
             await self._arrival.park()
@@ -99,10 +99,10 @@ class MessageReceiver:
     # The reading task's side
 
     async def run(self) -> None:
-        """Take all that the client sends, until it closes, or the connection ends."""
+        """Receive all that the client sends, until it closes or the connection ends."""
         try:
             while not self._has_failed and (data := await self._receive()):
-                if not self._connection.has_started:
+                if not self._stream.has_started:
                     self._fail(CloseReason.PROTOCOL_ERROR, "wait until the handshake is answered")
                     return
                 self._protocol.receive_data(data)
@@ -118,22 +118,22 @@ class MessageReceiver:
             await self._note_end()
 
     async def _receive(self) -> bytes:
-        await trio.lowlevel.checkpoint()  # a client that sends and sends must not keep the loop
-        return await self._connection.transport.receive_some()
+        await trio.lowlevel.checkpoint()  # a client that keeps sending must not block the event loop
+        return await self._stream.transport.receive_some()
 
     async def _take(self, event: Event) -> None:
         if isinstance(event, TextMessage | BytesMessage):
             await self._take_piece(event)
         elif isinstance(event, Ping):
-            # Waits while the client is slow, so pings that aren't read the answers of are not read on either.
-            await self._connection.write(pong_frame(bytes(event.payload)))
+            # This waits while the client is slow: if it doesn't read our pongs, we don't read its pings.
+            await self._stream.write(pong_frame(bytes(event.payload)))
         elif isinstance(event, CloseConnection):
             if self._protocol.state is not ConnectionState.REMOTE_CLOSING:
                 self._fail(event.code, event.reason or "")
                 return
             self.has_ended = True
             code = CloseReason.NORMAL_CLOSURE if event.code == CloseReason.NO_STATUS_RCVD else event.code
-            self._connection.close_frame = close_frame(code, "")  # the answer gives the code back
+            self._stream.close_frame = close_frame(code, "")  # the answer repeats the code
 
     async def _take_piece(self, event: TextMessage | BytesMessage) -> None:
         piece = event.data.encode() if isinstance(event, TextMessage) else event.data
@@ -159,33 +159,33 @@ class MessageReceiver:
         return len(self._waiting) < _MAX_WAITING and self._waiting_size < self._max_message_size
 
     def _fail(self, code: int, detail: str) -> None:
-        """End the connection over what the client has sent."""
+        """End the connection because of what the client has sent."""
         self._has_failed = True
         reason = EndReason.PROTOCOL_ERROR
-        self._connection.close_frame = close_frame(code, f"{reason.value}: {detail}")
-        self._connection.end(reason)
+        self._stream.close_frame = close_frame(code, f"{reason.value}: {detail}")
+        self._stream.end(reason)
 
     async def _note_end(self) -> None:
-        """End the connection when the handler is done with what came before; it has a short while."""
+        """End the connection when the handler has processed what came before, or after a short time."""
         self.has_ended = True
         is_waited_for = len(self._arrival) > 0 and not self._waiting
         if self._is_read and not is_waited_for:
-            await trio.sleep(CLOSE_SECONDS)  # `get` ends it earlier, when it finds nothing more
-        self._connection.end(EndReason.CLIENT_DISCONNECTED)
+            await trio.sleep(CLOSE_SECONDS)  # `get` ends it earlier, when no message is left
+        self._stream.end(EndReason.CLIENT_DISCONNECTED)
 
     # When the stream is over
 
     async def wait_closed(self) -> None:
-        """Wait a short while for the client's answer to the close frame, if one was sent.
+        """Wait a short time for the client's answer to the close frame, if one was sent.
 
         If the connection were closed with bytes unread, the kernel would reset it, and the client might
         never see the frame.
         """
-        connection = self._connection
-        if self.has_ended or not connection.has_started or connection.transport.pending is not None:
+        stream = self._stream
+        if self.has_ended or not stream.has_started or stream.transport.pending is not None:
             return
         if self._has_failed:
-            await connection.transport.linger()
+            await stream.transport.linger()
             return
         with trio.move_on_after(CLOSE_SECONDS), suppress(trio.BrokenResourceError):
             while not any(isinstance(event, CloseConnection) for event in self._protocol.events()):

@@ -15,9 +15,9 @@ from .._stream.manager import (
     ConnectHook,
     DisconnectHook,
     StreamManager,
-    StreamOptions,
     StreamStatistics,
 )
+from .._stream.options import StreamOptions
 from .._stream.scope import ServeScope
 from .._validate import check_bounds, check_seconds
 from .._websocket.subprotocol import Allowed

@@ -21,7 +21,7 @@ class AppServices:
     """What runs in the app's nursery: the hub, and what streams share on servers that are not ours."""
 
     def __init__(self, manager: StreamManager, drain_timeout: float) -> None:
-        self.serving = ServeScope(manager, drain_timeout=drain_timeout)
+        self.serving = manager.new_serve_scope(drain_timeout=drain_timeout)
         self._drain_timeout = drain_timeout
         self._is_stopping = trio.Event()
         self._has_ended = trio.Event()

@@ -18,7 +18,7 @@ from .._asgi.types import STREAMS
 from .._http.exceptions import HTTPException
 from .._http.response import error_response
 from .._stream.connection import Connection
-from .._stream.lifecycle import Handle
+from .._stream.lifecycle import Handle, Refused
 from .._stream.manager import StreamManager
 from .._stream.polling import run_poll, wants_poll
 from .._wire.topic import TopicError
@@ -108,10 +108,10 @@ async def _poll(extension: StreamExtension, manager: StreamManager, handle: Hand
     asked = extension.request
     # Quart cancels the view when its client disconnects.
     answer = await run_poll(
-        extension.serving, manager, asked, handle, peer=asked.peer, discard=trio.sleep_forever
+        manager, extension.serving, asked, handle, peer=asked.peer, discard=trio.sleep_forever
     )
-    if isinstance(answer, Exception):
-        raise answer
+    if isinstance(answer, Refused):
+        raise answer.error
     return whole_response(answer or error_response(HTTPException(503, "the client has disconnected")))
 
 

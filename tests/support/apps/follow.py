@@ -11,6 +11,7 @@ import trio
 
 from trio_sse import (
     Connection,
+    EndReason,
     HTTPException,
     Hub,
     PatchFormat,
@@ -117,8 +118,8 @@ async def set_mode(request: Request) -> Response:
     """Make the network good or bad from now on, and cut the streams that there are."""
     global mode
     mode = request.body.decode()
-    for connection in list(server._manager.streams):
-        connection.close(reconnect=True)
+    for stream in list(server._manager.streams):
+        stream.end(EndReason.RECONNECT)
     return Response("")
 
 

@@ -1,0 +1,80 @@
+"""A stream's lifetime: its cancel scope, and why it ended.
+
+The handler runs in the scope `lifetime`. Whatever ends the stream from outside (the maximum duration, a
+disconnect, a drain, an overflow, a failed write) records the reason, once, and cancels that scope. So a
+handler is always left in the same way, and nothing outlives the scope.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import NoReturn
+
+import trio
+
+from .end_reason import EndReason
+from .scope import ServeScope
+
+
+class StreamLifetime:
+    """The part of a `LiveStream` that ends it.
+
+    Attributes:
+        lifetime: the scope of the handler.
+        serving: the scope of the call that serves the stream.
+    """
+
+    __slots__ = ("_end_reason", "_opened_at", "lifetime", "serving")
+
+    def __init__(self, serving: ServeScope, max_duration: float) -> None:
+        self.serving = serving
+        self._end_reason: EndReason | None = None
+        self._opened_at = trio.current_time()
+        # With jitter, so that clients that connected together don't reconnect together.
+        self.lifetime = trio.CancelScope(
+            deadline=self._opened_at + max_duration * (1 - 0.2 * random.random())
+        )
+
+    @property
+    def duration(self) -> float:
+        """Seconds since the stream was opened."""
+        return trio.current_time() - self._opened_at
+
+    @property
+    def end_reason(self) -> EndReason | None:
+        """Why the stream ended; `None` while it is open. See `Connection.end_reason`."""
+        if self._end_reason is None:
+            if self.lifetime.cancel_called:
+                self._end_reason = EndReason.MAX_DURATION
+            elif self.serving.is_cancelled:
+                self._end_reason = EndReason.SERVER_SHUTDOWN
+        return self._end_reason
+
+    def end(self, reason: EndReason) -> None:
+        """End the stream for this reason, unless it has ended already."""
+        if self.end_reason is None:
+            self._end_reason = reason
+            self.lifetime.cancel()
+
+    def override_end_reason(self, reason: EndReason) -> None:
+        """Change the reason of a stream that had finished, since its last bytes were not delivered."""
+        self._end_reason = reason
+
+    def on_disconnect(self) -> None:
+        """End the stream, since the peer has disconnected."""
+        self.end(EndReason.CLIENT_DISCONNECTED)
+
+    def on_excess_input(self) -> None:
+        """End the stream, since the peer keeps sending."""
+        self.end(EndReason.PROTOCOL_ERROR)
+
+    async def leave(self) -> NoReturn:
+        """Leave the handler of a stream that has ended."""
+        await trio.lowlevel.checkpoint()
+        # Only a task outside the lifetime's scope, or a shielded one, gets here.
+        raise self.ended_error()
+
+    def ended_error(self) -> trio.ClosedResourceError:
+        """Return what methods raise once the stream has ended."""
+        reason = "unknown" if self.end_reason is None else self.end_reason.value
+        return trio.ClosedResourceError(f"the stream has ended: {reason}")

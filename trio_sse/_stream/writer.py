@@ -1,0 +1,248 @@
+"""A stream's write side: the head, turns between tasks, coalescing, flushing, keepalives.
+
+Everything written goes through the transport's `pending` rule (see `_transport/base.py`): nothing is sent
+while something is pending. A task that has to wait holds the write lock, so several tasks may send.
+
+Between checkpoints, there is one writer: a task, the hub's pump (see `_hub/feed.py`), the coalescer
+or the keepalive scheduler. None of them writes while something is pending. The coalescer is used only while
+no subscription is forwarded, since the pump would overtake what is buffered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Protocol
+
+import trio
+
+from .._hub.feed import Feed
+from .._transport.base import Transport
+from .._transport.socket import SocketTransport
+from .._wire.message import Framing, frame
+from .._wire.websocket_frames import ping_frame
+from .end_reason import EndReason
+from .lifetime import StreamLifetime
+from .options import StreamOptions
+from .scope import ServeScope
+
+# After asking an app to start its response, look again after this time.
+_START_REQUEST_SECONDS = 1.0
+
+# WHATWG (HTML, 9.2.7) advises a comment every 15 seconds or so. No blank line: see `encode_comment`.
+_KEEPALIVE = {
+    framing: ping_frame() if framing is Framing.WEBSOCKET else frame(b":\n", framing) for framing in Framing
+}
+
+
+class ResponseStart(Protocol):
+    """Starts the response where an app decides about its head."""
+
+    watches_peer: bool
+    """Whether the app's server notices a disconnect until the response has started."""
+
+    async def start_response(self) -> None:
+        """Start the response, which calls `StreamWriter.set_head`. Several tasks may call this at once."""
+
+    async def wait_started(self) -> None:
+        """Wait until the response has started, or never will."""
+
+    def request_start(self) -> None:
+        """Ask for the response to start soon, without waiting for it."""
+
+
+class StreamWriter(StreamLifetime):
+    """The part of a `LiveStream` that writes.
+
+    Attributes:
+        transport: where it is written to.
+        options: the options of its server or app.
+        forwarded: the feeds whose pump may have the write side.
+    """
+
+    __slots__ = ("_head", "_lock", "forwarded", "options", "transport")
+
+    def __init__(
+        self, serving: ServeScope, options: StreamOptions, transport: Transport, head: bytes | ResponseStart
+    ) -> None:
+        super().__init__(serving, options.max_duration)
+        self.options = options
+        self.transport = transport
+        transport.bytes_sent = transport.events_sent = 0  # a kept-alive connection counts for each stream
+        self.forwarded: tuple[Feed, ...] = ()
+        self._head: bytes | ResponseStart | None = head
+        self._lock: trio.Lock | None = None  # made when a task has to wait
+
+    def sent(self) -> tuple[int, int]:
+        """Return how many events and bytes were sent."""
+        transport = self.transport
+        if waiting := self.serving.coalescer.pending(self):
+            return transport.events_sent + len(waiting), transport.bytes_sent + sum(map(len, waiting))
+        return transport.events_sent, transport.bytes_sent
+
+    # The head
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the response's head was sent, so that the request can't be refused any more."""
+        return self._head is None
+
+    @property
+    def response_start(self) -> ResponseStart | None:
+        """What starts the response; `None` if that has happened, or no app decides about it."""
+        return None if isinstance(self._head, bytes | None) else self._head
+
+    async def start_response(self) -> None:
+        """Start the response where an app decides about its head; otherwise do nothing."""
+        if self.response_start is not None:
+            await self.response_start.start_response()
+
+    def set_head(self, head: bytes) -> None:
+        """Record that the response has started; `head` is what must still precede the first byte."""
+        self._head = head or None
+
+    def with_head(self, payload: bytes) -> bytes:
+        """Return the payload, preceded by the head if it was not sent yet."""
+        head, self._head = self._head, None
+        if head is None:
+            return payload
+        assert isinstance(head, bytes), "the response has not started"
+        return head + payload
+
+    async def send_head(self) -> None:
+        """Send the head, without a checkpoint where it goes out at once: the caller has one."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        head, transport = self._head, self.transport
+        if (
+            isinstance(head, bytes)
+            and transport.is_direct
+            and transport.pending is None
+            and not self.end_reason
+        ):
+            transport.send_nowait(self.with_head(b""), 0, trio.current_time())
+        else:
+            await self.write(b"")
+
+    # Tasks that write
+
+    async def write(self, payload: bytes, events: int = 0) -> None:
+        """Write what is framed already. Every task writes through this.
+
+        Raises:
+            trio.ClosedResourceError: the stream has ended.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self.end_reason is not None:
+            raise self.ended_error()
+        coalescer = self.serving.coalescer
+        if events == 1 and coalescer.append(self, payload):
+            return
+        has_coalesced = coalescer.flush(self)
+        if self._head is not None:
+            await self.start_response()
+            if self.end_reason is not None:
+                raise self.ended_error()
+            payload = self.with_head(payload)
+        if self.transport.pending is not None:
+            await self.flush_then_write(payload, events)
+        elif not payload or self.transport.send_nowait(payload, events, trio.current_time()):
+            if events == 1 and not has_coalesced and self._may_coalesce:
+                coalescer.begin(self)
+            else:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            await self.flush_then_write()
+
+    @property
+    def write_lock(self) -> trio.Lock:
+        """The lock that a task holds while it waits to write."""
+        if self._lock is None:
+            self._lock = trio.Lock()
+        return self._lock
+
+    async def flush_then_write(self, payload: bytes = b"", events: int = 0) -> None:
+        """Wait for this task's turn and until nothing is pending, then write `payload`."""
+        async with self.write_lock:
+            await self._flush()
+            if self.end_reason is not None:
+                raise self.ended_error()
+            if payload and not self.transport.send_nowait(payload, events, trio.current_time()):
+                await self._flush()
+
+    async def _flush(self) -> None:
+        while self.transport.pending is not None:
+            with trio.move_on_after(self.options.write_timeout):
+                try:
+                    await self.transport.flush_some()
+                    continue
+                except trio.BrokenResourceError:
+                    self.end(EndReason.CLIENT_DISCONNECTED)
+                except trio.Cancelled:
+                    # By the timeout, or by a scope of the handler's. Nothing can follow half an event. If
+                    # the stream had ended already, its reason stays.
+                    self.end(EndReason.WRITE_TIMEOUT)
+                    raise
+            await self.leave()
+
+    def stop_writers(self) -> None:
+        """Let nothing else write: the handler is over, whatever tasks outside it still do."""
+        self.serving.coalescer.flush(self)
+        for feed in self.forwarded:
+            feed.return_to_task()
+
+    # The coalescer
+
+    @property
+    def _may_coalesce(self) -> bool:
+        return not self.forwarded and isinstance(self.transport, SocketTransport)
+
+    def send_coalesced(self, payload: bytes, events: int, now: float) -> bool:
+        """Send events that were buffered; return whether a task has to wait to send the rest."""
+        transport = self.transport
+        assert isinstance(transport, SocketTransport)
+        if transport.pending is None:
+            return not transport.send_nowait(payload, events, now)
+        transport.append_pending(payload, events)
+        return True
+
+    def flush_soon(self) -> None:
+        """Start a task that sends what is pending, unless a task does so already."""
+        if self._lock is None or not self._lock.locked():
+            self.serving.connections.start_soon(self._flush_alone, name="trio_sse.flush")
+
+    async def _flush_alone(self) -> None:
+        # This task ends with the stream: it fails when the transport is closed. And the transport does not
+        # carry another stream before that, since the stream's end waits for the write lock.
+        with contextlib.suppress(trio.ClosedResourceError):
+            await self.flush_then_write()
+
+    # Keepalives
+
+    @property
+    def keepalive_due(self) -> float:
+        """When a keepalive is due, if nothing is written before."""
+        return self.transport.written_at + self.options.keepalive
+
+    def keep_alive(self, now: float) -> float:
+        """Write a keepalive if the stream has been idle; return when to look again."""
+        transport, options = self.transport, self.options
+        if transport.pending is not None:
+            if self._lock is None or not self._lock.locked():  # no task waits to write it
+                transport.flush_nowait(now)
+            if transport.pending is not None and now >= transport.written_at + options.write_timeout:
+                self.end(EndReason.WRITE_TIMEOUT)
+            return now + min(options.keepalive, options.write_timeout)
+        due = transport.written_at + options.keepalive
+        if due > now:
+            return due
+        if self.response_start is not None:
+            self.response_start.request_start()
+            return now + min(_START_REQUEST_SECONDS, options.keepalive)  # then the head goes out
+        transport.send_nowait(self.with_head(_KEEPALIVE[transport.framing]), 0, now)
+        return now + options.keepalive
+
+    async def keep_alive_task(self) -> None:
+        """Write keepalives where writing has to wait, until cancelled."""
+        while True:
+            await trio.sleep_until(self.keepalive_due)
+            if self.keepalive_due <= trio.current_time():
+                await self.write(_KEEPALIVE[self.transport.framing])
