@@ -37,14 +37,14 @@ from ._server.server import Server
 from ._wire.decoder import EventDecoder
 from ._wire.event import ServerSentEvent
 
-__all__ = ["Client", "Response", "Stream"]
+__all__ = ["Client", "ClientResponse", "Stream"]
 
 _LINE_END = re.compile(b"\r\n|\r|\n")
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class Response:
+class ClientResponse:
     """A whole response.
 
     Attributes:
@@ -109,13 +109,13 @@ class Client:
     ) -> bool | None:
         return await self._nursery_manager.__aexit__(kind, error, traceback)
 
-    async def get(self, path: str, *, headers: Mapping[str, str] | None = None) -> Response:
+    async def get(self, path: str, *, headers: Mapping[str, str] | None = None) -> ClientResponse:
         """Request a whole response; see `request`."""
         return await self.request("GET", path, headers=headers)
 
     async def post(
         self, path: str, *, body: bytes | str = b"", headers: Mapping[str, str] | None = None
-    ) -> Response:
+    ) -> ClientResponse:
         """Request a whole response; see `request`."""
         return await self.request("POST", path, body=body, headers=headers)
 
@@ -126,7 +126,7 @@ class Client:
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes | str = b"",
-    ) -> Response:
+    ) -> ClientResponse:
         """Send a request and return the whole response.
 
         Raises:
@@ -134,7 +134,7 @@ class Client:
         """
         async with self.stream(path, method=method, headers=headers, body=body) as stream:
             await stream.wait_over()
-            return Response(stream.status, stream.headers, stream.body, is_cut=stream.is_cut)
+            return ClientResponse(stream.status, stream.headers, stream.body, is_cut=stream.is_cut)
 
     @asynccontextmanager
     async def stream(

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from trio_sse import Connection, HTTPException, Request, Response
-from trio_sse._http.response import encode_stream_head, error_response, json_response
+from trio_sse._http.response import encode_response, encode_stream_head, error_response, json_response
 
 from ..conftest import MakeServer
 from ..support.client import Client
@@ -46,13 +46,13 @@ def lines_of(encoded: bytes) -> tuple[str, set[str], bytes]:
     ],
 )
 def test_a_response_is_encoded(response: Response, status: str, fields: set[str], body: bytes) -> None:
-    assert lines_of(response.encode(fields={})) == (f"HTTP/1.1 {status}", fields, body)
+    assert lines_of(encode_response(response, fields={})) == (f"HTTP/1.1 {status}", fields, body)
 
 
 def test_without_its_body_a_response_has_the_same_head() -> None:
     response = Response("text")
 
-    whole, head = response.encode(fields={}), response.encode(fields={}, with_body=False)
+    whole, head = encode_response(response, fields={}), encode_response(response, fields={}, with_body=False)
 
     assert lines_of(head)[1] == lines_of(whole)[1]
     assert head.endswith(b"\r\n\r\n")
@@ -61,13 +61,13 @@ def test_without_its_body_a_response_has_the_same_head() -> None:
 def test_the_servers_fields_replace_others_but_vary_is_joined() -> None:
     response = Response(headers={"Vary": "Accept", "X": "mine"})
 
-    fields = lines_of(response.encode(fields={"Vary": "Origin", "X": "yours"}))[1]
+    fields = lines_of(encode_response(response, fields={"Vary": "Origin", "X": "yours"}))[1]
 
     assert fields == {"Vary: Accept, Origin", "X: yours", "Content-Length: 0"}
 
 
 def test_a_json_response_is_not_stored() -> None:
-    status, fields, body = lines_of(json_response({"a": [1]}, status=503).encode(fields={}))
+    status, fields, body = lines_of(encode_response(json_response({"a": [1]}, status=503), fields={}))
 
     assert status == "HTTP/1.1 503 Service Unavailable"
     assert {"Content-Type: application/json", "Cache-Control: no-store"} < fields
@@ -132,7 +132,7 @@ def test_text_that_cannot_be_encoded_is_refused() -> None:
 def test_an_error_response_has_its_detail_and_fields_and_is_not_stored() -> None:
     response = error_response(HTTPException(401, "who?", {"WWW-Authenticate": "Basic"}))
 
-    status, fields, body = lines_of(response.encode(fields={}))
+    status, fields, body = lines_of(encode_response(response, fields={}))
 
     assert status == "HTTP/1.1 401 Unauthorized"
     assert {"WWW-Authenticate: Basic", "Cache-Control: no-store"} < fields

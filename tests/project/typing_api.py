@@ -34,7 +34,7 @@ from trio_sse import (
 )
 from trio_sse.asgi import EventStream, event_stream
 from trio_sse.quart import QuartSSE, StreamStatistics
-from trio_sse.testing import Client, Stream
+from trio_sse.testing import Client, ClientResponse, Stream
 
 hub = Hub(history=1000, history_bytes=1 << 20, inbox=10, queue=10, queue_bytes=1 << 20, dumps=str)
 server = Server(
@@ -222,4 +222,5 @@ async def use_client() -> None:
         assert_type(stream, Stream)
         assert_type(await stream.event(), ServerSentEvent)
         assert_type(stream.keepalives, int)
+        assert_type(await client.get("/"), ClientResponse)
         assert_type((await client.get("/")).json(), object)

@@ -27,23 +27,10 @@ class Headers:
         """Store fields that have been checked."""
         self._block = b"\r\n" + b"".join([b"%b:%b\r\n" % field for field in fields])
 
-    @classmethod
-    def of_lines(cls, lines: bytes) -> Headers:
-        """Return the headers of a head's lines, which have been checked and are joined by CRLF."""
-        headers = cls([])
-        if lines:
-            headers._block = b"\r\n%b\r\n" % lines
-        return headers
-
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """Yield the name of each field, in lower case, and its value."""
-        for name, value in self.raw():
+        for name, value in raw_fields(self):
             yield name.decode("ascii"), value.decode("latin-1")
-
-    def raw(self) -> list[tuple[bytes, bytes]]:
-        """Return the fields as bytes, with names in lower case."""
-        split = [line.partition(b":") for line in self._block.split(b"\r\n")[1:-1]]
-        return [(name.lower(), value.strip(b" \t")) for name, _, value in split]
 
     def __len__(self) -> int:
         return self._block.count(b"\r\n") - 1
@@ -70,6 +57,20 @@ class Headers:
 
     def __contains__(self, name: str) -> bool:
         return self.get(name) is not None
+
+
+def headers_of_lines(lines: bytes) -> Headers:
+    """Return the headers of a head's lines, which have been checked and are joined by CRLF."""
+    headers = Headers([])
+    if lines:
+        headers._block = b"\r\n%b\r\n" % lines
+    return headers
+
+
+def raw_fields(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return the fields as bytes, with names in lower case, as ASGI has them."""
+    split = [line.partition(b":") for line in headers._block.split(b"\r\n")[1:-1]]
+    return [(name.lower(), value.strip(b" \t")) for name, _, value in split]
 
 
 @lru_cache(maxsize=256)

@@ -20,7 +20,7 @@ import h11
 
 from .exceptions import HTTPException
 from .fields import FIELD_VALUE, TOKEN
-from .request import Headers
+from .request import Headers, headers_of_lines
 
 MAX_HEAD_SIZE = 16 * 1024
 MAX_TARGET_SIZE = 8 * 1024
@@ -127,7 +127,7 @@ def parse_head(head: bytes) -> RequestHead:
         headers = Headers(_parse_fields(head))
         content_length = _check_body_length(headers, version)
     else:
-        headers = Headers.of_lines(block)
+        headers = headers_of_lines(block)
     host = _check_host(headers, version)
     if b"sec-websocket-protocol" in lowered and not all(
         value.isascii() for value in headers.get_all("sec-websocket-protocol")

@@ -56,17 +56,18 @@ class Response:
             self.body.encode()  # find a lone surrogate here, not when the response is sent
         check_fields({**self.headers, "Content-Type": self.content_type})
 
-    def encode(self, *, fields: Mapping[str, str], with_body: bool = True) -> bytes:
-        """Return the response's bytes; `fields` are the server's, and replace those of the same name."""
-        body = self.body.encode() if isinstance(self.body, str) else self.body
-        head = {**self.headers, **fields}
-        if vary := ", ".join(dict.fromkeys(f["Vary"] for f in (self.headers, fields) if "Vary" in f)):
-            head["Vary"] = vary
-        if self.status not in (204, 304):
-            if body:
-                head["Content-Type"] = self.content_type
-            head["Content-Length"] = str(len(body))
-        return encode_head(self.status, head) + (body if with_body else b"")
+
+def encode_response(response: Response, *, fields: Mapping[str, str], with_body: bool = True) -> bytes:
+    """Return a response's bytes; `fields` are the server's, and replace the response's of the same name."""
+    body = response.body.encode() if isinstance(response.body, str) else response.body
+    head = {**response.headers, **fields}
+    if vary := ", ".join(dict.fromkeys(f["Vary"] for f in (response.headers, fields) if "Vary" in f)):
+        head["Vary"] = vary
+    if response.status not in (204, 304):
+        if body:
+            head["Content-Type"] = response.content_type
+        head["Content-Length"] = str(len(body))
+    return encode_head(response.status, head) + (body if with_body else b"")
 
 
 def json_response(value: object, *, status: int = 200) -> Response:

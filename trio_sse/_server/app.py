@@ -7,6 +7,7 @@ from typing import final
 
 from .._asgi.types import STREAMS, ASGIApp, Scope
 from .._http.exceptions import HTTPException
+from .._http.request import raw_fields
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .admission import Admission
@@ -130,7 +131,7 @@ class AppHandler:
             "raw_path": raw_path.encode("ascii"),
             "query_string": query.encode("ascii"),
             "root_path": "",
-            "headers": request.headers.raw(),
+            "headers": raw_fields(request.headers),
             "client": client,
             "server": server,
             "state": self.lifespan.state.copy(),

@@ -9,7 +9,7 @@ import trio
 
 from .._http.cors import CrossOrigin
 from .._http.exceptions import HTTPException
-from .._http.response import Response, encode_stream_head, error_response
+from .._http.response import Response, encode_response, encode_stream_head, error_response
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
 from .._transport.base import Transport, send_all
@@ -46,7 +46,8 @@ class Responder:
         if response.status >= 400:
             self._note_refusal(transport, response.status, response.body)
         transport.framing = Framing.PLAIN
-        await self.send(transport, response.encode(fields=fields, with_body=request.method != "HEAD"))
+        payload = encode_response(response, fields=fields, with_body=request.method != "HEAD")
+        await self.send(transport, payload)
         return AfterResponse.reuse_if(may_keep_alive)
 
     async def reply_to_failure(
@@ -74,7 +75,7 @@ class Responder:
         self._note_refusal(transport, refusal.status, refusal.detail)
         try:
             response = error_response(refusal)
-            await self.send(transport, response.encode(fields={"Connection": "close"}))
+            await self.send(transport, encode_response(response, fields={"Connection": "close"}))
         except trio.BrokenResourceError:
             return
         await transport.linger()

@@ -1,0 +1,54 @@
+"""Request bodies, decoded from a buffer. `tests/server/test_body.py` has what is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_sse import HTTPException
+from trio_sse._http.body_decoders import BodyDecoder, ChunkedDecoder, SizedDecoder
+
+NEXT = b"GET / HTTP/1.1\r\n\r\n"
+
+
+def decode(decoder: BodyDecoder, data: bytes, splits: list[int]) -> tuple[bytes, bytes]:
+    """Feed the data in pieces; return the body and what is left of the data."""
+    buffer = bytearray()
+    places = sorted({split % (len(data) + 1) for split in splits})
+    for start, end in zip([0, *places], [*places, len(data)], strict=True):
+        buffer += data[start:end]
+        decoder.feed(buffer)
+    return bytes(decoder.body), bytes(buffer)
+
+
+SPLITS = st.lists(st.integers(0, 10_000), max_size=8)
+
+
+@given(body=st.binary(), splits=SPLITS)
+def test_a_sized_body_leaves_the_next_request(body: bytes, splits: list[int]) -> None:
+    decoder = SizedDecoder(len(body))
+
+    assert decode(decoder, body + NEXT, splits) == (body, NEXT)
+    assert decoder.is_complete
+
+
+@given(chunks=st.lists(st.binary(min_size=1)), splits=SPLITS)
+def test_a_chunked_body_leaves_the_next_request(chunks: list[bytes], splits: list[int]) -> None:
+    decoder = ChunkedDecoder(sum(map(len, chunks)))
+    encoded = b"".join(b"%x;a=b\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+
+    assert decode(decoder, encoded + b"0\r\nX: y\r\n\r\n" + NEXT, splits) == (b"".join(chunks), NEXT)
+    assert decoder.is_complete
+
+
+@pytest.mark.parametrize("decoder", [SizedDecoder(5), ChunkedDecoder(5)], ids=["sized", "chunked"])
+def test_a_body_without_its_end_is_incomplete(decoder: BodyDecoder) -> None:
+    decode(decoder, b"4\r\n" if isinstance(decoder, ChunkedDecoder) else b"1234", [])
+
+    assert not decoder.is_complete
+
+
+def test_a_chunk_is_refused_as_soon_as_its_size_is_known() -> None:
+    with pytest.raises(HTTPException, match="at most 10 bytes"):
+        ChunkedDecoder(10).feed(bytearray(b"b\r\n"))
