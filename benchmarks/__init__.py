@@ -2,3 +2,8 @@
 
 See README.md; run with `python -m benchmarks`.
 """
+
+from pathlib import Path
+
+# `python -m benchmarks.fanout` runs scenarios/fanout.py.
+__path__.append(str(Path(__file__).parent / "scenarios"))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 
-from . import (
+from benchmarks.harness.command_line import main
+from benchmarks.harness.worker import HERE
+from benchmarks.scenarios import (
     compare,
     fanout,
     growth,
@@ -24,8 +26,6 @@ from . import (
     tls,
     topics,
 )
-from ._command_line import main
-from ._harness import HERE
 
 BRIEF = [
     idle_memory.BENCHMARK,

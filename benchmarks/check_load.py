@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 
 import trio
 
-from . import _subjects
-from ._harness import HERE, BenchmarkError, Worker
+from benchmarks.harness import subjects
+from benchmarks.harness.worker import HERE, BenchmarkError, Worker
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENTS = 200
@@ -89,7 +89,7 @@ async def check(
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, handle, listeners)
-        async with _subjects.load(listeners[0].socket.getsockname()[1]) as load:
+        async with subjects.load(listeners[0].socket.getsockname()[1]) as load:
             seen = await _totals(load)
         nursery.cancel_scope.cancel()
     right = expected in seen if isinstance(seen, str) and isinstance(expected, str) else seen == expected
@@ -101,7 +101,7 @@ async def check(
 async def _totals(load: Worker) -> Totals | str:
     """Give the totals of one stream once they stay as they are, or the error that the load reports."""
     try:
-        await _subjects.connect(load, STREAMS)
+        await subjects.connect(load, STREAMS)
         seen, before = await load.ask("report"), None
         while seen["events"] != before:
             before = seen["events"]
@@ -125,5 +125,5 @@ async def check_all() -> None:
 
 
 if __name__ == "__main__":
-    subprocess.run(["make", "--silent", "-C", str(HERE)], check=True)
+    subprocess.run(["make", "--silent", "-C", str(HERE / "native")], check=True)
     trio.run(check_all)

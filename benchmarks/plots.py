@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ._harness import ROOT
+from benchmarks.harness.worker import ROOT
 
 FOLDER = ROOT / "docs" / "benchmarks"
 

@@ -1,4 +1,4 @@
-"""The control of a measured asyncio server: commands on stdin, answers on stdout; see `_control.py`.
+"""The control of a measured asyncio server: commands on stdin, answers on stdout; see `harness/control.py`.
 
 It runs in the peers' own environment, and imports nothing of trio_sse.
 """

@@ -1,4 +1,4 @@
-"""nginx with nchan: this process starts nginx with one worker, and publishes by HTTP; see `_control.py`.
+"""nginx with nchan: starts nginx with one worker and publishes by HTTP; see `harness/control.py`.
 
 CPU time and memory are those of nginx's processes. It has no stamps, and no handlers that could send.
 """

@@ -1,0 +1,1 @@
+"""What the scenarios share: processes, commands, measurements and what they were measured on."""

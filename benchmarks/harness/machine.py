@@ -1,0 +1,50 @@
+"""What the figures were measured on: absolute times mean nothing without it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from benchmarks.harness.worker import ROOT
+
+
+def facts() -> dict[str, str]:
+    """Describe the machine and the software, by name."""
+    load = " ".join(f"{average:.2f}" for average in os.getloadavg())
+    return {
+        "cpu": _cpu_model(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        **{name: _version(name) for name in ("trio", "h11", "quart", "quart-trio", "hypercorn")},
+        "trio_sse": _commit(),
+        "load before": load,
+    }
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.machine()
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    """Name the commit that is measured, since two results are compared by it."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        described = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return "not in git"
+    return described.stdout.strip()

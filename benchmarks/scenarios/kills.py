@@ -1,0 +1,119 @@
+"""Ten million deliveries while workers are killed: `python -m benchmarks.kills`.
+
+Four workers on a Redis that syncs its append-only file always. Each is killed ten times, at random, while
+events are published all along; its clients come back with their `Last-Event-ID`. An event that is lost, comes
+twice or out of order is an error, and no figure. Most events are published by a process of its own; besides,
+clients have the workers publish, and what a worker has answered for must not be lost either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from benchmarks.harness import machine
+from benchmarks.harness.publish_clients import Askers
+from benchmarks.harness.service import Service, clients, publishing, redis, running
+from benchmarks.harness.worker import HERE, BenchmarkError
+
+#: So long until all kills have been; the rest of the events comes after them.
+_KILLING_SHARE = 0.9
+
+
+async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Do it; return the report."""
+    events = arguments.deliveries // arguments.streams
+    async with (
+        redis() as server,
+        running(arguments.workers, server.url) as service,
+        clients(service.port, arguments.streams, patience=3600) as streams,
+        publishing(server.url) as publisher,
+    ):
+        await streams.connect()
+        async with streams.receiving(1):
+            await publisher.publish()  # so that all have an id
+        began_at = time.monotonic()
+        async with streams.receiving(events) as replies, trio.open_nursery() as nursery:
+            seconds = events / arguments.per_second
+            kills = arguments.workers * arguments.kills
+            askers = Askers(service.port, publisher.hub)
+            nursery.start_soon(askers.run, seconds * _KILLING_SHARE)
+            nursery.start_soon(_kill, service, arguments.workers, kills, seconds * _KILLING_SHARE)
+            await publisher.steady(events, arguments.per_second)
+        took = time.monotonic() - began_at
+        await trio.sleep(1.5)  # until the status is of now
+        (reply,) = replies
+        status = service.status()
+        if status["restarts"] != kills:
+            raise BenchmarkError(f"there were {status['restarts']} restarts, not {kills}")
+        return {
+            "deliveries": events * arguments.streams,
+            "lost, doubled or out of order": 0,
+            **askers.report(),
+            "workers killed": kills,
+            "streams": arguments.streams,
+            "streams that came back": int(reply["returns"]),
+            "s": round(took, 1),
+            "latency p50 ms": reply["latency_p50"] / 1e3,
+            "latency p99 ms": reply["latency_p99"] / 1e3,
+            "latency max ms, of those that were cut": reply["latency_max"] / 1e3,
+        }
+
+
+async def _kill(service: Service, workers: int, kills: int, seconds: float) -> None:
+    """Kill each slot's worker equally often, in random order and at random times."""
+    slots = [slot for slot in range(workers) for _ in range(kills // workers)]
+    random.shuffle(slots)
+    began_at = trio.current_time()
+    times = sorted(random.uniform(0, seconds) for _ in slots)
+    killed: set[int] = set()
+    for slot, at in zip(slots, times, strict=True):
+        await trio.sleep_until(began_at + at)
+        while (pid := _pid_of(service, slot)) is None or pid in killed:  # noqa: ASYNC110  # another process
+            await trio.sleep(0.1)
+        killed.add(pid)
+        os.kill(pid, signal.SIGKILL)
+
+
+def _pid_of(service: Service, slot: int) -> int | None:
+    """Give the worker that serves in a slot, once it does."""
+    found = (w["pid"] for w in service.status()["workers"] if w["slot"] == slot and "opened" in w)
+    return next(found, None)
+
+
+def main() -> None:
+    """Run as the command line says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--deliveries", type=int, default=10_000_000)
+    parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--per-second", type=float, default=40.0, help="events (default: 40)")
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--kills", type=int, default=10, help="of each worker (default: 10)")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    subprocess.run(["make", "--silent", "-C", str(HERE / "native")], check=True)
+    try:
+        report = trio.run(measure, arguments)
+    except* BenchmarkError as group:
+        sys.exit(f"kills: {group.exceptions[0]}")
+    for name, value in report.items():
+        print(f"{name:40}{value:.4g}" if isinstance(value, float) else f"{name:40}{value}")
+    if arguments.json is not None:
+        result = {"machine": machine.facts(), "report": report}
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""What a stream of a Quart-Trio app costs, on our server and on hypercorn: `python -m benchmarks.quart`.
+
+Beside the first stands a route of our own server; beside the second, the plain generator that Quart's
+documentation advises, on hypercorn alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.harness import subjects
+from benchmarks.harness.command_line import Benchmark, Settings, main
+from benchmarks.harness.measurement import Figure, ratio
+from benchmarks.scenarios import fanout, idle_memory
+from benchmarks.scenarios.fanout import FULL, Effort
+
+TARGET_IDLE_KIB = 16.0
+TARGET_RATIO_OF_NATIVE = 1.3
+TARGET_RATIO_OF_PLAIN = 0.5
+
+# The plain generator takes half a minute for what the others do in a second. It gets the same events in the
+# same bursts, but fewer of them. So has hypercorn where the two are compared alone.
+BRIEF = Effort(warm_up_events=3, bursts=1)
+
+# To so many, the plain generator can bring 10 events a second and have half a core to spare. With 4,000 it
+# falls behind.
+KEPT_UP_WITH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What one server did in one round."""
+
+    idle_kib: float
+    deliveries: fanout.Turn
+
+
+async def measure(settings: Settings) -> list[Figure]:
+    connections, few = settings.connections, min(KEPT_UP_WITH, settings.connections)
+    native: list[_Turn] = []
+    ours: list[_Turn] = []
+    hypercorn: list[_Turn] = []
+    plain: list[_Turn] = []
+    hypercorn_few: list[_Turn] = []
+    plain_few: list[_Turn] = []
+    for _ in range(settings.rounds):
+        native.append(await _turn(subjects.native, connections, FULL))
+        ours.append(await _turn(subjects.quart_on_ours, connections, FULL))
+        hypercorn.append(await _turn(subjects.quart_on_hypercorn, connections, FULL))
+        plain.append(await _turn(subjects.quart_plain, connections, BRIEF))
+        hypercorn_few.append(await _turn(subjects.quart_on_hypercorn, few, BRIEF))
+        plain_few.append(await _turn(subjects.quart_plain, few, BRIEF))
+    return [
+        _idle("native route", native),
+        _idle("Quart on ours", ours, TARGET_IDLE_KIB),
+        _idle("Quart on hypercorn", hypercorn),
+        _idle("plain generator", plain),
+        *_compared("", ("Quart on ours", ours), ("native route", native), TARGET_RATIO_OF_NATIVE),
+        *_compared("", ("Quart on hypercorn", hypercorn), ("plain generator", plain), TARGET_RATIO_OF_PLAIN),
+        *_compared(
+            f"{few} connections: ",
+            ("Quart on hypercorn", hypercorn_few),
+            ("plain generator", plain_few),
+            TARGET_RATIO_OF_PLAIN,
+        ),
+        _span("Quart on hypercorn", hypercorn),
+        _span("plain generator", plain),
+        _span(f"{few} connections: plain generator", plain_few),
+        fanout.busiest_load([turn.deliveries for turn in (*native, *ours, *hypercorn, *plain)]),
+    ]
+
+
+async def _turn(start_server: subjects.StartServer, connections: int, effort: Effort) -> _Turn:
+    async with start_server() as (server, port), subjects.load(port) as load:
+        empty = await idle_memory.held_by_none(server, load)
+        idle = await idle_memory.held_by_idle(server, load, connections)
+        deliveries = await fanout.deliver(server, load, connections, effort)
+    return _Turn(idle.each(empty, connections).pss, deliveries)
+
+
+def _idle(name: str, turns: Sequence[_Turn], target: float | None = None) -> Figure:
+    return Figure(f"idle, {name}", "KiB per connection (PSS)", tuple(turn.idle_kib for turn in turns), target)
+
+
+def _compared(
+    prefix: str, subject: tuple[str, Sequence[_Turn]], other: tuple[str, Sequence[_Turn]], target: float
+) -> list[Figure]:
+    figures = []
+    for phase, figure in (("burst", fanout.burst_figure), ("steady", fanout.steady_figure)):
+        ours, theirs = (
+            figure(f"{prefix}{phase}, {name}", [turn.deliveries for turn in turns])
+            for name, turns in (subject, other)
+        )
+        figures += [ours, theirs, ratio(ours, theirs, other[0], target)]
+    return figures
+
+
+def _span(name: str, turns: Sequence[_Turn]) -> Figure:
+    """Tell how long the steady events took to arrive; it shows whether the server kept up."""
+    seconds = tuple(turn.deliveries.steady.seconds for turn in turns)
+    return Figure(f"{name}: steady, first to last arrival", "s", seconds)
+
+
+BENCHMARK = Benchmark("Quart-Trio", 4000, measure)
+
+if __name__ == "__main__":
+    main([BENCHMARK])

@@ -1,0 +1,70 @@
+"""What TLS costs a stream: `python -m benchmarks.tls`. The load needs OpenSSL's headers for it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+
+from benchmarks.harness import subjects
+from benchmarks.harness.command_line import Benchmark, Settings, main
+from benchmarks.harness.measurement import Figure, ratio
+from benchmarks.scenarios import fanout, idle_memory
+
+TARGET_RATIO = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    idle_kib: float
+    deliveries: fanout.Turn
+
+
+async def measure(settings: Settings) -> list[Figure]:
+    plain: list[_Turn] = []
+    secured: list[_Turn] = []
+    with tempfile.TemporaryDirectory() as folder:
+        certificate, key = Path(folder, "certificate.pem"), Path(folder, "key.pem")
+        issued = trustme.CA().issue_cert("127.0.0.1")
+        issued.private_key_pem.write_to_path(key)
+        issued.cert_chain_pems[0].write_to_path(certificate)
+        start_secured = subjects.native_secured(str(certificate), str(key))
+        for _ in range(settings.rounds):
+            plain.append(await _turn(subjects.native, settings.connections))
+            secured.append(await _turn(start_secured, settings.connections, "--tls"))
+    both = [[turn.deliveries for turn in turns] for turns in (plain, secured)]
+    burst, burst_tls = map(fanout.burst_figure, ("burst", "burst, TLS"), both)
+    steady, steady_tls = map(fanout.steady_figure, ("steady", "steady, TLS"), both)
+    return [
+        _idle_figure("idle", plain),
+        _idle_figure("idle, TLS", secured),
+        burst,
+        burst_tls,
+        ratio(burst_tls, burst, "plain one"),
+        steady,
+        steady_tls,
+        ratio(steady_tls, steady, "plain one", TARGET_RATIO),
+        fanout.busiest_load([*both[0], *both[1]]),
+    ]
+
+
+def _idle_figure(name: str, turns: list[_Turn]) -> Figure:
+    return Figure(name, "KiB per connection (PSS)", tuple(turn.idle_kib for turn in turns))
+
+
+async def _turn(start_server: subjects.StartServer, connections: int, *options: str) -> _Turn:
+    async with start_server() as (server, port), subjects.load(port, 0, *options) as load:
+        await subjects.connect(load, 1)
+        await load.ask("close")
+        empty = await idle_memory.pss_kib(server)
+        await subjects.connect(load, connections)
+        idle = (await idle_memory.pss_kib(server) - empty) / connections
+        return _Turn(idle, await fanout.deliver(server, load, connections, fanout.FULL))
+
+
+BENCHMARK = Benchmark("TLS", 4000, measure)
+
+if __name__ == "__main__":
+    main([BENCHMARK])

@@ -1,0 +1,78 @@
+"""trio_sse's own server as a process of its own, with its defaults: the subject of all benchmarks.
+
+`python -m benchmarks.servers.native` runs it by hand; `harness/control.py` says what to type.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ssl
+from functools import partial
+
+import trio
+
+from benchmarks.harness.control import DATA, LIVE, Gate, serve_and_obey
+from trio_sse import Connection, EndReason, Hub, Server, tune_garbage_collector
+from trio_sse._hub.hub import engine_of
+from trio_sse.redis import RedisLog
+
+hub = Hub()
+server = Server(hub=hub, max_connections=20_000)
+gate = Gate()
+
+
+@server.route("/updates")
+async def updates(connection: Connection) -> None:
+    await connection.subscribe(LIVE)
+
+
+@server.route("/topics/{topic}")
+async def topics(connection: Connection, topic: str) -> None:
+    await connection.subscribe(topic)
+
+
+@server.route("/own")
+async def own(connection: Connection) -> None:
+    await connection.start()
+    sent = 0
+    while True:
+        for _ in range(await gate.wait()):
+            sent += 1
+            await connection.send(DATA, id=f"{sent}")
+
+
+def cut() -> None:
+    for stream in list(server._manager.streams):
+        stream.end(EndReason.RECONNECT)
+
+
+async def publish(data: str, topic: str) -> None:
+    if engine_of(hub).sequencer.is_shared:
+        hub.publish_nowait(topic, data)  # `publish` would wait until it is stored: no burst would come about
+    else:
+        await hub.publish(topic, data)
+
+
+async def start(nursery: trio.Nursery, tls: ssl.SSLContext | None = None) -> int:
+    addresses = await nursery.start(partial(server.serve, "127.0.0.1", 0, ssl_context=tls))
+    return int(addresses[0][1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
+    parser.add_argument("--log", metavar="URL", help="use a log on Redis")
+    arguments = parser.parse_args()
+    files = arguments.tls
+    if arguments.log is not None:
+        engine_of(hub).use_log(RedisLog(arguments.log))
+    tls = None
+    if files is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(*files)
+    tune_garbage_collector()  # as `trio-sse serve` does
+    trio.run(partial(serve_and_obey, partial(start, tls=tls), publish, gate=gate, cut=cut))
+
+
+if __name__ == "__main__":
+    main()
