@@ -1,7 +1,8 @@
-"""Answers of a language model, word by word, over POST, in a Quart-Trio app. `python -m examples.ai_answer`.
+"""Stream a language model's answer over POST, in a Quart-Trio app: `python -m examples.ai_answer`.
 
-Each answer is a topic, written by a task. A page that was cut off asks again with the id of the last word and
-goes on in mid-answer. The task ends when the user stops it, or nobody has listened for a while.
+Each answer is a topic, and a task publishes its words. A page that loses its connection asks again with the
+id of the last word, and receives the rest. The task ends when the user stops it, or when no page has been
+connected for ten seconds.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from examples.pages import FOLDER, add_pages, serve
 from trio_sse import Connection, Server
 from trio_sse.quart import QuartSSE
 
-PATIENCE = 10.0  # seconds for which an answer goes on without a listener
+PATIENCE = 10.0  # seconds that an answer continues without a client
 
 app = QuartTrio(__name__)
 sse = QuartSSE(app)
-answers: dict[str, trio.CancelScope] = {}  # those that are under way
+answers: dict[str, trio.CancelScope] = {}  # the answers in progress
 
 
 async def model(question: str) -> AsyncGenerator[str, None]:
@@ -31,12 +32,12 @@ async def model(question: str) -> AsyncGenerator[str, None]:
         await trio.sleep(0.05)
 
 
-# The one line for a real one, as its client runs on Trio:  from examples.my_model import model
+# For a real model, whose client runs on Trio, change one line:  from examples.my_model import model
 # (async for chunk in await openai.AsyncOpenAI().chat.completions.create(..., stream=True): yield ...)
 
 
 async def write(key: str, question: str) -> None:
-    """Write an answer to its topic, until it is done or its scope is cancelled."""
+    """Publish an answer to its topic, until it is complete or its scope is cancelled."""
     with answers[key]:
         async with aclosing(model(question)) as words:
             async for word in words:
@@ -47,7 +48,7 @@ async def write(key: str, question: str) -> None:
 
 @sse.route("/answers/<key>", methods=["POST"])
 async def stream_answer(connection: Connection, key: str) -> None:
-    """Stream the answer to a question; with a Last-Event-ID, the rest of the one that is under way."""
+    """Stream the answer to a question. With a Last-Event-ID, stream the rest of an answer in progress."""
     cursor = connection.last_event_id
     if cursor is None:
         question = (await request.get_data(as_text=True)).strip()
@@ -61,7 +62,7 @@ async def stream_answer(connection: Connection, key: str) -> None:
         async with sse.hub.subscribe(key, last_event_id=cursor) as events:
             async for event in events:
                 await connection.send(event)
-                if event.event != "word":  # the end, or a reset: it can't be resumed
+                if event.event != "word":  # the end, or a reset: the answer can't be resumed
                     return
     finally:
         if key in answers:

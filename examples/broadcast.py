@@ -1,4 +1,4 @@
-"""One topic for everyone: `python examples/broadcast.py`."""
+"""Broadcast one topic to every client: `python -m examples.broadcast`."""
 
 import os
 import time
@@ -6,6 +6,8 @@ import time
 import trio
 
 from trio_sse import Connection, Server
+
+PORT = int(os.environ.get("PORT", "8000"))
 
 server = Server()
 
@@ -17,7 +19,7 @@ async def clock(connection: Connection) -> None:
 
 async def main() -> None:
     async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(server.serve, "127.0.0.1", int(os.environ.get("PORT", "8000")))
+        addresses = await nursery.start(server.serve, "127.0.0.1", PORT)
         print(f"curl -N http://127.0.0.1:{addresses[0][1]}/clock", flush=True)
         while True:
             await server.hub.publish("clock", {"time": time.time()}, event="tick")

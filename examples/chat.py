@@ -1,4 +1,4 @@
-"""A chat: rooms, who is here, history; by WebSocket, or by a stream and POST. `python -m examples.chat`."""
+"""Chat with rooms, presence and history, by WebSocket or by stream and POST: `python -m examples.chat`."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ people = {room: Counter[str]() for room in ROOMS}
 here = {room: server.hub.state(f"here/{room}", []) for room in ROOMS}
 
 
-async def note_here(room: str, name: str, change: int) -> None:
-    """Count somebody's connections to a room, and tell who is here."""
+async def change_presence(room: str, name: str, change: int) -> None:
+    """Count a person's connections to a room, and publish who is here."""
     people[room][name] += change
     await here[room].set(sorted(+people[room]))
 
 
-def who(connection: Connection | WebSocketConnection, room: str) -> str:
-    """Give the name that somebody comes by."""
+def name_of(connection: Connection | WebSocketConnection, room: str) -> str:
+    """Return the name in the request's query."""
     name = connection.request.query.get("name", "").strip()[:20]
     if room not in ROOMS or not name:
-        raise HTTPException(404, f"the rooms are {', '.join(ROOMS)}, and people have a name")
+        raise HTTPException(404, f"the rooms are {', '.join(ROOMS)}, and a name is required")
     return name
 
 
 @server.websocket("/ws/{room}")
 async def talk(websocket: WebSocketConnection, room: str) -> None:
-    name = who(websocket, room)
-    await note_here(room, name, 1)
+    name = name_of(websocket, room)
+    await change_presence(room, name, 1)
     try:
         await serve_topics(websocket, topics=topics, publish=[f"rooms/{room}"])
     finally:
         with trio.CancelScope(shield=True):
-            await note_here(room, name, -1)
+            await change_presence(room, name, -1)
 
 
 @server.route("/rooms/{room}")
 async def listen(connection: Connection, room: str) -> None:
-    name = who(connection, room)
-    await note_here(room, name, 1)
+    name = name_of(connection, room)
+    await change_presence(room, name, 1)
     cursor = connection.last_event_id or server.hub.first_event_id
     try:
         async with server.hub.subscribe(f"rooms/{room}", f"here/{room}", last_event_id=cursor) as events:
             await connection.forward(events)
     finally:
         with trio.CancelScope(shield=True):
-            await note_here(room, name, -1)
+            await change_presence(room, name, -1)
 
 
 @server.endpoint("/rooms/{room}", methods=["POST"])

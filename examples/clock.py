@@ -1,4 +1,4 @@
-"""A countdown that is the same in every window, whenever it was opened. `python examples/clock.py`."""
+"""Show the same countdown in every window, whenever it was opened: `python -m examples.clock`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import trio
 
 from trio_sse import Connection, Request, Response, Server, Ticker, client_script
 
+PORT = int(os.environ.get("PORT", "8000"))
 ROUND_SECONDS = 60
 HTML = "text/html; charset=utf-8"
 
@@ -26,7 +27,7 @@ PAGE = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><t
 </style>
 <body data-elapsed="{elapsed:.3f}"><main>
 <div id="left">&hellip;</div><progress max="{seconds}"></progress>
-<p>In another window it shows the same. Your clock is off by <span id="offset">…</span> ms.</p>
+<p>Every window shows the same number. Your clock is off by <span id="offset">…</span> ms.</p>
 </main>
 <script src="/trio-sse.js"></script>
 <script>
@@ -57,8 +58,8 @@ async def script(request: Request) -> Response:
 
 async def main() -> None:
     async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(server.serve, "127.0.0.1", int(os.environ.get("PORT", "8000")))
-        # Rounds begin on the full minute of everybody's clock.
+        addresses = await nursery.start(server.serve, "127.0.0.1", PORT)
+        # Rounds begin on the full minute.
         reference = time.time() // ROUND_SECONDS * ROUND_SECONDS
         tickers.append(await nursery.start(partial(server.hub.run_ticker, "clock", reference=reference)))
         print(f"http://127.0.0.1:{addresses[0][1]}", flush=True)

@@ -1,7 +1,7 @@
-"""A stream that its handler drives: `python examples/countdown.py`.
+"""Send events from the handler itself: `python -m examples.countdown`.
 
-Each client has its own countdown. The stream ends properly when the handler returns; a client that was
-cut off on the way comes back with the id of the last number it saw, and goes on from there.
+Each client has its own countdown. The stream is complete when the handler returns. A client that loses its
+connection before that reconnects with the id of the last number it received, and continues from there.
 """
 
 import os
@@ -9,6 +9,8 @@ import os
 import trio
 
 from trio_sse import Connection, Server
+
+PORT = int(os.environ.get("PORT", "8000"))
 
 server = Server()
 
@@ -25,7 +27,7 @@ async def countdown(connection: Connection, start: int) -> None:
 
 async def main() -> None:
     async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(server.serve, "127.0.0.1", int(os.environ.get("PORT", "8000")))
+        addresses = await nursery.start(server.serve, "127.0.0.1", PORT)
         print(f"curl -N http://127.0.0.1:{addresses[0][1]}/countdown/5", flush=True)
 
 

@@ -1,6 +1,6 @@
-"""A live dashboard: a state of which pages get only what changes. `python -m examples.dashboard`.
+"""A live dashboard: a state whose changes are sent as patches. `python -m examples.dashboard`.
 
-Each page says how often it wants to be updated; all with the same interval cost one broadcast.
+Each page chooses how often it is updated. All pages with the same interval share one broadcast.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ async def stream_board(connection: Connection) -> None:
         every = float(connection.request.query.get("every", "1"))
         await connection.subscribe("board", interval=every)
     except ValueError as error:
-        raise HTTPException(400, "every must be a number of seconds, 0.01 to 3600") from error
+        raise HTTPException(400, "every must be a number of seconds from 0.01 to 3600") from error
 
 
 async def measure() -> None:
-    """Stand in for what would be measured: it changes twenty times a second."""
+    """Stand in for real measurements: change the values twenty times a second."""
     total = errors = 0
     while True:
         total += random.randrange(50)

@@ -1,6 +1,7 @@
 """Datastar: the server sends fragments of the page. `python -m examples.datastar_counter`.
 
-Datastar opens the stream by fetch, and comes back when it was cut; one that is ended properly stays closed.
+Datastar opens the stream with fetch. It reconnects when the connection is lost, but not when the response is
+complete.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ clicks = 0
 
 
 def fragments(html: str) -> tuple[str, str]:
-    """Give the event's type and data by which Datastar puts HTML into the page, by the elements' ids."""
+    """Return the type and data of an event that makes Datastar replace the elements with the same ids."""
     return "datastar-merge-fragments", f"fragments {html}"
 
 

@@ -1,6 +1,7 @@
-"""An app, a stream of the server's own and a worker in one Trio program: `python examples/embedded_app.py`.
+"""Run an app, a route of the server and a worker in one Trio program: `python -m examples.embedded_app`.
 
-The worker is cancelled when the server has drained, and the server if the worker fails: they share a nursery.
+They share a nursery: the worker is cancelled when the server has drained, and the server when the worker
+fails.
 """
 
 import hashlib
@@ -12,6 +13,8 @@ from quart_trio import QuartTrio
 
 from trio_sse import Connection, Hub, Server
 from trio_sse.quart import QuartSSE
+
+PORT = int(os.environ.get("PORT", "8000"))
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Digest</title>
@@ -28,7 +31,7 @@ PAGE = """<!doctype html>
 
 hub = Hub()
 app = QuartTrio(__name__)
-QuartSSE(app, hub=hub)  # the app may have streams, too, on the same hub
+QuartSSE(app, hub=hub)  # the app can have streams of its own on the same hub
 server = Server(app, hub=hub)
 
 
@@ -43,7 +46,7 @@ async def progress(connection: Connection) -> None:
 
 
 async def work() -> None:
-    """Hash for ever, in a thread, so that the event loop stays free."""
+    """Hash forever, in a thread, so that the event loop is not blocked."""
     while True:
         digest = hashlib.sha256()
         for percent in range(1, 101):
@@ -56,7 +59,7 @@ async def work() -> None:
 
 async def main() -> None:
     async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(server.serve, "127.0.0.1", int(os.environ.get("PORT", "8000")))
+        addresses = await nursery.start(server.serve, "127.0.0.1", PORT)
         print(f"http://127.0.0.1:{addresses[0][1]}/", flush=True)
         nursery.start_soon(work)
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:

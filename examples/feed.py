@@ -1,7 +1,7 @@
-"""A live feed: a file that is being written is tailed. `python -m examples.feed [FILE]`.
+"""A live feed: follow a file while it is written. `python -m examples.feed [FILE]`.
 
-Without a file, one is made that grows. Who comes first gets the lines that the log has; who comes back, what
-it has missed.
+Without a file, the example makes one that grows. A new client receives the lines that are still in the log. A
+client that reconnects receives the lines it missed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ server = Server()
 
 
 async def tail(path: trio.Path) -> AsyncIterator[str]:
-    """Give a file's lines as they are written; one that is cut or replaced is read from its beginning."""
+    """Yield a file's lines as they are written. A truncated file is read again from its start."""
     position, rest = 0, b""
     while True:
         data = await path.read_bytes() if await path.exists() else b""
@@ -49,7 +49,7 @@ async def lines(connection: Connection) -> None:
 
 
 async def write(path: trio.Path) -> None:
-    """Stand in for the program whose log is followed."""
+    """Stand in for the program that writes the file."""
     number = 0
     while True:
         number += 1

@@ -1,6 +1,6 @@
-"""htmx with its SSE extension: the page has no script of its own. `python -m examples.htmx_votes`.
+"""htmx with its SSE extension: the page needs no script. `python -m examples.htmx_votes`.
 
-The server sends HTML. An event's type names what it replaces (`sse-swap`), and its data is HTML.
+The server sends HTML. An event's type names the element that it replaces (`sse-swap`), and its data is HTML.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ votes = {"Tea": 0, "Coffee": 0, "Water": 0}
 
 
 def row(name: str) -> str:
-    """Render one row of the poll."""
+    """Return the HTML of one row of the poll."""
     share = 100 * votes[name] // (sum(votes.values()) or 1)
     bar = f'<div class="bar"><i style="width:{share}%"></i></div>'
     return f'<div class="row"><b>{html.escape(name)}</b><span>{votes[name]}</span></div>{bar}'

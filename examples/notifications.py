@@ -1,7 +1,7 @@
-"""Notifications: a topic for each user, a login, and what is unread. `python -m examples.notifications`.
+"""Notifications: a topic for each user, a login, and unread messages. `python -m examples.notifications`.
 
-What is unread is kept here, as an application would in its database; the stream tells what is new. The page
-takes both without a hole between them: the cursor is read before what is unread.
+Unread messages are kept in memory; an application would keep them in its database. The stream sends new
+ones. The cursor is read before the unread messages, so the page misses none between the two.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from examples.pages import add_pages, serve
 from trio_sse import Connection, HTTPException, Request, Response, Server
 
 server = Server()
-sessions: dict[str, str] = {}  # users by their cookies
-unread: dict[str, list[str]] = {}  # by user
+sessions: dict[str, str] = {}  # user by cookie
+unread: dict[str, list[str]] = {}  # messages by user
 
 
 def user_of(request: Request) -> str:
-    """Give the user who is logged in."""
+    """Return the name of the user who is logged in."""
     cookie = SimpleCookie(request.headers.get("cookie") or "").get("session")
     name = sessions.get(cookie.value) if cookie else None
     if name is None:
@@ -33,22 +33,22 @@ def user_of(request: Request) -> str:
 async def login(request: Request) -> Response:
     name = request.body.decode().strip()
     if not name.isalnum():
-        raise HTTPException(400, "a name has letters and digits only")
+        raise HTTPException(400, "a name can only have letters and digits")
     token = secrets.token_urlsafe()
     sessions[token] = name
     return Response(status=204, headers={"Set-Cookie": f"session={token}; HttpOnly; SameSite=Strict"})
 
 
 @server.endpoint("/unread")
-async def tell_unread(request: Request) -> Response:
+async def list_unread(request: Request) -> Response:
     name = user_of(request)
     cursor = server.hub.last_event_id
-    told = {"name": name, "cursor": cursor, "unread": unread.get(name, [])}
-    return Response(json.dumps(told), content_type="application/json", headers={"Cache-Control": "no-store"})
+    body = {"name": name, "cursor": cursor, "unread": unread.get(name, [])}
+    return Response(json.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 @server.endpoint("/read", methods=["POST"])
-async def note_read(request: Request) -> Response:
+async def mark_read(request: Request) -> Response:
     unread.pop(user_of(request), None)
     return Response(status=204)
 

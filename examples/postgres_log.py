@@ -1,12 +1,13 @@
-"""A log on PostgreSQL, woken by LISTEN/NOTIFY: an example of the log protocol, to start from.
+"""A log on PostgreSQL that uses LISTEN/NOTIFY: `python -m examples.postgres_log`.
 
-    hub = Hub(log=PostgresLog("postgresql://user@host/database"))
-
-It needs psycopg 3. Statements run in a worker thread; only the wait for a notification is Trio's own.
+Set DATABASE_URL, for example to `postgresql://user:password@host/database`. The example shows how to
+implement the log protocol. It needs psycopg 3. Statements run in a worker thread; only the wait for a
+notification runs in Trio.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -14,7 +15,10 @@ from typing import Any
 
 import trio
 
-from trio_sse import Entry, LogEnd, LogSession, LogUnavailable
+from trio_sse import Connection, Entry, Hub, LogEnd, LogSession, LogUnavailable, Server
+
+PORT = int(os.environ.get("PORT", "8000"))
+DATABASE_URL = os.environ.get("DATABASE_URL", "postgresql://postgres@127.0.0.1/postgres")
 
 SCHEMA = """
 create table if not exists sse_state (only_row bool primary key default true, epoch bigint, number bigint);
@@ -46,12 +50,12 @@ class PostgresLog:
         import psycopg
 
         with translated():
-            # The statement's bound is what ends a wait for a server that doesn't answer.
+            # The statement timeout ends the wait for a server that doesn't answer.
             options = "-c statement_timeout=2000"
             connection = psycopg.connect(
                 self.url, autocommit=True, connect_timeout=2, tcp_user_timeout=3000, options=options
             )
-            connection.execute("select pg_advisory_lock(7312)")  # two that begin at once would collide
+            connection.execute("select pg_advisory_lock(7312)")  # for processes that start together
             connection.execute(SCHEMA)
             connection.execute(
                 "insert into sse_state (epoch, number) values (%s, 0) on conflict do nothing",
@@ -63,7 +67,7 @@ class PostgresLog:
 
 
 class Session:
-    """One connection; the hub has two."""
+    """One connection. The hub opens two."""
 
     def __init__(self, log: PostgresLog, connection: Any) -> None:
         self.log = log
@@ -83,15 +87,15 @@ class Session:
     async def read(self, after: str, limit: int) -> Sequence[Entry]:
         found = await trio.to_thread.run_sync(self._select, after, ">", "asc", limit)
         if not found:
-            # What was notified since the last read is in the socket, or was read with that answer: look again
-            # after a second at the latest.
+            # A notification since the last read is either in the socket or was read with that answer, so look
+            # again after at most one second.
             with trio.move_on_after(1):
                 await trio.lowlevel.wait_readable(self.connection.fileno())
             found = await trio.to_thread.run_sync(self._select, after, ">", "asc", limit)
         return found
 
     def _select(self, id: str, comparison: str, order: str, limit: int) -> list[Entry]:
-        """Give entries from an id on; an id of an older epoch is before all, one of a newer one after all."""
+        """Return entries after or up to an id. Ids are ordered by epoch first."""
         with translated():
             rows = self.connection.execute(
                 "select epoch, sse_entries.number, record from sse_state, sse_entries"
@@ -107,7 +111,7 @@ class Session:
     def _append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         execute = self.connection.execute
         with translated(), self.connection.transaction():
-            # The row's lock orders the publishers, so entries become visible in the order of their numbers.
+            # The row lock orders the publishers, so entries become visible in the order of their numbers.
             (number,) = execute("select number from sse_state for update").fetchone()
             row = execute("select last from sse_publishers where name = %s", (publisher,)).fetchone()
             last = row[0] if row else 0
@@ -137,3 +141,27 @@ def translated() -> Iterator[None]:
         yield
     except psycopg.Error as error:
         raise LogUnavailable(f"PostgreSQL: {error}") from error
+
+
+server = Server(hub=Hub(log=PostgresLog(DATABASE_URL)))
+
+
+@server.route("/clock")
+async def clock(connection: Connection) -> None:
+    await connection.subscribe("clock")
+
+
+async def main() -> None:
+    async with trio.open_nursery() as nursery:
+        addresses = await nursery.start(server.serve, "127.0.0.1", PORT)
+        print(f"curl -N http://127.0.0.1:{addresses[0][1]}/clock", flush=True)
+        while True:
+            try:
+                await server.hub.publish("clock", {"time": time.time()}, event="tick")
+            except LogUnavailable as error:
+                print(error, flush=True)
+            await trio.sleep(1)
+
+
+if __name__ == "__main__":
+    trio.run(main)

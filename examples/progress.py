@@ -1,7 +1,7 @@
-"""Progress of a real job: files are hashed in a thread. `python -m examples.progress`.
+"""Show the progress of a job that hashes files in a thread: `python -m examples.progress`.
 
-The thread publishes as often as it likes; a page gets an update of each job every 0.1 s, and the last one
-always.
+The thread publishes after each file. A page receives at most one update of each job every 0.1 s, and always
+the last one.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ numbers = count(1)
 
 
 def hash_files(job: str) -> None:
-    """Hash files, and tell how far it is; runs in a thread."""
+    """Hash files and publish the progress. It runs in a thread."""
     files = sorted(FOLDER.glob("*/*.py"))
     digest, size = hashlib.sha256(), 0
     for number, file in enumerate(files, 1):
         data = file.read_bytes()
         digest.update(data)
         size += len(data)
-        tell(job, {"done": number, "of": len(files), "bytes": size, "file": str(file.relative_to(FOLDER))})
-    tell(job, {"done": len(files), "of": len(files), "bytes": size, "digest": digest.hexdigest()})
+        publish(job, {"done": number, "of": len(files), "bytes": size, "file": str(file.relative_to(FOLDER))})
+    publish(job, {"done": len(files), "of": len(files), "bytes": size, "digest": digest.hexdigest()})
 
 
-def tell(job: str, progress: dict[str, object]) -> None:
-    """Publish from the thread, which waits while the hub's inbox is full."""
+def publish(job: str, progress: dict[str, object]) -> None:
+    """Publish from the thread. It waits while the hub's inbox is full."""
     data = {"job": job, **progress}
     trio.from_thread.run(partial(server.hub.publish, "progress", data, event="progress", key=job))
 

@@ -1,6 +1,6 @@
-"""A Quart-Trio app with a login and a stream: `python examples/quart_app.py`.
+"""A Quart-Trio app with a login and a stream: `python -m examples.quart_app`.
 
-Log in in two windows under two names, and talk. The same app runs on any of the hosts:
+Open two windows, log in with two names, and talk. The same app runs on each of these servers:
 
     trio-sse serve examples.quart_app:app
     trio-sse serve examples.quart_app:app --http2 --certfile cert.pem --keyfile key.pem
@@ -19,8 +19,10 @@ from quart_trio import QuartTrio
 from trio_sse import Connection, Server
 from trio_sse.quart import QuartSSE
 
+PORT = int(os.environ.get("PORT", "8000"))
+
 app = QuartTrio(__name__)
-app.secret_key = os.urandom(16)  # of a real app, one that outlives it
+app.secret_key = os.urandom(16)  # a real app keeps its key between runs
 sse = QuartSSE(app)
 
 View = Callable[..., Awaitable[ResponseReturnValue]]
@@ -30,7 +32,7 @@ HEAD = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Talk</title
 LOGIN = (
     HEAD
     + """<form action="/login" method="post">
-  <label>Your name <input name="name" required autofocus></label> <button>Come in</button>
+  <label>Your name <input name="name" required autofocus></label> <button>Log in</button>
 </form></html>"""
 )
 ROOM = (
@@ -87,12 +89,12 @@ async def say() -> ResponseReturnValue:
 @sse.stream
 async def stream(connection: Connection) -> None:
     await connection.send({"name": "server", "text": f"hello {session['name']}"}, event="said")
-    await connection.subscribe("talk")  # forwards the topic until the connection ends
+    await connection.subscribe("talk")  # sends the topic's events until the client disconnects
 
 
 async def main() -> None:
     async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(Server(app).serve, "127.0.0.1", int(os.environ.get("PORT", "8000")))
+        addresses = await nursery.start(Server(app).serve, "127.0.0.1", PORT)
         print(f"http://127.0.0.1:{addresses[0][1]}/", flush=True)
 
 

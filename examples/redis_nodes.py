@@ -1,8 +1,9 @@
-"""Two nodes on one Redis: `python examples/redis_nodes.py`, with REDIS_URL if it isn't on this machine.
+"""Run two nodes that share a log on Redis: `python -m examples.redis_nodes`.
 
-Each node is a server with a hub of its own, as it would be in another process or on another machine. What is
-published on the first is seen on both: `trio-sse tail http://127.0.0.1:8000/numbers`, and the same at the
-second's port. Stop the one that you follow, and go on at the other from the id that you have.
+Set REDIS_URL if Redis runs on another machine. Each node is a server with its own hub, as it would be in
+another process or on another machine. Both nodes send what is published on the first one. Follow one with
+`trio-sse tail http://127.0.0.1:8000/numbers`, and the other on port 8001. The ids are the same on both, so a
+client can resume on either node.
 """
 
 import os
@@ -12,6 +13,7 @@ import trio
 from trio_sse import Connection, Hub, LogUnavailable, Server
 from trio_sse.redis import RedisLog
 
+PORT = int(os.environ.get("PORT", "8000"))
 REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 
 
@@ -37,11 +39,10 @@ async def count(hub: Hub) -> None:
 
 
 async def main() -> None:
-    port = int(os.environ.get("PORT", "8000"))
     nodes = [make_node(), make_node()]
     async with trio.open_nursery() as nursery:
         for offset, node in enumerate(nodes):
-            addresses = await nursery.start(node.serve, "127.0.0.1", port and port + offset)
+            addresses = await nursery.start(node.serve, "127.0.0.1", PORT and PORT + offset)
             print(f"http://127.0.0.1:{addresses[0][1]}/numbers", flush=True)
         nursery.start_soon(count, nodes[0].hub)
 

@@ -1,7 +1,7 @@
-"""Event streams in a Starlette app: `python examples/starlette_app.py`.
+"""Event streams in a Starlette app: `python -m examples.starlette_app`.
 
-FastAPI is the same: `app.router.routes.append(Route(...))`. The hub runs in the app's lifespan, so the app
-works on any server that runs it on Trio: `hypercorn -k trio examples.starlette_app:app`, say.
+In FastAPI, add the route with `app.router.routes.append(Route(...))`. The hub runs in the app's lifespan, so
+the app also works on other servers that use Trio, such as `hypercorn -k trio examples.starlette_app:app`.
 """
 
 import os
@@ -16,6 +16,8 @@ from starlette.routing import Route
 
 from trio_sse import Connection, HTTPException, Hub, Server
 from trio_sse.asgi import event_stream
+
+PORT = int(os.environ.get("PORT", "8000"))
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Auction</title>
@@ -40,7 +42,7 @@ async def page(request: Request) -> Response:
 async def bid(request: Request) -> Response:
     lot = request.path_params["lot"]
     if lot not in bids:
-        return Response("there is no such lot", status_code=404)
+        return Response("no such lot", status_code=404)
     bids[lot] += 10
     await hub.publish(f"lots/{lot}", {"amount": bids[lot]}, event="bid", key=str(lot))
     return Response(status_code=204)
@@ -48,8 +50,8 @@ async def bid(request: Request) -> Response:
 
 async def follow(connection: Connection, lot: int) -> None:
     if lot not in bids:
-        raise HTTPException(404, "there is no such lot")
-    cursor = connection.last_event_id or hub.last_event_id  # before the state is read: nothing is missed
+        raise HTTPException(404, "no such lot")
+    cursor = connection.last_event_id or hub.last_event_id  # read before the state, so that no bid is missed
     await connection.send({"amount": bids[lot]}, event="bid")
     async with hub.subscribe(f"lots/{lot}", last_event_id=cursor) as events:
         await connection.forward(events)
@@ -75,7 +77,7 @@ app = Starlette(
 
 async def main() -> None:
     async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(Server(app).serve, "127.0.0.1", int(os.environ.get("PORT", "8000")))
+        addresses = await nursery.start(Server(app).serve, "127.0.0.1", PORT)
         print(f"http://127.0.0.1:{addresses[0][1]}/", flush=True)
 
 

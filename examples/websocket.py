@@ -1,4 +1,4 @@
-"""Topics by WebSocket, and an echo. `python examples/websocket.py`."""
+"""Send topics by WebSocket, and echo messages: `python -m examples.websocket`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import trio
 
 from trio_sse import Server
 from trio_sse.websocket import WebSocketConnection, serve_topics
+
+PORT = int(os.environ.get("PORT", "8000"))
 
 server = Server()
 
@@ -29,7 +31,7 @@ async def ws(websocket: WebSocketConnection) -> None:
 
 async def main() -> None:
     async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(server.serve, "127.0.0.1", int(os.environ.get("PORT", "8000")))
+        addresses = await nursery.start(server.serve, "127.0.0.1", PORT)
         print(f"http://127.0.0.1:{addresses[0][1]}", flush=True)
         while True:
             await server.hub.publish("clock", {"time": time.time()}, event="tick")

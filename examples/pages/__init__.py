@@ -1,4 +1,4 @@
-"""What the examples with a page have in common: pages, script and style, and how they are served."""
+"""Serve the pages of the examples, with their script and style."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import trio
 
 from trio_sse import Request, Response, Server, client_script
 
+PORT = int(os.environ.get("PORT", "8000"))
 FOLDER = Path(__file__).parent
 VENDOR = FOLDER.parent / "vendor"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
 def add_pages(server: Server, page: str, *vendored: str) -> None:
-    """Serve `page` at the root, and beside it the style, the JavaScript module, and files of `vendor`."""
+    """Serve `page` at the root, and the style, the JavaScript client and files of `vendor` next to it."""
     files = {"/": FOLDER / page, "/style.css": FOLDER / "style.css"}
     files |= {f"/{name}": VENDOR / name for name in vendored}
     for path, file in files.items():
@@ -32,9 +33,9 @@ def _answer(text: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def serve(server: Server, *tasks: Callable[[], Awaitable[None]]) -> None:
-    """Serve on PORT, 8000 by default, and run tasks beside it, until interrupted."""
+    """Serve on PORT and run tasks next to the server, until interrupted."""
     async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(server.serve, "127.0.0.1", int(os.environ.get("PORT", "8000")))
+        addresses = await nursery.start(server.serve, "127.0.0.1", PORT)
         print(f"http://127.0.0.1:{addresses[0][1]}", flush=True)
         for task in tasks:
             nursery.start_soon(task)

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from ..project.test_examples import running
 from ..support.browser import MILLISECONDS, browser, sync_api
+from ..support.programs import example
 
 __all__ = ["browser"]  # a fixture
 
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.browser
 
 
 @contextmanager
-def opened(browser: Any, example: str, *, pages: int = 1, path: str = "") -> Iterator[list[Any]]:
+def opened(browser: Any, name: str, *, pages: int = 1, path: str = "") -> Iterator[list[Any]]:
     """Run an example; give its page, in as many windows as are wanted. No page may complain."""
     errors: list[str] = []
-    with running("-m", f"examples.{example}") as url:
+    with example(name) as (_, url):
         contexts = [browser.new_context(base_url=url) for _ in range(pages)]
         windows = []
         for context in contexts:
@@ -92,7 +92,7 @@ def test_an_answer_goes_on_where_it_was_cut_off_and_can_be_stopped(browser: Any)
         window.click("#go")
         until(window, "document.querySelector('#answer').textContent.split(' ').length > 10")
         window.click("#cut")
-        expect(window, "#status").to_have_text("cut off")
+        expect(window, "#status").to_have_text("disconnected")
         until(window, "document.querySelector('#answer').textContent.split(' ').length > 40")
         expect(window, "#answer").to_contain_text(
             "You ask a good question, and I am only a stand-in: a text file"
@@ -158,7 +158,7 @@ def test_datastar_merges_what_the_server_sends(browser: Any) -> None:
 
 
 def test_the_clock_is_the_same_in_every_window(browser: Any) -> None:
-    with running("examples/clock.py") as url:
+    with example("clock") as (_, url):
         windows = [browser.new_page() for _ in range(2)]
         for window in windows:
             window.goto(url)

@@ -473,8 +473,8 @@ async def test_what_redis_has_dropped_before_a_node_read_it_is_a_reset(server: R
 
 async def test_the_redis_example_shows_both_nodes_one_log(server: RedisServer) -> None:
     process = await trio.lowlevel.open_process(
-        [sys.executable, "examples/redis_nodes.py"],
-        env={**os.environ, "REDIS_URL": server.url, "PORT": "0", "PYTHONPATH": "."},
+        [sys.executable, "-m", "examples.redis_nodes"],
+        env={**os.environ, "REDIS_URL": server.url, "PORT": "0"},
         stdout=-1,
     )
     assert process.stdout is not None

@@ -1,14 +1,8 @@
-"""The README's first example, pasted as it stands, and every example of the folder, run as a user would."""
+"""Each example, run as its user would run it: `python -m examples.NAME`."""
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -16,33 +10,25 @@ import httpx
 import pytest
 import trio_websocket
 
-ROOT = Path(__file__).parents[2]
+from ..support.programs import ROOT, example
 
+EXAMPLES = ROOT / "examples"
+README = (EXAMPLES / "README.md").read_text()
 
-@contextmanager
-def running(*command: str, cwd: Path = ROOT) -> Iterator[str]:
-    """Run a program that prints its URL; give the URL's scheme, host and port."""
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        cwd=cwd,
-        env={**os.environ, "PORT": "0"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        found = re.search(r"http://[0-9.]+:\d+", process.stdout.readline())
-        assert found, "it printed no URL"
-        yield found[0]
-    finally:
-        process.terminate()
-        process.wait(20)
-        assert process.stdout is not None
-        process.stdout.close()
+PAGES = {
+    "ai_answer": "Your question",
+    "chat": "Your name",
+    "dashboard": "Latency",
+    "datastar_counter": "Clicks from all windows",
+    "feed": "Filter lines",
+    "htmx_votes": "Tea, please",
+    "notifications": "Mark as read",
+    "progress": "Hash the standard library",
+}
 
 
 def lines(response: httpx.Response, count: int) -> list[str]:
-    """Give the first lines of a stream that are not empty."""
+    """Return the first lines of a stream that are not empty."""
     found = []
     for line in response.iter_lines():
         if line:
@@ -52,35 +38,33 @@ def lines(response: httpx.Response, count: int) -> list[str]:
     return found
 
 
-def test_the_readme_example_runs_as_pasted(tmp_path: Path) -> None:
-    example = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0]
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    (tmp_path / "app.py").write_text(example.replace("8000", str(port)))  # that one may be taken here
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=tmp_path)
-    try:
-        transport = httpx.HTTPTransport(retries=5)  # until it listens
-        with (
-            httpx.Client(transport=transport, timeout=10) as client,
-            client.stream("GET", f"http://127.0.0.1:{port}/clock") as response,
-        ):
-            identifier, event, data = lines(response, 3)
-    finally:
-        process.terminate()
-        process.wait(20)
-    assert re.fullmatch(r"id: [0-9a-f]{8}\.[0-9]+", identifier)
-    assert event == "event: tick"
-    assert re.fullmatch(r'data: \{"time":[0-9.]+\}', data)
+def test_the_readme_lists_each_example_and_no_other() -> None:
+    files = {file.stem for file in EXAMPLES.glob("*.py") if file.stem != "__init__"}
+    listed = re.findall(r"^\| `python -m examples\.(\w+)", README, re.MULTILINE)
+    assert sorted(listed) == sorted(files)
+
+
+def test_the_readme_lists_each_configuration_of_a_proxy_and_no_other() -> None:
+    files = {file.name for file in (EXAMPLES / "proxies").iterdir()}
+    listed = re.findall(r"^\| \[`proxies/([\w.]+)`\]", README, re.MULTILINE)
+    assert sorted(listed) == sorted(files)
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.stem)
+def test_the_docstring_of_an_example_says_how_to_run_it(file: Path) -> None:
+    if file.stem != "__init__":
+        docstring = file.read_text().split('"""')[1]
+        assert f"`python -m examples.{file.stem}" in docstring
 
 
 def test_broadcast() -> None:
-    with running("examples/broadcast.py") as url, httpx.stream("GET", f"{url}/clock", timeout=10) as response:
+    with example("broadcast") as (_, url), httpx.stream("GET", f"{url}/clock", timeout=10) as response:
         assert lines(response, 2)[1] == "event: tick"
 
 
-def test_countdown_goes_on_where_it_was_cut_off() -> None:
+def test_countdown_continues_where_the_client_disconnected() -> None:
     with (
-        running("examples/countdown.py") as url,
+        example("countdown") as (_, url),
         httpx.stream("GET", f"{url}/countdown/9", headers={"Last-Event-ID": "2"}, timeout=10) as response,
     ):
         assert lines(response, 5) == [
@@ -92,8 +76,16 @@ def test_countdown_goes_on_where_it_was_cut_off() -> None:
         ]
 
 
-async def test_websocket_gives_topics_and_an_echo() -> None:
-    with running("examples/websocket.py") as url:
+def test_clock_serves_its_page_its_script_and_the_time() -> None:
+    with example("clock") as (_, url):
+        assert "Countdown" in httpx.get(url).text
+        assert "TrioSSE" in httpx.get(f"{url}/trio-sse.js").text
+        with httpx.stream("GET", f"{url}/clock", timeout=10) as response:
+            assert any('"server_time"' in line for line in lines(response, 3))
+
+
+async def test_websocket_sends_topics_and_an_echo() -> None:
+    with example("websocket") as (_, url):
         port = int(url.rpartition(":")[2])
         client = partial(trio_websocket.open_websocket, "127.0.0.1", port, use_ssl=False)
         async with client("/echo") as connection:
@@ -106,31 +98,32 @@ async def test_websocket_gives_topics_and_an_echo() -> None:
             assert '"data":"hello"' in await connection.get_message()
 
 
-def test_embedded_tells_each_window_who_is_here() -> None:
-    with running("examples/embedded.py") as url:
-        assert "Windows here" in httpx.get(url).text
+def test_embedded_counts_the_open_windows() -> None:
+    with example("embedded") as (_, url):
+        assert "Open windows" in httpx.get(url).text
         with httpx.stream("GET", f"{url}/presence", timeout=10) as response:
             assert '"count":1' in lines(response, 3)[2]
 
 
-def test_answer_streams_over_post_and_refuses_nothing_asked() -> None:
-    with running("examples/answer.py") as url:
+def test_answer_streams_over_post_and_refuses_an_empty_question() -> None:
+    with example("answer") as (_, url):
         assert httpx.post(f"{url}/answer", content=b" ").status_code == 400
         with httpx.stream("POST", f"{url}/answer", content=b"why?", timeout=10) as response:
             assert lines(response, 2) == ["event: token", 'data: {"token":"Because"}']
 
 
-@pytest.mark.parametrize("text", ["hello", "grüß dich"])
-def test_served_by_the_program(text: str) -> None:
-    with running("-m", "trio_sse", "serve", "examples.served:server", "--bind", "127.0.0.1:0") as url:
-        with httpx.stream("GET", f"{url}/rooms/one", timeout=10) as response:
-            assert httpx.post(f"{url}/rooms/one", content=text.encode()).status_code == 204
-            assert lines(response, 3)[2] == f"data: {text}"
+def test_served_sends_what_is_posted_to_a_room() -> None:
+    with example("served") as (_, url):
+        for text in ("hello", "grüß dich"):
+            with httpx.stream("GET", f"{url}/rooms/one", timeout=10) as response:
+                assert httpx.post(f"{url}/rooms/one", content=text.encode()).status_code == 204
+                assert lines(response, 3)[2] == f"data: {text}"
+        assert httpx.post(f"{url}/rooms/one", content=b"\xff").status_code == 400
         assert httpx.post(f"{url}/rooms/{'x' * 300}", content=b"x").status_code == 400
 
 
-def test_quart_app_lets_those_talk_who_are_logged_in() -> None:
-    with running("examples/quart_app.py") as url, httpx.Client(base_url=url, timeout=10) as client:
+def test_quart_app_lets_users_talk_who_are_logged_in() -> None:
+    with example("quart_app") as (_, url), httpx.Client(base_url=url, timeout=10) as client:
         assert client.get("/stream").status_code == 401
         assert "Your name" in client.get("/").text
         assert client.post("/login", data={"name": "Ada"}, follow_redirects=True).status_code == 200
@@ -139,8 +132,8 @@ def test_quart_app_lets_those_talk_who_are_logged_in() -> None:
             assert client.post("/say", data={"text": "hi"}).status_code == 204
 
 
-def test_starlette_app_tells_the_state_and_what_changes() -> None:
-    with running("examples/starlette_app.py") as url:
+def test_starlette_app_sends_the_state_and_its_changes() -> None:
+    with example("starlette_app") as (_, url):
         assert "Highest bid" in httpx.get(url).text
         assert httpx.get(f"{url}/lots/3").status_code == 404
         with httpx.stream("GET", f"{url}/lots/1", timeout=10) as response:
@@ -155,7 +148,38 @@ def test_starlette_app_tells_the_state_and_what_changes() -> None:
 
 
 def test_embedded_app_serves_its_page_and_the_worker_s_progress() -> None:
-    with running("examples/embedded_app.py") as url:
+    with example("embedded_app") as (_, url):
         assert "Hashing" in httpx.get(url).text
         with httpx.stream("GET", f"{url}/progress", timeout=10) as response:
             assert lines(response, 2)[1] == "event: progress"
+
+
+def check_page(name: str, url: str) -> None:
+    """Check that an example serves its page, and the files that the page loads."""
+    page = httpx.get(url)
+    assert PAGES[name] in page.text
+    for path in re.findall(r'(?:src|rel="stylesheet" href)="(/[^"]+)"', page.text):
+        assert httpx.get(f"{url}{path}").status_code == 200, path
+
+
+@pytest.mark.parametrize("name", sorted(PAGES.keys() - {"feed"}))
+def test_an_example_with_a_page_serves_the_page_and_its_files(name: str) -> None:
+    with example(name) as (_, url):
+        check_page(name, url)
+
+
+def test_the_examples_with_a_page_are_all_here() -> None:
+    pages = {file.stem for file in (EXAMPLES / "pages").glob("*.html")}
+    assert pages == PAGES.keys()
+
+
+def test_feed_follows_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "app.log"
+    file.write_text("first\nsecond\n")
+    with example("feed", str(file)) as (_, url):
+        check_page("feed", url)
+        with httpx.stream("GET", f"{url}/lines", timeout=10) as response:
+            assert [line for line in lines(response, 6) if line.startswith("data: ")] == [
+                "data: first",
+                "data: second",
+            ]

@@ -142,6 +142,16 @@ def serving(
         yield program, program.stdout.expect(r"Serving on (https?://\S+)$")[1]
 
 
+@contextmanager
+def example(
+    name: str, *arguments: str, env: Mapping[str, str] | None = None
+) -> Iterator[tuple[Program, str]]:
+    """Run an example on a free port; yield the program and the first URL that it prints, without a path."""
+    command = [sys.executable, "-m", f"examples.{name}", *arguments]
+    with running(command, env={"PORT": "0", **(env or {})}) as program:
+        yield program, program.stdout.expect(r"http://127\.0\.0\.1:\d+")[0]
+
+
 class RawStream:
     """A response as its bytes, read from a socket."""
 

@@ -1,0 +1,33 @@
+"""The README's first example runs as pasted."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import httpx
+
+from ..support.programs import ROOT, running
+from ..support.redis_server import free_port
+
+
+def test_the_readme_example_runs_as_pasted(tmp_path: Path) -> None:
+    example = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0]
+    port = free_port()
+    (tmp_path / "app.py").write_text(example.replace("8000", str(port)))  # 8000 may be taken here
+    with running([sys.executable, "app.py"], cwd=tmp_path):
+        transport = httpx.HTTPTransport(retries=5)  # until it listens
+        with (
+            httpx.Client(transport=transport, timeout=10) as client,
+            client.stream("GET", f"http://127.0.0.1:{port}/clock") as response,
+        ):
+            text = ""
+            for part in response.iter_text():
+                text += part
+                if text.count("\n") >= 3:
+                    break
+    identifier, event, data = text.splitlines()[:3]
+    assert re.fullmatch(r"id: [0-9a-f]{8}\.[0-9]+", identifier)
+    assert event == "event: tick"
+    assert re.fullmatch(r'data: \{"time":[0-9.]+\}', data)
