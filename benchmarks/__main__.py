@@ -1,7 +1,7 @@
-"""Benchmarks, one after the other; figures go to `benchmarks/results/`, too.
+"""Run the benchmarks one after the other, and write the results to `benchmarks/results/`.
 
-`python -m benchmarks` takes some 15 minutes; with `--full`, it runs the growth, the other hosts, the peers
-and the shared log as well, which takes two hours.
+`python -m benchmarks` takes about 15 minutes. With `--full` it takes two hours: it then also measures the
+growth, the other servers, the peers and the shared log.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from benchmarks.harness.command_line import main
-from benchmarks.harness.worker import HERE
+from benchmarks.harness.paths import RESULTS
 from benchmarks.scenarios import (
     compare,
     fanout,
@@ -43,6 +43,6 @@ FULL = [*BRIEF, growth.BENCHMARK, quart.BENCHMARK, compare.BENCHMARK, shared_log
 
 if "--full" in sys.argv:
     sys.argv.remove("--full")
-    main(FULL, results=HERE / "results")
+    main(FULL, results=RESULTS)
 else:
-    main(BRIEF, results=HERE / "results")
+    main(BRIEF, results=RESULTS)

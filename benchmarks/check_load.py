@@ -1,20 +1,19 @@
-"""Checks the ruler: does the load count exactly, however the bytes come? `python -m benchmarks.check_load`.
+"""Check the load: does it count exactly, however the bytes arrive? `python -m benchmarks.check_load`.
 
-A server of a few lines sends streams whose events are known, with every kind of line end, in chunks and in
-writes that split at random places; and streams with one fault each, which the load must report.
+A small server sends streams with known events, with every kind of line ending, in chunks and in writes that
+split at random places. It also sends streams with one fault each, which the load must report.
 """
 
 from __future__ import annotations
 
 import random
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
 import trio
 
-from benchmarks.harness import subjects
-from benchmarks.harness.worker import HERE, BenchmarkError, Worker
+from benchmarks.harness import programs, subjects
+from benchmarks.harness.worker import BenchmarkError, Worker
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENTS = 200
@@ -26,7 +25,7 @@ Totals = tuple[float, ...]
 
 
 def events(chance: random.Random, numbers: Iterator[int]) -> bytes:
-    """Make a stream of `EVENTS` events, of every shape, with things between them that are none."""
+    """Return a stream of `EVENTS` events of every form, with comments and other non-events between them."""
     parts = []
     for index in range(EVENTS):
         end = chance.choice(("\n", "\r\n", "\r"))
@@ -43,7 +42,7 @@ def events(chance: random.Random, numbers: Iterator[int]) -> bytes:
 
 
 def chunks(chance: random.Random, body: bytes) -> bytes:
-    """Frame a body in chunks that have nothing to do with its events."""
+    """Return a body in chunks whose boundaries are independent of its events."""
     framed = []
     while body:
         size = chance.choice((1, 2, 3, chance.randrange(1, 400)))
@@ -54,7 +53,7 @@ def chunks(chance: random.Random, body: bytes) -> bytes:
 
 
 def response(seed: int, missing: int = -1) -> list[bytes]:
-    """Make a whole response, in the pieces in which it is to be written."""
+    """Return a complete response, in the pieces in which it is written."""
     chance = random.Random(seed)
     numbers = (number for number in range(EVENTS + 1) if number != missing)
     rest = HEAD + chunks(chance, events(chance, numbers))
@@ -69,12 +68,12 @@ def response(seed: int, missing: int = -1) -> list[bytes]:
 async def check(
     name: str, pieces: Sequence[bytes], expected: Totals | str, *, then_close: bool = False
 ) -> None:
-    """Write `pieces` to each of a load's streams, and see that it reports what is expected.
+    """Write `pieces` to each stream of a load, and check what the load reports.
 
     Args:
-        name: what is checked, for the report.
+        name: what is checked, for the output.
         pieces: the response.
-        expected: the totals of one stream, or a part of the error that the load is to report.
+        expected: the totals of one stream, or a part of the error that the load must report.
         then_close: close the connection after the last piece.
     """
 
@@ -93,13 +92,13 @@ async def check(
             seen = await _totals(load)
         nursery.cancel_scope.cancel()
     right = expected in seen if isinstance(seen, str) and isinstance(expected, str) else seen == expected
-    print(f"{name}: {seen}{'' if right else f', but expected was {expected}'}")
+    print(f"{name}: {seen}{'' if right else f', but expected {expected}'}")
     if not right:
         sys.exit(1)
 
 
 async def _totals(load: Worker) -> Totals | str:
-    """Give the totals of one stream once they stay as they are, or the error that the load reports."""
+    """Return the totals of one stream once they no longer change, or the error that the load reports."""
     try:
         await subjects.connect(load, STREAMS)
         seen, before = await load.ask("report"), None
@@ -119,11 +118,11 @@ async def check_all() -> None:
     await check("an end in mid-event", response(0)[:500], "the server closed it", then_close=True)
     await check("a proper end", [HEAD + b"0\r\n\r\n"], "the server ended the stream")
     await check("an overload", [b"HTTP/1.1 503 Busy\r\n\r\n"], "status is not 200")
-    await check("a page", [b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"], "no event stream")
+    await check("a page", [b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"], "not an event stream")
     await check("a chunk without size", [HEAD + b"\r\n"], "a chunk's size")
     await check("a chunk of wrong size", [HEAD + b"1\r\nxx\r\n"], "a chunk's end")
 
 
 if __name__ == "__main__":
-    subprocess.run(["make", "--silent", "-C", str(HERE / "native")], check=True)
+    programs.build()
     trio.run(check_all)

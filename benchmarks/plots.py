@@ -1,6 +1,6 @@
-"""Plots of results, as SVG in docs/benchmarks: `python -m benchmarks.plots FILE...`.
+"""Plot results as SVG in docs/benchmarks: `python -m benchmarks.plots FILE...`.
 
-The files are what `--json` of `benchmarks.compare`, `growth` and `soak` writes. It needs matplotlib.
+The files are written with `--json` by `benchmarks.compare`, `growth` and `soak`. Plots need matplotlib.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.worker import ROOT
+from benchmarks.harness.paths import ROOT
 
 FOLDER = ROOT / "docs" / "benchmarks"
 
 _TITLES = {
     "idle": "memory of an idle connection, KiB",
-    "setup": "taking in a connection, µs of CPU",
+    "setup": "set-up of a connection, µs of CPU",
     "burst": "a delivery in a burst of 30, µs of CPU",
     "steady": "a delivery at 10 events a second, µs of CPU",
 }
 
 
 def main(files: list[str]) -> None:
-    """Plot what the files have."""
+    """Plot the results in the files."""
     FOLDER.mkdir(exist_ok=True)
     for file in files:
         written: dict[str, Any] = json.loads(Path(file).read_text())
@@ -31,23 +31,27 @@ def main(files: list[str]) -> None:
             _plot_soak(written)
         for name, benchmark in written.get("benchmarks", {}).items():
             if name == "comparison":
-                _plot_comparison(benchmark["figures"])
+                _plot_comparison(benchmark["measurements"])
             elif name == "growth":
-                _plot_growth(benchmark["figures"])
+                _plot_growth(benchmark["measurements"])
 
 
-def _plot_comparison(figures: list[dict[str, Any]]) -> None:
+def _plot_comparison(measurements: list[dict[str, Any]]) -> None:
     from matplotlib import pyplot
 
     drawn, axes = pyplot.subplots(2, 2, figsize=(11, 7))
     for (what, title), ax in zip(_TITLES.items(), axes.flat, strict=True):
-        rows = [f for f in figures if f["name"].startswith(f"{what}, ") and not f["name"].endswith("ratio")]
-        rows.sort(key=lambda figure: figure["median"], reverse=True)
-        names = [figure["name"].partition(", ")[2] for figure in rows]
-        values = [figure["median"] for figure in rows]
+        rows = [
+            row
+            for row in measurements
+            if row["name"].startswith(f"{what}, ") and not row["name"].endswith("ratio")
+        ]
+        rows.sort(key=lambda row: row["median"], reverse=True)
+        names = [row["name"].partition(", ")[2] for row in rows]
+        values = [row["median"] for row in rows]
         spread = [
-            [f["median"] - min(f["values"]) for f in rows],
-            [max(f["values"]) - f["median"] for f in rows],
+            [row["median"] - min(row["values"]) for row in rows],
+            [max(row["values"]) - row["median"] for row in rows],
         ]
         colours = ["#3b82f6" if "trio_sse" in name else "#94a3b8" for name in names]
         ax.barh(names, values, xerr=spread, color=colours, ecolor="#475569", capsize=2)
@@ -58,19 +62,21 @@ def _plot_comparison(figures: list[dict[str, Any]]) -> None:
     drawn.savefig(FOLDER / "compare.svg")
 
 
-def _plot_growth(figures: list[dict[str, Any]]) -> None:
+def _plot_growth(measurements: list[dict[str, Any]]) -> None:
     from matplotlib import pyplot
 
     drawn, ax = pyplot.subplots(figsize=(8, 4))
     for what in ("idle", "set-up", "burst", "steady"):
         rows = [
-            f for f in figures if f["name"].startswith(f"{what}, ") and f["name"].split(", ")[1].isdigit()
+            row
+            for row in measurements
+            if row["name"].startswith(f"{what}, ") and row["name"].split(", ")[1].isdigit()
         ]
-        counts = [int(figure["name"].split(", ")[1]) for figure in rows]
+        counts = [int(row["name"].split(", ")[1]) for row in rows]
         first = rows[0]["median"]
-        ax.plot(counts, [figure["median"] / first for figure in rows], marker="o", label=what)
+        ax.plot(counts, [row["median"] / first for row in rows], marker="o", label=what)
     ax.set_xlabel("connections")
-    ax.set_ylabel("cost, of that with the fewest")
+    ax.set_ylabel("cost, relative to the fewest connections")
     ax.set_ylim(bottom=0)
     ax.legend()
     drawn.tight_layout()
@@ -82,8 +88,10 @@ def _plot_soak(soak: dict[str, Any]) -> None:
 
     drawn, ax = pyplot.subplots(figsize=(8, 3))
     ax.plot([seconds / 60 for seconds, _ in soak["samples"]], [kib / 1024 for _, kib in soak["samples"]])
-    ax.set_xlabel(f"minutes, {soak['streams']} streams held, {soak['came_and_went']:,} came and went")
-    ax.set_ylabel("memory of its own, MiB")
+    ax.set_xlabel(
+        f"minutes, {soak['streams']} streams stay connected, {soak['came_and_went']:,} connect and disconnect"
+    )
+    ax.set_ylabel("anonymous memory, MiB")
     ax.set_ylim(bottom=0)
     drawn.tight_layout()
     drawn.savefig(FOLDER / "soak.svg")

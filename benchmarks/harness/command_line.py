@@ -4,56 +4,37 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import trio
 
-from benchmarks.harness import machine
-from benchmarks.harness.measurement import Figure, markdown_table, text_table
-from benchmarks.harness.worker import HERE, LOAD_CORE, BenchmarkError
+from benchmarks.harness import machine, programs
+from benchmarks.harness.benchmark import Benchmark, Settings
+from benchmarks.harness.cores import leave_the_servers_core
+from benchmarks.harness.measurement import Measurement
+from benchmarks.harness.tables import markdown_table, text_table
+from benchmarks.harness.worker import BenchmarkError
 
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How much to measure."""
-
-    connections: int
-    rounds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Benchmark:
-    """One thing to measure, how many connections tell something about it, and the fewest that it takes."""
-
-    name: str
-    connections: int
-    measure: Callable[[Settings], Awaitable[list[Figure]]]
-    fewest: int = 1
+Results = dict[str, tuple[Settings, list[Measurement]]]
 
 
 def main(benchmarks: Sequence[Benchmark], results: Path | None = None) -> None:
-    """Run benchmarks as the command line says; write to the folder `results`, if there is one."""
+    """Run benchmarks as the command line says. Write the results to the folder `results`, if given."""
     arguments = _arguments(benchmarks)
-    subprocess.run(["make", "--silent", "-C", str(HERE / "native")], check=True)
+    programs.build()
     facts = machine.facts()
-    # This process only waits, but it is not to do even that on the server's core.
-    os.sched_setaffinity(0, {LOAD_CORE})
-    done: dict[str, tuple[Settings, list[Figure]]] = {}
+    leave_the_servers_core()
+    done: Results = {}
     for benchmark in benchmarks:
         settings = Settings(arguments.connections or benchmark.connections, arguments.rounds)
-        print(f"{benchmark.name}: {settings.connections} connections, {settings.rounds} rounds", flush=True)
         try:
-            figures = trio.run(benchmark.measure, settings)
+            done[benchmark.name] = (settings, run(benchmark, settings))
         except BenchmarkError as error:
             sys.exit(f"{benchmark.name}: {error}")
-        print(text_table(figures), end="\n\n", flush=True)
-        done[benchmark.name] = (settings, figures)
     encoded = json.dumps({"machine": facts, "benchmarks": _as_json(done)}, indent=2) + "\n"
     if arguments.json is not None:
         arguments.json.write_text(encoded)
@@ -65,33 +46,41 @@ def main(benchmarks: Sequence[Benchmark], results: Path | None = None) -> None:
         print(f"written to {results / stem}.json and .md")
 
 
+def run(benchmark: Benchmark, settings: Settings) -> list[Measurement]:
+    """Run one benchmark, print its table and return its measurements. `main` has made the preparations."""
+    print(f"{benchmark.name}: {settings.connections} connections, {settings.rounds} rounds", flush=True)
+    measurements = trio.run(benchmark.measure, settings)
+    print(text_table(measurements), end="\n\n", flush=True)
+    return measurements
+
+
 def _arguments(benchmarks: Sequence[Benchmark]) -> argparse.Namespace:
     defaults = ", ".join(f"{benchmark.name} {benchmark.connections}" for benchmark in benchmarks)
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument(
         "--connections", type=int, metavar="N", help=f"streams to open, instead of: {defaults}"
     )
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often to measure")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how many times to measure")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements to this file")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
-        parser.error("nothing to measure")
+        parser.error("--rounds must be at least 1")
     for benchmark in benchmarks:
         if arguments.connections is not None and arguments.connections < benchmark.fewest:
-            parser.error(f"{benchmark.name} takes at least {benchmark.fewest} connections")
+            parser.error(f"{benchmark.name} needs at least {benchmark.fewest} connections")
     return arguments
 
 
-def _as_json(done: dict[str, tuple[Settings, list[Figure]]]) -> dict[str, object]:
+def _as_json(done: Results) -> dict[str, object]:
     return {
-        name: {**asdict(settings), "figures": [figure.as_json() for figure in figures]}
-        for name, (settings, figures) in done.items()
+        name: {**asdict(settings), "measurements": [each.as_json() for each in measurements]}
+        for name, (settings, measurements) in done.items()
     }
 
 
-def _markdown(facts: dict[str, str], done: dict[str, tuple[Settings, list[Figure]]]) -> str:
+def _markdown(facts: dict[str, str], done: Results) -> str:
     parts = ["\n".join(f"- {name}: {value}" for name, value in facts.items())]
-    for name, (settings, figures) in done.items():
+    for name, (settings, measurements) in done.items():
         title = f"## {name}: {settings.connections} connections, {settings.rounds} rounds"
-        parts.append(f"{title}\n\n{markdown_table(figures)}")
+        parts.append(f"{title}\n\n{markdown_table(measurements)}")
     return "\n\n".join(["# Benchmarks of trio_sse", *parts]) + "\n"

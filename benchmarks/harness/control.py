@@ -1,6 +1,6 @@
 """The control of a measured Python server: commands on stdin, answers on stdout, no threads.
 
-It runs as one more Trio task in the process under test, and does nothing while no command comes.
+It is one more Trio task in the process under test, and is idle between commands.
 """
 
 from __future__ import annotations
@@ -19,62 +19,66 @@ from benchmarks.harness.stall_probe import StallProbe
 
 STDIN = 0
 
-#: What every server publishes.
+#: The data of each event.
 DATA = "x" * 100
 
 #: Publishes an event with this data to a topic.
 Publish = Callable[[str, str], Awaitable[object]]
 
-#: Starts a server in a nursery, and gives its port.
+#: Starts a server in a nursery and returns its port.
 Start = Callable[[trio.Nursery], Awaitable[int]]
 
-#: The topic of /updates; those of /topics/0, /topics/1, ... are called by their numbers.
+#: The topic of /updates. The topics of /topics/0, /topics/1, ... are named by their numbers.
 LIVE = "live"
 
 
 @final
 class Gate:
-    """Has the handlers of /own send so many events of their own, all at once, each time that it is opened."""
+    """Lets all handlers of /own send a number of events, each time it is opened."""
 
     def __init__(self) -> None:
         self._handlers = trio.lowlevel.ParkingLot()
         self._count = 0
 
     async def wait(self) -> int:
-        """Wait until it is opened; return how many events to send."""
+        """Wait until it is opened. Return how many events to send."""
         await self._handlers.park()
         return self._count
 
     def open(self, count: int) -> None:
-        """Let all handlers that wait send so many events."""
+        """Let all waiting handlers send `count` events."""
         self._count = count
         self._handlers.unpark_all()
 
 
-async def serve_and_obey(
-    start: Start, publish: Publish, *, gate: Gate | None = None, cut: Callable[[], None] | None = None
+async def serve_with_control(
+    start: Start,
+    publish: Publish,
+    *,
+    gate: Gate | None = None,
+    disconnect_all: Callable[[], None] | None = None,
 ) -> None:
-    """Run a server until told to quit; `cut` cuts all streams such that their clients come back."""
+    """Run a server until the command `quit`. `disconnect_all` asks all clients to reconnect."""
     async with trio.open_nursery() as nursery:
-        await obey_commands(await start(nursery), publish, gate, cut)
+        await run_commands(await start(nursery), publish, gate, disconnect_all)
         nursery.cancel_scope.cancel()
 
 
-async def obey_commands(
-    port: int, publish: Publish, gate: Gate | None, cut: Callable[[], None] | None
+async def run_commands(
+    port: int, publish: Publish, gate: Gate | None, disconnect_all: Callable[[], None] | None
 ) -> None:
-    """Say which port the server listens on, then obey until told to quit or stdin ends.
+    """Print the server's port, then run commands until `quit` or the end of stdin.
 
     burst K            publish K events back to back
-    steady K INTERVAL  publish an event each INTERVAL milliseconds, K times
-    stamped K INTERVAL the same, with data that begins with the time in nanoseconds, in 20 digits
-    topics N K         publish to topics 0 to N - 1, K times around
+    steady K INTERVAL  publish K events, one each INTERVAL milliseconds
+    stamped K INTERVAL the same, with data that begins with the time in nanoseconds in 20 digits
+    topics N K         publish K events to each of the topics 0 to N - 1
     own K              let each handler of /own send K events
-    storm K INTERVAL   as steady, but cut all streams in the middle; their clients are to come back
-    cpu                tell the CPU time used so far
-    memory             collect garbage, then tell the proportional set size, and what of it no file has
-    probe start        begin to watch how long another task has to wait
-    probe stop         tell the longest wait since then
+    storm K INTERVAL   the same as steady, and disconnect all clients in the middle
+    cpu                answer with the CPU time used so far
+    memory             collect garbage, then answer with the proportional set size and the anonymous memory
+    probe start        start to measure how long another task has to wait
+    probe stop         answer with the longest wait since then
     """
     answer("listening", port=port)
     async with trio.open_nursery() as nursery:
@@ -97,10 +101,10 @@ async def obey_commands(
                 case ["own", count] if gate is not None:
                     gate.open(int(count))
                     answer("own")
-                case ["storm", count, milliseconds] if cut is not None:
+                case ["storm", count, milliseconds] if disconnect_all is not None:
                     half, interval = int(count) // 2, int(milliseconds) / 1000
                     await _steady(publish, lambda: DATA, half, interval)
-                    cut()
+                    disconnect_all()
                     await _steady(publish, lambda: DATA, int(count) - half, interval)
                     answer("storm")
                 case ["cpu"]:
@@ -114,16 +118,16 @@ async def obey_commands(
                     answer("probe")
                 case ["probe", "stop"]:
                     probe.stop()
-                    answer("probe", **probe.figures())
+                    answer("probe", **probe.results())
                 case ["quit"]:
                     return
                 case _:
                     print(json.dumps({"reply": "refused", "error": f"no such command: {line}"}), flush=True)
 
 
-def answer(name: str, **figures: float) -> None:
-    """Answer a command with figures."""
-    print(json.dumps({"reply": name, **figures}), flush=True)
+def answer(name: str, **values: float) -> None:
+    """Answer a command."""
+    print(json.dumps({"reply": name, **values}), flush=True)
 
 
 def _stamped() -> str:
@@ -138,8 +142,8 @@ async def _steady(publish: Publish, data: Callable[[], str], count: int, interva
 
 
 async def lines() -> AsyncIterator[str]:
-    """Give the lines of stdin."""
-    # `trio.lowlevel.FdStream` would make stdin non-blocking for whoever shares it, a terminal for one.
+    """Yield the lines of stdin."""
+    # `trio.lowlevel.FdStream` would make stdin non-blocking, also for other processes that share it.
     unread = b""
     while True:
         await trio.lowlevel.wait_readable(STDIN)
@@ -156,4 +160,4 @@ def _from_rollup(name: str) -> int:
         for line in rollup:
             if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
-    raise RuntimeError(f"the kernel doesn't tell {name}")
+    raise RuntimeError(f"the kernel doesn't report {name}")

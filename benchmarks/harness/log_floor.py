@@ -1,8 +1,4 @@
-"""A process that follows a stream of Redis by coredis alone: `python -m benchmarks.log_floor URL`.
-
-What it takes from XADD to a reader of XREAD, without a hub, is what a log on Redis stands beside. It takes
-`follow N`, reads so many entries more, and answers with percentiles of their ages in milliseconds.
-"""
+"""The floor of a log on Redis: the time from XADD to a reader of XREAD, with coredis alone."""
 
 from __future__ import annotations
 
@@ -14,37 +10,14 @@ from typing import Any
 
 import trio
 
-from benchmarks.harness.control import answer, lines
 from benchmarks.harness.worker import Reply, Worker, started
-from trio_sse._tools.load.histogram import Distribution
-
-STREAM = "floor"
-
-
-async def obey(url: str) -> None:
-    import coredis
-
-    client: Any = coredis.Redis.from_url(url, verify_version=False)
-    last: str | bytes = "0-0"
-    async with client:
-        answer("ready")
-        async for line in lines():
-            count = int(line.split()[1])
-            ages = Distribution()
-            while ages.count < count:
-                found = await client.xread({STREAM: last}, count=256, block=1000)
-                now = time.monotonic_ns()
-                for entry in (found or {}).get(STREAM.encode(), ()):
-                    last = entry[0]
-                    ages.add((now - int(entry[1][b"d"][:20])) / 1e6)
-            found_ages = ages.percentiles()
-            answer("followed", **{name: found_ages[name] for name in ("p50", "p99", "max")})
+from benchmarks.servers.log_follower import STREAM
 
 
 @asynccontextmanager
 async def following(url: str, processes: int) -> AsyncIterator[list[Worker]]:
-    """Run so many followers."""
-    command = [sys.executable, "-m", "benchmarks.harness.log_floor", url]
+    """Run a number of followers."""
+    command = [sys.executable, "-m", "benchmarks.servers.log_follower", url]
     workers: list[Worker] = []
 
     async def follow(*, task_status: trio.TaskStatus[Worker]) -> None:
@@ -61,7 +34,7 @@ async def following(url: str, processes: int) -> AsyncIterator[list[Worker]]:
 
 
 async def latency(url: str, processes: int, events: int, per_second: float) -> tuple[float, float, float]:
-    """Give percentiles of the milliseconds from XADD to the followers, on average over these."""
+    """Return the 50 % and 99 % percentiles, averaged over the followers, and the maximum, in milliseconds."""
     import coredis
 
     replies: list[Reply] = []
@@ -83,7 +56,3 @@ async def latency(url: str, processes: int, events: int, per_second: float) -> t
                 nursery.start_soon(add)
     p50, p99 = (sum(reply[name] for reply in replies) / processes for name in ("p50", "p99"))
     return p50, p99, max(reply["max"] for reply in replies)
-
-
-if __name__ == "__main__":
-    trio.run(obey, sys.argv[1])

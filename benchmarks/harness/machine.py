@@ -1,4 +1,4 @@
-"""What the figures were measured on: absolute times mean nothing without it."""
+"""The machine and the software that were measured. Absolute times mean nothing without them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks.harness.worker import ROOT
+from benchmarks.harness.paths import ROOT
 
 
 def facts() -> dict[str, str]:
-    """Describe the machine and the software, by name."""
+    """Return the properties of the machine and the versions of the software, by name."""
     load = " ".join(f"{average:.2f}" for average in os.getloadavg())
     return {
         "cpu": _cpu_model(),
@@ -41,7 +41,7 @@ def _version(distribution: str) -> str:
 
 
 def _commit() -> str:
-    """Name the commit that is measured, since two results are compared by it."""
+    """Return the name of the measured commit. Results are compared by it."""
     command = ["git", "describe", "--always", "--dirty"]
     try:
         described = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)

@@ -1,15 +1,14 @@
-"""Figures: one value for each round, the target beside them, and how they are written down."""
+"""What a benchmark measures: one value for each round, and the target."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """What was measured, once for each round. The median counts; a target is the most it may be."""
+class Measurement:
+    """One quantity, measured once in each round. The median counts. The target is the allowed maximum."""
 
     name: str
     unit: str
@@ -37,45 +36,10 @@ class Figure:
         }
 
 
-def ratio(subject: Figure, other: Figure, of: str, target: float | None = None) -> Figure:
-    """Compare two figures round by round."""
-    pairs = zip(subject.values, other.values, strict=True)
-    return Figure(f"{subject.name}, ratio", f"of the {of}", tuple(s / o for s, o in pairs), target)
-
-
-HEADINGS = ("figure", "median", "lowest-highest", "unit", "target", "")
-
-
-def rows(figures: Sequence[Figure]) -> list[tuple[str, ...]]:
-    """Give the cells of a table under `HEADINGS`."""
-    return [
-        (
-            figure.name,
-            _number(figure.median),
-            f"{_number(min(figure.values))}-{_number(max(figure.values))}",
-            figure.unit,
-            "" if figure.target is None else f"<= {figure.target:g}",
-            figure.verdict,
-        )
-        for figure in figures
-    ]
-
-
-def text_table(figures: Sequence[Figure]) -> str:
-    """Write figures as a table for a terminal."""
-    table = [HEADINGS, *rows(figures)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(HEADINGS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    )
-
-
-def markdown_table(figures: Sequence[Figure]) -> str:
-    """Write figures as a table in Markdown."""
-    table = [HEADINGS, tuple("---" for _ in HEADINGS), *rows(figures)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in table)
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+def ratio(
+    subject: Measurement, reference: Measurement, reference_name: str, target: float | None = None
+) -> Measurement:
+    """Return the ratio of two measurements, taken within each round."""
+    pairs = zip(subject.values, reference.values, strict=True)
+    values = tuple(ours / theirs for ours, theirs in pairs)
+    return Measurement(f"{subject.name}, ratio", f"of the {reference_name}", values, target)

@@ -1,4 +1,4 @@
-"""Clients that have a service's workers publish, and a reader that tells whether all of that came through."""
+"""Clients that publish through a service's workers, and a reader that checks that nothing is lost."""
 
 from __future__ import annotations
 
@@ -15,67 +15,72 @@ TOPIC = "asked"
 
 
 @final
-class Askers:
-    """Each asks for one event after the other, each by a request on a connection of its own, and never again:
-    what wasn't answered, as its worker was killed, may have been published or not.
+class PublishClients:
+    """Clients that publish by POST, each one event after the other, on a new connection each time.
+
+    They never repeat a request. If a worker is killed before it answers, its event may be published or not.
 
     Args:
-        port: the service's.
-        hub: one at the service's log, by which is read.
-        count: how many there are.
+        port: the service's port.
+        hub: a hub on the service's log, to read from.
+        count: how many clients there are.
     """
 
     def __init__(self, port: int, hub: Hub, count: int = 4) -> None:
-        self.asked = 0
-        self._answers: list[set[int]] = [set() for _ in range(count)]
-        self._came: list[list[int]] = [[] for _ in range(count)]
+        self.requests = 0
+        self._answered: list[set[int]] = [set() for _ in range(count)]
+        self._received: list[list[int]] = [[] for _ in range(count)]
         self._url = f"http://127.0.0.1:{port}/{TOPIC}"
         self._hub = hub
 
     async def run(self, seconds: float) -> None:
-        """Ask for so long; raise `BenchmarkError` if what was answered didn't come, once and in order."""
+        """Publish for `seconds`, then check what was received.
+
+        Raises:
+            BenchmarkError: an event whose request was answered is missing, repeated or out of order.
+        """
         async with self._hub.subscribe(TOPIC) as events, trio.open_nursery() as nursery:
 
             async def read() -> None:
                 async for event in events:
-                    asker, number = map(int, str(event.data).split())
-                    self._came[asker].append(number)
+                    client, number = map(int, str(event.data).split())
+                    self._received[client].append(number)
                     if number == last:
                         nursery.cancel_scope.cancel()
 
             last = 0
             nursery.start_soon(read)
-            async with trio.open_nursery() as asking:
-                for asker in range(len(self._answers)):
-                    asking.start_soon(self._ask, asker, trio.current_time() + seconds)
+            async with trio.open_nursery() as publishing:
+                for client in range(len(self._answered)):
+                    publishing.start_soon(self._publish, client, trio.current_time() + seconds)
             nursery.cancel_scope.deadline = trio.current_time() + 10
-            last = self.asked + 1
-            await self._hub.publish(TOPIC, f"0 {last}")  # comes after all
-        if self._came[0][-1:] != [last]:
-            raise BenchmarkError("the last event that was published didn't come")
-        self._came[0].pop()
-        for answers, came in zip(self._answers, self._came, strict=True):
-            if lost := answers.difference(came):
-                raise BenchmarkError(f"{len(lost)} events that workers had answered for were lost")
-            if any(number >= after for number, after in itertools.pairwise(came)):
-                raise BenchmarkError("events that workers published came twice or out of order")
+            last = self.requests + 1
+            await self._hub.publish(TOPIC, f"0 {last}")  # after all others
+        if self._received[0][-1:] != [last]:
+            raise BenchmarkError("the last event was not received")
+        self._received[0].pop()
+        for answered, received in zip(self._answered, self._received, strict=True):
+            if lost := answered.difference(received):
+                raise BenchmarkError(f"{len(lost)} events were lost although their requests were answered")
+            if any(number >= after for number, after in itertools.pairwise(received)):
+                raise BenchmarkError("events that workers published were repeated or out of order")
 
-    async def _ask(self, asker: int, until: float) -> None:
+    async def _publish(self, client: int, until: float) -> None:
         while trio.current_time() < until:
-            number = self.asked = self.asked + 1
+            number = self.requests = self.requests + 1
             try:
-                async with httpx.AsyncClient() as client:
-                    response = await client.post(self._url, content=f"{asker} {number}", timeout=30)
+                async with httpx.AsyncClient() as http:
+                    response = await http.post(self._url, content=f"{client} {number}", timeout=30)
             except httpx.TransportError:
-                continue  # killed amid it
+                continue  # the worker was killed
             if response.status_code == httpx.codes.NO_CONTENT:
-                self._answers[asker].add(number)
+                self._answered[client].add(number)
             await trio.sleep(0.05)
 
     def report(self) -> dict[str, int]:
-        """Give the figures."""
+        """Return the counters."""
         return {
-            "published by workers": sum(map(len, self._came)),
-            "asked of them": self.asked,
-            "answered": sum(map(len, self._answers)),
+            "published by workers": sum(map(len, self._received)),
+            "publish requests": self.requests,
+            "answered": sum(map(len, self._answered)),
         }

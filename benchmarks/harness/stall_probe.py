@@ -1,4 +1,4 @@
-"""How long a task that is ready to run has to wait while the others work."""
+"""How long a task that is ready to run waits for other tasks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import trio
 
 @final
 class StallProbe:
-    """Longest waits since the probe began, in seconds.
+    """The longest waits since the probe started, in seconds.
 
-    The probe is always ready to run, so what passes between two of its turns is what any other task would
-    have to wait. It is measured twice. The wall clock tells what such a task sees, which on a busy machine
-    includes the time in which another process had the core; the process's CPU time leaves that out and so
-    tells what the server itself is to blame for.
+    The probe is always ready to run, so the time between two of its turns is how long any other task would
+    have to wait. It is measured twice. Wall time is what such a task experiences. On a busy machine it
+    includes the time in which another process had the core. CPU time of the process excludes that: it is the
+    server's part.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class StallProbe:
 
     @classmethod
     async def run(cls, *, task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED) -> None:
-        """Watch until the probe that `task_status` gives is stopped."""
+        """Watch until `stop` is called on the probe, which is the value of `task_status.started`."""
         probe = cls()
         gc.callbacks.append(probe._note_collection)
         try:
@@ -40,11 +40,11 @@ class StallProbe:
             gc.callbacks.remove(probe._note_collection)
 
     def stop(self) -> None:
-        """End the watch; idempotent."""
+        """Stop watching. It may be called more than once."""
         self._scope.cancel()
 
-    def figures(self) -> dict[str, float]:
-        """Give what was seen so far."""
+    def results(self) -> dict[str, float]:
+        """Return the longest waits so far."""
         return {
             "turns": self._turns,
             "longest_wait_seconds": self._longest_wait,

@@ -1,4 +1,4 @@
-/* What the C programs share: the clock, their own CPU time, and commands that come as lines on stdin. */
+/* What both C programs use: the clock, their own CPU time, and commands as lines from stdin. */
 
 #ifndef CONTROL_H
 #define CONTROL_H
@@ -45,7 +45,7 @@ static inline void die(const char *what)
     exit(1);
 }
 
-/* Raises the limit of open files to the hard one and returns it. */
+/* Raises the limit of open files to the hard limit and returns it. */
 static inline unsigned long raise_file_limit(void)
 {
     struct rlimit limit;
@@ -62,8 +62,8 @@ struct commands {
     size_t length;
 };
 
-/* Reads what stdin has and calls `obey` for each whole line. Returns false at the end of the input: who
-   started this program is gone, so it should go too. */
+/* Reads from stdin and calls `obey` for each complete line. Returns false at the end of stdin: the process that
+   started this program has exited, so this program should exit too. */
 static inline bool read_commands(struct commands *commands, void (*obey)(char *line))
 {
     ssize_t got = read(STDIN_FILENO, commands->buffer + commands->length,

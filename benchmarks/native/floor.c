@@ -1,15 +1,15 @@
-/* The floor: what it costs to broadcast when nothing is done but the kernel's `send`, once for each event
-   and connection. No HTTP parser, no keepalive, no limits, no queue: it is a measure, not a server.
+/* The floor: the cost of a broadcast that is nothing but the kernel's `send`, once for each event and connection.
+   It has no HTTP parser, keepalive, limits or queue: it is a reference, not a server.
 
    usage: floor
 
-   It listens on a free port of 127.0.0.1 and says which. Then it is driven by lines on stdin and answers
-   each with a line of JSON, in the same words as the servers that are measured against it:
+   It listens on a free port of 127.0.0.1 and prints it. Then it reads commands as lines from stdin and answers each
+   with a line of JSON, as the measured servers do:
 
      burst K             sends K events to every connection, back to back
      steady K INTERVAL   sends one event to every connection each INTERVAL milliseconds, K times
      cpu                 answers with the CPU time used so far
-     quit                ends, as does the end of stdin */
+     quit                exits, as does the end of stdin */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -25,13 +25,13 @@ enum { EPOLL_EVENTS = 512, DATA_SIZE = 100 };
 
 struct connection {
     int socket;
-    int matched; /* how much of the blank line that ends the request's head has been seen */
+    int matched; /* received bytes of the blank line that ends the request's head */
     size_t index;
 };
 
 static int epoll;
 static struct connection *listener;
-static struct connection **connections; /* those that have been answered, in no order */
+static struct connection **connections; /* the answered ones, in no order */
 static size_t connected, capacity;
 static unsigned long long sequence, deliveries, waits;
 
@@ -62,8 +62,8 @@ static void accept_all(void)
 {
     int socket, on = 1;
     while ((socket = accept4(listener->socket, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-        /* As servers of event streams do: with Nagle's algorithm an event would wait for the last one's
-           acknowledgement. */
+        /* As event stream servers do: with Nagle's algorithm, an event would wait until the one before it is
+           acknowledged. */
         setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         struct connection *connection = calloc(1, sizeof *connection);
         if (!connection)
@@ -98,8 +98,8 @@ static void answer_request(struct connection *connection)
     }
 }
 
-/* The socket's buffer is full. It can hold many bursts, so a broadcast that waits here is no measure any
-   more: the answer says how often it came to that. */
+/* The socket's buffer is full. It can hold many bursts, so a broadcast that waits here is not a reference any more.
+   The answer has the number of these waits. */
 static void send_slowly(int socket, const char *bytes, size_t length)
 {
     while (length) {
@@ -111,12 +111,12 @@ static void send_slowly(int socket, const char *bytes, size_t length)
             bytes += sent;
             length -= (size_t)sent;
         } else if (errno != EAGAIN && errno != EINTR) {
-            return; /* the peer is gone; its hang-up is seen in the main loop */
+            return; /* the peer disconnected; the main loop notices */
         }
     }
 }
 
-/* The bytes are those of the servers that are compared: 100 bytes of data, an id, chunked framing. */
+/* Sends the same bytes as the measured servers: 100 bytes of data, an id, chunked framing. */
 static void broadcast(bool is_stamped)
 {
     char event[DATA_SIZE + 80], chunk[DATA_SIZE + 96], data[DATA_SIZE + 1];

@@ -1,4 +1,4 @@
-/* The latencies of stamped events: every one is kept, so that the percentiles are exact. */
+/* The latencies of stamped events. All are stored, so the percentiles are exact. */
 
 #ifndef LATENCY_H
 #define LATENCY_H
@@ -9,7 +9,7 @@
 static struct {
     float *microseconds;
     size_t count, capacity;
-    uint64_t arrived; /* nanoseconds: when the bytes came that are being taken */
+    uint64_t arrived; /* when the bytes that are being parsed were received, in nanoseconds */
 } latencies;
 
 static inline void latency_take(uint64_t stamp)
@@ -35,7 +35,7 @@ static inline void latency_sort(void)
         qsort(latencies.microseconds, latencies.count, sizeof(float), latency_compare);
 }
 
-/* After latency_sort(): the latency that so large a part of the events had at most; 0 without events. */
+/* Returns a percentile, 0 without events. Call latency_sort() first. */
 static inline double latency_at(double part)
 {
     if (!latencies.count)

@@ -1,4 +1,4 @@
-/* The bytes of a connection: as they are, or through TLS. */
+/* The bytes of a connection, plain or through TLS. */
 
 #ifndef PIPE_H
 #define PIPE_H
@@ -12,7 +12,7 @@
 #ifdef WITH_TLS
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-static SSL_CTX *tls_context; /* NULL: as they are */
+static SSL_CTX *tls_context; /* NULL: no TLS */
 #endif
 
 struct pipe {
@@ -22,7 +22,7 @@ struct pipe {
 #endif
 };
 
-/* Returns false where this was built without TLS. The server's certificate is not looked at. */
+/* Returns false if this was built without TLS. The server's certificate is not checked. */
 static inline bool use_tls(void)
 {
 #ifdef WITH_TLS
@@ -36,7 +36,7 @@ static inline bool use_tls(void)
 }
 
 #ifdef WITH_TLS
-/* Gives what recv() and send() would give. */
+/* Returns what recv() or send() would return. */
 static inline ssize_t tls_result(struct pipe *pipe, int result)
 {
     if (result > 0)
@@ -49,7 +49,7 @@ static inline ssize_t tls_result(struct pipe *pipe, int result)
     case SSL_ERROR_ZERO_RETURN:
         return 0;
     case SSL_ERROR_SSL:
-        /* A cut without TLS's own goodbye, which is how a stream is cut. */
+        /* The peer closed without close_notify, as it does when it drops a stream. */
         if (ERR_GET_REASON(ERR_get_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
             return 0;
         errno = EPROTO;
@@ -72,7 +72,7 @@ static inline ssize_t pipe_receive(struct pipe *pipe, char *buffer, size_t size)
     return recv(pipe->socket, buffer, size, 0);
 }
 
-/* Under TLS, the first call shakes hands, so it is repeated while it fails with EAGAIN. */
+/* With TLS, the first call starts the handshake. Repeat it while it fails with EAGAIN. */
 static inline ssize_t pipe_send(struct pipe *pipe, const char *bytes, size_t length)
 {
 #ifdef WITH_TLS
@@ -90,7 +90,7 @@ static inline ssize_t pipe_send(struct pipe *pipe, const char *bytes, size_t len
     return send(pipe->socket, bytes, length, MSG_NOSIGNAL);
 }
 
-/* Whether bytes may wait of which epoll doesn't know. */
+/* Returns whether there are received bytes that epoll doesn't report. */
 static inline bool pipe_holds(struct pipe *pipe)
 {
 #ifdef WITH_TLS
@@ -109,7 +109,7 @@ static inline void pipe_close(struct pipe *pipe)
     pipe->tls = NULL;
 #endif
     if (pipe->socket >= 0)
-        close(pipe->socket); /* which also takes it out of an epoll */
+        close(pipe->socket); /* this also removes it from the epoll */
     pipe->socket = -1;
 }
 

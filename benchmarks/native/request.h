@@ -1,13 +1,13 @@
-/* The request: the head that Chrome sends for an EventSource, with a cookie of usual size. What a request
-   costs a server in time and memory depends on what is in it, so a bare `GET` would flatter. */
+/* The request: the head that Chrome sends for an EventSource, with a cookie of usual size. What a request costs a
+   server depends on its fields, so a bare `GET` would be too cheap. */
 
 #ifndef REQUEST_H
 #define REQUEST_H
 
 #include <stdio.h>
 
-/* Writes the request into `request` and returns its length, or 0 if there is not room for it. `resume` is a
-   header line for one that comes back, or empty. */
+/* Writes the request into `request` and returns its length, or 0 if it doesn't fit. `resume` is the header line of
+   a client that reconnects, or empty. */
 static inline size_t make_request(char *request, size_t size, const char *host, const char *port, const char *path,
                                   const char *resume)
 {

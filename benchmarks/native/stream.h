@@ -1,8 +1,8 @@
 /* One received event stream: HTTP/1.1 response head, chunked framing, and the lines of the event stream.
 
-   Every part keeps its state from one read to the next, so it does not matter where reads split the bytes.
-   Chunks are taken apart before lines are: behind chunked framing the blank line that ends an event is
-   followed by the chunk's own CRLF, and whoever counts blank lines in the raw bytes counts double.
+   All state is kept from one read to the next, so reads may split the bytes anywhere. Chunks are decoded before
+   lines: with chunked framing, the chunk's own CRLF follows the blank line that ends an event, so a count of blank
+   lines in the raw bytes would be twice too high.
 
    An event is what an EventSource would dispatch: a blank line after at least one `data` line. */
 
@@ -17,18 +17,18 @@
 
 enum part { HEAD, CHUNK_SIZE, CHUNK_EXTENSION, CHUNK_DATA, CHUNK_END, CHUNK_END_LF, UNFRAMED, ENDED };
 
-/* Only the beginning of a line matters: the field's name, the whole of an id, and a time stamp. */
+/* Only the start of a line is needed: the field's name, an id, or a time stamp. */
 enum { LINE_KEPT = 56, HEAD_MAX = 4096, STAMP_DIGITS = 20 };
 
-/* What the ids have before their number, as it came last; all streams of one server have the same. */
+/* The part of the last id before its number. It is the same for all streams of one server. */
 static char stream_epoch[LINE_KEPT];
 static size_t stream_epoch_length;
 
-/* Whether ids are `milliseconds-sequence`, as Redis has them. They only have to grow, so whether events are
-   missing is seen by the numbers in their data. */
+/* Whether ids are `milliseconds-sequence`, as in Redis. These ids only have to grow, so missing events are found by
+   the numbers in the events' data. */
 static bool stream_ids_are_pairs;
 
-/* Takes the stamp of each event whose data begins with one, if it is set. */
+/* If set, called with the time stamp of each event whose data begins with one. */
 static void (*stream_take_stamp)(uint64_t nanoseconds);
 
 struct stream {
@@ -36,14 +36,14 @@ struct stream {
     const char *error;
     uint64_t chunk_left;
     uint64_t events, ids, gaps; /* since the last stream_new_phase() */
-    uint64_t sequence, epoch; /* of the last id; epoch 0 for none yet, and a hash unless ids are pairs */
-    uint64_t new_sequence, new_epoch; /* those of the event under way, 0 and 0 if it has none */
-    uint64_t stamp, new_number; /* of the event under way, 0 for none */
-    uint64_t number; /* the last one that came with an event's data */
+    uint64_t sequence, epoch; /* of the last id; epoch: 0 before the first id, and a hash unless ids are pairs */
+    uint64_t new_sequence, new_epoch; /* of the current event, 0 if it has no id */
+    uint64_t stamp, new_number; /* of the current event, 0 for none */
+    uint64_t number; /* of the last event whose data had one */
     uint16_t head_length;
     uint16_t status;
     uint8_t part;
-    uint8_t line_length; /* at most LINE_KEPT: longer lines are cut */
+    uint8_t line_length; /* at most LINE_KEPT: longer lines are truncated */
     bool after_cr, has_data, any_digit;
     char line[LINE_KEPT];
 };
@@ -53,7 +53,7 @@ static inline void stream_new_phase(struct stream *stream)
     stream->events = stream->ids = stream->gaps = 0;
 }
 
-/* Begins with a new response, of which nothing has come; what was counted stays, and so does the last id. */
+/* Starts a new response. Keeps the counters and the last id. */
 static inline void stream_reset(struct stream *stream)
 {
     *stream = (struct stream){
@@ -70,7 +70,7 @@ static inline uint64_t take_digits(const char *digits, size_t length)
     return number;
 }
 
-/* Ids are `epoch.sequence`; on one connection, in one epoch, each is to be one more than the one before. */
+/* Ids are `epoch.sequence`. On one connection and in one epoch, each sequence must be one more than the last. */
 static inline void take_id(struct stream *stream, const char *id, size_t length)
 {
     const char *dash = memchr(id, '-', length);
@@ -94,7 +94,7 @@ static inline void take_id(struct stream *stream, const char *id, size_t length)
     stream->new_sequence = sequence;
 }
 
-/* The times that servers stamp events with are CLOCK_MONOTONIC, in so many digits; a number may follow. */
+/* Servers stamp events with CLOCK_MONOTONIC, in STAMP_DIGITS digits. A number may follow. */
 static inline void take_stamp(struct stream *stream, const char *data, size_t length)
 {
     uint64_t stamp = 0;
@@ -117,7 +117,7 @@ static inline bool is_gap(struct stream *stream)
     return stream->new_epoch != stream->epoch || stream->new_sequence != stream->sequence + 1;
 }
 
-/* An id counts when its event is whole: what was cut before comes again. */
+/* An id counts when its event is complete: an incomplete event is sent again. */
 static inline void end_event(struct stream *stream)
 {
     if (stream->new_epoch) {
@@ -156,7 +156,7 @@ static inline void take_lines(struct stream *stream, const char *bytes, size_t l
 {
     const char *end = bytes + length;
     while (bytes < end) {
-        if (stream->after_cr) { /* the LF of a CRLF, which may come in another read */
+        if (stream->after_cr) { /* the LF of a CRLF, which may be in the next read */
             stream->after_cr = false;
             if (*bytes == '\n') {
                 bytes++;
@@ -189,7 +189,7 @@ static inline void end_head(struct stream *stream)
     if (stream->status != 200)
         stream->error = "the response's status is not 200";
     else if (!strcasestr(head, "\r\ncontent-type: text/event-stream"))
-        stream->error = "the response is no event stream";
+        stream->error = "the response is not an event stream";
     stream->part = strcasestr(head, "\r\ntransfer-encoding: chunked") ? CHUNK_SIZE : UNFRAMED;
     free(head);
     stream->head = NULL;
@@ -225,8 +225,7 @@ static inline void take_chunk_size_byte(struct stream *stream, char byte)
     }
 }
 
-/* Takes the next bytes of the connection. At the first fault `error` says what it was, and nothing more
-   is taken. */
+/* Parses the next bytes of the connection. Sets `error` at the first fault, and ignores all bytes after it. */
 static inline void stream_take(struct stream *stream, const char *bytes, size_t length)
 {
     const char *end = bytes + length;
@@ -238,7 +237,7 @@ static inline void stream_take(struct stream *stream, const char *bytes, size_t 
         case CHUNK_SIZE:
             take_chunk_size_byte(stream, *bytes++);
             break;
-        case CHUNK_EXTENSION: /* up to and with the LF that ends the size's line */
+        case CHUNK_EXTENSION: /* up to the LF that ends the size's line */
             if (*bytes++ == '\n')
                 stream->part = stream->chunk_left ? CHUNK_DATA : ENDED;
             break;

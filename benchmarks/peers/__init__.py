@@ -1,1 +1,1 @@
-"""The servers that a user would take instead, each with its natural best set-up on one core."""
+"""The alternatives to trio_sse, each in its natural best set-up on one core."""

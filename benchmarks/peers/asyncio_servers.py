@@ -1,7 +1,7 @@
-"""sse-starlette, FastAPI or aiohttp-sse, as the first argument says, each on uvloop.
+"""sse-starlette, FastAPI or aiohttp-sse, each on uvloop. The first argument chooses.
 
-The first two run on uvicorn with httptools, as their documentation has it. Each client has a queue, of which
-its generator or handler takes events: none of them has a broadcast of its own.
+The first two run on uvicorn with httptools, as their documentation recommends. None of them has a broadcast,
+so each client has a queue, and its generator or handler sends the events from it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import count
 from typing import Any
 
 import uvloop
-from control import DATA, gate, obey_commands
+from control import DATA, gate, run_commands
 
 clients: set[asyncio.Queue[tuple[int, str]]] = set()
 numbers = count(1)
@@ -82,7 +82,7 @@ def fastapi_app() -> Any:
 
 
 def end(*_: object) -> None:
-    """End the process: of thousands of streams that are open, none is to be ended properly."""
+    """Exit at once, without closing thousands of open streams."""
     os._exit(0)
 
 
@@ -93,9 +93,9 @@ async def run_uvicorn(app: Any) -> None:
     config = uvicorn.Config(app, http="httptools", log_level="warning", access_log=False, backlog=4096)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
-    while not server.started:  # noqa: ASYNC110  # uvicorn has nothing that tells
+    while not server.started:  # noqa: ASYNC110  # uvicorn has no event for this
         await asyncio.sleep(0.01)
-    await obey_commands(listening.getsockname()[1], publish)
+    await run_commands(listening.getsockname()[1], publish)
     end(serving)
 
 
@@ -119,7 +119,7 @@ async def run_aiohttp() -> None:
     await runner.setup()
     listening = socket.create_server(("127.0.0.1", 0), backlog=4096)
     await web.SockSite(runner, listening, backlog=4096).start()
-    await obey_commands(listening.getsockname()[1], publish)
+    await run_commands(listening.getsockname()[1], publish)
     end()
 
 

@@ -1,4 +1,4 @@
-// better-sse on Node: sessions in a channel, which has a broadcast of its own. Commands as in `_control.py`.
+// better-sse on Node: sessions in a channel, which has a broadcast. Commands as in `harness/control.py`.
 
 import { createServer } from "node:http";
 import { createRequire } from "node:module";

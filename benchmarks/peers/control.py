@@ -1,6 +1,6 @@
 """The control of a measured asyncio server: commands on stdin, answers on stdout; see `harness/control.py`.
 
-It runs in the peers' own environment, and imports nothing of trio_sse.
+It runs in the peers' own environment, and imports nothing from trio_sse.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Callable
 
 DATA = "x" * 100
 
-#: Publishes one event to all, now.
+#: Publishes one event to all clients.
 Publish = Callable[[str], None]
 
 
 class Gate:
-    """Has the handlers of /own send so many events, all at once."""
+    """Lets all handlers of /own send a number of events."""
 
     def __init__(self) -> None:
         self._waiting: list[asyncio.Future[int]] = []
@@ -40,8 +40,8 @@ class Gate:
 gate = Gate()
 
 
-async def obey_commands(port: int, publish: Publish) -> None:
-    """Say which port the server listens on, then obey until told to quit or stdin ends."""
+async def run_commands(port: int, publish: Publish) -> None:
+    """Print the server's port, then run commands until `quit` or the end of stdin."""
     answer("listening", port=port)
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
@@ -73,8 +73,8 @@ async def obey_commands(port: int, publish: Publish) -> None:
                 print(json.dumps({"reply": "refused", "error": f"no such command: {line}"}), flush=True)
 
 
-def answer(name: str, **figures: float) -> None:
-    print(json.dumps({"reply": name, **figures}), flush=True)
+def answer(name: str, **values: float) -> None:
+    print(json.dumps({"reply": name, **values}), flush=True)
 
 
 def _proportional_set_size() -> int:

@@ -1,6 +1,6 @@
 """nginx with nchan: starts nginx with one worker and publishes by HTTP; see `harness/control.py`.
 
-CPU time and memory are those of nginx's processes. It has no stamps, and no handlers that could send.
+CPU time and memory are those of nginx's processes. It has no time stamps and no handlers.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def main() -> None:
         path.write_text(CONFIGURATION.format(module=module, folder=folder, port=port))
         nginx = subprocess.Popen(["nginx", "-p", folder, "-c", str(path)], stdin=subprocess.DEVNULL)
         try:
-            obey(nginx.pid, port)
+            run_commands(nginx.pid, port)
         finally:
             nginx.send_signal(signal.SIGTERM)
             nginx.wait(10)
 
 
-def obey(pid: int, port: int) -> None:
+def run_commands(pid: int, port: int) -> None:
     for _ in range(200):
         try:
             publisher = http.client.HTTPConnection("127.0.0.1", port)
@@ -115,8 +115,8 @@ def pss(pid: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
-def answer(name: str, **figures: float) -> None:
-    print(json.dumps({"reply": name, **figures}), flush=True)
+def answer(name: str, **values: float) -> None:
+    print(json.dumps({"reply": name, **values}), flush=True)
 
 
 if __name__ == "__main__":

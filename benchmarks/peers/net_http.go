@@ -1,4 +1,4 @@
-// Go's net/http: a goroutine and a channel for each stream, as one writes it. Commands as in `_control.py`.
+// Go's net/http: a goroutine and a channel for each stream. Commands as in `harness/control.py`.
 
 package main
 

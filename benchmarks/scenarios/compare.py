@@ -1,7 +1,8 @@
-"""trio_sse beside what one would take instead: `python -m benchmarks.compare`. It installs what it can first.
+"""Compare trio_sse with the usual alternatives: `python -m benchmarks.compare`.
 
-Each server is in its natural best set-up on one core, and takes its turn in each round, in a fresh process. A
-server that the machine lacks is left out by name.
+It first installs the alternatives that the machine can install, and leaves the others out by name. Each
+server runs on one core in its natural best set-up. In each round the servers take turns, each in a new
+process.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import trio
 
-from benchmarks.harness import subjects
-from benchmarks.harness.command_line import Benchmark, Settings, main
-from benchmarks.harness.measurement import Figure, ratio
-from benchmarks.harness.subjects import BUILD, StartServer, server_of
-from benchmarks.harness.worker import HERE, BenchmarkError
+from benchmarks.harness import broadcasts, subjects
+from benchmarks.harness.benchmark import Benchmark, Settings
+from benchmarks.harness.command_line import main
+from benchmarks.harness.measurement import Measurement, ratio
+from benchmarks.harness.paths import BUILD, PEERS
+from benchmarks.harness.subjects import StartServer, server_of
+from benchmarks.harness.worker import BenchmarkError
 from benchmarks.scenarios import idle_memory
 from benchmarks.scenarios.fanout import (
     BURST_EVENTS,
@@ -27,24 +30,23 @@ from benchmarks.scenarios.fanout import (
     STEADY_WARM_UP_EVENTS,
 )
 
-PEERS = HERE / "peers"
 VENV = BUILD / "peers-venv" / "bin" / "python"
 NODE = BUILD / "peers-node" / "package.json"
 GO = BUILD / "net_http"
 
-#: Seconds for a server whose generators begin after the response's head to have begun them all.
+#: Time for servers that start their generators after the response's head to start all of them.
 _SETTLE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A server that is compared.
+    """A server to compare.
 
     Attributes:
-        needs: what has to be there for it.
-        bursts: bursts that count. A slow server gets one: it takes half a minute for what others do in one
-            second, and its cost for each delivery is the same in the first and the fifth.
-        has_ids: its ids are numbers that grow by one.
+        needs: a file that must exist for it.
+        bursts: how many bursts count. A slow server gets one burst: it takes half a minute where others take
+            a second, and its cost per delivery is the same in the first burst and the fifth.
+        has_ids: whether its ids are consecutive numbers.
     """
 
     name: str
@@ -54,7 +56,7 @@ class Subject:
     has_ids: bool = True
 
     @property
-    def is_there(self) -> bool:
+    def is_installed(self) -> bool:
         return self.needs is None or self.needs.exists()
 
 
@@ -98,47 +100,47 @@ SUBJECTS = (
 )
 
 
-async def measure(settings: Settings) -> list[Figure]:
+async def measure(settings: Settings) -> list[Measurement]:
     await install()
-    there = [subject for subject in SUBJECTS if subject.is_there]
+    installed = [subject for subject in SUBJECTS if subject.is_installed]
     for subject in SUBJECTS:
-        if subject not in there:
-            print(f"left out: {subject.name}, as {subject.needs} is not there")
-    measured = {subject.name: _Measured() for subject in there}
+        if subject not in installed:
+            print(f"left out: {subject.name}, because {subject.needs} is missing")
+    measured = {subject.name: _Measured() for subject in installed}
     failed: set[str] = set()
     for _ in range(settings.rounds):
-        for subject in there:
+        for subject in installed:
             try:
                 await _turn(subject, settings.connections, measured[subject.name])
             except BenchmarkError as error:
                 print(f"left out: {subject.name}: {error}", flush=True)
                 failed.add(subject.name)
     counting = {name: values for name, values in measured.items() if name not in failed}
-    figures: list[Figure] = []
+    measurements: list[Measurement] = []
     for what, unit in (
         ("idle", "KiB per connection"),
         ("setup", "us of server CPU per connection"),
         ("burst", "us of server CPU per delivery"),
         ("steady", "us of server CPU per delivery"),
     ):
-        each = _figures(what, unit, counting)
+        each = _measurements(what, unit, counting)
         ours = each["trio_sse"]
-        figures += [
+        measurements += [
             *each.values(),
             *(ratio(ours, other, name) for name, other in each.items() if other is not ours),
         ]
-    return [*figures, *_figures("load", "of a core, at its busiest", counting).values()]
+    return [*measurements, *_measurements("load", "of a core, at its busiest", counting).values()]
 
 
-def _figures(what: str, unit: str, measured: dict[str, _Measured]) -> dict[str, Figure]:
+def _measurements(what: str, unit: str, measured: dict[str, _Measured]) -> dict[str, Measurement]:
     return {
-        name: Figure(f"{what}, {name}", unit, tuple(getattr(values, what)))
+        name: Measurement(f"{what}, {name}", unit, tuple(getattr(values, what)))
         for name, values in measured.items()
     }
 
 
 async def install(target: str = "peers") -> None:
-    """Install the peers that can be had, or those of one target of the Makefile."""
+    """Install the peers that the machine can install, or one target of their Makefile."""
     if shutil.which("make"):
         command = ["make", "--silent", "-C", str(PEERS), target]
         await trio.run_process(command, stdout=subprocess.DEVNULL, check=False)
@@ -149,18 +151,18 @@ async def _turn(subject: Subject, connections: int, measured: _Measured) -> None
         ids = subject.has_ids
         await subjects.connect(load, 1)
         await trio.sleep(_SETTLE_SECONDS)
-        await subjects.broadcast(server, load, 1, "burst 1", 1, has_ids=ids)
+        await broadcasts.broadcast(server, load, 1, "burst 1", 1, has_ids=ids)
         await load.ask("close")
         await trio.sleep(_SETTLE_SECONDS)
         empty = await idle_memory.pss_kib(server)
-        before = await subjects.cpu_seconds(server)
+        before = await broadcasts.cpu_seconds(server)
         await subjects.connect(load, connections)
         await trio.sleep(_SETTLE_SECONDS)
-        measured.setup.append((await subjects.cpu_seconds(server) - before) / connections * 1e6)
+        measured.setup.append((await broadcasts.cpu_seconds(server) - before) / connections * 1e6)
         measured.idle.append((await idle_memory.pss_kib(server) - empty) / connections)
 
-        async def deliver(command: str, events: int) -> subjects.Broadcast:
-            return await subjects.broadcast(server, load, connections, command, events, has_ids=ids)
+        async def deliver(command: str, events: int) -> broadcasts.Broadcast:
+            return await broadcasts.broadcast(server, load, connections, command, events, has_ids=ids)
 
         await deliver("burst 3", 3)
         bursts = [await deliver(f"burst {BURST_EVENTS}", BURST_EVENTS) for _ in range(subject.bursts)]

@@ -1,7 +1,7 @@
-"""Why one task writes the keepalives: how long do others wait when those of all connections fall due at once?
+"""Why one task writes all keepalives: how long do other tasks wait when all of them are due at once?
 
-After a broadcast they do. Compared are a cancel scope for each connection, re-armed when it runs out, and the
-scheduler that trio_sse has. Nothing is sent: it is the waking that costs. `python -m benchmarks.keepalives`.
+After a broadcast they are. It compares a cancel scope for each connection, renewed when it expires, with the
+scheduler of trio_sse. Nothing is sent: the cost is in waking the tasks. `python -m benchmarks.keepalives`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ async def _one_scope_each(due: float) -> None:
             nursery.start_soon(keep_alive)
 
 
-async def _one_keeper(due: float) -> None:
+async def _one_task(due: float) -> None:
     scheduler = KeepaliveScheduler()
     for _ in range(CONNECTIONS):
         scheduler.add(_Connection(), due)
@@ -45,7 +45,7 @@ async def _one_keeper(due: float) -> None:
 
 
 async def _longest_wait(strategy: Callable[[float], Awaitable[None]]) -> float:
-    """Give the longest time, in milliseconds, that a task which was ready to run had to wait."""
+    """Return the longest time that a task waited while it was ready to run, in milliseconds."""
     longest = 0.0
     async with trio.open_nursery() as nursery:
         due = trio.current_time() + 4
@@ -62,7 +62,7 @@ async def _longest_wait(strategy: Callable[[float], Awaitable[None]]) -> float:
 
 def main() -> None:
     print(f"longest wait of another task, {CONNECTIONS} keepalives due at once, {ROUNDS} rounds:")
-    for name, strategy in (("a scope each", _one_scope_each), ("the scheduler", _one_keeper)):
+    for name, strategy in (("a scope each", _one_scope_each), ("one task", _one_task)):
         waits = sorted(trio.run(_longest_wait, strategy) for _ in range(ROUNDS))
         print(f"  {name:<14} {waits[ROUNDS // 2]:8.1f} ms   ({waits[0]:.1f} to {waits[-1]:.1f})")
 

@@ -1,9 +1,9 @@
 """Ten million deliveries while workers are killed: `python -m benchmarks.kills`.
 
-Four workers on a Redis that syncs its append-only file always. Each is killed ten times, at random, while
-events are published all along; its clients come back with their `Last-Event-ID`. An event that is lost, comes
-twice or out of order is an error, and no figure. Most events are published by a process of its own; besides,
-clients have the workers publish, and what a worker has answered for must not be lost either.
+Four workers share a Redis that always syncs its append-only file. Each worker is killed ten times, at
+random, while events are published. Its clients reconnect with their `Last-Event-ID`. The benchmark fails if
+an event is lost, repeated or out of order. A separate process publishes most events. In addition, clients
+publish through the workers, and an event whose request was answered must not be lost either.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,17 +20,19 @@ from typing import Any
 
 import trio
 
-from benchmarks.harness import machine
-from benchmarks.harness.publish_clients import Askers
-from benchmarks.harness.service import Service, clients, publishing, redis, running
-from benchmarks.harness.worker import HERE, BenchmarkError
+from benchmarks.harness import machine, programs
+from benchmarks.harness.clients import clients
+from benchmarks.harness.publish_clients import PublishClients
+from benchmarks.harness.publisher import publishing
+from benchmarks.harness.service import Service, redis, running
+from benchmarks.harness.worker import BenchmarkError
 
-#: So long until all kills have been; the rest of the events comes after them.
+#: The part of the run in which workers are killed. The remaining events come after it.
 _KILLING_SHARE = 0.9
 
 
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Do it; return the report."""
+    """Run the benchmark and return its report."""
     events = arguments.deliveries // arguments.streams
     async with (
         redis() as server,
@@ -46,32 +47,32 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         async with streams.receiving(events) as replies, trio.open_nursery() as nursery:
             seconds = events / arguments.per_second
             kills = arguments.workers * arguments.kills
-            askers = Askers(service.port, publisher.hub)
-            nursery.start_soon(askers.run, seconds * _KILLING_SHARE)
+            publish_clients = PublishClients(service.port, publisher.hub)
+            nursery.start_soon(publish_clients.run, seconds * _KILLING_SHARE)
             nursery.start_soon(_kill, service, arguments.workers, kills, seconds * _KILLING_SHARE)
             await publisher.steady(events, arguments.per_second)
         took = time.monotonic() - began_at
-        await trio.sleep(1.5)  # until the status is of now
+        await trio.sleep(1.5)  # until the status is current
         (reply,) = replies
         status = service.status()
         if status["restarts"] != kills:
             raise BenchmarkError(f"there were {status['restarts']} restarts, not {kills}")
         return {
             "deliveries": events * arguments.streams,
-            "lost, doubled or out of order": 0,
-            **askers.report(),
+            "lost, repeated or out of order": 0,
+            **publish_clients.report(),
             "workers killed": kills,
             "streams": arguments.streams,
-            "streams that came back": int(reply["returns"]),
+            "streams that reconnected": int(reply["reconnects"]),
             "s": round(took, 1),
             "latency p50 ms": reply["latency_p50"] / 1e3,
             "latency p99 ms": reply["latency_p99"] / 1e3,
-            "latency max ms, of those that were cut": reply["latency_max"] / 1e3,
+            "latency max ms, of reconnected streams": reply["latency_max"] / 1e3,
         }
 
 
 async def _kill(service: Service, workers: int, kills: int, seconds: float) -> None:
-    """Kill each slot's worker equally often, in random order and at random times."""
+    """Kill the worker in each slot equally often, in random order and at random times."""
     slots = [slot for slot in range(workers) for _ in range(kills // workers)]
     random.shuffle(slots)
     began_at = trio.current_time()
@@ -86,7 +87,7 @@ async def _kill(service: Service, workers: int, kills: int, seconds: float) -> N
 
 
 def _pid_of(service: Service, slot: int) -> int | None:
-    """Give the worker that serves in a slot, once it does."""
+    """Return the process id of the worker in a slot, once it serves."""
     found = (w["pid"] for w in service.status()["workers"] if w["slot"] == slot and "opened" in w)
     return next(found, None)
 
@@ -103,7 +104,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10, help="of each worker (default: 10)")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    subprocess.run(["make", "--silent", "-C", str(HERE / "native")], check=True)
+    programs.build()
     try:
         report = trio.run(measure, arguments)
     except* BenchmarkError as group:

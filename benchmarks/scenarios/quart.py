@@ -1,7 +1,7 @@
 """What a stream of a Quart-Trio app costs, on our server and on hypercorn: `python -m benchmarks.quart`.
 
-Beside the first stands a route of our own server; beside the second, the plain generator that Quart's
-documentation advises, on hypercorn alone.
+A route of our own server is measured next to the first, and the plain generator from Quart's documentation,
+on hypercorn alone, next to the second.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.harness import subjects
-from benchmarks.harness.command_line import Benchmark, Settings, main
-from benchmarks.harness.measurement import Figure, ratio
+from benchmarks.harness.benchmark import Benchmark, Settings
+from benchmarks.harness.command_line import main
+from benchmarks.harness.measurement import Measurement, ratio
 from benchmarks.scenarios import fanout, idle_memory
 from benchmarks.scenarios.fanout import FULL, Effort
 
@@ -19,11 +20,11 @@ TARGET_IDLE_KIB = 16.0
 TARGET_RATIO_OF_NATIVE = 1.3
 TARGET_RATIO_OF_PLAIN = 0.5
 
-# The plain generator takes half a minute for what the others do in a second. It gets the same events in the
-# same bursts, but fewer of them. So has hypercorn where the two are compared alone.
+# The plain generator takes half a minute where the others take a second. It gets fewer of the same bursts.
+# So does hypercorn where these two are compared.
 BRIEF = Effort(warm_up_events=3, bursts=1)
 
-# To so many, the plain generator can bring 10 events a second and have half a core to spare. With 4,000 it
+# The plain generator can send 10 events a second to this many clients and use half a core. With 4,000 it
 # falls behind.
 KEPT_UP_WITH = 200
 
@@ -36,7 +37,7 @@ class _Turn:
     deliveries: fanout.Turn
 
 
-async def measure(settings: Settings) -> list[Figure]:
+async def measure(settings: Settings) -> list[Measurement]:
     connections, few = settings.connections, min(KEPT_UP_WITH, settings.connections)
     native: list[_Turn] = []
     ours: list[_Turn] = []
@@ -73,33 +74,35 @@ async def measure(settings: Settings) -> list[Figure]:
 
 async def _turn(start_server: subjects.StartServer, connections: int, effort: Effort) -> _Turn:
     async with start_server() as (server, port), subjects.load(port) as load:
-        empty = await idle_memory.held_by_none(server, load)
-        idle = await idle_memory.held_by_idle(server, load, connections)
+        empty = await idle_memory.empty_memory(server, load)
+        idle = await idle_memory.idle_memory(server, load, connections)
         deliveries = await fanout.deliver(server, load, connections, effort)
-    return _Turn(idle.each(empty, connections).pss, deliveries)
+    return _Turn(idle.per_connection(empty, connections).pss, deliveries)
 
 
-def _idle(name: str, turns: Sequence[_Turn], target: float | None = None) -> Figure:
-    return Figure(f"idle, {name}", "KiB per connection (PSS)", tuple(turn.idle_kib for turn in turns), target)
+def _idle(name: str, turns: Sequence[_Turn], target: float | None = None) -> Measurement:
+    return Measurement(
+        f"idle, {name}", "KiB per connection (PSS)", tuple(turn.idle_kib for turn in turns), target
+    )
 
 
 def _compared(
     prefix: str, subject: tuple[str, Sequence[_Turn]], other: tuple[str, Sequence[_Turn]], target: float
-) -> list[Figure]:
-    figures = []
-    for phase, figure in (("burst", fanout.burst_figure), ("steady", fanout.steady_figure)):
+) -> list[Measurement]:
+    measurements = []
+    for phase, measurement in (("burst", fanout.burst_measurement), ("steady", fanout.steady_measurement)):
         ours, theirs = (
-            figure(f"{prefix}{phase}, {name}", [turn.deliveries for turn in turns])
+            measurement(f"{prefix}{phase}, {name}", [turn.deliveries for turn in turns])
             for name, turns in (subject, other)
         )
-        figures += [ours, theirs, ratio(ours, theirs, other[0], target)]
-    return figures
+        measurements += [ours, theirs, ratio(ours, theirs, other[0], target)]
+    return measurements
 
 
-def _span(name: str, turns: Sequence[_Turn]) -> Figure:
-    """Tell how long the steady events took to arrive; it shows whether the server kept up."""
+def _span(name: str, turns: Sequence[_Turn]) -> Measurement:
+    """Return how long the steady events took to arrive. It shows whether the server kept up."""
     seconds = tuple(turn.deliveries.steady.seconds for turn in turns)
-    return Figure(f"{name}: steady, first to last arrival", "s", seconds)
+    return Measurement(f"{name}: steady, first to last arrival", "s", seconds)
 
 
 BENCHMARK = Benchmark("Quart-Trio", 4000, measure)

@@ -1,37 +1,39 @@
-"""All clients are cut at once, and come back with Last-Event-ID: `python -m benchmarks.reconnect_storm`.
+"""All clients lose their connections at once and reconnect: `python -m benchmarks.reconnect_storm`.
 
-Ten events a second are published all the while. No client waits as a browser would, and as the server asks
-it to: this is the worst that can come. An event that is lost or comes twice is an error, and no figure.
+Ten events a second are published meanwhile. The server asks clients to wait before they reconnect, and
+browsers do. These clients don't wait, so this is the worst case. The benchmark fails if an event is lost or
+repeated.
 """
 
 from __future__ import annotations
 
-from benchmarks.harness import subjects
-from benchmarks.harness.command_line import Benchmark, Settings, main
-from benchmarks.harness.measurement import Figure
-from benchmarks.harness.subjects import Broadcast
+from benchmarks.harness import broadcasts, subjects
+from benchmarks.harness.benchmark import Benchmark, Settings
+from benchmarks.harness.broadcasts import Broadcast
+from benchmarks.harness.command_line import main
+from benchmarks.harness.measurement import Measurement
 from benchmarks.harness.worker import BenchmarkError
 
 EVENTS = 100
 MILLISECONDS = 100
 
 
-async def measure(settings: Settings) -> list[Figure]:
+async def measure(settings: Settings) -> list[Measurement]:
     storms = [await _storm(settings.connections) for _ in range(settings.rounds)]
     return [
-        Figure("until all stream again", "s", tuple(storm.returned_seconds for storm in storms)),
-        Figure("lost or doubled", "events", (0,) * len(storms)),  # or else there is no figure at all
-        Figure("busiest load", "of a core", tuple(storm.load_share for storm in storms)),
+        Measurement("until all streams are back", "s", tuple(storm.reconnect_seconds for storm in storms)),
+        Measurement("lost or repeated", "events", (0,) * len(storms)),  # or else the benchmark fails
+        Measurement("busiest load", "of a core", tuple(storm.load_share for storm in storms)),
     ]
 
 
 async def _storm(connections: int) -> Broadcast:
-    async with subjects.native() as (server, port), subjects.load(port, connections, "--return") as load:
-        await subjects.burst(server, load, connections, 1)  # so that all have an id
+    async with subjects.native() as (server, port), subjects.load(port, connections, "--reconnect") as load:
+        await broadcasts.burst(server, load, connections, 1)  # so that all have an id
         command = f"storm {EVENTS} {MILLISECONDS}"
-        storm = await subjects.broadcast(server, load, connections, command, EVENTS)
-        if storm.returns != connections:
-            raise BenchmarkError(f"{storm.returns:.0f} streams came back, not {connections}")
+        storm = await broadcasts.broadcast(server, load, connections, command, EVENTS)
+        if storm.reconnects != connections:
+            raise BenchmarkError(f"{storm.reconnects:.0f} streams reconnected, not {connections}")
         return storm
 
 

@@ -1,13 +1,13 @@
 """A hundred thousand streams, or a million, over workers: `python -m benchmarks.scale`.
 
-A service of several workers on a Redis of its own, with its defaults, holds the streams. They get a
-broadcast, and then an event each five seconds; meanwhile all workers are replaced, so each client is told to
-end and comes back at once with its `Last-Event-ID`; at last the service drains. An event that is lost, comes
-twice or out of order is an error, and no figure.
+A service of several workers with default settings, on a Redis of its own, holds the streams. They receive a
+broadcast, and then an event every five seconds. Meanwhile all workers are replaced: each client is
+disconnected and reconnects at once with its `Last-Event-ID`. At the end the service drains. The benchmark
+fails if an event is lost, repeated or out of order.
 
-`--streams 1000000 --keepalive 300 --log-timeout 60 --keep-workers` is the million: on two cores, some hundred
-processes wait for one another. If the machine can't, the report says how
-far it came.
+For a million streams, use `--streams 1000000 --keepalive 300 --log-timeout 60 --keep-workers`. On two cores,
+about a hundred processes then wait for one another. If the machine can't hold the streams, the report has
+the number that it reached.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,15 +24,17 @@ from typing import Any
 
 import trio
 
-from benchmarks.harness import machine
-from benchmarks.harness.service import Clients, Publisher, Service, clients, publishing, redis, running
-from benchmarks.harness.worker import HERE, BenchmarkError
+from benchmarks.harness import machine, programs
+from benchmarks.harness.clients import Clients, clients
+from benchmarks.harness.publisher import Publisher, publishing
+from benchmarks.harness.service import Service, redis, running
+from benchmarks.harness.worker import BenchmarkError
 
-#: Most streams of a worker by plan, so that there is room for those that come by chance.
+#: The planned most streams of a worker. The kernel doesn't spread streams evenly, so there is room for more.
 _STREAMS_PER_WORKER = 17_000
 _GIB = 1024**3
 
-#: The most that the processes of 100,000 streams may take together.
+#: The most memory of all server processes with 100,000 streams.
 TARGET_GIB = 1.0
 
 
@@ -71,7 +72,7 @@ async def measure(arguments: argparse.Namespace, report: dict[str, Any]) -> None
 async def _connect(all_clients: Clients, service: Service, report: dict[str, Any]) -> None:
     began_at, cpu = time.monotonic(), service.cpu_seconds
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_tell_progress, service, all_clients.streams)
+        nursery.start_soon(_print_progress, service, all_clients.streams)
         try:
             await all_clients.connect()
         except BenchmarkError:
@@ -87,7 +88,7 @@ async def _connect(all_clients: Clients, service: Service, report: dict[str, Any
     print(f"{all_clients.streams} streams after {seconds + waited:.0f} s", flush=True)
 
 
-async def _tell_progress(service: Service, streams: int) -> None:
+async def _print_progress(service: Service, streams: int) -> None:
     while True:
         await trio.sleep(20)
         print(f"{service.status()['sum'].get('open_streams', 0)} of {streams}", flush=True)
@@ -101,7 +102,7 @@ async def _broadcast(
         await publisher.publish()
     report["one event to all, s"] = max(reply["latency_max"] for reply in replies) / 1e6
     report["CPU us per delivery"] = (service.cpu_seconds - cpu) / all_clients.streams * 1e6
-    print(f"an event has reached all after {report['one event to all, s']:.1f} s", flush=True)
+    print(f"an event reached all after {report['one event to all, s']:.1f} s", flush=True)
 
 
 async def _replace(
@@ -111,7 +112,7 @@ async def _replace(
     report: dict[str, Any],
     interval: float,
 ) -> None:
-    """Replace all workers while events come, and wait until all is as it was."""
+    """Replace all workers while events are published, and wait until all streams are back."""
     old = {worker["pid"] for worker in service.status()["workers"]}
     began_at = time.monotonic()
     events = 0
@@ -124,7 +125,7 @@ async def _replace(
             await publisher.publish()
             await trio.sleep(interval)
 
-    # How many events there will be isn't known yet: so they are counted by the loads' own totals.
+    # The number of events isn't known yet, so the loads' totals count them.
     before = await all_clients.total("events")
     service.send(signal.SIGHUP)
     async with trio.open_nursery() as nursery:
@@ -142,18 +143,18 @@ async def _replace(
     received, gaps = await all_clients.total("events") - before, await all_clients.total("id_gaps")
     if received != expected or gaps:
         raise BenchmarkError(
-            f"{received} events came while workers were replaced, not {expected}; {gaps} gaps"
+            f"{received} events were received while workers were replaced, not {expected}; {gaps} gaps"
         )
     report["streams per worker, afterwards"] = "{} to {}".format(
         *(pick(worker["open_streams"] for worker in service.status()["workers"]) for pick in (min, max))
     )
-    report["lost, doubled or out of order"] = 0
+    report["lost, repeated or out of order"] = 0
     print(f"all workers replaced after {report['replacing all workers s']:.0f} s", flush=True)
     await _broadcast(all_clients, service, publisher, {})
 
 
 def _kernel_bytes() -> int:
-    """Give the memory that no process has: sockets and their buffers, of both ends."""
+    """Return the kernel's memory: sockets and their buffers, of both ends."""
     with open("/proc/meminfo") as meminfo:
         names = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in meminfo}
     return names["Slab"] + names.get("KernelStack", 0) + names.get("PageTables", 0) + _tcp_buffers()
@@ -173,18 +174,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--streams", type=int, default=100_000)
-    parser.add_argument("--workers", type=int, help="as many as needed, by default")
+    parser.add_argument("--workers", type=int, help="default: as many as needed")
     parser.add_argument("--keepalive", type=float, default=15.0, help="seconds (default: 15)")
     parser.add_argument(
-        "--log-timeout", type=float, default=2.0, help="seconds in which Redis answers (default: 2)"
+        "--log-timeout", type=float, default=2.0, help="seconds in which Redis must answer (default: 2)"
     )
     parser.add_argument("--interval", type=float, default=5.0, help="seconds between events (default: 5)")
-    parser.add_argument("--settle", type=float, default=20.0, help="seconds before memory is taken")
-    parser.add_argument("--keep-workers", action="store_true", help="don't replace the workers")
+    parser.add_argument("--settle", type=float, default=20.0, help="seconds before memory is measured")
+    parser.add_argument("--keep-workers", action="store_true", help="do not replace the workers")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     arguments.workers = arguments.workers or -(-arguments.streams // _STREAMS_PER_WORKER)
-    subprocess.run(["make", "--silent", "-C", str(HERE / "native")], check=True)
+    programs.build()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     report: dict[str, Any] = {"streams": arguments.streams, "workers": arguments.workers}

@@ -1,8 +1,8 @@
 """What a log on Redis costs: `python -m benchmarks.shared_log`.
 
-Three things, on a Redis of its own: how long an event takes from `publish` to a client of another process,
-beside XADD and XREAD alone; how many events a second can be published; and what a delivery costs beside one
-of the in-memory log.
+It measures three things, on a Redis of its own: the time from `publish` to a client of another process, next
+to XADD and XREAD alone; how many events a second can be published; and the cost of a delivery, next to one
+from the in-memory log.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ import time
 import trio
 
 from benchmarks.harness import log_floor, subjects
-from benchmarks.harness.command_line import Benchmark, Settings, main
-from benchmarks.harness.measurement import Figure, ratio
-from benchmarks.harness.service import clients, publishing, redis, running
-from benchmarks.harness.worker import Worker, on_all_cores, started
+from benchmarks.harness.benchmark import Benchmark, Settings
+from benchmarks.harness.clients import clients
+from benchmarks.harness.command_line import main
+from benchmarks.harness.cores import on_all_cores
+from benchmarks.harness.measurement import Measurement, ratio
+from benchmarks.harness.publisher import publishing
+from benchmarks.harness.service import redis, running
+from benchmarks.harness.worker import Worker, started
 from benchmarks.scenarios import fanout
 
 WORKERS = 4
@@ -32,9 +36,9 @@ TARGET_PUBLISHED = 20_000
 TARGET_RATIO = 1.1
 
 
-async def measure(settings: Settings) -> list[Figure]:
+async def measure(settings: Settings) -> list[Measurement]:
     latencies, floors = [], []
-    with on_all_cores():  # there are more processes than cores
+    with on_all_cores():  # more processes than cores
         for _ in range(settings.rounds):
             latencies.append(await _latency())
             floors.append(await _floor_latency())
@@ -42,8 +46,8 @@ async def measure(settings: Settings) -> list[Figure]:
         alone = [await _published(1) for _ in range(settings.rounds)]
     costs = [await _costs(settings.connections) for _ in range(settings.rounds)]
     names = ("p50", "p99", "max")
-    figures = [
-        Figure(
+    measurements = [
+        Measurement(
             f"publish to delivery, {name}",
             "ms",
             tuple(latency[index] for latency in latencies),
@@ -51,25 +55,29 @@ async def measure(settings: Settings) -> list[Figure]:
         )
         for index, name in enumerate(names)
     ]
-    floor_p99 = Figure("coredis alone, p99", "ms", tuple(floor[1] for floor in floors))
-    figures += [
-        Figure("coredis alone, p50", "ms", tuple(floor[0] for floor in floors)),
+    floor_p99 = Measurement("coredis alone, p99", "ms", tuple(floor[1] for floor in floors))
+    measurements += [
+        Measurement("coredis alone, p50", "ms", tuple(floor[0] for floor in floors)),
         floor_p99,
-        ratio(figures[1], floor_p99, "one of coredis alone"),
-        Figure(f"published by {PUBLISHERS} processes", "events a second", tuple(published)),
-        Figure("published by one", "events a second", tuple(alone)),
+        ratio(measurements[1], floor_p99, "one of coredis alone"),
+        Measurement(f"published by {PUBLISHERS} processes", "events a second", tuple(published)),
+        Measurement("published by one", "events a second", tuple(alone)),
     ]
     for index, name in enumerate(("burst", "steady")):
         on_redis, in_memory = (
-            Figure(f"{name}, {where}", fanout.UNIT, tuple(cost[side][index] for cost in costs))
+            Measurement(f"{name}, {where}", fanout.UNIT, tuple(cost[side][index] for cost in costs))
             for side, where in enumerate(("log on Redis", "log in memory"))
         )
-        figures += [on_redis, in_memory, ratio(on_redis, in_memory, f"{name} of in memory", TARGET_RATIO)]
-    return figures
+        measurements += [
+            on_redis,
+            in_memory,
+            ratio(on_redis, in_memory, f"{name} of in memory", TARGET_RATIO),
+        ]
+    return measurements
 
 
 async def _latency() -> tuple[float, float, float]:
-    """Give percentiles of the milliseconds from publish to receipt, at a thousand events a second."""
+    """Return percentiles of the milliseconds from publish to receipt, at a thousand events a second."""
     async with (
         redis() as server,
         running(WORKERS, server.url) as service,
@@ -91,7 +99,7 @@ async def _floor_latency() -> tuple[float, float, float]:
 
 
 async def _published(processes: int) -> float:
-    """Give how many events a second so many processes publish together, each stored when it counts."""
+    """Return how many events a second the processes publish together. An event counts when it is stored."""
     async with redis("--appendfsync", "everysec") as server:
         commands = [
             [sys.executable, "-m", "benchmarks.servers.log_publisher", server.url] for _ in range(processes)
@@ -120,7 +128,7 @@ async def _published(processes: int) -> float:
 
 
 async def _costs(connections: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Give the CPU time of a burst's and of a steady delivery, with a log on Redis and in memory."""
+    """Return the CPU time of a burst and a steady delivery, with a log on Redis and in memory."""
     async with redis("--appendfsync", "everysec") as server:
         command = [sys.executable, "-m", "benchmarks.servers.native", "--log", server.url]
         on_redis = subjects.server_of("log on Redis", command)

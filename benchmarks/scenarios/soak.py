@@ -1,39 +1,37 @@
-"""Does memory grow while clients come and go? `python -m benchmarks.soak --minutes 60`.
+"""Does memory grow while clients connect and disconnect? `python -m benchmarks.soak --minutes 60`.
 
-A number of streams is held; each second some leave and others come, and ten events a second reach all of
-them. The memory is taken each ten seconds, and its slope is what counts: about 0 is right. It is the
-anonymous memory, as the part of shared libraries changes with whatever else runs on the machine. The log is
-full from the start.
+Some streams stay connected. Others connect and disconnect all the time, and ten events a second reach all of
+them. The memory is measured every ten seconds, and its slope is the result: it should be about 0. Only
+anonymous memory counts, because the share of shared libraries depends on what else runs on the machine. The
+log is full from the start.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import time
 from pathlib import Path
 
 import trio
 
-from benchmarks.harness import machine, subjects
-from benchmarks.harness.worker import HERE, LOAD_CORE
+from benchmarks.harness import machine, programs, subjects
+from benchmarks.harness.cores import leave_the_servers_core
 
 STREAMS = 2000
-COMING_AND_GOING = 200
+SHORT_STREAMS = 200
 SAMPLE_SECONDS = 10.0
 
-#: What the hub's log holds by default, and a bit more.
+#: A little more than the hub's log stores by default.
 LOG_EVENTS = 12_000
 
-#: So long until all that is loaded, cached or grown once has been.
+#: The time until everything that is loaded, cached or allocated once has been.
 WARM_UP_SECONDS = 120.0
 
 
 async def soak(minutes: float) -> dict[str, object]:
-    """Run for so long; give the samples and the slope."""
+    """Run for `minutes`. Return the samples and the slope."""
     samples: list[tuple[float, float]] = []
     async with subjects.native() as (server, port), subjects.load(port, STREAMS):
         for _ in range(LOG_EVENTS // 500):
@@ -43,7 +41,7 @@ async def soak(minutes: float) -> dict[str, object]:
         while time.monotonic() < began_at + minutes * 60:
             until = time.monotonic() + SAMPLE_SECONDS
             while time.monotonic() < until:
-                async with subjects.load(port, COMING_AND_GOING):
+                async with subjects.load(port, SHORT_STREAMS):
                     await server.ask("steady 10 100")
                 rounds += 1
             own = (await server.ask("memory"))["own_bytes"] / 1024
@@ -57,7 +55,7 @@ async def soak(minutes: float) -> dict[str, object]:
         "machine": machine.facts(),
         "minutes": minutes,
         "streams": STREAMS,
-        "came_and_went": rounds * COMING_AND_GOING,
+        "came_and_went": rounds * SHORT_STREAMS,
         "kib_an_hour": round(slope, 1),
         "samples": [(round(seconds), round(kib)) for seconds, kib in samples],
     }
@@ -71,10 +69,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    subprocess.run(["make", "--silent", "-C", str(HERE / "native")], check=True)
-    os.sched_setaffinity(0, {LOAD_CORE})
+    programs.build()
+    leave_the_servers_core()
     result = trio.run(soak, arguments.minutes)
-    print(f"{result['came_and_went']} streams came and went: {result['kib_an_hour']} KiB more an hour")
+    print(f"{result['came_and_went']} short streams: {result['kib_an_hour']} KiB more an hour")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -1,7 +1,7 @@
 """Bytes on the wire of a state, as patches and as full snapshots: `python -m benchmarks.state_bytes`.
 
-The same values are set 300 times. What is counted is what one client is sent, without HTTP's framing. It
-depends on nothing but the values, so one round is enough.
+The same values are set 300 times. The result is the bytes that one client receives, without HTTP's framing.
+It depends on nothing but the values, so one round is enough.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ UPDATES = 300
 
 
 def dashboard(chance: random.Random) -> Iterator[object]:
-    """Thirty figures of a dashboard; three of them move each time."""
-    figures = {f"{group}_{number}": 1000.0 for group in ("cpu", "memory", "disk") for number in range(10)}
+    """Thirty numbers of a dashboard; three of them change each time."""
+    numbers = {f"{group}_{number}": 1000.0 for group in ("cpu", "memory", "disk") for number in range(10)}
     while True:
-        for name in chance.sample(sorted(figures), 3):
-            figures[name] = round(figures[name] + chance.uniform(-9, 9), 1)
-        yield {"title": "Cluster", "figures": figures}
+        for name in chance.sample(sorted(numbers), 3):
+            numbers[name] = round(numbers[name] + chance.uniform(-9, 9), 1)
+        yield {"title": "Cluster", "figures": numbers}
 
 
 def table(chance: random.Random) -> Iterator[object]:
@@ -37,7 +37,7 @@ def table(chance: random.Random) -> Iterator[object]:
 
 
 def presence(chance: random.Random) -> Iterator[object]:
-    """A hundred people, as an object by their id; each time one comes, goes, or says what they do."""
+    """A hundred people by id; each time one joins, leaves or changes their activity."""
     people: dict[str, object] = {f"u{number}": {"name": f"Person {number}"} for number in range(100)}
     while True:
         id = f"u{chance.randrange(150)}"
@@ -49,7 +49,7 @@ def presence(chance: random.Random) -> Iterator[object]:
 
 
 async def count_bytes(values: Values, patch: PatchFormat | None) -> int:
-    """Give the bytes of the events that one subscriber is sent; `None` publishes each value whole."""
+    """Return the bytes of the events that one subscriber receives. `None` publishes each value in full."""
     hub, source, size = Hub(), values(random.Random(1)), 0
     state = None if patch is None else hub.state("s", next(source), patch=patch)
     async with trio.open_nursery() as nursery:
@@ -72,7 +72,7 @@ async def count_bytes(values: Values, patch: PatchFormat | None) -> int:
 
 def main() -> None:
     """Print a table in Markdown."""
-    print("| state | every value whole | JSON Merge Patch | JSON Patch |\n|---|---|---|---|")
+    print("| state | full values | JSON Merge Patch | JSON Patch |\n|---|---|---|---|")
     for values in (dashboard, table, presence):
         whole, merge, patch = (
             trio.run(count_bytes, values, format) for format in (None, PatchFormat.MERGE, PatchFormat.JSON)

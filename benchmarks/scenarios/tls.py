@@ -1,4 +1,4 @@
-"""What TLS costs a stream: `python -m benchmarks.tls`. The load needs OpenSSL's headers for it."""
+"""What TLS costs a stream: `python -m benchmarks.tls`. The load must be built with OpenSSL's headers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 import trustme
 
 from benchmarks.harness import subjects
-from benchmarks.harness.command_line import Benchmark, Settings, main
-from benchmarks.harness.measurement import Figure, ratio
+from benchmarks.harness.benchmark import Benchmark, Settings
+from benchmarks.harness.command_line import main
+from benchmarks.harness.measurement import Measurement, ratio
 from benchmarks.scenarios import fanout, idle_memory
 
 TARGET_RATIO = 1.5
@@ -22,7 +23,7 @@ class _Turn:
     deliveries: fanout.Turn
 
 
-async def measure(settings: Settings) -> list[Figure]:
+async def measure(settings: Settings) -> list[Measurement]:
     plain: list[_Turn] = []
     secured: list[_Turn] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -35,11 +36,11 @@ async def measure(settings: Settings) -> list[Figure]:
             plain.append(await _turn(subjects.native, settings.connections))
             secured.append(await _turn(start_secured, settings.connections, "--tls"))
     both = [[turn.deliveries for turn in turns] for turns in (plain, secured)]
-    burst, burst_tls = map(fanout.burst_figure, ("burst", "burst, TLS"), both)
-    steady, steady_tls = map(fanout.steady_figure, ("steady", "steady, TLS"), both)
+    burst, burst_tls = map(fanout.burst_measurement, ("burst", "burst, TLS"), both)
+    steady, steady_tls = map(fanout.steady_measurement, ("steady", "steady, TLS"), both)
     return [
-        _idle_figure("idle", plain),
-        _idle_figure("idle, TLS", secured),
+        _idle_measurement("idle", plain),
+        _idle_measurement("idle, TLS", secured),
         burst,
         burst_tls,
         ratio(burst_tls, burst, "plain one"),
@@ -50,8 +51,8 @@ async def measure(settings: Settings) -> list[Figure]:
     ]
 
 
-def _idle_figure(name: str, turns: list[_Turn]) -> Figure:
-    return Figure(name, "KiB per connection (PSS)", tuple(turn.idle_kib for turn in turns))
+def _idle_measurement(name: str, turns: list[_Turn]) -> Measurement:
+    return Measurement(name, "KiB per connection (PSS)", tuple(turn.idle_kib for turn in turns))
 
 
 async def _turn(start_server: subjects.StartServer, connections: int, *options: str) -> _Turn:

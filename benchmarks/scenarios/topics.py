@@ -1,10 +1,11 @@
-"""Many topics of two subscribers each, of which no two can share a write: `python -m benchmarks.topics`."""
+"""Many topics with two subscribers each, so that few can share a write: `python -m benchmarks.topics`."""
 
 from __future__ import annotations
 
-from benchmarks.harness import subjects
-from benchmarks.harness.command_line import Benchmark, Settings, main
-from benchmarks.harness.measurement import Figure, ratio
+from benchmarks.harness import broadcasts, subjects
+from benchmarks.harness.benchmark import Benchmark, Settings
+from benchmarks.harness.command_line import main
+from benchmarks.harness.measurement import Measurement, ratio
 
 SUBSCRIBERS = 2
 ROUNDS = 10
@@ -12,33 +13,36 @@ ROUNDS = 10
 UNIT = "us of server CPU per delivery"
 
 
-async def measure(settings: Settings) -> list[Figure]:
+async def measure(settings: Settings) -> list[Measurement]:
     subject: list[float] = []
     floor: list[float] = []
     for _ in range(settings.rounds):
         subject.append(await _ours(settings.connections))
         floor.append(await _floor(settings.connections))
-    ours, floors = Figure("topics", UNIT, tuple(subject)), Figure("topics, floor", UNIT, tuple(floor))
+    ours, floors = (
+        Measurement("topics", UNIT, tuple(subject)),
+        Measurement("topics, floor", UNIT, tuple(floor)),
+    )
     return [ours, floors, ratio(ours, floors, "floor")]
 
 
 async def _ours(connections: int) -> float:
     path = "/topics/{n}"
-    topics = -(-connections // SUBSCRIBERS)  # of an odd number, one is alone with its topic
+    topics = -(-connections // SUBSCRIBERS)  # with an odd number, one topic has a single subscriber
     async with (
         subjects.native() as (server, port),
         subjects.load(port, connections, "--share", f"{SUBSCRIBERS}", path=path) as load,
     ):
         for rounds in (1, ROUNDS):
             command = f"topics {topics} {rounds}"
-            measured = await subjects.broadcast(server, load, connections, command, rounds, has_ids=False)
+            measured = await broadcasts.broadcast(server, load, connections, command, rounds, has_ids=False)
         return measured.microseconds
 
 
 async def _floor(connections: int) -> float:
     async with subjects.floor() as (server, port), subjects.load(port, connections) as load:
         for rounds in (1, ROUNDS):
-            measured = await subjects.burst(server, load, connections, rounds)
+            measured = await broadcasts.burst(server, load, connections, rounds)
         return measured.microseconds
 
 

@@ -1,1 +1,1 @@
-"""The programs under test, and those that publish to them or follow them."""
+"""The programs under test, and the programs that publish to them or follow them."""

@@ -1,6 +1,6 @@
-"""A process that only publishes to a log on Redis: `python -m benchmarks.servers.log_publisher URL`.
+"""Publish to a log on Redis: `python -m benchmarks.servers.log_publisher URL`.
 
-It takes `publish N` on stdin, and answers when N events are stored.
+It reads the command `publish N` from stdin, and answers when N events are stored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from benchmarks.harness.control import DATA, LIVE, answer, lines
 from trio_sse import Hub, tune_garbage_collector
 from trio_sse.redis import RedisLog
 
-#: Tasks that publish; each waits until its event is stored.
+#: How many tasks publish. Each waits until its event is stored.
 PUBLISHERS = 1000
 
 
@@ -29,7 +29,7 @@ async def publish(hub: Hub, count: int) -> None:
             nursery.start_soon(publish_some)
 
 
-async def obey(url: str) -> None:
+async def run(url: str) -> None:
     hub = Hub(log=RedisLog(url))
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)
@@ -42,4 +42,4 @@ async def obey(url: str) -> None:
 
 if __name__ == "__main__":
     tune_garbage_collector()  # as `trio-sse serve` does
-    trio.run(obey, sys.argv[1])
+    trio.run(run, sys.argv[1])

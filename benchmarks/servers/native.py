@@ -1,6 +1,6 @@
-"""trio_sse's own server as a process of its own, with its defaults: the subject of all benchmarks.
+"""trio_sse's own server with default settings, in its own process: the subject of all benchmarks.
 
-`python -m benchmarks.servers.native` runs it by hand; `harness/control.py` says what to type.
+Run it by hand with `python -m benchmarks.servers.native`; `harness/control.py` lists the commands.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import partial
 
 import trio
 
-from benchmarks.harness.control import DATA, LIVE, Gate, serve_and_obey
+from benchmarks.harness.control import DATA, LIVE, Gate, serve_with_control
 from trio_sse import Connection, EndReason, Hub, Server, tune_garbage_collector
 from trio_sse._hub.hub import engine_of
 from trio_sse.redis import RedisLog
@@ -48,7 +48,8 @@ def cut() -> None:
 
 async def publish(data: str, topic: str) -> None:
     if engine_of(hub).sequencer.is_shared:
-        hub.publish_nowait(topic, data)  # `publish` would wait until it is stored: no burst would come about
+        # `publish` would wait for each event to be stored, so there would be no burst.
+        hub.publish_nowait(topic, data)
     else:
         await hub.publish(topic, data)
 
@@ -71,7 +72,11 @@ def main() -> None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(*files)
     tune_garbage_collector()  # as `trio-sse serve` does
-    trio.run(partial(serve_and_obey, partial(start, tls=tls), publish, gate=gate, cut=cut))
+    trio.run(
+        partial(
+            serve_with_control, partial(start, tls=tls), publish, gate=gate, disconnect_all=disconnect_all
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""An event-stream route of a Quart-Trio app, on one of two hosts, with the defaults of all three.
+"""A Quart-Trio app with event streams, with default settings, on one of two servers.
 
-`python -m benchmarks.servers.quart_app ours` runs it on trio_sse's own server, `... hypercorn` on
+`python -m benchmarks.servers.quart_app ours` runs it on trio_sse's own server, and with `hypercorn` on
 `trio_sse.hypercorn`; `harness/control.py` lists the commands.
 """
 
@@ -12,7 +12,7 @@ from functools import partial
 import trio
 from quart_trio import QuartTrio
 
-from benchmarks.harness.control import DATA, LIVE, Gate, Start, serve_and_obey
+from benchmarks.harness.control import DATA, LIVE, Gate, Start, serve_with_control
 from trio_sse import Connection, Server
 from trio_sse.quart import QuartSSE
 
@@ -45,13 +45,13 @@ async def start_ours(nursery: trio.Nursery) -> int:
     return int(addresses[0][1])
 
 
-def host() -> Start:
-    """Give the host that the command line names."""
+def chosen_server() -> Start:
+    """Return the function that starts the server that the command line names."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("host", choices=("ours", "hypercorn"))
-    if parser.parse_args().host == "ours":
+    parser.add_argument("server", choices=("ours", "hypercorn"))
+    if parser.parse_args().server == "ours":
         return start_ours
-    # Only here: what is loaded is not to differ from what an app on our server loads.
+    # Imported only here, so that our own server loads nothing that it doesn't need.
     from benchmarks.servers import on_hypercorn
     from trio_sse.hypercorn import serve
 
@@ -59,4 +59,4 @@ def host() -> Start:
 
 
 if __name__ == "__main__":
-    trio.run(partial(serve_and_obey, host(), publish, gate=gate))
+    trio.run(partial(serve_with_control, chosen_server(), publish, gate=gate))

@@ -1,8 +1,8 @@
 """The plain generator of Quart's documentation ("How to use server sent events"), on hypercorn's own `serve`.
 
-It is what one writes without trio_sse: each client has a queue, here a Trio memory channel, and a generator
-that encodes what comes out of it. There is no keepalive, no bound on a slow client's queue, no replay and
-no limit. `python -m benchmarks.servers.quart_generator` runs it by hand; `harness/control.py` lists the
+This is an event stream without trio_sse: each client has a queue, here a Trio memory channel, and a
+generator encodes the events from it. It has no keepalive, no bound on a slow client's queue, no replay and
+no limit. Run it by hand with `python -m benchmarks.servers.quart_generator`; `harness/control.py` lists the
 commands.
 """
 
@@ -19,7 +19,7 @@ from hypercorn.trio import serve
 from quart import Response, abort, make_response, request
 from quart_trio import QuartTrio
 
-from benchmarks.harness.control import DATA, Gate, serve_and_obey
+from benchmarks.harness.control import DATA, Gate, serve_with_control
 from benchmarks.servers import on_hypercorn
 
 
@@ -42,8 +42,8 @@ numbers = count(1)
 async def updates() -> Response:
     if "text/event-stream" not in request.accept_mimetypes:  # type: ignore[comparison-overlap]  # their type
         abort(400)
-    # Unbounded, as the documentation's queues are. Made before the response begins, so that a client which
-    # has the response's head misses nothing.
+    # Unbounded, as the queues in the documentation are. Created before the response starts, so that a client
+    # that has the response's head misses nothing.
     publisher, events = trio.open_memory_channel[tuple[int, str]](math.inf)
     clients.add(publisher)
 
@@ -88,4 +88,4 @@ async def publish(data: str, topic: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(partial(serve_and_obey, partial(on_hypercorn.start, serve, app), publish, gate=gate))
+    trio.run(partial(serve_with_control, partial(on_hypercorn.start, serve, app), publish, gate=gate))

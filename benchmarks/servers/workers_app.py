@@ -1,6 +1,6 @@
 """The app of the benchmarks with workers: `trio-sse serve benchmarks.servers.workers_app:server --workers N`.
 
-`BENCHMARK_LOG` is its Redis, `BENCHMARK_LOG_TIMEOUT` the seconds in which that has to answer.
+`BENCHMARK_LOG` is the URL of its Redis, and `BENCHMARK_LOG_TIMEOUT` the seconds in which Redis must answer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from trio_sse.redis import RedisLog
 
 _log = RedisLog(os.environ["BENCHMARK_LOG"], timeout=float(os.environ["BENCHMARK_LOG_TIMEOUT"]))
 
-# Ends a thousand streams a second, so a full worker takes some twenty seconds to drain.
+# Draining ends a thousand streams a second, so a full worker takes about twenty seconds.
 server = Server(hub=Hub(log=_log), max_connections=20_000, drain_timeout=60)
 
 
