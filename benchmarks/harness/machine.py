@@ -8,6 +8,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from benchmarks.harness.cores import ALL_CORES
 from benchmarks.harness.paths import ROOT
 
 
@@ -16,13 +17,18 @@ def facts() -> dict[str, str]:
     load = " ".join(f"{average:.2f}" for average in os.getloadavg())
     return {
         "cpu": _cpu_model(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(len(ALL_CORES)),
         "kernel": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         **{name: _version(name) for name in ("trio", "h11", "quart", "quart-trio", "hypercorn")},
         "trio_sse": _commit(),
         "load before": load,
     }
+
+
+def identity() -> dict[str, str]:
+    """Return what must be the same for absolute times to be compared."""
+    return {name: value for name, value in facts().items() if name in ("cpu", "cores", "python")}
 
 
 def _cpu_model() -> str:

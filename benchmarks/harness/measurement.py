@@ -42,4 +42,4 @@ def ratio(
     """Return the ratio of two measurements, taken within each round."""
     pairs = zip(subject.values, reference.values, strict=True)
     values = tuple(ours / theirs for ours, theirs in pairs)
-    return Measurement(f"{subject.name}, ratio", f"of the {reference_name}", values, target)
+    return Measurement(f"{subject.name}, ratio", f"of {reference_name}", values, target)

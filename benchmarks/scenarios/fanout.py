@@ -71,10 +71,10 @@ async def measure(settings: Settings) -> list[Measurement]:
     return [
         burst,
         burst_floor,
-        ratio(burst, burst_floor, "floor", TARGET_BURST_RATIO),
+        ratio(burst, burst_floor, "the floor", TARGET_BURST_RATIO),
         steady,
         steady_floor,
-        ratio(steady, steady_floor, "floor", TARGET_STEADY_RATIO),
+        ratio(steady, steady_floor, "the floor", TARGET_STEADY_RATIO),
         Measurement("size, steady", "bytes per delivery", tuple(t.steady.wire_size for t in subject)),
         Measurement("size, steady, floor", "bytes per delivery", tuple(t.steady.wire_size for t in floor)),
         busiest_load([*subject, *floor]),

@@ -30,7 +30,7 @@ async def measure(settings: Settings) -> list[Measurement]:
     return [
         *ours,
         *floors,
-        ratio(ours[1], floors[1], "floor", TARGET_RATIO),
+        ratio(ours[1], floors[1], "the floor", TARGET_RATIO),
         Measurement("server's share", "of a core", tuple(_share(b) for b in subject)),
         Measurement("busiest load", "of a core", tuple(b.load_share for b in (*subject, *floor))),
     ]

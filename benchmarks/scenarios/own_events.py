@@ -7,10 +7,13 @@ sends tokens. Others send one at a time, and each event wakes its task. The Pyth
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from benchmarks.harness import broadcasts, subjects
 from benchmarks.harness.benchmark import Benchmark, Settings
 from benchmarks.harness.command_line import main
 from benchmarks.harness.measurement import Measurement, ratio
+from benchmarks.harness.worker import Worker
 from benchmarks.scenarios import compare
 
 EVENTS = 30
@@ -25,6 +28,9 @@ OURS = {
     "Quart on ours": subjects.quart_on_ours,
     "Quart on hypercorn": subjects.quart_on_hypercorn,
 }
+#: Sends events to all connections.
+Send = Callable[[Worker, Worker, int, int], Awaitable[broadcasts.Broadcast]]
+
 PEERS = {"plain generator": subjects.quart_plain}
 
 
@@ -34,7 +40,7 @@ async def measure(settings: Settings) -> list[Measurement]:
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in (*OURS, *peers)}
     for _ in range(settings.rounds):
         for name, start_server in {**OURS, **peers}.items():
-            measured[name].append(await _turn(start_server, settings.connections))
+            measured[name].append(await _turn(start_server, settings.connections, broadcasts.own))
     found = []
     for index, how in enumerate(("in one go", "one by one")):
         measurements = {
@@ -49,11 +55,26 @@ async def measure(settings: Settings) -> list[Measurement]:
     return found
 
 
-async def _turn(start_server: subjects.StartServer, connections: int) -> tuple[float, float]:
+async def measure_with_floor(settings: Settings) -> list[Measurement]:
+    """Measure the native route and the floor only. The floor sends the same bytes as a broadcast."""
+    native: list[tuple[float, float]] = []
+    floor: list[tuple[float, float]] = []
+    for _ in range(settings.rounds):
+        native.append(await _turn(subjects.native, settings.connections, broadcasts.own))
+        floor.append(await _turn(subjects.floor, settings.connections, broadcasts.burst))
+    found = []
+    for index, how in enumerate(("in one go", "one by one")):
+        ours = Measurement(f"own events {how}", UNIT, tuple(turn[index] for turn in native))
+        floors = Measurement(f"own events {how}, floor", UNIT, tuple(turn[index] for turn in floor))
+        found += [ours, floors, ratio(ours, floors, "the floor")]
+    return found
+
+
+async def _turn(start_server: subjects.StartServer, connections: int, send: Send) -> tuple[float, float]:
     async with start_server() as (server, port), subjects.load(port, connections, path="/own") as load:
-        await broadcasts.own(server, load, connections, 3)
-        in_one_go = (await broadcasts.own(server, load, connections, EVENTS)).microseconds
-        one_by_one = [(await broadcasts.own(server, load, connections, 1)).microseconds for _ in range(TIMES)]
+        await send(server, load, connections, 3)
+        in_one_go = (await send(server, load, connections, EVENTS)).microseconds
+        one_by_one = [(await send(server, load, connections, 1)).microseconds for _ in range(TIMES)]
     return in_one_go, sum(one_by_one) / TIMES
 
 

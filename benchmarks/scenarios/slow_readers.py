@@ -43,9 +43,9 @@ async def measure(settings: Settings) -> list[Measurement]:
     held = tuple((a.pss_kib - w.pss_kib) / unread for a, w in zip(among, without, strict=True))
     return [
         *costs,
-        ratio(costs[1], costs[0], "others"),
+        ratio(costs[1], costs[0], "the others"),
         *latencies,
-        ratio(latencies[1], latencies[0], "others"),
+        ratio(latencies[1], latencies[0], "the others"),
         Measurement("per client that doesn't read", "KiB of the server", held),
     ]
 

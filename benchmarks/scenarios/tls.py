@@ -43,10 +43,10 @@ async def measure(settings: Settings) -> list[Measurement]:
         _idle_measurement("idle, TLS", secured),
         burst,
         burst_tls,
-        ratio(burst_tls, burst, "plain one"),
+        ratio(burst_tls, burst, "plain HTTP"),
         steady,
         steady_tls,
-        ratio(steady_tls, steady, "plain one", TARGET_RATIO),
+        ratio(steady_tls, steady, "plain HTTP", TARGET_RATIO),
         fanout.busiest_load([*both[0], *both[1]]),
     ]
 

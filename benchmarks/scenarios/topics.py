@@ -23,7 +23,7 @@ async def measure(settings: Settings) -> list[Measurement]:
         Measurement("topics", UNIT, tuple(subject)),
         Measurement("topics, floor", UNIT, tuple(floor)),
     )
-    return [ours, floors, ratio(ours, floors, "floor")]
+    return [ours, floors, ratio(ours, floors, "the floor")]
 
 
 async def _ours(connections: int) -> float:
