@@ -24,7 +24,7 @@ const server = createServer(async (request, response) => {
   }
 });
 
-const answer = (reply, figures) => console.log(JSON.stringify({ reply, ...figures }));
+const answer = (reply, values) => console.log(JSON.stringify({ reply, ...values }));
 const publish = (data) => channel.broadcast(data, "message", { eventId: String(++number) });
 const stamp = () => String(process.hrtime.bigint()).padStart(20, "0").padEnd(DATA.length, "x");
 

@@ -97,12 +97,12 @@ func own(writer http.ResponseWriter, request *http.Request) {
 	}
 }
 
-func answer(reply string, figures map[string]any) {
-	if figures == nil {
-		figures = map[string]any{}
+func answer(reply string, values map[string]any) {
+	if values == nil {
+		values = map[string]any{}
 	}
-	figures["reply"] = reply
-	encoded, _ := json.Marshal(figures)
+	values["reply"] = reply
+	encoded, _ := json.Marshal(values)
 	fmt.Println(string(encoded))
 }
 
