@@ -41,7 +41,7 @@ async def own(connection: Connection) -> None:
             await connection.send(DATA, id=f"{sent}")
 
 
-def cut() -> None:
+def disconnect_all() -> None:
     for stream in list(server._manager.streams):
         stream.end(EndReason.RECONNECT)
 
