@@ -139,3 +139,12 @@ def test_a_client_whose_output_is_broken_exits_as_it_would(
 )
 def test_an_error_that_nobody_reads_is_still_an_error(arguments: list[str]) -> None:
     assert exit_status(*arguments, broken="stdout stderr") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["serve", "--help"], ["doctor", "-c", "1"]],
+    ids=["help", "version", "help of a command", "doctor"],
+)
+def test_output_that_nobody_reads_is_no_error(arguments: list[str]) -> None:
+    assert exit_status(*arguments, broken="stdout stderr") == 0

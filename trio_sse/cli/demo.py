@@ -10,11 +10,11 @@ import trio
 
 from .._program.errors import ProgramError
 from .._program.serve import serve_until_signalled
-from .options import MISSING_EXTRA, bind_option, log_level_option, set_up_logging
+from .options import MISSING_EXTRA, Command, bind_option, log_level_option, set_up_logging
 from .output import reader_may_leave
 
 
-@click.command()
+@click.command(cls=Command)
 @bind_option
 @click.option(
     "--history",

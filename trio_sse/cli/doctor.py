@@ -8,10 +8,11 @@ import sys
 import click
 
 from .._tools.doctor import examine, write_diagnosis
+from .options import Command
 from .output import reader_may_leave
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--connections",
     "-c",

@@ -16,7 +16,7 @@ from .._process.descriptors import raise_descriptor_limit
 from .._tools.interrupt import cancel_on_sigint
 from .._tools.load.report import LiveTable, write_report
 from .._tools.load.run import Load, LoadOptions
-from .options import header_option, insecure_option, parse_headers
+from .options import Command, header_option, insecure_option, parse_headers
 from .output import reader_may_leave
 
 _SPARE_DESCRIPTORS = 50
@@ -32,7 +32,7 @@ class _FiniteRange(click.FloatRange):
         return number
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("url")
 @click.option(
     "--connections",

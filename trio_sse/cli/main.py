@@ -8,17 +8,18 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from .output import reader_may_leave
-
 try:
     import click
 except ModuleNotFoundError:
     sys.exit("trio-sse: the program needs its extra: pip install 'trio-sse[cli]'")
 
+from .options import Command
+from .output import reader_may_leave
+
 _COMMANDS = ("demo", "doctor", "load", "serve", "tail")
 
 
-class _Program(click.Group):
+class _Program(Command, click.Group):
     """The commands; their exit status does not depend on who reads their output."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

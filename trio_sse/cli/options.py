@@ -1,16 +1,34 @@
-"""Options that several commands have."""
+"""What the commands have in common."""
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from .._http.fields import parse_field
+from .output import discard
 
 #: For a command whose extra is missing.
 MISSING_EXTRA = "the program needs its extra: pip install 'trio-sse[cli]'"
+
+
+class Command(click.Command):
+    """A command that succeeds even if nobody reads its help. By default, click exits with 1."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the arguments. Print the help if they ask for it."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except BrokenPipeError:
+            discard(sys.stdout)
+            raise click.exceptions.Exit(0) from None
+
 
 bind_option = click.option(
     "--bind",

@@ -23,11 +23,11 @@ from .._program.importer import load_target
 from .._program.serve import load_certificate, serve_by_hypercorn, serve_until_signalled
 from .._program.shared_log import check_shareable, use_log
 from .._server.server import Server
-from .options import bind_option, log_level_option, set_up_logging
+from .options import Command, bind_option, log_level_option, set_up_logging
 from .output import reader_may_leave
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("target", metavar="MODULE:NAME", envvar="TRIO_SSE_SERVER")
 @bind_option
 @click.option(

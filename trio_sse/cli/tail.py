@@ -11,14 +11,14 @@ import click
 import trio
 
 from .._tools.interrupt import cancel_on_sigint
-from .options import MISSING_EXTRA, header_option, insecure_option, parse_headers
+from .options import MISSING_EXTRA, Command, header_option, insecure_option, parse_headers
 from .output import discard, reader_may_leave
 
 if TYPE_CHECKING:
     from .._tools.tail import Tail
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("url")
 @click.option("--last-event-id", default="", metavar="ID", help="Resume after this event.")
 @header_option
