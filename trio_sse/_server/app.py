@@ -74,8 +74,8 @@ class AppHandler:
             scope.clear()
             cycle.release()
             return AfterResponse.HANDED_OVER
-        if stream.may_reuse_transport is not None:
-            may_reuse = stream.may_reuse_transport and routed.may_keep_alive and not body.buffer
+        if stream.ended is not None:
+            may_reuse = stream.ended.may_reuse and routed.may_keep_alive and not body.buffer
             return AfterResponse.reuse_if(may_reuse)
         return await self._finish(cycle, transport, body, has_failed=has_failed)
 

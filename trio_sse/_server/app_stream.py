@@ -18,7 +18,7 @@ from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._stream.closing import linger_if_unread
 from .._stream.end_reason import EndReason
-from .._stream.lifecycle import Handle, Refused, StreamOutcome, run_stream
+from .._stream.lifecycle import Ended, Handle, StreamOutcome, run_stream
 from .._stream.live_stream import LiveStream
 from .._stream.manager import StreamManager
 from .._stream.padding import padding
@@ -52,8 +52,7 @@ class AppStream:
     """The `StreamExtension` and the `InlineStream` of one request.
 
     Attributes:
-        may_reuse_transport: whether the transport may carry another request; `None` unless a stream has run
-            inside the app's call.
+        ended: how the stream has ended that ran inside the app's call, if one did.
     """
 
     __slots__ = (
@@ -65,7 +64,7 @@ class AppStream:
         "_serving",
         "_started",
         "_transport",
-        "may_reuse_transport",
+        "ended",
     )
 
     def __init__(
@@ -77,7 +76,7 @@ class AppStream:
         routed: RoutedRequest,
         resume_serving: ResumeServing,
     ) -> None:
-        self.may_reuse_transport: bool | None = None
+        self.ended: Ended | None = None
         self._admission = admission
         self._cycle = cycle
         self._transport = transport
@@ -137,8 +136,8 @@ class AppStream:
         finally:
             self._admission.leave(self._transport)
             self._cycle.on_start = None
-        if not isinstance(outcome, Refused):
-            self.may_reuse_transport = outcome.may_reuse
+        if isinstance(outcome, Ended):
+            self.ended = outcome
             if not outcome.may_reuse:
                 await linger_if_unread(stream)
         return outcome
@@ -173,7 +172,7 @@ class AppStream:
             self._serving.disconnects.add(self._transport, pending.stream)
 
     def _check(self) -> None:
-        if self._pending is not None or self.may_reuse_transport is not None:
+        if self._pending is not None or self.ended is not None:
             raise RuntimeError("a request can be answered with one stream only")
         self._admission.check(self._transport, self._serving)
 
