@@ -11,7 +11,7 @@ Runs of one topic are joined to one write, so the cost of a delivery falls as th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Protocol, final
@@ -106,28 +106,21 @@ class Pump:
             (Batch(list(run)), self._subscribers.live(topic))
             for topic, run in groupby(place(), key=attrgetter("topic"))
         ]
-        share = 0.0
+        share = 0.0  # what was written since the last yield, of what is allowed
         for batch, subscribers in deliveries:
             if batch.size >= LARGE_BYTES:
                 self._monitor.note(batch, len(subscribers), trio.current_time())
+            write = max(1 / _WRITES_PER_CHECKPOINT, batch.size / _BYTES_PER_CHECKPOINT)
             self.deliveries += batch.count * len(subscribers)
-            share = yield from self._write(batch, subscribers, share)
-
-    def _write(
-        self, batch: Batch, subscribers: Sequence[Subscriber], share: float
-    ) -> Generator[None, None, float]:
-        """Deliver one batch. `share` is how much was written since the last yield, of what is allowed."""
-        write = max(1 / _WRITES_PER_CHECKPOINT, batch.size / _BYTES_PER_CHECKPOINT)
-        now = trio.current_time()
-        for subscriber in subscribers:
-            try:
-                subscriber.deliver(batch, now)
-            except Exception:  # a defect of one transport must not affect the others, nor the hub
-                logger.exception("delivery failed: %r is cut off", subscriber)
-                subscriber.cut_off()
-            share += write
-            if share >= 1:
-                share = 0.0
-                yield
-                now = trio.current_time()
-        return share
+            now = trio.current_time()
+            for subscriber in subscribers:
+                try:
+                    subscriber.deliver(batch, now)
+                except Exception:  # a defect of one transport must not affect the others, nor the hub
+                    logger.exception("delivery failed: %r is cut off", subscriber)
+                    subscriber.cut_off()
+                share += write
+                if share >= 1:
+                    share = 0.0
+                    yield
+                    now = trio.current_time()

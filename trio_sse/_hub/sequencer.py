@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 from .._log.follower import LogReaders, ReadEntry
 from .._log.memory import MemoryLog
@@ -63,8 +63,8 @@ class MemorySequencer:
         self._inbox = inbox
         self._pump = pump
 
-    async def publish(self, message: Message) -> None:
-        await self._inbox.put(message)
+    def publish(self, message: Message) -> Coroutine[Any, Any, None]:
+        return self._inbox.put(message)
 
     async def load(self) -> None:
         """Do nothing: the log is there."""
