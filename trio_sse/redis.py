@@ -1,8 +1,8 @@
 """A log on Redis Streams, shared by the hubs of any number of processes and machines.
 
-A hub's log is one stream; event ids are the ids of its entries. Beside it there is a hash with the epoch and
-the newest entry's number, and for each publisher its last number, so that a repeated append is stored once.
-All of this changes in one script, atomically.
+A log is one stream; event ids are the ids of its entries. A hash has the epoch and the newest entry's number,
+and a key of each publisher has its last number, so that a repeated append is stored once. All of this changes
+in one script, atomically.
 """
 
 from __future__ import annotations
@@ -18,77 +18,14 @@ import trio
 
 from ._groups import leaf_exceptions
 from ._log.protocol import Entry, LogEnd, LogRefused, LogSession, LogUnavailable
+from ._log.redis_scripts import APPEND, TAIL
 from ._log.redis_url import check_redis_url
-from ._validate import check_bounds
+from ._validate import check_bounds, check_seconds
 from ._wire.event import utf8_size
 
 __all__ = ["RedisLog"]
 
 _BLOCK_SECONDS = 1.0
-
-_OPEN = """
-local function is_whole(text)
-  return text and #text < 16 and string.match(text, '^%d+$')
-end
-local state = redis.call('HMGET', KEYS[2], 'epoch', 'number')
-if redis.call('EXISTS', KEYS[1]) == 0 or not is_whole(state[1]) or not is_whole(state[2]) then
-  local now = redis.call('TIME')
-  local epoch = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
-  if redis.call('EXISTS', KEYS[1]) == 0 then
-    redis.call('XGROUP', 'CREATE', KEYS[1], 'made', '0', 'MKSTREAM')
-    redis.call('XGROUP', 'DESTROY', KEYS[1], 'made')
-    redis.call('XSETID', KEYS[1], epoch .. '-0')
-  end
-  redis.call('DEL', KEYS[2])
-  redis.call('HSET', KEYS[2], 'epoch', epoch, 'number', 0)
-  state = {epoch, '0'}
-end
-"""
-
-_END = (
-    _OPEN
-    + """
-local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-if newest then
-  return {state[1], state[2], newest[1]}
-end
-local last = state[1] .. '-0'
-if tonumber(state[2]) > 0 then  -- there were some, which are gone: what a client has is not the end
-  local information = redis.call('XINFO', 'STREAM', KEYS[1])
-  for i = 1, #information, 2 do
-    if information[i] == 'last-generated-id' then
-      last = information[i + 1]
-    end
-  end
-end
-return {state[1], state[2], last}
-"""
-)
-
-_APPEND = (
-    _OPEN
-    + """
-if ARGV[2] ~= '0' then  -- first, as it frees memory, which may be what is short
-  local now = redis.call('TIME')
-  local oldest = math.max(0, now[1] * 1000 + now[2] / 1000 - ARGV[2])
-  redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', oldest))
-end
-local number = tonumber(state[2])
-local last = tonumber(redis.call('GET', KEYS[3]) or '0')
-for i = 3, #ARGV, 2 do
-  local own = tonumber(ARGV[i])
-  if own > last then
-    number = number + 1
-    last = own
-    redis.call('XADD', KEYS[1], '*', 'e', state[1], 'n', string.format('%.0f', number), 'd', ARGV[i + 1])
-  end
-end
-redis.call('HSET', KEYS[2], 'number', string.format('%.0f', number))
-redis.call('SET', KEYS[3], string.format('%.0f', last), 'EX', 86400)
-redis.call('XTRIM', KEYS[1], 'MAXLEN', ARGV[1])
-return number
-"""
-)
 
 _REFUSALS = re.compile(
     "WRONGPASS|NOAUTH|NOPERM|WRONGTYPE|AUTH|invalid password|DB index|unknown command", re.I
@@ -100,18 +37,18 @@ class RedisLog:
     """A log on Redis, for `Hub(log=...)`.
 
     Args:
-        url: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS, by which the server's
-            certificate and name are checked; `?ssl_ca_certs=FILE` names an authority of your own. What is
-            special in a URL is written as `%40`, say, in a password.
-        prefix: what the names of its keys begin with; hubs with one prefix share one log.
+        url: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS, which checks the
+            server's certificate and name; `?ssl_ca_certs=FILE` names an authority of your own. Special
+            characters in a password are percent-encoded: `%40` for `@`.
+        prefix: what the names of its keys start with; hubs with the same prefix share one log.
         max_events: how many entries Redis keeps.
-        max_age: for how many seconds it keeps them, looked at whenever something is published.
-        publish_timeout: for how many seconds `Hub.publish` waits until its event is stored.
-        timeout: for how many seconds an answer is waited for before the connection is given up.
+        max_age: how many seconds it keeps them; old entries are dropped when something is published.
+        publish_timeout: how many seconds `Hub.publish` waits until its event is stored.
+        timeout: how many seconds to wait for a reply before the connection is closed.
 
     Raises:
         ImportError: the extra `redis` is missing.
-        ValueError: the URL or a bound is not acceptable.
+        TypeError, ValueError: the URL or a bound is not acceptable.
     """
 
     def __init__(
@@ -128,11 +65,10 @@ class RedisLog:
         check_bounds(1, max_events=max_events)
         utf8_size("prefix", prefix)
         try:
-            import coredis  # noqa: F401  # now, so that workers which are forked later share it
+            import coredis  # noqa: F401  # now, so that workers that are forked later share it
         except ImportError:
             raise ImportError("RedisLog needs its extra: pip install 'trio-sse[redis]'") from None
-        if not (max_age > 0 and publish_timeout > 0 and timeout > 0):
-            raise ValueError("max_age, publish_timeout and timeout must be above 0 seconds")
+        check_seconds(max_age=max_age, publish_timeout=publish_timeout, timeout=timeout)
         self.publish_timeout = publish_timeout
         self._url = url
         self._stream = f"{{{prefix}}}:log"
@@ -143,10 +79,10 @@ class RedisLog:
         self._timeout = timeout
 
     def __repr__(self) -> str:
-        return f"<RedisLog {self._stream}>"  # not the URL, which may have a password
+        return f"<RedisLog {self._stream}>"  # not the URL, which may contain a password
 
     def connect(self) -> AbstractAsyncContextManager[LogSession]:
-        """Give a session; see `Log.connect`."""
+        """Return a session; see `Log.connect`."""
         return self._connect()
 
     @asynccontextmanager
@@ -177,14 +113,14 @@ class _Session:
     async def tail(self) -> LogEnd:
         log = self._log
         with _translated(log._timeout), trio.fail_after(log._timeout):
-            epoch, number, last = await self._client.eval(_END, [log._stream, log._state])
+            epoch, number, last = await self._client.eval(TAIL, [log._stream, log._state])
         return LogEnd(_text(epoch), int(number), _text(last))
 
     async def read_backward(self, upto: str, limit: int) -> Sequence[Entry]:
         log = self._log
         with _translated(log._timeout), trio.fail_after(log._timeout):
             found: list[list[Any]] | None = await self._client.create_request(
-                b"XREVRANGE", log._stream, upto, b"-", b"COUNT", limit, callback=_as_it_is
+                b"XREVRANGE", log._stream, upto, b"-", b"COUNT", limit, callback=_unchanged
             )
         return _entries(found or ())
 
@@ -192,11 +128,11 @@ class _Session:
         log = self._log
         block = int(_BLOCK_SECONDS * 1000)
         with _translated(log._timeout), trio.fail_after(log._timeout + _BLOCK_SECONDS):
-            # Not `client.xread`, which makes a dict of each entry's fields: a tenth of what following costs.
+            # Not `client.xread`, which makes a dict of each entry's fields: a tenth of the cost of following.
             found: dict[bytes, list[list[Any]]] | None = await self._client.create_request(
                 b"XREAD",
                 *(b"BLOCK", block, b"COUNT", limit, b"STREAMS", log._stream, after),
-                callback=_as_it_is,
+                callback=_unchanged,
             )
         if not found:
             return ()
@@ -211,15 +147,15 @@ class _Session:
             arguments += (str(number), record)
         keys = [log._stream, log._state, log._publisher + publisher]
         with _translated(log._timeout), trio.fail_after(log._timeout):
-            await self._client.eval(_APPEND, keys, arguments)
+            await self._client.eval(APPEND, keys, arguments)
 
 
-def _as_it_is(reply: Any) -> Any:
+def _unchanged(reply: Any) -> Any:
     return reply
 
 
 def _entries(found: Iterable[list[Any]]) -> list[Entry]:
-    """Make entries of pairs of an id and fields; what doesn't look as ours does is none of a hub's."""
+    """Return the entries of pairs of an id and fields; one with other fields was not appended by a hub."""
     entries = []
     for id, fields in found:
         match fields:
@@ -240,41 +176,48 @@ def _text(value: Any) -> str:
 
 @contextmanager
 def _translated(seconds: float) -> Iterator[None]:
-    """Turn what coredis, the network and the deadline raise into this project's two errors."""
-    import coredis.exceptions
-    from coredis.exceptions import RedisError
-
-    def translate(error: BaseException) -> Exception | None:
-        if isinstance(error, LogUnavailable | LogRefused):
-            return error
-        if isinstance(error, trio.TooSlowError | TimeoutError):
-            return LogUnavailable(f"Redis doesn't answer within {seconds:g} s")
-        if isinstance(error, RedisError):
-            cause = error.__cause__ or error.__context__
-            if isinstance(cause, ssl.SSLCertVerificationError):
-                return LogRefused(f"Redis: its certificate is not accepted: {cause.verify_message}")
-            # A connection's error has the host in its text, whatever that is called.
-            is_said = not isinstance(error, coredis.exceptions.ConnectionError)
-            is_refusal = is_said and _REFUSALS.search(f"{type(error).__name__} {error}")
-            kind = LogRefused if is_refusal else LogUnavailable
-            needs_password = is_refusal and re.search("NOAUTH|HELLO must be called", str(error))
-            advice = ": it wants a password, as in redis://:password@host" if needs_password else ""
-            return kind(f"Redis: {error}{advice}")
-        if isinstance(error, OSError | trio.BrokenResourceError | trio.ClosedResourceError):
-            return LogUnavailable(f"Redis can't be reached: {error}")
-        return None
-
+    """Translate what coredis, the network and the deadline raise into `LogUnavailable` or `LogRefused`."""
     try:
         yield
     except BaseExceptionGroup as group:
-        found = [translate(leaf) for leaf in leaf_exceptions(group)]
-        if None in found:  # with a cancellation, say, which goes on alone
-            _, rest = group.split(lambda error: translate(error) is not None)
+        found = [_translate(leaf, seconds) for leaf in leaf_exceptions(group)]
+        if None in found:  # with a cancellation, say, which continues alone
+            _, rest = group.split(lambda error: _translate(error, seconds) is not None)
             raise (rest or group) from None
         refusals = [error for error in found if isinstance(error, LogRefused)]
         raise (refusals or found)[0] from group  # type: ignore[misc]  # there is no None among them
     except Exception as error:
-        translated = translate(error)
+        translated = _translate(error, seconds)
         if translated is None or translated is error:
             raise
         raise translated from error
+
+
+def _translate(error: BaseException, seconds: float) -> Exception | None:
+    """Return the error of this project for another's, or `None` if it is not one of the log."""
+    from coredis.exceptions import RedisError
+
+    if isinstance(error, LogUnavailable | LogRefused):
+        return error
+    if isinstance(error, trio.TooSlowError | TimeoutError):
+        return LogUnavailable(f"Redis doesn't answer within {seconds:g} s")
+    if isinstance(error, RedisError):
+        return _translate_redis(error)
+    if isinstance(error, OSError | trio.BrokenResourceError | trio.ClosedResourceError):
+        return LogUnavailable(f"Redis can't be reached: {error}")
+    return None
+
+
+def _translate_redis(error: Exception) -> Exception:
+    import coredis.exceptions
+
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return LogRefused(f"Redis: its certificate is not accepted: {cause.verify_message}")
+    # The text of a connection's error contains the host, which may be named like a refusal.
+    is_reply = not isinstance(error, coredis.exceptions.ConnectionError)
+    is_refusal = is_reply and _REFUSALS.search(f"{type(error).__name__} {error}")
+    kind = LogRefused if is_refusal else LogUnavailable
+    needs_password = is_refusal and re.search("NOAUTH|HELLO must be called", str(error))
+    advice = ": it wants a password, as in redis://:password@host" if needs_password else ""
+    return kind(f"Redis: {error}{advice}")

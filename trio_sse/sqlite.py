@@ -1,4 +1,8 @@
-"""A durable log in one file, for the hubs of one machine: replay survives a restart."""
+"""A durable log in one file, for the hubs of one machine: replay survives a restart.
+
+An id is made of an entry's time and number, and both only grow. So a log that continues from a restored
+backup assigns no id twice.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ import trio
 
 from ._log.entry_id import parse_id
 from ._log.protocol import Entry, LogEnd, LogRefused, LogSession, LogUnavailable
-from ._validate import check_bounds
+from ._validate import check_bounds, check_seconds
 
 __all__ = ["SQLiteLog"]
 
@@ -27,8 +31,8 @@ create index if not exists log_ids on log_entries (milliseconds, number);
 create table if not exists log_publishers (name text primary key, last integer not null, time real not null);
 """
 
-# What waiting doesn't mend: there is no such folder, or nobody may write to it. Extended codes have these as
-# their last byte, and are not looked at: a full disk's journal, say, may pass.
+# Errors that waiting does not resolve: a missing folder, or one that is not writable. Extended codes, whose
+# last byte is one of these, are not among them: an error of a full disk's journal, say, may pass.
 _FINAL = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 
 T = TypeVar("T")
@@ -36,24 +40,24 @@ T = TypeVar("T")
 _GREATEST = 2**63 - 1
 _POLL_SECONDS = 0.05
 _READ_SECONDS = 1.0
-_LONGEST_TIMEOUT = 86_400.0  # SQLite counts milliseconds in 32 bits, and takes more for none
+_LONGEST_TIMEOUT = 86_400.0  # SQLite counts milliseconds in 32 bits, and takes more as none
 
 
 @final
 class SQLiteLog:
     """A log in an SQLite file, for `Hub(log=...)`. Processes of one machine may share it.
 
-    Each append is one transaction, on the disk when it returns.
+    Each append is one transaction, which is on the disk when it returns.
 
     Args:
-        path: the file; it is made if there is none. Not on a network file system.
+        path: the file; it is created if it doesn't exist. It must not be on a network file system.
         max_events: how many entries are kept.
-        max_age: for how many seconds, looked at whenever something is published.
-        publish_timeout: for how many seconds `Hub.publish` waits until its event is stored.
-        timeout: for how many seconds the file's lock is waited for.
+        max_age: how many seconds they are kept; old entries are dropped when something is published.
+        publish_timeout: how many seconds `Hub.publish` waits until its event is stored.
+        timeout: how many seconds to wait for the file's lock.
 
     Raises:
-        ValueError: the path names no file, or a bound is not acceptable.
+        TypeError, ValueError: the path names no file, or a bound is not acceptable.
     """
 
     def __init__(
@@ -70,8 +74,7 @@ class SQLiteLog:
             raise ValueError("SQLiteLog needs a file: without one, each session has a database of its own")
         if "\0" in os.fspath(path):
             raise ValueError(f"a file's path can't have a NUL character: {path!r}")
-        if not (max_age > 0 and publish_timeout > 0 and timeout > 0):
-            raise ValueError("max_age, publish_timeout and timeout must be above 0 seconds")
+        check_seconds(max_age=max_age, publish_timeout=publish_timeout, timeout=timeout)
         self.publish_timeout = publish_timeout
         self._path = os.path.abspath(os.fspath(path))
         self._max_events = max_events
@@ -82,7 +85,7 @@ class SQLiteLog:
         return f"<SQLiteLog {self._path}>"
 
     def connect(self) -> AbstractAsyncContextManager[LogSession]:
-        """Give a session; see `Log.connect`."""
+        """Return a session; see `Log.connect`."""
         return self._connect()
 
     @asynccontextmanager
@@ -125,10 +128,10 @@ class _Session:
             self._file = os.stat(log._path)
 
     async def tail(self) -> LogEnd:
-        return await self._in_thread(self._end)
+        return await self._in_thread(self._tail)
 
-    def _end(self) -> LogEnd:
-        with self._in_place():
+    def _tail(self) -> LogEnd:
+        with self._with_file():
             newest = self._connection.execute(
                 "select number, milliseconds from log_entries order by number desc limit 1"
             ).fetchone()
@@ -138,7 +141,7 @@ class _Session:
         number = used[0] if used is not None else 0
         if newest is not None:
             last = _id(*newest)
-        else:  # none, or none any more: then no id that a client has is the end
+        else:  # the log is empty; if there were entries, no client's id may be the end
             last = _id(number, max(self._epoch, round(time.time() * 1000)) if number else self._epoch)
         return LogEnd(str(self._epoch), number, last)
 
@@ -159,7 +162,7 @@ class _Session:
 
     def _select(self, condition: str, id: str, limit: int) -> list[Entry]:
         first, second = parse_id(id) or (0, 0)
-        with self._in_place():
+        with self._with_file():
             rows = self._connection.execute(
                 f"select number, milliseconds, record from log_entries where {condition} limit ?",
                 (min(first, _GREATEST), min(second, _GREATEST), limit),
@@ -167,12 +170,15 @@ class _Session:
         return [self._entry(*row) for row in rows]
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
-        """Work in a thread that is this session's: the app's own may all be busy."""
+        """Run work in a thread of this session's own: the application's threads may all be busy."""
         return await trio.to_thread.run_sync(work, *arguments, limiter=self._limiter)
 
     @contextmanager
-    def _in_place(self) -> Iterator[None]:
-        """Work in the file, if the path still leads to it: without a name, it would be a log of its own."""
+    def _with_file(self) -> Iterator[None]:
+        """Translate errors, and check that the path still names the file.
+
+        A file that was moved or deleted would be a log of its own.
+        """
         path = self._log._path
         with _translated(path):
             if not os.path.samestat(os.stat(path), self._file):
@@ -185,7 +191,7 @@ class _Session:
     def _append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         now = time.time()
         connection = self._connection
-        with self._in_place(), _transaction(connection):
+        with self._with_file(), _transaction(connection):
             found = connection.execute(
                 "select last from log_publishers where name = ?", (publisher,)
             ).fetchone()
@@ -218,7 +224,7 @@ class _Session:
 
 
 def _id(number: int, milliseconds: int) -> str:
-    """Give an entry's id: by its time, so that in a copy that was put back no id is given again."""
+    """Return an entry's id; it starts with the time, so a restored backup assigns no id again."""
     return f"{milliseconds}-{number}"
 
 
@@ -235,13 +241,13 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def _translated(path: str) -> Iterator[None]:
-    """Turn SQLite's errors into this project's two; `path` is the file's."""
+    """Translate the errors of SQLite, and of the file at `path`, into `LogUnavailable` or `LogRefused`."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", None)  # errors of Python's module have none
+        code = getattr(error, "sqlite_errorcode", None)  # missing where Python itself raises it
         is_passing = isinstance(error, sqlite3.OperationalError) and code not in _FINAL
         kind = LogUnavailable if is_passing else LogRefused
         raise kind(f"SQLite, {path}: {error}") from error
-    except OSError as error:  # of the file's own
+    except OSError as error:  # of the file itself
         raise LogUnavailable(f"SQLite, {path}: {error.strerror}") from error

@@ -91,7 +91,7 @@ async def test_who_may_do_what_is_for_a_function_to_say(make_server: MakeServer)
         (b"{}", "the type must be subscribe, unsubscribe or publish, not None"),
         (b'{"type":"subscribe"}', "topics must be a list of names"),
         (b'{"type":"subscribe","topics":"a"}', "topics must be a list of names"),
-        (b'{"type":"subscribe","topics":[]}', "a subscription takes 1 to 256 topics, not 0"),
+        (b'{"type":"subscribe","topics":[]}', "a subscription has 1 to 256 topics, not 0"),
         (b'{"type":"subscribe","topics":[7]}', "a topic must be a str, not int"),
         (b'{"type":"subscribe","topics":["\\n"]}', "a topic must have printable characters only"),
         (b'{"type":"subscribe","topics":["a"],"last_event_id":7}', "last_event_id must be a string"),

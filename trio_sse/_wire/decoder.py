@@ -1,8 +1,8 @@
 """The receiving side of an event stream: bytes in, `ServerSentEvent` out.
 
-It follows the WHATWG algorithm to the letter (HTML, 9.2.6 "Interpreting an event stream"), however the
-bytes are cut into pieces. Lines are split as bytes and decoded one by one: as CR and LF never occur
-inside a UTF-8 sequence, this replaces invalid sequences exactly as decoding the whole stream would.
+It follows the WHATWG algorithm to the letter (HTML, 9.2.6 "Interpreting an event stream"), wherever the bytes
+are split. Lines are split as bytes and decoded one by one: CR and LF never occur inside a UTF-8 sequence, so
+this replaces invalid sequences exactly as decoding the whole stream would.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _LINE_END = re.compile(b"\r\n|\r|\n")
 class EventDecoder:
     """Decode an event stream piece by piece.
 
-    An event of the result has `id` and `retry` only if its own block carried them; what lasts from one
-    event to the next are the decoder's `last_event_id` and `retry`. Comments are dropped. An event whose
-    blank line hasn't come when the stream ends is never returned, and its id doesn't count.
+    A returned event has `id` and `retry` only if its own block had them; the values that last from one event
+    to the next are the decoder's `last_event_id` and `retry`. Comments are dropped. An event that is
+    truncated by the stream's end is never returned, and its id doesn't count.
 
     Attributes:
-        last_event_id: what a client would send as `Last-Event-ID` now; empty if nothing.
+        last_event_id: what a client would send as `Last-Event-ID` now; empty if it would send none.
         retry: the last reconnection time received, in milliseconds, or `None`.
     """
 
@@ -34,7 +34,7 @@ class EventDecoder:
     def __init__(self, *, last_event_id: str = "", max_size: int = 4 * MAX_DATA_SIZE) -> None:
         """Start at the beginning of a stream in which an event has at most `max_size` bytes.
 
-        `last_event_id` is what the stream was resumed from: it holds until an event brings another.
+        `last_event_id` is what the stream was resumed from. It counts until an event has another one.
         """
         self.last_event_id = last_event_id
         self.retry: int | None = None
@@ -46,10 +46,10 @@ class EventDecoder:
         self._block = _Block()
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """Take the stream's next bytes and return the events that they complete, in order.
+        """Decode the stream's next bytes, and return the events that they complete, in order.
 
         Raises:
-            ValueError: one event is larger than `max_size`. The decoder is of no use afterwards.
+            ValueError: an event is larger than `max_size`. The decoder can't be used afterwards.
         """
         if self._head is not None:
             data = self._skip_byte_order_mark(data)
@@ -90,7 +90,7 @@ class EventDecoder:
             return self._dispatch()
         name, colon, value = line.partition(b":")
         if not name and colon:
-            return None  # a comment: not a part of the event, so keepalives may go on for ever
+            return None  # a comment: no part of the event, so there may be any number of keepalives
         block = self._block
         block.size += len(line)
         if block.size > self._max_size:
@@ -112,7 +112,7 @@ class EventDecoder:
         block, self._block = self._block, _Block()
         if not block.data:
             return None
-        # Not checked: what is too large to be sent is still an event when it is received.
+        # Not checked: an event that is too large to be sent may still be received.
         return trusted_event("\n".join(block.data), block.event or None, block.id, block.retry)
 
     def _too_large(self) -> ValueError:
@@ -120,7 +120,7 @@ class EventDecoder:
 
 
 class _Block:
-    """The fields of one event, as they gather line by line."""
+    """The fields of one event so far."""
 
     __slots__ = ("data", "event", "id", "retry", "size")
 
@@ -133,7 +133,7 @@ class _Block:
 
 
 def _parse_retry(text: str) -> int | None:
-    """Read a reconnection time: ASCII digits only; what no browser could keep is left out, too."""
+    """Return a reconnection time, or `None` if it is not ASCII digits or is too large for a browser."""
     if not (text.isascii() and text.isdigit()):
         return None
     digits = text.lstrip("0") or "0"

@@ -1,10 +1,8 @@
 """Server-Sent Events as values, and their encoding on the wire.
 
-No I/O and no event loop here: what this file promises can be tested on bytes alone.
-
-The law that this file and `_decoder.py` keep together: **whatever can be encoded decodes to itself.**
-The encoder therefore refuses, when the event is made, every field that would break the framing, and it
-ends lines with LF only.
+The invariant that this file keeps together with `decoder`: **whatever can be encoded decodes to itself.** An
+event therefore refuses, when it is made, every field that would break the framing, and the encoder ends lines
+with LF only.
 
 Lines end at CR, LF or CRLF and nowhere else. `str.splitlines()` would also split at U+2028, U+0085, VT
 and FF, which are ordinary characters of the data, so it is used nowhere.
@@ -42,14 +40,14 @@ class ServerSentEvent:
     """One event, as the application sees it.
 
     Args:
-        data: a `str` goes as it is, with CR and CRLF turned into LF (the wire can't tell them apart);
-            anything else is encoded as JSON when the event is sent. At most 1 MiB encoded.
+        data: a `str` is sent as it is, with CR and CRLF turned into LF, since the wire has one kind of line
+            break only; anything else is encoded as JSON when the event is sent. At most 1 MiB encoded.
         event: the event's type, without line breaks; `None` is what `EventSource` calls "message".
-        id: what the client will send back as `Last-Event-ID`, without line breaks or NUL; the empty
+        id: what the client sends as `Last-Event-ID` when it reconnects, without line breaks or NUL; the empty
             string makes it forget the one it has.
         retry: the client's reconnection time in milliseconds from now on.
-        comment: text that receivers ignore. It may have several lines. As no receiver gets to see
-            it, it takes no part in comparisons.
+        comment: text that receivers ignore. It may have several lines. As no receiver sees it, comparisons
+            ignore it, too.
 
     Raises:
         TypeError: a field is of the wrong type (`bytes` data among them: decode them first).
@@ -66,7 +64,7 @@ class ServerSentEvent:
         texts = ("data", self.data), ("event", self.event), ("id", self.id), ("comment", self.comment)
         for name, value in texts:
             if type(value) is not str and isinstance(value, str):
-                # A subclass may format itself as something else than what is checked here, as enums do.
+                # A subclass, such as an enum, may format itself differently from what is checked here.
                 object.__setattr__(self, name, str.__str__(value))
         data = self.data
         if isinstance(data, str):
@@ -87,7 +85,7 @@ class ServerSentEvent:
             _check_field("comment", self.comment, None, "")
 
     def encode(self, *, dumps: Dumps = dumps_compact) -> bytes:
-        """Give the event's bytes on the wire, with the blank line that ends it.
+        """Return the event's bytes on the wire, with the blank line that ends it.
 
         Raises:
             TypeError: `data` is not a JSON value.
@@ -96,7 +94,7 @@ class ServerSentEvent:
         return encode_parts(self.text(dumps=dumps), self.event, self.id, self.retry, self.comment)
 
     def text(self, *, dumps: Dumps = dumps_compact) -> str:
-        """Give `data` as the text that goes on the wire; raises what `encode` raises."""
+        """Return `data` as the text that is sent; raise what `encode` raises."""
         if isinstance(self.data, str):
             return self.data
         try:
@@ -113,7 +111,7 @@ class ServerSentEvent:
         return text
 
     def json(self) -> object:
-        """Read `data` as JSON, as one reads an event that was received.
+        """Return the value of `data`, which is JSON in an event that was received.
 
         Raises:
             ValueError: the text is not JSON.
@@ -122,7 +120,7 @@ class ServerSentEvent:
 
 
 def trusted_event(data: str, event: str | None, id: str | None, retry: int | None) -> ServerSentEvent:
-    """Make an event from fields that need no check: they were checked before, or were received."""
+    """Return an event of fields that need no check: they were checked before, or were received."""
     made = object.__new__(ServerSentEvent)
     for name, value in (("data", data), ("event", event), ("id", id), ("retry", retry), ("comment", None)):
         object.__setattr__(made, name, value)
@@ -192,7 +190,7 @@ def _check_size(text: str) -> None:
 
 
 def utf8_size(name: str, text: str) -> int:
-    """Give the bytes that a text has as UTF-8; raises `ValueError` if it can't be encoded."""
+    """Return how many bytes a text has as UTF-8; raise `ValueError` if it can't be encoded."""
     try:
         return len(text.encode())
     except UnicodeEncodeError as error:

@@ -1,7 +1,7 @@
-"""A published event on its way: `Message`, and `Batch`, the run of messages that goes out in one write.
+"""A published event on its way: `Message`, and `Batch`, a run of messages that is sent in one write.
 
-Both are made once and shared: by the log, by every queue, and by every connection's write. Nothing here
-is ever changed after the pump has given the message its place, so sharing needs no care.
+The invariant: **a message doesn't change after it has been placed** in the hub's order. So the log, every
+queue and every connection's write share it. Frames are made on first need, and shared as well.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ class Framing(IntEnum):
     """How an event stream's bytes are wrapped for the transport under it."""
 
     PLAIN = 0
-    """As they are: HTTP/1.0, and hosts that frame bodies themselves."""
+    """Not at all: HTTP/1.0, and hosts that frame bodies themselves."""
 
     CHUNKED = 1
     """As one chunk of HTTP/1.1 (RFC 9112, 7.1)."""
 
     CHUNKED_BY_HOST = 2
-    """The same, where it is for the host to end the body."""
+    """The same, if the host ends the body."""
 
     WEBSOCKET = 3
-    """Each event as a message of JSON (RFC 6455). What only the wire of an event stream has, is left out."""
+    """Each event as a JSON message (RFC 6455), without what only an event stream has, such as comments."""
 
 
 def frame(data: bytes, framing: Framing) -> bytes:
-    """Wrap bytes of an event stream, which must not be empty: an empty chunk would end the body."""
+    """Frame bytes of an event stream, which must not be empty: an empty chunk would end the body."""
     if framing is Framing.PLAIN:
         return data
     assert framing is not Framing.WEBSOCKET, "a WebSocket carries messages"
@@ -40,7 +40,7 @@ def frame(data: bytes, framing: Framing) -> bytes:
 
 
 def frame_event(event: ServerSentEvent, framing: Framing, dumps: Dumps) -> bytes:
-    """Encode and wrap an event that is no message of a hub's; raises what `ServerSentEvent.encode` does."""
+    """Encode and frame an event that was not published; raise what `ServerSentEvent.encode` raises."""
     if framing is Framing.WEBSOCKET:
         return event_frame(event.text(dumps=dumps), event.event, event.id, event.retry)
     return frame(event.encode(dumps=dumps), framing)
@@ -48,14 +48,15 @@ def frame_event(event: ServerSentEvent, framing: Framing, dumps: Dumps) -> bytes
 
 @final
 class Message:
-    """An event, published to a topic: checked and encoded, and then given its place by the pump.
+    """An event that was published to a topic: checked and encoded, and later placed in the hub's order.
 
     Attributes:
         topic: where it was published.
-        key: what `Overflow.LATEST` takes as "the same thing"; may be `None`.
-        sequence: its place in the hub's order, from 1; 0 until the pump has given it one.
-        wire: its bytes on the wire, with its id; until it has one, without.
-        on_place: is called when it is given its place.
+        key: what it is about, for `Overflow.LATEST`; may be `None`.
+        sequence: its place in the hub's order, from 1; 0 until it is placed.
+        id: its id; empty until it is placed.
+        wire: its bytes on the wire, with its id as soon as it is placed.
+        on_place: called when it is placed.
     """
 
     __slots__ = ("_event", "_websocket_frame", "id", "key", "on_place", "sequence", "topic", "wire")
@@ -72,7 +73,7 @@ class Message:
         self._websocket_frame: bytes | None = None
 
     def place(self, sequence: int, id: str) -> None:
-        """Take the place in the hub's order that the pump gives; done once."""
+        """Assign the message its place in the hub's order, once."""
         self.sequence = sequence
         self.id = id
         self.wire = b"id: %b\n%b" % (id.encode(), self.wire)
@@ -82,8 +83,7 @@ class Message:
 
     @property
     def websocket_frame(self) -> bytes:
-        """Its frame on a WebSocket. It is made on first need, and kept: those who lag and those who replay
-        take it from here."""
+        """Its frame on a WebSocket. It is made on first need, and kept for replays and readers that lag."""
         if self._websocket_frame is None:
             event = self._event
             self._websocket_frame = event_frame(str(event.data), event.event, self.id or None, event.retry)
@@ -91,12 +91,12 @@ class Message:
 
     @property
     def unplaced_event(self) -> ServerSentEvent:
-        """The event, without an id before it has its place."""
+        """The event; before the message is placed, it has no id."""
         return self._event
 
     @property
     def event(self) -> ServerSentEvent:
-        """The event as subscribers get it: its data as text, its id the hub's."""
+        """The event as subscribers receive it: its data as text, its id the hub's."""
         if self._event.id != self.id:
             event = self._event
             self._event = trusted_event(str(event.data), event.event, self.id, event.retry)
@@ -107,7 +107,7 @@ class Message:
 class Batch:
     """Consecutive messages of one topic, joined so that they cost one write for each connection.
 
-    A batch is framed at most once for each framing, on first need, and the bytes are shared by all.
+    A batch is framed at most once for each framing, and all connections share the bytes.
     """
 
     __slots__ = ("_framed", "count", "messages", "size")
@@ -119,7 +119,7 @@ class Batch:
         self._framed: list[bytes | None] = [None] * len(Framing)
 
     def framed(self, framing: Framing) -> bytes:
-        """Give the batch's bytes in this framing."""
+        """Return the batch's bytes in this framing."""
         framed = self._framed[framing]
         if framed is None:
             framed = self._framed[framing] = frame_messages(self.messages, framing)
@@ -127,14 +127,14 @@ class Batch:
 
 
 def frame_messages(messages: Sequence[Message], framing: Framing) -> bytes:
-    """Give the messages' bytes in this framing, one after the other."""
+    """Return the messages' bytes in this framing, one after the other."""
     if framing is Framing.WEBSOCKET:
         return b"".join([message.websocket_frame for message in messages])
     return frame(join(messages), framing)
 
 
 def join(messages: Sequence[Message]) -> bytes:
-    """Give the messages' bytes on the wire, one after the other."""
+    """Return the messages' bytes on the wire, one after the other."""
     if len(messages) == 1:
         return messages[0].wire
     return b"".join([message.wire for message in messages])

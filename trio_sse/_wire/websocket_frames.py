@@ -1,7 +1,7 @@
-"""WebSocket frames as a server writes them (RFC 6455, 5.2): whole, unmasked, without extensions. No I/O.
+"""WebSocket frames as a server writes them (RFC 6455, 5.2): whole, unmasked, without extensions.
 
-As no frame is masked and none is compressed, its bytes are the same for everyone: a broadcast is framed
-once, and shared.
+No frame is masked or compressed, so its bytes are the same for every client: a broadcast is framed once, and
+shared.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def binary_frame(data: bytes) -> bytes:
 
 
 def event_frame(text: str, event: str | None, id: str | None, retry: int | None) -> bytes:
-    """Frame an event, whose fields have been checked, as a JSON object with those that it has."""
+    """Frame an event, whose fields must have been checked, as a JSON object of the fields that it has."""
     fields: dict[str, str | int] = {}
     if id is not None:
         fields["id"] = id
@@ -49,17 +49,17 @@ def json_frame(value: object) -> bytes:
 
 
 def ping_frame() -> bytes:
-    """Frame a ping, which the peer has to answer."""
+    """Frame a ping; the peer must reply with a pong."""
     return _frame(_PING, b"")
 
 
 def pong_frame(payload: bytes) -> bytes:
-    """Frame the answer to a ping, with the ping's own payload."""
+    """Frame the reply to a ping, with the ping's payload."""
     return _frame(_PONG, payload)
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """Frame the last that is said; a reason that is too long is cut, between two characters."""
+    """Frame the end of a connection; a reason that is too long is truncated between two characters."""
     encoded = reason.encode()[: MAX_CONTROL_SIZE - 2]
     return _frame(_CLOSE, struct.pack("!H", code) + encoded.decode(errors="ignore").encode())
 

@@ -1,0 +1,73 @@
+"""The Lua scripts of `RedisLog`: Redis runs each as one step.
+
+The keys of both are the stream, the hash with the epoch and the newest entry's number, and, to append, the
+publisher's last number.
+"""
+
+from __future__ import annotations
+
+_OPEN = """
+local function is_whole(text)
+  return text and #text < 16 and string.match(text, '^%d+$')
+end
+local state = redis.call('HMGET', KEYS[2], 'epoch', 'number')
+if redis.call('EXISTS', KEYS[1]) == 0 or not is_whole(state[1]) or not is_whole(state[2]) then
+  local now = redis.call('TIME')
+  local epoch = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
+  if redis.call('EXISTS', KEYS[1]) == 0 then
+    redis.call('XGROUP', 'CREATE', KEYS[1], 'made', '0', 'MKSTREAM')
+    redis.call('XGROUP', 'DESTROY', KEYS[1], 'made')
+    redis.call('XSETID', KEYS[1], epoch .. '-0')
+  end
+  redis.call('DEL', KEYS[2])
+  redis.call('HSET', KEYS[2], 'epoch', epoch, 'number', 0)
+  state = {epoch, '0'}
+end
+"""
+
+#: Returns the epoch, the newest entry's number, and where the log ends; creates the log if there is none.
+TAIL = (
+    _OPEN
+    + """
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if newest then
+  return {state[1], state[2], newest[1]}
+end
+local last = state[1] .. '-0'
+if tonumber(state[2]) > 0 then  -- there were entries, which were dropped: no client's id is the end
+  local information = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #information, 2 do
+    if information[i] == 'last-generated-id' then
+      last = information[i + 1]
+    end
+  end
+end
+return {state[1], state[2], last}
+"""
+)
+
+#: Appends records, each once. Arguments: the most entries, their age in milliseconds, numbers and records.
+APPEND = (
+    _OPEN
+    + """
+if ARGV[2] ~= '0' then  -- first, as it frees memory, which may be short
+  local now = redis.call('TIME')
+  local oldest = math.max(0, now[1] * 1000 + now[2] / 1000 - ARGV[2])
+  redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', oldest))
+end
+local number = tonumber(state[2])
+local last = tonumber(redis.call('GET', KEYS[3]) or '0')
+for i = 3, #ARGV, 2 do
+  local own = tonumber(ARGV[i])
+  if own > last then
+    number = number + 1
+    last = own
+    redis.call('XADD', KEYS[1], '*', 'e', state[1], 'n', string.format('%.0f', number), 'd', ARGV[i + 1])
+  end
+end
+redis.call('HSET', KEYS[2], 'number', string.format('%.0f', number))
+redis.call('SET', KEYS[3], string.format('%.0f', last), 'EX', 86400)
+redis.call('XTRIM', KEYS[1], 'MAXLEN', ARGV[1])
+return number
+"""
+)
