@@ -1,0 +1,35 @@
+"""Request heads: where our parser and h11 must agree, and where they must not."""
+
+from __future__ import annotations
+
+import re
+
+import h11
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from trio_sse._http import request_head
+from trio_sse._http.request import raw_fields
+
+
+async def test_h11_still_accepts_what_our_own_checks_refuse() -> None:
+    """Heads that h11 accepts must be refused by our own checks. If h11 changes, they may change, too."""
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(b"GET foo HTTP/9.9\nHost:\nContent-Length: 5, 5\nX: \x07\n\n")
+
+    assert isinstance(connection.next_event(), h11.Request)
+
+
+FIELD_VALUES = st.binary(max_size=20).map(lambda value: re.sub(rb"[\x00-\x08\x0a-\x1f\x7f]", b"", value))
+FIELD_NAMES = st.text("!#$%&'*+-.^_`|~09AZaz", min_size=1, max_size=12).map(str.encode)
+
+
+@given(
+    fields=st.lists(st.tuples(FIELD_NAMES, FIELD_VALUES), max_size=8),
+    target=st.sampled_from([b"/", b"/a?b=c", b"http://other/x"]),
+)
+def test_fields_are_split_as_h11_splits_them(fields: list[tuple[bytes, bytes]], target: bytes) -> None:
+    assume(not any(name.lower() in (b"host", b"content-length", b"transfer-encoding") for name, _ in fields))
+    lines = [b"GET %b HTTP/1.1" % target, b"Host: test", *(b"%b:%b" % field for field in fields)]
+    head = b"\r\n".join(lines)
+    assert raw_fields(request_head.parse_head(head).headers) == request_head._parse_fields(head)
