@@ -56,7 +56,7 @@ class Headers:
         return values[0] if values else default
 
     def __contains__(self, name: str) -> bool:
-        return self.get(name) is not None
+        return _before_value(name) in self._block.lower()
 
 
 def headers_of_lines(lines: bytes) -> Headers:

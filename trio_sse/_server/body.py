@@ -6,7 +6,7 @@ from typing import final
 
 import trio
 
-from .._http.body_decoders import BodyDecoder, ChunkedDecoder, SizedDecoder, too_large
+from .._http.body_decoders import BodyDecoder, ChunkedDecoder, SizedDecoder
 from .._http.exceptions import HTTPException
 from .._http.request_head import RequestHead
 from .._transport.base import Transport, send_all
@@ -18,22 +18,9 @@ BODY_SECONDS = 30.0
 _BYTES_PER_SECOND = 16 * 1024
 
 
-def check_body(head: RequestHead, max_size: int) -> None:
-    """Check what a head says about its body.
-
-    Raises:
-        HTTPException: 413 if the body is too large, 417 if the head has an unknown expectation.
-    """
-    expect = head.headers.get("expect")
-    if expect is not None and expect.lower() != "100-continue":
-        raise HTTPException(417, "the only supported expectation is 100-continue")
-    if head.content_length is not None and head.content_length > max_size:
-        raise too_large(max_size)
-
-
 @final
 class BodyReader:
-    """Reads the body of a request that has passed `check_body`, and leaves in `buffer` what follows it.
+    """Reads the body of a request that the router has accepted, and leaves in `buffer` what follows it.
 
     Only the time that is spent waiting for the peer counts, not the time that the caller takes between calls.
     """

@@ -23,6 +23,7 @@ from .app import AppHandler
 from .connection_handler import ConnectionHandler
 from .options import AdmissionOptions, RequestOptions, ServeOptions
 from .request_reader import RequestReader
+from .request_router import RequestRouter
 from .responder import Responder
 from .routes import EndpointHandler, Routes, StreamHandler, websocket_route
 from .serving import Address, ServeCalls
@@ -132,9 +133,10 @@ class Server:
         self._routes = Routes()
         self._admission = Admission(bounds)
         hosted = None if app is None else AppHandler(app, self._admission)
-        reader = RequestReader(
+        router = RequestRouter(
             request_options, self._routes, has_app=app is not None, is_ready=lambda: self.hub.is_ready
         )
+        reader = RequestReader(request_options, router)
         self._responder = Responder(self._manager, request_options.cross_origin)
         handler = ConnectionHandler(self._manager, reader, self._responder, self._admission, hosted)
         self._calls = ServeCalls(serve_options, self._manager, handler, hosted)

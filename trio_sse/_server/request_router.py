@@ -1,0 +1,100 @@
+"""Deciding what answers a request, from its head alone: a route, the app, or a response. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import final
+
+from .._http.body_decoders import too_large
+from .._http.exceptions import HTTPException
+from .._http.request_head import RequestHead
+from .._http.response import Response, json_response
+from .._http.routing import NO_PARAMETERS
+from .._http.websocket_handshake import asks_for_websocket, check_handshake
+from .options import RequestOptions
+from .routes import AppRoute, Route, Routes, WebSocketRoute
+
+#: What answers a request; a `Response` needs no handler.
+Target = Route | AppRoute | Response
+
+
+@final
+class RequestRouter:
+    """Checks request heads and finds their targets.
+
+    Args:
+        has_app: whether the server has an app, which answers whatever has no route.
+        is_ready: returns whether the health check passes.
+    """
+
+    def __init__(
+        self, options: RequestOptions, routes: Routes, *, has_app: bool, is_ready: Callable[[], bool]
+    ) -> None:
+        allowed = options.allowed_hosts
+        self._options = options
+        self._allowed_hosts = None if allowed is None else frozenset(host.lower() for host in allowed)
+        self._routes = routes
+        self._has_app = has_app
+        self._is_ready = is_ready
+
+    def route(self, head: RequestHead) -> tuple[Target, Mapping[str, object]]:
+        """Return what answers a request, and the path's parameters.
+
+        Raises:
+            HTTPException: the request is refused.
+        """
+        if self._allowed_hosts is not None and head.host not in self._allowed_hosts:
+            raise HTTPException(421, "this server does not serve that host")
+        target, parameters = self._find(head)
+        _check_upgrade(head, target)
+        _check_body(head, self._options.max_body_size)
+        if head.content_length != 0 and head.method in ("GET", "HEAD") and not isinstance(target, AppRoute):
+            raise HTTPException(400, f"a {head.method} request must not have a body")
+        return target, parameters
+
+    def _find(self, head: RequestHead) -> tuple[Target, Mapping[str, object]]:
+        if head.target == "*":
+            return Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"}), NO_PARAMETERS
+        match = self._routes.find(head.path, "GET" if head.method == "HEAD" else head.method)
+        if match is None:
+            if head.path == self._options.health_path and head.method in ("GET", "HEAD"):
+                return self._health(), NO_PARAMETERS
+            if self._has_app:
+                return AppRoute(), NO_PARAMETERS
+            raise HTTPException(404)
+        if head.method == "OPTIONS":
+            origin = head.headers.get("origin")
+            preflight = self._options.cross_origin.preflight_fields(origin, match.allow)
+            return Response(status=204, headers={"Allow": match.allow, **preflight}), NO_PARAMETERS
+        if match.target is None:
+            if self._has_app:
+                return AppRoute(), NO_PARAMETERS
+            raise HTTPException(405, headers={"Allow": match.allow})
+        return match.target, match.parameters
+
+    def _health(self) -> Response:
+        if self._is_ready():
+            return json_response({"status": "ok"})
+        return json_response({"status": "unavailable", "reason": "log_not_loaded"}, status=503)
+
+
+def _check_upgrade(head: RequestHead, target: Target) -> None:
+    """Check that a WebSocket's path gets a handshake, and that no other path does."""
+    is_websocket = isinstance(target, WebSocketRoute)
+    if is_websocket or asks_for_websocket(head.headers):
+        check_handshake(head.method, head.http_version, head.headers)
+        if not is_websocket:
+            raise HTTPException(400, "this path is not a WebSocket; `Server.websocket` adds one")
+
+
+def _check_body(head: RequestHead, max_size: int) -> None:
+    """Check what a head says about its body.
+
+    Raises:
+        HTTPException: 413 if the body is too large, 417 if the head has an unknown expectation.
+    """
+    expect = head.headers.get("expect")
+    if expect is not None and expect.lower() != "100-continue":
+        raise HTTPException(417, "the only supported expectation is 100-continue")
+    if head.content_length is not None and head.content_length > max_size:
+        raise too_large(max_size)
