@@ -88,7 +88,7 @@ async def test_a_hub_is_run_by_one_task(make_hub: MakeHub) -> None:
 
 
 @pytest.mark.parametrize("topic", ["", "a\nb", "x" * 257, "\0"])
-async def test_a_topic_that_is_no_name_is_refused(make_hub: MakeHub, topic: str) -> None:
+async def test_an_invalid_topic_is_refused(make_hub: MakeHub, topic: str) -> None:
     hub = make_hub()
     async with running(hub):
         with pytest.raises(TopicError):
@@ -100,7 +100,7 @@ async def test_a_topic_that_is_no_name_is_refused(make_hub: MakeHub, topic: str)
 
 
 @pytest.mark.parametrize("count", [0, MAX_TOPICS + 1])
-def test_a_subscription_takes_a_bounded_number_of_topics(count: int) -> None:
+def test_the_number_of_topics_is_bounded(count: int) -> None:
     with pytest.raises(TopicError):
         Hub().subscribe(*(str(number) for number in range(count)))
 
@@ -118,7 +118,7 @@ def test_a_subscription_takes_a_bounded_number_of_topics(count: int) -> None:
         ({"data": "x" * (1024 * 1024 + 1)}, ValueError),
     ],
 )
-async def test_what_is_no_event_is_refused_and_not_published(
+async def test_an_invalid_event_is_refused_and_not_published(
     make_hub: MakeHub, fields: dict[str, object], error: type[Exception]
 ) -> None:
     hub = make_hub()
@@ -131,7 +131,7 @@ async def test_what_is_no_event_is_refused_and_not_published(
 
 @pytest.mark.parametrize("name", ["history", "history_bytes", "inbox", "inbox_bytes", "queue", "queue_bytes"])
 @pytest.mark.parametrize(("bound", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError)])
-def test_a_bound_that_is_none_is_refused(name: str, bound: object, error: type[Exception]) -> None:
+def test_an_invalid_bound_is_refused(name: str, bound: object, error: type[Exception]) -> None:
     with pytest.raises(error, match=f"^{name} must be"):
         Hub(**{name: bound})  # type: ignore[arg-type]
 
@@ -149,7 +149,7 @@ def test_a_subscription_has_a_bound(name: str) -> None:
         Hub().subscribe("t", **{name: 0})  # type: ignore[arg-type]
 
 
-def test_a_policy_that_is_none_is_refused() -> None:
+def test_an_invalid_policy_is_refused() -> None:
     assert Hub().subscribe("t", overflow="latest").overflow is Overflow.LATEST  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="is not a valid Overflow"):
         Hub().subscribe("t", overflow="newest")  # type: ignore[arg-type]
@@ -175,7 +175,7 @@ async def test_data_is_encoded_when_it_is_published(make_hub: MakeHub) -> None:
 
 
 @pytest.mark.parametrize("bounds", [{"inbox": 3}, {"inbox_bytes": 50}])
-async def test_a_full_inbox_is_not_waited_for_by_publish_nowait(
+async def test_publish_nowait_does_not_wait_for_a_full_inbox(
     make_hub: MakeHub, bounds: dict[str, int]
 ) -> None:
     hub = make_hub(**bounds)
@@ -202,7 +202,7 @@ async def test_publish_waits_while_the_inbox_is_full(make_hub: MakeHub, bounds: 
         assert event.data == "waited"
 
 
-async def test_an_event_larger_than_the_inbox_is_taken_when_it_is_empty(make_hub: MakeHub) -> None:
+async def test_an_empty_inbox_accepts_an_event_larger_than_its_bound(make_hub: MakeHub) -> None:
     hub = make_hub(inbox_bytes=10)
     async with running(hub), hub.subscribe("t") as subscription:
         with trio.fail_after(5):
@@ -243,7 +243,7 @@ async def test_a_publish_that_is_cancelled_while_it_waits_publishes_nothing(make
         await hub.publish("t", "long on its way")
         while not any(recorder.written for recorder in recorders):
             await trio.lowlevel.checkpoint()
-        park_pump(hub)  # it is amid a thousand writes, and takes nothing until they are done
+        park_pump(hub)  # it is busy with a thousand writes, and takes nothing until they are done
         nursery.start_soon(publish)
         for _ in range(2):
             await trio.lowlevel.checkpoint()
@@ -295,7 +295,7 @@ async def test_each_publishers_events_keep_their_order(make_hub: MakeHub) -> Non
     assert [event.id for event in events] == [f"{engine_of(hub).log.epoch}.{n}" for n in range(1, 301)]
 
 
-async def test_what_gathers_goes_out_in_one_write(make_hub: MakeHub) -> None:
+async def test_what_is_published_together_is_sent_in_one_write(make_hub: MakeHub) -> None:
     hub, recorder = make_hub(), Recorder()
     async with running(hub) as nursery:
         nursery.start_soon(record, hub, recorder, "t")
@@ -367,7 +367,7 @@ async def test_a_large_fan_out_lets_others_run(make_hub: MakeHub) -> None:
     assert most_at_once <= 200
 
 
-async def test_one_who_subscribes_during_a_fan_out_has_neither_hole_nor_duplicate(make_hub: MakeHub) -> None:
+async def test_subscribing_during_a_fan_out_misses_and_repeats_nothing(make_hub: MakeHub) -> None:
     hub = make_hub()
     recorders = [Recorder() for _ in range(300)]
     async with running(hub) as nursery:
@@ -385,7 +385,7 @@ async def test_one_who_subscribes_during_a_fan_out_has_neither_hole_nor_duplicat
             assert (await anext(new)).data == "y"
 
 
-async def test_one_who_leaves_during_a_fan_out_is_left_alone(make_hub: MakeHub) -> None:
+async def test_a_subscription_left_during_a_fan_out_receives_nothing(make_hub: MakeHub) -> None:
     hub = make_hub()
     recorders = [Recorder() for _ in range(150)]
     async with running(hub) as nursery:
@@ -435,7 +435,7 @@ async def test_a_fan_out_that_is_cancelled_still_reaches_everyone(make_hub: Make
         assert [event.data async for event in subscription] == ["x", "y"]
 
 
-async def test_a_hub_that_runs_again_goes_on_with_its_log(make_hub: MakeHub) -> None:
+async def test_a_hub_that_runs_again_continues_with_its_log(make_hub: MakeHub) -> None:
     hub = make_hub()
     async with running(hub):
         await hub.publish("t", 1)
@@ -503,7 +503,7 @@ async def test_statistics_are_a_snapshot_of_everything(make_hub: MakeHub) -> Non
     assert statistics.inbox_events in (1, 2)
 
 
-async def test_one_shot_topics_give_their_memory_back(make_hub: MakeHub) -> None:
+async def test_topics_without_subscribers_use_no_memory(make_hub: MakeHub) -> None:
     hub = make_hub(history=0)
 
     async def use(start: int, count: int) -> None:
@@ -527,7 +527,7 @@ async def test_one_shot_topics_give_their_memory_back(make_hub: MakeHub) -> None
         assert not engine_of(hub).registry._live
         assert not engine_of(hub).registry._registered
         assert hub.statistics().published == 20_000
-    assert left < 100_000, "bytes for 3,000 topics that are gone"
+    assert left < 100_000, "bytes for 3,000 topics without subscribers"
 
 
 async def test_an_event_carries_what_was_published(make_hub: MakeHub) -> None:
@@ -539,14 +539,14 @@ async def test_an_event_carries_what_was_published(make_hub: MakeHub) -> None:
 
 
 @pytest.mark.parametrize("key", [1, b"key", ["key"]])
-async def test_a_key_that_is_no_text_is_refused(make_hub: MakeHub, key: object) -> None:
+async def test_a_key_that_is_not_a_string_is_refused(make_hub: MakeHub, key: object) -> None:
     hub = make_hub()
     async with running(hub):
         with pytest.raises(TypeError, match="key must be a str or None"):
             hub.publish_nowait("t", "x", key=key)  # type: ignore[arg-type]  # that is what is tested
 
 
-async def test_a_key_that_is_no_unicode_is_refused(make_hub: MakeHub) -> None:
+async def test_a_key_with_a_lone_surrogate_is_refused(make_hub: MakeHub) -> None:
     hub = make_hub()  # a shared log could not store it
     async with running(hub):
         with pytest.raises(ValueError, match="key has a lone surrogate at position 1"):

@@ -1,4 +1,4 @@
-"""The warning where large events are published often."""
+"""The warning when large events are published often."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "trio_sse.hub"]
 
 
-async def test_large_events_often_are_warned_of_once(
+async def test_frequent_large_events_are_warned_about_once(
     make_hub: MakeHub, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     hub = make_hub()
@@ -39,7 +39,7 @@ async def test_large_events_often_are_warned_of_once(
     )
 
 
-async def test_it_comes_again_after_ten_minutes_and_for_each_topic(
+async def test_the_warning_repeats_after_ten_minutes_and_for_each_topic(
     make_hub: MakeHub, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     hub = make_hub()
@@ -63,7 +63,7 @@ async def test_it_comes_again_after_ten_minutes_and_for_each_topic(
         (40 * KIB, 100, 0.5, 1),  # to one alone: a download
     ],
 )
-async def test_what_is_no_burden_is_not_warned_of(
+async def test_small_or_rare_events_are_not_warned_about(
     make_hub: MakeHub,
     autojump_clock: MockClock,
     caplog: pytest.LogCaptureFixture,

@@ -22,7 +22,7 @@ MakeHub = Callable[..., Hub]
 
 
 class Follower:
-    """Follows a subscription, and notes what came when."""
+    """Follows a subscription, and records when each event was received."""
 
     def __init__(self, hub: Hub, *topics: str, **options: Any) -> None:
         self._subscription = hub.subscribe(*topics, **options)
@@ -54,7 +54,7 @@ async def follow(hub: Hub, nursery: trio.Nursery, *topics: str, **options: Any) 
     return follower
 
 
-async def test_at_most_one_update_comes_in_an_interval_and_the_last_one_always(
+async def test_at_most_one_update_is_sent_in_an_interval_and_always_the_last(
     make_hub: MakeHub, autojump_clock: MockClock
 ) -> None:
     hub = make_hub()
@@ -69,7 +69,7 @@ async def test_at_most_one_update_comes_in_an_interval_and_the_last_one_always(
         follower.check_order()
 
 
-async def test_after_a_quiet_time_an_update_comes_at_once(
+async def test_after_a_quiet_time_an_update_is_sent_at_once(
     make_hub: MakeHub, autojump_clock: MockClock
 ) -> None:
     hub = make_hub()
@@ -108,7 +108,7 @@ async def test_a_batch_leaves_nothing_out(make_hub: MakeHub, autojump_clock: Moc
         assert set(follower.times) == {0, 1, 2, 3}
 
 
-async def test_a_batch_that_grows_large_goes_out_early(make_hub: MakeHub, autojump_clock: MockClock) -> None:
+async def test_a_large_batch_is_sent_early(make_hub: MakeHub, autojump_clock: MockClock) -> None:
     hub = make_hub()
     async with running(hub) as nursery:
         follower = await follow(hub, nursery, "t", batch=100)
@@ -122,7 +122,7 @@ async def test_a_batch_that_grows_large_goes_out_early(make_hub: MakeHub, autoju
         assert len(follower.data) == 301
 
 
-async def test_whoever_comes_between_two_updates_gets_none_that_is_older(
+async def test_a_client_that_joins_between_two_updates_receives_no_older_event(
     make_hub: MakeHub, autojump_clock: MockClock
 ) -> None:
     hub = make_hub()
@@ -138,7 +138,7 @@ async def test_whoever_comes_between_two_updates_gets_none_that_is_older(
         assert late.data == ["2"]
 
 
-async def test_whoever_returns_is_given_the_newest_of_what_it_missed(
+async def test_a_client_that_reconnects_receives_the_newest_of_what_it_missed(
     make_hub: MakeHub, autojump_clock: MockClock
 ) -> None:
     hub = make_hub()
@@ -153,7 +153,7 @@ async def test_whoever_returns_is_given_the_newest_of_what_it_missed(
         follower.check_order()
 
 
-async def test_a_gap_is_told(make_hub: MakeHub, autojump_clock: MockClock) -> None:
+async def test_a_gap_is_a_reset(make_hub: MakeHub, autojump_clock: MockClock) -> None:
     hub = make_hub()
     async with running(hub) as nursery:
         follower = await follow(hub, nursery, "t", interval=1, last_event_id="nonsense")
@@ -162,7 +162,9 @@ async def test_a_gap_is_told(make_hub: MakeHub, autojump_clock: MockClock) -> No
         assert [event.event for _, event in follower.came] == ["reset", None]
 
 
-async def test_a_reader_that_lags_is_bounded_as_ever(make_hub: MakeHub, autojump_clock: MockClock) -> None:
+async def test_the_queue_of_a_throttled_reader_is_bounded(
+    make_hub: MakeHub, autojump_clock: MockClock
+) -> None:
     hub = make_hub()
     lagging = hub.subscribe("t", interval=0.1, queue=3, overflow=Overflow.DISCONNECT)
     async with running(hub), lagging as events:
@@ -173,7 +175,9 @@ async def test_a_reader_that_lags_is_bounded_as_ever(make_hub: MakeHub, autojump
             [event async for event in events]
 
 
-async def test_what_waits_goes_out_when_the_hub_ends(make_hub: MakeHub, autojump_clock: MockClock) -> None:
+async def test_waiting_events_are_sent_when_the_hub_ends(
+    make_hub: MakeHub, autojump_clock: MockClock
+) -> None:
     hub = make_hub()
     followers: list[Follower] = []
     async with trio.open_nursery() as outer, running(hub):
@@ -202,9 +206,7 @@ async def test_groups_are_forgotten_and_statistics_are_right(
     assert engine_of(hub).scheduler.groups == 0
 
 
-async def test_many_are_written_to_by_the_hub_itself(
-    make_server: MakeServer, autojump_clock: MockClock
-) -> None:
+async def test_the_hub_writes_to_a_group_itself(make_server: MakeServer, autojump_clock: MockClock) -> None:
     server: Server = make_server()
 
     @server.route("/t")

@@ -27,7 +27,7 @@ def drain(queue: Queue) -> list[int]:
 
 
 @pytest.mark.parametrize("overflow", Overflow)
-def test_what_fits_comes_out_in_order(overflow: Overflow) -> None:
+def test_messages_leave_in_order(overflow: Overflow) -> None:
     queue = make_queue(overflow, 3, SIZE * 3)
     dropped = [queue.put(placed(number, key=str(number))) for number in (1, 2, 3)]
     assert (dropped, len(queue), queue.size) == ([0, 0, 0], 3, SIZE * 3)
@@ -68,7 +68,7 @@ def test_drop_oldest_makes_as_much_room_as_a_large_message_needs() -> None:
 
 
 @pytest.mark.parametrize("overflow", Overflow)
-def test_a_message_larger_than_the_bound_is_taken_by_an_empty_queue(overflow: Overflow) -> None:
+def test_an_empty_queue_accepts_a_message_larger_than_its_bound(overflow: Overflow) -> None:
     queue = make_queue(overflow, 10, 10)
     assert queue.put(placed(1, "x" * 100)) == 0
     assert drain(queue) == [1]
@@ -82,14 +82,14 @@ def test_latest_replaces_what_has_the_same_topic_and_key() -> None:
     assert drain(queue) == [2, 4, 5]
 
 
-def test_latest_takes_messages_without_a_key_as_one_thing_for_each_topic() -> None:
+def test_latest_treats_messages_without_a_key_as_one_for_each_topic() -> None:
     queue = make_queue(Overflow.LATEST, 3, MANY)
     for number, topic in enumerate("ttut", 1):
         queue.put(placed(number, topic=topic))
     assert drain(queue) == [3, 4]
 
 
-def test_latest_tells_no_key_from_an_empty_one() -> None:
+def test_latest_distinguishes_no_key_from_an_empty_one() -> None:
     queue = make_queue(Overflow.LATEST, 3, MANY)
     queue.put(placed(1))
     queue.put(placed(2, key=""))
@@ -131,7 +131,7 @@ def test_a_page_is_bounded_in_bytes() -> None:
     st.integers(SIZE, SIZE * 6),
     st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["a", "b", None]), st.booleans()), max_size=30),
 )
-def test_bounds_and_order_hold_whatever_comes(
+def test_bounds_and_order_hold_for_any_messages(
     overflow: Overflow, max_events: int, max_bytes: int, steps: list[tuple[int, str | None, bool]]
 ) -> None:
     queue = make_queue(overflow, max_events, max_bytes)

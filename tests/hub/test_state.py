@@ -1,4 +1,4 @@
-"""State topics: a snapshot first, then what changes, without a hole between the two."""
+"""State topics: a snapshot first, and then every change."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMATS = list(PatchFormat)
 
 
 class Reader:
-    """What a client makes of the events of a state."""
+    """Builds the value of a state from its events, as a client does."""
 
     def __init__(self) -> None:
         self.value: Any = None
@@ -48,7 +48,7 @@ class Reader:
 
 
 async def read(hub: Hub, *topics: str, **options: Any) -> Reader:
-    """Give what a client has that comes now and reads all there is."""
+    """Return a reader that has joined now and read everything there is."""
     reader = Reader()
     async with hub.subscribe(*topics, **options) as events:
         with trio.move_on_after(1):
@@ -60,7 +60,7 @@ async def read(hub: Hub, *topics: str, **options: Any) -> Reader:
 # What is sent
 
 
-async def test_a_subscriber_gets_a_snapshot_and_then_what_changes(
+async def test_a_subscriber_receives_a_snapshot_and_then_changes(
     make_hub: MakeHub, autojump_clock: MockClock
 ) -> None:
     hub = make_hub()
@@ -77,9 +77,7 @@ async def test_a_subscriber_gets_a_snapshot_and_then_what_changes(
     assert board.value == {"users": 4, "load": {"cpu": 0.75, "memory": 0.25}}
 
 
-async def test_json_patch_changes_what_is_inside_of_arrays(
-    make_hub: MakeHub, autojump_clock: MockClock
-) -> None:
+async def test_json_patch_changes_items_of_arrays(make_hub: MakeHub, autojump_clock: MockClock) -> None:
     hub = make_hub()
     rows = [{"name": f"row {number}", "value": 0} for number in range(20)]
     board = hub.state("board", rows, patch=PatchFormat.JSON)
@@ -125,7 +123,7 @@ async def test_every_value_arrives(
         assert json.dumps(returned.value) == json.dumps(new)
 
 
-async def test_what_changes_nothing_is_not_published(make_hub: MakeHub, autojump_clock: MockClock) -> None:
+async def test_setting_an_equal_value_publishes_nothing(make_hub: MakeHub, autojump_clock: MockClock) -> None:
     hub = make_hub()
     state = hub.state("s", {"a": 1})
     async with running(hub):
@@ -146,7 +144,7 @@ json_values = st.recursive(
 
 
 @given(values=st.lists(json_values, min_size=2, max_size=6), patch=st.sampled_from(FORMATS))
-def test_whatever_follows_on_whatever(values: list[object], patch: PatchFormat) -> None:
+def test_any_value_may_follow_any_other(values: list[object], patch: PatchFormat) -> None:
     async def main() -> None:
         hub = Hub()
         state = hub.state("s", values[0], patch=patch)
@@ -167,7 +165,7 @@ def test_whatever_follows_on_whatever(values: list[object], patch: PatchFormat) 
 
 @pytest.mark.parametrize("patch", FORMATS)
 @pytest.mark.parametrize("seed", range(10))
-async def test_whenever_one_comes_it_sees_the_states_in_their_order(
+async def test_a_client_sees_the_states_in_order_whenever_it_joins(
     make_hub: MakeHub, autojump_clock: MockClock, seed: int, patch: PatchFormat
 ) -> None:
     chance = random.Random(seed)
@@ -211,7 +209,7 @@ async def test_whenever_one_comes_it_sees_the_states_in_their_order(
         assert numbers[-1] == 200
 
 
-async def test_whoever_returns_gets_the_changes_that_were_missed(
+async def test_a_client_that_reconnects_receives_the_changes_it_missed(
     make_hub: MakeHub, autojump_clock: MockClock
 ) -> None:
     hub = make_hub()
@@ -240,7 +238,7 @@ async def test_after_a_gap_there_is_a_snapshot_instead_of_a_reset(
     assert (reader.kinds, reader.value["n"]) == (["snapshot"], 5)
 
 
-async def test_beside_other_topics_a_gap_is_told(make_hub: MakeHub, autojump_clock: MockClock) -> None:
+async def test_beside_other_topics_a_gap_is_a_reset(make_hub: MakeHub, autojump_clock: MockClock) -> None:
     hub = make_hub()
     hub.state("s", {"n": 0})
     async with running(hub), hub.subscribe("t", "s", last_event_id="unknown") as events:
@@ -277,7 +275,7 @@ async def test_changes_within_an_interval_become_one(make_hub: MakeHub, autojump
         assert [event.event for _, event in follower_of_all.came] == ["snapshot", *["merge-patch"] * 3]
 
 
-async def test_streams_and_polls_carry_it(make_server: MakeServer, autojump_clock: MockClock) -> None:
+async def test_streams_and_polls_deliver_a_state(make_server: MakeServer, autojump_clock: MockClock) -> None:
     server: Server = make_server()
     state = server.hub.state("s", {"n": 0, "rest": "x" * 100})
 
@@ -296,7 +294,7 @@ async def test_streams_and_polls_carry_it(make_server: MakeServer, autojump_cloc
 # Bounds and refusals
 
 
-async def test_a_full_inbox_holds_the_change_up_and_loses_none(
+async def test_a_full_inbox_delays_changes_and_loses_none(
     make_hub: MakeHub, autojump_clock: MockClock
 ) -> None:
     hub = make_hub(inbox=1)
@@ -320,7 +318,7 @@ async def test_a_full_inbox_holds_the_change_up_and_loses_none(
         assert hub.statistics().published == 9
 
 
-async def test_what_is_no_state_is_refused(make_hub: MakeHub, autojump_clock: MockClock) -> None:
+async def test_an_invalid_state_is_refused(make_hub: MakeHub, autojump_clock: MockClock) -> None:
     hub = make_hub()
     state = hub.state("s", {"n": 0})
     with pytest.raises(ValueError, match="topic 's' is a state already"):
@@ -354,7 +352,7 @@ async def test_what_is_no_state_is_refused(make_hub: MakeHub, autojump_clock: Mo
         await state.set(2)
 
 
-async def test_a_closed_state_leaves_its_topic_to_others(
+async def test_the_topic_of_a_closed_state_is_an_ordinary_one(
     make_hub: MakeHub, autojump_clock: MockClock
 ) -> None:
     hub = make_hub()
@@ -388,7 +386,7 @@ async def test_a_state_outlives_the_run_of_its_hub(make_hub: MakeHub, autojump_c
         assert statistics.subscriptions == 0
 
 
-def test_without_its_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for patch, module in zip(FORMATS, ("json_merge_patch", "jsonpatch"), strict=True):
         with monkeypatch.context() as missing:
             missing.setitem(sys.modules, module, None)

@@ -20,7 +20,7 @@ MakeHub = Callable[..., Hub]
 
 
 async def take(subscription: Subscription, count: int) -> list[ServerSentEvent]:
-    """Iterate until so many events have come."""
+    """Return the next events."""
     found: list[ServerSentEvent] = []
     with trio.fail_after(5):
         while len(found) < count:
@@ -33,7 +33,7 @@ async def take_data(subscription: Subscription, count: int) -> list[object]:
 
 
 async def take_waiting(subscription: Subscription) -> list[object]:
-    """Iterate until nothing is left that could be had without waiting."""
+    """Return the data of all events that wait."""
     found = []
 
     async def stop(scope: trio.CancelScope) -> None:
@@ -49,7 +49,7 @@ async def take_waiting(subscription: Subscription) -> list[object]:
 
 
 async def publish(hub: Hub, *data: object, topic: str = "t", key: str | None = None) -> None:
-    """Publish, and wait until the pump has handed it out."""
+    """Publish, and wait until the pump has delivered it."""
     for each in data:
         await hub.publish(topic, each, key=key)
     await wait_all_tasks_blocked()
@@ -63,7 +63,7 @@ def position(id: str | None) -> int:
 # Live
 
 
-async def test_events_come_as_text_with_the_hubs_ids(make_hub: MakeHub) -> None:
+async def test_events_have_text_and_the_hubs_ids(make_hub: MakeHub) -> None:
     hub = make_hub()
     async with running(hub), hub.subscribe("t") as subscription:
         await hub.publish("t", {"a": 1}, event="update", retry=5)
@@ -71,7 +71,7 @@ async def test_events_come_as_text_with_the_hubs_ids(make_hub: MakeHub) -> None:
     assert event == ServerSentEvent('{"a":1}', event="update", id=hub.last_event_id, retry=5)
 
 
-async def test_a_subscription_begins_now(make_hub: MakeHub) -> None:
+async def test_a_subscription_starts_at_the_newest_event(make_hub: MakeHub) -> None:
     hub = make_hub()
     async with running(hub):
         await publish(hub, "before")
@@ -120,7 +120,7 @@ async def test_a_cancelled_iteration_loses_nothing(make_hub: MakeHub) -> None:
     assert found == [str(number) for number in range(50)]
 
 
-async def test_an_event_that_comes_with_the_cancellation_is_not_lost(make_hub: MakeHub) -> None:
+async def test_an_event_delivered_with_the_cancellation_is_not_lost(make_hub: MakeHub) -> None:
     hub = make_hub()
     found: list[object] = []
     async with running(hub) as nursery, hub.subscribe("t") as subscription:
@@ -189,7 +189,7 @@ async def test_leaving_wakes_a_task_that_waits(make_hub: MakeHub) -> None:
         assert hub.statistics().subscriptions == 0
 
 
-async def test_its_text_tells_its_state(make_hub: MakeHub) -> None:
+async def test_its_repr_shows_its_phase(make_hub: MakeHub) -> None:
     hub = make_hub()
     async with running(hub):
         async with hub.subscribe("a", "b") as subscription:
@@ -201,7 +201,7 @@ async def test_its_text_tells_its_state(make_hub: MakeHub) -> None:
 # Replay
 
 
-async def test_what_was_missed_comes_first_and_then_what_is_published(make_hub: MakeHub) -> None:
+async def test_a_replay_precedes_what_is_published(make_hub: MakeHub) -> None:
     hub = make_hub()
     async with running(hub):
         await publish(hub, "seen")
@@ -230,7 +230,7 @@ async def test_the_first_cursor_replays_all_of_the_log(make_hub: MakeHub) -> Non
             assert await take_waiting(subscription) == ["2", "3"]
 
 
-async def test_one_who_missed_nothing_is_given_nothing(make_hub: MakeHub) -> None:
+async def test_a_client_that_missed_nothing_receives_nothing(make_hub: MakeHub) -> None:
     hub = make_hub()
     async with running(hub):
         await publish(hub, "seen")
@@ -239,7 +239,7 @@ async def test_one_who_missed_nothing_is_given_nothing(make_hub: MakeHub) -> Non
 
 
 @pytest.mark.parametrize("pause", [1, 7, PAGE_EVENTS - 1, PAGE_EVENTS, PAGE_EVENTS + 1])
-async def test_history_and_live_meet_without_hole_or_duplicate(make_hub: MakeHub, pause: int) -> None:
+async def test_replay_and_live_events_meet_exactly(make_hub: MakeHub, pause: int) -> None:
     hub = make_hub()
     missed = PAGE_EVENTS * 2 + 3
     async with running(hub):
@@ -270,7 +270,7 @@ async def test_a_long_replay_is_paged_and_queues_nothing(make_hub: MakeHub) -> N
     assert found == [str(number) for number in range(PAGE_EVENTS * 3)] + ["live"]
 
 
-async def test_a_page_is_given_at_once(make_hub: MakeHub) -> None:
+async def test_a_page_is_read_at_once(make_hub: MakeHub) -> None:
     hub = make_hub()
     async with running(hub):
         await publish(hub, *range(PAGE_EVENTS + 5))
@@ -282,7 +282,7 @@ async def test_a_page_is_given_at_once(make_hub: MakeHub) -> None:
 
 
 def gap_ids(hub: Hub) -> dict[str, tuple[str, str]]:
-    """Give ids that can't be read on from, with the reason that the reset should tell."""
+    """Return an id that can't be resumed from, and the reason that the reset should have."""
     epoch, last = hub.last_event_id.split(".")
     return {
         "expired": (f"{epoch}.1", "expired"),
@@ -295,7 +295,7 @@ def gap_ids(hub: Hub) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize("kind", ["expired", "unknown", "foreign", "no id", "empty", "huge"])
-async def test_a_gap_is_told_by_a_reset_before_anything_else(make_hub: MakeHub, kind: str) -> None:
+async def test_a_gap_is_a_reset_before_anything_else(make_hub: MakeHub, kind: str) -> None:
     hub = make_hub(history=2)
     async with running(hub):
         await publish(hub, *range(5))
@@ -321,7 +321,7 @@ async def test_the_id_of_a_reset_resumes_from_there(make_hub: MakeHub) -> None:
             assert await take_waiting(subscription) == ["2"]
 
 
-async def test_a_log_that_overruns_a_slow_replay_gives_a_reset(make_hub: MakeHub) -> None:
+async def test_a_slow_replay_that_the_log_overruns_is_a_reset(make_hub: MakeHub) -> None:
     hub = make_hub(history=PAGE_EVENTS * 2)
     async with running(hub):
         for number in range(PAGE_EVENTS * 2):
@@ -372,7 +372,7 @@ async def test_disconnect_ends_the_iteration(make_hub: MakeHub, bounds: dict[str
             await anext(subscription)
 
 
-async def test_one_who_was_disconnected_comes_back_and_misses_nothing(make_hub: MakeHub) -> None:
+async def test_a_client_that_was_disconnected_reconnects_and_misses_nothing(make_hub: MakeHub) -> None:
     hub = make_hub()
     async with running(hub):
         async with hub.subscribe("t", queue=3) as subscription:
@@ -385,7 +385,7 @@ async def test_one_who_was_disconnected_comes_back_and_misses_nothing(make_hub: 
             assert await take_waiting(subscription) == [str(number) for number in range(2, 10)]
 
 
-async def test_a_task_that_waits_is_told_of_the_overflow(make_hub: MakeHub) -> None:
+async def test_an_overflow_wakes_a_task_that_waits(make_hub: MakeHub) -> None:
     hub = make_hub()
     async with running(hub) as nursery, hub.subscribe("t", queue=1) as subscription:
 
@@ -404,7 +404,7 @@ async def test_a_task_that_waits_is_told_of_the_overflow(make_hub: MakeHub) -> N
     ("overflow", "kept"), [(Overflow.DROP_OLDEST, ["3", "4", "5"]), (Overflow.DROP_NEWEST, ["1", "2", "3"])]
 )
 @pytest.mark.parametrize("bounds", [{"queue": 3}, {"queue_bytes": 90}])
-async def test_a_policy_that_drops_goes_on(
+async def test_a_policy_that_drops_keeps_the_subscription(
     make_hub: MakeHub, overflow: Overflow, kept: list[str], bounds: dict[str, int]
 ) -> None:
     hub = make_hub()
@@ -428,7 +428,7 @@ async def test_latest_keeps_the_newest_of_each_key(make_hub: MakeHub) -> None:
         assert await take_waiting(subscription) == ["4", "5"]
 
 
-async def test_latest_replaces_also_what_waits_while_some_was_read(make_hub: MakeHub) -> None:
+async def test_latest_replaces_a_waiting_event_after_another_was_read(make_hub: MakeHub) -> None:
     hub = make_hub()
     async with running(hub), hub.subscribe("t", overflow=Overflow.LATEST) as subscription:
         for number, key in enumerate("abc"):
@@ -438,7 +438,7 @@ async def test_latest_replaces_also_what_waits_while_some_was_read(make_hub: Mak
         assert await take_waiting(subscription) == ["2", "new"]
 
 
-async def test_latest_ends_when_the_keys_alone_are_too_many(make_hub: MakeHub) -> None:
+async def test_latest_ends_the_subscription_when_there_are_too_many_keys(make_hub: MakeHub) -> None:
     hub = make_hub()
     async with running(hub), hub.subscribe("t", overflow=Overflow.LATEST, queue=2) as subscription:
         for number, key in enumerate("abc"):
@@ -447,7 +447,7 @@ async def test_latest_ends_when_the_keys_alone_are_too_many(make_hub: MakeHub) -
             await anext(subscription)
 
 
-async def test_policies_do_not_concern_the_replay(make_hub: MakeHub) -> None:
+async def test_policies_do_not_apply_to_a_replay(make_hub: MakeHub) -> None:
     hub = make_hub()
     async with running(hub):
         for number in range(20):
@@ -491,7 +491,7 @@ async def test_the_hubs_end_wakes_a_task_that_waits(make_hub: MakeHub) -> None:
 
 
 class FakeWriter:
-    """Takes what the pump writes; what it does is set by the test."""
+    """Records what the pump writes; the test decides how it behaves."""
 
     framing = Framing.CHUNKED
 
@@ -565,7 +565,7 @@ async def test_only_one_task_may_forward(make_hub: MakeHub) -> None:
         assert len(writer.written) == 1
 
 
-async def test_everyone_is_written_the_same_bytes(make_hub: MakeHub) -> None:
+async def test_all_subscribers_receive_the_same_bytes(make_hub: MakeHub) -> None:
     hub = make_hub()
     writers = [FakeWriter() for _ in range(3)]
     async with running(hub) as nursery:
@@ -580,7 +580,7 @@ async def test_everyone_is_written_the_same_bytes(make_hub: MakeHub) -> None:
             feed_of(subscription).leave()
 
 
-async def test_a_writer_that_fails_touches_no_other(
+async def test_a_writer_that_fails_affects_no_other(
     make_hub: MakeHub, caplog: pytest.LogCaptureFixture
 ) -> None:
     hub = make_hub()
@@ -601,7 +601,7 @@ async def test_a_writer_that_fails_touches_no_other(
         await publish(hub, 2)
         assert len(good.written) == 2
         assert await take_waiting(third) == ["1", "2"]
-        # It is not left out silently: its reader is ended, and its client comes back for both.
+        # No event is left out silently: its stream ends, and its client reconnects for both.
         assert feed_of(first).has_overflowed
         assert overflowed == ["first"]
     assert [record.levelname for record in caplog.records] == ["ERROR"]

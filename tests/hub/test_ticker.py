@@ -1,4 +1,4 @@
-"""Shared time: ticks on the wall clock, whatever is done to it, and the same for all who see them."""
+"""Shared time: ticks on the wall clock, even when that is set, and the same for all clients."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC).timestamp()
 
 
 class WallClock:
-    """A clock that goes with Trio's, and can be set."""
+    """A clock that follows Trio's, and can be set."""
 
     def __init__(self, now: float = NOON) -> None:
         self._zero = now - trio.current_time()
@@ -42,7 +42,7 @@ class WallClock:
 async def ticking(
     hub: Hub, topic: str = "time", **options: Any
 ) -> AsyncIterator[tuple[Ticker, trio.MemoryReceiveChannel[dict[str, Any]]]]:
-    """Run a hub and a ticker; give the ticker, and its ticks as they come."""
+    """Run a hub and a ticker; yield the ticker and a channel of its ticks."""
     send, receive = trio.open_memory_channel[dict[str, Any]](math.inf)
 
     async def follow(*, task_status: trio.TaskStatus[None]) -> None:
@@ -60,7 +60,7 @@ async def ticking(
 
 
 def instants(ticks: list[dict[str, Any]]) -> list[str]:
-    """Give what each tick's clock shows, without the date."""
+    """Return the time of each tick, without the date."""
     return [tick["time"].partition("T")[2] for tick in ticks]
 
 
@@ -110,7 +110,7 @@ async def test_ticks_do_not_drift(make_hub: MakeHub, autojump_clock: MockClock) 
         assert clock() - NOON == pytest.approx(200, abs=1e-3)
 
 
-async def test_a_client_that_joins_later_sees_what_all_see(
+async def test_a_client_that_joins_later_sees_the_same_ticks(
     make_hub: MakeHub, autojump_clock: MockClock
 ) -> None:
     hub = make_hub()
@@ -126,7 +126,7 @@ async def test_a_client_that_joins_later_sees_what_all_see(
         assert (tick["elapsed"], tick["time"]) == (30.0, "2030-01-01T12:00:30.000Z")
 
 
-async def test_streams_carry_the_same_ticks(make_hub: MakeHub, autojump_clock: MockClock) -> None:
+async def test_streams_deliver_the_same_ticks(make_hub: MakeHub, autojump_clock: MockClock) -> None:
     server = Server(hub=make_hub())
 
     @server.route("/time")
@@ -159,7 +159,7 @@ async def test_ticks_whose_time_has_passed_are_skipped_and_counted(
         assert ticker.statistics() == TickerStatistics(ticks=3, skipped=3, steps=0, sequence=6)
 
 
-async def test_a_full_inbox_delays_ticks_but_not_the_time_they_tell(
+async def test_a_full_inbox_delays_ticks_but_not_their_time(
     make_hub: MakeHub, autojump_clock: MockClock
 ) -> None:
     clock = WallClock()
@@ -196,7 +196,7 @@ async def test_a_full_inbox_delays_ticks_but_not_the_time_they_tell(
         (+86_400 * 400, "12:00:03.000Z"),
     ],
 )
-async def test_a_step_moves_the_ticks_is_told_and_changes_elapsed_by_nothing(
+async def test_a_step_moves_the_ticks_is_reported_and_does_not_change_elapsed(
     make_hub: MakeHub, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, step: float, shown: str
 ) -> None:
     clock = WallClock()
@@ -206,21 +206,21 @@ async def test_a_step_moves_the_ticks_is_told_and_changes_elapsed_by_nothing(
         begun_at = clock() - 2 + step  # by the clock as it is set now
         clock.step(step)
         with caplog.at_level(logging.WARNING, "trio_sse.hub"):
-            told = await ticks.receive()
-        assert instants([told]) == [shown]
-        assert told["stepped"] == pytest.approx(step, abs=1e-3)
-        at = datetime.fromisoformat(told["time"]).timestamp()
-        assert told["elapsed"] == pytest.approx(at - begun_at, abs=2e-3)
-        assert 2 < told["elapsed"] <= ticker.elapsed <= 3.01
+            reported = await ticks.receive()
+        assert instants([reported]) == [shown]
+        assert reported["stepped"] == pytest.approx(step, abs=1e-3)
+        at = datetime.fromisoformat(reported["time"]).timestamp()
+        assert reported["elapsed"] == pytest.approx(at - begun_at, abs=2e-3)
+        assert 2 < reported["elapsed"] <= ticker.elapsed <= 3.01
         assert "the wall clock was stepped by" in caplog.text
         after = await ticks.receive()
         assert "stepped" not in after
-        assert after["sequence"] == told["sequence"] + 1 == 4  # none was left out
-        assert after["elapsed"] - told["elapsed"] == pytest.approx(1, abs=2e-3)
+        assert after["sequence"] == reported["sequence"] + 1 == 4  # none was left out
+        assert after["elapsed"] - reported["elapsed"] == pytest.approx(1, abs=2e-3)
         assert ticker.statistics() == TickerStatistics(ticks=4, skipped=0, steps=1, sequence=4)
 
 
-async def test_steps_before_a_tick_are_told_as_one(make_hub: MakeHub, autojump_clock: MockClock) -> None:
+async def test_steps_before_a_tick_are_reported_as_one(make_hub: MakeHub, autojump_clock: MockClock) -> None:
     clock = WallClock()
     async with ticking(make_hub(), every=3600, clock=clock) as (ticker, ticks):
         clock.step(+100)
@@ -344,9 +344,7 @@ async def test_bad_options_are_refused_at_once(
             await hub.run_ticker("time")
 
 
-async def test_where_nothing_can_be_published_nothing_ticks(
-    make_hub: MakeHub, autojump_clock: MockClock
-) -> None:
+async def test_a_ticker_needs_a_running_hub(make_hub: MakeHub, autojump_clock: MockClock) -> None:
     hub = make_hub()
     with pytest.raises(RuntimeError, match="not running"):
         await hub.run_ticker("time", every=86_400)

@@ -30,7 +30,7 @@ SHARED = ["sqlite", pytest.param("redis", marks=needs_redis)]
 
 @asynccontextmanager
 async def logs(kind: str, folder: Path) -> AsyncIterator[MakeLog]:
-    """Give what makes logs of a kind, which all share what they hold."""
+    """Return a factory of logs of one kind, which share their entries."""
     if kind == "sqlite":
         yield lambda **options: SQLiteLog(folder / "log.db", **options)
     else:
@@ -56,7 +56,7 @@ async def make_shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIt
         yield make
 
 
-async def test_events_come_in_order_and_ids_grow(make_log: MakeAny) -> None:
+async def test_events_are_in_order_and_ids_grow(make_log: MakeAny) -> None:
     hub = Hub(log=make_log())
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)
@@ -71,7 +71,7 @@ async def test_events_come_in_order_and_ids_grow(make_log: MakeAny) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_replay_gives_what_came_after_each_id(make_log: MakeAny) -> None:
+async def test_a_replay_starts_after_each_id(make_log: MakeAny) -> None:
     hub = Hub(log=make_log())
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)
@@ -99,7 +99,7 @@ async def test_an_unknown_id_is_a_reset(make_log: MakeAny, id: str) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_what_history_has_dropped_is_a_reset(make_log: MakeAny) -> None:
+async def test_events_that_history_has_dropped_are_a_reset(make_log: MakeAny) -> None:
     hub = Hub(log=make_log(), history=3)
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)
@@ -116,7 +116,7 @@ async def test_what_history_has_dropped_is_a_reset(make_log: MakeAny) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_joining_amid_traffic_leaves_no_hole_and_no_duplicate(make_log: MakeAny) -> None:
+async def test_joining_during_traffic_misses_and_repeats_nothing(make_log: MakeAny) -> None:
     hub = Hub(log=make_log())
 
     async def publish() -> None:
@@ -161,7 +161,7 @@ async def test_nodes_share_one_order_and_replay_each_others_events(make_shared: 
 
 
 class Watched:
-    """A log whose reads are watched, and can be held up."""
+    """A log whose reads are recorded, and can be delayed."""
 
     def __init__(self, log: Log) -> None:
         self.publish_timeout = log.publish_timeout
@@ -195,7 +195,7 @@ class WatchedSession:
         return self._log.note(await self._session.read_backward(upto, limit))
 
 
-async def test_what_is_large_is_read_in_parts(make_shared: MakeLog) -> None:
+async def test_large_entries_are_read_in_parts(make_shared: MakeLog) -> None:
     watched = Watched(make_shared())
     one, two = Hub(log=make_shared()), Hub(log=watched, history_bytes=3_000_000)
     with trio.fail_after(20):
@@ -230,24 +230,24 @@ async def test_a_client_that_is_ahead_of_its_new_node_waits_for_it(make_shared: 
                     await fast.publish("t", number)
                 seen = [await anext(events) for _ in range(5)]
             async with (
-                slow.subscribe("t", last_event_id=seen[2].id) as amid,
+                slow.subscribe("t", last_event_id=seen[2].id) as waiting,
                 slow.subscribe("t", last_event_id=seen[4].id) as at_its_end,
                 slow.subscribe("t", last_event_id="99999999999999-0") as nowhere,
             ):
                 with trio.move_on_after(0.1):
-                    await anext(amid)
+                    await anext(waiting)
                 async with slow.subscribe("t", last_event_id=seen[2].id):
                     pass  # one that leaves while it waits
-                assert not feed_of(amid).is_live
+                assert not feed_of(waiting).is_live
                 held_up.may_read.set()
-                assert [await anext(amid) for _ in range(2)] == seen[3:]
+                assert [await anext(waiting) for _ in range(2)] == seen[3:]
                 await fast.publish("t", "next")
-                assert (await anext(amid)).data == (await anext(at_its_end)).data == "next"
+                assert (await anext(waiting)).data == (await anext(at_its_end)).data == "next"
                 assert (await anext(nowhere)).event == "reset"
             nursery.cancel_scope.cancel()
 
 
-async def test_a_poll_at_a_slower_node_goes_neither_back_nor_on(make_shared: MakeLog) -> None:
+async def test_a_poll_at_a_slower_node_keeps_its_cursor(make_shared: MakeLog) -> None:
     log = make_shared()
     held_up = Watched(log)
     held_up.may_read = trio.Event()
@@ -298,7 +298,7 @@ async def test_a_publisher_that_repeats_an_append_stores_it_once(make_shared: Ma
         assert await session.read(entries[1].id, 10) == entries[2:]
 
 
-async def test_it_is_read_back_in_pages(make_shared: MakeLog) -> None:
+async def test_it_is_read_backward_in_pages(make_shared: MakeLog) -> None:
     async with make_shared().connect() as session:
         assert await session.read_backward((await session.tail()).last, 10) == []
         await session.append("p", [(number, b"%d" % number) for number in range(1, 8)])
@@ -313,7 +313,7 @@ async def test_it_is_read_back_in_pages(make_shared: MakeLog) -> None:
 
 
 async def numbers(session: LogSession) -> list[int]:
-    """Give the numbers of all entries."""
+    """Return the numbers of all entries."""
     return [entry.number for entry in await session.read(f"{(await session.tail()).epoch}-0", 100)]
 
 

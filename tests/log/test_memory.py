@@ -66,7 +66,7 @@ def test_a_message_larger_than_the_bound_is_not_kept() -> None:
     assert (len(log), log.size, log.start, log.last) == (0, 0, 4, 4)
 
 
-def test_a_log_without_history_still_gives_ids() -> None:
+def test_a_log_without_history_still_assigns_ids() -> None:
     log = make_log(5, max_events=0)
     assert (len(log), log.last) == (0, 5)
     assert log.position_of(log.id_at(5)) == 5
@@ -103,7 +103,7 @@ NOT_IDS += ["x:7", "x.7.7", "\0", "é.7", "x.7" * 10_000, "0-0", "$"]
 
 
 @pytest.mark.parametrize("event_id", NOT_IDS)
-def test_what_is_no_id_is_a_gap(event_id: str) -> None:
+def test_an_invalid_id_is_unknown(event_id: str) -> None:
     log = make_log(10)
     log.epoch = "x"
     assert log.position_of(event_id) is Gap.UNKNOWN
@@ -124,7 +124,7 @@ def test_an_id_older_than_the_log_has_expired() -> None:
     assert log.position_of(log.id_at(2)) is Gap.EXPIRED
 
 
-def test_reading_gives_what_comes_after_a_position() -> None:
+def test_reading_returns_the_messages_after_a_position() -> None:
     assert sequences(make_log(5), 2) == ([3, 4, 5], 5)
 
 

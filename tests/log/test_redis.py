@@ -1,4 +1,4 @@
-"""A hub on Redis whose server is killed, stopped, emptied, slow, or says no."""
+"""A hub on Redis whose server is killed, stopped, emptied or slow, or refuses."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ async def take(events: Subscription, count: int) -> list[ServerSentEvent]:
         return [await anext(events) for _ in range(count)]
 
 
-async def publish_amid(hub: Hub, count: int) -> None:
+async def publish_numbers(hub: Hub, count: int) -> None:
     for number in range(count):
         await hub.publish("t", str(number))
 
 
-async def test_killed_amid_publishing_and_restarted_from_its_file(server: RedisServer) -> None:
+async def test_killed_during_publishing_and_restarted_from_its_file(server: RedisServer) -> None:
     async with running(server, publish_timeout=10) as hub, hub.subscribe("t") as events:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(publish_amid, hub, 400)
+            nursery.start_soon(publish_numbers, hub, 400)
             for _ in range(3):
                 await trio.sleep(0.1)
                 server.kill()
@@ -67,7 +67,7 @@ async def test_killed_amid_publishing_and_restarted_from_its_file(server: RedisS
 async def test_stopped_for_a_while(server: RedisServer) -> None:
     async with running(server, publish_timeout=10) as hub, hub.subscribe("t") as events:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(publish_amid, hub, 200)
+            nursery.start_soon(publish_numbers, hub, 200)
             await trio.sleep(0.05)
             server.signal(signal.SIGSTOP)
             await trio.sleep(1)
@@ -101,7 +101,7 @@ async def test_down_at_the_start(server: RedisServer) -> None:
             await hub.publish("t", "x")
 
 
-async def test_who_came_while_it_was_down_at_the_start_is_told_that_there_may_be_more(
+async def test_subscribers_from_before_the_first_load_receive_a_reset(
     server: RedisServer,
 ) -> None:
     async with running(server) as other:
@@ -116,7 +116,7 @@ async def test_who_came_while_it_was_down_at_the_start_is_told_that_there_may_be
         assert (await take(events, 1))[0].data == "after"
 
 
-async def test_a_server_is_ready_when_its_log_has_been_there(server: RedisServer) -> None:
+async def test_a_server_is_ready_once_its_log_was_read(server: RedisServer) -> None:
     server.kill()
     app = Server(hub=Hub(log=RedisLog(server.url, timeout=0.3)))
 
@@ -127,15 +127,15 @@ async def test_a_server_is_ready_when_its_log_has_been_there(server: RedisServer
     async with on_sockets(app) as serving:
         assert await status(serving) == 503
         await server.start()
-        while await status(serving) == 503:  # noqa: ASYNC110  # nothing tells
+        while await status(serving) == 503:  # noqa: ASYNC110  # there is no notification
             await trio.sleep(0.05)
         server.kill()
         assert await status(serving) == 200  # if all nodes said that they can't, nobody would be served
 
 
-async def test_an_entry_that_was_there_before_is_not_given_twice(server: RedisServer) -> None:
+async def test_a_repeated_entry_is_delivered_once(server: RedisServer) -> None:
     async with running(server) as hub, hub.subscribe("t") as events:
-        await publish_amid(hub, 3)
+        await publish_numbers(hub, 3)
         taken = await take(events, 3)
         sequencer = engine_of(hub).sequencer
         assert isinstance(sequencer, SharedSequencer)
@@ -173,11 +173,11 @@ async def test_flushed_while_it_runs_is_a_reset(server: RedisServer) -> None:
         assert [event.event for event in [old, *await take(events, 2)]] == [None, "reset", None]
 
 
-async def test_flushed_while_somebody_replays_is_a_reset(server: RedisServer) -> None:
+async def test_flushed_during_a_replay_is_a_reset(server: RedisServer) -> None:
     async with running(server) as hub:
         first = hub.first_event_id
         async with hub.subscribe("t") as live:
-            await publish_amid(hub, 300)
+            await publish_numbers(hub, 300)
             await take(live, 300)  # a stored event may not have been read back yet
         async with (
             hub.subscribe("t", last_event_id=first) as begun,
@@ -194,10 +194,12 @@ async def test_flushed_while_somebody_replays_is_a_reset(server: RedisServer) ->
                 assert [event.event for event in await take(events, 2)] == ["reset", None]
 
 
-@pytest.mark.parametrize("pace", [{"interval": 0.02}, {"batch": 0.02}], ids=str)
-async def test_who_has_a_pace_goes_on_after_the_reset(server: RedisServer, pace: dict[str, float]) -> None:
-    async with running(server) as hub, hub.subscribe("t", **pace) as events:  # type: ignore[arg-type]
-        await publish_amid(hub, 50)
+@pytest.mark.parametrize("throttle", [{"interval": 0.02}, {"batch": 0.02}], ids=str)
+async def test_throttled_subscriptions_continue_after_the_reset(
+    server: RedisServer, throttle: dict[str, float]
+) -> None:
+    async with running(server) as hub, hub.subscribe("t", **throttle) as events:  # type: ignore[arg-type]
+        await publish_numbers(hub, 50)
         while (await take(events, 1))[0].data != "49":
             pass
         await server.do("FLUSHALL")
@@ -205,7 +207,9 @@ async def test_who_has_a_pace_goes_on_after_the_reset(server: RedisServer, pace:
         assert [event.event or event.data for event in await take(events, 2)] == ["reset", "new"]
 
 
-async def test_what_is_alike_is_no_repeat_when_the_newest_entries_were_lost(server: RedisServer) -> None:
+async def test_equal_events_are_not_repetitions_when_the_newest_entries_were_lost(
+    server: RedisServer,
+) -> None:
     async with running(server, publish_timeout=10) as hub, hub.subscribe("t") as events:
         await hub.publish("t", "first")
         for _ in range(3):
@@ -223,12 +227,12 @@ async def test_what_is_alike_is_no_repeat_when_the_newest_entries_were_lost(serv
         assert (await take(again, 1))[0].event == "reset"  # though the log has ids before and after it
 
 
-async def test_who_subscribes_amid_the_first_load_is_told(server: RedisServer) -> None:
+async def test_subscribing_during_the_first_load_is_a_reset(server: RedisServer) -> None:
     hub = Hub(log=RedisLog(server.url))
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hub.run)
-            while not hub.is_running:  # nothing tells
+            while not hub.is_running:  # there is no notification
                 await trio.lowlevel.checkpoint()
             assert not hub.is_ready
             async with hub.subscribe("t") as events:
@@ -237,13 +241,13 @@ async def test_who_subscribes_amid_the_first_load_is_told(server: RedisServer) -
             nursery.cancel_scope.cancel()
 
 
-async def test_the_name_of_a_server_that_is_away_is_no_refusal() -> None:
+async def test_the_name_of_an_unreachable_server_is_no_refusal() -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(Hub(log=RedisLog("redis://auth.localhost:1/0")).run)
         nursery.cancel_scope.cancel()
 
 
-async def test_an_outage_does_not_come_out_of_a_hub_that_is_cancelled(server: RedisServer) -> None:
+async def test_a_cancelled_hub_does_not_raise_an_outage(server: RedisServer) -> None:
     for _ in range(5):
         async with trio.open_nursery() as nursery:
             hub = Hub(log=RedisLog(server.url, timeout=0.1))
@@ -251,12 +255,12 @@ async def test_an_outage_does_not_come_out_of_a_hub_that_is_cancelled(server: Re
             await hub.publish("t", "x")
             server.signal(signal.SIGSTOP)
             hub.publish_nowait("t", "y")
-            await trio.sleep(0.1)  # until the session is given up, to the moment
+            await trio.sleep(0.1)  # until the session is left, to the moment
             nursery.cancel_scope.cancel()
         server.signal(signal.SIGCONT)
 
 
-async def test_begun_anew_with_lower_ids_is_a_reset(server: RedisServer) -> None:
+async def test_a_new_log_with_lower_ids_is_a_reset(server: RedisServer) -> None:
     async with running(server) as hub, hub.subscribe("t") as events:
         await hub.publish("t", "old")
         await take(events, 1)
@@ -273,7 +277,7 @@ async def test_begun_anew_with_lower_ids_is_a_reset(server: RedisServer) -> None
 @pytest.mark.parametrize(
     "change", ["HDEL number", *(f"HSET number {odd}" for odd in ("abc", "3.5", "0x10", "1e30", "nan", "-5"))]
 )
-async def test_a_state_without_its_number_is_begun_anew(server: RedisServer, change: str) -> None:
+async def test_a_log_whose_state_is_damaged_starts_anew(server: RedisServer, change: str) -> None:
     command, field = change.split(" ", 1)
     async with running(server) as hub, hub.subscribe("t") as events:
         await hub.publish("t", "old")
@@ -282,7 +286,7 @@ async def test_a_state_without_its_number_is_begun_anew(server: RedisServer, cha
         assert [event.event for event in await take(events, 3)] == [None, "reset", None]
 
 
-async def test_an_id_from_before_the_first_event_is_not_the_end_when_all_are_gone(
+async def test_an_id_from_before_the_first_event_is_not_the_end_of_an_emptied_log(
     server: RedisServer,
 ) -> None:
     async with running(server) as hub:
@@ -295,7 +299,7 @@ async def test_an_id_from_before_the_first_event_is_not_the_end_when_all_are_gon
         assert [event.event for event in await take(events, 2)] == ["reset", None]
 
 
-async def test_the_id_of_an_entry_that_can_not_be_read_is_resumed_from(server: RedisServer) -> None:
+async def test_a_client_can_resume_after_a_corrupt_entry(server: RedisServer) -> None:
     async with running(server) as hub, hub.subscribe("t") as events:
         await hub.publish("t", "first")
         await take(events, 1)
@@ -310,7 +314,7 @@ async def test_the_id_of_an_entry_that_can_not_be_read_is_resumed_from(server: R
             assert (await take(again, 1))[0].data == "next"
 
 
-async def test_ids_of_any_size_are_resumed_from(server: RedisServer) -> None:
+async def test_a_client_can_resume_after_ids_of_any_size(server: RedisServer) -> None:
     async with running(server) as hub, hub.subscribe("t") as events:
         await server.do("XADD {trio-sse}:log 18446744073709551614-5 foreign entry")
         for number in range(3):
@@ -329,7 +333,7 @@ async def test_any_age_can_be_kept(server: RedisServer, max_age: float, left: in
     assert await server.do("XLEN {trio-sse}:log") == b":%d\r\n" % left
 
 
-async def test_foreign_entries_are_skipped_and_told_once(
+async def test_foreign_entries_are_skipped_and_logged_once(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running(server) as hub, hub.subscribe("t") as events:
@@ -341,7 +345,7 @@ async def test_foreign_entries_are_skipped_and_told_once(
     assert sum("is skipped" in record.message for record in caplog.records) == 1
 
 
-async def test_wrong_credentials_are_told_at_the_start(tmp_path: Path) -> None:
+async def test_wrong_credentials_are_refused_at_the_start(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--requirepass", "secret") as server:
         await server.start()
         for password in ("", ":wrong@"):
@@ -394,7 +398,7 @@ def test_a_url_that_cannot_work_is_refused_at_once(url: str, text: str) -> None:
         ("?ssl_cert_reqs=none", ssl.CERT_NONE),
     ],
 )
-def test_what_tls_checks_is_the_urls_choice(option: str, mode: ssl.VerifyMode) -> None:
+def test_the_url_decides_what_tls_checks(option: str, mode: ssl.VerifyMode) -> None:
     context = check_redis_url(f"rediss://host{option}")
     assert context is not None
     assert (context.verify_mode, context.check_hostname) == (mode, option == "")
@@ -405,7 +409,7 @@ def test_more_events_than_any_store_can_count_are_refused() -> None:
         RedisLog("redis://host", max_events=2**63)
 
 
-def test_a_prefix_that_is_no_unicode_is_refused() -> None:
+def test_a_prefix_with_a_lone_surrogate_is_refused() -> None:
     with pytest.raises(ValueError, match="prefix has a lone surrogate"):
         RedisLog("redis://host", prefix="\ud800")
 
@@ -420,7 +424,7 @@ async def test_a_password_in_a_url_may_have_any_characters(tmp_path: Path) -> No
             nursery.cancel_scope.cancel()
 
 
-async def test_it_serves_on_a_socket_of_unix(tmp_path: Path) -> None:
+async def test_it_connects_to_a_unix_socket(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--unixsocket", str(tmp_path / "socket")) as server:
         await server.start()
         hub = Hub(log=RedisLog(f"unix://{tmp_path / 'socket'}?db=1"))
@@ -430,7 +434,7 @@ async def test_it_serves_on_a_socket_of_unix(tmp_path: Path) -> None:
             nursery.cancel_scope.cancel()
 
 
-async def test_a_key_of_another_type_is_told_at_the_start(server: RedisServer) -> None:
+async def test_a_key_of_another_type_is_refused_at_the_start(server: RedisServer) -> None:
     await server.do("SET {trio-sse}:log x")
     with pytest.raises(LogRefused):
         await Hub(log=RedisLog(server.url)).run()
@@ -448,10 +452,10 @@ async def test_prefixes_keep_hubs_apart(server: RedisServer) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_slow_redis_holds_publishers_up_and_loses_nothing(server: RedisServer) -> None:
+async def test_a_slow_redis_delays_publishers_and_loses_nothing(server: RedisServer) -> None:
     async with running(server, timeout=5, publish_timeout=10) as hub, hub.subscribe("t") as events:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(publish_amid, hub, 20)
+            nursery.start_soon(publish_numbers, hub, 20)
             for _ in range(3):  # within its timeout: slow, not away
                 server.signal(signal.SIGSTOP)
                 await trio.sleep(0.4)
@@ -460,7 +464,7 @@ async def test_a_slow_redis_holds_publishers_up_and_loses_nothing(server: RedisS
         assert [event.data for event in await take(events, 20)] == [str(number) for number in range(20)]
 
 
-async def test_what_redis_has_dropped_before_a_node_read_it_is_a_reset(server: RedisServer) -> None:
+async def test_entries_that_redis_drops_before_a_node_reads_them_are_a_reset(server: RedisServer) -> None:
     async with running(server) as hub, hub.subscribe("t") as events:
         await hub.publish("t", "first")
         await take(events, 1)
@@ -511,10 +515,10 @@ async def test_the_program_serves_with_a_log_or_says_why_not(tmp_path: Path, *, 
             with trio.fail_after(15):
                 if is_refused:
                     assert await process.wait() == 1
-                    told = b"".join([part async for part in process.stderr])
-                    assert b"the log refuses to serve" in told
-                    assert b"Traceback" not in told
-                    assert b"wrong@" not in told
+                    logged = b"".join([part async for part in process.stderr])
+                    assert b"the log refuses to serve" in logged
+                    assert b"Traceback" not in logged
+                    assert b"wrong@" not in logged
                 else:
                     assert b"Serving on" in await process.stdout.receive_some()
         finally:

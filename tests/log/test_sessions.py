@@ -1,4 +1,4 @@
-"""What a hub says of a shared log that fails again and again."""
+"""What a hub logs about a shared log that keeps failing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trio_sse._log.sessions import LogSessions
 
 
 class Unreachable:
-    """A log that is looked for in vain, for a while each time."""
+    """A log that can't be reached; each attempt takes a while."""
 
     publish_timeout = 5.0
 
@@ -36,7 +36,7 @@ async def work(session: LogSession) -> None:
 
 
 @pytest.mark.parametrize("takes", [0, 2.5])
-async def test_an_outage_is_told_each_minute_and_when_its_reason_changes(
+async def test_an_outage_is_logged_each_minute_and_when_its_reason_changes(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, takes: float
 ) -> None:
     log = Unreachable(takes)
@@ -46,6 +46,6 @@ async def test_an_outage_is_told_each_minute_and_when_its_reason_changes(
         assert log.tries > 15
         log.reason = "no answer"
         await trio.sleep(80)
-        told = [record.getMessage().rpartition(": ")[2] for record in caplog.records]
-        assert told == ["no route", "no answer", "no answer"]
+        logged = [record.getMessage().rpartition(": ")[2] for record in caplog.records]
+        assert logged == ["no route", "no answer", "no answer"]
         nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""A hub on SQLite whose process is killed, whose file is locked, replaced, or none at all."""
+"""A hub on SQLite whose process is killed, or whose file is locked, replaced or missing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def hub_on(path: Path, **options: float) -> AsyncIterator[Hub]:
 
 
 async def all_of(hub: Hub) -> list[str]:
-    """Give the data of all that the log holds."""
+    """Return the data of all events in the log."""
     await hub.publish("t", "the last")
     found = []
     async with hub.subscribe("t", last_event_id=hub.first_event_id) as events:
@@ -61,7 +61,7 @@ async def all_of(hub: Hub) -> list[str]:
     return found
 
 
-async def test_a_publisher_that_is_killed_loses_nothing_that_it_was_told_is_stored(tmp_path: Path) -> None:
+async def test_a_publisher_that_is_killed_loses_no_stored_event(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     confirmed = []
     for run in range(5):
@@ -74,13 +74,13 @@ async def test_a_publisher_that_is_killed_loses_nothing_that_it_was_told_is_stor
         stored = await all_of(hub)
     expected = []
     for run, count in enumerate(confirmed):
-        # One more may be stored than was told: the one under way.
+        # One more may be stored than was reported: the one under way.
         count += f"{run} {count}" in stored
         expected += [f"{run} {number}" for number in range(count)]
     assert stored == expected
 
 
-async def test_a_client_finds_its_place_after_a_restart(tmp_path: Path) -> None:
+async def test_a_client_resumes_after_a_restart(tmp_path: Path) -> None:
     async with hub_on(tmp_path / "log.db") as hub:
         for number in range(5):
             await hub.publish("t", str(number))
@@ -93,7 +93,7 @@ async def test_a_client_finds_its_place_after_a_restart(tmp_path: Path) -> None:
         await hub.publish("t", "5")
 
 
-async def test_a_file_that_another_holds_for_too_long_is_told_and_used_again(tmp_path: Path) -> None:
+async def test_a_file_that_is_locked_for_too_long_is_unavailable_and_used_again(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     async with hub_on(path, timeout=0.05, publish_timeout=0.3) as hub, hub.subscribe("t") as events:
         await hub.publish("t", "before")
@@ -114,7 +114,7 @@ async def test_a_file_that_another_holds_for_too_long_is_told_and_used_again(tmp
         assert [(await anext(events)).data for _ in range(2)] == ["before", "after"]
 
 
-async def test_a_file_that_is_no_database_is_refused_at_the_start(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_refused_at_the_start(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("These are notes, and nothing that should be overwritten.\n" * 100)
     before = path.read_bytes()
@@ -125,7 +125,7 @@ async def test_a_file_that_is_no_database_is_refused_at_the_start(tmp_path: Path
     assert path.read_bytes() == before
 
 
-async def test_a_folder_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
+async def test_a_missing_folder_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         async with hub_on(tmp_path / "nowhere" / "log.db"):
             raise AssertionError
@@ -141,7 +141,7 @@ def test_a_log_needs_a_file(path: str, message: str) -> None:
         SQLiteLog(path)
 
 
-async def test_an_id_from_before_the_first_event_is_not_the_end_when_all_are_gone(tmp_path: Path) -> None:
+async def test_an_id_from_before_the_first_event_is_not_the_end_of_an_emptied_log(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     async with hub_on(path) as hub:
         before = hub.last_event_id
@@ -188,7 +188,7 @@ async def test_another_file_in_its_place_is_a_reset_for_all(tmp_path: Path, *, i
             path.unlink()
         for suffix in ("-wal", "-shm"):
             path.with_name(f"log.db{suffix}").unlink(missing_ok=True)
-        if is_replaced:  # what it has is not new: from its end on, it is given
+        if is_replaced:  # its entries are not new: only later ones are delivered
             assert [(await anext(events)).event for events in (at_one, at_two)] == ["reset"] * 2
         for hub in (one, two):
             await hub.publish("t", "new")
@@ -199,7 +199,7 @@ async def test_another_file_in_its_place_is_a_reset_for_all(tmp_path: Path, *, i
         assert one.last_event_id == two.last_event_id
 
 
-async def test_a_copy_that_is_put_back_is_a_reset_whatever_came_since(tmp_path: Path) -> None:
+async def test_a_restored_backup_is_a_reset_whatever_was_stored_since(tmp_path: Path) -> None:
     path, copy = tmp_path / "log.db", tmp_path / "copy.db"
     async with hub_on(path) as hub:
         for number in range(3):
@@ -219,7 +219,7 @@ async def test_a_copy_that_is_put_back_is_a_reset_whatever_came_since(tmp_path: 
             assert (await anext(again)).event == "reset"
 
 
-async def test_busy_threads_of_the_app_do_not_hold_it_up(tmp_path: Path) -> None:
+async def test_busy_threads_of_the_application_do_not_delay_it(tmp_path: Path) -> None:
     release = threading.Event()
     async with trio.open_nursery() as nursery:
         for _ in range(int(trio.to_thread.current_default_thread_limiter().total_tokens)):
@@ -231,7 +231,7 @@ async def test_busy_threads_of_the_app_do_not_hold_it_up(tmp_path: Path) -> None
             release.set()
 
 
-async def test_a_change_of_the_folder_is_no_other_file(
+async def test_changing_the_working_directory_keeps_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import assert_type
 from uuid import UUID
@@ -18,22 +19,32 @@ import trio_sse.hypercorn
 from trio_sse import (
     Connection,
     EndReason,
+    Entry,
     EventDecoder,
     Headers,
     HTTPException,
     Hub,
     HubStatistics,
+    Log,
+    LogEnd,
+    LogRefused,
+    LogSession,
+    LogUnavailable,
     Overflow,
+    PatchFormat,
     Request,
     Response,
     Server,
     ServerSentEvent,
     ServerStatistics,
     SlowConsumer,
+    State,
     Subscription,
 )
 from trio_sse.asgi import EventStream, event_stream
 from trio_sse.quart import QuartSSE, StreamStatistics
+from trio_sse.redis import RedisLog
+from trio_sse.sqlite import SQLiteLog
 from trio_sse.testing import Client, ClientResponse, Stream
 
 hub = Hub(history=1000, history_bytes=1 << 20, inbox=10, queue=10, queue_bytes=1 << 20, dumps=str)
@@ -120,7 +131,12 @@ def count(connection: Connection) -> None:
 
 async def publish() -> None:
     assert_type(await hub.publish("topic", {"any": "JSON"}, event="e", key="k", retry=10), None)
+    hub.publish_nowait("topic", ["any"], event="e", key="k", retry=10)
     assert_type(hub.last_event_id, str)
+    assert_type(hub.first_event_id, str)
+    assert_type(hub.is_running, bool)
+    assert_type(hub.is_ready, bool)
+    assert_type(hub.state("s", {"n": 1}, patch=PatchFormat.JSON), State)
     assert_type(hub.statistics(), HubStatistics)
     await hub.publish("topic")  # type: ignore[call-arg]  # without data
     await hub.publish("topic", "data", "event")  # type: ignore[call-arg]  # options are keywords
@@ -138,9 +154,45 @@ async def subscribe() -> None:
                 assert_type(event.event, str | None)
                 assert_type(event.retry, int | None)
             assert_type(await anext(events), ServerSentEvent)
+            assert_type(events.topics, tuple[str, ...])
+            assert_type(events.last_event_id, str | None)
+            assert_type(events.overflow, Overflow)
             assert_type(events.dropped, int)
+            assert_type(events.queued_events, int)
+            assert_type(events.queued_bytes, int)
     except SlowConsumer:
         pass
+
+
+# A shared log of one's own
+
+
+class OwnLog:
+    publish_timeout = 5.0
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[LogSession]:
+        yield OwnSession()
+
+
+class OwnSession:
+    async def tail(self) -> LogEnd:
+        return LogEnd("1", 0, "1-0")
+
+    async def read_backward(self, upto: str, limit: int) -> Sequence[Entry]:
+        return [Entry("1-1", "1", 1, b"record")]
+
+    async def read(self, after: str, limit: int) -> Sequence[Entry]:
+        raise LogUnavailable("it can't be reached")
+
+    async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
+        raise LogRefused("wrong credentials")
+
+
+shared: Log = OwnLog()
+Hub(log=shared)
+Hub(log=RedisLog("redis://localhost", prefix="p", max_events=10, max_age=math.inf, timeout=2))
+Hub(log=SQLiteLog("log.db", max_events=10, publish_timeout=1))
 
 
 # Serving

@@ -63,7 +63,7 @@ def test_one_byte_order_mark_is_skipped(at: int) -> None:
     assert data_of(stream[:at], stream[at:]) == ["x"]
 
 
-def test_a_byte_order_mark_may_come_byte_by_byte() -> None:
+def test_a_byte_order_mark_may_be_received_byte_by_byte() -> None:
     assert data_of(*(bytes([byte]) for byte in BOM + b"data: x\n\n")) == ["x"]
 
 
@@ -76,7 +76,7 @@ def test_a_byte_order_mark_later_on_is_text() -> None:
 
 
 @pytest.mark.parametrize("start", [BOM[:1], BOM[:2], BOM[:2] + b"d"])
-def test_half_a_byte_order_mark_is_none(start: bytes) -> None:
+def test_half_a_byte_order_mark_is_text(start: bytes) -> None:
     assert data_of(start, b": x\ndata: y\n\n") == ["y"]
 
 
@@ -89,7 +89,7 @@ def test_line_ends_may_be_mixed(line_end: bytes, blank: bytes) -> None:
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r", b"\r\n"])
-def test_every_cut_gives_the_same_events(line_end: bytes) -> None:
+def test_every_split_yields_the_same_events(line_end: bytes) -> None:
     stream = b"id: 1|data: x|data: y||:c|event: e|data: \xe2\x82\xac||".replace(b"|", line_end)
     expected = [ServerSentEvent("x\ny", id="1"), ServerSentEvent("€", event="e")]
     for at in range(len(stream) + 1):
@@ -101,7 +101,7 @@ def test_a_cr_ends_its_line_at_once() -> None:
     assert data_of(b"data: x\r\r") == ["x"]
 
 
-def test_an_lf_after_a_cut_belongs_to_the_cr_before_it() -> None:
+def test_an_lf_after_a_split_belongs_to_the_cr_before_it() -> None:
     assert decode(b"data: x\r", b"\ndata: y\r", b"", b"\n\r", b"\n") == [ServerSentEvent("x\ny")]
 
 
@@ -207,7 +207,7 @@ def test_what_is_not_only_ascii_digits_is_no_reconnection_time(value: bytes) -> 
 
 
 @pytest.mark.parametrize("digits", [str(2**53), "9" * 16, "9" * 17, "9" * 10_000])
-def test_a_reconnection_time_that_no_browser_can_hold_is_ignored(digits: str) -> None:
+def test_a_reconnection_time_too_large_for_a_browser_is_ignored(digits: str) -> None:
     decoder = EventDecoder()
     decoder.feed(b"retry: " + digits.encode() + b"\n")
     assert decoder.retry is None
@@ -220,7 +220,7 @@ def test_a_reconnection_time_counts_before_its_block_ends() -> None:
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r"])
-def test_an_event_whose_blank_line_has_not_come_does_not_count(end: bytes) -> None:
+def test_an_event_without_its_blank_line_does_not_count(end: bytes) -> None:
     decoder = EventDecoder()
     assert decoder.feed(b"id: 1\ndata: x\n\nid: 2\ndata: y" + end) == [ServerSentEvent("x", id="1")]
     assert decoder.last_event_id == "1"
@@ -252,7 +252,7 @@ def test_comments_are_no_part_of_an_event() -> None:
 
 
 @given(st.lists(events, max_size=5), st.lists(st.integers(0, 300), max_size=20))
-def test_what_can_be_encoded_decodes_to_itself(sent: list[ServerSentEvent], at: list[int]) -> None:
+def test_whatever_can_be_encoded_decodes_to_itself(sent: list[ServerSentEvent], at: list[int]) -> None:
     decoder = EventDecoder()
     stream = b"".join(event.encode() for event in sent)
     received = [event for piece in cut(stream, at) for event in decoder.feed(piece)]
@@ -326,7 +326,7 @@ def test_what_is_encoded_decodes_to_itself_by_httpx_sse(sent: list[ServerSentEve
     stream = b"".join(event.encode() for event in sent)
     received = httpx_sse_events(cut(stream, at))
 
-    # It gives the last id with each event, as browsers do, and names the type that has no name.
+    # It returns the last id with each event, as browsers do, and names the default type.
     last_event_id = ""
     for ours, theirs in zip(sent, received, strict=True):
         last_event_id = last_event_id if ours.id is None else ours.id
@@ -336,8 +336,8 @@ def test_what_is_encoded_decodes_to_itself_by_httpx_sse(sent: list[ServerSentEve
         assert theirs.retry == ours.retry
 
 
-def test_httpx_sse_makes_an_event_of_a_blank_line() -> None:
-    """It does once it has seen an id. So nothing that we send beside events has a blank line."""
+def test_httpx_sse_takes_a_blank_line_as_an_event() -> None:
+    """It does so once it has seen an id. So nothing that we send besides events has a blank line."""
     stream = ServerSentEvent("x", id="1").encode()
     assert len(httpx_sse_events([stream, b":\n"])) == 1
     assert len(httpx_sse_events([stream, b":\n\n"])) == 2

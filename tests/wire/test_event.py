@@ -23,7 +23,7 @@ def test_the_order_on_the_wire_is_comment_id_event_retry_data() -> None:
     assert event.encode() == b": note\nid: 7\nevent: update\nretry: 1500\ndata: payload\n\n"
 
 
-def test_fields_that_are_not_given_are_not_sent() -> None:
+def test_fields_that_are_not_set_are_not_sent() -> None:
     assert ServerSentEvent("x").encode() == b"data: x\n\n"
 
 
@@ -42,7 +42,7 @@ def test_fields_that_are_not_given_are_not_sent() -> None:
         ("\U0001f600", b"data: \xf0\x9f\x98\x80\n\n"),
     ],
 )
-def test_text_goes_as_it_is(data: str, wire: bytes) -> None:
+def test_text_is_sent_unchanged(data: str, wire: bytes) -> None:
     assert ServerSentEvent(data).encode() == wire
 
 
@@ -140,7 +140,7 @@ def test_a_name_of_another_type_is_refused(field: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("data", [b"x", bytearray(b"x"), memoryview(b"x")])
-def test_bytes_are_refused_with_the_way_out(data: object) -> None:
+def test_bytes_are_refused_with_advice(data: object) -> None:
     with pytest.raises(TypeError, match=f"not {type(data).__name__}: decode it first"):
         ServerSentEvent(data)
 
@@ -192,7 +192,7 @@ def test_json_is_as_bounded_as_text() -> None:
         (("a", "b"), b'data: ["a","b"]\n\n'),
     ],
 )
-def test_what_is_no_text_goes_as_json_on_one_line(data: object, wire: bytes) -> None:
+def test_other_values_are_sent_as_json_on_one_line(data: object, wire: bytes) -> None:
     assert ServerSentEvent(data).encode() == wire
 
 
@@ -202,7 +202,7 @@ def test_numbers_that_json_does_not_have_are_refused(data: object) -> None:
         ServerSentEvent(data).encode()
 
 
-def test_what_is_no_json_value_is_named_in_the_error() -> None:
+def test_the_error_names_a_value_that_is_not_json() -> None:
     with pytest.raises(TypeError, match="data must be text or a JSON value: Object of type set"):
         ServerSentEvent({1, 2}).encode()
 
@@ -233,7 +233,7 @@ def test_a_function_that_writes_json_as_bytes_is_refused_with_the_reason() -> No
         ServerSentEvent([1]).encode(dumps=dumps)
 
 
-def test_text_is_never_given_to_the_function_that_writes_json() -> None:
+def test_text_is_not_passed_to_dumps() -> None:
     def dumps(data: object) -> str:
         raise AssertionError(data)
 
@@ -241,12 +241,12 @@ def test_text_is_never_given_to_the_function_that_writes_json() -> None:
 
 
 class Kind(str, enum.Enum):  # noqa: UP042  # a `StrEnum` has no such `__format__`
-    """A text with a `__format__` of its own."""
+    """A string with a `__format__` of its own."""
 
     UPDATE = "update"
 
 
-def test_texts_of_a_subclass_go_by_their_value() -> None:
+def test_strings_of_a_subclass_are_sent_by_their_value() -> None:
     event = ServerSentEvent(Kind.UPDATE, event=Kind.UPDATE, id=Kind.UPDATE, comment=Kind.UPDATE)
     assert event.encode() == b": update\nid: update\nevent: update\ndata: update\n\n"
 
@@ -272,7 +272,7 @@ def test_an_event_is_frozen() -> None:
         event.data = "y"  # type: ignore[misc]
 
 
-def test_only_the_data_may_be_given_by_position() -> None:
+def test_only_the_data_is_positional() -> None:
     with pytest.raises(TypeError):
         ServerSentEvent("x", "update")  # type: ignore[call-arg]
 

@@ -1,4 +1,4 @@
-"""What may be a topic's name."""
+"""The names of topics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_printable_text_is_a_name(topic: str) -> None:
 @pytest.mark.parametrize(
     "topic", ["a\nb", "a\rb", "\0", "a\tb", "\x7f", "\u2028", "\u202e", "\ud800", "\xa0"]
 )
-def test_what_can_not_be_printed_is_refused(topic: str) -> None:
+def test_characters_that_are_not_printable_are_refused(topic: str) -> None:
     with pytest.raises(TopicError, match="printable"):
         check_topic(topic)
 
@@ -31,19 +31,19 @@ def test_names_out_of_bounds_are_refused_without_quoting_them(length: int) -> No
 
 
 @pytest.mark.parametrize("topic", [None, 7, b"x", ["x"], ("x",)])
-def test_what_is_no_text_is_refused(topic: object) -> None:
+def test_a_topic_that_is_not_a_string_is_refused(topic: object) -> None:
     with pytest.raises(TypeError, match=f"a topic must be a str, not {type(topic).__name__}"):
         check_topic(topic)
 
 
-def test_a_text_of_a_subclass_is_the_topic_of_its_value() -> None:
+def test_a_string_of_a_subclass_is_the_topic_of_its_value() -> None:
     class Topic(enum.StrEnum):
         PRICES = "prices"
 
     assert {check_topic(Topic.PRICES): 1}["prices"]
 
 
-def test_a_topic_that_is_named_twice_is_taken_once() -> None:
+def test_a_repeated_topic_counts_once() -> None:
     assert check_topics(["b", "a", "b"]) == ("b", "a")
 
 
@@ -53,7 +53,7 @@ def test_too_few_or_too_many_topics_are_refused(count: int) -> None:
         check_topics(str(number) for number in range(count))
 
 
-def test_as_many_topics_as_allowed_are_taken() -> None:
+def test_the_most_topics_are_accepted() -> None:
     assert len(check_topics(str(number) for number in range(MAX_TOPICS))) == MAX_TOPICS
 
 
