@@ -11,6 +11,7 @@ from types import FunctionType
 import pytest
 
 import trio_sse
+from trio_sse.websocket import WebSocketConnection
 
 PACKAGE = Path(trio_sse.__file__).parent
 
@@ -24,6 +25,19 @@ LOGGERS = {
         *("process", "program"),
         "hypercorn",
     )
+}
+
+
+# What docs, examples or typing tests use. Everything else is behind an underscore.
+CONNECTION = {
+    *("id", "request", "last_event_id", "peer"),
+    *("events_sent", "bytes_sent", "duration", "end_reason"),
+    *("start", "send", "comment", "subscribe", "forward", "close"),
+}
+WEBSOCKET_CONNECTION = {
+    *("id", "request", "last_event_id", "peer", "hub", "subprotocol", "end_reason"),
+    *("start", "receive", "send", "send_text", "send_json", "send_bytes"),
+    *("subscribe", "forward", "close"),
 }
 
 
@@ -56,3 +70,11 @@ def test_a_public_value_is_pickled_by_its_public_path() -> None:
     pickled = pickle.dumps(trio_sse.EndReason.FINISHED, protocol=0)
     assert b"trio_sse\nEndReason" in pickled
     assert pickle.loads(pickled) is trio_sse.EndReason.FINISHED
+
+
+@pytest.mark.parametrize(
+    ("public", "members"),
+    [(trio_sse.Connection, CONNECTION), (WebSocketConnection, WEBSOCKET_CONNECTION)],
+)
+def test_connections_show_what_is_documented_and_nothing_else(public: type, members: set[str]) -> None:
+    assert {name for name in dir(public) if not name.startswith("_")} == members

@@ -73,6 +73,7 @@ async def room(connection: Connection, room: str, number: int, key: UUID) -> Non
     assert_type(connection.last_event_id, str | None)
     assert_type(connection.end_reason, EndReason | None)
     assert_type(connection.id, int)
+    assert_type(connection.peer, str)
     assert_type(connection.duration, float)
     await connection.start()
     await connection.send({"n": number}, event="tick", id="1", retry=1000)
@@ -124,6 +125,7 @@ def check(connection: Connection) -> None:
 @server.on_disconnect
 def count(connection: Connection) -> None:
     assert_type(connection.events_sent, int)
+    assert_type(connection.bytes_sent, int)
 
 
 # Publishing and subscribing

@@ -140,5 +140,5 @@ async def test_a_publish_while_the_log_is_away_is_refused(make_server: MakeServe
     async with in_memory(server) as memory, opened(memory, "/ws") as websocket:
         answer = await ask(websocket, type="publish", topic="a", data="x")
         assert answer["type"] == "error"
-        assert "the log is away" in answer["error"]
+        assert "the log is unavailable" in answer["error"]
         assert await ask(websocket, type="subscribe", topics=["a"]) == {"type": "topics", "topics": ["a"]}
