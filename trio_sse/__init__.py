@@ -7,7 +7,8 @@ from ._http.request import Headers, Request
 from ._http.response import Response
 from ._hub.hub import Hub
 from ._hub.queue import Overflow
-from ._hub.state import PatchFormat, State
+from ._hub.state import State
+from ._hub.state_topic import PatchFormat
 from ._hub.statistics import HubStatistics
 from ._hub.subscription import SlowConsumer, Subscription
 from ._hub.ticker import Ticker, TickerStatistics

@@ -40,6 +40,8 @@ from trio_sse import (
     SlowConsumer,
     State,
     Subscription,
+    Ticker,
+    TickerStatistics,
 )
 from trio_sse.asgi import EventStream, event_stream
 from trio_sse.quart import QuartSSE, StreamStatistics
@@ -138,8 +140,21 @@ async def publish() -> None:
     assert_type(hub.first_event_id, str)
     assert_type(hub.is_running, bool)
     assert_type(hub.is_ready, bool)
-    assert_type(hub.state("s", {"n": 1}, patch=PatchFormat.JSON), State)
+    state = hub.state("s", {"n": 1}, patch=PatchFormat.JSON)
+    assert_type(state, State)
+    assert_type(state.topic, str)
+    assert_type(state.value, object)
+    await state.set([1])
+    state.set_nowait([2])
+    await state.update({"n": 2})
+    state.update_nowait({"n": 3})
+    state.close()
+    assert_type(state.is_closed, bool)
     assert_type(hub.statistics(), HubStatistics)
+    async with trio.open_nursery() as nursery:
+        ticker: Ticker = await nursery.start(partial(hub.run_ticker, "time", every=1, event=None))
+        assert_type(ticker.elapsed, float)
+        assert_type(ticker.statistics(), TickerStatistics)
     await hub.publish("topic")  # type: ignore[call-arg]  # without data
     await hub.publish("topic", "data", "event")  # type: ignore[call-arg]  # options are keywords
 

@@ -27,7 +27,8 @@ from .pump import Pump
 from .queue import Overflow
 from .registry import Registry
 from .sequencer import MemorySequencer, Sequencer, SharedSequencer
-from .state import PatchFormat, State
+from .state import State
+from .state_topic import PatchFormat, StateTopic
 from .statistics import HubStatistics
 
 _engines: WeakSet[HubEngine] = WeakSet()
@@ -153,16 +154,17 @@ class HubEngine:
             raise ValueError(
                 f"topic {topic!r} has subscribers: declare a state before anyone subscribes to it"
             )
-        declared = State(
-            topic,
-            initial,
-            patch=patch,
-            encode=lambda value: ServerSentEvent([value]).text(dumps=self._dumps)[1:-1],
+        state_topic = StateTopic(topic, self._encode_state(initial), patch)
+        states[topic] = state_topic
+        return State(
+            state_topic,
+            encode=self._encode_state,
             inbox=self.inbox,
             forget=partial(states.__delitem__, topic),
         )
-        states[topic] = declared
-        return declared
+
+    def _encode_state(self, value: object) -> str:
+        return ServerSentEvent([value]).text(dumps=self._dumps)[1:-1]
 
     # Its life
 

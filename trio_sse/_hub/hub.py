@@ -15,7 +15,8 @@ from .._wire.event import Dumps, dumps_compact
 from .._wire.topic import check_topic
 from .engine import HubEngine
 from .queue import Overflow
-from .state import PatchFormat, State
+from .state import State
+from .state_topic import PatchFormat
 from .statistics import HubStatistics
 from .subscription import Subscription
 from .ticker import Ticker

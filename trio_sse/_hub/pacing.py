@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol, final
 import trio
 
 from .._wire.message import Batch, Message
-from .state import State
+from .state_topic import StateTopic
 
 # A group that keeps all is flushed early when it holds as much as a batch of the pump.
 _MOST_EVENTS = 256
@@ -61,11 +61,11 @@ class ThrottledGroup:
         due: when it may be flushed, in Trio's time; meaningless while nothing waits.
     """
 
-    def __init__(self, throttle: Throttle, scheduler: FlushScheduler, states: Sequence[State]) -> None:
+    def __init__(self, throttle: Throttle, scheduler: FlushScheduler, states: Sequence[StateTopic]) -> None:
         """Make an empty group; `states` are those of its topics that are states."""
         self.due = -float("inf")
         # What its members have of each state: where only the newest counts, all changes become one.
-        self._states = {} if throttle.keeps_all else {state.topic: state for state in states}
+        self._states = {} if throttle.keeps_all else {state.name: state for state in states}
         self._known = {topic: state.text for topic, state in self._states.items()}
         self._throttle = throttle
         self._scheduler = scheduler

@@ -18,7 +18,7 @@ from .._wire.message import Batch, Message
 from .feed import Feed
 from .pacing import FlushScheduler, Throttle, ThrottledGroup
 from .source import ReplayFrom, StartWith, WaitForLog
-from .state import State
+from .state_topic import StateTopic
 
 logger = logging.getLogger("trio_sse.hub")
 
@@ -40,7 +40,7 @@ class Registry:
     """
 
     def __init__(self, log: MemoryLog, check_open: Callable[[], None], scheduler: FlushScheduler) -> None:
-        self.states: dict[str, State] = {}
+        self.states: dict[str, StateTopic] = {}
         self.arrivals = 0
         self.replayed = 0
         self.resets = 0
