@@ -38,6 +38,9 @@ def check_origins(option: str, origins: Collection[str]) -> None:
 class CrossOrigin:
     """The origins whose pages may read responses.
 
+    Attributes:
+        is_set: whether any origin is allowed.
+
     Raises:
         TypeError, ValueError: an origin is not acceptable, or every origin would be sent credentials.
     """
@@ -46,13 +49,9 @@ class CrossOrigin:
         check_origins("cors_origins", origins)
         if "*" in origins and with_credentials:
             raise ValueError("cors_credentials needs a list of origins, not '*'")
+        self.is_set = bool(origins)
         self._origins = frozenset(origins)
         self._with_credentials = with_credentials
-
-    @property
-    def is_set(self) -> bool:
-        """Whether any origin is allowed."""
-        return bool(self._origins)
 
     def fields(self, origin: str | None) -> dict[str, str]:
         """Return the header fields of a response to a request from this origin."""

@@ -52,8 +52,12 @@ class Headers:
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the value of the first field of this name, or `default`."""
-        values = self.get_all(name)
-        return values[0] if values else default
+        before = _before_value(name)
+        start = self._block.lower().find(before)
+        if start == -1:
+            return default
+        start += len(before)
+        return self._block[start : self._block.index(b"\r\n", start)].strip(b" \t").decode("latin-1")
 
     def __contains__(self, name: str) -> bool:
         return _before_value(name) in self._block.lower()

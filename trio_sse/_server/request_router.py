@@ -33,7 +33,7 @@ class RequestRouter:
         allowed = options.allowed_hosts
         self._options = options
         self._allowed_hosts = None if allowed is None else frozenset(host.lower() for host in allowed)
-        self._routes = routes
+        self._router = routes.router
         self._has_app = has_app
         self._is_ready = is_ready
 
@@ -55,7 +55,7 @@ class RequestRouter:
     def _find(self, head: RequestHead) -> tuple[Target, Mapping[str, object]]:
         if head.target == "*":
             return Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"}), NO_PARAMETERS
-        match = self._routes.find(head.path, "GET" if head.method == "HEAD" else head.method)
+        match = self._router.find(head.path, "GET" if head.method == "HEAD" else head.method)
         if match is None:
             if head.path == self._options.health_path and head.method in ("GET", "HEAD"):
                 return self._health(), NO_PARAMETERS

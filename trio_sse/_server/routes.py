@@ -8,7 +8,7 @@ from functools import partial
 from typing import final
 
 from .._http.response import Response
-from .._http.routing import Match, Router
+from .._http.routing import Router
 from .._http.websocket_handshake import Handshake
 from .._stream.lifecycle import Refused
 from .._stream.live_stream import LiveStream
@@ -62,26 +62,26 @@ Route = StreamRoute | EndpointRoute | WebSocketRoute
 
 @final
 class Routes:
-    """The routes of one server. `Server` describes what the methods take and raise."""
+    """The routes of one server. `Server` describes what the methods take and raise.
+
+    Attributes:
+        router: finds the route of a path and a method.
+    """
 
     def __init__(self) -> None:
-        self._router: Router[Route] = Router()
-
-    def find(self, path: str, method: str) -> Match[Route] | None:
-        """Return the match of a decoded path and a method; `None` if there is no such path."""
-        return self._router.find(path, method)
+        self.router: Router[Route] = Router()
 
     def add_stream(self, path: str, methods: Iterable[str], handler: StreamHandler) -> None:
         """Add a path that answers with an event stream."""
-        self._router.add(path, methods, StreamRoute(handler), handler)
+        self.router.add(path, methods, StreamRoute(handler), handler)
 
     def add_endpoint(self, path: str, methods: Iterable[str], handler: EndpointHandler) -> None:
         """Add a path that answers with a whole response."""
-        self._router.add(path, methods, EndpointRoute(handler), handler)
+        self.router.add(path, methods, EndpointRoute(handler), handler)
 
     def add_websocket(self, path: str, route: WebSocketRoute) -> None:
         """Add a path that is a WebSocket."""
-        self._router.add(path, ("GET",), route, route.handler)
+        self.router.add(path, ("GET",), route, route.handler)
 
 
 def websocket_route(
