@@ -83,7 +83,7 @@ async def test_a_broadcast_is_written_directly(
     assert received == ["direct"] * 3
     assert len(writers) == 3
     assert len(set(writers)) == 1
-    assert "keep_hub" in writers[0]
+    assert "run_hub" in writers[0]
 
 
 @pytest.mark.parametrize("is_polite", [True, False])
