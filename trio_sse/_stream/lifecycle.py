@@ -114,7 +114,7 @@ async def run_stream(
         _unregister(manager, serving, stream, connection)
 
 
-# The books
+# Registration, counts and the access log
 
 
 def _register(manager: StreamManager, serving: ServeScope, stream: LiveStream) -> None:
