@@ -176,7 +176,7 @@ class FlushScheduler:
             self._changed.unpark_all()
 
     def reorder(self) -> None:
-        """Take note that a group has become due earlier."""
+        """Reorder the heap, since a group has become due earlier."""
         heapq.heapify(self._due)
         self._changed.unpark_all()
 

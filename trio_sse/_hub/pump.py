@@ -91,7 +91,7 @@ class Pump:
             act()
 
     def settle(self) -> None:
-        """Take note that nothing is under way."""
+        """End the delivery of a batch, and call what waits for that."""
         self._is_delivering = False
         acts, self._when_settled = self._when_settled, []
         for act in acts:

@@ -1,6 +1,6 @@
 """Who is subscribed to what in a hub, and with what each subscription starts.
 
-Nothing in this file has a checkpoint. So whoever goes live does so between two batches of the pump, and the
+Nothing in this file has a checkpoint. So a feed goes live between two batches of the pump, and the
 log's last position is that of the newest batch which was bound to its subscribers.
 """
 

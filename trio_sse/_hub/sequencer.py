@@ -48,7 +48,7 @@ class Sequencer(Protocol):
         """Empty the inbox when `run` was cancelled; deliver what is ordered without waiting."""
 
     def renew(self) -> None:
-        """Take note that this process is a fork, whose events are no longer those of its parent."""
+        """Start a new epoch in a fork, if the log is its own: its ids are not those of the parent."""
 
 
 @final
