@@ -83,8 +83,8 @@ class ConnectionHandler:
                 routed = await self._reader.read(transport, serving, buffer)
                 if routed is None:
                     break
-                if isinstance(routed.target, StreamRoute):
-                    admitted = await self._admit_stream(transport, serving, routed, routed.target)
+                if isinstance(routed.destination, StreamRoute):
+                    admitted = await self._admit_stream(transport, serving, routed, routed.destination)
                     if isinstance(admitted, AfterResponse):
                         after = AfterResponse.CLOSE if buffer else admitted
                         continue
@@ -98,8 +98,8 @@ class ConnectionHandler:
                     if buffer:
                         after = AfterResponse.CLOSE
                     del stream, handle, outcome, routed
-                elif isinstance(routed.target, WebSocketRoute):
-                    after = await self._run_websocket(transport, serving, routed, routed.target, buffer)
+                elif isinstance(routed.destination, WebSocketRoute):
+                    after = await self._run_websocket(transport, serving, routed, routed.destination, buffer)
                 else:
                     after = await self._respond(transport, serving, routed)
         except HTTPException as refusal:
@@ -121,10 +121,10 @@ class ConnectionHandler:
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest
     ) -> AfterResponse:
         """Answer a request that leads to an endpoint, to the app, or to a finished response."""
-        target = routed.target
-        if isinstance(target, EndpointRoute):
-            return await self._call_endpoint(transport, serving, routed, target)
-        if isinstance(target, AppRoute):
+        destination = routed.destination
+        if isinstance(destination, EndpointRoute):
+            return await self._call_endpoint(transport, serving, routed, destination)
+        if isinstance(destination, AppRoute):
             assert self._app is not None
             assert routed.app_body is not None
             return await self._app.answer(
@@ -135,8 +135,8 @@ class ConnectionHandler:
                 write_timeout=self._manager.options.write_timeout,
                 resume_serving=self._run_detached_stream,
             )
-        assert isinstance(target, Response)
-        return await self._responder.reply(transport, serving, routed, target)
+        assert isinstance(destination, Response)
+        return await self._responder.reply(transport, serving, routed, destination)
 
     async def _call_endpoint(
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest, route: EndpointRoute

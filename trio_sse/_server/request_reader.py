@@ -20,7 +20,7 @@ from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .body import BodyReader, receive_body
 from .options import RequestOptions
-from .request_router import RequestRouter, Target
+from .request_router import Destination, RequestRouter
 from .routes import AppRoute
 
 HEAD_SECONDS = 10.0  # for the whole head
@@ -30,14 +30,14 @@ class RoutedRequest(NamedTuple):
     """A request, and what answers it.
 
     Attributes:
-        target: a route; or the response itself, if it needs no handler.
+        destination: a route; or the response itself, if it needs no handler.
         parameters: the path's parameters, for the route's handler.
         may_keep_alive: whether the client may send another request on the connection.
         app_body: the body, if the app is to read it.
     """
 
     request: Request
-    target: Target
+    destination: Destination
     parameters: Mapping[str, object]
     may_keep_alive: bool
     app_body: BodyReader | None
@@ -64,9 +64,9 @@ class RequestReader:
         head = await self._read_head(transport, serving, buffer)
         if head is None:
             return None
-        target, parameters, may_keep_alive = self._route(head)
+        destination, parameters, may_keep_alive = self._route(head)
         body, app_body = b"", None
-        if isinstance(target, AppRoute):
+        if isinstance(destination, AppRoute):
             app_body = BodyReader(head, transport, buffer, self._max_body_size)
         elif head.content_length != 0:
             body = await receive_body(BodyReader(head, transport, buffer, self._max_body_size))
@@ -79,16 +79,16 @@ class RequestReader:
             peer=transport.peer,
             body=body,
         )
-        return RoutedRequest(request, target, parameters, may_keep_alive, app_body)
+        return RoutedRequest(request, destination, parameters, may_keep_alive, app_body)
 
-    def _route(self, head: RequestHead) -> tuple[Target, Mapping[str, object], bool]:
+    def _route(self, head: RequestHead) -> tuple[Destination, Mapping[str, object], bool]:
         """Return what answers a request, the path's parameters, and whether the connection may be reused.
 
         Raises:
             HTTPException: the request is refused, and has a body, which stays unread.
         """
         try:
-            target, parameters = self._router.route(head)
+            destination, parameters = self._router.route(head)
         except HTTPException as error:
             if head.content_length != 0:
                 error.headers.update(self._cross_origin.fields(head.headers.get("origin")))
@@ -97,7 +97,7 @@ class RequestReader:
             # may disagree about what was sent.
             may_keep_alive = head.keeps_alive and error.status in (404, 405)
             return error_response(error), NO_PARAMETERS, may_keep_alive
-        return target, parameters, head.keeps_alive
+        return destination, parameters, head.keeps_alive
 
     async def _read_head(
         self, transport: Transport, serving: ServeScope, buffer: bytearray

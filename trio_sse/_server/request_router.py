@@ -15,12 +15,12 @@ from .options import RequestOptions
 from .routes import AppRoute, Route, Routes, WebSocketRoute
 
 #: What answers a request; a `Response` needs no handler.
-Target = Route | AppRoute | Response
+Destination = Route | AppRoute | Response
 
 
 @final
 class RequestRouter:
-    """Checks request heads and finds their targets.
+    """Checks request heads and finds their destinations.
 
     Args:
         has_app: whether the server has an app, which answers whatever has no route.
@@ -37,7 +37,7 @@ class RequestRouter:
         self._has_app = has_app
         self._is_ready = is_ready
 
-    def route(self, head: RequestHead) -> tuple[Target, Mapping[str, object]]:
+    def route(self, head: RequestHead) -> tuple[Destination, Mapping[str, object]]:
         """Return what answers a request, and the path's parameters.
 
         Raises:
@@ -45,14 +45,15 @@ class RequestRouter:
         """
         if self._allowed_hosts is not None and head.host not in self._allowed_hosts:
             raise HTTPException(421, "this server does not serve that host")
-        target, parameters = self._find(head)
-        _check_upgrade(head, target)
+        destination, parameters = self._find(head)
+        _check_upgrade(head, destination)
         _check_body(head, self._options.max_body_size)
-        if head.content_length != 0 and head.method in ("GET", "HEAD") and not isinstance(target, AppRoute):
+        may_have_body = head.method not in ("GET", "HEAD") or isinstance(destination, AppRoute)
+        if head.content_length != 0 and not may_have_body:
             raise HTTPException(400, f"a {head.method} request must not have a body")
-        return target, parameters
+        return destination, parameters
 
-    def _find(self, head: RequestHead) -> tuple[Target, Mapping[str, object]]:
+    def _find(self, head: RequestHead) -> tuple[Destination, Mapping[str, object]]:
         if head.target == "*":
             return Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"}), NO_PARAMETERS
         match = self._router.find(head.path, "GET" if head.method == "HEAD" else head.method)
@@ -78,9 +79,9 @@ class RequestRouter:
         return json_response({"status": "unavailable", "reason": "log_not_loaded"}, status=503)
 
 
-def _check_upgrade(head: RequestHead, target: Target) -> None:
+def _check_upgrade(head: RequestHead, destination: Destination) -> None:
     """Check that a WebSocket's path gets a handshake, and that no other path does."""
-    is_websocket = isinstance(target, WebSocketRoute)
+    is_websocket = isinstance(destination, WebSocketRoute)
     if is_websocket or asks_for_websocket(head.headers):
         check_handshake(head.method, head.http_version, head.headers)
         if not is_websocket:
