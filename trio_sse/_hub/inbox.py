@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from functools import partial
-from typing import Any, final
+from typing import Any, TypeVarTuple, final
 
 import trio
 
 from .._wire.message import Message
+
+Ts = TypeVarTuple("Ts")
 
 # A batch is delivered in one write. 64 KiB fit into an empty send buffer, and more would gain nothing.
 _BATCH_EVENTS = 256
@@ -104,14 +105,14 @@ class Inbox:
     def put(self, message: Message) -> Coroutine[Any, Any, None]:
         """Add a message, waiting for room; if this is cancelled, it was not added."""
         # No coroutine of its own: each one more that a checkpoint passes costs a publish some percent.
-        return self.retry(partial(self.put_nowait, message))
+        return self.retry(self.put_nowait, message)
 
-    async def retry(self, put: Callable[[], None]) -> None:
+    async def retry(self, put: Callable[[*Ts], None], *arguments: *Ts) -> None:
         """Call `put` until it doesn't raise `trio.WouldBlock`, waiting for room in between."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while True:
             try:
-                put()
+                put(*arguments)
             except trio.WouldBlock:
                 await self._room.park()
             else:

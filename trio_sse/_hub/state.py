@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import final
 
 import trio
@@ -56,7 +55,7 @@ class State:
             RuntimeError: the hub has never run.
             trio.ClosedResourceError: the hub has ended, or the state was closed.
         """
-        await self._inbox.retry(partial(self.set_nowait, value))
+        await self._inbox.retry(self.set_nowait, value)
 
     def set_nowait(self, value: object) -> None:
         """Set the state as `set` does, or raise `trio.WouldBlock` if the inbox is full."""
@@ -74,7 +73,7 @@ class State:
         Raises:
             TypeError: the state is not an object.
         """
-        await self._inbox.retry(partial(self.update_nowait, changes))
+        await self._inbox.retry(self.update_nowait, changes)
 
     def update_nowait(self, changes: Mapping[str, object]) -> None:
         """Set some members as `update` does, or raise `trio.WouldBlock` if the inbox is full."""
