@@ -71,12 +71,6 @@ class RequestHead(NamedTuple):
         return "close" not in options or "close" not in [option.strip() for option in options.split(",")]
 
 
-def skip_empty_line(buffer: bytearray) -> None:
-    """Remove one empty line before a request, which a server should ignore (RFC 9112, 2.2)."""
-    if buffer.startswith(b"\r\n"):
-        del buffer[:2]
-
-
 def take_head(buffer: bytearray) -> RequestHead | None:
     """Take a request's head from the start of the buffer; return `None` if it is incomplete.
 

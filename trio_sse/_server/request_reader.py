@@ -13,7 +13,7 @@ import trio
 
 from .._http.exceptions import HTTPException
 from .._http.request import Request
-from .._http.request_head import RequestHead, skip_empty_line, take_head
+from .._http.request_head import RequestHead, take_head
 from .._http.response import error_response
 from .._http.routing import NO_PARAMETERS
 from .._stream.scope import ServeScope
@@ -107,9 +107,9 @@ class RequestReader:
         while True:
             if may_be_empty_line and len(buffer) >= 2:
                 may_be_empty_line = False
-                skip_empty_line(buffer)
-            head = take_head(buffer)
-            if head is not None:
+                if buffer.startswith(b"\r\n"):  # one empty line before a request is ignored (RFC 9112, 2.2)
+                    del buffer[:2]
+            if buffer and (head := take_head(buffer)) is not None:
                 return head
             data = transport.receive_nowait()  # a new client has often sent its whole request
             if data is None:
