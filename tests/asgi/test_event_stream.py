@@ -25,8 +25,8 @@ from trio_sse import Connection, EndReason, HTTPException, Hub, Server
 from trio_sse.asgi import EventStream, event_stream
 from trio_sse.testing import Client
 
-from ..conftest import LeakCheck
 from ..support.client import Client as RawClient
+from ..support.leaks import LeakCheck
 
 
 async def follow(connection: Connection, topic: str) -> None:

@@ -25,11 +25,11 @@ from trio_sse import Connection, EndReason, EventDecoder
 from trio_sse._asgi import foreign_server, hypercorn_direct
 from trio_sse.quart import QuartSSE
 
-from ..conftest import LeakCheck, living_tasks
 from ..promises.test_conformance import FAST, PATIENT, Run, certificate, clock, until, until_subscribed
 from ..support.client import Client
 from ..support.hosts import Host, running
 from ..support.http2_client import Http2Connection
+from ..support.leaks import LeakCheck, living_tasks
 
 __all__ = ["certificate", "clock"]  # fixtures
 

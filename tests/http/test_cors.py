@@ -6,8 +6,8 @@ import pytest
 
 from trio_sse import Connection, HTTPException, Request, Response, Server
 
-from ..conftest import MakeServer
 from ..support.client import Head
+from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 
 MINE = "https://mine.example"

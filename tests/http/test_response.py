@@ -10,9 +10,9 @@ import trio
 from trio_sse import Connection, HTTPException, Request, Response
 from trio_sse._http.response import encode_response, encode_stream_head, error_response, json_response
 
-from ..conftest import MakeServer
 from ..support.client import Client
 from ..support.hostile import logged
+from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 
 

@@ -11,7 +11,7 @@ import pytest
 from trio_sse import Connection, Request, Response, Server
 from trio_sse._http.routing import Router
 
-from ..conftest import MakeServer
+from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 
 UUID = "12345678-1234-5678-1234-56781234abCD"

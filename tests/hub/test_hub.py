@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import tracemalloc
-from collections.abc import Callable
 
 import pytest
 import trio
@@ -17,9 +16,8 @@ from trio_sse._hub.subscription import feed_of
 from trio_sse._wire.message import Framing
 from trio_sse._wire.topic import MAX_TOPICS, TopicError
 
+from ..support.leaks import MakeHub
 from ..support.serving import running
-
-MakeHub = Callable[..., Hub]
 
 
 class Recorder:

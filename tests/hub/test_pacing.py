@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -15,10 +14,8 @@ from trio_sse import Connection, Hub, Overflow, Server, ServerSentEvent, SlowCon
 from trio_sse._hub.hub import engine_of
 from trio_sse.testing import Client
 
-from ..conftest import MakeServer
+from ..support.leaks import MakeHub, MakeServer
 from ..support.serving import running
-
-MakeHub = Callable[..., Hub]
 
 
 class Follower:

@@ -19,7 +19,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Connection, Hub, HubStatistics, Overflow, PatchFormat, Server, ServerSentEvent
 from trio_sse.testing import Client
 
-from ..conftest import MakeServer
+from ..support.leaks import MakeServer
 from ..support.serving import running
 from .test_pacing import MakeHub, follow
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -14,9 +13,8 @@ from trio_sse._hub.subscription import feed_of
 from trio_sse._log.memory import PAGE_EVENTS
 from trio_sse._wire.message import Framing
 
+from ..support.leaks import MakeHub
 from ..support.serving import running
-
-MakeHub = Callable[..., Hub]
 
 
 async def take(subscription: Subscription, count: int) -> list[ServerSentEvent]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
@@ -18,9 +18,8 @@ from trio.testing import MockClock
 from trio_sse import Hub, Server, Ticker, TickerStatistics
 from trio_sse.testing import Client
 
+from ..support.leaks import MakeHub
 from ..support.serving import running
-
-MakeHub = Callable[..., Hub]
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC).timestamp()
 

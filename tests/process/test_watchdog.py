@@ -11,7 +11,7 @@ import trio
 
 from trio_sse import Connection, Request, Response
 
-from ..conftest import MakeServer
+from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 
 LIMIT = 0.02

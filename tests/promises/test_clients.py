@@ -14,7 +14,7 @@ import trio
 
 from trio_sse import Connection, EndReason, EventDecoder, ServerSentEvent
 
-from ..conftest import MakeServer
+from ..support.leaks import MakeServer
 from ..support.serving import OnSockets, on_sockets
 
 CURL = shutil.which("curl")

@@ -21,11 +21,11 @@ from trio.testing import MockClock
 
 from trio_sse import EndReason, ServerSentEvent
 
-from ..conftest import LeakCheck, living_tasks, open_descriptors
 from ..support import hosts
 from ..support.client import Client
 from ..support.hosts import Host
 from ..support.http2_client import Http2Connection
+from ..support.leaks import LeakCheck, living_tasks, open_descriptors
 
 Run = Callable[..., AbstractAsyncContextManager[Host]]
 Leave = Callable[[Any], Awaitable[None]]

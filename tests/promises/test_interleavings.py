@@ -18,8 +18,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Connection, EndReason, EventDecoder, Hub, Server, ServerSentEvent
 from trio_sse._hub.hub import engine_of
 
-from ..conftest import LeakCheck, living_tasks, open_descriptors
 from ..support.client import Client
+from ..support.leaks import LeakCheck, living_tasks, open_descriptors
 from ..support.serving import in_memory, on_sockets
 
 TOPICS = "abc"

@@ -21,8 +21,8 @@ from trio_sse import Connection, EndReason, HTTPException, Hub, Server, ServerSe
 from trio_sse.quart import QuartSSE
 from trio_sse.testing import Client
 
-from ..conftest import LeakCheck
 from ..support.client import Client as RawClient
+from ..support.leaks import LeakCheck
 
 
 class App:

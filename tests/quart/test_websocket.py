@@ -22,8 +22,8 @@ import trio_sse.hypercorn
 from trio_sse import Hub
 from trio_sse.quart import QuartSSE
 
-from ..conftest import LeakCheck
 from ..support.client import Client
+from ..support.leaks import LeakCheck
 from ..support.websocket_client import HANDSHAKE
 
 Serve = Callable[..., Any]

@@ -14,9 +14,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Connection, Request, Response, Server
 
-from ..conftest import LeakCheck, MakeServer
 from ..support.certificates import Contexts
 from ..support.client import Client, Head
+from ..support.leaks import LeakCheck, MakeServer
 from ..support.serving import InMemory, in_memory, on_sockets
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ..conftest import MakeServer
 from ..support.hostile import Target, assert_refused, logged
+from ..support.leaks import MakeServer
 from ..support.raw_requests import VALID, get, named, request
 from ..support.serving import in_memory
 

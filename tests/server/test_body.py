@@ -14,8 +14,8 @@ from trio_sse._http.request_head import parse_head
 from trio_sse._server.body import BodyReader, receive_body
 from trio_sse._transport.base import Transport
 
-from ..conftest import MakeServer
 from ..support.hostile import Target, assert_refused, logged, send_in_pieces
+from ..support.leaks import MakeServer
 from ..support.serving import in_memory, on_sockets
 
 CHUNKED = b"POST /body HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"

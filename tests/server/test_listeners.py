@@ -19,9 +19,9 @@ import trio.testing
 from trio_sse import Connection, HTTPException, Server
 from trio_sse._server.listeners import Acceptor
 
-from ..conftest import MakeServer, open_descriptors
 from ..support.client import Client
 from ..support.hostile import Target, logged, until
+from ..support.leaks import MakeServer, open_descriptors
 from ..support.serving import in_memory, on_sockets
 
 

@@ -8,8 +8,8 @@ import trio.testing
 
 from trio_sse import Request, Response
 
-from ..conftest import MakeServer
 from ..support.hostile import Target, logged, send_in_pieces
+from ..support.leaks import MakeServer
 from ..support.raw_requests import VALID, get, request
 from ..support.serving import in_memory, on_sockets
 

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from trio_sse import Connection, EndReason, Hub, LogSession, LogUnavailable, Server
 from trio_sse.testing import Client
 
-from ..conftest import MakeServer
+from ..support.leaks import MakeServer
 from ..support.serving import in_memory, on_sockets
 
 

@@ -8,8 +8,8 @@ import trio.testing
 
 from trio_sse import EndReason
 
-from ..conftest import MakeServer
 from ..support.hostile import Target, assert_refused, connected
+from ..support.leaks import MakeServer
 from ..support.raw_requests import VALID, get, named, request
 from ..support.serving import in_memory
 

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from trio_sse import Connection, EventDecoder, Request, Response, Server
 from trio_sse.testing import Client
 
-from ..conftest import MakeServer
+from ..support.leaks import MakeServer
 
 
 @pytest.fixture

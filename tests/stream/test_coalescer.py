@@ -12,9 +12,9 @@ import trio.testing
 from trio_sse import Connection, EndReason
 from trio_sse._transport.socket import SocketTransport
 
-from ..conftest import MakeServer
 from ..support.certificates import Contexts
 from ..support.client import Client
+from ..support.leaks import MakeServer
 from ..support.serving import OnSockets, on_sockets
 
 

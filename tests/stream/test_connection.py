@@ -17,8 +17,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Connection, EndReason, HTTPException, Overflow, Server, ServerSentEvent
 from trio_sse._stream.keepalive import KeepaliveScheduler
 
-from ..conftest import MakeServer
 from ..support.client import Client
+from ..support.leaks import MakeServer
 from ..support.serving import InMemory, in_memory, on_sockets
 
 Handler = Callable[[Connection], Awaitable[None]]

@@ -19,7 +19,7 @@ from trio_sse.asgi import event_stream
 from trio_sse.quart import QuartSSE
 from trio_sse.testing import Client
 
-from ..conftest import LeakCheck
+from ..support.leaks import LeakCheck
 
 POLL = {"Accept": "application/json"}
 

@@ -19,9 +19,9 @@ import trio_sse.hypercorn
 from trio_sse import Connection, EndReason, HTTPException, Hub, Overflow, Server, ServerStatistics
 from trio_sse.quart import QuartSSE, StreamStatistics
 
-from ..conftest import LeakCheck
 from .client import Client
 from .http2_client import Http2Connection, Http2Stream
+from .leaks import LeakCheck
 
 NAMES = ("native", "quart", "hypercorn", "http2")
 OVER_HTTP1 = ("native", "quart", "hypercorn")

@@ -15,10 +15,10 @@ import trio.testing
 from trio_sse import Connection, EndReason, Server
 from trio_sse._transport.tls import TLSTransport
 
-from ..conftest import MakeServer
 from ..support.certificates import Contexts
 from ..support.client import Client, abort
 from ..support.hostile import Target, logged, until
+from ..support.leaks import MakeServer
 from ..support.serving import OnSockets, on_sockets
 
 

@@ -16,7 +16,7 @@ import trio.testing
 
 from trio_sse.websocket import WebSocketConnection
 
-from ..conftest import MakeServer
+from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 from ..support.websocket_client import (
     BINARY,

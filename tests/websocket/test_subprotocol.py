@@ -13,7 +13,7 @@ import trio.testing
 from trio_sse import Hub, LogSession, LogUnavailable, Server
 from trio_sse.websocket import Allowed, WebSocketConnection, serve_topics
 
-from ..conftest import MakeServer
+from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 from ..support.websocket_client import BINARY, TEXT, WebSocket
 from .test_websocket import opened

@@ -15,8 +15,8 @@ from trio_sse import Connection, EndReason, HTTPException, Overflow, Server
 from trio_sse._wire.message import Batch, Framing, Message
 from trio_sse.websocket import SUBPROTOCOL, WebSocketConnection
 
-from ..conftest import MakeServer
 from ..support.certificates import Contexts
+from ..support.leaks import MakeServer
 from ..support.serving import InMemory, OnSockets, in_memory, on_sockets
 from ..support.websocket_client import (
     BINARY,
