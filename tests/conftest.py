@@ -12,8 +12,16 @@ import trio.testing
 
 from trio_sse import Hub, Server
 
-from .support.certificates import Contexts, make_contexts
-from .support.leaks import LeakCheck, MakeHub, MakeServer, living_tasks, open_descriptors
+from .support.certificates import Certificate, Contexts, make_contexts
+from .support.leaks import (
+    CAN_LIST_DESCRIPTORS,
+    LeakCheck,
+    MakeHub,
+    MakeServer,
+    living_tasks,
+    open_descriptors,
+)
+from .support.requirements import count_skipped
 
 # No deadlines: a busy machine is no failure. Where many people wait for a run, it is the same each time.
 hypothesis.settings.register_profile("here", deadline=None)
@@ -25,6 +33,24 @@ def pytest_collection_finish() -> None:
     """Keep what was imported out of the collections that `no_leak` makes: they take 1 ms instead of 40."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly what was not tested, and how to have it tested."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    counts = count_skipped([str(report.longrepr) for report in skipped])
+    if counts or not CAN_LIST_DESCRIPTORS:
+        terminalreporter.section("NOT TESTED", sep="!", red=True, bold=True)
+    for program, count in counts.items():
+        terminalreporter.line(f"{program} is missing: {count} tests were skipped", red=True)
+    if counts:
+        terminalreporter.line(
+            "To install: sh .ci/install-system-packages, as root, where there is apt; or by hand"
+        )
+    if not CAN_LIST_DESCRIPTORS:
+        terminalreporter.line(
+            "No test looks for file descriptors that are left open: no /proc/self/fd", red=True
+        )
 
 
 @pytest.fixture
@@ -50,6 +76,18 @@ async def no_leak() -> AsyncIterator[LeakCheck]:
 def contexts() -> Contexts:
     """Return TLS contexts of a server and its clients."""
     return make_contexts()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """Return a certificate for `localhost` and 127.0.0.1, as files."""
+    return Certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture
+def clock() -> trio.testing.MockClock:
+    """Return a clock whose rate a test raises when it has connected: handshakes have deadlines, too."""
+    return trio.testing.MockClock(rate=1)
 
 
 @pytest.fixture

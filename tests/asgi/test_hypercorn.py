@@ -25,13 +25,12 @@ from trio_sse import Connection, EndReason, EventDecoder
 from trio_sse._asgi import foreign_server, hypercorn_direct
 from trio_sse.quart import QuartSSE
 
-from ..promises.test_conformance import FAST, PATIENT, Run, certificate, clock, until, until_subscribed
+from ..support.certificates import Certificate
 from ..support.client import Client
-from ..support.hosts import Host, running
+from ..support.hosts import FAST, PATIENT, Host, Run, running, until_subscribed
 from ..support.http2_client import Http2Connection
 from ..support.leaks import LeakCheck, living_tasks
-
-__all__ = ["certificate", "clock"]  # fixtures
+from ..support.waiting import until
 
 
 def make_config(**options: Any) -> Config:
@@ -67,12 +66,12 @@ async def check_stream(sse: QuartSSE, stream: trio.abc.Stream) -> None:
         assert (await client.event()).data == "hello"
 
 
-async def connect(where: str, certificate: Any = None) -> trio.abc.Stream:
+async def connect(where: str, certificate: Certificate | None = None) -> trio.abc.Stream:
     """Connect to where hypercorn says that it listens; by TLS and HTTP/1.1 if there is a certificate."""
     stream = await trio.open_tcp_stream("127.0.0.1", int(where.rpartition(":")[2]))
     if certificate is None:
         return stream
-    context: ssl.SSLContext = certificate[2]
+    context: ssl.SSLContext = certificate.context
     context.set_alpn_protocols(["http/1.1"])
     return trio.SSLStream(stream, context, server_hostname="localhost")
 
@@ -240,7 +239,7 @@ async def test_the_installed_hypercorn_lets_us_write_to_its_sockets(
 
 
 async def test_under_tls_streams_go_through_send(
-    no_leak: LeakCheck, transports: list[str], certificate: Any
+    no_leak: LeakCheck, transports: list[str], certificate: Certificate
 ) -> None:
     async with running("http2", no_leak, certificate) as host, host.opened("/three") as stream:
         assert len(await stream.rest()) == 3
@@ -249,8 +248,8 @@ async def test_under_tls_streams_go_through_send(
     assert transports == ["ASGITransport", "ASGITransport"]
 
 
-def with_tls(certificate: Any) -> Config:
-    return make_config(certfile=str(certificate[0]), keyfile=str(certificate[1]))
+def with_tls(certificate: Certificate) -> Config:
+    return make_config(certfile=str(certificate.chain), keyfile=str(certificate.key))
 
 
 @pytest.mark.parametrize(
@@ -262,7 +261,7 @@ def with_tls(certificate: Any) -> Config:
     ],
 )
 async def test_what_is_found_in_the_installed_hypercorn(
-    no_leak: LeakCheck, certificate: Any, over: str, found: dict[str, bool]
+    no_leak: LeakCheck, certificate: Certificate, over: str, found: dict[str, bool]
 ) -> None:
     seen: list[dict[str, bool]] = []
 
@@ -284,7 +283,7 @@ async def test_what_is_found_in_the_installed_hypercorn(
             (where,) = await nursery.start(partial(trio_sse.hypercorn.serve, app, config))
             if over == "http/2":
                 plain = await trio.open_tcp_stream("127.0.0.1", int(where.rpartition(":")[2]))
-                async with await Http2Connection.open(plain, certificate[2], nursery) as connection:
+                async with await Http2Connection.open(plain, certificate.context, nursery) as connection:
                     assert (await connection.get("/")).status == 204
             else:
                 tls = None if over == "http/1.1" else certificate
@@ -312,7 +311,7 @@ def test_nothing_is_found_in_what_is_not_hypercorn_s() -> None:
 def run_by_send(
     request: pytest.FixtureRequest,
     no_leak: LeakCheck,
-    certificate: Any,
+    certificate: Certificate,
     monkeypatch: pytest.MonkeyPatch,
     transports: list[str],
 ) -> Iterator[Run]:
@@ -392,7 +391,7 @@ async def test_by_send_readers_that_never_read_hold_a_shutdown_up_for_a_write_ti
 
 
 async def test_under_tls_a_client_with_a_second_request_is_noticed_by_the_next_keepalive(
-    no_leak: LeakCheck, certificate: Any, clock: MockClock
+    no_leak: LeakCheck, certificate: Certificate, clock: MockClock
 ) -> None:
     async with serving(no_leak, with_tls(certificate), **PATIENT) as (sse, (where,)):
         async with Client(await connect(where, certificate)) as client:
@@ -409,7 +408,7 @@ async def test_under_tls_a_client_with_a_second_request_is_noticed_by_the_next_k
 
 @pytest.mark.parametrize("under_tls", [False, True])
 async def test_a_stream_that_is_cut_frees_its_connection_whatever_was_asked_for_meanwhile(
-    no_leak: LeakCheck, certificate: Any, clock: MockClock, under_tls: bool
+    no_leak: LeakCheck, certificate: Certificate, clock: MockClock, under_tls: bool
 ) -> None:
     config = with_tls(certificate) if under_tls else make_config()
     async with serving(no_leak, config, **PATIENT, max_duration=30) as (sse, (where,)):
@@ -429,7 +428,7 @@ async def test_a_stream_that_is_cut_frees_its_connection_whatever_was_asked_for_
 
 
 @pytest.fixture
-def run(no_leak: LeakCheck, certificate: Any) -> Run:
+def run(no_leak: LeakCheck, certificate: Certificate) -> Run:
     """Run hypercorn over HTTP/2."""
     return partial(running, "http2", no_leak, certificate)
 

@@ -12,14 +12,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from playwright import sync_api
 
-from ..support.browser import MILLISECONDS, SECONDS, browser, sync_api
+from ..support.browser import MILLISECONDS, SECONDS
 from ..support.programs import Program, serving, trio_sse
+from ..support.requirements import needs
 
-pytestmark = pytest.mark.browser
-
-
-__all__ = ["browser"]  # a fixture
+pytestmark = [pytest.mark.processes, needs("chromium")]
 
 
 @dataclass

@@ -17,12 +17,11 @@ import json_merge_patch
 import jsonpatch
 import pytest
 
-from ..support.browser import MILLISECONDS, SECONDS, browser
+from ..support.browser import MILLISECONDS, SECONDS
 from ..support.programs import Program, running
+from ..support.requirements import needs
 
-__all__ = ["browser"]  # a fixture
-
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.processes, needs("chromium")]
 
 FOLLOW = """() => {
   window.got = [];

@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 import pytest
 import trustme
+from playwright import sync_api
 
-from ..support.browser import MILLISECONDS, browser, sync_api
+from ..support.browser import MILLISECONDS
 from ..support.programs import serving
+from ..support.requirements import needs
 
-__all__ = ["browser"]  # a fixture
-
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.processes, needs("chromium")]
 
 
 @pytest.fixture(scope="module", params=["ours", "http2"])

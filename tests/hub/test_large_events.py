@@ -8,8 +8,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Hub
 
+from ..support.follower import follow
+from ..support.leaks import MakeHub
 from ..support.serving import running
-from .test_pacing import MakeHub, follow
 
 KIB = 1024
 

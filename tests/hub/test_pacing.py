@@ -10,45 +10,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_sse import Connection, Hub, Overflow, Server, ServerSentEvent, SlowConsumer
+from trio_sse import Connection, Hub, Overflow, Server, SlowConsumer
 from trio_sse._hub.hub import engine_of
 from trio_sse.testing import Client
 
+from ..support.follower import Follower, follow
 from ..support.leaks import MakeHub, MakeServer
 from ..support.serving import running
-
-
-class Follower:
-    """Follows a subscription, and records when each event was received."""
-
-    def __init__(self, hub: Hub, *topics: str, **options: Any) -> None:
-        self._subscription = hub.subscribe(*topics, **options)
-        self.came: list[tuple[float, ServerSentEvent]] = []
-
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        began_at = trio.current_time()
-        async with self._subscription as events:
-            task_status.started()
-            async for event in events:
-                self.came.append((round(trio.current_time() - began_at, 3), event))
-
-    @property
-    def data(self) -> list[object]:
-        return [event.data for _, event in self.came]
-
-    @property
-    def times(self) -> list[float]:
-        return [time for time, _ in self.came]
-
-    def check_order(self) -> None:
-        places = [int((event.id or "").partition(".")[2]) for _, event in self.came]
-        assert places == sorted(set(places))
-
-
-async def follow(hub: Hub, nursery: trio.Nursery, *topics: str, **options: Any) -> Follower:
-    follower = Follower(hub, *topics, **options)
-    await nursery.start(follower.run)
-    return follower
 
 
 async def test_at_most_one_update_is_sent_in_an_interval_and_always_the_last(

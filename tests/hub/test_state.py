@@ -19,9 +19,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Connection, Hub, HubStatistics, Overflow, PatchFormat, Server, ServerSentEvent
 from trio_sse.testing import Client
 
-from ..support.leaks import MakeServer
+from ..support.follower import follow
+from ..support.leaks import MakeHub, MakeServer
 from ..support.serving import running
-from .test_pacing import MakeHub, follow
 
 FORMATS = list(PatchFormat)
 

@@ -16,16 +16,15 @@ from trio_sse._hub.subscription import feed_of
 from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
 
-from ..support.redis_server import PROGRAM, redis_server
+from ..support.redis_server import redis_server
+from ..support.requirements import needs
 from ..support.serving import on_sockets
 
 MakeLog = Callable[..., Log]
 MakeAny = Callable[..., Log | None]
 
-needs_redis = pytest.mark.skipif(PROGRAM is None, reason="redis-server is missing: apt install redis-server")
 
-
-SHARED = ["sqlite", pytest.param("redis", marks=needs_redis)]
+SHARED = ["sqlite", pytest.param("redis", marks=[needs("redis-server"), pytest.mark.processes])]
 
 
 @asynccontextmanager

@@ -20,10 +20,12 @@ from trio_sse._hub.sequencer import SharedSequencer
 from trio_sse._log.redis_url import check_redis_url
 from trio_sse.redis import RedisLog
 
-from ..support.redis_server import PROGRAM, RedisServer, free_port, redis_server
+from ..support.ports import free_port
+from ..support.redis_server import RedisServer, redis_server
+from ..support.requirements import needs
 from ..support.serving import OnSockets, on_sockets
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="redis-server is missing: apt install redis-server")
+pytestmark = [pytest.mark.processes, needs("redis-server")]
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import logging
 import re
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,11 +15,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-import trustme
 from click.testing import CliRunner, Result
 
 from trio_sse.cli import main
 
+from ..support.certificates import Certificate
 from ..support.programs import ROOT, RawStream, environment, running, serving, trio_sse
 
 APP = "tests.support.apps.streams:server"
@@ -165,25 +164,6 @@ def test_it_logs_each_stream_but_never_the_query() -> None:
         program.stderr.expect(r" INFO trio_sse\S* open id=1 .* path=/count/1$")
         program.stderr.expect(r"close id=1 .* path=/count/1 reason=finished .* events=1 ")
         assert "secret" not in program.stderr.text
-
-
-class Certificate:
-    """A server's certificate and key as files, and a context of a client that trusts it."""
-
-    def __init__(self, folder: Path) -> None:
-        authority = trustme.CA()
-        issued = authority.issue_cert("localhost", "127.0.0.1")
-        self.chain, self.key, self.both = folder / "chain.pem", folder / "key.pem", folder / "both.pem"
-        issued.cert_chain_pems[0].write_to_path(self.chain)
-        issued.private_key_pem.write_to_path(self.key)
-        issued.private_key_and_cert_chain_pem.write_to_path(self.both)
-        self.context = ssl.create_default_context()
-        authority.configure_trust(self.context)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return Certificate(tmp_path_factory.mktemp("tls"))
 
 
 def test_it_serves_under_tls(certificate: Certificate) -> None:

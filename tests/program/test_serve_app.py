@@ -8,27 +8,18 @@ from pathlib import Path
 
 import httpx
 import pytest
-import trustme
 from click.testing import CliRunner, Result
 
 from trio_sse.cli import main
 
+from ..support.certificates import Certificate
 from ..support.programs import RawStream, serving
 
 APP = "tests.support.apps.members:app"
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("certificate")
-    issued = trustme.CA().issue_cert("localhost", "127.0.0.1")
-    issued.private_key_pem.write_to_path(folder / "key.pem")
-    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    return folder / "cert.pem", folder / "key.pem"
-
-
-def over_http2(certificate: tuple[Path, Path]) -> list[str | Path]:
-    return ["--http2", "--certfile", certificate[0], "--keyfile", certificate[1]]
+def over_http2(certificate: Certificate) -> list[str | Path]:
+    return ["--http2", "--certfile", certificate.chain, "--keyfile", certificate.key]
 
 
 def follow(client: httpx.Client) -> httpx.Response:
@@ -48,7 +39,7 @@ def test_an_app_is_served_and_drained() -> None:
         assert program.wait() == 0
 
 
-def test_an_app_is_served_over_http2(certificate: tuple[Path, Path]) -> None:
+def test_an_app_is_served_over_http2(certificate: Certificate) -> None:
     with serving(APP, *over_http2(certificate)) as (program, url):
         assert url.startswith("https://")
         with httpx.Client(base_url=url, http2=True, verify=False, timeout=20) as client:
@@ -69,7 +60,7 @@ def test_a_reader_that_never_reads_can_not_hold_the_end_up() -> None:
         assert program.wait() == 0
 
 
-def test_a_second_interrupt_stops_hypercorn_at_once(certificate: tuple[Path, Path]) -> None:
+def test_a_second_interrupt_stops_hypercorn_at_once(certificate: Certificate) -> None:
     with (
         serving("tests.support.apps.flood:app", *over_http2(certificate)) as (program, url),
         httpx.Client(base_url=url, http2=True, verify=False, timeout=20) as client,
@@ -109,12 +100,10 @@ def test_what_can_not_be_is_told_in_a_line(
     assert len(result.output.splitlines()) == 1
 
 
-def test_an_address_in_use_is_told_in_a_line(
-    invoke: Callable[..., Result], certificate: tuple[Path, Path]
-) -> None:
+def test_an_address_in_use_is_told_in_a_line(invoke: Callable[..., Result], certificate: Certificate) -> None:
     with serving(APP) as (_, url):
         address = url.removeprefix("http://")
-        options = ("--http2", "--certfile", certificate[0], "--keyfile", certificate[1])
+        options = ("--http2", "--certfile", certificate.chain, "--keyfile", certificate.key)
         result = invoke(APP, "--bind", address, *options)
     assert result.exit_code == 1
     assert f"can't listen on {address}" in result.output

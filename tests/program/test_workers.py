@@ -11,8 +11,7 @@ import signal
 import socket
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from trio_sse._program.worker_process import WorkerProcess
 from trio_sse._program.worker_status import WorkerStatus
 
 from ..support.programs import Program, RawStream, serving, trio_sse
+from ..support.waiting import until_blocking
 
 APP = "tests.support.apps.worker_app:server"
 SECONDS = 20.0
@@ -36,20 +36,13 @@ def workers(tmp_path: Path, count: int = 2, *options: str | Path) -> Iterator[tu
     log = f"sqlite:{tmp_path / 'log.db'}"
     arguments = ["--workers", f"{count}", "--log", log, "--status-file", status, *options]
     with serving(APP, *arguments) as (program, url):
-        until(lambda: status.exists() and len(status_of(status)["sum"]) > 0)
-        until(lambda: all("opened" in worker for worker in status_of(status)["workers"]))
+        until_blocking(lambda: status.exists() and len(status_of(status)["sum"]) > 0)
+        until_blocking(lambda: all("opened" in worker for worker in status_of(status)["workers"]))
         yield program, url, status
 
 
 def status_of(file: Path) -> dict:  # type: ignore[type-arg]
     return json.loads(file.read_text())  # type: ignore[no-any-return]
-
-
-def until(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def pid_of(url: str) -> int:
@@ -78,7 +71,7 @@ def test_all_get_connections_and_what_is_published_reaches_the_streams_of_all(tm
             streams = [stack.enter_context(RawStream(f"{url}/live")) for _ in range(12)]
             for stream in streams:
                 stream.read_until(b"\r\n\r\n")
-            until(lambda: status_of(status)["sum"]["open_streams"] == 12)
+            until_blocking(lambda: status_of(status)["sum"]["open_streams"] == 12)
             assert all(worker["open_streams"] for worker in status_of(status)["workers"])
             assert status_of(status)["serving"] == status_of(status)["wanted"] == 2
             httpx.post(f"{url}/live", content=b"to all").raise_for_status()
@@ -104,11 +97,11 @@ def test_all_that_workers_publish_is_stored_whoever_dies_and_is_replaced(tmp_pat
         publish(20)
         with contextlib.suppress(httpx.HTTPError):
             httpx.post(f"{url}/die")
-        until(lambda: len(pids_of(url, 2) - first) == 1)
+        until_blocking(lambda: len(pids_of(url, 2) - first) == 1)
         publish(20)
         second = pids_of(url, 2)
         program.send(signal.SIGHUP)
-        until(lambda: not second & {worker["pid"] for worker in status_of(status)["workers"]})
+        until_blocking(lambda: not second & {worker["pid"] for worker in status_of(status)["workers"]})
         publish(20)
     with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as log:
         stored = [json.loads(record)[1] for (record,) in log.execute("select record from log_entries")]
@@ -120,7 +113,7 @@ def test_a_worker_that_dies_is_replaced_and_others_go_on(tmp_path: Path) -> None
         pids = pids_of(url, 2)
         with RawStream(f"{url}/live") as stream:
             stream.read_until(b"\r\n\r\n")
-            until(lambda: status_of(status)["sum"]["open_streams"] == 1)
+            until_blocking(lambda: status_of(status)["sum"]["open_streams"] == 1)
             serving_pid = next(w["pid"] for w in status_of(status)["workers"] if w["open_streams"])
             (victim,) = pids - {serving_pid}
             os.kill(victim, signal.SIGKILL)
@@ -163,7 +156,7 @@ def test_replacing_them_refuses_nobody(tmp_path: Path) -> None:
         for _ in range(3):
             before = pids_of(url, 2)
             program.send(signal.SIGHUP)
-            until(lambda before=before: not any(map(is_alive, before)))  # type: ignore[misc]
+            until_blocking(lambda before=before: not any(map(is_alive, before)))  # type: ignore[misc]
         stop.set()
         for thread in threads:
             thread.join()
@@ -176,7 +169,7 @@ def test_workers_end_with_their_supervisor(tmp_path: Path) -> None:
     with workers(tmp_path) as (program, url, _):
         pids = pids_of(url, 2)
         program.send(signal.SIGKILL)
-        until(lambda: not any(map(is_alive, pids)))
+        until_blocking(lambda: not any(map(is_alive, pids)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -188,7 +181,7 @@ def test_workers_that_hang_at_their_start_end_with_their_supervisor(
         pids = [int(program.stderr.expect(r"worker \d started as pid (\d+)")[1]) for _ in range(2)]
         program.send(number)
         assert program.wait() == (0 if number == signal.SIGTERM else -signal.SIGKILL)
-        until(lambda: not any(map(is_alive, pids)))
+        until_blocking(lambda: not any(map(is_alive, pids)))
 
 
 def test_workers_that_die_at_their_start_are_not_started_in_a_rush() -> None:
@@ -293,10 +286,10 @@ def test_workers_are_not_replaced_by_such_as_have_no_log(tmp_path: Path) -> None
             program.send(signal.SIGHUP)
             program.stderr.expect("replacing 2 workers")
             program.stderr.expect("the shared log is not available yet")
-            until(lambda: [w["is_ready"] for w in status_of(status)["workers"]].count(False) == 1)
+            until_blocking(lambda: [w["is_ready"] for w in status_of(status)["workers"]].count(False) == 1)
             assert status_of(status)["serving"] == 2
             other.execute("rollback")
-        until(lambda: not first & {worker["pid"] for worker in status_of(status)["workers"]})
+        until_blocking(lambda: not first & {worker["pid"] for worker in status_of(status)["workers"]})
 
 
 def test_a_worker_that_tells_nothing_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,7 +320,7 @@ def test_a_fork_that_fails_is_tried_again_and_others_go_on(tmp_path: Path) -> No
         program.stderr.expect(r"can't start worker \d: Too many open files")
         assert is_alive(max(first))
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-        until(lambda: len(pids_of(url, 2) - first) == 1)
+        until_blocking(lambda: len(pids_of(url, 2) - first) == 1)
 
 
 def test_separate_hubs_have_logs_of_their_own() -> None:
@@ -344,7 +337,7 @@ def test_separate_hubs_have_logs_of_their_own() -> None:
                 epochs.add(re.findall(rb"id: ([0-9a-f]+)\.", stream.received)[0])
             return len(epochs) == 2
 
-        until(note_epoch)
+        until_blocking(note_epoch)
 
 
 def test_a_log_that_refuses_ends_the_program(tmp_path: Path) -> None:
@@ -368,7 +361,7 @@ def test_a_log_that_refuses_later_is_tried_again(tmp_path: Path) -> None:
         program.stderr.expect(r"worker \d can't run: the log refuses to serve")
         (tmp_path / "log.db").rmdir()
         aside.rename(tmp_path / "log.db")
-        until(lambda: len(pids_of(url, 2) - first) == 1)
+        until_blocking(lambda: len(pids_of(url, 2) - first) == 1)
 
 
 def test_a_place_whose_new_worker_hangs_while_the_old_one_dies_is_served_again(tmp_path: Path) -> None:
@@ -400,9 +393,9 @@ def test_the_sums_keep_what_ended_workers_have_done(tmp_path: Path) -> None:
                 stream.read_until(b"data: %d\n\n" % number)
         first = pids_of(url, 2)
         program.send(signal.SIGHUP)
-        until(lambda: not any(map(is_alive, first)))
-        until(lambda: not first & {worker["pid"] for worker in status_of(status)["workers"]})
-        until(lambda: status_of(status)["sum"]["opened"] == 6)
+        until_blocking(lambda: not any(map(is_alive, first)))
+        until_blocking(lambda: not first & {worker["pid"] for worker in status_of(status)["workers"]})
+        until_blocking(lambda: status_of(status)["sum"]["opened"] == 6)
         assert status_of(status)["sum"]["events_sent"] >= 6
         assert status_of(status)["sum"]["open_streams"] == 0
 
@@ -411,10 +404,10 @@ def test_the_status_file_is_written_again_when_it_can_be(tmp_path: Path) -> None
     folder = tmp_path / "run"
     folder.mkdir()
     with serving(APP, "--status-file", folder / "status.json") as (program, url):  # one is supervised, too
-        until(lambda: (folder / "status.json").exists())
+        until_blocking(lambda: (folder / "status.json").exists())
         assert status_of(folder / "status.json")["wanted"] == 1
         folder.rename(tmp_path / "aside")
         program.stderr.expect(r"can't write .*status\.json, trying again: No such file")
         folder.mkdir()
-        until(lambda: (folder / "status.json").exists())
+        until_blocking(lambda: (folder / "status.json").exists())
         assert pid_of(url) != program.process.pid

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,10 +14,8 @@ import trio
 from trio_sse import Connection, EndReason, EventDecoder, ServerSentEvent
 
 from ..support.leaks import MakeServer
+from ..support.requirements import find, needs
 from ..support.serving import OnSockets, on_sockets
-
-CURL = shutil.which("curl")
-needs_curl = pytest.mark.skipif(CURL is None, reason="NOT TESTED WITH CURL: there is none here")
 
 TEXTS = ["plain", "one\ntwo\n\nfour", "größe", " : leading", ""]
 
@@ -39,8 +36,8 @@ async def read_by_httpx(serving: OnSockets, path: str, after: str | None) -> lis
 
 @asynccontextmanager
 async def curl(url: str, *options: str) -> AsyncIterator[trio.Process]:
-    assert CURL is not None
-    command = [CURL, "-N", "-s", "-S", *options, url]
+    assert find("curl") is not None
+    command = [find("curl"), "-N", "-s", "-S", *options, url]
     process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
     try:
         yield process
@@ -64,7 +61,7 @@ async def read_by_curl(serving: OnSockets, path: str, after: str | None) -> list
     return [(event.event or "message", str(event.data), event.id or "") for event in events]
 
 
-@pytest.fixture(params=[read_by_httpx, pytest.param(read_by_curl, marks=needs_curl)])
+@pytest.fixture(params=[read_by_httpx, pytest.param(read_by_curl, marks=needs("curl"))])
 def read(request: pytest.FixtureRequest) -> Read:
     """Give a client's way to read events."""
     chosen: Read = request.param
@@ -110,7 +107,7 @@ async def test_a_broadcast_is_resumed_where_it_was_left(make_server: MakeServer,
     assert server.statistics().ended == {EndReason.FINISHED: 3}
 
 
-@needs_curl
+@needs("curl")
 @pytest.mark.parametrize(("reconnect", "code"), [(False, 0), (True, 18)])  # 18: a partial file
 async def test_curl_shows_events_as_they_come_and_how_the_stream_ended(
     make_server: MakeServer, reconnect: bool, code: int
@@ -133,7 +130,7 @@ async def test_curl_shows_events_as_they_come_and_how_the_stream_ended(
         assert await process.wait() == code
 
 
-@needs_curl
+@needs("curl")
 async def test_curl_asks_for_the_head_alone(make_server: MakeServer) -> None:
     server = make_server()
 

@@ -7,86 +7,48 @@ sockets is real.
 from __future__ import annotations
 
 import math
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-import trustme
 from trio.testing import MockClock
 
 from trio_sse import EndReason, ServerSentEvent
 
 from ..support import hosts
+from ..support.certificates import Certificate
 from ..support.client import Client
-from ..support.hosts import Host
+from ..support.hosts import FAST, PATIENT, Host, Run, until_subscribed
 from ..support.http2_client import Http2Connection
 from ..support.leaks import LeakCheck, living_tasks, open_descriptors
+from ..support.waiting import until
 
-Run = Callable[..., AbstractAsyncContextManager[Host]]
 Leave = Callable[[Any], Awaitable[None]]
 
 # What a host may take to notice that its client has gone; and how often a busy machine may be slower.
 SOON = 0.1
 ATTEMPTS = 10
 
-# Seconds of a clock that pass in one; and bounds that a busy machine keeps even so.
-FAST = 200.0
-PATIENT = {"seconds": math.inf, "write_timeout": 1000.0}
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, ssl.SSLContext]:
-    """Give the files of a certificate and its key, and a client's context that trusts it."""
-    folder = tmp_path_factory.mktemp("certificate")
-    authority = trustme.CA()
-    issued = authority.issue_cert("localhost", "127.0.0.1")
-    paths = folder / "cert.pem", folder / "key.pem"
-    issued.private_key_pem.write_to_path(paths[1])
-    issued.cert_chain_pems[0].write_to_path(paths[0])
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return *paths, context
-
 
 @pytest.fixture(params=hosts.NAMES)
-def run(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: Any) -> Run:
+def run(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: Certificate) -> Run:
     """Run one host after the other."""
     return partial(hosts.running, request.param, no_leak, certificate)
 
 
 @pytest.fixture(params=hosts.OVER_HTTP1)
-def run_http1(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: Any) -> Run:
+def run_http1(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: Certificate) -> Run:
     """Run those hosts that speak HTTP/1.1."""
     return partial(hosts.running, request.param, no_leak, certificate)
 
 
 @pytest.fixture(params=hosts.OF_QUART)
-def run_quart(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: Any) -> Run:
+def run_quart(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: Certificate) -> Run:
     """Run those hosts whose streams are in an app."""
     return partial(hosts.running, request.param, no_leak, certificate)
-
-
-@pytest.fixture
-def clock() -> MockClock:
-    """Give a clock that a test makes `FAST` when it has connected: handshakes have deadlines, too."""
-    return MockClock(rate=1)
-
-
-async def until(is_so: Callable[[], bool], *, seconds: float = 30) -> None:
-    """Wait until something is so that real peers bring about."""
-    with trio.fail_after(seconds):
-        while not is_so():  # noqa: ASYNC110  # there is nothing that tells
-            await trio.sleep(0.005)
-
-
-async def until_subscribed(host: Host, count: int = 1) -> None:
-    """Wait until there are so many live subscriptions."""
-    await until(lambda: host.hub.statistics().subscriptions >= count and host.hub.statistics().topics > 0)
 
 
 def numbers_in(events: list[ServerSentEvent]) -> list[int]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -16,27 +14,16 @@ from typing import NamedTuple
 import httpx
 import pytest
 
+from ..support.ports import free_port
 from ..support.programs import ROOT, Program, RawStream, running, serving
-from ..support.redis_server import free_port
+from ..support.requirements import find, needs
+from ..support.waiting import until_blocking
+
+pytestmark = pytest.mark.processes
 
 CONFIGURATIONS = ROOT / "examples" / "proxies"
 SECONDS = 20.0
 PROXIES = ("nginx", "haproxy")
-
-
-def installed(name: str) -> str | None:
-    """Find a proxy, also where no user's path leads."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if found is None and os.environ.get("CI"):
-        raise RuntimeError(f"{name} is missing, and in CI nothing of ours is skipped")
-    return found
-
-
-def if_there(name: str) -> object:
-    return pytest.param(
-        name,
-        marks=pytest.mark.skipif(installed(name) is None, reason=f"{name} is missing: apt install {name}"),
-    )
 
 
 class Site(NamedTuple):
@@ -52,13 +39,6 @@ class Site(NamedTuple):
             for program, url in self.instances
             if program.process.poll() is None
         ]
-
-
-def until(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def is_listening(port: int) -> bool:
@@ -78,8 +58,7 @@ def configured(name: str, folder: Path, port: int, ports: list[int]) -> list[str
         text = text.replace("http {", f"http {{ access_log off; {paths}", 1)
         text = f"pid {folder / 'pid'}; error_log stderr; daemon off;\n{text}"
     (folder / file.name).write_text(text)
-    program = installed(name)
-    assert program is not None
+    program = find(name)
     if name == "nginx":
         return [program, "-p", folder, "-e", "stderr", "-c", folder / file.name]
     return [program, "-db", "-f", folder / file.name]
@@ -98,11 +77,11 @@ def site(name: str, folder: Path) -> Iterator[Site]:
         ports = [int(url.rpartition(":")[2]) for _, url in instances]
         port = free_port()
         stack.enter_context(running(configured(name, folder, port, ports)))
-        until(lambda: is_listening(port))
+        until_blocking(lambda: is_listening(port))
         yield Site(f"http://127.0.0.1:{port}", instances)
 
 
-@pytest.fixture(params=[if_there(name) for name in PROXIES])
+@pytest.fixture(params=[pytest.param(name, marks=needs(name)) for name in PROXIES])
 def behind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     with site(request.param, tmp_path) as made:
         yield made
@@ -113,7 +92,7 @@ def test_events_come_at_once_and_idle_streams_stay(behind: Site) -> None:
         streams = [stack.enter_context(RawStream(f"{behind.url}/live")) for _ in range(4)]
         for stream in streams:
             stream.read_until(b"\r\n\r\n")
-        until(lambda: behind.open_streams() == [2, 2])  # each instance has its share
+        until_blocking(lambda: behind.open_streams() == [2, 2])  # each instance has its share
         time.sleep(4)  # longer than the proxy's timeouts, but with keepalives
         for number in range(3):
             httpx.post(f"{behind.url}/live", content=f"event {number}").raise_for_status()
@@ -124,14 +103,14 @@ def test_events_come_at_once_and_idle_streams_stay(behind: Site) -> None:
 def test_a_client_that_leaves_is_noticed_behind_the_proxy(behind: Site) -> None:
     with RawStream(f"{behind.url}/live") as stream:
         stream.read_until(b"\r\n\r\n")
-        until(lambda: sum(behind.open_streams()) == 1)
-    until(lambda: sum(behind.open_streams()) == 0)
+        until_blocking(lambda: sum(behind.open_streams()) == 1)
+    until_blocking(lambda: sum(behind.open_streams()) == 0)
 
 
 def test_an_instance_that_drains_hands_its_clients_to_the_other(behind: Site) -> None:
     with RawStream(f"{behind.url}/live") as stream:
         stream.read_until(b"\r\n\r\n")
-        until(lambda: sum(behind.open_streams()) == 1)
+        until_blocking(lambda: sum(behind.open_streams()) == 1)
         httpx.post(f"{behind.url}/live", content=b"before").raise_for_status()
         received = stream.read_until(b"data: before\n\n")
         (id,) = re.findall(rb"id: (\S+)\n", received)
@@ -139,7 +118,7 @@ def test_an_instance_that_drains_hands_its_clients_to_the_other(behind: Site) ->
         draining.send(signal.SIGTERM)
         assert re.search(rb"retry: \d+\n", stream.rest())
     assert draining.wait() == 0
-    until(lambda: httpx.post(f"{behind.url}/live", content=b"after").status_code == 204)
+    until_blocking(lambda: httpx.post(f"{behind.url}/live", content=b"after").status_code == 204)
     with httpx.stream("GET", f"{behind.url}/live", headers={"Last-Event-ID": id.decode()}) as response:
         assert response.status_code == 200
         assert "data: after" in response.iter_lines()

@@ -14,9 +14,10 @@ from trio_sse import Connection, EndReason
 
 from ..support.certificates import Contexts
 from ..support.client import Client
-from ..support.hostile import Target, logged, until
+from ..support.hostile import Target, logged
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory, on_sockets
+from ..support.waiting import until
 
 VALID = b"GET /stream HTTP/1.1\r\nHost: test\r\nX: " + b"a" * 1000 + b"\r\n\r\n"
 

@@ -24,6 +24,7 @@ from trio_sse.quart import QuartSSE
 
 from ..support.client import Client
 from ..support.leaks import LeakCheck
+from ..support.waiting import until
 from ..support.websocket_client import HANDSHAKE
 
 Serve = Callable[..., Any]
@@ -118,11 +119,6 @@ async def opened(app: App, query: str = "", origin: str | None = None) -> AsyncI
         with trio.move_on_after(1):
             await connection.aclose()
         nursery.cancel_scope.cancel()
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    while not is_so():  # noqa: ASYNC110  # there is nothing that tells
-        await trio.sleep(0.005)
 
 
 async def test_it_subscribes_and_resumes_without_a_hole(run: Callable[..., Any]) -> None:

@@ -20,9 +20,10 @@ from trio_sse import Connection, HTTPException, Server
 from trio_sse._server.listeners import Acceptor
 
 from ..support.client import Client
-from ..support.hostile import Target, logged, until
+from ..support.hostile import Target, logged
 from ..support.leaks import MakeServer, open_descriptors
 from ..support.serving import in_memory, on_sockets
+from ..support.waiting import until
 
 
 def tcp_listener(host: str = "127.0.0.1") -> socket.socket:

@@ -10,9 +10,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Connection, EndReason, Request, Response, Server
 
 from ..support.client import Client
-from ..support.hostile import until
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory, on_sockets
+from ..support.waiting import until
 
 LARGE = "x" * 1_000_000
 

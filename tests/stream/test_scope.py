@@ -9,9 +9,9 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from trio_sse import Connection, EndReason, Hub
 
 from ..support.client import Client
-from ..support.hostile import until
 from ..support.leaks import LeakCheck, MakeServer, living_tasks, open_descriptors
 from ..support.serving import on_sockets
+from ..support.waiting import until
 
 
 async def live(connection: Connection) -> None:

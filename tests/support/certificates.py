@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 
 import trustme
 
@@ -24,3 +25,17 @@ def make_contexts() -> Contexts:
     client = ssl.create_default_context()
     authority.configure_trust(client)
     return Contexts(server, client)
+
+
+class Certificate:
+    """A server's certificate and key as files, and the context of a client that trusts it."""
+
+    def __init__(self, folder: Path) -> None:
+        authority = trustme.CA()
+        issued = authority.issue_cert("localhost", "127.0.0.1")
+        self.chain, self.key, self.both = folder / "chain.pem", folder / "key.pem", folder / "both.pem"
+        issued.cert_chain_pems[0].write_to_path(self.chain)
+        issued.private_key_pem.write_to_path(self.key)
+        issued.private_key_and_cert_chain_pem.write_to_path(self.both)
+        self.context = ssl.create_default_context()
+        authority.configure_trust(self.context)

@@ -89,15 +89,6 @@ async def connected(server: Server, over: str) -> AsyncIterator[Client]:
             yield client
 
 
-async def until(condition: Callable[[], object]) -> float:
-    """Wait until something is so that nothing tells of; return how many seconds it took."""
-    began_at = trio.current_time()
-    with trio.fail_after(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - statistics have no event to wait for
-            await trio.sleep(0.001)
-    return trio.current_time() - began_at
-
-
 async def send_in_pieces(client: Client, raw: bytes, by: int | None) -> None:
     """Send `by` bytes at a time, and let the server work on each piece; or all at once."""
     if by is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import trio
@@ -19,15 +19,22 @@ import trio_sse.hypercorn
 from trio_sse import Connection, EndReason, HTTPException, Hub, Overflow, Server, ServerStatistics
 from trio_sse.quart import QuartSSE, StreamStatistics
 
+from .certificates import Certificate
 from .client import Client
 from .http2_client import Http2Connection, Http2Stream
 from .leaks import LeakCheck
+from .waiting import until
 
 NAMES = ("native", "quart", "hypercorn", "http2")
 OVER_HTTP1 = ("native", "quart", "hypercorn")
 OF_QUART = ("quart", "hypercorn", "http2")
 
 Handler = Callable[..., Awaitable[None]]
+Run = Callable[..., "AbstractAsyncContextManager[Host]"]
+
+# Seconds of a clock that pass in one; and bounds that a busy machine keeps even so.
+FAST = 200.0
+PATIENT = {"seconds": math.inf, "write_timeout": 1000.0}
 
 
 @dataclass
@@ -172,6 +179,11 @@ class Host:
                 yield stream
 
 
+async def until_subscribed(host: Host, count: int = 1) -> None:
+    """Wait until there are so many live subscriptions."""
+    await until(lambda: host.hub.statistics().subscriptions >= count and host.hub.statistics().topics > 0)
+
+
 async def take_all(stream: Any) -> None:
     """Let all come of a stream that was held."""
     if isinstance(stream, Http2Stream):
@@ -228,7 +240,7 @@ def make_quart(hub: Hub, life: Life, **options: Any) -> tuple[QuartTrio, QuartSS
 async def running(
     name: str,
     check: LeakCheck,
-    certificate: tuple[Path, Path, ssl.SSLContext],
+    certificate: Certificate,
     *,
     drain_timeout: float = 2.0,
     write_timeout: float = 30.0,
@@ -239,7 +251,7 @@ async def running(
     """Run a host by its name; at the end, it is cancelled unless it was shut down."""
     hub, life, ended = check.watch_hub(Hub(history=history)), Life(), trio.Event()
     bounds: dict[str, Any] = {"drain_timeout": drain_timeout, "write_timeout": write_timeout}
-    tls = certificate[2] if name == "http2" else None
+    tls = certificate.context if name == "http2" else None
     shutdown = trio.Event()
     serve: Callable[..., Awaitable[None]]
     statistics: Callable[[], ServerStatistics | StreamStatistics]
@@ -258,7 +270,7 @@ async def running(
         config = Config()
         config.bind, config.errorlog = ["127.0.0.1:0"], None
         if tls is not None:
-            config.certfile, config.keyfile = (str(path) for path in certificate[:2])
+            config.certfile, config.keyfile = str(certificate.chain), str(certificate.key)
         serve = partial(trio_sse.hypercorn.serve, app, config, shutdown_trigger=shutdown.wait, **bounds)
 
         async def shut_down() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +12,8 @@ from pathlib import Path
 
 import trio
 
-PROGRAM = shutil.which("redis-server")
-if PROGRAM is None and os.environ.get("CI"):
-    raise RuntimeError("redis-server is missing, and in CI nothing of ours is skipped")
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from .ports import free_port
+from .requirements import find
 
 
 class RedisServer:
@@ -37,11 +28,10 @@ class RedisServer:
 
     def launch(self) -> None:
         """Start it, without waiting until it answers."""
-        assert PROGRAM is not None
         durable = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
         place = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder))
         self._process = subprocess.Popen(
-            [PROGRAM, *place, *durable, *self._options],
+            [find("redis-server"), *place, *durable, *self._options],
             stdout=subprocess.DEVNULL,
         )
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import trio
 
+from trio_sse.websocket import WebSocketConnection
+
 from .client import Client, Head
+from .serving import InMemory
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -133,3 +138,20 @@ class WebSocket:
                 return None
         data, self.client._buffer = self.client._buffer[:count], self.client._buffer[count:]
         return data
+
+
+async def echo(websocket: WebSocketConnection) -> None:
+    async for message in websocket:
+        if isinstance(message, str):
+            await websocket.send_text(message)
+        else:
+            await websocket.send_bytes(message)
+
+
+@asynccontextmanager
+async def opened(memory: InMemory, path: str, *lines: str) -> AsyncIterator[WebSocket]:
+    """Open a WebSocket in memory."""
+    async with WebSocket(memory.connect()) as websocket:
+        head = await websocket.open(path, *lines)
+        assert head.status == 101, head
+        yield websocket

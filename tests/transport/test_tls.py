@@ -17,9 +17,10 @@ from trio_sse._transport.tls import TLSTransport
 
 from ..support.certificates import Contexts
 from ..support.client import Client, abort
-from ..support.hostile import Target, logged, until
+from ..support.hostile import Target, logged
 from ..support.leaks import MakeServer
 from ..support.serving import OnSockets, on_sockets
+from ..support.waiting import until
 
 
 @asynccontextmanager

@@ -27,10 +27,11 @@ from ..support.websocket_client import (
     TEXT,
     Frame,
     WebSocket,
+    echo,
     encode,
     encode_close,
+    opened,
 )
-from .test_websocket import echo, opened
 
 GRUESSE = "Hello-\u00b5@\u00df\u00f6\u00e4\u00fc\u00e0\u00e1-UTF-8!!"
 

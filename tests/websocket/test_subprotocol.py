@@ -15,8 +15,7 @@ from trio_sse.websocket import Allowed, WebSocketConnection, serve_topics
 
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory
-from ..support.websocket_client import BINARY, TEXT, WebSocket
-from .test_websocket import opened
+from ..support.websocket_client import BINARY, TEXT, WebSocket, opened
 
 
 def serving_topics(make_server: MakeServer, topics: Allowed, publish: Allowed = ()) -> Server:

@@ -17,7 +17,7 @@ from trio_sse.websocket import SUBPROTOCOL, WebSocketConnection
 
 from ..support.certificates import Contexts
 from ..support.leaks import MakeServer
-from ..support.serving import InMemory, OnSockets, in_memory, on_sockets
+from ..support.serving import OnSockets, in_memory, on_sockets
 from ..support.websocket_client import (
     BINARY,
     CONTINUATION,
@@ -27,17 +27,11 @@ from ..support.websocket_client import (
     TEXT,
     Frame,
     WebSocket,
+    echo,
     encode,
     encode_close,
+    opened,
 )
-
-
-async def echo(websocket: WebSocketConnection) -> None:
-    async for message in websocket:
-        if isinstance(message, str):
-            await websocket.send_text(message)
-        else:
-            await websocket.send_bytes(message)
 
 
 async def idle(websocket: WebSocketConnection) -> None:
@@ -55,15 +49,6 @@ class Ends:
     def __init__(self, server: Server) -> None:
         self.reasons: list[EndReason | None] = []
         server.on_disconnect(lambda connection: self.reasons.append(connection.end_reason))
-
-
-@asynccontextmanager
-async def opened(memory: InMemory, path: str, *lines: str) -> AsyncIterator[WebSocket]:
-    """Open a WebSocket in memory."""
-    async with WebSocket(memory.connect()) as websocket:
-        head = await websocket.open(path, *lines)
-        assert head.status == 101, head
-        yield websocket
 
 
 @asynccontextmanager

@@ -1,0 +1,27 @@
+"""Waiting until something is true that no event announces."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import trio
+
+SECONDS = 60.0  # for anything to happen: only a failing test waits so long
+
+
+async def until(is_so: Callable[[], object], *, seconds: float = SECONDS) -> float:
+    """Wait in Trio until a condition is true; return how many seconds that took, on the run's clock."""
+    began_at = trio.current_time()
+    with trio.fail_after(seconds):
+        while not is_so():  # noqa: ASYNC110  # no event announces it
+            await trio.sleep(0.001)
+    return trio.current_time() - began_at
+
+
+def until_blocking(is_so: Callable[[], object]) -> None:
+    """Block the thread until a condition is true that other processes bring about."""
+    deadline = time.monotonic() + SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline, "it has not become true"
+        time.sleep(0.01)
