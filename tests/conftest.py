@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import hypothesis
 import pytest
@@ -21,6 +21,7 @@ from .support.leaks import (
     living_tasks,
     open_descriptors,
 )
+from .support.programs import serving
 from .support.requirements import count_skipped
 
 # No deadlines: a busy machine is no failure. Where many people wait for a run, it is the same each time.
@@ -82,6 +83,13 @@ def contexts() -> Contexts:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """Return a certificate for `localhost` and 127.0.0.1, as files."""
     return Certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="session")
+def streams() -> Iterator[str]:
+    """Return the URL of a server in a process of its own; the tests that share it must not change it."""
+    with serving("tests.support.apps.streams:server") as (_, url):
+        yield url
 
 
 @pytest.fixture

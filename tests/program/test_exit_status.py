@@ -13,16 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ..support.programs import ROOT, SECONDS, environment, serving
+from ..support.programs import ROOT, SECONDS, environment
 
 APP = "tests.support.apps.streams:server"
 WORKERS = ["--workers", "2", "--separate-hubs"]
-
-
-@pytest.fixture(scope="module")
-def streams() -> Iterator[str]:
-    with serving(APP) as (_, url):
-        yield url
 
 
 @contextmanager

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -14,29 +12,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Connection, Request, Response, Server
 
+from ..support.asgi_apps import GET, Receive, Send, answer, http_only, ignore, post
 from ..support.certificates import Contexts
-from ..support.client import Client, Head
+from ..support.client import Head
 from ..support.leaks import LeakCheck, MakeServer
 from ..support.serving import InMemory, in_memory, on_sockets
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-App = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
-
-
-def http_only(app: App) -> App:
-    """Make an app that knows of no lifespan."""
-
-    async def wrapped(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        assert scope["type"] == "http", "no lifespan here"
-        await app(scope, receive, send)
-
-    return wrapped
-
-
-async def answer(send: Send, body: bytes = b"", status: int = 200, *headers: tuple[bytes, bytes]) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
-    await send({"type": "http.response.body", "body": body})
 
 
 @http_only
@@ -52,24 +32,6 @@ async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": message["body"], "more_body": goes_on})
 
 
-@http_only
-async def ignore(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Answer without a look at the body."""
-    await answer(send, b"ignored")
-
-
-@pytest.fixture
-def serve(no_leak: LeakCheck) -> Callable[..., Any]:
-    """Serve an app over memory streams."""
-
-    @asynccontextmanager
-    async def serving(app: Any, **options: Any) -> AsyncIterator[InMemory]:
-        async with in_memory(no_leak.watch(Server(app, **options))) as running:
-            yield running
-
-    return serving
-
-
 async def ask(serving: InMemory, request: bytes) -> tuple[Head, bytes, bool]:
     """Send a request; give the head, the body, and whether the server then closed the connection."""
     async with serving.connect() as client:
@@ -81,16 +43,7 @@ async def ask(serving: InMemory, request: bytes) -> tuple[Head, bytes, bool]:
     return head, body, False
 
 
-GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
-
-
-def post(body: bytes, *lines: bytes, length: int | None = None) -> bytes:
-    size = b"Content-Length: %d" % (len(body) if length is None else length)
-    return b"\r\n".join([b"POST / HTTP/1.1", b"Host: test", size, *lines, b"", body])
-
-
 CHUNKED = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
-
 
 # Requests
 
@@ -533,179 +486,3 @@ async def test_what_an_app_sends_after_its_response_is_an_error(
     async with serve(app) as serving:
         assert (await ask(serving, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")))[1] == b"whole"
     assert "can't follow" in caplog.text
-
-
-# Life and end
-
-
-@pytest.mark.parametrize("phase", ["before", "body", "response"])
-async def test_a_server_that_is_cancelled_leaves_no_app(serve: Any, phase: str) -> None:
-    @http_only
-    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        if phase == "body":
-            await receive()
-            await receive()
-        elif phase == "response":
-            await send({"type": "http.response.start", "status": 200})
-            await send({"type": "http.response.body", "body": b"x", "more_body": True})
-        await trio.sleep_forever()
-
-    async with serve(app) as serving, serving.connect() as client:
-        await client.send(post(b"abc", length=1000))
-        await wait_all_tasks_blocked()
-
-
-async def test_a_drain_waits_for_apps_and_then_cancels_them(serve: Any, autojump_clock: MockClock) -> None:
-    ended: list[str] = []
-
-    @http_only
-    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        try:
-            await trio.sleep(float(scope["path"][1:]))
-            await answer(send, b"done")
-            ended.append("done")
-        except trio.Cancelled:
-            ended.append("cancelled")
-            raise
-
-    async with serve(app, drain_timeout=10) as serving, serving.connect() as quick, serving.connect() as slow:
-        await quick.send(GET.replace(b"/ ", b"/5 "))
-        await slow.send(GET.replace(b"/ ", b"/50 "))
-        await wait_all_tasks_blocked()
-        began_at = trio.current_time()
-        await serving._server.drain()
-        assert trio.current_time() - began_at < 11
-        head = await quick.head()
-        assert (head.status, head.get("Connection")) == (200, "close")
-    assert ended == ["done", "cancelled"]
-
-
-# Lifespans
-
-
-class Lifespan:
-    """An app that notes its life."""
-
-    def __init__(self, startup: str = "complete", shutdown: str = "complete") -> None:
-        self.noted: list[str] = []
-        self._answers = {"startup": startup, "shutdown": shutdown}
-
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            self.noted.append("request")
-            await answer(send, b"up")
-            return
-        while True:
-            phase = (await receive())["type"].removeprefix("lifespan.")
-            self.noted.append(phase)
-            answered = self._answers[phase]
-            if answered == "raises":
-                raise ValueError(phase)
-            if answered == "never":
-                await trio.sleep_forever()
-            await send({"type": f"lifespan.{phase}.{answered}", "message": "because"})
-            if phase == "shutdown":
-                return
-
-
-async def test_an_app_is_started_before_its_first_request_and_shut_down_after_the_last(
-    make_server: MakeServer,
-) -> None:
-    app = Lifespan()
-    async with on_sockets(make_server(app=app)) as serving:
-        assert app.noted == ["startup"]
-        async with await serving.connect() as client:
-            await client.get("/")
-    assert app.noted == ["startup", "request", "shutdown"]
-
-
-@pytest.mark.parametrize(("startup", "message"), [("failed", "because"), ("never", "within 60 s")])
-async def test_an_app_that_can_not_start_is_not_served(
-    make_server: MakeServer, autojump_clock: MockClock, startup: str, message: str
-) -> None:
-    server = make_server(app=Lifespan(startup))
-    with pytest.raises(RuntimeError, match=message):
-        await server.serve("127.0.0.1", 0)
-
-
-async def test_an_app_without_a_lifespan_is_served_all_the_same(make_server: MakeServer) -> None:
-    async with on_sockets(make_server(app=ignore)) as serving, await serving.connect() as client:
-        assert (await client.get("/")).status == 200
-
-
-@pytest.mark.parametrize("shutdown", ["failed", "raises", "never"])
-async def test_a_shutdown_that_fails_ends_all_the_same(
-    make_server: MakeServer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, shutdown: str
-) -> None:
-    async with (
-        in_memory(make_server(app=Lifespan(shutdown=shutdown))) as serving,
-        serving.connect() as client,
-    ):
-        await client.get("/")
-        began_at = trio.current_time()
-    assert trio.current_time() - began_at <= 10
-    if shutdown != "never":
-        assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
-
-
-async def test_a_second_call_shares_the_app_while_it_is_up(make_server: MakeServer) -> None:
-    app = Lifespan()
-    server = make_server(app=app)
-    async with on_sockets(server) as second_until_after_the_first, trio.open_nursery() as nursery:
-        addresses = await nursery.start(server.serve, "127.0.0.1", 0)
-        async with Client(await trio.open_tcp_stream(*addresses[0])) as client:
-            assert (await client.get("/")).status == 200
-        nursery.cancel_scope.cancel()
-        assert second_until_after_the_first
-    assert app.noted == ["startup", "request", "shutdown"]
-
-
-async def test_when_the_first_call_has_ended_the_app_is_down(make_server: MakeServer) -> None:
-    server = make_server(app=Lifespan())
-    with trio.fail_after(10):
-        async with trio.open_nursery() as outer:
-            first = trio.CancelScope()
-
-            async def serve_first(*, task_status: trio.TaskStatus[Any]) -> None:
-                with first:
-                    await server.serve("127.0.0.1", 0, task_status=task_status)
-
-            await outer.start(serve_first)
-            addresses = await outer.start(server.serve, "127.0.0.1", 0)
-            first.cancel()
-            await wait_all_tasks_blocked()
-            async with Client(await trio.open_tcp_stream(*addresses[0])) as client:
-                assert (await client.get("/")).status == 503
-            outer.cancel_scope.cancel()
-
-
-async def test_what_several_tasks_send_at_once_comes_in_order(serve: Any) -> None:
-    @http_only
-    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        async with trio.open_nursery() as nursery:
-            for piece in (b"a", b"b", b"c"):
-                nursery.start_soon(send, {"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-
-    for _ in range(10):
-        async with serve(app) as memory, memory.connect() as client:
-            assert (await client.get("/")).status == 200
-            assert sorted(await client.whole()) == sorted(b"abc")
-
-
-async def test_a_drain_while_the_app_starts_ends_the_server(no_leak: LeakCheck) -> None:
-    begun = trio.Event()
-
-    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        assert scope["type"] == "lifespan"
-        await receive()
-        begun.set()
-        await trio.sleep_forever()
-
-    server = no_leak.watch(Server(app))
-    with trio.fail_after(5):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.serve, "127.0.0.1", 0)
-            await begun.wait()
-            await server.drain()

@@ -41,12 +41,6 @@ HEAD = (
 )
 
 
-@pytest.fixture(scope="module")
-def streams() -> Iterator[str]:
-    with serving(APP) as (_, url):
-        yield url
-
-
 # One stream
 
 

@@ -1,0 +1,164 @@
+"""`trio-sse tail`, run as users run it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import httpx
+import pytest
+from click.testing import Result
+
+from ..support.command_line import APP, run
+from ..support.programs import ROOT, environment, serving, trio_sse
+
+
+def test_tail_prints_events_with_their_fields(streams: str) -> None:
+    finished = run("tail", f"{streams}/text", "-n", "2")
+    assert finished.returncode == 0
+    assert finished.stdout == (
+        "id: a\nevent: lines\ndata: one\ndata: two\ndata: \ndata: four\n\n"
+        "id: b\nevent: separators\ndata: a\u2028b\u0085c\n\n"
+    )
+    assert finished.stderr == f"# connected to {streams}/text\n"
+
+
+def test_tail_prints_lines_of_json(streams: str) -> None:
+    finished = run("tail", f"{streams}/text", "--json", "--count", "4", "--quiet")
+    assert [json.loads(line) for line in finished.stdout.splitlines()] == [
+        {"id": "a", "event": "lines", "data": "one\ntwo\n\nfour"},
+        {"id": "b", "event": "separators", "data": "a\u2028b\u0085c"},
+        {"id": "c", "data": ""},
+        {"id": "d", "data": " : leading"},
+    ]
+    assert finished.stderr == ""
+
+
+def test_tail_stops_at_the_end_if_it_is_to(streams: str) -> None:
+    finished = run("tail", f"{streams}/count/2", "--no-reconnect", "--last-event-id", "1")
+    assert (finished.returncode, finished.stdout) == (0, 'id: 2\nevent: tick\ndata: {"n":2}\n\n')
+    assert finished.stderr.endswith("# the stream has ended\n")
+
+
+def test_tail_resumes_over_cuts_and_stops_when_all_is_said(streams: str) -> None:
+    finished = run("tail", f"{streams}/portions/7", "--json")
+    assert [json.loads(line)["id"] for line in finished.stdout.splitlines()] == list("1234567")
+    assert finished.stderr.count("incomplete chunked read") == 3
+    assert "resumed after 3" in finished.stderr
+    assert "reconnecting in 0.0 s" in finished.stderr  # as `retry` says
+    assert finished.stderr.endswith("Error: the server says that there is nothing more to come (204)\n")
+    assert finished.returncode == 1
+
+
+def test_tail_resumes_after_an_id_beyond_ascii(streams: str) -> None:
+    finished = run("tail", f"{streams}/unicode-id", "--json", "-n", "2")
+    assert [json.loads(line)["data"] for line in finished.stdout.splitlines()] == ["first", "größe"]
+
+
+def test_tail_comes_back_to_a_server_that_was_restarted() -> None:
+    with serving(APP) as (first, url):
+        port = url.rpartition(":")[2]
+        with trio_sse("tail", f"{url}/live", "--json", "-n", "2") as tail:
+            tail.stderr.expect("connected")
+            httpx.post(f"{url}/live", content="before")
+            before = json.loads(tail.stdout.expect(r"^{.*}$")[0])
+            first.send(signal.SIGTERM)
+            tail.stderr.expect(r"reconnecting in [12]\.\d s")
+            assert first.wait() == 0
+            with serving(APP, bind=f"127.0.0.1:{port}"):
+                tail.stderr.expect(f"resumed after {before['id']}")
+                reset = json.loads(tail.stdout.expect(r"^{.*}$")[0])
+                assert tail.wait() == 0
+    assert (before["event"], before["data"]) == ("said", "before")
+    assert reset["event"] == "reset"
+
+
+def test_tail_sends_headers(streams: str) -> None:
+    assert "answers 401 Unauthorized" in run("tail", f"{streams}/private").stderr
+    finished = run("tail", f"{streams}/private", "-H", "Authorization: Bearer key", "-n", "1", "-q")
+    assert finished.stdout == "data: welcome\n\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "sent"),
+    [
+        ("x-tag", ["X-Tag: a", "x-tag: b"], [["a", "b"], ["a", "b"]]),
+        ("accept", ["accept: text/event-stream;q=1"], [["text/event-stream;q=1"]] * 2),
+        ("last-event-id", ["last-event-id: 2"], [["2"], ["3"]]),
+    ],
+)
+def test_tail_sends_all_headers_but_an_id_that_is_older(
+    streams: str, name: str, given: list[str], sent: list[list[str]]
+) -> None:
+    options = [part for header in given for part in ("-H", header)]
+    finished = run("tail", f"{streams}/headers/{name}", *options, "-n", "2", "-q", "--json")
+    assert [json.loads(json.loads(line)["data"]) for line in finished.stdout.splitlines()] == sent
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "code", "message"),
+    [
+        ("/nowhere", [], 1, "the server answers 404 Not Found"),
+        ("/over", [], 1, "nothing more to come (204)"),
+        ("/plain", [], 1, "its Content-Type is text/plain, not text/event-stream"),
+        ("/live", ["-H", "no colon"], 2, "'no colon' is not like 'Name: value'"),
+        ("/live", ["-H", "a b: c"], 2, "with a name of letters, digits and hyphens"),
+        ("/live", ["--count", "0"], 2, "'--count'"),
+    ],
+)
+def test_tail_tells_why_a_stream_cannot_be_followed(
+    invoke: Callable[..., Result], streams: str, path: str, options: list[str], code: int, message: str
+) -> None:
+    result = invoke("tail", f"{streams}{path}", *options)
+    assert result.exit_code == code
+    assert isinstance(result.exception, SystemExit)
+    assert message in result.output
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000/clock", "", "http://[::1/clock", "ftp://127.0.0.1/clock"])
+def test_tail_refuses_what_is_no_url(invoke: Callable[..., Result], url: str) -> None:
+    result = invoke("tail", url)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+
+
+def test_tail_fails_if_nobody_answers_and_it_is_not_to_try_again(invoke: Callable[..., Result]) -> None:
+    result = invoke("tail", "http://127.0.0.1:1/", "--no-reconnect")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ConnectError: ")
+
+
+def test_tail_tries_again_when_nobody_answers() -> None:
+    with trio_sse("tail", "http://127.0.0.1:1/") as tail:
+        tail.stderr.expect("^# ConnectError: ")
+        assert float(tail.stderr.expect(r"^# reconnecting in ([\d.]+) s$")[1]) >= 3
+
+
+def test_tail_ends_when_nobody_reads_what_it_prints(streams: str) -> None:
+    command = [sys.executable, "-m", "trio_sse", "tail", f"{streams}/ticks"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "data: tick\n"
+        process.stdout.close()
+        assert process.wait(10) == 0
+        assert process.stderr.read() == f"# connected to {streams}/ticks\n"
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def test_tail_can_be_interrupted(streams: str) -> None:
+    with trio_sse("tail", f"{streams}/live") as tail:
+        tail.stderr.expect("connected")
+        tail.send(signal.SIGINT)
+        assert tail.wait(10) == 130
+        assert "Traceback" not in tail.stderr.rest()

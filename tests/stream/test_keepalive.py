@@ -1,0 +1,187 @@
+"""Keepalives, and the spread of durations."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_sse import Connection, EndReason
+from trio_sse._stream.keepalive import KeepaliveScheduler
+
+from ..support.leaks import MakeServer
+from ..support.observed_streams import (
+    BOTH_MODES,
+    Handler,
+    forwarding,
+    observe,
+)
+from ..support.serving import in_memory, on_sockets
+
+# Keepalives
+
+
+@BOTH_MODES
+async def test_a_keepalive_is_a_comment_without_a_blank_line(
+    make_server: MakeServer, autojump_clock: MockClock, handler: Handler
+) -> None:
+    server = make_server(keepalive=15)
+    observe(server, handler)
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/")
+        times = []
+        for _ in range(3):
+            assert await client.read() == b":\n"
+            times.append(trio.current_time())
+    assert [times[1] - times[0], times[2] - times[1]] == pytest.approx([15, 15])
+
+
+async def test_a_keepalive_is_a_chunk_of_its_own(make_server: MakeServer, autojump_clock: MockClock) -> None:
+    server = make_server()
+    observe(server)
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/")
+        while len(client._buffer) < 14:
+            await client._receive()
+        assert client._buffer == b"2\r\n:\n\r\n" * 2
+
+
+async def test_the_head_goes_out_with_the_first_keepalive(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    server = make_server(keepalive=15)
+    observe(server)
+    async with in_memory(server) as serving, serving.connect() as client:
+        begun = trio.current_time()
+        head = await client.get("/")
+        assert trio.current_time() - begun == pytest.approx(15)
+        assert head.status == 200
+        assert await client.read() == b":\n"
+
+
+async def test_a_forward_sends_the_head_at_once(make_server: MakeServer, autojump_clock: MockClock) -> None:
+    server = make_server()
+    observe(server, forwarding)
+    async with in_memory(server) as serving, serving.connect() as client:
+        begun = trio.current_time()
+        await client.get("/")
+        assert trio.current_time() == begun
+
+
+@BOTH_MODES
+async def test_an_hour_of_idling_has_its_keepalives(
+    make_server: MakeServer, autojump_clock: MockClock, handler: Handler
+) -> None:
+    server = make_server(keepalive=15, max_duration=math.inf)
+    observe(server, handler)
+    async with in_memory(server) as serving, serving.connect() as client:
+        with trio.move_on_after(3600 + 1):
+            await client.get("/")
+            while True:
+                await client.read()
+    assert client.body == b":\n" * 240
+
+
+async def test_a_keepalive_comes_only_when_the_stream_is_idle(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    async def busy(connection: Connection) -> None:
+        for _ in range(10):
+            await connection.send("x")
+            await trio.sleep(14)
+        await trio.sleep(2)
+
+    server = make_server(keepalive=15)
+    observe(server, busy)
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/")
+        await client.rest()
+    assert client.body == b"data: x\n\n" * 10 + b":\n"
+
+
+@BOTH_MODES
+async def test_keepalives_on_sockets_come_when_idle(
+    make_server: MakeServer, autojump_clock: MockClock, handler: Handler
+) -> None:
+    server = make_server(keepalive=15, max_duration=math.inf)
+    observe(server, handler)
+    async with on_sockets(server, seconds=math.inf) as serving, await serving.connect() as client:
+        with trio.move_on_after(3600 + 1):
+            await client.get("/")
+            while True:
+                await client.read()
+    assert client.body == b":\n" * 240
+
+
+async def test_a_broadcast_on_a_socket_puts_the_keepalive_off(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    server = make_server(keepalive=15)
+    observe(server, forwarding)
+    async with on_sockets(server, seconds=math.inf) as serving, await serving.connect() as client:
+        await client.get("/")
+        for _ in range(10):
+            await trio.sleep(14)
+            await server.hub.publish("t", "x")
+        await client.events(10)
+        assert b":\n" not in re.sub(rb"(id|data): .*\n", b"", client.body)
+        published = trio.current_time()
+        assert await client.read() == b":\n"
+        assert trio.current_time() - published == pytest.approx(15)
+
+
+class FakeTarget:
+    def __init__(self, interval: float) -> None:
+        self.interval = interval
+        self.looked_at: list[float] = []
+
+    def keep_alive(self, now: float) -> float:
+        self.looked_at.append(now)
+        return now + self.interval
+
+
+async def test_the_keeper_looks_at_each_at_its_own_time(autojump_clock: MockClock) -> None:
+    scheduler = KeepaliveScheduler()
+    fast, slow = FakeTarget(1), FakeTarget(2.5)
+    now = trio.current_time()
+    with trio.move_on_after(5.5):
+        scheduler.add(slow, now + 2.5)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scheduler.run)
+            await wait_all_tasks_blocked()
+            scheduler.add(fast, now + 1)
+    assert [at - now for at in fast.looked_at] == pytest.approx([1, 2, 3, 4, 5])
+    assert [at - now for at in slow.looked_at] == pytest.approx([2.5, 5])
+
+
+def test_the_keeper_forgets_what_was_removed_long_before_it_falls_due() -> None:
+    scheduler = KeepaliveScheduler()
+    staying = [scheduler.add(FakeTarget(1), math.inf) for _ in range(10)]
+    for _ in range(10_000):
+        scheduler.remove(scheduler.add(FakeTarget(1), math.inf))
+    assert len(scheduler) == len(staying)
+    assert len(scheduler._entries) < 2000
+
+
+# The maximum duration
+
+
+async def test_durations_are_spread_over_the_last_fifth(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    server = make_server(max_duration=100, keepalive=math.inf)
+    life = observe(server, forwarding)
+    async with in_memory(server) as serving:
+        clients = [serving.connect() for _ in range(100)]
+        for client in clients:
+            await client.get("/")
+        for client in clients:
+            await client.rest()
+            assert (client.is_cut, client.is_ended) == (True, False)
+    assert len(life.durations) == 100
+    assert 80 <= min(life.durations) < 85
+    assert 95 < max(life.durations) <= 100
+    assert set(life.in_finally + life.in_hook) == {EndReason.MAX_DURATION}

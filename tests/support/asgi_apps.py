@@ -1,0 +1,39 @@
+"""Small ASGI apps and requests for them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+App = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+
+
+def http_only(app: App) -> App:
+    """Make an app that knows of no lifespan."""
+
+    async def wrapped(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http", "no lifespan here"
+        await app(scope, receive, send)
+
+    return wrapped
+
+
+async def answer(send: Send, body: bytes = b"", status: int = 200, *headers: tuple[bytes, bytes]) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": body})
+
+
+@http_only
+async def ignore(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Answer without a look at the body."""
+    await answer(send, b"ignored")
+
+
+GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+def post(body: bytes, *lines: bytes, length: int | None = None) -> bytes:
+    size = b"Content-Length: %d" % (len(body) if length is None else length)
+    return b"\r\n".join([b"POST / HTTP/1.1", b"Host: test", size, *lines, b"", body])
