@@ -11,11 +11,15 @@ SYSTEM := $(VENV)/.system
 # Two interpreters that print the same are the same one.
 IDENTITY := import sys; print(sys.version, sys.base_prefix)
 
-.PHONY: help demo test check docs bench bench-full soak clean FORCE
+# The tests start hundreds of processes: each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test test-unit check docs bench bench-full soak clean FORCE
 
 help:
 	@echo "make demo      a live dashboard of this machine in the browser"
 	@echo "make test      all checks and tests"
+	@echo "make test-unit  the tests without a browser, Redis, proxies, workers and other programs: seconds"
 	@echo "make check     only formatting, lint and types"
 	@echo "make docs      the documentation site, docs/build/index.html"
 	@echo "make bench     speed and memory, beside the floor (needs a C compiler; Linux)"
@@ -28,9 +32,12 @@ demo: $(READY)
 
 test: check $(SYSTEM)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n logical --dist loadfile
+	$(BIN)/coverage run -m pytest -n auto --dist worksteal
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=95
+
+test-unit: $(READY)
+	$(BIN)/python -m pytest -q -m "not integration" -n auto --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -36,8 +36,24 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say loudly what was not tested, and how to have it tested."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return what `-n auto` is: more than the cores, as tests of other programs mostly wait."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(2 * cores, 16)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a program by its fixtures."""
+    for item in items:
+        if {"streams", "browser"}.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("integration")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say loudly, at the end, what was not tested, and how to have it tested."""
+    yield
     skipped = terminalreporter.stats.get("skipped", [])
     counts = count_skipped([str(report.longrepr) for report in skipped])
     if counts or not CAN_LIST_DESCRIPTORS:

@@ -27,6 +27,7 @@ from trio_sse.testing import Client
 
 from ..support.client import Client as RawClient
 from ..support.leaks import LeakCheck
+from ..support.waiting import SECONDS
 
 
 async def follow(connection: Connection, topic: str) -> None:
@@ -131,7 +132,7 @@ async def test_a_refusal_is_answered(serve: Serve, status: int) -> None:
         assert response.text == ("" if status == 204 else "no\n")
 
 
-async def test_a_topic_that_can_not_be_is_a_400(serve: Serve) -> None:
+async def test_an_invalid_topic_is_a_400(serve: Serve) -> None:
     async def bad(connection: Connection) -> None:
         await connection.subscribe("")
 
@@ -194,7 +195,7 @@ async def test_the_longest_life_is_cut(serve: Serve, autojump_clock: MockClock) 
         assert stream.is_cut
 
 
-async def test_a_drain_sends_clients_away_to_come_back(serve: Serve, autojump_clock: MockClock) -> None:
+async def test_a_drain_has_clients_reconnect(serve: Serve, autojump_clock: MockClock) -> None:
     async with serve(forward) as (_, client), client.stream("/s") as stream:
         await client.server.drain()
         assert stream.is_cut
@@ -248,7 +249,7 @@ def test_options_are_checked(options: dict[str, Any]) -> None:
 async def on_hypercorn(app: Any, hub: Hub, **options: Any) -> AsyncIterator[Callable[[], Any]]:
     config = Config()
     config.bind, config.errorlog = ["127.0.0.1:0"], None
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)
             (where,) = await nursery.start(partial(trio_sse.hypercorn.serve, app, config, **options))

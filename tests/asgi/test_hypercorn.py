@@ -30,7 +30,7 @@ from ..support.client import Client
 from ..support.hosts import FAST, PATIENT, Host, Run, running, until_subscribed
 from ..support.http2_client import Http2Connection
 from ..support.leaks import LeakCheck, living_tasks
-from ..support.waiting import until
+from ..support.waiting import SECONDS, until
 
 
 def make_config(**options: Any) -> Config:
@@ -43,7 +43,12 @@ def make_config(**options: Any) -> Config:
 
 @asynccontextmanager
 async def serving(
-    no_leak: LeakCheck, config: Config, *, seconds: float = 20, max_duration: float = 3600, **options: Any
+    no_leak: LeakCheck,
+    config: Config,
+    *,
+    seconds: float = SECONDS,
+    max_duration: float = 3600,
+    **options: Any,
 ) -> AsyncIterator[tuple[QuartSSE, list[str]]]:
     app = QuartTrio(__name__)
     sse = QuartSSE(app, max_duration=max_duration)
@@ -76,7 +81,7 @@ async def connect(where: str, certificate: Certificate | None = None) -> trio.ab
     return trio.SSLStream(stream, context, server_hostname="localhost")
 
 
-async def test_settings_that_would_end_streams_are_put_right_in_a_copy(no_leak: LeakCheck) -> None:
+async def test_settings_that_would_end_streams_are_corrected_in_a_copy(no_leak: LeakCheck) -> None:
     config = make_config(read_timeout=0.05, max_requests=1, keep_alive_max_requests=1, backlog=1)
     before = dict(vars(config))
     async with serving(no_leak, config) as (sse, (where,)):
@@ -147,7 +152,7 @@ async def test_an_app_that_can_not_start_leaves_nothing(no_leak: LeakCheck) -> N
     async def fail() -> None:
         raise ValueError("no database")
 
-    with trio.fail_after(10), pytest.raises((Exception, BaseExceptionGroup)) as raised:
+    with trio.fail_after(SECONDS), pytest.raises((Exception, BaseExceptionGroup)) as raised:
         await trio_sse.hypercorn.serve(app, make_config())
     assert "no database" in "".join(traceback.format_exception(raised.value))
 
@@ -156,7 +161,7 @@ async def test_a_certificate_that_is_not_there_is_an_error_and_leaves_nothing(
     no_leak: LeakCheck, tmp_path: Path
 ) -> None:
     config = make_config(certfile=f"{tmp_path}/none.pem", keyfile=f"{tmp_path}/none.pem")
-    with trio.fail_after(10), pytest.raises((OSError, BaseExceptionGroup)) as raised:
+    with trio.fail_after(SECONDS), pytest.raises((OSError, BaseExceptionGroup)) as raised:
         await trio_sse.hypercorn.serve(QuartTrio(__name__), config)
     assert "No such file" in "".join(traceback.format_exception(raised.value))
 
@@ -278,7 +283,7 @@ async def test_what_is_found_in_the_installed_hypercorn(
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     config = make_config() if over == "http/1.1" else with_tls(certificate)
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             (where,) = await nursery.start(partial(trio_sse.hypercorn.serve, app, config))
             if over == "http/2":
@@ -354,7 +359,7 @@ async def test_by_send_idle_streams_are_kept_alive_and_cut(run_by_send: Run, clo
         assert host.life.ends == [EndReason.MAX_DURATION]
 
 
-async def test_by_send_a_shutdown_tells_clients_to_come_back(run_by_send: Run) -> None:
+async def test_by_send_a_shutdown_tells_clients_to_reconnect(run_by_send: Run) -> None:
     async with run_by_send() as host, host.opened("/live") as stream:
         await until_subscribed(host)
         await host.shut_down()
@@ -384,7 +389,7 @@ async def test_by_send_readers_that_never_read_hold_a_shutdown_up_for_a_write_ti
         await host.life.wait_opened(20)
         began_at = trio.current_time()
         await host.shut_down()
-        assert trio.current_time() - began_at < 0.5 + 1 + 3  # the kernel looks at some intervals of its own
+        assert trio.current_time() - began_at < 0.5 + 1 + 20  # the kernel looks at some intervals of its own
 
 
 # A second request while the stream is open
@@ -403,7 +408,7 @@ async def test_under_tls_a_client_with_a_second_request_is_noticed_by_the_next_k
         left_at = trio.current_time()
         await until(lambda: not sse.statistics().open_streams, seconds=math.inf)
         assert sse.statistics().ended == {EndReason.CLIENT_DISCONNECTED: 1}
-        assert trio.current_time() - left_at < 15 + 600  # three seconds more, that is
+        assert trio.current_time() - left_at < 15 + 20 * FAST
 
 
 @pytest.mark.parametrize("under_tls", [False, True])
@@ -449,6 +454,7 @@ async def test_a_connection_carries_many_streams_at_once(run: Run) -> None:
         assert {(await stream.event()).data for stream in streams} == {"all"}
 
 
+@pytest.mark.integration
 async def test_a_stream_outlives_a_thousand_requests_beside_it(run: Run) -> None:
     async with run(seconds=55) as host, await connected(host) as connection:
         stream = await connection.request("GET", "/live")
@@ -516,7 +522,7 @@ async def test_a_client_that_leaves_a_stream_that_it_does_not_take_is_noticed(ru
         held = await connection.request("GET", "/flood", held=True)
         await until(lambda: host.statistics().bytes_sent > 65_535)
         await (connection.abort() if close else held.leave())
-        with trio.fail_after(5):
+        with trio.fail_after(SECONDS):
             assert await host.life.wait_ends(1) == [EndReason.CLIENT_DISCONNECTED]
 
 
@@ -529,7 +535,7 @@ async def test_readers_that_never_read_hold_a_shutdown_up_for_a_write_timeout(ru
         await host.life.wait_opened(10)
         began_at = trio.current_time()
         await host.shut_down()
-        assert trio.current_time() - began_at < 0.5 + 1 + 3  # the kernel looks at some intervals of its own
+        assert trio.current_time() - began_at < 0.5 + 1 + 20  # the kernel looks at some intervals of its own
 
 
 # Left early, the generators that httpx reads by are left to the garbage collector.
@@ -553,7 +559,7 @@ async def test_httpx_streams_and_what_it_leaves_is_noticed_when_it_closes(run: R
 
 
 async def first(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Give the first piece only."""
+    """Yield the first piece only."""
     async for piece in pieces:
         yield piece
         return
@@ -571,13 +577,13 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
         b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n",
     ],
 )
-async def test_a_peer_on_which_hypercorn_fails_is_alone_with_that(
+async def test_a_peer_on_which_hypercorn_fails_affects_no_other(
     no_leak: LeakCheck, hostile: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(no_leak, make_config()) as (sse, (where,)):
         async with await connect(where) as stream:
             await stream.send_all(hostile)
-            with trio.fail_after(5), contextlib.suppress(trio.BrokenResourceError):
+            with trio.fail_after(SECONDS), contextlib.suppress(trio.BrokenResourceError):
                 while await stream.receive_some():
                     pass
         async with await connect(where) as stream:

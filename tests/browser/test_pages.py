@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
 import pytest
 from playwright import sync_api
 
+from ..support import http
 from ..support.browser import MILLISECONDS
 from ..support.programs import example
 from ..support.requirements import needs
 
-pytestmark = [pytest.mark.processes, needs("chromium")]
+pytestmark = [pytest.mark.integration, needs("chromium")]
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def test_dashboard_shows_what_changes_at_the_interval_of_the_page(browser: Any) 
         assert window.locator("#regions .bar").count() == 4
         window.select_option("#every", "0.1")
         until(window, f"{number_in('#updates')} > 10")
-        assert httpx.get(f"{window.url}board?every=x").status_code == 400
+        assert http.get(f"{window.url}board?every=x").status_code == 400
 
 
 def log_in(window: Any, name: str) -> None:
@@ -64,7 +64,7 @@ def log_in(window: Any, name: str) -> None:
     expect(window, "#status").to_have_text("streaming")
 
 
-def test_notifications_reach_their_user_and_wait_for_who_is_away(browser: Any) -> None:
+def test_notifications_reach_their_user_also_after_an_absence(browser: Any) -> None:
     with opened(browser, "notifications", pages=2) as (ada, bob):
         log_in(ada, "Ada")
         ada.fill("#to", "Bob")
@@ -115,7 +115,7 @@ def test_progress_of_a_job_reaches_its_end(browser: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "?stream"], ids=["websocket", "stream"])
-def test_chat_is_seen_by_all_with_who_is_here_and_what_was_said(browser: Any, path: str) -> None:
+def test_chat_shows_all_who_is_present_and_what_was_said(browser: Any, path: str) -> None:
     with opened(browser, "chat", pages=2, path=path) as (ada, bob):
         for window, name in ((ada, "Ada"), (bob, "Bob")):
             window.fill("#name", name)

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import trustme
 from playwright import sync_api
 
+from ..support import http
 from ..support.browser import MILLISECONDS
 from ..support.programs import serving
 from ..support.requirements import needs
 
-pytestmark = [pytest.mark.processes, needs("chromium")]
+pytestmark = [pytest.mark.integration, needs("chromium")]
 
 
 @pytest.fixture(scope="module", params=["ours", "http2"])
@@ -44,7 +44,7 @@ def page(browser: Any, members: str) -> Iterator[Any]:
 
 
 def post(url: str, body: str = "") -> None:
-    httpx.post(url, content=body.encode(), verify=False).raise_for_status()
+    http.post(url, content=body.encode(), verify=False).raise_for_status()
 
 
 def log_in(page: Any, name: str) -> None:
@@ -57,18 +57,18 @@ def expect_news(page: Any, news: list[str]) -> None:
     sync_api.expect(page.locator("#news li")).to_have_text(news, timeout=MILLISECONDS)
 
 
-def test_whoever_is_not_logged_in_is_refused(page: Any, members: str) -> None:
+def test_a_user_who_is_not_logged_in_is_refused(page: Any, members: str) -> None:
     page.goto(f"{members}/?follow")
     sync_api.expect(page.locator("#status")).to_have_text("refused", timeout=MILLISECONDS)
 
 
-def test_whoever_is_logged_in_sees_what_is_published(page: Any, members: str) -> None:
+def test_a_user_who_is_logged_in_sees_what_is_published(page: Any, members: str) -> None:
     log_in(page, "Ada")
     post(f"{members}/publish", "größer")
     expect_news(page, ["hello Ada", "größer"])
 
 
-def test_a_cut_stream_comes_back_and_misses_nothing(page: Any, members: str) -> None:
+def test_a_cut_stream_reconnects_and_misses_nothing(page: Any, members: str) -> None:
     log_in(page, "Bob")
     post(f"{members}/publish", "before")
     expect_news(page, ["hello Bob", "before"])

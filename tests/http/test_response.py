@@ -14,6 +14,7 @@ from ..support.client import Client
 from ..support.hostile import logged
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory
+from ..support.waiting import SECONDS
 
 
 def lines_of(encoded: bytes) -> tuple[str, set[str], bytes]:
@@ -171,7 +172,7 @@ def test_a_plain_stream_has_no_transfer_encoding() -> None:
 
 async def ask(client: Client, path: str) -> tuple[int, bytes]:
     """Send a request and return the whole response."""
-    with trio.fail_after(5):
+    with trio.fail_after(SECONDS):
         head = await client.get(path)
         return head.status, await client.sized_body(head)
 

@@ -18,6 +18,7 @@ from trio_sse._wire.topic import MAX_TOPICS, TopicError
 
 from ..support.leaks import MakeHub
 from ..support.serving import running
+from ..support.waiting import SECONDS
 
 
 class Recorder:
@@ -203,7 +204,7 @@ async def test_publish_waits_while_the_inbox_is_full(make_hub: MakeHub, bounds: 
 async def test_an_empty_inbox_accepts_an_event_larger_than_its_bound(make_hub: MakeHub) -> None:
     hub = make_hub(inbox_bytes=10)
     async with running(hub), hub.subscribe("t") as subscription:
-        with trio.fail_after(5):
+        with trio.fail_after(SECONDS):
             for _ in range(3):
                 await hub.publish("t", "x" * 100)
         assert [(await anext(subscription)).data for _ in range(3)] == ["x" * 100] * 3

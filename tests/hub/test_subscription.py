@@ -401,7 +401,7 @@ async def test_a_writer_that_fails_affects_no_other(
         await publish(hub, 2)
         assert len(good.written) == 2
         assert await take_waiting(third) == ["1", "2"]
-        # No event is left out silently: its stream ends, and its client reconnects for both.
+        # It is not left out silently: its reader is ended, and its client reconnects for both.
         assert feed_of(first).has_overflowed
         assert overflowed == ["first"]
     assert [record.levelname for record in caplog.records] == ["ERROR"]

@@ -19,12 +19,13 @@ from trio_sse.sqlite import SQLiteLog
 from ..support.redis_server import redis_server
 from ..support.requirements import needs
 from ..support.serving import on_sockets
+from ..support.waiting import SECONDS
 
 MakeLog = Callable[..., Log]
 MakeAny = Callable[..., Log | None]
 
 
-SHARED = ["sqlite", pytest.param("redis", marks=[needs("redis-server"), pytest.mark.processes])]
+SHARED = ["sqlite", pytest.param("redis", marks=[needs("redis-server"), pytest.mark.integration])]
 
 
 @asynccontextmanager
@@ -62,7 +63,7 @@ async def test_events_are_in_order_and_ids_grow(make_log: MakeAny) -> None:
         async with hub.subscribe("t", "u") as events:
             for number in range(20):
                 await hub.publish("tu"[number % 2], str(number), event="e", retry=7)
-            with trio.fail_after(5):
+            with trio.fail_after(SECONDS):
                 got = [await anext(events) for _ in range(20)]
         assert [event.data for event in got] == [str(number) for number in range(20)]
         assert {(event.event, event.retry) for event in got} == {("e", 7)}
@@ -78,11 +79,11 @@ async def test_a_replay_starts_after_each_id(make_log: MakeAny) -> None:
         async with hub.subscribe("t") as events:
             for number in range(5):
                 await hub.publish("t", number)
-            with trio.fail_after(5):
+            with trio.fail_after(SECONDS):
                 ids = [first, *[(await anext(events)).id for _ in range(5)]]
         for place, id in enumerate(ids[:-1]):
             async with hub.subscribe("t", last_event_id=id) as events:
-                with trio.fail_after(5):
+                with trio.fail_after(SECONDS):
                     assert (await anext(events)).data == str(place)
         nursery.cancel_scope.cancel()
 
@@ -93,7 +94,7 @@ async def test_an_unknown_id_is_a_reset(make_log: MakeAny, id: str) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)
         async with hub.subscribe("t", last_event_id=id) as events:
-            with trio.fail_after(5):
+            with trio.fail_after(SECONDS):
                 assert (await anext(events)).event == "reset"
         nursery.cancel_scope.cancel()
 
@@ -106,11 +107,11 @@ async def test_events_that_history_has_dropped_are_a_reset(make_log: MakeAny) ->
         async with hub.subscribe("t") as events:
             for number in range(5):
                 await hub.publish("t", number)
-            with trio.fail_after(5):
+            with trio.fail_after(SECONDS):
                 ids = [(await anext(events)).id for _ in range(5)]
         for id, expected in ((first, "reset"), (ids[0], "reset"), (ids[1], None)):
             async with hub.subscribe("t", last_event_id=id) as events:
-                with trio.fail_after(5):
+                with trio.fail_after(SECONDS):
                     assert (await anext(events)).event == expected
         nursery.cancel_scope.cancel()
 
@@ -126,7 +127,7 @@ async def test_joining_during_traffic_misses_and_repeats_nothing(make_log: MakeA
         async with hub.subscribe("t", last_event_id=last) as events:
             assert [int(str((await anext(events)).data)) for _ in range(300)] == list(range(300))
 
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)
             first = hub.first_event_id
@@ -141,7 +142,7 @@ async def test_joining_during_traffic_misses_and_repeats_nothing(make_log: MakeA
 async def test_nodes_share_one_order_and_replay_each_others_events(make_shared: MakeLog) -> None:
     log = make_shared()
     one, two = Hub(log=log), Hub(log=log)
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             await nursery.start(one.run)
             await nursery.start(two.run)
@@ -197,7 +198,7 @@ class WatchedSession:
 async def test_large_entries_are_read_in_parts(make_shared: MakeLog) -> None:
     watched = Watched(make_shared())
     one, two = Hub(log=make_shared()), Hub(log=watched, history_bytes=3_000_000)
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             await nursery.start(one.run)
             for number in range(30):
@@ -220,7 +221,7 @@ async def test_a_client_that_is_ahead_of_its_new_node_waits_for_it(make_shared: 
     held_up = Watched(log)
     held_up.may_read = trio.Event()
     fast, slow = Hub(log=log), Hub(log=held_up)
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             await nursery.start(slow.run)
             await nursery.start(fast.run)
@@ -229,19 +230,19 @@ async def test_a_client_that_is_ahead_of_its_new_node_waits_for_it(make_shared: 
                     await fast.publish("t", number)
                 seen = [await anext(events) for _ in range(5)]
             async with (
-                slow.subscribe("t", last_event_id=seen[2].id) as waiting,
+                slow.subscribe("t", last_event_id=seen[2].id) as midway,
                 slow.subscribe("t", last_event_id=seen[4].id) as at_its_end,
                 slow.subscribe("t", last_event_id="99999999999999-0") as nowhere,
             ):
                 with trio.move_on_after(0.1):
-                    await anext(waiting)
+                    await anext(midway)
                 async with slow.subscribe("t", last_event_id=seen[2].id):
                     pass  # one that leaves while it waits
-                assert not feed_of(waiting).is_live
+                assert not feed_of(midway).is_live
                 held_up.may_read.set()
-                assert [await anext(waiting) for _ in range(2)] == seen[3:]
+                assert [await anext(midway) for _ in range(2)] == seen[3:]
                 await fast.publish("t", "next")
-                assert (await anext(waiting)).data == (await anext(at_its_end)).data == "next"
+                assert (await anext(midway)).data == (await anext(at_its_end)).data == "next"
                 assert (await anext(nowhere)).event == "reset"
             nursery.cancel_scope.cancel()
 

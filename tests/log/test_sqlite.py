@@ -17,6 +17,7 @@ from trio_sse import Hub, LogRefused, LogUnavailable
 from trio_sse.sqlite import SQLiteLog
 
 from ..support.programs import running
+from ..support.waiting import SECONDS
 
 # Publishes for ever, and says what has been stored.
 PUBLISHER = """
@@ -42,7 +43,7 @@ trio.run(main, *sys.argv[1:])
 @asynccontextmanager
 async def hub_on(path: Path, **options: float) -> AsyncIterator[Hub]:
     hub = Hub(log=SQLiteLog(path, **options))  # type: ignore[arg-type]  # floats only
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)
             yield hub
@@ -61,6 +62,7 @@ async def all_of(hub: Hub) -> list[str]:
     return found
 
 
+@pytest.mark.integration
 async def test_a_publisher_that_is_killed_loses_no_stored_event(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     confirmed = []
@@ -151,7 +153,7 @@ async def test_an_id_from_before_the_first_event_is_not_the_end_of_an_emptied_lo
         other.execute("delete from log_entries")
     async with hub_on(path) as late, late.subscribe("t", last_event_id=before) as events:
         await late.publish("t", "new")
-        with trio.fail_after(5):
+        with trio.fail_after(SECONDS):
             assert [(await anext(events)).event for _ in range(2)] == ["reset", None]
 
 

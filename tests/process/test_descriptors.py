@@ -10,6 +10,8 @@ import pytest
 
 from trio_sse._process.descriptors import raise_descriptor_limit
 
+from ..support.waiting import SECONDS
+
 resource = pytest.importorskip("resource", reason="this platform has no such limits")
 
 # The limits are the whole process's, so each case has a process of its own.
@@ -30,7 +32,11 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard), hard)
 
 def test_the_soft_limit_is_raised_to_the_hard_one_once() -> None:
     finished = subprocess.run(
-        [sys.executable, "-c", LOWERED, "256", "2"], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", LOWERED, "256", "2"],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
     )
     first, second, last = finished.stdout.splitlines()
     hard = last.removeprefix("True ")

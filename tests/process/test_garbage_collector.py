@@ -52,7 +52,8 @@ async def test_a_stream_leaves_no_reference_cycle_behind(end: Callable[[Server],
     async with trio.open_nursery() as nursery:
         (address,) = await nursery.start(server.serve, "127.0.0.1", 0)
         await visit(1, address)
-        gc.collect()
+        while gc.collect():  # what earlier tests left, a browser's say, may need more than one collection
+            pass
         await visit(STREAMS, address)
         assert gc.collect() < STREAMS
         nursery.cancel_scope.cancel()

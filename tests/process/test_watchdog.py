@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 
 import pytest
 import trio
 
 from trio_sse import Connection, Request, Response
+from trio_sse._process import watchdog
 
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory
@@ -17,9 +17,25 @@ from ..support.serving import in_memory
 LIMIT = 0.02
 
 
-def block() -> None:
-    """Block the event loop for longer than the limit."""
-    time.sleep(2.5 * LIMIT)
+class Clock:
+    """The watchdog's clock in a test: it stands still, so that no busy machine blocks the event loop."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def block(self) -> None:
+        """Block the event loop for longer than the limit."""
+        self.seconds += 2.5 * LIMIT
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(watchdog, "perf_counter", made)
+    return made
 
 
 def warnings(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
@@ -29,13 +45,13 @@ def warnings(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
 
 
 async def test_a_handler_that_blocks_is_named(
-    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+    make_server: MakeServer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_server(slow_step=LIMIT)
 
     @server.route("/blocking")
     async def blocking_handler(connection: Connection) -> None:
-        block()
+        clock.block()
         await connection.send("at last")
 
     async with in_memory(server) as serving, serving.connect() as client:
@@ -48,13 +64,13 @@ async def test_a_handler_that_blocks_is_named(
 
 
 async def test_an_endpoint_that_blocks_is_named(
-    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+    make_server: MakeServer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_server(slow_step=LIMIT)
 
     @server.endpoint("/blocking")
     async def blocking_endpoint(request: Request) -> Response:
-        block()
+        clock.block()
         return Response("at last")
 
     async with in_memory(server) as serving, serving.connect() as client:
@@ -63,12 +79,12 @@ async def test_an_endpoint_that_blocks_is_named(
 
 
 async def test_a_task_beside_the_server_is_named(
-    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+    make_server: MakeServer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_server(slow_step=LIMIT)
 
     async def number_crunching() -> None:
-        block()
+        clock.block()
 
     async with in_memory(server) as serving:
         client = serving.connect()
@@ -80,7 +96,7 @@ async def test_a_task_beside_the_server_is_named(
 
 
 async def test_nothing_is_watched_when_nothing_is_served(
-    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+    make_server: MakeServer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_server(slow_step=LIMIT)
     async with in_memory(server) as serving:
@@ -88,46 +104,52 @@ async def test_nothing_is_watched_when_nothing_is_served(
         await client.get("/nowhere")
         await trio.aclose_forcefully(client.stream)
     await trio.lowlevel.checkpoint()
-    block()
+    clock.block()
     await trio.lowlevel.checkpoint()
     assert warnings(caplog, "test_nothing_is_watched_when_nothing_is_served") == []
 
 
 async def test_tasks_that_wait_are_not_named(
-    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+    make_server: MakeServer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_server(slow_step=LIMIT)
+    waits, proceed = trio.Event(), trio.Event()
 
     @server.route("/waiting")
     async def waiting(connection: Connection) -> None:
-        await trio.sleep(2 * LIMIT)
+        waits.set()
+        await proceed.wait()
         await connection.send("at last")
 
     async with in_memory(server) as serving, serving.connect() as client:
-        await client.get("/waiting")
+        await client.send(b"GET /waiting HTTP/1.1\r\nHost: test\r\n\r\n")
+        await waits.wait()
+        clock.block()  # meanwhile, in this task
+        proceed.set()
+        await client.head()
         await client.rest()
     assert warnings(caplog, "waiting") == []
 
 
 async def test_time_before_serving_does_not_count(
-    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+    make_server: MakeServer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_server(slow_step=LIMIT)
-    block()
+    clock.block()
     async with in_memory(server):
         pass
     assert not any("blocked the event loop" in record.message for record in caplog.records)
 
 
 async def test_an_overloaded_machine_is_blamed_in_the_warning(
-    make_server: MakeServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    make_server: MakeServer, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = make_server(slow_step=LIMIT)
     monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 1.0, 1.0))
 
     @server.route("/blocking")
     async def blocking_handler(connection: Connection) -> None:
-        block()
+        clock.block()
 
     async with in_memory(server) as serving, serving.connect() as client:
         await client.get("/blocking")

@@ -14,10 +14,12 @@ from click.testing import Result
 from ..support.command_line import APP, run
 from ..support.programs import ROOT, environment
 
+pytestmark = pytest.mark.integration
+
 NAMES = ["demo", "doctor", "load", "serve", "tail"]
 
 
-def test_it_tells_its_version_and_what_it_can() -> None:
+def test_it_prints_its_version_and_its_commands() -> None:
     assert run("--version").stdout == f"trio-sse, version {version('trio-sse')}\n"
     text = run("--help").stdout
     assert re.findall(r"^  (serve|demo|tail|load|doctor) ", text, re.MULTILINE) == NAMES

@@ -7,24 +7,26 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from click.testing import Result
 
+from ..support import http
 from ..support.command_line import FINAL_CHUNK, run
 from ..support.programs import ROOT, RawStream, trio_sse
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[str]:
-    """Give the URL of a dashboard."""
+    """Return the URL of a dashboard."""
     with trio_sse("demo", "--bind", "127.0.0.1:0", "--log-level", "warning") as program:
         url = program.stdout.expect(r"^Dashboard of this machine: +(http://\S+)/$")[1]
         command = program.stdout.expect(r"^The same in a terminal: +(.*)$")[1]
         assert command == f"curl -N {url}/events"
         yield url
         program.send(signal.SIGTERM)
-        assert program.wait(10) == 0
+        assert program.wait() == 0
         assert program.stderr.rest() == ""
 
 
@@ -40,8 +42,8 @@ def demo() -> Iterator[str]:
         ("/static/vendor/uPlot-LICENSE", "text/plain"),
     ],
 )
-def test_the_demo_gives_its_files(demo: str, path: str, content_type: str) -> None:
-    response = httpx.get(f"{demo}{path}")
+def test_the_demo_serves_its_files(demo: str, path: str, content_type: str) -> None:
+    response = http.get(f"{demo}{path}")
     assert response.status_code == 200
     assert response.headers["Content-Type"].partition(";")[0] == content_type
     name = "index.html" if path == "/" else path.removeprefix("/static/")
@@ -49,7 +51,7 @@ def test_the_demo_gives_its_files(demo: str, path: str, content_type: str) -> No
 
 
 @pytest.mark.parametrize("path", ["/static/", "/static/../_dashboard.py", "/static/%2e%2e/_dashboard.py"])
-def test_the_demo_gives_nothing_else(demo: str, path: str) -> None:
+def test_the_demo_serves_nothing_else(demo: str, path: str) -> None:
     with RawStream(f"{demo}{path}") as response:
         head = response.read_until(b"\r\n\r\n")
         assert head.startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 400 "))
@@ -76,15 +78,15 @@ def test_the_demo_cuts_only_the_stream_that_is_asked_for(demo: str) -> None:
     with RawStream(f"{demo}/events?client=mine") as mine, RawStream(f"{demo}/events?client=other") as other:
         mine.read_until(b"event: server")
         other.read_until(b"event: server")
-        assert httpx.post(f"{demo}/cut?client=nobody").status_code == 404
-        assert httpx.get(f"{demo}/cut?client=mine").status_code == 405
-        assert httpx.post(f"{demo}/cut?client=mine").status_code == 204
+        assert http.post(f"{demo}/cut?client=nobody").status_code == 404
+        assert http.get(f"{demo}/cut?client=mine").status_code == 405
+        assert http.post(f"{demo}/cut?client=mine").status_code == 204
         assert not mine.rest().endswith(FINAL_CHUNK)
-        assert httpx.post(f"{demo}/cut?client=mine").status_code == 404
-        assert httpx.post(f"{demo}/cut?client=other").status_code == 204
+        assert http.post(f"{demo}/cut?client=mine").status_code == 404
+        assert http.post(f"{demo}/cut?client=other").status_code == 204
 
 
-def test_the_demo_tells_what_it_cannot_do(invoke: Callable[..., Result]) -> None:
+def test_the_demo_reports_what_it_cannot_do(invoke: Callable[..., Result]) -> None:
     result = invoke("demo", "--bind", "192.0.2.1:0")
     assert result.exit_code == 1
     assert result.output.startswith("Error: can't listen on 192.0.2.1:0: ")
@@ -98,11 +100,11 @@ def test_a_drain_ends_the_demo() -> None:
             stream.read_until(b"event: server")
             program.send(signal.SIGINT)
             assert b"retry: " in stream.rest()
-            assert program.wait(10) == 0
+            assert program.wait() == 0
             assert "Traceback" not in program.stderr.rest()
 
 
-def test_a_signal_amid_a_start_that_hangs_ends_it(tmp_path: Path) -> None:
+def test_a_signal_during_a_start_that_hangs_ends_it(tmp_path: Path) -> None:
     env = {"HANG": str(tmp_path)}
     with trio_sse(
         "serve", "tests.support.apps.hanging_app:server", "--bind", "127.0.0.1:0", env=env

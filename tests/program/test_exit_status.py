@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
-from ..support.programs import ROOT, SECONDS, environment
+from ..support import http
+from ..support.programs import ROOT, environment
+from ..support.waiting import SECONDS
+
+pytestmark = pytest.mark.integration
 
 APP = "tests.support.apps.streams:server"
 WORKERS = ["--workers", "2", "--separate-hubs"]
@@ -73,7 +76,7 @@ def test_a_server_whose_output_breaks_exits_with_0(
             url = process.stdout.readline().split()[-1]
             assert any(started in line for line in process.stderr)
             getattr(process, broken).close()
-            httpx.get(url, timeout=SECONDS)
+            http.get(url)
             process.send_signal(signal.SIGTERM)
             assert process.wait(SECONDS) == 0
         finally:
@@ -95,7 +98,7 @@ def test_a_broken_log_that_is_longer_than_a_buffer_does_not_stop_the_server() ->
             assert process.stderr is not None
             url = process.stdout.readline().split()[-1]
             process.stderr.close()
-            with httpx.Client(timeout=SECONDS) as client:
+            with http.Client() as client:
                 for _ in range(100):
                     assert client.get(f"{url}/count/1").text.endswith('{"n":1}\n\n')
             process.send_signal(signal.SIGTERM)

@@ -10,13 +10,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 from click.testing import Result
 
+from ..support import http
 from ..support.certificates import Certificate
 from ..support.command_line import APP, FINAL_CHUNK, run
+from ..support.ports import free_port
 from ..support.programs import ROOT, RawStream, environment, running, serving, trio_sse
+from ..support.waiting import SECONDS
+
+pytestmark = pytest.mark.integration
 
 
 def has_ipv6() -> bool:
@@ -28,7 +32,7 @@ def has_ipv6() -> bool:
 
 
 def test_it_serves(streams: str) -> None:
-    response = httpx.get(f"{streams}/count/2")
+    response = http.get(f"{streams}/count/2")
     assert response.headers["Content-Type"] == "text/event-stream"
     assert response.text == 'id: 1\nevent: tick\ndata: {"n":1}\n\nid: 2\nevent: tick\ndata: {"n":2}\n\n'
 
@@ -37,7 +41,7 @@ def test_it_serves_a_module_of_the_working_directory(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("class site:\n    from trio_sse import Server\n    server = Server()\n")
     with trio_sse("serve", "mine:site.server", "--bind", "127.0.0.1:0", cwd=tmp_path) as program:
         url = program.stdout.expect(r"Serving on (\S+)$")[1]
-        assert httpx.get(f"{url}/health").json() == {"status": "ok"}
+        assert http.get(f"{url}/health").json() == {"status": "ok"}
 
 
 def test_it_listens_on_several_addresses() -> None:
@@ -48,12 +52,12 @@ def test_it_listens_on_several_addresses() -> None:
             urls.append(program.stdout.expect(r"Serving on (http://\[::1\]:\d+)$")[1])
         assert len(set(urls)) == len(urls)
         for url in urls:
-            assert httpx.get(f"{url}/health").status_code == 200
+            assert http.get(f"{url}/health").status_code == 200
 
 
 @pytest.mark.parametrize("how", ["options", "environment"])
 def test_keepalive_and_longest_life_can_be_set(how: str) -> None:
-    seconds = {"keepalive": "0.02", "max-duration": "0.3"}
+    seconds = {"keepalive": "0.02", "max-duration": "1.5"}
     options = [part for name, value in seconds.items() for part in (f"--{name}", value)]
     env = {f"TRIO_SSE_{name.upper().replace('-', '_')}": value for name, value in seconds.items()}
     with (
@@ -77,7 +81,7 @@ def test_all_can_be_set_in_the_environment() -> None:
     with trio_sse("serve", env=env) as program:
         for _ in range(2):
             url = program.stdout.expect(r"Serving on (\S+)$")[1]
-            assert httpx.get(f"{url}/count/1").status_code == 200
+            assert http.get(f"{url}/count/1").status_code == 200
         program.send(signal.SIGTERM)
         assert program.wait() == 0
         assert program.stderr.rest() == ""
@@ -85,7 +89,7 @@ def test_all_can_be_set_in_the_environment() -> None:
 
 def test_it_logs_each_stream_but_never_the_query() -> None:
     with serving(APP) as (program, url):
-        httpx.get(f"{url}/count/1?key=secret")
+        http.get(f"{url}/count/1?key=secret")
         program.stderr.expect(r" INFO trio_sse\S* open id=1 .* path=/count/1$")
         program.stderr.expect(r"close id=1 .* path=/count/1 reason=finished .* events=1 ")
         assert "secret" not in program.stderr.text
@@ -94,7 +98,7 @@ def test_it_logs_each_stream_but_never_the_query() -> None:
 def test_it_serves_under_tls(certificate: Certificate) -> None:
     with serving(APP, "--certfile", certificate.chain, "--keyfile", certificate.key) as (_, url):
         assert url.startswith("https://127.0.0.1:")
-        assert httpx.get(f"{url}/count/1", verify=certificate.context).text.endswith('data: {"n":1}\n\n')
+        assert http.get(f"{url}/count/1", verify=certificate.context).text.endswith('data: {"n":1}\n\n')
         refused = run("tail", f"{url}/count/1", "--no-reconnect")
         assert refused.returncode == 1
         assert "CERTIFICATE_VERIFY_FAILED" in refused.stderr
@@ -103,19 +107,19 @@ def test_it_serves_under_tls(certificate: Certificate) -> None:
 
 def test_the_key_may_be_in_the_file_of_its_certificate(certificate: Certificate) -> None:
     with serving(APP, "--certfile", certificate.both) as (_, url):
-        assert httpx.get(f"{url}/health", verify=certificate.context).status_code == 200
+        assert http.get(f"{url}/health", verify=certificate.context).status_code == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains(number: signal.Signals) -> None:
-    with serving(APP) as (program, url), RawStream(f"{url}/live") as stream, httpx.Client() as idle:
+    with serving(APP) as (program, url), RawStream(f"{url}/live") as stream, http.Client() as idle:
         stream.read_until(b"\r\n\r\n")
         idle.get(f"{url}/health")  # its connection stays open
         program.send(number)
         received = stream.rest()
         assert re.search(rb"\r\nretry: \d+\n\r\n$", received)
         assert not received.endswith(FINAL_CHUNK)
-        assert program.wait(10) == 0
+        assert program.wait() == 0
         program.stderr.expect(f"{number.name}: draining")
         program.stderr.expect("reason=server_shutdown")
         assert "Traceback" not in program.stderr.rest()
@@ -125,17 +129,17 @@ def test_a_stuck_reader_does_not_hold_up_a_drain() -> None:
     with serving(APP) as (program, url), RawStream(f"{url}/flood", receive_buffer=4096):
         program.stderr.expect("open id=1 ")  # and its first event is more than can be on the way
         program.send(signal.SIGTERM)
-        assert program.wait(10) == 0
+        assert program.wait() == 0
         assert "reason=server_shutdown" in program.stderr.rest()
 
 
 def test_a_second_interrupt_stops_at_once() -> None:
     with serving(APP, "--log-level", "debug") as (program, url), RawStream(f"{url}/slow"):
-        httpx.get(f"{url}/health")  # the request before it has been taken by then
+        http.get(f"{url}/health")  # the request before it has been taken by then
         program.send(signal.SIGTERM)
         program.stderr.expect("draining")
         program.send(signal.SIGINT)
-        assert program.wait(10) == 0
+        assert program.wait() == 0
         assert "stopping at once" in program.stderr.rest()
         assert "Traceback" not in program.stderr.text
 
@@ -184,7 +188,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["fine:server", "--keyfile", "fine.py"], 1, "give --certfile, too"),
     ],
 )
-def test_what_cannot_be_served_is_told_in_a_line(
+def test_what_cannot_be_served_is_reported_in_a_line(
     invoke: Callable[..., Result],
     monkeypatch: pytest.MonkeyPatch,
     modules: Path,
@@ -200,7 +204,7 @@ def test_what_cannot_be_served_is_told_in_a_line(
     assert "Error: " in result.output
 
 
-def test_a_port_that_is_taken_is_told_and_no_traceback() -> None:
+def test_a_port_in_use_is_reported_without_a_traceback() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         finished = run("serve", APP, "--bind", "127.0.0.1:0", "--bind", address)
@@ -216,10 +220,8 @@ def test_why_a_module_fails_can_be_looked_into(modules: Path) -> None:
     assert "line 4, in <module>" in finished.stderr
 
 
-def test_serving_survives_that_nobody_reads_its_addresses() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def test_serving_continues_when_its_addresses_go_to_a_broken_pipe() -> None:
+    port = free_port()
     command = [sys.executable, "-m", "trio_sse", "serve", APP, "--bind", f"127.0.0.1:{port}"]
     reader, writer = socket.socketpair()
     process = subprocess.Popen(
@@ -232,9 +234,9 @@ def test_serving_survives_that_nobody_reads_its_addresses() -> None:
         for line in process.stderr:
             if "serving on" in line:
                 break
-        assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+        assert http.get(f"http://127.0.0.1:{port}/health").status_code == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(SECONDS) == 0
         assert "Traceback" not in process.stderr.read()
     finally:
         process.kill()
@@ -247,6 +249,6 @@ def test_serving_needs_no_log_at_all() -> None:
     command = f"exec {sys.executable} -m trio_sse serve {APP} --bind 127.0.0.1:0 2>&-"
     with running(["sh", "-c", command]) as program:
         url = program.stdout.expect(r"Serving on (\S+)$")[1]
-        assert httpx.get(f"{url}/count/1").text.endswith('{"n":1}\n\n')
+        assert http.get(f"{url}/count/1").text.endswith('{"n":1}\n\n')
         program.send(signal.SIGTERM)
-        assert program.wait(10) == 0
+        assert program.wait() == 0

@@ -12,8 +12,11 @@ from click.testing import CliRunner, Result
 
 from trio_sse.cli import main
 
+from ..support import http
 from ..support.certificates import Certificate
 from ..support.programs import RawStream, serving
+
+pytestmark = pytest.mark.integration
 
 APP = "tests.support.apps.members:app"
 
@@ -28,13 +31,13 @@ def follow(client: httpx.Client) -> httpx.Response:
 
 
 def test_an_app_is_served_and_drained() -> None:
-    with serving(APP) as (program, url), httpx.Client(base_url=url, timeout=20) as client:
+    with serving(APP) as (program, url), http.Client(base_url=url) as client:
         assert "Members" in client.get("/").text
         response = follow(client)
         lines = response.iter_lines()
         assert next(lines) == "event: hello"
         program.send(signal.SIGTERM)
-        with pytest.raises(httpx.RemoteProtocolError):  # it is cut, and told when to come back
+        with pytest.raises(httpx.RemoteProtocolError):  # it is cut, after a retry field
             list(lines)
         assert program.wait() == 0
 
@@ -42,7 +45,7 @@ def test_an_app_is_served_and_drained() -> None:
 def test_an_app_is_served_over_http2(certificate: Certificate) -> None:
     with serving(APP, *over_http2(certificate)) as (program, url):
         assert url.startswith("https://")
-        with httpx.Client(base_url=url, http2=True, verify=False, timeout=20) as client:
+        with http.Client(base_url=url, http2=True, verify=False) as client:
             assert client.get("/").http_version == "HTTP/2"
             response = follow(client)
             assert next(response.iter_lines()) == "event: hello"
@@ -63,14 +66,14 @@ def test_a_reader_that_never_reads_can_not_hold_the_end_up() -> None:
 def test_a_second_interrupt_stops_hypercorn_at_once(certificate: Certificate) -> None:
     with (
         serving("tests.support.apps.flood:app", *over_http2(certificate)) as (program, url),
-        httpx.Client(base_url=url, http2=True, verify=False, timeout=20) as client,
+        http.Client(base_url=url, http2=True, verify=False) as client,
     ):
         response = client.send(client.build_request("GET", "/stubborn"), stream=True)
         assert next(response.iter_lines())
         program.send(signal.SIGINT)
         program.stderr.expect("draining")
         program.send(signal.SIGINT)
-        assert program.wait(5) == 0
+        assert program.wait() == 0
 
 
 @pytest.fixture
@@ -91,7 +94,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         (("tests.support.apps.members:QuartSSE",), "neither a trio_sse.Server nor an ASGI app"),
     ],
 )
-def test_what_can_not_be_is_told_in_a_line(
+def test_what_cannot_be_is_reported_in_a_line(
     invoke: Callable[..., Result], arguments: tuple[str, ...], message: str
 ) -> None:
     result = invoke(*arguments)
@@ -100,7 +103,9 @@ def test_what_can_not_be_is_told_in_a_line(
     assert len(result.output.splitlines()) == 1
 
 
-def test_an_address_in_use_is_told_in_a_line(invoke: Callable[..., Result], certificate: Certificate) -> None:
+def test_an_address_in_use_is_reported_in_a_line(
+    invoke: Callable[..., Result], certificate: Certificate
+) -> None:
     with serving(APP) as (_, url):
         address = url.removeprefix("http://")
         options = ("--http2", "--certfile", certificate.chain, "--keyfile", certificate.key)

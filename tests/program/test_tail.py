@@ -8,12 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-import httpx
 import pytest
 from click.testing import Result
 
+from ..support import http
 from ..support.command_line import APP, run
+from ..support.ports import free_port
 from ..support.programs import ROOT, environment, serving, trio_sse
+from ..support.waiting import SECONDS
+
+pytestmark = pytest.mark.integration
 
 
 def test_tail_prints_events_with_their_fields(streams: str) -> None:
@@ -58,20 +62,22 @@ def test_tail_resumes_after_an_id_beyond_ascii(streams: str) -> None:
     assert [json.loads(line)["data"] for line in finished.stdout.splitlines()] == ["first", "größe"]
 
 
-def test_tail_comes_back_to_a_server_that_was_restarted() -> None:
-    with serving(APP) as (first, url):
-        port = url.rpartition(":")[2]
-        with trio_sse("tail", f"{url}/live", "--json", "-n", "2") as tail:
-            tail.stderr.expect("connected")
-            httpx.post(f"{url}/live", content="before")
-            before = json.loads(tail.stdout.expect(r"^{.*}$")[0])
-            first.send(signal.SIGTERM)
-            tail.stderr.expect(r"reconnecting in [12]\.\d s")
-            assert first.wait() == 0
-            with serving(APP, bind=f"127.0.0.1:{port}"):
-                tail.stderr.expect(f"resumed after {before['id']}")
-                reset = json.loads(tail.stdout.expect(r"^{.*}$")[0])
-                assert tail.wait() == 0
+def test_tail_reconnects_to_a_server_that_was_restarted() -> None:
+    bind = f"127.0.0.1:{free_port()}"
+    with (
+        serving(APP, bind=bind) as (first, url),
+        trio_sse("tail", f"{url}/live", "--json", "-n", "2") as tail,
+    ):
+        tail.stderr.expect("connected")
+        http.post(f"{url}/live", content="before")
+        before = json.loads(tail.stdout.expect(r"^{.*}$")[0])
+        first.send(signal.SIGTERM)
+        tail.stderr.expect(r"reconnecting in [12]\.\d s")
+        assert first.wait() == 0
+        with serving(APP, bind=bind):
+            tail.stderr.expect(f"resumed after {before['id']}")
+            reset = json.loads(tail.stdout.expect(r"^{.*}$")[0])
+            assert tail.wait() == 0
     assert (before["event"], before["data"]) == ("said", "before")
     assert reset["event"] == "reset"
 
@@ -109,7 +115,7 @@ def test_tail_sends_all_headers_but_an_id_that_is_older(
         ("/live", ["--count", "0"], 2, "'--count'"),
     ],
 )
-def test_tail_tells_why_a_stream_cannot_be_followed(
+def test_tail_reports_why_a_stream_cannot_be_followed(
     invoke: Callable[..., Result], streams: str, path: str, options: list[str], code: int, message: str
 ) -> None:
     result = invoke("tail", f"{streams}{path}", *options)
@@ -137,7 +143,7 @@ def test_tail_tries_again_when_nobody_answers() -> None:
         assert float(tail.stderr.expect(r"^# reconnecting in ([\d.]+) s$")[1]) >= 3
 
 
-def test_tail_ends_when_nobody_reads_what_it_prints(streams: str) -> None:
+def test_tail_ends_when_its_output_is_a_broken_pipe(streams: str) -> None:
     command = [sys.executable, "-m", "trio_sse", "tail", f"{streams}/ticks"]
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -147,7 +153,7 @@ def test_tail_ends_when_nobody_reads_what_it_prints(streams: str) -> None:
         assert process.stderr is not None
         assert process.stdout.readline() == "data: tick\n"
         process.stdout.close()
-        assert process.wait(10) == 0
+        assert process.wait(SECONDS) == 0
         assert process.stderr.read() == f"# connected to {streams}/ticks\n"
     finally:
         process.kill()
@@ -160,5 +166,5 @@ def test_tail_can_be_interrupted(streams: str) -> None:
     with trio_sse("tail", f"{streams}/live") as tail:
         tail.stderr.expect("connected")
         tail.send(signal.SIGINT)
-        assert tail.wait(10) == 130
+        assert tail.wait() == 130
         assert "Traceback" not in tail.stderr.rest()

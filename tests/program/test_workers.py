@@ -22,11 +22,13 @@ from trio_sse._program import worker_process
 from trio_sse._program.worker_process import WorkerProcess
 from trio_sse._program.worker_status import WorkerStatus
 
+from ..support import http
 from ..support.programs import Program, RawStream, serving, trio_sse
 from ..support.waiting import until_blocking
 
+pytestmark = pytest.mark.integration
+
 APP = "tests.support.apps.worker_app:server"
-SECONDS = 20.0
 
 
 @contextmanager
@@ -47,7 +49,7 @@ def status_of(file: Path) -> dict:  # type: ignore[type-arg]
 
 def pid_of(url: str) -> int:
     """Ask which process answers, on a connection of its own."""
-    return int(httpx.get(f"{url}/pid").text)
+    return int(http.get(f"{url}/pid").text)
 
 
 def pids_of(url: str, count: int) -> set[int]:
@@ -74,7 +76,7 @@ def test_all_get_connections_and_what_is_published_reaches_the_streams_of_all(tm
             until_blocking(lambda: status_of(status)["sum"]["open_streams"] == 12)
             assert all(worker["open_streams"] for worker in status_of(status)["workers"])
             assert status_of(status)["serving"] == status_of(status)["wanted"] == 2
-            httpx.post(f"{url}/live", content=b"to all").raise_for_status()
+            http.post(f"{url}/live", content=b"to all").raise_for_status()
             for stream in streams:
                 stream.read_until(b"data: to all\n\n")
         program.send(signal.SIGUSR1)
@@ -84,19 +86,19 @@ def test_all_get_connections_and_what_is_published_reaches_the_streams_of_all(tm
         assert "Traceback" not in program.stderr.rest()
 
 
-def test_all_that_workers_publish_is_stored_whoever_dies_and_is_replaced(tmp_path: Path) -> None:
+def test_all_that_workers_publish_is_stored_though_they_die_and_are_replaced(tmp_path: Path) -> None:
     published: list[str] = []
 
     def publish(count: int) -> None:
         for _ in range(count):  # each on a connection of its own, so that all workers get some
             published.append(f"m{len(published)}")
-            httpx.post(f"{url}/live", content=published[-1].encode()).raise_for_status()
+            http.post(f"{url}/live", content=published[-1].encode()).raise_for_status()
 
     with workers(tmp_path) as (program, url, status):
         first = pids_of(url, 2)
         publish(20)
         with contextlib.suppress(httpx.HTTPError):
-            httpx.post(f"{url}/die")
+            http.post(f"{url}/die")
         until_blocking(lambda: len(pids_of(url, 2) - first) == 1)
         publish(20)
         second = pids_of(url, 2)
@@ -119,12 +121,12 @@ def test_a_worker_that_dies_is_replaced_and_others_go_on(tmp_path: Path) -> None
             os.kill(victim, signal.SIGKILL)
             program.stderr.expect(rf"pid {victim}, ended after \d+ s: SIGKILL; restarting it in [\d.]+ s")
             assert pids_of(url, 2) >= {serving_pid}
-            httpx.post(f"{url}/live", content=b"still there").raise_for_status()
+            http.post(f"{url}/live", content=b"still there").raise_for_status()
             stream.read_until(b"data: still there\n\n")
         assert status_of(status)["restarts"] == 1
 
 
-def test_draining_tells_the_streams_and_exits_with_0(tmp_path: Path) -> None:
+def test_draining_sends_retry_and_exits_with_0(tmp_path: Path) -> None:
     with workers(tmp_path) as (program, url, _), RawStream(f"{url}/live") as stream:
         stream.read_until(b"\r\n\r\n")
         pids = pids_of(url, 2)
@@ -184,7 +186,7 @@ def test_workers_that_hang_at_their_start_end_with_their_supervisor(
         until_blocking(lambda: not any(map(is_alive, pids)))
 
 
-def test_workers_that_die_at_their_start_are_not_started_in_a_rush() -> None:
+def test_workers_that_die_at_their_start_are_restarted_with_backoff() -> None:
     arguments = (
         "serve",
         "tests.support.apps.dying_app:server",
@@ -195,10 +197,8 @@ def test_workers_that_die_at_their_start_are_not_started_in_a_rush() -> None:
         "127.0.0.1:0",
     )
     with trio_sse(*arguments) as program:
-        delays = [
-            float(program.stderr.expect(r"ended after 0 s: exit code 3; restarting it in ([\d.]+) s")[1])
-            for _ in range(4)
-        ]
+        ended = r"ended after \d+ s: exit code 3; restarting it in ([\d.]+) s"
+        delays = [float(program.stderr.expect(ended)[1]) for _ in range(4)]
         assert delays[-1] >= 0.5
         program.send(signal.SIGINT)
         assert program.wait() == 0
@@ -214,7 +214,7 @@ def test_workers_that_die_at_their_start_are_not_started_in_a_rush() -> None:
         (["--bind", "a..b:80", "--separate-hubs"], "can't listen on a..b:80"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_a_line(options: list[str], text: str) -> None:
+def test_what_cannot_be_done_is_reported_in_a_line(options: list[str], text: str) -> None:
     with trio_sse("serve", APP, "--workers", "3", *options) as program:
         assert program.wait() == 1
         assert text in program.stderr.rest()
@@ -258,7 +258,7 @@ def test_a_second_interrupt_kills_and_a_second_sigterm_does_not(tmp_path: Path) 
         assert program.wait() == 0
 
 
-def test_a_signal_to_replace_them_amid_the_import_is_no_end(tmp_path: Path) -> None:
+def test_a_signal_to_replace_them_during_the_import_does_not_end_them(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     arguments = ("serve", "tests.support.apps.slow_import:server", "--workers", "2", "--separate-hubs")
@@ -278,7 +278,7 @@ def test_a_second_program_on_the_same_port_is_refused(tmp_path: Path) -> None:
             assert "Address already in use" in second.stderr.rest()
 
 
-def test_workers_are_not_replaced_by_such_as_have_no_log(tmp_path: Path) -> None:
+def test_workers_are_not_replaced_while_the_new_ones_have_no_log(tmp_path: Path) -> None:
     with workers(tmp_path) as (program, url, status):
         first = pids_of(url, 2)
         with contextlib.closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as other:
@@ -292,7 +292,7 @@ def test_workers_are_not_replaced_by_such_as_have_no_log(tmp_path: Path) -> None
         until_blocking(lambda: not first & {worker["pid"] for worker in status_of(status)["workers"]})
 
 
-def test_a_worker_that_tells_nothing_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_reports_nothing_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     worker = WorkerProcess(os.getpid(), 0, reading)
     status = WorkerStatus(1, None)
@@ -332,7 +332,7 @@ def test_separate_hubs_have_logs_of_their_own() -> None:
             with RawStream(f"{url}/live") as stream:
                 stream.read_until(b"\r\n\r\n")
                 for _ in range(8):  # one of these comes to the same worker
-                    httpx.post(f"{url}/live", content=b"x")
+                    http.post(f"{url}/live", content=b"x")
                 stream.read_until(b"data: x\n\n")
                 epochs.add(re.findall(rb"id: ([0-9a-f]+)\.", stream.received)[0])
             return len(epochs) == 2
@@ -389,7 +389,7 @@ def test_the_sums_keep_what_ended_workers_have_done(tmp_path: Path) -> None:
         for number in range(6):
             with RawStream(f"{url}/live") as stream:
                 stream.read_until(b"\r\n\r\n")
-                httpx.post(f"{url}/live", content=b"%d" % number).raise_for_status()
+                http.post(f"{url}/live", content=b"%d" % number).raise_for_status()
                 stream.read_until(b"data: %d\n\n" % number)
         first = pids_of(url, 2)
         program.send(signal.SIGHUP)

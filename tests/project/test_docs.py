@@ -32,19 +32,19 @@ UNITS = {"KiB": 1024, "MiB": 1024**2}
 
 
 def numbers(text: str) -> list[float]:
-    """Give the numbers of a text, sizes in bytes."""
+    """Return the numbers of a text, sizes in bytes."""
     found = re.findall(r"([0-9][0-9,.]*[0-9]|[0-9])(?:\s(KiB|MiB))?", text)
     return [float(number.replace(",", "")) * UNITS.get(unit, 1) for number, unit in found]
 
 
 def rows() -> dict[str, str]:
-    """Give the tables' rows by their first column: what stands in the second."""
+    """Return the tables' rows by their first column: what stands in the second."""
     lines = [re.split(r"\s*\|\s*", line) for line in LIMITS.splitlines() if line.startswith("| ")]
     return {cells[1]: cells[2] for cells in lines}
 
 
 def documented() -> dict[str, float | None]:
-    """Give each option that the tables name, with its documented default; `None` stands for none."""
+    """Return each option that the tables name, with its documented default; `None` stands for none."""
     found: dict[str, float | None] = {}
     for first, second in rows().items():
         names = re.findall(r"`(\w+)`", first)

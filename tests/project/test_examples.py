@@ -10,7 +10,10 @@ import httpx
 import pytest
 import trio_websocket
 
+from ..support import http
 from ..support.programs import ROOT, example
+
+pytestmark = pytest.mark.integration
 
 EXAMPLES = ROOT / "examples"
 README = (EXAMPLES / "README.md").read_text()
@@ -58,14 +61,14 @@ def test_the_docstring_of_an_example_says_how_to_run_it(file: Path) -> None:
 
 
 def test_broadcast() -> None:
-    with example("broadcast") as (_, url), httpx.stream("GET", f"{url}/clock", timeout=10) as response:
+    with example("broadcast") as (_, url), http.stream("GET", f"{url}/clock") as response:
         assert lines(response, 2)[1] == "event: tick"
 
 
 def test_countdown_continues_where_the_client_disconnected() -> None:
     with (
         example("countdown") as (_, url),
-        httpx.stream("GET", f"{url}/countdown/9", headers={"Last-Event-ID": "2"}, timeout=10) as response,
+        http.stream("GET", f"{url}/countdown/9", headers={"Last-Event-ID": "2"}) as response,
     ):
         assert lines(response, 5) == [
             "id: 1",
@@ -78,9 +81,9 @@ def test_countdown_continues_where_the_client_disconnected() -> None:
 
 def test_clock_serves_its_page_its_script_and_the_time() -> None:
     with example("clock") as (_, url):
-        assert "Countdown" in httpx.get(url).text
-        assert "TrioSSE" in httpx.get(f"{url}/trio-sse.js").text
-        with httpx.stream("GET", f"{url}/clock", timeout=10) as response:
+        assert "Countdown" in http.get(url).text
+        assert "TrioSSE" in http.get(f"{url}/trio-sse.js").text
+        with http.stream("GET", f"{url}/clock") as response:
             assert any('"server_time"' in line for line in lines(response, 3))
 
 
@@ -100,30 +103,30 @@ async def test_websocket_sends_topics_and_an_echo() -> None:
 
 def test_embedded_counts_the_open_windows() -> None:
     with example("embedded") as (_, url):
-        assert "Open windows" in httpx.get(url).text
-        with httpx.stream("GET", f"{url}/presence", timeout=10) as response:
+        assert "Open windows" in http.get(url).text
+        with http.stream("GET", f"{url}/presence") as response:
             assert '"count":1' in lines(response, 3)[2]
 
 
 def test_answer_streams_over_post_and_refuses_an_empty_question() -> None:
     with example("answer") as (_, url):
-        assert httpx.post(f"{url}/answer", content=b" ").status_code == 400
-        with httpx.stream("POST", f"{url}/answer", content=b"why?", timeout=10) as response:
+        assert http.post(f"{url}/answer", content=b" ").status_code == 400
+        with http.stream("POST", f"{url}/answer", content=b"why?") as response:
             assert lines(response, 2) == ["event: token", 'data: {"token":"Because"}']
 
 
 def test_served_sends_what_is_posted_to_a_room() -> None:
     with example("served") as (_, url):
         for text in ("hello", "grüß dich"):
-            with httpx.stream("GET", f"{url}/rooms/one", timeout=10) as response:
-                assert httpx.post(f"{url}/rooms/one", content=text.encode()).status_code == 204
+            with http.stream("GET", f"{url}/rooms/one") as response:
+                assert http.post(f"{url}/rooms/one", content=text.encode()).status_code == 204
                 assert lines(response, 3)[2] == f"data: {text}"
-        assert httpx.post(f"{url}/rooms/one", content=b"\xff").status_code == 400
-        assert httpx.post(f"{url}/rooms/{'x' * 300}", content=b"x").status_code == 400
+        assert http.post(f"{url}/rooms/one", content=b"\xff").status_code == 400
+        assert http.post(f"{url}/rooms/{'x' * 300}", content=b"x").status_code == 400
 
 
 def test_quart_app_lets_users_talk_who_are_logged_in() -> None:
-    with example("quart_app") as (_, url), httpx.Client(base_url=url, timeout=10) as client:
+    with example("quart_app") as (_, url), http.Client(base_url=url) as client:
         assert client.get("/stream").status_code == 401
         assert "Your name" in client.get("/").text
         assert client.post("/login", data={"name": "Ada"}, follow_redirects=True).status_code == 200
@@ -134,10 +137,10 @@ def test_quart_app_lets_users_talk_who_are_logged_in() -> None:
 
 def test_starlette_app_sends_the_state_and_its_changes() -> None:
     with example("starlette_app") as (_, url):
-        assert "Highest bid" in httpx.get(url).text
-        assert httpx.get(f"{url}/lots/3").status_code == 404
-        with httpx.stream("GET", f"{url}/lots/1", timeout=10) as response:
-            assert httpx.post(f"{url}/lots/1").status_code == 204
+        assert "Highest bid" in http.get(url).text
+        assert http.get(f"{url}/lots/3").status_code == 404
+        with http.stream("GET", f"{url}/lots/1") as response:
+            assert http.post(f"{url}/lots/1").status_code == 204
             found = lines(response, 5)
             assert [line for line in found if not line.startswith("id: ")] == [
                 "event: bid",
@@ -149,17 +152,17 @@ def test_starlette_app_sends_the_state_and_its_changes() -> None:
 
 def test_embedded_app_serves_its_page_and_the_worker_s_progress() -> None:
     with example("embedded_app") as (_, url):
-        assert "Hashing" in httpx.get(url).text
-        with httpx.stream("GET", f"{url}/progress", timeout=10) as response:
+        assert "Hashing" in http.get(url).text
+        with http.stream("GET", f"{url}/progress") as response:
             assert lines(response, 2)[1] == "event: progress"
 
 
 def check_page(name: str, url: str) -> None:
     """Check that an example serves its page, and the files that the page loads."""
-    page = httpx.get(url)
+    page = http.get(url)
     assert PAGES[name] in page.text
     for path in re.findall(r'(?:src|rel="stylesheet" href)="(/[^"]+)"', page.text):
-        assert httpx.get(f"{url}{path}").status_code == 200, path
+        assert http.get(f"{url}{path}").status_code == 200, path
 
 
 @pytest.mark.parametrize("name", sorted(PAGES.keys() - {"feed"}))
@@ -178,7 +181,7 @@ def test_feed_follows_a_file(tmp_path: Path) -> None:
     file.write_text("first\nsecond\n")
     with example("feed", str(file)) as (_, url):
         check_page("feed", url)
-        with httpx.stream("GET", f"{url}/lines", timeout=10) as response:
+        with http.stream("GET", f"{url}/lines") as response:
             assert [line for line in lines(response, 6) if line.startswith("data: ")] == [
                 "data: first",
                 "data: second",

@@ -7,6 +7,10 @@ import sys
 
 import pytest
 
+from ..support.waiting import SECONDS
+
+pytestmark = pytest.mark.integration
+
 
 def test_the_core_needs_trio_and_h11_only() -> None:
     code = """
@@ -23,7 +27,7 @@ import trio_sse
 print(*sorted(name for name in sys.modules if name.startswith("trio_sse")))
 """
     finished = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=True
     )
     imported = finished.stdout.split()
     assert "trio_sse._server.server" in imported
@@ -48,7 +52,7 @@ attempt(lambda: Server().websocket("/ws"))
 attempt(lambda: __import__("trio_sse.websocket"))
 """
     finished = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=True
     )
     assert finished.stdout.splitlines() == ["WebSockets need: pip install 'trio-sse[websocket]'"] * 2
 
@@ -67,7 +71,7 @@ def test_an_import_without_its_extra_names_the_extra(missing: str, code: str, ex
         [sys.executable, "-c", f"import sys; sys.modules[{missing!r}] = None; {code}"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=SECONDS,
     )
     assert finished.returncode == 1
     assert finished.stderr.splitlines()[-1].endswith(f"needs its extra: pip install 'trio-sse[{extra}]'")

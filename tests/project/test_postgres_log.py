@@ -10,6 +10,8 @@ import pytest
 from ..support.postgres_server import INITDB, postgres_server
 from ..support.programs import example
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def database() -> Iterator[str]:

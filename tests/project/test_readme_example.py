@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
+from ..support.ports import free_port
 from ..support.programs import ROOT, running
-from ..support.redis_server import free_port
+from ..support.waiting import SECONDS
+
+pytestmark = pytest.mark.integration
 
 
 def test_the_readme_example_runs_as_pasted(tmp_path: Path) -> None:
@@ -17,9 +21,9 @@ def test_the_readme_example_runs_as_pasted(tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "app.py").write_text(example.replace("8000", str(port)))  # 8000 may be taken here
     with running([sys.executable, "app.py"], cwd=tmp_path):
-        transport = httpx.HTTPTransport(retries=5)  # until it listens
+        transport = httpx.HTTPTransport(retries=10)  # until it listens
         with (
-            httpx.Client(transport=transport, timeout=10) as client,
+            httpx.Client(transport=transport, timeout=SECONDS) as client,
             client.stream("GET", f"http://127.0.0.1:{port}/clock") as response,
         ):
             text = ""

@@ -5,17 +5,23 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ..support.browser import MILLISECONDS, browser
+from ..support.browser import MILLISECONDS, chromium
 from ..support.markdown import PAGES, ROOT
+from ..support.requirements import needs
 
-pytestmark = [pytest.mark.site, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.site, pytest.mark.integration]
 
-__all__ = ["browser"]  # a fixture
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +63,7 @@ def test_public_names_have_their_docs(site: Path) -> None:
         assert f'id="{name}"' in reference, name
 
 
-@pytest.mark.browser
+@needs("chromium")
 def test_it_reads_well_on_a_phone_and_is_searched_offline(site: Path, browser: Any) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844}, offline=True)
     page = context.new_page()

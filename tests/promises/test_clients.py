@@ -16,6 +16,7 @@ from trio_sse import Connection, EndReason, EventDecoder, ServerSentEvent
 from ..support.leaks import MakeServer
 from ..support.requirements import find, needs
 from ..support.serving import OnSockets, on_sockets
+from ..support.waiting import SECONDS
 
 TEXTS = ["plain", "one\ntwo\n\nfour", "größe", " : leading", ""]
 
@@ -28,7 +29,7 @@ Read = Callable[[OnSockets, str, str | None], Awaitable[list[Event]]]
 async def read_by_httpx(serving: OnSockets, path: str, after: str | None) -> list[Event]:
     headers = {} if after is None else {"Last-Event-ID": after}
     async with (
-        httpx.AsyncClient(timeout=10, verify=False) as client,
+        httpx.AsyncClient(timeout=SECONDS, verify=False) as client,
         httpx_sse.aconnect_sse(client, "GET", serving.url(path), headers=headers) as source,
     ):
         return [(event.event, event.data, event.id) async for event in source.aiter_sse()]
@@ -63,7 +64,7 @@ async def read_by_curl(serving: OnSockets, path: str, after: str | None) -> list
 
 @pytest.fixture(params=[read_by_httpx, pytest.param(read_by_curl, marks=needs("curl"))])
 def read(request: pytest.FixtureRequest) -> Read:
-    """Give a client's way to read events."""
+    """Return a client's way to read events."""
     chosen: Read = request.param
     return chosen
 

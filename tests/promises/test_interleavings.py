@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import hypothesis
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,8 @@ from trio_sse._hub.hub import engine_of
 from ..support.client import Client
 from ..support.leaks import LeakCheck, living_tasks, open_descriptors
 from ..support.serving import in_memory, on_sockets
+
+pytestmark = pytest.mark.integration
 
 TOPICS = "abc"
 QUEUE = 6
@@ -151,7 +154,7 @@ class Seen:
             self.is_over = True
 
     def expected(self, published: list[str], after: int, before: int) -> list[int]:
-        """Give the positions between two that are of its topics."""
+        """Return the positions between two that are of its topics."""
         return [n for n in range(after + 1, before) if published[n - 1] in self.topics]
 
     def check(self, hub: Hub, published: list[str]) -> None:

@@ -11,18 +11,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
 import pytest
 
+from ..support import http
 from ..support.ports import free_port
 from ..support.programs import ROOT, Program, RawStream, running, serving
 from ..support.requirements import find, needs
 from ..support.waiting import until_blocking
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.integration
 
 CONFIGURATIONS = ROOT / "examples" / "proxies"
-SECONDS = 20.0
 PROXIES = ("nginx", "haproxy")
 
 
@@ -35,7 +34,7 @@ class Site(NamedTuple):
     def open_streams(self) -> list[int]:
         """Ask the instances that live for how many streams they have."""
         return [
-            int(httpx.get(f"{url}/streams").text)
+            int(http.get(f"{url}/streams").text)
             for program, url in self.instances
             if program.process.poll() is None
         ]
@@ -95,7 +94,7 @@ def test_events_come_at_once_and_idle_streams_stay(behind: Site) -> None:
         until_blocking(lambda: behind.open_streams() == [2, 2])  # each instance has its share
         time.sleep(4)  # longer than the proxy's timeouts, but with keepalives
         for number in range(3):
-            httpx.post(f"{behind.url}/live", content=f"event {number}").raise_for_status()
+            http.post(f"{behind.url}/live", content=f"event {number}").raise_for_status()
             for stream in streams:  # the next one isn't needed for this one to come
                 stream.read_until(f"data: event {number}\n\n".encode())
 
@@ -107,18 +106,18 @@ def test_a_client_that_leaves_is_noticed_behind_the_proxy(behind: Site) -> None:
     until_blocking(lambda: sum(behind.open_streams()) == 0)
 
 
-def test_an_instance_that_drains_hands_its_clients_to_the_other(behind: Site) -> None:
+def test_clients_of_an_instance_that_drains_reconnect_to_the_other(behind: Site) -> None:
     with RawStream(f"{behind.url}/live") as stream:
         stream.read_until(b"\r\n\r\n")
         until_blocking(lambda: sum(behind.open_streams()) == 1)
-        httpx.post(f"{behind.url}/live", content=b"before").raise_for_status()
+        http.post(f"{behind.url}/live", content=b"before").raise_for_status()
         received = stream.read_until(b"data: before\n\n")
         (id,) = re.findall(rb"id: (\S+)\n", received)
-        (draining,) = (p for p, url in behind.instances if httpx.get(f"{url}/streams").text == "1")
+        (draining,) = (p for p, url in behind.instances if http.get(f"{url}/streams").text == "1")
         draining.send(signal.SIGTERM)
         assert re.search(rb"retry: \d+\n", stream.rest())
     assert draining.wait() == 0
-    until_blocking(lambda: httpx.post(f"{behind.url}/live", content=b"after").status_code == 204)
-    with httpx.stream("GET", f"{behind.url}/live", headers={"Last-Event-ID": id.decode()}) as response:
+    until_blocking(lambda: http.post(f"{behind.url}/live", content=b"after").status_code == 204)
+    with http.stream("GET", f"{behind.url}/live", headers={"Last-Event-ID": id.decode()}) as response:
         assert response.status_code == 200
         assert "data: after" in response.iter_lines()

@@ -17,7 +17,7 @@ from ..support.client import Client
 from ..support.hostile import Target, logged
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory, on_sockets
-from ..support.waiting import until
+from ..support.waiting import SECONDS, until
 
 VALID = b"GET /stream HTTP/1.1\r\nHost: test\r\nX: " + b"a" * 1000 + b"\r\n\r\n"
 
@@ -190,7 +190,7 @@ async def test_a_peer_that_reads_slowly_is_judged_by_its_queue(make_server: Make
         with stuck_client(serving.address, "/"):
             await until(lambda: server.statistics().open_streams)
             most = 0
-            with trio.fail_after(5):
+            with trio.fail_after(SECONDS):
                 while not server.statistics().ended:
                     await server.hub.publish("a", "a" * 1000)
                     most = max(most, server.hub.statistics().queued_events)
@@ -200,16 +200,15 @@ async def test_a_peer_that_reads_slowly_is_judged_by_its_queue(make_server: Make
 
 
 async def test_half_close_is_a_disconnect(make_server: MakeServer) -> None:
-    target = Target(make_server)
+    target = Target(make_server, keepalive=3600)
 
     async with on_sockets(target.server) as serving, await serving.connect() as client:
         await client.get("/topics/a")
         assert isinstance(client.stream, trio.SocketStream)
         await client.stream.send_eof()
-        seconds = await until(lambda: target.server.statistics().ended)
+        await until(lambda: target.server.statistics().ended)
         await client.rest()
 
-    assert seconds < 1
     assert client.is_cut
     assert target.server.statistics().ended == {EndReason.CLIENT_DISCONNECTED: 1}
 
@@ -228,7 +227,7 @@ async def test_half_close_with_the_request_is_a_disconnect(make_server: MakeServ
 
 @pytest.mark.parametrize("path", ["/topics/a", "/sleeps"])
 async def test_a_reset_ends_the_scope_soon(make_server: MakeServer, path: str) -> None:
-    target = Target(make_server)
+    target = Target(make_server, keepalive=3600)
     left = trio.Event()
 
     @target.server.route("/sleeps")
@@ -243,14 +242,13 @@ async def test_a_reset_ends_the_scope_soon(make_server: MakeServer, path: str) -
         client = await serving.connect()
         await client.get(path)
         reset(client)
-        seconds = await until(lambda: target.server.statistics().ended)
+        await until(lambda: target.server.statistics().ended)
 
-    assert seconds < 1
     assert left.is_set() == (path == "/sleeps")
     assert target.server.statistics().ended == {EndReason.CLIENT_DISCONNECTED: 1}
 
 
-async def test_a_reset_within_a_request_is_no_news(
+async def test_a_reset_within_a_request_is_not_logged(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     target = Target(make_server)
@@ -276,7 +274,7 @@ def reset(client: Client) -> None:
 
 
 @pytest.mark.parametrize(("write_timeout", "milliseconds"), [(30, 30_000), (0.5, 500), (math.inf, 0)])
-async def test_the_kernel_gives_a_vanished_peer_up_too(
+async def test_the_kernel_also_times_out_a_vanished_peer(
     make_server: MakeServer, write_timeout: float, milliseconds: int
 ) -> None:
     server = make_server(write_timeout=write_timeout)
@@ -312,7 +310,7 @@ async def test_a_tls_handshake_that_stalls_is_closed(
         stream = await trio.open_tcp_stream(*serving.address)
         async with Client(stream) as client:
             await client.send(b"\x16\x03\x01\x02\x00\x01\x00")
-            with trio.fail_after(5):
+            with trio.fail_after(SECONDS):
                 reply = await client.closed()
 
     assert reply == b""

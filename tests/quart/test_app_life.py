@@ -22,6 +22,7 @@ from trio_sse.testing import Client
 from ..support.client import Client as RawClient
 from ..support.leaks import LeakCheck
 from ..support.quart_app import App, data_of
+from ..support.waiting import SECONDS
 
 # Taking an app on
 
@@ -161,7 +162,7 @@ async def test_it_runs_on_hypercorn_alone(no_leak: LeakCheck) -> None:
 
     config = Config()
     config.bind, config.errorlog = ["127.0.0.1:0"], None
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             app: Any = made.app
             (where,) = await nursery.start(partial(serve_by_hypercorn, app, config))
@@ -192,7 +193,7 @@ async def test_on_hypercorn_a_stream_that_ends_while_hooks_run_is_truncated(no_l
 
     config = Config()
     config.bind, config.errorlog = ["127.0.0.1:0"], None
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             app: Any = made.app
             (where,) = await nursery.start(partial(serve_by_hypercorn, app, config))
@@ -224,7 +225,7 @@ async def test_middleware_around_the_app_that_wraps_send_sees_the_bodies(no_leak
 
     config = Config()
     config.bind, config.errorlog = ["127.0.0.1:0"], None
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             app: Any = outer
             (where,) = await nursery.start(partial(serve_by_hypercorn, app, config))
@@ -238,7 +239,7 @@ async def test_middleware_around_the_app_that_wraps_send_sees_the_bodies(no_leak
 
 
 @pytest.mark.parametrize(("answer", "status"), [(("no", 403), 403), ("text", 200), ({"json": 1}, 200)])
-async def test_what_a_handler_returns_is_the_answer(
+async def test_what_a_handler_returns_is_the_response(
     made: App, autojump_clock: MockClock, answer: Any, status: int
 ) -> None:
     @made.sse.route("/s")

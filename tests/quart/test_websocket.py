@@ -24,7 +24,7 @@ from trio_sse.quart import QuartSSE
 
 from ..support.client import Client
 from ..support.leaks import LeakCheck
-from ..support.waiting import until
+from ..support.waiting import SECONDS, until
 from ..support.websocket_client import HANDSHAKE
 
 Serve = Callable[..., Any]
@@ -89,7 +89,7 @@ async def running(serve: Serve, no_leak: LeakCheck, **options: Any) -> AsyncIter
     config = Config()
     config.bind, config.errorlog, config.graceful_timeout = ["127.0.0.1:0"], None, 2
     shut_down, ended = trio.Event(), trio.Event()
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
 
             async def serve_to_the_end(*, task_status: trio.TaskStatus[list[str]]) -> None:
@@ -167,13 +167,13 @@ async def test_pages_of_other_origins_are_refused(run: Callable[..., Any]) -> No
             await peer.ask(type="subscribe", topics=["a"])
 
 
-async def test_other_origins_can_be_let_in(run: Callable[..., Any]) -> None:
+async def test_other_origins_can_be_allowed(run: Callable[..., Any]) -> None:
     origin = "https://friend.example"
     async with run(origins=[origin]) as app, opened(app, origin=origin) as peer:
         await peer.ask(type="subscribe", topics=["a"])
 
 
-async def test_a_client_that_lags_is_told_so(run: Callable[..., Any]) -> None:
+async def test_a_client_that_lags_is_closed_with_a_reason(run: Callable[..., Any]) -> None:
     async with run() as app, opened(app) as peer:
         await peer.ask(type="subscribe", topics=["a"])
         while app.hub.statistics().subscriptions:
@@ -184,7 +184,7 @@ async def test_a_client_that_lags_is_told_so(run: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("is_subscribed", [True, False])
-async def test_shutting_down_tells_the_reason(no_leak: LeakCheck, is_subscribed: bool) -> None:
+async def test_a_shutdown_closes_with_its_reason(no_leak: LeakCheck, is_subscribed: bool) -> None:
     async with running(trio_sse.hypercorn.serve, no_leak) as app, opened(app) as peer:
         if is_subscribed:
             await peer.ask(type="subscribe", topics=["a"])
@@ -200,7 +200,7 @@ async def test_an_app_that_was_not_started_says_so() -> None:
         await QuartSSE(QuartTrio(__name__)).serve_topics(topics=["a"])
 
 
-async def test_an_exception_is_told_apart_from_an_end(
+async def test_an_exception_closes_with_another_code_than_an_end(
     run: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with run() as app, opened(app) as peer:

@@ -14,6 +14,7 @@ from ..support.asgi_apps import GET, Receive, Send, answer, http_only, ignore, p
 from ..support.client import Client
 from ..support.leaks import LeakCheck, MakeServer
 from ..support.serving import in_memory, on_sockets
+from ..support.waiting import SECONDS
 
 # Life and end
 
@@ -142,7 +143,7 @@ async def test_a_second_call_shares_the_app_while_it_is_up(make_server: MakeServ
 
 async def test_when_the_first_call_has_ended_the_app_is_down(make_server: MakeServer) -> None:
     server = make_server(app=Lifespan())
-    with trio.fail_after(10):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as outer:
             first = trio.CancelScope()
 
@@ -184,7 +185,7 @@ async def test_a_drain_while_the_app_starts_ends_the_server(no_leak: LeakCheck) 
         await trio.sleep_forever()
 
     server = no_leak.watch(Server(app))
-    with trio.fail_after(5):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve, "127.0.0.1", 0)
             await begun.wait()

@@ -12,6 +12,7 @@ from ..support.hostile import Target, assert_refused, connected
 from ..support.leaks import MakeServer
 from ..support.raw_requests import VALID, get, named, request
 from ..support.serving import in_memory
+from ..support.waiting import SECONDS
 
 KIB = 1024
 
@@ -151,7 +152,7 @@ async def test_a_client_that_sends_too_much_is_disconnected(
         else:
             await client.get("/topics/a")
             await client.send(flood)
-        with trio.fail_after(5):
+        with trio.fail_after(SECONDS):
             await client.rest()
 
     assert client.is_cut

@@ -92,7 +92,7 @@ async def test_a_whole_stream_is_read(server: Server, autojump_clock: MockClock)
             await stream.wait_keepalives(1)
 
 
-async def test_a_cut_is_told_apart(server: Server, autojump_clock: MockClock) -> None:
+async def test_a_cut_is_distinguished_from_an_end(server: Server, autojump_clock: MockClock) -> None:
     async with Client(server) as client, client.stream("/cut") as stream:
         await stream.wait_over()
         assert (stream.is_ended, stream.is_cut, stream.retry) == (False, True, 5)
@@ -134,7 +134,7 @@ async def test_what_a_test_raises_in_a_group_stays_so(server: Server, autojump_c
 
 
 @pytest.mark.parametrize(("seconds", "is_cancelled"), [(0, False), (2, True)])
-async def test_what_a_test_raises_is_told_beside_what_its_server_does(
+async def test_what_a_test_raises_is_reported_beside_what_its_server_does(
     server: Server,
     autojump_clock: MockClock,
     monkeypatch: pytest.MonkeyPatch,

@@ -159,7 +159,7 @@ async def test_a_task_outside_the_handler_cannot_write_into_the_next_stream(make
     assert errors == ["the stream has ended: finished"]
 
 
-async def test_a_forward_that_is_cancelled_amid_an_event_ends_the_stream(make_server: MakeServer) -> None:
+async def test_a_forward_that_is_cancelled_within_an_event_ends_the_stream(make_server: MakeServer) -> None:
     server = make_server()
 
     @server.route("/")
@@ -183,7 +183,7 @@ async def test_a_forward_that_is_cancelled_amid_an_event_ends_the_stream(make_se
     assert server.statistics().ended == {EndReason.WRITE_TIMEOUT: 1}
 
 
-async def test_a_hang_up_is_noticed_while_an_async_hook_waits(make_server: MakeServer) -> None:
+async def test_a_disconnect_is_noticed_while_an_async_hook_waits(make_server: MakeServer) -> None:
     server = make_server()
 
     @server.on_connect

@@ -21,6 +21,7 @@ from ..support.observed_streams import (
     run_one,
 )
 from ..support.serving import in_memory, on_sockets
+from ..support.waiting import SECONDS
 
 # Sending
 
@@ -162,7 +163,7 @@ async def test_a_subscription_is_forwarded_inside_its_context(make_server: MakeS
             await connection.forward(subscription)
 
     life = observe(server, handler)
-    with trio.fail_after(5):
+    with trio.fail_after(SECONDS):
         client = await run_one(server)
     assert client.is_ended
     assert life.in_hook == [EndReason.FINISHED]
@@ -191,10 +192,10 @@ async def test_a_forward_that_is_cancelled_loses_nothing(make_server: MakeServer
         server.hub.publish_nowait("a", "x")
         await wait_all_tasks_blocked()
         if not life.in_hook:
-            with trio.fail_after(5):
+            with trio.fail_after(SECONDS):
                 ids = [str(event.id).partition(".")[2] for event in await client.events(5)]
             assert ids == ["1", "2", "3", "4", "5"]
-        else:  # it was cut in the middle of a write: the client comes back
+        else:  # it was cut in the middle of a write: the client reconnects
             assert life.in_hook == [EndReason.WRITE_TIMEOUT]
 
 
@@ -242,11 +243,11 @@ async def test_a_forward_that_is_cancelled_between_two_writes_loses_nothing(make
         await client.get("/")
         await wait_all_tasks_blocked()
         server.hub.publish_nowait("t", "first")
-        with trio.fail_after(5):
+        with trio.fail_after(SECONDS):
             assert [event.data for event in await client.events(2)] == ["first", "second"]
 
 
-async def test_a_client_that_comes_back_is_given_what_it_missed(make_server: MakeServer) -> None:
+async def test_a_client_that_reconnects_receives_what_it_missed(make_server: MakeServer) -> None:
     server = make_server()
     observe(server, forwarding)
     async with in_memory(server) as serving:

@@ -196,7 +196,7 @@ async def test_an_http_exception_after_the_head_is_an_error(make_server: MakeSer
     assert life.in_hook == [EndReason.HANDLER_ERROR]
 
 
-async def test_a_topic_that_is_none_is_answered_400(make_server: MakeServer) -> None:
+async def test_an_invalid_topic_is_answered_400(make_server: MakeServer) -> None:
     async def handler(connection: Connection) -> None:
         await connection.subscribe("a\nb")
 

@@ -116,7 +116,7 @@ async def test_keepalives_on_sockets_come_when_idle(
     assert client.body == b":\n" * 240
 
 
-async def test_a_broadcast_on_a_socket_puts_the_keepalive_off(
+async def test_a_broadcast_on_a_socket_postpones_the_keepalive(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:
     server = make_server(keepalive=15)

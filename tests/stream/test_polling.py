@@ -216,7 +216,7 @@ async def test_nobody_may_keep_an_answer(make: Make, no_leak: LeakCheck, autojum
 @pytest.mark.parametrize(
     "accept", ["text/event-stream", "*/*", "text/event-stream, application/json", "application/jsonp"]
 )
-async def test_whoever_takes_a_stream_gets_one(
+async def test_taking_a_stream_returns_one(
     make: Make, no_leak: LeakCheck, autojump_clock: MockClock, accept: str
 ) -> None:
     async with (
@@ -237,7 +237,7 @@ async def test_a_client_that_goes_ends_its_poll(
         assert hub.statistics().subscriptions == 0
 
 
-async def test_a_drain_answers_those_who_wait(no_leak: LeakCheck, autojump_clock: MockClock) -> None:
+async def test_a_drain_answers_waiting_polls(no_leak: LeakCheck, autojump_clock: MockClock) -> None:
     async with serving(native, no_leak) as (_, client), trio.open_nursery() as nursery:
 
         async def drain() -> None:

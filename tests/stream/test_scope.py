@@ -107,7 +107,7 @@ async def test_cancelling_while_streams_come_and_lag_leaves_nothing(make_server:
             await trio.aclose_forcefully(client.stream)
 
 
-async def test_a_cancelled_server_says_why_and_when_to_come_back(make_server: MakeServer) -> None:
+async def test_a_cancelled_server_sends_its_reason_and_when_to_reconnect(make_server: MakeServer) -> None:
     server = make_server()
     server.route("/")(live)
 

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from playwright import sync_api
+
+from .requirements import find
+
 OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -13,3 +21,12 @@ OPTIONS = [
 ]
 SECONDS = 30.0  # for the page to get somewhere: only a failing test waits for so long
 MILLISECONDS = SECONDS * 1000
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Run a browser."""
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find("chromium"), args=OPTIONS)
+        yield browser
+        browser.close()

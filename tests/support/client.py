@@ -21,7 +21,7 @@ class Head:
     fields: list[tuple[str, str]] = field(default_factory=list)
 
     def get(self, name: str) -> str | None:
-        """Give the value of the only field of this name, or `None`."""
+        """Return the value of the only field of this name, or `None`."""
         values = [value for field, value in self.fields if field.lower() == name.lower()]
         assert len(values) <= 1, f"{name} is repeated: {values}"
         return values[0] if values else None

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from .programs import ROOT, environment
+from .waiting import SECONDS
 
 APP = "tests.support.apps.streams:server"
 FINAL_CHUNK = b"0\r\n\r\n"
@@ -21,5 +22,5 @@ def run(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        timeout=30,
+        timeout=SECONDS,
     )

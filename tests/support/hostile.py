@@ -100,7 +100,7 @@ async def send_in_pieces(client: Client, raw: bytes, by: int | None) -> None:
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Give the lines that the server has logged."""
+    """Return the lines that the server has logged."""
     return [record.getMessage() for record in caplog.records if record.name.startswith("trio_sse")]
 
 

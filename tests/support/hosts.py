@@ -23,7 +23,7 @@ from .certificates import Certificate
 from .client import Client
 from .http2_client import Http2Connection, Http2Stream
 from .leaks import LeakCheck
-from .waiting import until
+from .waiting import SECONDS, until
 
 NAMES = ("native", "quart", "hypercorn", "http2")
 OVER_HTTP1 = ("native", "quart", "hypercorn")
@@ -67,7 +67,7 @@ class Life:
 
 
 def handlers(hub: Hub) -> Mapping[str, Handler]:
-    """Give the handlers by path; those of GET."""
+    """Return the handlers by path; those of GET."""
 
     async def live(connection: Connection) -> None:
         await connection.subscribe("live")
@@ -242,9 +242,9 @@ async def running(
     check: LeakCheck,
     certificate: Certificate,
     *,
-    drain_timeout: float = 2.0,
+    drain_timeout: float = 30.0,
     write_timeout: float = 30.0,
-    seconds: float = 30.0,
+    seconds: float = SECONDS,
     history: int = 10_000,
     **options: Any,
 ) -> AsyncIterator[Host]:

@@ -55,7 +55,7 @@ def observe(server: Server, handler: Handler = sleeping) -> Life:
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Give the lines that the log has of the streams' lives."""
+    """Return the lines that the log has of the streams' lives."""
     lines = [record.getMessage() for record in caplog.records if record.name == "trio_sse.access"]
     return [line for line in lines if line.startswith(("open ", "close "))]
 

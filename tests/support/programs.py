@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from .waiting import SECONDS
+
 ROOT = Path(__file__).parents[2]
 
-SECONDS = 30.0  # for anything to happen: only a failing test waits for so long
-_KILL_SECONDS = 5.0  # for a program to end by itself when its test is over
+_KILL_SECONDS = 10.0  # for a program to end by itself when its test is over
 
 
 class Output:

@@ -14,6 +14,7 @@ import trio
 
 from .ports import free_port
 from .requirements import find
+from .waiting import SECONDS
 
 
 class RedisServer:
@@ -38,7 +39,7 @@ class RedisServer:
     async def start(self) -> None:
         """Start it, and wait until it answers."""
         self.launch()
-        with trio.fail_after(10):
+        with trio.fail_after(SECONDS):
             while b"LOADING" in (answer := await self._ask(b"PING\r\n")) or not answer:  # noqa: ASYNC110  # another process
                 await trio.sleep(0.02)
 
@@ -73,7 +74,7 @@ class RedisServer:
 
 @contextmanager
 def redis_server(folder: Path, *options: str) -> Iterator[RedisServer]:
-    """Give a server that is not started yet, and end it."""
+    """Make a server that is not started yet, and end it."""
     server = RedisServer(folder, *options)
     try:
         yield server

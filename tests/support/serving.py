@@ -13,6 +13,7 @@ import trio.testing
 from trio_sse import Hub, Server
 
 from .client import Client
+from .waiting import SECONDS
 
 
 @asynccontextmanager
@@ -69,7 +70,7 @@ class OnSockets:
         return Client(stream)
 
     def url(self, path: str) -> str:
-        """Give the URL of a path."""
+        """Return the URL of a path."""
         scheme = "http" if self._tls is None else "https"
         return f"{scheme}://{self.address[0]}:{self.address[1]}{path}"
 
@@ -80,7 +81,7 @@ async def on_sockets(
     *,
     server_tls: ssl.SSLContext | None = None,
     client_tls: ssl.SSLContext | None = None,
-    seconds: float = 20,
+    seconds: float = SECONDS,
 ) -> AsyncIterator[OnSockets]:
     """Serve on a free port for at most so many seconds; at the end, the server is cancelled."""
     with trio.fail_after(seconds):

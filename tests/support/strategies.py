@@ -15,7 +15,7 @@ texts = st.text(st.one_of(st.sampled_from(_SPECIAL), st.characters(exclude_categ
 
 
 def texts_without(characters: str, *, min_size: int = 0) -> st.SearchStrategy[str]:
-    """Give texts in which none of these characters occurs."""
+    """Return texts in which none of these characters occurs."""
     allowed = "".join(character for character in _SPECIAL if character not in characters)
     return st.text(
         st.one_of(

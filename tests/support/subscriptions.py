@@ -7,11 +7,13 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Hub, ServerSentEvent, Subscription
 
+from .waiting import SECONDS
+
 
 async def take(subscription: Subscription, count: int) -> list[ServerSentEvent]:
     """Return the next events."""
     found: list[ServerSentEvent] = []
-    with trio.fail_after(5):
+    with trio.fail_after(SECONDS):
         while len(found) < count:
             found.append(await anext(subscription))
     return found

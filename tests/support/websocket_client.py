@@ -47,7 +47,7 @@ def encode(
     is_masked: bool = True,
     length_form: int | None = None,
 ) -> bytes:
-    """Give a frame's bytes, as a client sends them; `length_form` is 7, 126 or 127, to force one."""
+    """Return a frame's bytes, as a client sends them; `length_form` is 7, 126 or 127, to force one."""
     size = len(payload)
     form = length_form or (7 if size < 126 else 126 if size < 1 << 16 else 127)
     mask_bit = 0x80 if is_masked else 0
@@ -61,7 +61,7 @@ def encode(
 
 
 def encode_close(code: int | None = 1000, reason: bytes = b"") -> bytes:
-    """Give a close frame's bytes."""
+    """Return a close frame's bytes."""
     return encode(CLOSE, b"" if code is None else struct.pack("!H", code) + reason)
 
 

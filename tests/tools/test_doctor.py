@@ -254,6 +254,7 @@ def test_unknown_limits_count_as_none(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("wanted", "code"), [("10", 0), ("1000000000", 1)])
 def test_the_exit_code_is_the_verdict(wanted: str, code: int) -> None:
     with trio_sse("doctor", "--connections", wanted, "--json") as doctor:

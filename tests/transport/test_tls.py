@@ -20,7 +20,7 @@ from ..support.client import Client, abort
 from ..support.hostile import Target, logged
 from ..support.leaks import MakeServer
 from ..support.serving import OnSockets, on_sockets
-from ..support.waiting import until
+from ..support.waiting import SECONDS, until
 
 
 @asynccontextmanager
@@ -74,7 +74,8 @@ async def test_a_broadcast_is_written_directly(
         clients = [await serving.connect() for _ in range(3)]
         for client in clients:
             await client.get("/topics/a")
-        await trio.testing.wait_all_tasks_blocked(0.001)
+        await until(lambda: target.server.hub.statistics().subscriptions == 3)
+        await trio.testing.wait_all_tasks_blocked(0.01)
         monkeypatch.setattr(TLSTransport, "send_nowait", noting)
         await target.server.hub.publish("a", "direct")
         received = [(await client.event()).data for client in clients]
@@ -88,7 +89,7 @@ async def test_a_broadcast_is_written_directly(
 
 
 @pytest.mark.parametrize("is_polite", [True, False])
-async def test_a_hang_up_is_noticed(make_server: MakeServer, contexts: Contexts, is_polite: bool) -> None:
+async def test_a_disconnect_is_noticed(make_server: MakeServer, contexts: Contexts, is_polite: bool) -> None:
     target = Target(make_server)
 
     async with under_tls(target.server, contexts) as serving:
@@ -103,7 +104,7 @@ async def test_a_hang_up_is_noticed(make_server: MakeServer, contexts: Contexts,
     assert target.server.statistics().ended == {EndReason.CLIENT_DISCONNECTED: 1}
 
 
-async def test_a_close_between_requests_is_no_news(
+async def test_a_close_between_requests_is_not_logged(
     make_server: MakeServer, contexts: Contexts, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="trio_sse.server")
@@ -121,13 +122,13 @@ async def test_a_close_between_requests_is_no_news(
     assert [line for line in logged(caplog) if not line.startswith("serving on")] == []
 
 
-async def test_the_server_says_goodbye(make_server: MakeServer, contexts: Contexts) -> None:
+async def test_the_server_sends_close_notify(make_server: MakeServer, contexts: Contexts) -> None:
     """Without it, a client can't tell a body's end from an attacker's cut."""
     target = Target(make_server)
 
     async with under_tls(target.server, contexts) as serving, await serving.connect() as client:
         await client.sized_body(await client.get("/echo/a", "Connection: close"))
-        with trio.fail_after(5):
+        with trio.fail_after(SECONDS):
             assert await client.stream.receive_some() == b""  # an SSLError, if it were missing
 
 
@@ -138,8 +139,8 @@ async def test_a_refused_request_is_answered(make_server: MakeServer, contexts: 
         await client.send(b"garbage\r\n\r\n")
         head = await client.head()
         await client.sized_body(head)
-        with trio.fail_after(5):
-            after = await client.stream.receive_some()  # an SSLError, if the server hadn't said goodbye
+        with trio.fail_after(SECONDS):
+            after = await client.stream.receive_some()  # an SSLError, if the server hadn't sent close_notify
 
     assert (head.status, head.get("Connection"), after) == (400, "close", b"")
     target.assert_untouched()
@@ -164,7 +165,7 @@ async def test_plain_http_to_a_tls_port_is_refused(
 
 
 @pytest.mark.parametrize("versions", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_a_client_that_does_not_trust_us_is_no_trouble(
+async def test_a_client_that_does_not_trust_the_certificate_is_harmless(
     make_server: MakeServer, contexts: Contexts, caplog: pytest.LogCaptureFixture, versions: ssl.TLSVersion
 ) -> None:
     caplog.set_level("INFO", logger="trio_sse.server")
@@ -176,7 +177,7 @@ async def test_a_client_that_does_not_trust_us_is_no_trouble(
         async with await serving.connect() as client:
             with pytest.raises(trio.BrokenResourceError):
                 await client.send(b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n")
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await until(lambda: any("the TLS handshake failed" in line for line in logged(caplog)))
 
     assert len([line for line in logged(caplog) if "the TLS handshake failed" in line]) == 1
     assert not [record for record in caplog.records if record.exc_info]
@@ -185,7 +186,7 @@ async def test_a_client_that_does_not_trust_us_is_no_trouble(
 
 @pytest.mark.parametrize("is_reset", [False, True])
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01"])
-async def test_a_handshake_that_is_broken_off_is_no_trouble(
+async def test_a_handshake_that_is_broken_off_is_harmless(
     make_server: MakeServer, contexts: Contexts, caplog: pytest.LogCaptureFixture, sent: bytes, is_reset: bool
 ) -> None:
     caplog.set_level("INFO", logger="trio_sse.server")

@@ -244,7 +244,7 @@ async def test_a_client_that_does_not_answer_the_close_is_not_waited_for_long(
         assert trio.current_time() == pytest.approx(5)
 
 
-async def test_a_task_outside_of_the_connection_is_told_that_it_ended(make_server: MakeServer) -> None:
+async def test_a_task_outside_of_the_connection_gets_an_error_once_it_ended(make_server: MakeServer) -> None:
     server = make_server()
     connections: list[WebSocketConnection] = []
 

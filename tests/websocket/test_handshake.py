@@ -52,7 +52,7 @@ async def test_the_handshake_is_answered_as_in_the_rfc(make_server: MakeServer) 
         ((*HANDSHAKE, HANDSHAKE[3]), 400),
     ],
 )
-async def test_what_is_no_handshake_is_refused(
+async def test_an_invalid_handshake_is_refused(
     make_server: MakeServer, lines: tuple[str, ...], status: int
 ) -> None:
     server = make_server()
@@ -150,7 +150,7 @@ async def test_pages_of_other_origins_are_refused(
         assert (await client.head()).status == status
 
 
-async def test_all_origins_may_be_let_in(make_server: MakeServer) -> None:
+async def test_all_origins_may_be_allowed(make_server: MakeServer) -> None:
     server = make_server()
     server.websocket("/idle", origins=["*"])(idle)
 

@@ -1,6 +1,6 @@
 """Autobahn's fuzzing cases for servers, rewritten: 1 to 7, 9 and 10, over an echo server.
 
-The suite itself needs Python 2. Each case sends raw bytes and states all that comes back, to the end of the
+The suite itself needs Python 2. Each case sends raw bytes and states all that is received, to the end of the
 connection: the echoes and pongs in order, then the close code. Cases whose number is in the id follow
 https://github.com/crossbario/autobahn-testsuite; 12 and 13 are of compression, which isn't agreed to.
 """
@@ -37,7 +37,7 @@ GRUESSE = "Hello-\u00b5@\u00df\u00f6\u00e4\u00fc\u00e0\u00e1-UTF-8!!"
 
 
 class Case(NamedTuple):
-    """What is sent, and what is to come back."""
+    """What is sent, and what must be received."""
 
     name: str
     sent: list[bytes]
@@ -224,7 +224,7 @@ CLOSES = [
     Case("7.1.2-two-closes", [encode_close(), encode_close()], []),
     Case("7.1.3-ping-after-it", [encode_close(), encode(PING)], []),
     Case("7.1.4-text-after-it", [encode_close(), HELLO], []),
-    Case("7.1.5-amid-a-message", [part("a", TEXT), encode_close(), part("b", is_final=True)], []),
+    Case("7.1.5-within-a-message", [part("a", TEXT), encode_close(), part("b", is_final=True)], []),
     Case(
         "7.1.6-a-large-message-first",
         [encode(TEXT, b"B" * 256 * 1024), HELLO, encode_close(), encode(PING)],
@@ -266,7 +266,7 @@ async def outcome(websocket: WebSocket) -> tuple[list[Frame], int]:
 
 
 def closing(case: Case) -> bytes:
-    """Give the close frame that ends a case whose end isn't its own."""
+    """Return the close frame that ends a case whose end isn't its own."""
     is_over = case.code != 1000 or any(sent[0] & 0xF == CLOSE for sent in case.sent)
     return b"" if is_over else encode_close()
 

@@ -1,4 +1,4 @@
-"""The subprotocol "trio-sse.v1" on our own server: what a client may ask, and what it is told."""
+"""The subprotocol "trio-sse.v1" on our own server: what a client may ask, and what it receives."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_a_change_waits_until_the_replay_is_over(make_server: MakeServer) 
         assert [frame["topics"] for frame in came if "topics" in frame] == [["a"], ["a", "b"]]
 
 
-async def test_who_may_do_what_is_for_a_function_to_say(make_server: MakeServer) -> None:
+async def test_a_function_decides_who_may_do_what(make_server: MakeServer) -> None:
     async def may_subscribe(topic: str) -> bool:
         await trio.lowlevel.checkpoint()
         return topic.startswith("public/")
@@ -101,7 +101,7 @@ async def test_who_may_do_what_is_for_a_function_to_say(make_server: MakeServer)
         (b'{"type":"publish","topic":"secret","data":1}', "you may not publish to 'secret'"),
     ],
 )
-async def test_what_is_not_understood_is_told_and_nothing_is_lost(
+async def test_unknown_frames_are_an_error_and_nothing_is_lost(
     make_server: MakeServer, payload: bytes, error: str
 ) -> None:
     server = serving_topics(make_server, ["a"], ["a"])

@@ -18,6 +18,7 @@ from trio_sse.websocket import SUBPROTOCOL, WebSocketConnection
 from ..support.certificates import Contexts
 from ..support.leaks import MakeServer
 from ..support.serving import OnSockets, in_memory, on_sockets
+from ..support.waiting import SECONDS
 from ..support.websocket_client import (
     BINARY,
     CONTINUATION,
@@ -354,7 +355,7 @@ async def test_cancelling_the_server_says_1001(make_server: MakeServer) -> None:
     codes: list[object] = []
 
     async def client(served: OnSockets) -> None:
-        with trio.CancelScope(shield=True), trio.fail_after(5):
+        with trio.CancelScope(shield=True), trio.fail_after(SECONDS):
             async with connected(served, "/idle") as websocket:
                 is_open.set()
                 with pytest.raises(trio_websocket.ConnectionClosed):

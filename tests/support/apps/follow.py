@@ -86,20 +86,20 @@ async def state(connection: Connection, name: str) -> None:
 
 @server.endpoint("/")
 async def page(request: Request) -> Response:
-    """Give the page, which begins with the clock's elapsed seconds, or the offset that is asked for."""
+    """Return the page, which begins with the clock's elapsed seconds, or the offset that is asked for."""
     elapsed = read_offset(request) or time.monotonic() - clock_began_at
     return Response(PAGE % f"{elapsed:.3f}", content_type="text/html; charset=utf-8")
 
 
 @server.endpoint("/module")
 async def module(request: Request) -> Response:
-    """Give the page that imports the module."""
+    """Return the page that imports the module."""
     return Response(MODULE, content_type="text/html; charset=utf-8")
 
 
 @server.endpoint("/trio-sse.js")
 async def script(request: Request) -> Response:
-    """Give the module."""
+    """Return the module."""
     return Response(client_script(), content_type="text/javascript; charset=utf-8")
 
 

@@ -34,7 +34,7 @@ PAGE = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><t
 
 @app.get("/")
 async def page() -> str:
-    """Give the page; with `?follow` it opens the stream."""
+    """Return the page; with `?follow` it opens the stream."""
     return PAGE
 
 
@@ -68,7 +68,7 @@ async def publish() -> ResponseReturnValue:
 
 @app.post("/cut")
 async def cut() -> ResponseReturnValue:
-    """Cut all streams, whose clients come back, and publish while they are away."""
+    """Cut all streams, whose clients reconnect, and publish while they are away."""
     for connection in list(open_streams):
         connection.close(reconnect=True)
     await sse.hub.publish("news", "while away", event="news")

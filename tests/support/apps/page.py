@@ -16,7 +16,7 @@ sent: dict[str, list[str | None]] = {}
 
 @server.endpoint("/")
 async def page(request: Request) -> Response:
-    """Give a page to run scripts on."""
+    """Return a page to run scripts on."""
     return Response(
         "<!doctype html><meta charset=utf-8><link rel=icon href=data:,><title>page</title>",
         content_type="text/html; charset=utf-8",
@@ -51,7 +51,7 @@ async def resume(connection: Connection) -> None:
 
 @server.endpoint("/sent")
 async def tell(request: Request) -> Response:
-    """Give the ids that a client has sent, one a line."""
+    """Return the ids that a client has sent, one a line."""
     return Response("\n".join(str(id) for id in sent[request.query["client"]]))
 
 

@@ -6,9 +6,9 @@ import trio
 
 from trio_sse import Connection, HTTPException, Request, Response, Server
 
-# Readers come back after a second at the latest. The drain time is longer than what a test waits for an end
+# Readers reconnect after a second at the latest. The drain time is longer than what a test waits for an end
 # that is to come sooner.
-server = Server(reconnect_spread=1, drain_timeout=20)
+server = Server(reconnect_spread=1, drain_timeout=600)
 
 _EVENTS_PER_PORTION = 3
 
@@ -31,6 +31,12 @@ async def count(connection: Connection, to: int) -> None:
     """Count on from where the client was, and end."""
     for number in range(int(connection.last_event_id or 0) + 1, to + 1):
         await connection.send({"n": number}, event="tick", id=str(number))
+
+
+@server.route("/short")
+async def short(connection: Connection) -> None:
+    """Send one event, and end; the client may be back at once."""
+    await connection.send("short", retry=10)
 
 
 @server.route("/portions/{to:int}")

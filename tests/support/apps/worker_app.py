@@ -1,4 +1,4 @@
-"""A server for tests of workers: who serves, topics, and one that dies when it is told to."""
+"""A server for tests of workers: their process ids, topics, and an endpoint that kills its worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import trio
 
 from trio_sse import Connection, Request, Response, Server
 
-server = Server(reconnect_spread=1, drain_timeout=5)
+server = Server(reconnect_spread=1, drain_timeout=120)
 
 
 @server.endpoint("/pid")
