@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +16,6 @@ import trustme
 from trio_sse import Hub, LogRefused, LogUnavailable, Server, ServerSentEvent, Subscription
 from trio_sse._hub.hub import engine_of
 from trio_sse._hub.sequencer import SharedSequencer
-from trio_sse._log.redis_url import check_redis_url
 from trio_sse.redis import RedisLog
 
 from ..support.ports import free_port
@@ -361,61 +359,6 @@ async def test_wrong_credentials_are_refused_at_the_start(tmp_path: Path) -> Non
             await nursery.start(right.run)
             await right.publish("t", "x")
             nursery.cancel_scope.cancel()
-
-
-@pytest.mark.parametrize(
-    ("url", "text"),
-    [
-        ("http://host", "a Redis URL is redis://"),
-        ("redis://", "a Redis URL is redis://"),
-        ("redis:///0", "a Redis URL is redis://"),
-        ("redis://[::1", "a Redis URL is redis://"),
-        ("redis://:secret@host:port", "the port is 1 to 65535"),
-        ("redis://:secret@host:70000", "the port is 1 to 65535"),
-        ("redis://host:0", "the port is 1 to 65535"),
-        ("redis://:secret/word@host", "%2F for a slash"),
-        ("redis://:p@ss/secret@db.internal/0", "%2F for a slash"),
-        ("redis://user:12/secret@host:6379/0", "%2F for a slash"),
-        ("redis://:p@h?secret@db/0", "%2F for a slash"),
-        ("redis://host/first", "the database is a whole number"),
-        ("redis://host?db=-1", "the database is a whole number"),
-        ("redis://host?max_connections=1", "no option 'max_connections'; it may have db"),
-        ("redis://host?ssl_ca_certs=x", "no option 'ssl_ca_certs'; it may have db"),
-        ("unix://path", "unix:///path"),
-        ("rediss://host?ssl_ca_certs=/nowhere/ca.pem", "can't be used: .*No such file"),
-        ("rediss://host?ssl_certfile=/dev/null", "can't be used"),
-        ("rediss://host?ssl_cert_reqs=optional", "required or none, not 'optional'"),
-        ("rediss://host?ssl_check_hostname=maybe", "true or false, not 'maybe'"),
-    ],
-)
-def test_a_url_that_cannot_work_is_refused_at_once(url: str, text: str) -> None:
-    with pytest.raises(ValueError, match=text) as raised:
-        RedisLog(url)
-    assert "secret" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("option", "mode"),
-    [
-        ("", ssl.CERT_REQUIRED),
-        ("?ssl_check_hostname=False", ssl.CERT_REQUIRED),
-        ("?ssl_cert_reqs=none", ssl.CERT_NONE),
-    ],
-)
-def test_the_url_decides_what_tls_checks(option: str, mode: ssl.VerifyMode) -> None:
-    context = check_redis_url(f"rediss://host{option}")
-    assert context is not None
-    assert (context.verify_mode, context.check_hostname) == (mode, option == "")
-
-
-def test_more_events_than_any_store_can_count_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"max_events must be below 2\*\*63"):
-        RedisLog("redis://host", max_events=2**63)
-
-
-def test_a_prefix_with_a_lone_surrogate_is_refused() -> None:
-    with pytest.raises(ValueError, match="prefix has a lone surrogate"):
-        RedisLog("redis://host", prefix="\ud800")
 
 
 async def test_a_password_in_a_url_may_have_any_characters(tmp_path: Path) -> None:
