@@ -16,6 +16,7 @@ import pytest
 from trio_sse.cli import main
 
 from ..support.markdown import PAGES, ROOT, Block, code_blocks, prose
+from ..support.programs import tool_environment
 
 BLOCKS = [block for page in PAGES for block in code_blocks(page)]
 PYTHON = [block for block in BLOCKS if block.language == "python" and not block.is_skipped]
@@ -34,6 +35,7 @@ def as_module(block: Block) -> str:
 
 
 @pytest.mark.timeout(240)  # without mypy's cache, it reads the types of all frameworks
+@pytest.mark.integration
 def test_python_blocks_have_right_types(tmp_path: Path) -> None:
     assert len(PYTHON) > 30
     blocks = {}
@@ -44,6 +46,7 @@ def test_python_blocks_have_right_types(tmp_path: Path) -> None:
     finished = subprocess.run(
         [sys.executable, "-m", "mypy", *map(str, sorted(tmp_path.iterdir()))],
         cwd=ROOT,
+        env=tool_environment(),
         capture_output=True,
         text=True,
     )

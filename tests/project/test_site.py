@@ -13,6 +13,7 @@ import pytest
 
 from ..support.browser import MILLISECONDS, chromium
 from ..support.markdown import PAGES, ROOT
+from ..support.programs import tool_environment
 from ..support.requirements import needs
 
 pytestmark = [pytest.mark.site, pytest.mark.integration]
@@ -31,6 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finished = subprocess.run(
         [sys.executable, "-m", "sphinx", *options, ".", str(built / "html")],
         cwd=ROOT,
+        env=tool_environment(),
         capture_output=True,
         text=True,
     )
