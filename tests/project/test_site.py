@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import subprocess
 import sys
@@ -27,7 +29,19 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    built = tmp_path_factory.mktemp("site")
+    """Build the site, once for all processes that run tests."""
+    run = tmp_path_factory.getbasetemp()
+    built = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "site"
+    built.mkdir(exist_ok=True)
+    with (built / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (built / "complete").exists():
+            build(built)
+            (built / "complete").touch()
+    return built / "html"
+
+
+def build(built: Path) -> None:
     options = ["--fail-on-warning", "--keep-going", "-q", "-c", "docs", "-d", str(built / "doctrees")]
     finished = subprocess.run(
         [sys.executable, "-m", "sphinx", *options, ".", str(built / "html")],
@@ -37,7 +51,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text=True,
     )
     assert finished.returncode == 0, finished.stderr
-    return built / "html"
 
 
 def pages(site: Path) -> list[Path]:
