@@ -1,4 +1,4 @@
-"""What is said at a stream's end, and that nothing of it reaches the next one on the same connection."""
+"""The last bytes of a stream, which never reach the next stream on the same connection."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LARGE = "x" * 1_000_000
 
 
 def large(server: Server) -> None:
-    """Serve `/` by one event that no socket buffer holds."""
+    """Serve `/` with one event that is larger than any socket buffer."""
 
     @server.route("/")
     async def answer(connection: Connection) -> None:
         await connection.send(LARGE)
 
 
-async def test_a_finished_stream_that_is_not_taken_has_not_finished(make_server: MakeServer) -> None:
+async def test_a_stream_whose_end_is_not_delivered_has_not_finished(make_server: MakeServer) -> None:
     server = make_server(write_timeout=0.1)
 
     @server.route("/")
@@ -41,7 +41,7 @@ async def test_a_finished_stream_that_is_not_taken_has_not_finished(make_server:
     assert server.statistics().ended == {EndReason.WRITE_TIMEOUT: 1}
 
 
-async def test_a_reader_that_dribbles_has_no_longer_than_the_maximum_duration(
+async def test_a_client_that_reads_slowly_has_no_more_than_the_maximum_duration(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:
     server = make_server(max_duration=10, write_timeout=5, keepalive=1000)
@@ -57,7 +57,7 @@ async def test_a_reader_that_dribbles_has_no_longer_than_the_maximum_duration(
     assert EndReason.FINISHED not in server.statistics().ended
 
 
-async def test_a_keepalive_under_way_does_not_spoil_a_proper_end(
+async def test_a_keepalive_in_progress_does_not_corrupt_the_end(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:
     server = make_server(keepalive=1)
@@ -76,7 +76,7 @@ async def test_a_keepalive_under_way_does_not_spoil_a_proper_end(
     assert server.statistics().ended == {EndReason.FINISHED: 1}
 
 
-async def test_the_end_arrives_though_the_client_sent_another_request_beside_it(
+async def test_the_end_arrives_even_if_the_client_has_sent_another_request(
     make_server: MakeServer,
 ) -> None:
     server = make_server()
@@ -100,7 +100,7 @@ async def test_the_end_arrives_though_the_client_sent_another_request_beside_it(
     assert client.is_ended
 
 
-async def test_what_came_beside_a_stream_makes_no_body_pass_for_a_request(make_server: MakeServer) -> None:
+async def test_input_during_a_stream_is_never_parsed_as_a_request(make_server: MakeServer) -> None:
     server = make_server()
     called = []
 

@@ -1,4 +1,4 @@
-"""What a handler sends in one go goes out in few writes, whole and in order, whatever happens meanwhile."""
+"""Coalescing: few writes, whole and in order, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def take(client: Client, count: int) -> list[object]:
 
 
 async def open_with_little_room(serving: OnSockets) -> Client:
-    """Open a connection whose client's side holds little unread."""
+    """Open a connection whose client has a small receive buffer."""
     stream = trio.socket.socket()
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     await stream.connect(serving.address)
@@ -79,7 +79,7 @@ async def test_many_events_go_out_in_few_writes(
         assert len(writes.sizes) <= 3  # the head, the first event, the others
 
 
-async def test_events_come_before_the_end_that_follows_them(make_server: MakeServer) -> None:
+async def test_events_are_sent_before_the_end_of_the_stream(make_server: MakeServer) -> None:
     server = make_server()
 
     @server.route("/own")
@@ -95,7 +95,7 @@ async def test_events_come_before_the_end_that_follows_them(make_server: MakeSer
 
 
 @pytest.mark.parametrize("end", [EndReason.FINISHED, EndReason.MAX_DURATION])
-async def test_what_was_accepted_goes_out_though_the_stream_is_ended_right_after(
+async def test_buffered_events_are_sent_even_if_the_stream_ends_right_after(
     make_server: MakeServer, end: EndReason
 ) -> None:
     server = make_server()
@@ -115,7 +115,7 @@ async def test_what_was_accepted_goes_out_though_the_stream_is_ended_right_after
         assert await take(client, 2) == ["1", "2"]
 
 
-async def test_comments_and_large_events_keep_their_place(make_server: MakeServer) -> None:
+async def test_comments_and_large_events_keep_their_order(make_server: MakeServer) -> None:
     server = make_server()
     large = "x" * 5000
 
@@ -134,7 +134,7 @@ async def test_comments_and_large_events_keep_their_place(make_server: MakeServe
         assert client.body.index(b"second") < client.body.index(b": between") < client.body.index(b"third")
 
 
-async def test_own_events_come_before_those_of_the_hub(make_server: MakeServer) -> None:
+async def test_own_events_are_sent_before_those_of_the_hub(make_server: MakeServer) -> None:
     server = make_server()
 
     @server.route("/both")
@@ -155,7 +155,7 @@ async def test_own_events_come_before_those_of_the_hub(make_server: MakeServer) 
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-async def test_what_a_slow_peer_does_not_take_is_sent_while_the_handler_is_at_something_else(
+async def test_what_a_slow_client_does_not_take_is_sent_while_the_handler_does_something_else(
     make_server: MakeServer, contexts: Contexts, tls: bool
 ) -> None:
     server = make_server(send_buffer=4096)
@@ -180,7 +180,9 @@ async def test_what_a_slow_peer_does_not_take_is_sent_while_the_handler_is_at_so
             assert await take(client, 60) == expected
 
 
-async def test_a_peer_that_takes_nothing_of_it_is_cut_at_the_write_timeout(make_server: MakeServer) -> None:
+async def test_a_client_that_takes_nothing_of_it_is_disconnected_at_the_write_timeout(
+    make_server: MakeServer,
+) -> None:
     server = make_server(send_buffer=4096, write_timeout=0.2, keepalive=0.05)
     ended = trio.Event()
 
@@ -202,7 +204,7 @@ async def test_a_peer_that_takes_nothing_of_it_is_cut_at_the_write_timeout(make_
         await ended.wait()
 
 
-async def test_a_handler_that_sends_for_ever_lets_others_run(make_server: MakeServer) -> None:
+async def test_a_handler_that_keeps_sending_lets_other_tasks_run(make_server: MakeServer) -> None:
     server = make_server()
 
     @server.route("/flood")
@@ -225,7 +227,7 @@ async def _answers(serving: OnSockets) -> bool:
         return (await other.get("/health")).status == 200
 
 
-async def test_a_cancelled_send_is_noticed_though_nothing_waits(make_server: MakeServer) -> None:
+async def test_a_send_notices_a_cancellation_even_if_it_does_not_wait(make_server: MakeServer) -> None:
     server = make_server()
     count = 0
 
@@ -246,7 +248,7 @@ async def test_a_cancelled_send_is_noticed_though_nothing_waits(make_server: Mak
     assert count == 3
 
 
-async def test_a_stream_that_ends_right_when_its_rest_is_to_be_flushed(
+async def test_a_stream_may_end_just_before_its_rest_is_flushed(
     make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send_nowait = SocketTransport.send_nowait

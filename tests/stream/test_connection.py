@@ -26,7 +26,7 @@ from ..support.waiting import SECONDS
 # Sending
 
 
-async def test_every_way_to_send_has_its_bytes(make_server: MakeServer) -> None:
+async def test_every_way_to_send_writes_the_right_bytes(make_server: MakeServer) -> None:
     async def handler(connection: Connection) -> None:
         await connection.start()
         await connection.comment("hello\nthere")
@@ -67,7 +67,7 @@ async def test_several_tasks_may_send(make_server: MakeServer, connect: str) -> 
         assert [int(number) for by, number in data if by == name * 100] == list(range(20))
 
 
-async def test_a_write_that_was_cancelled_half_way_ends_the_stream(make_server: MakeServer) -> None:
+async def test_a_write_cancelled_half_way_ends_the_stream(make_server: MakeServer) -> None:
     async def handler(connection: Connection) -> None:
         await connection.start()
         with trio.CancelScope() as scope:
@@ -88,7 +88,7 @@ async def test_a_write_that_was_cancelled_half_way_ends_the_stream(make_server: 
     assert life.in_hook == [EndReason.WRITE_TIMEOUT]
 
 
-async def test_a_send_that_is_cancelled_before_it_begins_sends_nothing(make_server: MakeServer) -> None:
+async def test_a_send_cancelled_before_it_begins_sends_nothing(make_server: MakeServer) -> None:
     async def handler(connection: Connection) -> None:
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -170,7 +170,7 @@ async def test_a_subscription_is_forwarded_inside_its_context(make_server: MakeS
 
 
 @pytest.mark.parametrize("steps", range(8))
-async def test_a_forward_that_is_cancelled_loses_nothing(make_server: MakeServer, steps: int) -> None:
+async def test_a_cancelled_forward_loses_nothing(make_server: MakeServer, steps: int) -> None:
     server = make_server()
 
     async def handler(connection: Connection) -> None:
@@ -195,12 +195,12 @@ async def test_a_forward_that_is_cancelled_loses_nothing(make_server: MakeServer
             with trio.fail_after(SECONDS):
                 ids = [str(event.id).partition(".")[2] for event in await client.events(5)]
             assert ids == ["1", "2", "3", "4", "5"]
-        else:  # it was cut in the middle of a write: the client reconnects
+        else:  # it was truncated in the middle of a write: the client reconnects
             assert life.in_hook == [EndReason.WRITE_TIMEOUT]
 
 
 class Interfering(trio.abc.Stream):
-    """A stream that does something when bytes have gone out, and returns without a checkpoint after it."""
+    """A stream that does something when bytes were sent, and then returns without a checkpoint."""
 
     def __init__(self, inner: trio.abc.Stream, interfere: Callable[[bytes], Awaitable[None]]) -> None:
         self.inner = inner
@@ -220,7 +220,7 @@ class Interfering(trio.abc.Stream):
         await self.inner.aclose()
 
 
-async def test_a_forward_that_is_cancelled_between_two_writes_loses_nothing(make_server: MakeServer) -> None:
+async def test_a_forward_cancelled_between_two_writes_loses_nothing(make_server: MakeServer) -> None:
     server = make_server()
     scope = trio.CancelScope()
 
@@ -263,7 +263,7 @@ async def test_a_client_that_reconnects_receives_what_it_missed(make_server: Mak
             assert [event.data for event in await client.events(3)] == ["2", "3", "4"]
 
 
-async def test_a_policy_is_passed_on(make_server: MakeServer) -> None:
+async def test_subscribe_passes_the_overflow_policy_to_the_hub(make_server: MakeServer) -> None:
     async def handler(connection: Connection) -> None:
         await connection.subscribe("t", overflow=Overflow.LATEST, queue=2)
 
@@ -280,7 +280,7 @@ async def test_a_policy_is_passed_on(make_server: MakeServer) -> None:
 # Its attributes
 
 
-async def test_its_text_tells_its_state(make_server: MakeServer) -> None:
+async def test_its_repr_shows_its_state(make_server: MakeServer) -> None:
     texts: list[str] = []
 
     async def handler(connection: Connection) -> None:
@@ -294,7 +294,7 @@ async def test_its_text_tells_its_state(make_server: MakeServer) -> None:
     assert texts == ["<Connection 1 from stream to /: open>", "<Connection 1 from stream to /: finished>"]
 
 
-async def test_connections_have_ids_of_their_own(make_server: MakeServer) -> None:
+async def test_connections_have_unique_ids(make_server: MakeServer) -> None:
     ids: list[Any] = []
 
     async def handler(connection: Connection) -> None:

@@ -36,7 +36,7 @@ def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("mode", ["send", "forward"])
-async def test_a_peer_that_takes_nothing_is_cut_at_the_write_timeout(
+async def test_a_client_that_takes_nothing_is_disconnected_at_the_write_timeout(
     make_server: MakeServer, autojump_clock: MockClock, mode: str
 ) -> None:
     async def handler(connection: Connection) -> None:
@@ -57,7 +57,7 @@ async def test_a_peer_that_takes_nothing_is_cut_at_the_write_timeout(
     assert life.durations == pytest.approx([30])
 
 
-async def test_a_slow_consumer_is_cut_and_resumes_when_it_reconnects(
+async def test_a_slow_consumer_is_disconnected_and_resumes_when_it_reconnects(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:
     async def handler(connection: Connection) -> None:
@@ -116,7 +116,7 @@ async def test_a_subscription_that_overflowed_before_it_is_forwarded_ends_as_a_s
     assert life.in_hook == [EndReason.SLOW_CONSUMER]
 
 
-async def test_a_slow_consumer_in_a_handlers_own_loop_has_that_reason(make_server: MakeServer) -> None:
+async def test_a_slow_consumer_in_a_loop_of_the_handler_has_that_reason(make_server: MakeServer) -> None:
     server = make_server()
 
     async def handler(connection: Connection) -> None:
@@ -139,7 +139,9 @@ async def test_a_slow_consumer_in_a_handlers_own_loop_has_that_reason(make_serve
 # Ends
 
 
-async def test_finished_ends_the_body(make_server: MakeServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_finished_stream_completes_the_body(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
     async def handler(connection: Connection) -> None:
         await connection.send("x")
 
@@ -152,7 +154,7 @@ async def test_finished_ends_the_body(make_server: MakeServer, caplog: pytest.Lo
     assert "reason=finished" in logged(caplog)[-1]
 
 
-async def test_close_is_as_if_the_handler_had_returned(make_server: MakeServer) -> None:
+async def test_close_works_as_if_the_handler_had_returned(make_server: MakeServer) -> None:
     async def handler(connection: Connection) -> None:
         await connection.send("x")
         connection.close()
@@ -170,7 +172,7 @@ async def test_close_is_as_if_the_handler_had_returned(make_server: MakeServer) 
     assert life.in_finally == life.in_hook == [EndReason.FINISHED]
 
 
-async def test_close_for_a_reconnection_cuts_the_body(make_server: MakeServer) -> None:
+async def test_close_for_a_reconnect_truncates_the_body(make_server: MakeServer) -> None:
     async def handler(connection: Connection) -> None:
         await connection.send("x")
         connection.close(reconnect=True)
@@ -184,7 +186,7 @@ async def test_close_for_a_reconnection_cuts_the_body(make_server: MakeServer) -
     assert life.in_finally == life.in_hook == [EndReason.RECONNECT]
 
 
-async def test_a_client_that_goes_away_cancels_the_handler(make_server: MakeServer) -> None:
+async def test_a_client_that_disconnects_cancels_the_handler(make_server: MakeServer) -> None:
     server = make_server()
     life = observe(server)
     async with in_memory(server) as serving:
@@ -195,7 +197,7 @@ async def test_a_client_that_goes_away_cancels_the_handler(make_server: MakeServ
         assert life.in_finally == life.in_hook == [EndReason.CLIENT_DISCONNECTED]
 
 
-async def test_a_client_that_goes_on_sending_is_cut(make_server: MakeServer) -> None:
+async def test_a_client_that_keeps_sending_is_disconnected(make_server: MakeServer) -> None:
     server = make_server()
     life = observe(server, forwarding)
     async with in_memory(server) as serving, serving.connect() as client:
@@ -273,7 +275,7 @@ async def test_the_end_of_the_hub_ends_what_is_forwarded(make_server: MakeServer
 
 
 @BOTH_MODES
-async def test_a_drain_cuts_each_stream_after_a_retry_field(
+async def test_a_drain_truncates_each_stream_after_a_retry_field(
     make_server: MakeServer, autojump_clock: MockClock, handler: Handler
 ) -> None:
     async def started(connection: Connection) -> None:
@@ -299,7 +301,9 @@ async def test_a_drain_cuts_each_stream_after_a_retry_field(
     assert 3500 < max(times) <= 5000
 
 
-async def test_a_drain_spreads_the_ends(make_server: MakeServer, autojump_clock: MockClock) -> None:
+async def test_a_drain_ends_streams_one_after_the_other(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
     server = make_server(drain_timeout=10)
     life = observe(server, forwarding)
     ends: list[float] = []
@@ -315,7 +319,7 @@ async def test_a_drain_spreads_the_ends(make_server: MakeServer, autojump_clock:
     assert 0.1 < max(ends) - begun < 1
 
 
-async def test_a_stuck_reader_can_not_hold_a_drain_up(
+async def test_a_stuck_client_cannot_delay_a_drain(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:
     server = make_server(drain_timeout=10, write_timeout=30)
@@ -333,7 +337,7 @@ async def test_a_stuck_reader_can_not_hold_a_drain_up(
     assert life.in_hook == [EndReason.SERVER_SHUTDOWN] * 2
 
 
-async def test_a_handler_that_cleans_up_for_long_is_cancelled_at_the_drain_timeout(
+async def test_a_handler_that_cleans_up_too_long_is_cancelled_at_the_drain_timeout(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:
     async def handler(connection: Connection) -> None:

@@ -72,7 +72,7 @@ async def test_an_error_before_the_head_is_answered_500(
 
 
 @pytest.mark.parametrize("handler", [raise_after, raise_group_after])
-async def test_an_error_after_the_head_cuts_the_body(
+async def test_an_error_after_the_head_truncates_the_body(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture, handler: Handler
 ) -> None:
     server = make_server()
@@ -85,7 +85,7 @@ async def test_an_error_after_the_head_cuts_the_body(
     assert [error.exc_info[0] for error in errors if error.exc_info] == [Oops], "one error, unpacked"
 
 
-async def test_an_error_of_one_stream_touches_no_other(make_server: MakeServer) -> None:
+async def test_an_error_of_one_stream_affects_no_other(make_server: MakeServer) -> None:
     server = make_server()
     server.route("/bad")(raise_after)
     observe(server, forwarding)
@@ -116,7 +116,7 @@ async def test_an_error_while_cleaning_up_keeps_the_reason(
     assert "handler failed" in caplog.text
 
 
-async def test_a_handler_that_shields_can_not_write_to_a_stream_that_has_ended(
+async def test_a_shielded_handler_cannot_write_to_a_stream_that_has_ended(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:
     errors: list[str] = []

@@ -39,7 +39,7 @@ async def test_a_keepalive_is_a_comment_without_a_blank_line(
     assert [times[1] - times[0], times[2] - times[1]] == pytest.approx([15, 15])
 
 
-async def test_a_keepalive_is_a_chunk_of_its_own(make_server: MakeServer, autojump_clock: MockClock) -> None:
+async def test_a_keepalive_is_a_separate_chunk(make_server: MakeServer, autojump_clock: MockClock) -> None:
     server = make_server()
     observe(server)
     async with in_memory(server) as serving, serving.connect() as client:
@@ -72,7 +72,7 @@ async def test_a_forward_sends_the_head_at_once(make_server: MakeServer, autojum
 
 
 @BOTH_MODES
-async def test_an_hour_of_idling_has_its_keepalives(
+async def test_an_idle_hour_has_its_keepalives(
     make_server: MakeServer, autojump_clock: MockClock, handler: Handler
 ) -> None:
     server = make_server(keepalive=15, max_duration=math.inf)
@@ -85,7 +85,7 @@ async def test_an_hour_of_idling_has_its_keepalives(
     assert client.body == b":\n" * 240
 
 
-async def test_a_keepalive_comes_only_when_the_stream_is_idle(
+async def test_a_keepalive_is_sent_only_when_the_stream_is_idle(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:
     async def busy(connection: Connection) -> None:
@@ -103,7 +103,7 @@ async def test_a_keepalive_comes_only_when_the_stream_is_idle(
 
 
 @BOTH_MODES
-async def test_keepalives_on_sockets_come_when_idle(
+async def test_keepalives_on_sockets_are_sent_when_idle(
     make_server: MakeServer, autojump_clock: MockClock, handler: Handler
 ) -> None:
     server = make_server(keepalive=15, max_duration=math.inf)
@@ -143,7 +143,7 @@ class FakeTarget:
         return now + self.interval
 
 
-async def test_the_keeper_looks_at_each_at_its_own_time(autojump_clock: MockClock) -> None:
+async def test_the_scheduler_looks_at_each_stream_at_its_own_time(autojump_clock: MockClock) -> None:
     scheduler = KeepaliveScheduler()
     fast, slow = FakeTarget(1), FakeTarget(2.5)
     now = trio.current_time()
@@ -157,7 +157,7 @@ async def test_the_keeper_looks_at_each_at_its_own_time(autojump_clock: MockCloc
     assert [at - now for at in slow.looked_at] == pytest.approx([2.5, 5])
 
 
-def test_the_keeper_forgets_what_was_removed_long_before_it_falls_due() -> None:
+def test_the_scheduler_frees_removed_entries_long_before_they_are_due() -> None:
     scheduler = KeepaliveScheduler()
     staying = [scheduler.add(FakeTarget(1), math.inf) for _ in range(10)]
     for _ in range(10_000):

@@ -1,4 +1,4 @@
-"""Long polling: the same routes answer `Accept: application/json` with portions of their events."""
+"""Long polling: the same routes answer `Accept: application/json` with batches of their events."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def poll(client: Client, path: str = "/t", cursor: str = "", wait: float =
     return [event["data"] for event in answer["events"]], answer["last_event_id"]
 
 
-async def test_an_answer_comes_with_the_first_event(
+async def test_the_response_is_sent_at_the_first_event(
     make: Make, no_leak: LeakCheck, autojump_clock: MockClock
 ) -> None:
     async with serving(make, no_leak) as (hub, client), trio.open_nursery() as nursery:
@@ -110,7 +110,7 @@ async def test_an_answer_comes_with_the_first_event(
         }
 
 
-async def test_without_events_the_answer_is_empty_after_the_wait(
+async def test_without_events_the_response_is_empty_after_the_wait(
     make: Make, no_leak: LeakCheck, autojump_clock: MockClock
 ) -> None:
     async with serving(make, no_leak) as (hub, client):
@@ -119,7 +119,7 @@ async def test_without_events_the_answer_is_empty_after_the_wait(
         assert 20 <= trio.current_time() - begun < 21
 
 
-async def test_nothing_is_lost_or_doubled_between_two_calls(
+async def test_nothing_is_lost_or_repeated_between_two_requests(
     make: Make, no_leak: LeakCheck, autojump_clock: MockClock
 ) -> None:
     async with serving(make, no_leak) as (hub, client):
@@ -136,7 +136,7 @@ async def test_nothing_is_lost_or_doubled_between_two_calls(
         assert await poll(client, cursor=cursor, wait=1) == ([], hub.last_event_id)
 
 
-async def test_a_stream_goes_on_where_a_poll_ended_and_the_other_way_round(
+async def test_a_stream_continues_where_a_poll_ended_and_vice_versa(
     make: Make, no_leak: LeakCheck, autojump_clock: MockClock
 ) -> None:
     async with serving(make, no_leak) as (hub, client):
@@ -149,7 +149,7 @@ async def test_a_stream_goes_on_where_a_poll_ended_and_the_other_way_round(
         assert (await poll(client, cursor=cursor))[0] == ["two"]
 
 
-async def test_much_that_was_missed_comes_in_portions(
+async def test_many_missed_events_arrive_in_batches(
     make: Make, no_leak: LeakCheck, autojump_clock: MockClock
 ) -> None:
     async with serving(make, no_leak) as (hub, client):
@@ -178,7 +178,7 @@ async def test_a_cursor_that_cannot_be_resumed_is_answered_with_a_reset(
         assert answer["last_event_id"] == hub.last_event_id
 
 
-async def test_a_handler_s_own_ids_are_the_cursor(
+async def test_ids_of_the_handler_are_the_cursor(
     make: Make, no_leak: LeakCheck, autojump_clock: MockClock
 ) -> None:
     async with serving(make, no_leak) as (_, client):
@@ -187,7 +187,7 @@ async def test_a_handler_s_own_ids_are_the_cursor(
 
 
 @pytest.mark.parametrize("wait", ["-1", "61", "nan", "inf", "soon", ""])
-async def test_a_wait_that_cannot_be_granted_is_refused(
+async def test_an_invalid_wait_is_refused(
     make: Make, no_leak: LeakCheck, autojump_clock: MockClock, wait: str
 ) -> None:
     async with serving(make, no_leak) as (_, client):
@@ -195,7 +195,7 @@ async def test_a_wait_that_cannot_be_granted_is_refused(
         assert (response.status, "0 to 60 seconds" in response.text) == (400, True)
 
 
-async def test_refusals_and_failures_are_answered_as_those_of_streams(
+async def test_refusals_and_errors_are_answered_like_those_of_streams(
     make: Make, no_leak: LeakCheck, autojump_clock: MockClock
 ) -> None:
     async with serving(make, no_leak) as (_, client):
@@ -205,7 +205,9 @@ async def test_refusals_and_failures_are_answered_as_those_of_streams(
             assert (failed.status, "secret" in failed.text) == (500, False)
 
 
-async def test_nobody_may_keep_an_answer(make: Make, no_leak: LeakCheck, autojump_clock: MockClock) -> None:
+async def test_responses_must_not_be_cached(
+    make: Make, no_leak: LeakCheck, autojump_clock: MockClock
+) -> None:
     async with serving(make, no_leak) as (_, client):
         response = await client.get("/t?wait=0", headers=POLL)
         assert response.headers.get("cache-control") == "no-store"
@@ -227,7 +229,7 @@ async def test_taking_a_stream_returns_one(
         assert "Accept" in (stream.headers.get("vary") or "")
 
 
-async def test_a_client_that_goes_ends_its_poll(
+async def test_a_client_that_disconnects_ends_its_poll(
     make: Make, no_leak: LeakCheck, autojump_clock: MockClock
 ) -> None:
     async with serving(make, no_leak) as (hub, client):
@@ -257,7 +259,7 @@ async def test_a_poll_counts_as_a_stream(no_leak: LeakCheck, autojump_clock: Moc
         assert (response.status, response.headers.get("retry-after") is not None) == (503, True)
 
 
-async def test_an_answer_is_json_for_whatever_the_data_are(
+async def test_the_response_is_json_whatever_the_data(
     make: Make, no_leak: LeakCheck, autojump_clock: MockClock
 ) -> None:
     async with serving(make, no_leak) as (hub, client):
@@ -270,7 +272,7 @@ async def test_an_answer_is_json_for_whatever_the_data_are(
         assert json.loads(events[1]) == {"a": [1, None]}
 
 
-async def test_a_handler_that_has_more_than_an_answer_takes_is_not_waited_for(
+async def test_a_handler_with_more_than_one_response_holds_is_cancelled(
     no_leak: LeakCheck, autojump_clock: MockClock
 ) -> None:
     server = no_leak.watch(native(no_leak.watch_hub(Hub())))

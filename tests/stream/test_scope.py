@@ -18,7 +18,7 @@ async def live(connection: Connection) -> None:
     await connection.subscribe("live")
 
 
-async def test_another_call_takes_the_hub_over_when_the_one_that_ran_it_is_cancelled(
+async def test_another_call_runs_the_hub_when_the_one_that_ran_it_is_cancelled(
     make_server: MakeServer,
 ) -> None:
     server = make_server()
@@ -41,7 +41,7 @@ async def test_another_call_takes_the_hub_over_when_the_one_that_ran_it_is_cance
                 assert (await client.event()).data == "still here"
 
 
-async def test_ids_go_on_when_the_hub_is_taken_over(make_server: MakeServer) -> None:
+async def test_ids_continue_when_another_call_runs_the_hub(make_server: MakeServer) -> None:
     hub = Hub()
     one, other = make_server(hub=hub), make_server(hub=hub)
     other.route("/")(live)
@@ -90,7 +90,7 @@ async def test_cancelling_at_any_moment_leaves_nothing(
         assert open_descriptors() == descriptors
 
 
-async def test_cancelling_while_streams_come_and_lag_leaves_nothing(make_server: MakeServer) -> None:
+async def test_cancelling_while_streams_open_and_lag_leaves_nothing(make_server: MakeServer) -> None:
     for steps in range(0, 60, 3):
         server = make_server(hub=Hub(queue=4))
         server.route("/")(live)

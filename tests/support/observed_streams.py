@@ -27,7 +27,7 @@ BOTH_MODES = pytest.mark.parametrize("handler", [forwarding, sleeping])
 
 
 class Life:
-    """What one stream's handler, hook and log saw of its end."""
+    """How a stream ended, as its handler, hook and log saw it."""
 
     def __init__(self) -> None:
         self.in_finally: list[EndReason | None] = []
@@ -36,7 +36,7 @@ class Life:
 
 
 def observe(server: Server, handler: Handler = sleeping) -> Life:
-    """Serve `/` by a handler and note how its streams end."""
+    """Serve `/` with a handler, and record how its streams end."""
     life = Life()
 
     @server.route("/")
@@ -61,7 +61,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def run_one(server: Server, *, cancel: bool = False) -> Client:
-    """Open `/` over memory, read to its end, or until the server is cancelled."""
+    """Open `/` in memory and read to its end, or until the server is cancelled."""
     async with in_memory(server) as serving, serving.connect() as client:
         await client.get("/")
         if not cancel:

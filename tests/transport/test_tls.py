@@ -30,7 +30,7 @@ async def under_tls(server: Server, contexts: Contexts) -> AsyncIterator[OnSocke
         yield serving
 
 
-async def test_streams_and_responses_go_over_one_connection(
+async def test_streams_and_responses_share_one_connection(
     make_server: MakeServer, contexts: Contexts
 ) -> None:
     target = Target(make_server)
@@ -123,7 +123,7 @@ async def test_a_close_between_requests_is_not_logged(
 
 
 async def test_the_server_sends_close_notify(make_server: MakeServer, contexts: Contexts) -> None:
-    """Without it, a client can't tell a body's end from an attacker's cut."""
+    """Without it, a client can't tell a body's end from an attacker's truncation."""
     target = Target(make_server)
 
     async with under_tls(target.server, contexts) as serving, await serving.connect() as client:
@@ -204,7 +204,7 @@ async def test_a_handshake_that_is_broken_off_is_harmless(
     target.assert_untouched()
 
 
-async def test_a_reader_that_lags_catches_up_intact(make_server: MakeServer, contexts: Contexts) -> None:
+async def test_a_slow_client_catches_up_intact(make_server: MakeServer, contexts: Contexts) -> None:
     server = make_server(send_buffer=4096)
 
     @server.route("/")
@@ -227,9 +227,7 @@ async def test_a_reader_that_lags_catches_up_intact(make_server: MakeServer, con
     assert last.data == "live again"
 
 
-async def test_what_a_handler_sends_in_one_go_reaches_a_reader_that_lags(
-    make_server: MakeServer, contexts: Contexts
-) -> None:
+async def test_coalesced_events_reach_a_slow_client(make_server: MakeServer, contexts: Contexts) -> None:
     server = make_server(send_buffer=4096)
     sent = [random.Random(number).randbytes(300).hex() for number in range(2000)]
 
@@ -246,7 +244,7 @@ async def test_what_a_handler_sends_in_one_go_reaches_a_reader_that_lags(
     assert received == sent
 
 
-async def test_a_reader_that_never_reads_is_closed(make_server: MakeServer, contexts: Contexts) -> None:
+async def test_a_client_that_never_reads_is_disconnected(make_server: MakeServer, contexts: Contexts) -> None:
     server = make_server(send_buffer=4096, write_timeout=0.2)
 
     @server.route("/")

@@ -43,7 +43,7 @@ async def test_an_idle_connection_is_pinged(
             await websocket.send(PONG)
 
 
-async def test_the_longest_life_ends_it_by_4000(
+async def test_the_maximum_duration_closes_with_4000(
     make_server: MakeServer, autojump_clock: trio.testing.MockClock
 ) -> None:
     server = make_server(max_duration=100)
@@ -54,7 +54,7 @@ async def test_the_longest_life_ends_it_by_4000(
         assert 80 <= trio.current_time() <= 101
 
 
-async def test_a_client_that_takes_nothing_is_cut_after_the_write_timeout(
+async def test_a_client_that_takes_nothing_is_disconnected_after_the_write_timeout(
     make_server: MakeServer, autojump_clock: trio.testing.MockClock
 ) -> None:
     server = make_server(write_timeout=7)
@@ -76,7 +76,7 @@ async def test_a_client_that_takes_nothing_is_cut_after_the_write_timeout(
 # The end
 
 
-async def test_a_handler_that_returns_ends_it_by_1000(make_server: MakeServer) -> None:
+async def test_a_handler_that_returns_closes_with_1000(make_server: MakeServer) -> None:
     server = make_server()
     ends = Ends(server)
 
@@ -92,7 +92,7 @@ async def test_a_handler_that_returns_ends_it_by_1000(make_server: MakeServer) -
     assert ends.reasons == [EndReason.FINISHED]
 
 
-async def test_a_handler_that_fails_ends_it_by_1011(
+async def test_a_handler_that_fails_closes_with_1011(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_server()
@@ -130,7 +130,7 @@ async def test_the_application_may_choose_the_code(make_server: MakeServer) -> N
         assert await websocket.close_code() == (4321, "enough")
 
 
-async def test_a_hook_may_send_the_client_back_by_4002(make_server: MakeServer) -> None:
+async def test_a_hook_may_make_the_client_reconnect_with_4002(make_server: MakeServer) -> None:
     server = make_server()
     server.websocket("/idle")(idle)
     connections: list[Connection] = []
@@ -141,7 +141,7 @@ async def test_a_hook_may_send_the_client_back_by_4002(make_server: MakeServer) 
         assert await websocket.close_code() == (4002, "reconnect")
 
 
-async def test_drain_ends_it_by_1001(make_server: MakeServer) -> None:
+async def test_a_drain_closes_with_1001(make_server: MakeServer) -> None:
     server = make_server()
     server.websocket("/idle")(idle)
 
@@ -153,7 +153,7 @@ async def test_drain_ends_it_by_1001(make_server: MakeServer) -> None:
 
 
 @pytest.mark.parametrize(("code", "answer"), [(None, 1000), (1000, 1000), (1001, 1001), (4567, 4567)])
-async def test_the_client_s_close_is_answered_with_its_code(
+async def test_a_close_of_the_client_is_answered_with_its_code(
     make_server: MakeServer, code: int | None, answer: int
 ) -> None:
     server = make_server()
@@ -168,7 +168,7 @@ async def test_the_client_s_close_is_answered_with_its_code(
     assert ends.reasons == [EndReason.CLIENT_DISCONNECTED]
 
 
-async def test_what_came_before_the_close_is_given_to_the_handler_first(
+async def test_the_handler_receives_what_was_sent_before_the_close_first(
     make_server: MakeServer, autojump_clock: trio.testing.MockClock
 ) -> None:
     server = make_server()
@@ -193,7 +193,7 @@ async def test_what_came_before_the_close_is_given_to_the_handler_first(
     assert reasons == [EndReason.CLIENT_DISCONNECTED]
 
 
-async def test_a_handler_that_is_not_done_in_time_is_cancelled(
+async def test_a_handler_that_does_not_finish_in_time_is_cancelled(
     make_server: MakeServer, autojump_clock: trio.testing.MockClock
 ) -> None:
     server = make_server()
@@ -209,7 +209,9 @@ async def test_a_handler_that_is_not_done_in_time_is_cancelled(
         assert trio.current_time() == pytest.approx(5)
 
 
-async def test_a_handler_that_only_sends_is_cancelled_when_the_client_goes(make_server: MakeServer) -> None:
+async def test_a_handler_that_only_sends_is_cancelled_when_the_client_disconnects(
+    make_server: MakeServer,
+) -> None:
     server = make_server()
     server.websocket("/ws")(news)
     ends = Ends(server)
@@ -226,7 +228,7 @@ async def test_a_handler_that_only_sends_is_cancelled_when_the_client_goes(make_
     assert ends.reasons == [EndReason.CLIENT_DISCONNECTED] * 2
 
 
-async def test_a_client_that_does_not_answer_the_close_is_not_waited_for_long(
+async def test_the_server_does_not_wait_long_for_the_answer_to_its_close(
     make_server: MakeServer, autojump_clock: trio.testing.MockClock
 ) -> None:
     server = make_server()

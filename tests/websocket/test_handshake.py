@@ -80,7 +80,7 @@ async def test_a_handshake_is_a_get_of_http_1_1(make_server: MakeServer) -> None
             assert (await client.get("/idle", *HANDSHAKE, "Content-Length: 0", method="POST")).status == 405
 
 
-async def test_a_path_that_is_no_websocket_says_so(make_server: MakeServer) -> None:
+async def test_a_path_without_a_websocket_refuses_a_handshake(make_server: MakeServer) -> None:
     server = make_server()
 
     @server.route("/stream")
@@ -186,7 +186,7 @@ async def test_a_subprotocol_is_chosen_in_the_server_s_order(
     assert found == [chosen]
 
 
-async def test_compression_is_not_agreed_to(make_server: MakeServer) -> None:
+async def test_compression_is_not_negotiated(make_server: MakeServer) -> None:
     server = make_server()
     server.websocket("/idle")(idle)
 
@@ -219,7 +219,7 @@ async def test_a_handler_may_refuse_before_it_sends_or_receives(make_server: Mak
     assert ends.reasons == [EndReason.REFUSED, EndReason.HANDLER_ERROR]
 
 
-async def test_hooks_and_the_bound_of_connections_hold_for_websockets(make_server: MakeServer) -> None:
+async def test_hooks_and_the_limit_of_connections_apply_to_websockets(make_server: MakeServer) -> None:
     server = make_server(max_connections=1)
     server.websocket("/idle")(idle)
     seen: list[str] = []
@@ -249,7 +249,7 @@ def test_options_are_checked() -> None:
         server.websocket("/{name}")(idle)
 
 
-def test_the_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trio_sse._websocket.connection", None)
 
     with pytest.raises(ImportError, match=r"pip install 'trio-sse\[websocket\]'"):

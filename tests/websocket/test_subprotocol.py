@@ -33,7 +33,7 @@ async def ask(websocket: WebSocket, **frame: object) -> dict[str, Any]:
     return await websocket.json()
 
 
-async def test_topics_are_added_and_left(make_server: MakeServer) -> None:
+async def test_topics_are_added_and_removed(make_server: MakeServer) -> None:
     server = serving_topics(make_server, ["a", "b", "c"])
     async with in_memory(server) as memory, opened(memory, "/ws") as websocket:
         assert await ask(websocket, type="unsubscribe", topics=["a"]) == {"type": "topics", "topics": []}
@@ -129,7 +129,7 @@ class Away:
         yield  # this makes it a generator
 
 
-async def test_a_publish_while_the_log_is_away_is_refused(make_server: MakeServer) -> None:
+async def test_a_publish_is_refused_while_the_log_is_unavailable(make_server: MakeServer) -> None:
     server = make_server(hub=Hub(log=Away()))
 
     @server.websocket("/ws")

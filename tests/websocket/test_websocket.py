@@ -62,12 +62,12 @@ async def subscribed(server: Server, count: int) -> None:
 # Messages
 
 
-async def test_a_fragmented_message_comes_whole_with_a_ping_in_between(make_server: MakeServer) -> None:
+async def test_a_fragmented_message_arrives_whole_with_a_ping_in_between(make_server: MakeServer) -> None:
     server = make_server()
     server.websocket("/echo")(echo)
 
     async with in_memory(server) as memory, opened(memory, "/echo") as websocket:
-        await websocket.send(TEXT, "gr\u00fc".encode()[:-1], is_final=False)  # cut inside of a character
+        await websocket.send(TEXT, "gr\u00fc".encode()[:-1], is_final=False)  # truncated inside a character
         await websocket.send(PING, b"still there?")
         await websocket.send(CONTINUATION, b"", is_final=False)
         await websocket.send(CONTINUATION, "\u00fc\u00df".encode()[1:])
@@ -91,7 +91,7 @@ async def test_every_length_form_is_written(make_server: MakeServer) -> None:
 
 
 @pytest.mark.parametrize("is_fragmented", [False, True])
-async def test_a_message_that_is_too_large_ends_it_by_1009(
+async def test_a_message_that_is_too_large_closes_with_1009(
     make_server: MakeServer, is_fragmented: bool
 ) -> None:
     server = make_server()
@@ -155,7 +155,7 @@ async def test_nothing_more_is_read_while_messages_wait(
         assert [await websocket.message() for _ in range(sent)] == [str(n) for n in range(sent)]
 
 
-async def test_bytes_of_waiting_messages_are_bounded_too(
+async def test_the_bytes_of_waiting_messages_are_limited_too(
     make_server: MakeServer, autojump_clock: trio.testing.MockClock
 ) -> None:
     server = make_server()
@@ -171,7 +171,7 @@ async def test_bytes_of_waiting_messages_are_bounded_too(
         assert sent == 2
 
 
-async def test_a_client_that_pings_and_never_reads_is_cut(
+async def test_a_client_that_pings_and_never_reads_is_disconnected(
     make_server: MakeServer, autojump_clock: trio.testing.MockClock
 ) -> None:
     server = make_server()
@@ -224,7 +224,7 @@ def test_a_batch_is_framed_once_and_its_messages_too() -> None:
     assert Batch(messages[:1]).messages[0].websocket_frame is messages[0].websocket_frame
 
 
-async def test_what_is_published_reaches_streams_and_websockets_alike(make_server: MakeServer) -> None:
+async def test_a_published_event_reaches_streams_and_websockets(make_server: MakeServer) -> None:
     server = make_server()
     server.websocket("/ws")(news)
 
@@ -260,7 +260,7 @@ async def test_a_client_resumes_by_the_id_in_its_query(make_server: MakeServer) 
             assert (await websocket.json())["event"] == "reset"
 
 
-async def test_an_id_may_be_given_to_subscribe(make_server: MakeServer) -> None:
+async def test_subscribe_takes_an_id_to_resume_from(make_server: MakeServer) -> None:
     server = make_server()
 
     @server.websocket("/ws")
@@ -277,7 +277,7 @@ async def test_an_id_may_be_given_to_subscribe(make_server: MakeServer) -> None:
 
 
 @pytest.mark.parametrize("overflow", [Overflow.DISCONNECT, Overflow.DROP_OLDEST])
-async def test_the_policies_for_slow_readers_hold(make_server: MakeServer, overflow: Overflow) -> None:
+async def test_overflow_policies_apply(make_server: MakeServer, overflow: Overflow) -> None:
     server = make_server()
     ends = Ends(server)
 
@@ -349,7 +349,7 @@ async def test_a_broadcast_reaches_many_over_sockets_while_they_ping(make_server
     assert len(got) == 20
 
 
-async def test_cancelling_the_server_says_1001(make_server: MakeServer) -> None:
+async def test_cancelling_the_server_closes_with_1001(make_server: MakeServer) -> None:
     server = make_server()
     server.websocket("/idle")(idle)
     codes: list[object] = []
@@ -383,7 +383,7 @@ async def test_an_oversize_message_over_a_socket_still_gets_its_1009(make_server
         assert websocket.closed.code == 1009
 
 
-async def test_nothing_is_left_when_clients_reset(make_server: MakeServer) -> None:
+async def test_nothing_is_left_after_clients_reset(make_server: MakeServer) -> None:
     server = make_server()
     server.websocket("/news")(news)
     all_ended = trio.Event()
