@@ -60,7 +60,7 @@ def litestar(endpoint: EventStream) -> Any:
 
 
 @pytest.mark.parametrize("framework", [bare, starlette, fastapi, litestar])
-async def test_a_framework_s_app_streams(
+async def test_an_app_of_any_framework_streams(
     no_leak: LeakCheck, autojump_clock: MockClock, framework: Callable[[EventStream], Any]
 ) -> None:
     hub = no_leak.watch_hub(Hub())
@@ -140,7 +140,7 @@ async def test_an_invalid_topic_is_a_400(serve: Serve) -> None:
         assert (await client.get("/s")).status == 400
 
 
-async def test_what_fails_before_the_stream_goes_to_the_framework(
+async def test_an_exception_before_the_stream_goes_to_the_framework(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fail(connection: Connection) -> None:
@@ -151,7 +151,9 @@ async def test_what_fails_before_the_stream_goes_to_the_framework(
         assert (response.status, response.text) == (500, "Internal Server Error")
 
 
-async def test_what_fails_in_the_stream_cuts_it(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_exception_in_the_stream_truncates_it(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
     async def fail(connection: Connection) -> None:
         await connection.send("one")
         raise ValueError("secret")
@@ -161,7 +163,7 @@ async def test_what_fails_in_the_stream_cuts_it(serve: Serve, caplog: pytest.Log
         assert (stream.is_cut, len(stream.events_nowait())) == (True, 1)
 
 
-async def test_methods_are_those_that_were_named(serve: Serve) -> None:
+async def test_only_the_named_methods_are_allowed(serve: Serve) -> None:
     async def echo(connection: Connection) -> None:
         await connection.send(connection.request.body.decode())
 
@@ -176,7 +178,7 @@ async def test_methods_are_those_that_were_named(serve: Serve) -> None:
         assert head.headers.get("content-type") == "text/event-stream"
 
 
-async def test_headers_bounds_and_hooks_hold(serve: Serve) -> None:
+async def test_headers_limits_and_hooks_apply(serve: Serve) -> None:
     ends: list[EndReason | None] = []
     async with serve(forward, headers={"X-Mine": "yes"}, max_connections=1) as (endpoint, client):
         endpoint.on_connect(lambda connection: None)
@@ -189,7 +191,7 @@ async def test_headers_bounds_and_hooks_hold(serve: Serve) -> None:
         assert ends == [EndReason.CLIENT_DISCONNECTED]
 
 
-async def test_the_longest_life_is_cut(serve: Serve, autojump_clock: MockClock) -> None:
+async def test_a_stream_is_truncated_at_its_longest_duration(serve: Serve, autojump_clock: MockClock) -> None:
     async with serve(forward, max_duration=20) as (_, client), client.stream("/s") as stream:
         await trio.sleep(21)
         assert stream.is_cut
@@ -229,7 +231,7 @@ async def test_middleware_around_a_stream_keeps_its_headers(
             assert expected.items() <= dict(stream.headers).items()
 
 
-async def test_it_answers_http_only() -> None:
+async def test_other_scopes_than_http_are_an_error() -> None:
     with pytest.raises(RuntimeError, match="HTTP only"):
         await event_stream(greet)({"type": "websocket"}, None, None)  # type: ignore[arg-type]  # never called
 
@@ -293,7 +295,7 @@ async def test_a_shutdown_of_hypercorn_ends_its_streams_first(no_leak: LeakCheck
         assert (client.is_cut, client.retry is not None) == (True, True)
 
 
-async def test_a_stream_that_ends_on_hypercorn_is_ended_properly(no_leak: LeakCheck) -> None:
+async def test_a_stream_that_finishes_on_hypercorn_is_complete(no_leak: LeakCheck) -> None:
     hub = no_leak.watch_hub(Hub())
     app = Starlette(routes=[Route("/s", event_stream(greet, hub=hub))])
     async with on_hypercorn(app, hub) as connect, await connect() as client:

@@ -1,4 +1,4 @@
-"""What is special of hypercorn: its settings, its sockets, and what we reach of its insides."""
+"""What is specific to hypercorn: its settings, its sockets, and its internals as far as we use them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def check_stream(sse: QuartSSE, stream: trio.abc.Stream) -> None:
 
 
 async def connect(where: str, certificate: Certificate | None = None) -> trio.abc.Stream:
-    """Connect to where hypercorn says that it listens; by TLS and HTTP/1.1 if there is a certificate."""
+    """Connect to the address on which hypercorn listens; by TLS and HTTP/1.1 if there is a certificate."""
     stream = await trio.open_tcp_stream("127.0.0.1", int(where.rpartition(":")[2]))
     if certificate is None:
         return stream
@@ -89,7 +89,7 @@ async def test_settings_that_would_end_streams_are_corrected_in_a_copy(no_leak: 
             await check_stream(sse, await connect(where))
         async with Client(await connect(where)) as client:
             await client.get("/live")
-            await trio.sleep(0.2)  # longer than the read timeout of the user's
+            await trio.sleep(0.2)  # longer than the user's read timeout
             await sse.hub.publish("live", "still there")
             assert (await client.event()).data == "still there"
     assert {name: value for name, value in vars(config).items() if name != "_log"} == before
@@ -115,7 +115,7 @@ def test_each_setting_that_would_cut_streams_has_a_safe_value() -> None:
     assert ours.ssl_handshake_timeout <= 10
 
 
-def test_settings_that_are_better_than_ours_stay() -> None:
+def test_settings_that_are_better_than_ours_are_kept() -> None:
     given = make_config(backlog=2**16, h2_max_concurrent_streams=5000, ssl_handshake_timeout=3)
     ours = trio_sse.hypercorn._with_safe_settings(given, drain_timeout=7)
     assert (ours.backlog, ours.h2_max_concurrent_streams, ours.ssl_handshake_timeout) == (2**16, 5000, 3)
@@ -132,10 +132,10 @@ async def test_it_listens_where_hypercorn_would(no_leak: LeakCheck, tmp_path: Pa
         await check_stream(sse, await trio.open_tcp_stream("127.0.0.1", port))
 
 
-# The socket that it could not bind is left to the garbage collector by hypercorn.
+# Hypercorn leaves the socket that it could not bind to the garbage collector.
 @pytest.mark.filterwarnings("ignore:unclosed", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("before", [[], ["127.0.0.1:0"]])
-async def test_an_address_in_use_is_an_error_and_leaves_nothing(
+async def test_an_address_in_use_is_an_error_and_leaves_nothing_behind(
     no_leak: LeakCheck, before: list[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -144,7 +144,7 @@ async def test_an_address_in_use_is_an_error_and_leaves_nothing(
             await trio_sse.hypercorn.serve(QuartTrio(__name__), config)
 
 
-async def test_an_app_that_can_not_start_leaves_nothing(no_leak: LeakCheck) -> None:
+async def test_an_app_that_can_not_start_leaves_nothing_behind(no_leak: LeakCheck) -> None:
     app = QuartTrio(__name__)
     no_leak.watch_hub(QuartSSE(app).hub)
 
@@ -157,7 +157,7 @@ async def test_an_app_that_can_not_start_leaves_nothing(no_leak: LeakCheck) -> N
     assert "no database" in "".join(traceback.format_exception(raised.value))
 
 
-async def test_a_certificate_that_is_not_there_is_an_error_and_leaves_nothing(
+async def test_a_missing_certificate_is_an_error_and_leaves_nothing_behind(
     no_leak: LeakCheck, tmp_path: Path
 ) -> None:
     config = make_config(certfile=f"{tmp_path}/none.pem", keyfile=f"{tmp_path}/none.pem")
@@ -199,7 +199,7 @@ async def test_streams_end_before_the_app_does(no_leak: LeakCheck) -> None:
     assert order == ["stream", "app"]
 
 
-async def test_accepted_sockets_have_our_bounds(no_leak: LeakCheck) -> None:
+async def test_accepted_sockets_have_our_limits(no_leak: LeakCheck) -> None:
     found: list[tuple[int, int]] = []
     async with serving(no_leak, make_config(), write_timeout=7) as (sse, (where,)):
 
@@ -218,12 +218,12 @@ async def test_accepted_sockets_have_our_bounds(no_leak: LeakCheck) -> None:
     assert found[0][1] <= 2 * 64 * 1024
 
 
-# Its insides
+# Its internals
 
 
 @pytest.fixture
 def transports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Note what streams are written to."""
+    """Record the transports of streams."""
     noted: list[str] = []
     borrow = foreign_server.borrow_transport
 
@@ -299,10 +299,10 @@ async def test_what_is_found_in_the_installed_hypercorn(
 
 
 async def nothing(message: Any) -> None:
-    """Send, as a server that nobody knows."""
+    """Send, as an unknown server."""
 
 
-def test_nothing_is_found_in_what_is_not_hypercorn_s() -> None:
+def test_nothing_is_found_in_another_server() -> None:
     assert hypercorn_direct.find_socket(nothing) is None
     assert hypercorn_direct.find_http2(nothing) is None
     assert hypercorn_direct.find_truncate(nothing) is None
@@ -329,7 +329,7 @@ def run_by_send(
     assert set(transports) == {"ASGITransport"}
 
 
-async def test_by_send_streams_go_on_and_are_ended_properly(run_by_send: Run) -> None:
+async def test_by_send_streams_are_delivered_and_complete(run_by_send: Run) -> None:
     async with run_by_send() as host, await host.connect() as client:
         for _ in range(2):
             await client.get("/three")
@@ -343,14 +343,14 @@ async def test_by_send_streams_go_on_and_are_ended_properly(run_by_send: Run) ->
         assert (await host.life.wait_ends(3))[-1] is EndReason.CLIENT_DISCONNECTED
 
 
-async def test_by_send_a_stream_that_fails_is_cut(run_by_send: Run) -> None:
+async def test_by_send_a_stream_that_fails_is_truncated(run_by_send: Run) -> None:
     async with run_by_send() as host, host.opened("/fails_after") as stream:
         assert [event.data for event in await stream.rest()] == ["one"]
         assert (stream.is_ended, stream.is_cut) == (False, True)
         assert host.life.ends == [EndReason.HANDLER_ERROR]
 
 
-async def test_by_send_idle_streams_are_kept_alive_and_cut(run_by_send: Run, clock: MockClock) -> None:
+async def test_by_send_idle_streams_are_kept_alive_and_truncated(run_by_send: Run, clock: MockClock) -> None:
     async with run_by_send(**PATIENT, max_duration=60) as host, host.opened("/quiet") as stream:
         clock.rate = FAST
         await stream.rest()
@@ -359,7 +359,7 @@ async def test_by_send_idle_streams_are_kept_alive_and_cut(run_by_send: Run, clo
         assert host.life.ends == [EndReason.MAX_DURATION]
 
 
-async def test_by_send_a_shutdown_tells_clients_to_reconnect(run_by_send: Run) -> None:
+async def test_by_send_a_shutdown_makes_clients_reconnect(run_by_send: Run) -> None:
     async with run_by_send() as host, host.opened("/live") as stream:
         await until_subscribed(host)
         await host.shut_down()
@@ -368,7 +368,7 @@ async def test_by_send_a_shutdown_tells_clients_to_reconnect(run_by_send: Run) -
         assert host.life.ends == [EndReason.SERVER_SHUTDOWN]
 
 
-async def test_by_send_the_kernel_cuts_a_reader_that_never_reads(run_by_send: Run) -> None:
+async def test_by_send_the_kernel_disconnects_a_client_that_never_reads(run_by_send: Run) -> None:
     async with run_by_send(write_timeout=1) as host, host.opened("/live") as other:
         await until_subscribed(host)
         async with await host.connect(receive_buffer=4096) as stuck:
@@ -379,7 +379,7 @@ async def test_by_send_the_kernel_cuts_a_reader_that_never_reads(run_by_send: Ru
         assert (await other.event()).data == "afterwards"
 
 
-async def test_by_send_readers_that_never_read_hold_a_shutdown_up_for_a_write_timeout(
+async def test_by_send_clients_that_never_read_delay_a_shutdown_by_the_write_timeout(
     run_by_send: Run,
 ) -> None:
     async with run_by_send(drain_timeout=0.5, write_timeout=1) as host, AsyncExitStack() as stack:
@@ -389,13 +389,13 @@ async def test_by_send_readers_that_never_read_hold_a_shutdown_up_for_a_write_ti
         await host.life.wait_opened(20)
         began_at = trio.current_time()
         await host.shut_down()
-        assert trio.current_time() - began_at < 0.5 + 1 + 20  # the kernel looks at some intervals of its own
+        assert trio.current_time() - began_at < 0.5 + 1 + 20  # the kernel checks at intervals
 
 
 # A second request while the stream is open
 
 
-async def test_under_tls_a_client_with_a_second_request_is_noticed_by_the_next_keepalive(
+async def test_under_tls_a_disconnect_after_a_second_request_is_noticed_by_the_next_keepalive(
     no_leak: LeakCheck, certificate: Certificate, clock: MockClock
 ) -> None:
     async with serving(no_leak, with_tls(certificate), **PATIENT) as (sse, (where,)):
@@ -412,7 +412,7 @@ async def test_under_tls_a_client_with_a_second_request_is_noticed_by_the_next_k
 
 
 @pytest.mark.parametrize("under_tls", [False, True])
-async def test_a_stream_that_is_cut_frees_its_connection_whatever_was_asked_for_meanwhile(
+async def test_a_truncated_stream_frees_its_connection_despite_further_requests(
     no_leak: LeakCheck, certificate: Certificate, clock: MockClock, under_tls: bool
 ) -> None:
     config = with_tls(certificate) if under_tls else make_config()
@@ -478,14 +478,18 @@ async def test_streams_of_a_connection_end_one_by_one(run: Run) -> None:
         assert (await second.event()).data == "to the other"
 
 
-async def test_without_a_reset_a_cut_is_ended_properly(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_reset_a_truncated_stream_looks_complete(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hypercorn_direct, "_bound_to", lambda *arguments: None)
     async with run() as host, host.opened("/fails_after") as stream:
         assert len(await stream.rest()) == 1
-        assert stream.is_ended  # better than to stay open for ever
+        assert stream.is_ended  # better than staying open for ever
 
 
-async def test_a_stream_that_is_not_taken_is_cut_and_the_others_of_its_connection_live_on(run: Run) -> None:
+async def test_a_stream_that_is_not_read_is_truncated_and_the_others_of_its_connection_continue(
+    run: Run,
+) -> None:
     async with run(write_timeout=0.5) as host, await connected(host) as connection:
         other = await connection.request("GET", "/live")
         await until_subscribed(host)
@@ -500,14 +504,14 @@ async def test_a_stream_that_is_not_taken_is_cut_and_the_others_of_its_connectio
         assert (await other.event()).data == "afterwards"
 
 
-async def test_an_end_that_is_not_taken_is_a_write_timeout(run: Run) -> None:
+async def test_an_end_that_is_not_read_is_a_write_timeout(run: Run) -> None:
     async with run(write_timeout=0.3) as host, host.opened("/large", held=True) as stream:
         await stream.rest()
         assert (stream.is_ended, stream.is_cut) == (False, True)
         assert host.life.ends == [EndReason.WRITE_TIMEOUT]
 
 
-async def test_an_end_that_is_taken_late_is_a_proper_one(run: Run) -> None:
+async def test_an_end_that_is_read_late_is_complete(run: Run) -> None:
     async with run() as host, host.opened("/large", held=True) as stream:
         await until(lambda: host.statistics().bytes_sent > 65_535)
         await stream.release()
@@ -517,7 +521,7 @@ async def test_an_end_that_is_taken_late_is_a_proper_one(run: Run) -> None:
 
 
 @pytest.mark.parametrize("close", [False, True])
-async def test_a_client_that_leaves_a_stream_that_it_does_not_take_is_noticed(run: Run, close: bool) -> None:
+async def test_a_disconnect_from_a_stream_that_is_not_read_is_noticed(run: Run, close: bool) -> None:
     async with run() as host, await connected(host) as connection:
         held = await connection.request("GET", "/flood", held=True)
         await until(lambda: host.statistics().bytes_sent > 65_535)
@@ -526,7 +530,7 @@ async def test_a_client_that_leaves_a_stream_that_it_does_not_take_is_noticed(ru
             assert await host.life.wait_ends(1) == [EndReason.CLIENT_DISCONNECTED]
 
 
-async def test_readers_that_never_read_hold_a_shutdown_up_for_a_write_timeout(run: Run) -> None:
+async def test_clients_that_never_read_delay_a_shutdown_by_the_write_timeout(run: Run) -> None:
     async with run(drain_timeout=0.5, write_timeout=1) as host, AsyncExitStack() as stack:
         for _ in range(10):
             stuck = await stack.enter_async_context(await host.connect(receive_buffer=4096))
@@ -535,12 +539,12 @@ async def test_readers_that_never_read_hold_a_shutdown_up_for_a_write_timeout(ru
         await host.life.wait_opened(10)
         began_at = trio.current_time()
         await host.shut_down()
-        assert trio.current_time() - began_at < 0.5 + 1 + 20  # the kernel looks at some intervals of its own
+        assert trio.current_time() - began_at < 0.5 + 1 + 20  # the kernel checks at intervals
 
 
-# Left early, the generators that httpx reads by are left to the garbage collector.
+# Httpx leaves its generators to the garbage collector if they are not read to the end.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_httpx_streams_and_what_it_leaves_is_noticed_when_it_closes(run: Run) -> None:
+async def test_httpx_streams_and_its_disconnect_is_noticed_when_it_closes(run: Run) -> None:
     async with run() as host:
         context: ssl.SSLContext = host.tls  # type: ignore[assignment]
         url = f"https://localhost:{host.address[1]}"
@@ -571,9 +575,9 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 @pytest.mark.parametrize(
     "hostile",
     [
-        # HTTP/2 whose path is no ASCII.
+        # HTTP/2 with a path that is not ASCII.
         PREFACE + b"\0\0\x0a\1\5\0\0\0\1\x82\x87\x41\x01x\x44\x03/\xff\xfe",
-        # A change to HTTP/2 whose settings are none.
+        # An upgrade to HTTP/2 with invalid settings.
         b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n",
     ],
 )

@@ -24,15 +24,15 @@ from ..support.leaks import LeakCheck
 from ..support.quart_app import App, data_of
 from ..support.waiting import SECONDS
 
-# Taking an app on
+# Attaching to an app
 
 
-def test_only_a_quart_trio_app_is_taken() -> None:
+def test_only_a_quart_trio_app_is_accepted() -> None:
     with pytest.raises(TypeError, match="must be a QuartTrio"):
         QuartSSE(quart.Quart(__name__))
 
 
-def test_an_app_has_one_and_one_has_an_app() -> None:
+def test_an_app_has_one_extension_and_an_extension_has_one_app() -> None:
     sse = QuartSSE(QuartTrio(__name__))
     with pytest.raises(RuntimeError, match="one QuartSSE"):
         sse.init_app(QuartTrio(__name__))
@@ -50,14 +50,14 @@ def test_options_are_checked(options: dict[str, Any]) -> None:
         QuartSSE(**options)
 
 
-def test_what_is_no_handler_is_refused() -> None:
+def test_a_plain_function_is_no_handler() -> None:
     def plain(connection: Connection) -> None: ...
 
     with pytest.raises(TypeError, match="coroutine or async generator function"):
         QuartSSE().stream(plain)  # type: ignore[arg-type]  # that is the mistake
 
 
-async def test_routes_may_come_before_the_app(no_leak: LeakCheck, autojump_clock: MockClock) -> None:
+async def test_routes_may_be_declared_before_the_app(no_leak: LeakCheck, autojump_clock: MockClock) -> None:
     sse = QuartSSE()
 
     @sse.route("/early")
@@ -84,7 +84,7 @@ async def test_an_app_that_was_not_started_says_so(made: App) -> None:
     assert "has not been started" in str(error)
 
 
-# The hub and the app's life
+# The hub and the app's lifespan
 
 
 async def test_the_hub_runs_from_the_app_s_start_to_its_end(made: App) -> None:
@@ -120,7 +120,7 @@ async def test_an_app_may_be_started_again(made: App) -> None:
             assert (await stream.event()).data == f"{number}"
 
 
-async def test_a_hub_that_somebody_else_runs_is_shared(no_leak: LeakCheck, autojump_clock: MockClock) -> None:
+async def test_a_hub_that_runs_already_is_shared(no_leak: LeakCheck, autojump_clock: MockClock) -> None:
     hub = no_leak.watch_hub(Hub())
     made = App(no_leak, hub=hub)
 
@@ -137,7 +137,7 @@ async def test_a_hub_that_somebody_else_runs_is_shared(no_leak: LeakCheck, autoj
         nursery.cancel_scope.cancel()
 
 
-async def test_streams_that_are_left_are_ended_with_the_app(made: App) -> None:
+async def test_open_streams_end_with_the_app(made: App) -> None:
     @made.sse.route("/s")
     async def s(connection: Connection) -> None:
         await connection.subscribe("t")
@@ -206,7 +206,7 @@ async def test_on_hypercorn_a_stream_that_ends_while_hooks_run_is_truncated(no_l
     assert made.ends == [EndReason.RECONNECT]
 
 
-async def test_middleware_around_the_app_that_wraps_send_sees_the_bodies(no_leak: LeakCheck) -> None:
+async def test_middleware_that_wraps_send_sees_the_bodies(no_leak: LeakCheck) -> None:
     made = App(no_leak)
 
     @made.sse.route("/s")

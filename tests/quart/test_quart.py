@@ -20,7 +20,7 @@ from ..support.quart_app import App, data_of
 # Routes and handlers
 
 
-async def test_the_url_s_variables_are_given_by_name(made: App) -> None:
+async def test_the_url_s_variables_are_passed_by_name(made: App) -> None:
     @made.sse.route("/rooms/<room>/<int:number>")
     async def rooms(connection: Connection, room: str, number: int) -> None:
         await connection.send([room, number])
@@ -48,7 +48,9 @@ async def test_a_generator_s_events_are_sent(made: App) -> None:
         assert await data_of(client, "/peer") == ["test"]
 
 
-async def test_a_generator_is_closed_when_its_client_goes(made: App, autojump_clock: MockClock) -> None:
+async def test_a_generator_is_closed_when_its_client_disconnects(
+    made: App, autojump_clock: MockClock
+) -> None:
     closed = trio.Event()
 
     @made.sse.route("/endless")
@@ -330,7 +332,7 @@ async def test_a_stream_s_body_can_not_be_read_by_hooks(made: App) -> None:
         assert (await client.get("/s")).status == 500
 
 
-async def test_a_client_that_goes_before_the_stream_cancels_the_handler(
+async def test_a_disconnect_before_the_stream_cancels_the_handler(
     made: App, autojump_clock: MockClock
 ) -> None:
     entered, cancelled = trio.Event(), trio.Event()
@@ -352,7 +354,7 @@ async def test_a_client_that_goes_before_the_stream_cancels_the_handler(
     assert made.ends == [EndReason.CLIENT_DISCONNECTED]
 
 
-async def test_a_handler_that_outlives_its_stream_before_it_begins_is_a_503(
+async def test_a_stream_that_reaches_its_longest_duration_before_it_begins_is_a_503(
     no_leak: LeakCheck, autojump_clock: MockClock
 ) -> None:
     made = App(no_leak, max_duration=5, keepalive=100)
@@ -391,7 +393,7 @@ async def test_several_tasks_may_send_the_first_event(made: App) -> None:
         assert sorted(str(data) for data in await data_of(client, "/s")) == ["0", "1", "2", "3", "4"]
 
 
-async def test_more_streams_than_the_app_may_have_are_refused(
+async def test_streams_beyond_the_limit_of_the_app_are_refused(
     no_leak: LeakCheck, autojump_clock: MockClock
 ) -> None:
     made = App(no_leak, max_connections=1)
@@ -423,7 +425,7 @@ async def test_hooks_are_called_and_may_refuse(made: App) -> None:
     assert (statistics.open_streams, statistics.opened, statistics.events_sent) == (0, 2, 1)
 
 
-async def test_ordinary_views_are_served_beside(made: App) -> None:
+async def test_ordinary_views_are_served_too(made: App) -> None:
     @made.app.get("/plain")
     async def plain() -> str:
         return "plain"

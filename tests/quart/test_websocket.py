@@ -1,4 +1,4 @@
-"""The subprotocol on WebSockets of Quart's, on real hypercorn, with trio-websocket as the client."""
+"""The subprotocol on Quart's WebSockets, on hypercorn, with trio-websocket as the client."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Peer:
         return found
 
     async def closed(self) -> tuple[int, str | None]:
-        """Wait until it is closed; give the code and the reason."""
+        """Wait until it is closed; return the code and the reason."""
         try:
             while True:
                 await self.connection.get_message()
@@ -103,7 +103,7 @@ async def running(serve: Serve, no_leak: LeakCheck, **options: Any) -> AsyncIter
 
 @asynccontextmanager
 async def opened(app: App, query: str = "", origin: str | None = None) -> AsyncIterator[Peer]:
-    """Open a WebSocket over a stream that is ours: trio-websocket leaves it open when the server closes."""
+    """Open a WebSocket over a stream that this closes: trio-websocket does not when the server closes."""
     headers = [] if origin is None else [(b"Origin", origin.encode())]
     stream = await trio.open_tcp_stream("127.0.0.1", app.port)
     async with stream, trio.open_nursery() as nursery:
@@ -121,7 +121,7 @@ async def opened(app: App, query: str = "", origin: str | None = None) -> AsyncI
         nursery.cancel_scope.cancel()
 
 
-async def test_it_subscribes_and_resumes_without_a_hole(run: Callable[..., Any]) -> None:
+async def test_it_subscribes_and_resumes_without_a_gap(run: Callable[..., Any]) -> None:
     async with run() as app:
         async with opened(app) as peer:
             assert peer.connection.subprotocol == "trio-sse.v1"

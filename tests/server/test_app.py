@@ -1,4 +1,4 @@
-"""`Server(app)`: any ASGI app behind what no route takes."""
+"""`Server(app)`: an ASGI app for requests that no route takes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..support.serving import InMemory, in_memory, on_sockets
 
 @http_only
 async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Send back each piece of the body as it comes."""
+    """Send back each piece of the body as it arrives."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"x-path", scope["raw_path"])]})
     goes_on = True
     while goes_on:
@@ -33,7 +33,7 @@ async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 
 
 async def ask(serving: InMemory, request: bytes) -> tuple[Head, bytes, bool]:
-    """Send a request; give the head, the body, and whether the server then closed the connection."""
+    """Send a request; return the head, the body, and whether the server then closed the connection."""
     async with serving.connect() as client:
         await client.send(request)
         head = await client.head()
@@ -95,7 +95,7 @@ async def test_the_scope_has_addresses_and_tls(make_server: MakeServer, contexts
         assert seen == [("https", "127.0.0.1", serving.address)]
 
 
-async def test_routes_go_first(serve: Any, no_leak: LeakCheck) -> None:
+async def test_routes_take_precedence(serve: Any, no_leak: LeakCheck) -> None:
     server = no_leak.watch(Server(echo))
 
     @server.route("/stream")
@@ -112,7 +112,7 @@ async def test_routes_go_first(serve: Any, no_leak: LeakCheck) -> None:
         head = await client.get("/other")
         assert (head.get("x-path"), await client.whole()) == ("/other", b"")
         await client.send(post(b"abc").replace(b"POST /", b"POST /stream"))
-        assert (await client.head()).get("x-path") == "/stream"  # there is no route for POST
+        assert (await client.head()).get("x-path") == "/stream"  # no route takes POST
         client.is_ended = False
         client.body = b""
         assert await client.whole() == b"abc"
@@ -121,7 +121,7 @@ async def test_routes_go_first(serve: Any, no_leak: LeakCheck) -> None:
         assert [event.data for event in await client.rest()] == ["native"]
 
 
-async def test_health_is_the_app_s_own_unless_it_is_asked_for(serve: Any, autojump_clock: MockClock) -> None:
+async def test_health_belongs_to_the_app_unless_it_is_enabled(serve: Any, autojump_clock: MockClock) -> None:
     request = b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n"
     async with serve(ignore) as serving:
         assert (await ask(serving, request))[1] == b"ignored"
@@ -129,7 +129,7 @@ async def test_health_is_the_app_s_own_unless_it_is_asked_for(serve: Any, autoju
         assert (await ask(serving, request))[1] == b'{"status": "ok"}'
 
 
-def test_what_is_no_app_is_refused() -> None:
+def test_an_app_must_be_callable() -> None:
     with pytest.raises(TypeError, match="must be an ASGI app"):
         Server("app")  # type: ignore[arg-type]  # that is the mistake
 
@@ -154,7 +154,7 @@ LARGE = b"x" * 100_000
 
 
 @pytest.mark.parametrize("request_bytes", [post(LARGE), CHUNKED + b"186a0\r\n%b\r\n0\r\n\r\n" % LARGE])
-async def test_bodies_come_whole_and_the_connection_goes_on(serve: Any, request_bytes: bytes) -> None:
+async def test_bodies_are_complete_and_the_connection_is_reused(serve: Any, request_bytes: bytes) -> None:
     async with serve(echo) as serving, serving.connect() as client:
         for _ in range(2):
             await client.send(request_bytes)
@@ -163,7 +163,7 @@ async def test_bodies_come_whole_and_the_connection_goes_on(serve: Any, request_
             assert await client.whole() == b"x" * 100_000
 
 
-async def test_a_client_that_waits_for_permission_gets_it_when_the_app_reads(serve: Any) -> None:
+async def test_100_continue_is_sent_when_the_app_reads(serve: Any) -> None:
     async with serve(echo) as serving, serving.connect() as client:
         await client.send(post(b"", b"Expect: 100-continue", length=3))
         assert (await client.head()).status == 100
@@ -172,13 +172,15 @@ async def test_a_client_that_waits_for_permission_gets_it_when_the_app_reads(ser
         assert await client.whole() == b"abc"
 
 
-async def test_permission_is_not_given_where_nobody_reads(serve: Any, autojump_clock: MockClock) -> None:
+async def test_100_continue_is_not_sent_if_the_app_does_not_read(
+    serve: Any, autojump_clock: MockClock
+) -> None:
     async with serve(ignore) as serving:
         head, body, is_closed = await ask(serving, post(b"", b"Expect: 100-continue", length=3))
         assert (head.status, head.get("Connection"), body, is_closed) == (200, "close", b"ignored", True)
 
 
-async def test_a_body_that_was_not_read_ends_the_connection(serve: Any, autojump_clock: MockClock) -> None:
+async def test_an_unread_body_closes_the_connection(serve: Any, autojump_clock: MockClock) -> None:
     async with serve(ignore) as serving:
         head, _, is_closed = await ask(serving, post(b"abc", length=100_000))
         assert (head.status, head.get("Connection"), is_closed) == (200, "close", True)
@@ -196,7 +198,7 @@ async def test_a_body_that_was_not_read_ends_the_connection(serve: Any, autojump
         (CHUNKED.replace(b"chunked", b"gzip"), 501),
     ],
 )
-async def test_bodies_that_are_not_acceptable_are_refused(
+async def test_invalid_bodies_are_refused(
     serve: Any, autojump_clock: MockClock, request_bytes: bytes, status: int
 ) -> None:
     entered = []
@@ -213,7 +215,7 @@ async def test_bodies_that_are_not_acceptable_are_refused(
         assert not entered
 
 
-async def test_a_body_that_trickles_is_cut_off(serve: Any, autojump_clock: MockClock) -> None:
+async def test_a_body_that_trickles_times_out(serve: Any, autojump_clock: MockClock) -> None:
     async with serve(read_all) as serving, serving.connect() as client:
         await client.send(post(b"", length=100))
         began_at = trio.current_time()
@@ -242,7 +244,7 @@ async def read_all(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             return
 
 
-async def test_a_client_that_goes_within_its_body_is_a_disconnect(serve: Any) -> None:
+async def test_a_body_that_is_cut_short_is_a_disconnect(serve: Any) -> None:
     seen: list[str] = []
 
     @http_only
@@ -265,7 +267,7 @@ async def test_a_client_that_goes_within_its_body_is_a_disconnect(serve: Any) ->
 
 
 async def test_an_app_that_waits_receives_the_disconnect(make_server: MakeServer) -> None:
-    waits, told = trio.Event(), trio.Event()
+    waits, disconnected = trio.Event(), trio.Event()
 
     @http_only
     async def wait(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -273,18 +275,18 @@ async def test_an_app_that_waits_receives_the_disconnect(make_server: MakeServer
         waits.set()
         assert (await receive())["type"] == "http.disconnect"
         assert (await receive())["type"] == "http.disconnect"
-        told.set()
+        disconnected.set()
 
     async with on_sockets(make_server(app=wait)) as serving:
         async with await serving.connect() as client:
             await client.send(GET)
             await waits.wait()
             await wait_all_tasks_blocked()
-        await told.wait()
+        await disconnected.wait()
 
 
 async def test_starlettes_is_disconnected_works(make_server: MakeServer) -> None:
-    polls, told = trio.Event(), trio.Event()
+    polls, disconnected = trio.Event(), trio.Event()
 
     @http_only
     async def poll(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -294,16 +296,16 @@ async def test_starlettes_is_disconnected_works(make_server: MakeServer) -> None
         polls.set()
         while not await request.is_disconnected():  # noqa: ASYNC110  # what is tested
             await trio.sleep(0.01)
-        told.set()
+        disconnected.set()
 
     async with on_sockets(make_server(app=poll)) as serving:
         async with await serving.connect() as client:
             await client.send(GET)
             await polls.wait()
-        await told.wait()
+        await disconnected.wait()
 
 
-async def test_over_a_stream_the_next_request_is_kept_while_the_app_waits(serve: Any) -> None:
+async def test_in_memory_the_next_request_is_buffered_while_the_app_waits(serve: Any) -> None:
     release = trio.Event()
 
     @http_only
@@ -382,7 +384,7 @@ async def test_responses_are_framed(
         assert {name: head.get(name) for name in fields} == fields
         assert await client.sized_body(head) == body
         if fields.get("Connection") is None:
-            assert (await client.get("/")).status == status  # the connection goes on
+            assert (await client.get("/")).status == status  # the connection is reused
 
 
 async def test_head_has_the_fields_and_no_body(serve: Any) -> None:
@@ -409,7 +411,7 @@ async def test_to_http_1_0_a_body_ends_with_the_connection(serve: Any) -> None:
         [(b"content-length", b"many")],
     ],
 )
-async def test_header_fields_that_break_out_are_a_500(
+async def test_invalid_header_fields_are_a_500(
     serve: Any, headers: list[tuple[bytes, bytes]], caplog: pytest.LogCaptureFixture
 ) -> None:
     @http_only
@@ -451,7 +453,7 @@ async def test_an_app_that_does_not_answer_is_a_500(
 
 
 @pytest.mark.parametrize("fails", ["raises", "returns", "short", "long"])
-async def test_a_response_that_is_not_complete_is_cut(
+async def test_an_incomplete_response_is_truncated(
     serve: Any, fails: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     @http_only
@@ -476,9 +478,7 @@ async def test_a_response_that_is_not_complete_is_cut(
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
 
 
-async def test_what_an_app_sends_after_its_response_is_an_error(
-    serve: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_sending_after_the_response_is_an_error(serve: Any, caplog: pytest.LogCaptureFixture) -> None:
     @http_only
     async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         await answer(send, b"whole")

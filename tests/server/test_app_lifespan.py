@@ -16,11 +16,11 @@ from ..support.leaks import LeakCheck, MakeServer
 from ..support.serving import in_memory, on_sockets
 from ..support.waiting import SECONDS
 
-# Life and end
+# Cancellation and drain
 
 
 @pytest.mark.parametrize("phase", ["before", "body", "response"])
-async def test_a_server_that_is_cancelled_leaves_no_app(serve: Any, phase: str) -> None:
+async def test_a_cancelled_server_leaves_no_app_running(serve: Any, phase: str) -> None:
     @http_only
     async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if phase == "body":
@@ -65,7 +65,7 @@ async def test_a_drain_waits_for_apps_and_then_cancels_them(serve: Any, autojump
 
 
 class Lifespan:
-    """An app that notes its life."""
+    """An app that records its lifespan."""
 
     def __init__(self, startup: str = "complete", shutdown: str = "complete") -> None:
         self.noted: list[str] = []
@@ -109,13 +109,13 @@ async def test_an_app_that_can_not_start_is_not_served(
         await server.serve("127.0.0.1", 0)
 
 
-async def test_an_app_without_a_lifespan_is_served_all_the_same(make_server: MakeServer) -> None:
+async def test_an_app_without_a_lifespan_is_served(make_server: MakeServer) -> None:
     async with on_sockets(make_server(app=ignore)) as serving, await serving.connect() as client:
         assert (await client.get("/")).status == 200
 
 
 @pytest.mark.parametrize("shutdown", ["failed", "raises", "never"])
-async def test_a_shutdown_that_fails_ends_all_the_same(
+async def test_a_shutdown_that_fails_does_not_keep_the_server(
     make_server: MakeServer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, shutdown: str
 ) -> None:
     async with (
@@ -141,7 +141,7 @@ async def test_a_second_call_shares_the_app_while_it_is_up(make_server: MakeServ
     assert app.noted == ["startup", "request", "shutdown"]
 
 
-async def test_when_the_first_call_has_ended_the_app_is_down(make_server: MakeServer) -> None:
+async def test_the_app_shuts_down_with_the_first_call(make_server: MakeServer) -> None:
     server = make_server(app=Lifespan())
     with trio.fail_after(SECONDS):
         async with trio.open_nursery() as outer:
@@ -160,7 +160,7 @@ async def test_when_the_first_call_has_ended_the_app_is_down(make_server: MakeSe
             outer.cancel_scope.cancel()
 
 
-async def test_what_several_tasks_send_at_once_comes_in_order(serve: Any) -> None:
+async def test_what_several_tasks_send_arrives_in_order(serve: Any) -> None:
     @http_only
     async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -16,7 +16,7 @@ from ..support.leaks import MakeServer
 
 @pytest.fixture
 def server(make_server: MakeServer) -> Server:
-    """Make a server with something of everything."""
+    """Make a server with routes of every kind."""
     made = make_server()
 
     @made.route("/live")
@@ -65,9 +65,7 @@ async def test_keepalives_are_counted_as_time_passes(server: Server, autojump_cl
         assert stream.comments == [""] * 6
 
 
-async def test_what_does_not_come_is_not_waited_for_for_ever(
-    server: Server, autojump_clock: MockClock
-) -> None:
+async def test_waiting_for_what_does_not_arrive_times_out(server: Server, autojump_clock: MockClock) -> None:
     async with Client(server, timeout=7) as client, client.stream("/live") as stream:
         began_at = trio.current_time()
         with pytest.raises(trio.TooSlowError, match="an event did not arrive within 7 s"):
@@ -117,7 +115,7 @@ async def test_an_app_that_can_not_start_says_why(autojump_clock: MockClock) -> 
         await Client(app).__aenter__()
 
 
-async def test_what_a_test_raises_is_in_no_group(server: Server, autojump_clock: MockClock) -> None:
+async def test_an_exception_of_a_test_is_raised_unwrapped(server: Server, autojump_clock: MockClock) -> None:
     error = KeyError("of the test's own")
     with pytest.raises(KeyError) as raised:
         async with Client(server) as client, client.stream("/cut"):
@@ -125,7 +123,7 @@ async def test_what_a_test_raises_is_in_no_group(server: Server, autojump_clock:
     assert raised.value is error
 
 
-async def test_what_a_test_raises_in_a_group_stays_so(server: Server, autojump_clock: MockClock) -> None:
+async def test_a_group_that_a_test_raises_stays_a_group(server: Server, autojump_clock: MockClock) -> None:
     group = ExceptionGroup("two", [KeyError(1), ValueError(2)])
     with pytest.raises(ExceptionGroup) as raised:
         async with Client(server) as client, client.stream("/cut"):
@@ -172,7 +170,7 @@ async def test_a_cancelled_test_ends_its_client(server: Server, autojump_clock: 
     assert scope.cancelled_caught
 
 
-async def test_a_connection_that_is_closed_without_an_answer_is_a_cut(autojump_clock: MockClock) -> None:
+async def test_a_connection_closed_without_a_response_is_cut(autojump_clock: MockClock) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             await trio.sleep(1)
