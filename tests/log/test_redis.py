@@ -463,7 +463,7 @@ async def test_the_program_serves_with_a_log_or_says_why_not(tmp_path: Path, *, 
                 if is_refused:
                     assert await process.wait() == 1
                     logged = b"".join([part async for part in process.stderr])
-                    assert b"the log refuses to serve" in logged
+                    assert b"the shared log refused" in logged
                     assert b"Traceback" not in logged
                     assert b"wrong@" not in logged
                 else:

@@ -170,9 +170,13 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ([], 2, "Missing argument 'MODULE:NAME'"),
         (["nowhere:server"], 1, "there is no module 'nowhere'"),
         (["nowhere.at.all:server"], 1, "there is no module 'nowhere.at.all'"),
-        (["empty:server"], 1, "'empty:server' is nothing, neither a trio_sse.Server nor an ASGI app"),
-        (["other:server"], 1, "'other:server' is of type int, neither a trio_sse.Server nor an ASGI app"),
-        (["needy:server"], 1, "'needy' fails: ModuleNotFoundError: No module named 'not_to_be_found'"),
+        (["empty:server"], 1, "module 'empty' has no 'server'"),
+        (["other:server"], 1, "'other:server' is neither a trio_sse.Server nor an ASGI app: its type is int"),
+        (
+            ["needy:server"],
+            1,
+            "importing 'needy' failed: ModuleNotFoundError: No module named 'not_to_be_found'",
+        ),
         (["broken:server"], 1, "broken.py, line 2;"),
         (["wrong:server"], 1, "(wrong.py, line 1)"),
         (["fine:server", "--bind", "x:y"], 1, "'x:y' is not like 127.0.0.1:8000"),
@@ -185,7 +189,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["fine:server", "--max-duration", "nan"], 1, "max_duration must be more than 0 seconds"),
         (["fine:server", "--certfile", "nowhere.pem"], 2, "'nowhere.pem' does not exist"),
         (["fine:server", "--certfile", "fine.py"], 1, "can't use the certificate fine.py: "),
-        (["fine:server", "--keyfile", "fine.py"], 1, "give --certfile, too"),
+        (["fine:server", "--keyfile", "fine.py"], 1, "--keyfile needs --certfile"),
     ],
 )
 def test_what_cannot_be_served_is_reported_in_a_line(

@@ -86,8 +86,8 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((APP, "--keepalive", "3"), "options of their own"),
-        ((APP, "--http2"), "give --certfile"),
+        ((APP, "--keepalive", "3"), "are for a Server"),
+        ((APP, "--http2"), "--http2 needs --certfile"),
         (("tests.support.apps.streams:server", "--http2", "--certfile", __file__), "for ASGI apps"),
         ((APP, "--http2", "--certfile", __file__), "can't use the certificate"),
         (("tests.support.apps.members:PAGE",), "neither a trio_sse.Server nor an ASGI app"),

@@ -53,7 +53,7 @@ def test_tail_resumes_over_cuts_and_stops_when_all_is_said(streams: str) -> None
     assert finished.stderr.count("incomplete chunked read") == 3
     assert "resumed after 3" in finished.stderr
     assert "reconnecting in 0.0 s" in finished.stderr  # as `retry` says
-    assert finished.stderr.endswith("Error: the server says that there is nothing more to come (204)\n")
+    assert finished.stderr.endswith("Error: the server answered 204: the stream is over\n")
     assert finished.returncode == 1
 
 
@@ -83,7 +83,7 @@ def test_tail_reconnects_to_a_server_that_was_restarted() -> None:
 
 
 def test_tail_sends_headers(streams: str) -> None:
-    assert "answers 401 Unauthorized" in run("tail", f"{streams}/private").stderr
+    assert "answered 401 Unauthorized" in run("tail", f"{streams}/private").stderr
     finished = run("tail", f"{streams}/private", "-H", "Authorization: Bearer key", "-n", "1", "-q")
     assert finished.stdout == "data: welcome\n\n"
 
@@ -107,8 +107,8 @@ def test_tail_sends_all_headers_but_an_id_that_is_older(
 @pytest.mark.parametrize(
     ("path", "options", "code", "message"),
     [
-        ("/nowhere", [], 1, "the server answers 404 Not Found"),
-        ("/over", [], 1, "nothing more to come (204)"),
+        ("/nowhere", [], 1, "the server answered 404 Not Found"),
+        ("/over", [], 1, "the server answered 204: the stream is over"),
         ("/plain", [], 1, "its Content-Type is text/plain, not text/event-stream"),
         ("/live", ["-H", "no colon"], 2, "'no colon' is not like 'Name: value'"),
         ("/live", ["-H", "a b: c"], 2, "with a name of letters, digits and hyphens"),

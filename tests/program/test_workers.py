@@ -207,8 +207,8 @@ def test_workers_that_die_at_their_start_are_restarted_with_backoff() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ([], "3 workers would have 3 hubs, and what is published in one would reach only its own clients"),
-        (["--http2"], "--http2 has one process, not supervised"),
+        ([], "3 workers need a shared log: an event would only reach the clients of the worker"),
+        (["--http2"], "--http2 runs in one process, unsupervised"),
         (["--bind", "256.1.1.1:1", "--separate-hubs"], "can't listen on 256.1.1.1:1"),
         (["--status-file", "", "--separate-hubs"], "--status-file must name a file"),
         (["--bind", "a..b:80", "--separate-hubs"], "can't listen on a..b:80"),
@@ -346,7 +346,7 @@ def test_a_log_that_refuses_ends_the_program(tmp_path: Path) -> None:
         assert program.wait() == 1
         told = program.stderr.rest()
         assert re.search(
-            r"worker \d can't run: the log refuses to serve: SQLite, .*nowhere/log.db: unable", told
+            r"worker \d can't run: the shared log refused: SQLite, .*nowhere/log.db: unable", told
         )
         assert "no worker can run" in told
         assert "Traceback" not in told
@@ -358,7 +358,7 @@ def test_a_log_that_refuses_later_is_tried_again(tmp_path: Path) -> None:
         aside = (tmp_path / "log.db").rename(tmp_path / "aside.db")
         (tmp_path / "log.db").mkdir()
         os.kill(min(first), signal.SIGKILL)
-        program.stderr.expect(r"worker \d can't run: the log refuses to serve")
+        program.stderr.expect(r"worker \d can't run: the shared log refused")
         (tmp_path / "log.db").rmdir()
         aside.rename(tmp_path / "log.db")
         until_blocking(lambda: len(pids_of(url, 2) - first) == 1)

@@ -77,9 +77,13 @@ def test_events_are_found_however_they_are_split_and_framed(sent: list, seed: in
         (b"HTTP/1.1 204 No Content\r\n\r\n", "204 No Content", True),
         (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", "the Content-Type is text/html", True),
         (b"HTTP/1.1 200 OK\r\n\r\n", "the Content-Type is nothing", True),
-        (b"HTTP/1.1 301 Moved\r\nLocation: /there\r\n\r\n", "301 Moved: ask for /there", True),
-        (HEAD[:-2] + b"Content-Encoding: gzip\r\n\r\n", "the body is compressed (gzip), unasked", True),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "the answer is no HTTP/1.1", True),
+        (b"HTTP/1.1 301 Moved\r\nLocation: /there\r\n\r\n", "301 Moved: use /there", True),
+        (
+            HEAD[:-2] + b"Content-Encoding: gzip\r\n\r\n",
+            "the body is compressed (gzip), which was not requested",
+            True,
+        ),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "the response is not HTTP/1.1", True),
         (b"x" * 70_000, "the response's head is too long", True),
         (HEAD + b"xyz\r\n", "the chunked framing is broken", False),
         (HEAD + b"1" * 2000, "the chunked framing is broken", False),
@@ -506,4 +510,4 @@ def test_the_line_that_changes_is_for_terminals() -> None:
     made.seconds, made.cpu_seconds = 10.0, 9.5
     report = io.StringIO()
     write_report(made, report)
-    assert "so it may be what was slow" in report.getvalue()
+    assert "so it may be the bottleneck" in report.getvalue()

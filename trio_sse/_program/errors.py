@@ -19,9 +19,9 @@ def log_refusal_as_program_error() -> Iterator[None]:
     try:
         yield
     except LogRefused as error:
-        raise ProgramError(f"the log refuses to serve: {error}") from error
+        raise ProgramError(f"the shared log refused: {error}") from error
     except BaseExceptionGroup as group:
         refusal = group.subgroup(LogRefused)
         if refusal is None:
             raise
-        raise ProgramError(f"the log refuses to serve: {leaf_exceptions(refusal)[0]}") from group
+        raise ProgramError(f"the shared log refused: {leaf_exceptions(refusal)[0]}") from group

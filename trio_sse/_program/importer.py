@@ -33,8 +33,10 @@ def load_target(target: str) -> Server | ASGIApp:
         found = getattr(found, name, None)
     if isinstance(found, Server) or _is_app(found):
         return found  # type: ignore[return-value]  # _is_app has checked it
-    what = "nothing" if found is None else f"of type {type(found).__name__}"
-    raise ProgramError(f"{target!r} is {what}, neither a trio_sse.Server nor an ASGI app")
+    if found is None:
+        raise ProgramError(f"module {module_name!r} has no {attribute!r}")
+    kind = type(found).__name__
+    raise ProgramError(f"{target!r} is neither a trio_sse.Server nor an ASGI app: its type is {kind}")
 
 
 def _is_app(found: object) -> bool:
@@ -47,10 +49,12 @@ def _import(name: str) -> object:
         return importlib.import_module(name)
     except Exception as error:  # the user's module may raise anything
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-            raise ProgramError(f"there is no module {name!r} here or on the path") from None
+            raise ProgramError(
+                f"there is no module {name!r} in the working directory or on Python's path"
+            ) from None
         logger.debug("importing %s failed", name, exc_info=error)
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise ProgramError(
-            f"module {name!r} fails: {type(error).__name__}: {error} "
-            f"({last.filename}, line {last.lineno}; --log-level debug tells more)"
+            f"importing {name!r} failed: {type(error).__name__}: {error} "
+            f"({last.filename}, line {last.lineno}; --log-level debug shows the traceback)"
         ) from error

@@ -26,7 +26,7 @@ def load_certificate(certfile: str | None, keyfile: str | None) -> ssl.SSLContex
     """
     if certfile is None:
         if keyfile is not None:
-            raise ProgramError("a key needs its certificate: give --certfile, too")
+            raise ProgramError("--keyfile needs --certfile")
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:

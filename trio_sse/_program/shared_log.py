@@ -30,7 +30,7 @@ def _make_log(url: str) -> Log:
 
         return SQLiteLog(url.removeprefix("sqlite:").removeprefix("//"))
     if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError(f"a log is redis://..., rediss://..., unix://... or sqlite:PATH, not {url!r}")
+        raise ValueError(f"it must be redis://..., rediss://..., unix://... or sqlite:PATH, not {url!r}")
     if importlib.util.find_spec("coredis") is None:
         raise ImportError("Redis needs its extra: pip install 'trio-sse[redis]'")
     from ..redis import RedisLog
@@ -46,8 +46,7 @@ def check_shareable(engines: Collection[HubEngine], workers: int) -> None:
     """
     if not all(engine.sequencer.is_shared for engine in engines):
         raise ProgramError(
-            f"{workers} workers would have {workers} hubs, and what is published in one would reach only its "
-            "own clients: give them one log, by --log redis://... or --log sqlite:PATH for a Server's hub, "
-            "by Hub(log=...) for an app's; or say --separate-hubs, if nothing is published, or to each for "
-            "itself"
+            f"{workers} workers need a shared log: an event would only reach the clients of the worker that "
+            "publishes it. Use --log redis://... or --log sqlite:PATH for the hub of a Server, Hub(log=...) "
+            "for an app's. If nothing is published, or each worker publishes everything, use --separate-hubs"
         )

@@ -27,7 +27,7 @@ async def drain_on_signal(
                 return
             continue
         is_draining = True
-        logger.info("%s: draining; SIGINT stops at once", name)
+        logger.info("%s: draining; send SIGINT to stop at once", name)
         nursery.start_soon(drain)
 
 

@@ -126,11 +126,13 @@ def serve(
         if isinstance(found, Server):
             _configure(found, keepalive, max_duration, log_url)
         elif keepalive is not None or max_duration is not None or log_url is not None:
-            raise ProgramError("an app's streams have options of their own: give them to QuartSSE, say")
+            raise ProgramError(
+                "--keepalive, --max-duration and --log are for a Server: set them in the app itself"
+            )
         tune_garbage_collector()
         if is_supervised:
             if http2:
-                raise ProgramError("--http2 has one process, not supervised: run several behind a proxy")
+                raise ProgramError("--http2 runs in one process, unsupervised: run several behind a proxy")
             if workers > 1 and not separate_hubs:
                 check_shareable(existing_engines(), workers)
             _run_workers(found, addresses, workers, load_certificate(certfile, keyfile), status_file)
@@ -165,7 +167,7 @@ def _http2(
     if isinstance(found, Server):
         raise ProgramError("--http2 is for ASGI apps: a Server speaks HTTP/1.1; put a proxy in front of it")
     if certfile is None:
-        raise ProgramError("browsers speak HTTP/2 only under TLS: give --certfile, too")
+        raise ProgramError("--http2 needs --certfile: browsers use HTTP/2 only over TLS")
     return partial(
         serve_by_hypercorn, found, addresses, certfile=certfile, keyfile=keyfile, announce=_announce
     )

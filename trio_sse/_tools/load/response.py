@@ -101,7 +101,7 @@ class LoadStream:
     def _parse_head(self, head: bytes) -> None:
         match = _STATUS_LINE.match(head)
         if match is None:
-            raise LoadError("the answer is no HTTP/1.1", is_final=True)
+            raise LoadError("the response is not HTTP/1.1", is_final=True)
         fields = {
             name.strip().lower(): value.strip()
             for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:-1])
@@ -112,7 +112,7 @@ class LoadStream:
         if status != 200:
             phrase = (match[2] or b"").decode("latin-1")
             if 300 <= status < 400 and b"location" in fields:
-                phrase += f": ask for {fields[b'location'].decode('latin-1')}"
+                phrase += f": use {fields[b'location'].decode('latin-1')}"
             delay = fields.get(b"retry-after", b"")
             raise LoadError(
                 f"{status} {phrase}".strip(),
@@ -123,7 +123,9 @@ class LoadStream:
         if kind.lower() != "text/event-stream":
             raise LoadError(f"the Content-Type is {kind}, not text/event-stream", is_final=True)
         if (coding := fields.get(b"content-encoding", b"identity").lower()) != b"identity":
-            raise LoadError(f"the body is compressed ({coding.decode('latin-1')}), unasked", is_final=True)
+            raise LoadError(
+                f"the body is compressed ({coding.decode('latin-1')}), which was not requested", is_final=True
+            )
         if (size := fields.get(b"content-length", b"")).isdigit():
             self._size_left = int(size)
         self._is_chunked = fields.get(b"transfer-encoding", b"").lower() == b"chunked"
