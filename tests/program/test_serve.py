@@ -37,7 +37,7 @@ def test_it_serves(streams: str) -> None:
     assert response.text == 'id: 1\nevent: tick\ndata: {"n":1}\n\nid: 2\nevent: tick\ndata: {"n":2}\n\n'
 
 
-def test_it_serves_a_module_of_the_working_directory(tmp_path: Path) -> None:
+def test_a_module_of_the_working_directory_is_served(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("class site:\n    from trio_sse import Server\n    server = Server()\n")
     with trio_sse("serve", "mine:site.server", "--bind", "127.0.0.1:0", cwd=tmp_path) as program:
         url = program.stdout.expect(r"Serving on (\S+)$")[1]
@@ -72,7 +72,7 @@ def test_keepalive_and_longest_life_can_be_set(how: str) -> None:
     assert not received.endswith(FINAL_CHUNK)
 
 
-def test_all_can_be_set_in_the_environment() -> None:
+def test_every_option_can_be_set_in_the_environment() -> None:
     env = {
         "TRIO_SSE_SERVER": APP,
         "TRIO_SSE_BIND": "127.0.0.1:0 localhost:0",
@@ -125,7 +125,7 @@ def test_a_signal_drains(number: signal.Signals) -> None:
         assert "Traceback" not in program.stderr.rest()
 
 
-def test_a_stuck_reader_does_not_hold_up_a_drain() -> None:
+def test_a_client_that_stopped_reading_does_not_hold_up_a_drain() -> None:
     with serving(APP) as (program, url), RawStream(f"{url}/flood", receive_buffer=4096):
         program.stderr.expect("open id=1 ")  # and its first event is more than can be on the way
         program.send(signal.SIGTERM)
@@ -217,7 +217,7 @@ def test_a_port_in_use_is_reported_without_a_traceback() -> None:
     assert finished.stderr.count("\n") == 1
 
 
-def test_why_a_module_fails_can_be_looked_into(modules: Path) -> None:
+def test_debug_logging_shows_why_an_import_fails(modules: Path) -> None:
     finished = run("serve", "broken:server", "--log-level", "debug", cwd=modules)
     assert finished.returncode == 1
     assert "Traceback" in finished.stderr
@@ -249,7 +249,7 @@ def test_serving_continues_when_its_addresses_go_to_a_broken_pipe() -> None:
         process.stderr.close()
 
 
-def test_serving_needs_no_log_at_all() -> None:
+def test_serving_works_with_closed_standard_streams() -> None:
     command = f"exec {sys.executable} -m trio_sse serve {APP} --bind 127.0.0.1:0 2>&-"
     with running(["sh", "-c", command]) as program:
         url = program.stdout.expect(r"Serving on (\S+)$")[1]

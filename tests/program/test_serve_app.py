@@ -53,7 +53,7 @@ def test_an_app_is_served_over_http2(certificate: Certificate) -> None:
             assert program.wait() == 0
 
 
-def test_a_reader_that_never_reads_can_not_hold_the_end_up() -> None:
+def test_a_client_that_never_reads_does_not_hold_up_a_drain() -> None:
     with (
         serving("tests.support.apps.flood:app") as (program, url),
         RawStream(f"{url}/flood", receive_buffer=4096) as raw,
@@ -94,7 +94,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         (("tests.support.apps.members:QuartSSE",), "neither a trio_sse.Server nor an ASGI app"),
     ],
 )
-def test_what_cannot_be_is_reported_in_a_line(
+def test_what_cannot_be_served_is_reported_in_a_line(
     invoke: Callable[..., Result], arguments: tuple[str, ...], message: str
 ) -> None:
     result = invoke(*arguments)

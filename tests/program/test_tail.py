@@ -41,13 +41,13 @@ def test_tail_prints_lines_of_json(streams: str) -> None:
     assert finished.stderr == ""
 
 
-def test_tail_stops_at_the_end_if_it_is_to(streams: str) -> None:
+def test_tail_without_reconnect_stops_at_the_end(streams: str) -> None:
     finished = run("tail", f"{streams}/count/2", "--no-reconnect", "--last-event-id", "1")
     assert (finished.returncode, finished.stdout) == (0, 'id: 2\nevent: tick\ndata: {"n":2}\n\n')
     assert finished.stderr.endswith("# the stream has ended\n")
 
 
-def test_tail_resumes_over_cuts_and_stops_when_all_is_said(streams: str) -> None:
+def test_tail_resumes_after_cuts_and_stops_on_204(streams: str) -> None:
     finished = run("tail", f"{streams}/portions/7", "--json")
     assert [json.loads(line)["id"] for line in finished.stdout.splitlines()] == list("1234567")
     assert finished.stderr.count("incomplete chunked read") == 3
@@ -96,7 +96,7 @@ def test_tail_sends_headers(streams: str) -> None:
         ("last-event-id", ["last-event-id: 2"], [["2"], ["3"]]),
     ],
 )
-def test_tail_sends_all_headers_but_an_id_that_is_older(
+def test_tail_sends_all_headers_except_an_older_id(
     streams: str, name: str, given: list[str], sent: list[list[str]]
 ) -> None:
     options = [part for header in given for part in ("-H", header)]
@@ -125,13 +125,13 @@ def test_tail_reports_why_a_stream_cannot_be_followed(
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000/clock", "", "http://[::1/clock", "ftp://127.0.0.1/clock"])
-def test_tail_refuses_what_is_no_url(invoke: Callable[..., Result], url: str) -> None:
+def test_tail_refuses_a_malformed_url(invoke: Callable[..., Result], url: str) -> None:
     result = invoke("tail", url)
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
 
 
-def test_tail_fails_if_nobody_answers_and_it_is_not_to_try_again(invoke: Callable[..., Result]) -> None:
+def test_tail_without_reconnect_fails_if_nobody_answers(invoke: Callable[..., Result]) -> None:
     result = invoke("tail", "http://127.0.0.1:1/", "--no-reconnect")
     assert result.exit_code == 1
     assert result.output.startswith("Error: ConnectError: ")

@@ -33,7 +33,7 @@ APP = "tests.support.apps.worker_app:server"
 
 @contextmanager
 def workers(tmp_path: Path, count: int = 2, *options: str | Path) -> Iterator[tuple[Program, str, Path]]:
-    """Run workers on one log; give the program, its URL, and the file with the figures."""
+    """Run workers on one log; yield the program, its URL, and the status file."""
     status = tmp_path / "status.json"
     log = f"sqlite:{tmp_path / 'log.db'}"
     arguments = ["--workers", f"{count}", "--log", log, "--status-file", status, *options]
@@ -66,7 +66,7 @@ def is_alive(pid: int) -> bool:
     return False
 
 
-def test_all_get_connections_and_what_is_published_reaches_the_streams_of_all(tmp_path: Path) -> None:
+def test_all_workers_get_connections_and_every_event(tmp_path: Path) -> None:
     with workers(tmp_path) as (program, url, status):
         assert program.process.pid not in pids_of(url, 2)
         with contextlib.ExitStack() as stack:
@@ -86,7 +86,7 @@ def test_all_get_connections_and_what_is_published_reaches_the_streams_of_all(tm
         assert "Traceback" not in program.stderr.rest()
 
 
-def test_all_that_workers_publish_is_stored_though_they_die_and_are_replaced(tmp_path: Path) -> None:
+def test_every_published_event_is_stored_while_workers_die_and_are_replaced(tmp_path: Path) -> None:
     published: list[str] = []
 
     def publish(count: int) -> None:
@@ -110,7 +110,7 @@ def test_all_that_workers_publish_is_stored_though_they_die_and_are_replaced(tmp
     assert stored == published
 
 
-def test_a_worker_that_dies_is_replaced_and_others_go_on(tmp_path: Path) -> None:
+def test_a_worker_that_dies_is_restarted_and_others_continue(tmp_path: Path) -> None:
     with workers(tmp_path) as (program, url, status):
         pids = pids_of(url, 2)
         with RawStream(f"{url}/live") as stream:
@@ -136,7 +136,7 @@ def test_draining_sends_retry_and_exits_with_0(tmp_path: Path) -> None:
         assert not any(map(is_alive, pids))
 
 
-def test_replacing_them_refuses_nobody(tmp_path: Path) -> None:
+def test_replacing_workers_refuses_no_connection(tmp_path: Path) -> None:
     with workers(tmp_path) as (program, url, _):
         stop = threading.Event()
         answered: list[int] = []
@@ -226,7 +226,7 @@ def test_a_quart_app_with_a_hub_in_memory_is_refused() -> None:
         assert "--separate-hubs" in program.stderr.rest()
 
 
-def test_a_hub_of_an_asgi_app_counts_too(tmp_path: Path) -> None:
+def test_an_asgi_app_with_a_hub_in_memory_is_refused(tmp_path: Path) -> None:
     log = f"sqlite:{tmp_path / 'log.db'}"
     for arguments in (["asgi_app:app"], ["asgi_app:server", "--log", log]):
         target, *options = arguments
@@ -309,7 +309,7 @@ def test_a_worker_that_reports_nothing_is_not_counted(monkeypatch: pytest.Monkey
     worker.end()
 
 
-def test_a_fork_that_fails_is_tried_again_and_others_go_on(tmp_path: Path) -> None:
+def test_a_fork_that_fails_is_tried_again_and_others_continue(tmp_path: Path) -> None:
     with workers(tmp_path) as (program, url, _):
         first = pids_of(url, 2)
         pid = program.process.pid
@@ -364,27 +364,27 @@ def test_a_log_that_refuses_later_is_tried_again(tmp_path: Path) -> None:
         until_blocking(lambda: len(pids_of(url, 2) - first) == 1)
 
 
-def test_a_place_whose_new_worker_hangs_while_the_old_one_dies_is_served_again(tmp_path: Path) -> None:
+def test_a_slot_is_served_again_if_its_new_worker_hangs_while_the_old_one_dies(tmp_path: Path) -> None:
     hang = tmp_path / "hang"
     options = ("--workers", "2", "--separate-hubs")
     with serving("tests.support.apps.hanging_app:server", *options, env={"HANG": str(hang)}) as (
         program,
         url,
     ):
-        pids = [int(program.stderr.expect(rf"worker {place} started as pid (\d+)")[1]) for place in range(2)]
+        pids = [int(program.stderr.expect(rf"worker {slot} started as pid (\d+)")[1]) for slot in range(2)]
         first = pids_of(url, 2)
         hang.touch()
         program.send(signal.SIGHUP)
         program.stderr.expect("replacing 2 workers")
-        place, hanging = program.stderr.expect(r"worker (\d) started as pid (\d+)").groups()
-        os.kill(pids[int(place)], signal.SIGKILL)
-        program.stderr.expect(f"the new worker {place} did not become ready")
+        slot, hanging = program.stderr.expect(r"worker (\d) started as pid (\d+)").groups()
+        os.kill(pids[int(slot)], signal.SIGKILL)
+        program.stderr.expect(f"the new worker {slot} did not become ready")
         hang.unlink()
-        program.stderr.expect(f"worker {place}, pid {hanging}, ended .* restarting it")
+        program.stderr.expect(f"worker {slot}, pid {hanging}, ended .* restarting it")
         assert len(pids_of(url, 2) & first) == 1
 
 
-def test_the_sums_keep_what_ended_workers_have_done(tmp_path: Path) -> None:
+def test_the_sums_include_workers_that_have_ended(tmp_path: Path) -> None:
     with workers(tmp_path) as (program, url, status):
         for number in range(6):
             with RawStream(f"{url}/live") as stream:
