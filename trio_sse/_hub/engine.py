@@ -75,7 +75,7 @@ class HubEngine:
         else:
             self.log = window = Window(max_events=max_events, max_bytes=max_bytes)
         self.scheduler = FlushScheduler()
-        self.registry = Registry(self.log, self.inbox.check_open, self.scheduler)
+        self.registry = Registry(self.log, self.inbox, self.scheduler)
         self.pump = Pump(self.registry, self.scheduler)
         if log is None or window is None:
             self.sequencer = MemorySequencer(self.log, self.inbox, self.pump)
@@ -145,6 +145,7 @@ class HubEngine:
 
     def declare_state(self, topic: str, initial: object, patch: PatchFormat) -> State:
         """Declare a topic to be a state; see `Hub.state`."""
+        self.inbox.check_thread()
         states = self.registry.states
         if self.sequencer.is_shared:
             raise RuntimeError("a state belongs to one process: a hub with a shared log can't have states")

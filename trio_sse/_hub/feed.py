@@ -192,6 +192,7 @@ class Feed:
 
     def leave(self) -> None:
         """Unregister, as leaving the subscription's context does. There is no checkpoint in it."""
+        self._source.check_thread()
         self._stop(_Phase.LEFT)
 
     def end(self) -> None:
@@ -199,7 +200,13 @@ class Feed:
         self._stop(_Phase.ENDED)
 
     def check_entered(self) -> None:
-        """Raise `trio.ClosedResourceError` unless it was entered and not left."""
+        """Raise an error unless it was entered and not left.
+
+        Raises:
+            trio.ClosedResourceError: it was not entered, or was left.
+            RuntimeError: the hub runs in another thread.
+        """
+        self._source.check_thread()
         if self._phase in (_Phase.NEW, _Phase.LEFT):
             raise trio.ClosedResourceError("use a subscription inside its own `async with`")
 

@@ -29,7 +29,8 @@ class Hub:
     """Broadcast events to the subscribers of their topics.
 
     A hub may be made at import time. It works while its `run` does: a `Server` that serves it runs it,
-    unless the program does so itself.
+    unless the program does so itself. Only the thread that runs it may publish, subscribe and change states:
+    use `trio.from_thread.run_sync` and `trio.from_thread.run` in others.
 
     Args:
         history: how many events the log keeps for replay; with `history_bytes`, how many bytes of them.
@@ -110,7 +111,7 @@ class Hub:
 
         Raises:
             TypeError, ValueError: a field is not acceptable; see `ServerSentEvent`.
-            RuntimeError: the hub has never run.
+            RuntimeError: the hub has never run, or runs in another thread.
             trio.ClosedResourceError: the hub has ended.
             LogUnavailable: a shared log has not stored it within its `publish_timeout`. It may have been
                 stored all the same, if only the log's reply was lost.
@@ -162,7 +163,7 @@ class Hub:
         Raises:
             TypeError, ValueError: an option is not acceptable.
             TopicError: a `ValueError`; the topics are not acceptable.
-            RuntimeError: on entering it: the hub has never run.
+            RuntimeError: on entering it: the hub has never run, or runs in another thread.
             trio.ClosedResourceError: on entering it: the hub has ended.
         """
         feed = self._engine.make_feed(

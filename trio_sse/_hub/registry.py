@@ -7,7 +7,7 @@ log's last position is that of the newest batch which was bound to its subscribe
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import final
 
 import trio
@@ -16,6 +16,7 @@ from .._log.memory import Gap, MemoryLog, Page
 from .._wire.event import ServerSentEvent
 from .._wire.message import Batch, Message
 from .feed import Feed
+from .inbox import Inbox
 from .pacing import FlushScheduler, Throttle, ThrottledGroup
 from .source import ReplayFrom, StartWith, WaitForLog
 from .state_topic import StateTopic
@@ -30,7 +31,7 @@ class Registry:
     It is the `Source` of the feeds, the `Subscribers` of the pump and the `LogReaders` of a log's follower.
 
     Args:
-        check_open: raises unless the hub runs.
+        inbox: the hub's; it knows whether the hub runs, and in which thread.
 
     Attributes:
         states: the topics that are states.
@@ -39,13 +40,13 @@ class Registry:
         resets: gaps that were announced to a feed.
     """
 
-    def __init__(self, log: MemoryLog, check_open: Callable[[], None], scheduler: FlushScheduler) -> None:
+    def __init__(self, log: MemoryLog, inbox: Inbox, scheduler: FlushScheduler) -> None:
         self.states: dict[str, StateTopic] = {}
         self.arrivals = 0
         self.replayed = 0
         self.resets = 0
         self._log = log
-        self._check_open = check_open
+        self._inbox = inbox
         self._registered: dict[Feed, None] = {}
         self._ahead: dict[Feed, int] = {}  # those that wait for the log, and as which arrival each came
         self._live: dict[str, dict[Feed | ThrottledGroup, None]] = {}
@@ -67,11 +68,15 @@ class Registry:
         """Whether some of the topics are states; see `Source.has_states`."""
         return bool(self.states) and not self.states.keys().isdisjoint(topics)
 
+    def check_thread(self) -> None:
+        """Raise `RuntimeError` if the hub runs in another thread; see `Source.check_thread`."""
+        self._inbox.check_thread()
+
     # How a feed starts
 
     def join(self, feed: Feed) -> ReplayFrom | StartWith | WaitForLog:
         """Register a feed; see `Source.join`."""
-        self._check_open()
+        self._inbox.check_open()
         self._registered[feed] = None
         last_event_id = feed.last_event_id
         if last_event_id is None:

@@ -118,6 +118,7 @@ class SharedSequencer:
         return self.replica.follower.is_loaded
 
     async def publish(self, message: Message) -> None:
+        self._inbox.check_open()  # before the publisher's own lists are touched
         await self.replica.publisher.wait_stored(message, self._inbox)
 
     async def load(self) -> None:

@@ -35,6 +35,9 @@ class Source(Protocol):
     `change_topics` only after it, and `leave` last.
     """
 
+    def check_thread(self) -> None:
+        """Raise `RuntimeError` if the hub runs in another thread than the caller's."""
+
     def join(self, feed: Feed) -> ReplayFrom | StartWith | WaitForLog:
         """Register a feed, and return how it starts."""
 

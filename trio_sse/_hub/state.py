@@ -59,6 +59,7 @@ class State:
 
     def set_nowait(self, value: object) -> None:
         """Set the state as `set` does, or raise `trio.WouldBlock` if the inbox is full."""
+        self._inbox.check_thread()
         if self.is_closed:
             raise trio.ClosedResourceError(f"the state {self.topic!r} was closed")
         text = self._encode(value)
@@ -77,6 +78,7 @@ class State:
 
     def update_nowait(self, changes: Mapping[str, object]) -> None:
         """Set some members as `update` does, or raise `trio.WouldBlock` if the inbox is full."""
+        self._inbox.check_thread()
         value = self.value
         if not isinstance(value, dict):
             raise TypeError(f"only an object has members to update, and the state is {self._published[:40]}")
@@ -84,6 +86,7 @@ class State:
 
     def close(self) -> None:
         """Turn the topic into an ordinary one. Its subscribers stay, and keep what they received."""
+        self._inbox.check_thread()
         if not self.is_closed:
             self.is_closed = True
             self._forget()

@@ -33,6 +33,7 @@ class Subscription:
         SlowConsumer: the queue overflowed under `Overflow.DISCONNECT`.
         trio.BusyResourceError: another task is waiting for an event of this subscription.
         trio.ClosedResourceError: its context has not been entered, or has been left.
+        RuntimeError: the hub runs in another thread.
     """
 
     __slots__ = ("_feed",)
@@ -84,9 +85,9 @@ class Subscription:
         return self
 
     async def __anext__(self) -> ServerSentEvent:
-        await trio.lowlevel.checkpoint_if_cancelled()
         feed = self._feed
         feed.check_entered()
+        await trio.lowlevel.checkpoint_if_cancelled()
         while (message := feed.take_one()) is None:
             if feed.has_overflowed:
                 events, size = feed.queue_bounds
