@@ -392,3 +392,17 @@ def test_without_its_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
             missing.setitem(sys.modules, module, None)
             with pytest.raises(ImportError, match=r"pip install 'trio-sse\[state\]'"):
                 Hub().state("s", 0, patch=patch)
+
+
+@pytest.mark.parametrize("patch", FORMATS)
+async def test_a_patch_with_fewer_characters_but_more_bytes_than_the_state_is_not_sent(
+    make_hub: MakeHub, patch: PatchFormat
+) -> None:
+    hub = make_hub()
+    old, new = ({"text": "x" * 300_000, emoji * 180_000: 0} for emoji in "\U0001f600\U0001f601")
+    state = hub.state("s", old, patch=patch)
+    async with running(hub), hub.subscribe("s") as events:
+        assert (await anext(events)).event == "snapshot"
+        await state.set(new)  # as a patch, it would be larger than an event may be
+        changed = await anext(events)
+        assert (changed.event, changed.json()) == ("snapshot", new)

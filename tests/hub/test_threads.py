@@ -13,9 +13,9 @@ from trio_sse import Hub, State, Subscription
 from trio_sse._hub.hub import engine_of
 from trio_sse.sqlite import SQLiteLog
 
+from ..support.leaks import MakeHub
 from ..support.serving import running
 
-MakeHub = Callable[..., Hub]
 REFUSED = r"trio\.from_thread\.run_sync\(.*trio\.from_thread\.run\("
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trio_sse import EndReason, Hub, Server
+from trio_sse import EndReason, EventDecoder, Hub, Server
 from trio_sse._http import body_decoders, request_head
 from trio_sse._server import body, request_reader
 from trio_sse._stream import disconnects, polling
@@ -71,7 +71,12 @@ def test_the_fixed_limits_are_those_of_the_code() -> None:
     assert numbers(table["bytes sent after the request"]) == [disconnects.MAX_UNREAD_BYTES]
     assert numbers(table["seconds to wait, `?wait=`"]) == [polling._MOST_WAIT_SECONDS]
     assert numbers(table["one response"]) == [polling._MOST_EVENTS, polling._MOST_BYTES]
-    assert numbers(table["data of one event"]) == [event.MAX_DATA_SIZE]
+    assert numbers(table["data of one event, encoded"]) == [event.MAX_DATA_SIZE]
+    assert numbers(table["an event's type, id or key, encoded"]) == [event.MAX_NAME_SIZE]
+    assert numbers(table["a comment, encoded"]) == [event.MAX_COMMENT_SIZE]
+    assert numbers(table["an event that `EventDecoder` receives"]) == [
+        inspect.signature(EventDecoder).parameters["max_size"].default
+    ]
     assert numbers(table["a topic's name"]) == [topic.MAX_TOPIC_LENGTH]
     assert numbers(table["topics of one subscription"]) == [topic.MAX_TOPICS]
     assert numbers(table["head: time, size, fields"]) == [

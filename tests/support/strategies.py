@@ -37,6 +37,27 @@ events = st.builds(
 )
 
 
+def _repeated(pieces: list[tuple[str, int]]) -> str:
+    return "".join(text * count for text, count in pieces)
+
+
+#: Texts of up to some megabytes, many of them close to a bound: runs of few characters.
+large_texts = st.lists(
+    st.tuples(
+        st.sampled_from(["\n", "\r", "\r\n", "x", "é", "\U0001f600", "x\n", "\0", ":", " ", '"'])
+        | st.text(st.characters(exclude_categories=["Cs"]), max_size=3),
+        st.integers(0, 3)
+        | st.builds(
+            lambda bound, share, more: max(0, bound // share + more),
+            st.sampled_from([4096, 64 * 1024, 1024 * 1024]),
+            st.integers(1, 8),
+            st.integers(-8, 8),
+        ),
+    ),
+    max_size=3,
+).map(_repeated)
+
+
 def cut(data: bytes, at: list[int]) -> list[bytes]:
     """Cut bytes into pieces at these places; places beyond the end are ignored."""
     places = [0, *sorted({place for place in at if place < len(data)}), len(data)]

@@ -17,7 +17,7 @@ from .._log.memory import MemoryLog
 from .._log.protocol import Log
 from .._log.window import Window
 from .._validate import check_bounds
-from .._wire.event import Dumps, ServerSentEvent, utf8_size
+from .._wire.event import Dumps, ServerSentEvent, check_key
 from .._wire.message import Message
 from .._wire.topic import check_topic, check_topics
 from .feed import Feed
@@ -104,10 +104,8 @@ class HubEngine:
         self, topic: str, data: object, event: str | None, key: str | None, retry: int | None
     ) -> Message:
         """Return the message of an event; `Hub.publish` lists the errors."""
-        if key is not None and not isinstance(key, str):
-            raise TypeError(f"key must be a str or None, not {type(key).__name__}")
-        if key is not None and not key.isascii():
-            utf8_size("key", key)
+        if key is not None:
+            check_key(key)
         if topic in self.registry.states:
             raise ValueError(f"topic {topic!r} is a state: change it by the state's own set or update")
         made = ServerSentEvent(data, event=event, retry=retry)

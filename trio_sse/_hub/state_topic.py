@@ -96,7 +96,7 @@ class StateTopic:
         if _canonical(result) != _canonical(json.loads(new)):
             return None
         text = json.dumps(patch, ensure_ascii=False, separators=(",", ":"))
-        return text if len(text) < len(new) else None
+        return text if len(text.encode()) < len(new.encode()) else None  # in bytes, as the bound counts
 
 
 def _load(patch: PatchFormat) -> tuple[Diff, Apply]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .._wire.event import ServerSentEvent
+from .._wire.event import ServerSentEvent, check_key
 from .._wire.message import Message
 from .._wire.topic import check_topic
 
@@ -29,7 +29,9 @@ def decode_record(record: bytes) -> Message:
     if not isinstance(fields, list) or len(fields) < 5:
         raise ValueError("the record is not a list of five fields and a mark")
     topic, data, event, key, retry, *_ = fields
-    if not isinstance(data, str) or not isinstance(key, str | None):
-        raise TypeError("the record's data or key is not a string")
+    if not isinstance(data, str):
+        raise TypeError("the record's data is not a string")
+    if key is not None:
+        check_key(key)
     made = ServerSentEvent(data, event=event, retry=retry)
     return Message(check_topic(topic), made, str(made.data), key)

@@ -1,8 +1,9 @@
 """Server-Sent Events as values, and their encoding on the wire.
 
 The invariant that this file keeps together with `decoder`: **whatever can be encoded decodes to itself.** An
-event therefore refuses, when it is made, every field that would break the framing, and the encoder ends lines
-with LF only.
+event therefore refuses, when it is made, every field that would break the framing or is too large, and the
+encoder ends lines with LF only. The bounds count what is sent, in which each line of
+the data and of a comment has a prefix. So an event, whatever is in it, is far below the decoder's bound.
 
 Lines end at CR, LF or CRLF and nowhere else. `str.splitlines()` would also split at U+2028, U+0085, VT
 and FF, which are ordinary characters of the data, so it is used nowhere.
@@ -18,11 +19,25 @@ from typing import final
 
 Dumps = Callable[[object], str]
 
-#: The most bytes that one event's data may have, encoded.
+#: The most bytes that one event's data may have, encoded. A line break has seven, with its prefix.
 MAX_DATA_SIZE = 1024 * 1024
+
+#: The most bytes that a type, an id or a key may have, encoded. A request's head can carry such an id back.
+MAX_NAME_SIZE = 4096
+
+#: The most bytes that a comment may have, encoded, with each line's prefix and end.
+MAX_COMMENT_SIZE = 64 * 1024
 
 #: Browsers keep the reconnection time in a number; past 2**53 it would no longer be exact.
 MAX_RETRY = 2**53 - 1
+
+_LINE_BREAK_SIZE = len("\ndata: ")
+
+# What is no longer than this is never too large, so its size is not computed: that spares an ordinary event
+# some percent. A character has four bytes at most, and a comment's line break three, with the next prefix.
+_SHORT_NAME = MAX_NAME_SIZE // 4
+_SHORT_COMMENT = MAX_COMMENT_SIZE // 4 - 1
+_SHORT_DATA = MAX_DATA_SIZE // _LINE_BREAK_SIZE
 
 _LINE_END = re.compile("\r\n|\r|\n")
 _NOT_IN_EVENT = re.compile("[\r\n]")
@@ -41,13 +56,15 @@ class ServerSentEvent:
 
     Args:
         data: a `str` is sent as it is, with CR and CRLF turned into LF, since the wire has one kind of line
-            break only; anything else is encoded as JSON when the event is sent. At most 1 MiB encoded.
-        event: the event's type, without line breaks; `None` is what `EventSource` calls "message".
-        id: what the client sends as `Last-Event-ID` when it reconnects, without line breaks or NUL; the empty
-            string makes it forget the one it has.
+            break only; anything else is encoded as JSON when the event is sent. At most 1 MiB encoded, where
+            a line break counts as seven bytes: the next line has a prefix.
+        event: the event's type, without line breaks, at most 4 KiB; `None` is what `EventSource` calls
+            "message".
+        id: what the client sends as `Last-Event-ID` when it reconnects, without line breaks or NUL, at most
+            4 KiB; the empty string makes it forget the one it has.
         retry: the client's reconnection time in milliseconds from now on.
-        comment: text that receivers ignore. It may have several lines. As no receiver sees it, comparisons
-            ignore it, too.
+        comment: text that receivers ignore. It may have several lines, at most 64 KiB encoded. As no receiver
+            sees it, comparisons ignore it, too.
 
     Raises:
         TypeError: a field is of the wrong type (`bytes` data among them: decode them first).
@@ -69,20 +86,21 @@ class ServerSentEvent:
         data = self.data
         if isinstance(data, str):
             if "\r" in data:
-                object.__setattr__(self, "data", _LINE_END.sub("\n", data))
+                data = _LINE_END.sub("\n", data)
+                object.__setattr__(self, "data", data)
             _check_size(data)
         elif isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"data must be text or a JSON value, not {type(data).__name__}: decode it first")
         if self.event is not None:
-            _check_field("event", self.event, _NOT_IN_EVENT, "CR or LF")
+            _check_name("event", self.event, _NOT_IN_EVENT, "CR or LF")
             if not self.event:
                 raise ValueError("event must not be empty: leave it out for the type 'message'")
         if self.id is not None:
-            _check_field("id", self.id, _NOT_IN_ID, "CR, LF or NUL")
+            _check_name("id", self.id, _NOT_IN_ID, "CR, LF or NUL")
         if self.retry is not None:
             check_retry(self.retry)
         if self.comment is not None:
-            _check_field("comment", self.comment, None, "")
+            _check_comment(self.comment)
 
     def encode(self, *, dumps: Dumps = dumps_compact) -> bytes:
         """Return the event's bytes on the wire, with the blank line that ends it.
@@ -105,6 +123,7 @@ class ServerSentEvent:
             raise ValueError(f"data can't be written as JSON: {error}") from error
         if not isinstance(text, str):
             raise TypeError(f"dumps must return a str, not {type(text).__name__}")
+        text = str.__str__(text)  # of a subclass, the value that is checked here
         if "\r" in text:  # possible with a `dumps` of the user's own
             text = _LINE_END.sub("\n", text)
         _check_size(text)
@@ -152,7 +171,7 @@ def encode_comment(text: str) -> bytes:
 
     A blank line makes some clients built on `fetch` emit an empty message, so there is none here.
     """
-    _check_field("comment", text, None, "")
+    _check_comment(text)
     return _comment_lines(text).encode()
 
 
@@ -174,19 +193,49 @@ def _comment_lines(text: str) -> str:
     return "".join(f": {line}\n" if line else ":\n" for line in _LINE_END.split(text))
 
 
-def _check_field(name: str, value: object, forbidden: re.Pattern[str] | None, what: str) -> None:
+def _check_name(name: str, value: object, forbidden: re.Pattern[str], what: str) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str or None, not {type(value).__name__}")
-    if forbidden is not None and forbidden.search(value):
+    if forbidden.search(value):
         raise ValueError(f"{name} must not contain {what}: {value[:80]!r}")
-    if not value.isascii():
-        utf8_size(name, value)
+    if len(value) > _SHORT_NAME or not value.isascii():
+        _check_bound(name, utf8_size(name, value), MAX_NAME_SIZE)
+
+
+def check_key(key: object) -> None:
+    """Raise an error unless `key` can be a message's key: a `str` of at most 4 KiB.
+
+    Raises:
+        TypeError, ValueError: it can't.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"key must be a str or None, not {type(key).__name__}")
+    if len(key) > _SHORT_NAME or not key.isascii():
+        _check_bound("key", utf8_size("key", key), MAX_NAME_SIZE)
+
+
+def _check_comment(value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"comment must be a str or None, not {type(value).__name__}")
+    if len(value) > _SHORT_COMMENT or not value.isascii():
+        _check_bound("comment", utf8_size("comment", value), MAX_COMMENT_SIZE)
+        _check_bound(
+            "comment", len(_comment_lines(value).encode()), MAX_COMMENT_SIZE, ": each line has a prefix"
+        )
 
 
 def _check_size(text: str) -> None:
+    """Raise an error if `text`, which has LF only, is too large as data."""
     size = len(text) if text.isascii() else utf8_size("data", text)
-    if size > MAX_DATA_SIZE:
-        raise ValueError(f"data must be at most {MAX_DATA_SIZE} bytes once encoded, not {size}")
+    if size > _SHORT_DATA:
+        breaks = text.count("\n")
+        advice = ": each line break has 7 of them" if breaks else ""
+        _check_bound("data", size + breaks * (_LINE_BREAK_SIZE - 1), MAX_DATA_SIZE, advice)
+
+
+def _check_bound(name: str, size: int, most: int, advice: str = "") -> None:
+    if size > most:
+        raise ValueError(f"{name} must be at most {most} bytes once encoded, not {size}{advice}")
 
 
 def utf8_size(name: str, text: str) -> int:
