@@ -52,3 +52,14 @@ def test_a_body_without_its_end_is_incomplete(decoder: BodyDecoder) -> None:
 def test_a_chunk_is_refused_as_soon_as_its_size_is_known() -> None:
     with pytest.raises(HTTPException, match="at most 10 bytes"):
         ChunkedDecoder(10).feed(bytearray(b"b\r\n"))
+
+
+@pytest.mark.parametrize(("size", "most"), [(1, 16 * 1024 * 16 // 15), (15, 16 * 1024 * 16), (16, None)])
+def test_the_number_of_small_chunks_is_bounded(size: int, most: int | None) -> None:
+    decoder = ChunkedDecoder(1 << 40)
+    chunk = b"%x\r\n%b\r\n" % (size, b"x" * size)
+    decoder.feed(bytearray(chunk * (300_000 if most is None else most)))
+
+    if most is not None:
+        with pytest.raises(HTTPException, match="too many small chunks"):
+            decoder.feed(bytearray(chunk * 2))

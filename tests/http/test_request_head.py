@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import h11
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -26,10 +27,24 @@ FIELD_NAMES = st.text("!#$%&'*+-.^_`|~09AZaz", min_size=1, max_size=12).map(str.
 
 @given(
     fields=st.lists(st.tuples(FIELD_NAMES, FIELD_VALUES), max_size=8),
-    target=st.sampled_from([b"/", b"/a?b=c", b"http://other/x"]),
+    target=st.sampled_from([b"/", b"/a?b=c", b"http://test/x"]),
 )
 def test_fields_are_split_as_h11_splits_them(fields: list[tuple[bytes, bytes]], target: bytes) -> None:
-    assume(not any(name.lower() in (b"host", b"content-length", b"transfer-encoding") for name, _ in fields))
+    names = [name.lower() for name, _ in fields]
+    assume(not {b"host", b"content-length", b"transfer-encoding"} & set(names))
+    assume(not any(names.count(name) > 1 for name in map(str.encode, request_head.SINGLE_FIELDS)))
     lines = [b"GET %b HTTP/1.1" % target, b"Host: test", *(b"%b:%b" % field for field in fields)]
     head = b"\r\n".join(lines)
     assert raw_fields(request_head.parse_head(head).headers) == request_head._parse_fields(head)
+
+
+@pytest.mark.parametrize("first", ["Host: TEST:80", "X: y"])
+def test_the_authority_of_an_absolute_target_is_the_host_field(first: str) -> None:
+    is_old = "Host" not in first
+    line = f"GET http://test/x?y HTTP/1.{0 if is_old else 1}"
+
+    head = request_head.parse_head(f"{line}\r\n{first}\r\nA: b".encode())
+
+    assert (head.target, head.host) == ("/x?y", "test")
+    assert head.headers.get_all("host") == ["test"]
+    assert head.headers.get("a") == "b"

@@ -84,7 +84,7 @@ def test_the_fixed_limits_are_those_of_the_code() -> None:
         request_head.MAX_HEAD_SIZE,
         request_head.MAX_HEADER_FIELDS,
     ]
-    assert numbers(table["target"]) == [request_head.MAX_TARGET_SIZE]
+    assert numbers(table["method, target"]) == [request_head.MAX_METHOD_SIZE, request_head.MAX_TARGET_SIZE]
     assert numbers(table["fields of a query"]) == [request_head.MAX_QUERY_FIELDS]
     assert numbers(table["body: time, size (`max_body_size`)"]) == [
         body.BODY_SECONDS,
@@ -94,6 +94,7 @@ def test_the_fixed_limits_are_those_of_the_code() -> None:
         body_decoders.MAX_CHUNK_LINE,
         body_decoders.MAX_TRAILERS,
     ]
+    assert numbers(table["chunks of a body"]) == [body_decoders.FREE_CHUNKS, body_decoders.BYTES_PER_CHUNK]
 
 
 def test_every_end_reason_is_documented() -> None:

@@ -195,7 +195,8 @@ async def test_an_unread_body_closes_the_connection(serve: Any, autojump_clock: 
         (post(b"abc", b"Expect: something"), 417),
         (post(b"abc", b"Transfer-Encoding: chunked"), 400),
         (post(b"abc", b"Content-Length: 3"), 400),
-        (CHUNKED.replace(b"chunked", b"gzip"), 501),
+        (CHUNKED.replace(b"chunked", b"gzip"), 400),
+        (CHUNKED.replace(b"chunked", b"gzip, chunked"), 501),
     ],
 )
 async def test_invalid_bodies_are_refused(

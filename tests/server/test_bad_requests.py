@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from trio_sse import Request, Response
+from trio_sse._http.request_head import SINGLE_FIELDS
+from trio_sse.websocket import WebSocketConnection
+
 from ..support.hostile import Target, assert_refused, logged
 from ..support.leaks import MakeServer
 from ..support.raw_requests import VALID, get, named, request
@@ -168,7 +172,9 @@ async def test_connect_and_trace_are_refused(
         pytest.param(get("/" + "a" * 8 * KIB), 414, id="target"),
         pytest.param(get("/stream?" + "a" * 8 * KIB), 414, id="query"),
         pytest.param(get("/" + "a" * 12 * KIB)[: 12 * KIB], 414, id="target without an end"),
-        pytest.param(b"A" * 12 * KIB, 414, id="method without an end"),
+        pytest.param(b"A" * 12 * KIB, 501, id="method without an end"),
+        pytest.param(request("A" * 33, "/stream"), 501, id="method"),
+        pytest.param(request("A" * 33, "/" + "a" * 8 * KIB), 501, id="method and target"),
         pytest.param(get("/stream", "X: " + "a" * 16 * KIB), 431, id="head"),
         pytest.param(get("/stream", *["X: " + "a" * 200] * 90), 431, id="head of many fields"),
         pytest.param(get("/stream", "X: " + "a" * 17 * KIB)[:-2], 431, id="head without an end"),
@@ -200,7 +206,9 @@ async def test_a_malformed_head_is_refused_however_it_is_split(make_server: Make
     target.assert_untouched()
 
 
-@pytest.mark.parametrize("raw", [VALID, get("http://evil/stream"), b"GET /stream HTTP/1.0\r\n\r\n"])
+@pytest.mark.parametrize(
+    "raw", [VALID, request("GET", "http://evil/stream", host="evil"), b"GET /stream HTTP/1.0\r\n\r\n"]
+)
 async def test_hosts_that_are_not_allowed_are_refused(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture, raw: bytes
 ) -> None:
@@ -212,7 +220,7 @@ async def test_hosts_that_are_not_allowed_are_refused(
     [
         request("GET", "/echo/a", "Connection: close", host="mine"),
         request("GET", "/echo/a", "Connection: close", host="MINE:8000"),
-        get("http://mine:80/echo/a", "Connection: close"),
+        request("GET", "http://mine:80/echo/a", "Connection: close", host="mine"),
         request("GET", "/echo/a", "Connection: close", host="[::1]:80"),
     ],
 )
@@ -328,3 +336,79 @@ async def test_a_websocket_handshake_is_refused(
     answer = await assert_refused(Target(make_server), caplog, raw, status)
 
     assert answer.head.get("Sec-WebSocket-Version") == ("13" if status == 426 else None)
+
+
+@pytest.mark.parametrize("lines", [[], ["Connection: Upgrade", "Upgrade: websocket"]])
+async def test_an_offer_to_upgrade_concerns_the_connection_only(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, lines: list[str]
+) -> None:
+    target = Target(make_server)
+
+    @target.server.websocket("/ws")
+    async def socket(connection: WebSocketConnection) -> None: ...
+
+    answer = await target.answer(get("/ws", *lines))
+
+    assert answer.status == 426
+    assert answer.head.get("Upgrade") == "websocket"
+    assert answer.head.get("Connection") == "close, Upgrade"
+
+
+@pytest.mark.parametrize("name", SINGLE_FIELDS)
+async def test_a_field_that_has_one_value_must_not_be_repeated(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    await assert_refused(Target(make_server), caplog, get("/stream", f"{name}: a", f"{name.title()}: a"), 400)
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        ("http://test/stream", "other"),
+        ("http://test/stream", "test:81"),
+        ("http://test:8000/stream", "test"),
+        ("http://test:80/stream", "test:443"),
+        ("https://test:80/stream", "test"),
+    ],
+)
+async def test_a_target_and_a_host_that_differ_are_refused(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, target: str, host: str
+) -> None:
+    await assert_refused(Target(make_server), caplog, request("GET", target, host=host), 400)
+
+
+async def test_the_health_check_is_for_every_host(make_server: MakeServer) -> None:
+    target = Target(make_server, allowed_hosts=["mine"])
+
+    assert (await target.answer(get("/health", "Connection: close"))).status == 200
+    assert (await target.answer(request("POST", "/health"))).status == 421
+    assert (await target.answer(request("GET", "/other"))).status == 421
+
+
+async def test_a_route_at_the_path_of_the_health_check_is_for_allowed_hosts(make_server: MakeServer) -> None:
+    target = Target(make_server, allowed_hosts=["mine"])
+
+    @target.server.endpoint("/health")
+    async def health(request: Request) -> Response:
+        raise AssertionError("this host is not allowed")
+
+    assert (await target.answer(get("/health"))).status == 421
+
+
+@pytest.mark.parametrize(
+    "path", ['/a"b', "/a<b", "/a>b", "/a\\b", "/a^b", "/a`b", "/a{b", "/a}b", "/?a<b", '/?a"b']
+)
+async def test_characters_that_a_target_must_encode_are_refused(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    await assert_refused(Target(make_server), caplog, get(path), 400)
+
+
+async def test_reason_phrases_are_those_of_rfc_9110(make_server: MakeServer) -> None:
+    target = Target(make_server)
+
+    too_long = await target.answer(get("/" + "a" * 8 * KIB))
+    too_large = await target.answer(request("POST", "/body", "Content-Length: 99999999"))
+
+    assert too_long.head.reason == "URI Too Long"
+    assert too_large.head.reason == "Content Too Large"

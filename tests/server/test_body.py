@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from trio_sse import HTTPException
+from trio_sse._http.body_decoders import ChunkedDecoder
 from trio_sse._http.request_head import parse_head
 from trio_sse._server.body import BodyReader, receive_body
 from trio_sse._transport.base import Transport
@@ -38,6 +39,16 @@ BAD_CHUNKS = {
     "trailing space": b"5 \r\n12345\r\n0\r\n\r\n",
     "trailing tab": b"5\t\r\n12345\r\n0\r\n\r\n",
     "space before an extension": b"5 ;a\r\n12345\r\n0\r\n\r\n",
+    "an extension without a name": b"5;\r\n12345\r\n0\r\n\r\n",
+    "two extensions, one without a name": b"5;;a\r\n12345\r\n0\r\n\r\n",
+    "a value without a name": b"5;=b\r\n12345\r\n0\r\n\r\n",
+    "an extension without its value": b"5;a=\r\n12345\r\n0\r\n\r\n",
+    "a bracket in an extension": b"5;a[=x\r\n12345\r\n0\r\n\r\n",
+    "a quoted value without an end": b'5;a="b\r\n12345\r\n0\r\n\r\n',
+    "a quoted value that ends with a backslash": b'5;a="b\\"\r\n12345\r\n0\r\n\r\n',
+    "more after a quoted value": b'5;a="b"c\r\n12345\r\n0\r\n\r\n',
+    "an extension that is not ASCII": b"5;\x80\r\n12345\r\n0\r\n\r\n",
+    "a space after an extension": b"5;a \r\n12345\r\n0\r\n\r\n",
     "no size": b"\r\n12345\r\n0\r\n\r\n",
     "no hexadecimal digit": b"g\r\n12345\r\n0\r\n\r\n",
     "a size of 16 digits": b"0000000000000005\r\n12345\r\n0\r\n\r\n",
@@ -81,6 +92,7 @@ GOOD_CHUNKS = {
     "hexadecimal sizes": (b"A\r\n0123456789\r\nb\r\nabcdefghijk\r\n0\r\n\r\n", b"0123456789abcdefghijk"),
     "line ends in a chunk": (b"6\r\n\r\n0\r\n\r\r\n0\r\n\r\n", b"\r\n0\r\n\r"),
     "extensions": (b'5;a;b="c d"\r\n12345\r\n0;e\r\n\r\n', b"12345"),
+    "extensions with spaces": (b'5; a\t=\tb ;c = "\\"\xff;"\r\n12345\r\n0\r\n\r\n', b"12345"),
     "trailers": (b"5\r\n12345\r\n0\r\nX: y\r\nZ:\r\n\r\n", b"12345"),
 }
 
@@ -267,6 +279,20 @@ async def test_other_expectations_are_refused(
     await assert_refused(Target(make_server), caplog, sized(b"", f"Expect: {expect}", length=length), 417)
 
 
+@pytest.mark.parametrize("expect", ["foo", "100-continue", ""])
+async def test_every_expectation_counts(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, expect: str
+) -> None:
+    raw = sized(b"12345", "Expect: 100-continue", f"Expect: {expect}")
+
+    if expect == "100-continue":
+        assert (
+            await Target(make_server).answer(raw.replace(b"Host:", b"Connection: close\r\nHost:"))
+        ).status == 200
+    else:
+        await assert_refused(Target(make_server), caplog, raw, 417)
+
+
 # Bounds of time
 
 
@@ -324,6 +350,26 @@ async def test_endless_tiny_chunks_do_not_starve_other_tasks() -> None:
         nursery.cancel_scope.cancel()
 
     assert turns >= 100
+
+
+async def test_decoding_counts_against_the_time_of_a_body(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Sending:
+        """A client whose bytes are always there."""
+
+        async def receive_some(self) -> bytes:
+            return b"1\r\n1\r\n"
+
+    def feed(decoder: ChunkedDecoder, buffer: bytearray) -> None:
+        autojump_clock.jump(1)
+        decode(decoder, buffer)
+
+    decode = ChunkedDecoder.feed
+    monkeypatch.setattr(ChunkedDecoder, "feed", feed)
+    head = parse_head(CHUNKED[:-4])
+    with pytest.raises(HTTPException, match="in time"):
+        await receive_body(BodyReader(head, cast("Transport", Sending()), bytearray(), 10_000))
 
 
 @pytest.mark.parametrize(

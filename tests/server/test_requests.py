@@ -19,9 +19,13 @@ from ..support.serving import in_memory, on_sockets
     [
         pytest.param(VALID, id="plain"),
         pytest.param(b"\r\n" + VALID, id="an empty line before it"),
-        pytest.param(get("http://other/stream"), id="absolute-form"),
-        pytest.param(get("HTTPS://other:443/stream?a=b"), id="absolute-form with query"),
+        pytest.param(request("GET", "http://other/stream", host="Other:80"), id="absolute-form"),
+        pytest.param(
+            request("GET", "HTTPS://other:443/stream?a=b", host="other"), id="absolute-form with query"
+        ),
         pytest.param(get("/str%65am"), id="percent-encoded"),
+        pytest.param(get("/stream?a|[b]{c}^d`e\\f"), id="characters that browsers don't encode"),
+        pytest.param(get("/stream", "Cookie: a=b", "Cookie: c=d"), id="two cookies"),
         pytest.param(get("/stream?%zz=%ff&&=&a"), id="odd query"),
         pytest.param(get("/stream?" + "a" * 8000), id="long query"),
         pytest.param(get("/stream", *["X: y"] * 99), id="100 fields"),

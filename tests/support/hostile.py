@@ -109,7 +109,7 @@ async def assert_refused(target: Target, caplog: pytest.LogCaptureFixture, raw: 
     caplog.set_level("INFO", logger="trio_sse")
     answer = await target.answer(raw)
     assert answer.status == status, answer
-    assert answer.head.get("Connection") == "close"
+    assert answer.head.get("Connection") == ("close, Upgrade" if status == 426 else "close")
     assert answer.after == b""
     assert not any(word in answer.body for word in (b"Traceback", b"h11", b"trio", b".py", b"Error("))
     target.assert_untouched()

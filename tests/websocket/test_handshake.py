@@ -133,7 +133,7 @@ async def test_frames_must_wait_for_the_answer_to_the_handshake(make_server: Mak
         ("null", "example.org", 403),
         ("", "example.org", 403),
         ("file://", "example.org", 403),
-        ("https://example.org\r\nOrigin: https://example.org", "example.org", 403),
+        ("https://example.org\r\nOrigin: https://example.org", "example.org", 400),
     ],
 )
 async def test_pages_of_other_origins_are_refused(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import final
 
 from .fields import check_fields
+from .status import reason_phrase
 
 # Jittered, so that clients that were refused together do not try again together.
 _RETRY_AFTER_SECONDS = (1, 10)
@@ -31,7 +31,7 @@ class HTTPException(Exception):
     def __init__(
         self, status: int, detail: str | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
-        phrase = HTTPStatus(status).phrase
+        phrase = reason_phrase(status)
         if not 200 <= status < 600:
             raise ValueError(f"status must be 200 to 599, not {status}")
         self.status = int(status)

@@ -71,6 +71,11 @@ def headers_of_lines(lines: bytes) -> Headers:
     return headers
 
 
+def replace_field(headers: Headers, name: bytes, value: bytes) -> Headers:
+    """Return headers with one field of this name, in lower case; its value has been checked."""
+    return Headers([(name, value), *(field for field in raw_fields(headers) if field[0] != name)])
+
+
 def raw_fields(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the fields as bytes, with names in lower case, as ASGI has them."""
     split = [line.partition(b":") for line in headers._block.split(b"\r\n")[1:-1]]

@@ -19,10 +19,11 @@ from urllib.parse import unquote_to_bytes
 import h11
 
 from .exceptions import HTTPException
-from .fields import FIELD_VALUE, TOKEN
-from .request import Headers, headers_of_lines
+from .fields import FIELD_VALUE, TOKEN, is_token
+from .request import Headers, headers_of_lines, replace_field
 
 MAX_HEAD_SIZE = 16 * 1024
+MAX_METHOD_SIZE = 32  # the longest that is registered has 17
 MAX_TARGET_SIZE = 8 * 1024
 MAX_HEADER_FIELDS = 100
 MAX_QUERY_FIELDS = 100
@@ -33,14 +34,36 @@ _CACHE_SIZE = 64
 
 _TOKEN = TOKEN.encode()
 _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])" % _TOKEN)
+
+# RFC 9112, 3.2 allows fewer characters. Browsers leave those others unencoded (WHATWG URL, 1.3), `|` in paths
+# too, so only what they never send is refused.
+_NOT_IN_TARGET = re.compile(rb"""[#"<>]|^[^?]*[\\^`{}]""")
 _FIELD_NAME = re.compile(_TOKEN)
 _FIELD_LINES = re.compile(rb"(?:%b:%b\r\n)*" % (_TOKEN, FIELD_VALUE.encode()))
-_DIGITS = re.compile(rb"[0-9]+")
+_DIGITS = re.compile(r"[0-9]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]+)(:[0-9]{0,5})?")
-_ABSOLUTE_FORM = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(/[^?]*)?(\?.*)?")
+_ABSOLUTE_FORM = re.compile(r"([Hh][Tt][Tt][Pp][Ss]?)://([^/?]*)(/[^?]*)?(\?.*)?")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NOT_IN_PATH = re.compile("[\0-\x1f\x7f]")
+
+# Fields that are one value, where a proxy may look at the first one and a handler at the last. `Host` and
+# `Content-Length` have checks of their own; where nothing depends on the value, a repetition does no harm.
+SINGLE_FIELDS = (
+    "access-control-request-method",
+    "authorization",
+    "content-type",
+    "if-modified-since",
+    "if-range",
+    "if-unmodified-since",
+    "last-event-id",
+    "origin",
+    "proxy-authorization",
+    "range",
+    "sec-websocket-key",
+)
+_SINGLE_FIELD_STARTS = tuple(b"\r\n%b:" % name.encode() for name in SINGLE_FIELDS)
 
 
 class RequestHead(NamedTuple):
@@ -50,7 +73,7 @@ class RequestHead(NamedTuple):
         method, target, http_version: of the request line; the target is in origin-form, or `*`.
         path: the target's path, decoded.
         host: the requested host, without its port, in lower case; empty if the request names none.
-        headers: the header fields.
+        headers: the header fields. If the target was in absolute-form, its authority is the `Host` field.
         content_length: the body's length in bytes; `None` if it is chunked.
     """
 
@@ -92,10 +115,14 @@ def _check_incomplete(buffer: bytearray) -> None:
     line, line_end, _ = buffer.partition(b"\r\n")
     if line_end:
         _parse_request_line(bytes(line))
-    elif len(buffer) > MAX_TARGET_SIZE + 64:
-        raise HTTPException(414, f"the target must have at most {MAX_TARGET_SIZE} bytes")
-    elif not _FIELD_NAME.match(buffer) and buffer != b"\r":
-        raise HTTPException(400, "a request must begin with its method")
+    else:
+        method = _FIELD_NAME.match(buffer, 0, MAX_METHOD_SIZE + 1)
+        if method is None and buffer != b"\r":
+            raise HTTPException(400, "a request must begin with its method")
+        if method is not None and method.end() > MAX_METHOD_SIZE:
+            raise _unknown_method()
+        if len(buffer) > MAX_TARGET_SIZE + 64:
+            raise HTTPException(414, f"the target must have at most {MAX_TARGET_SIZE} bytes")
     if len(buffer) > MAX_HEAD_SIZE:
         raise HTTPException(431, f"the request's head must have at most {MAX_HEAD_SIZE} bytes")
     if buffer.count(b"\n") != buffer.count(b"\r\n"):
@@ -114,12 +141,13 @@ def parse_head(head: bytes) -> RequestHead:
         raise HTTPException(431, f"a request must have at most {MAX_HEADER_FIELDS} header fields")
     if block and not _FIELD_LINES.fullmatch(block + b"\r\n"):
         raise _field_error(block)
-    lowered = block.lower()
+    lowered = b"\r\n%b" % block.lower()
+    if any(lowered.count(start) > 1 for start in _SINGLE_FIELD_STARTS):
+        raise HTTPException(400, "a header field that has one value must not be repeated")
     content_length: int | None = 0
     if b"content-length" in lowered or b"transfer-encoding" in lowered:
-        _check_content_length(block)
+        content_length = _check_body_length(headers_of_lines(block), version)
         headers = Headers(_parse_fields(head))
-        content_length = _check_body_length(headers, version)
     else:
         headers = headers_of_lines(block)
     host = _check_host(headers, version)
@@ -128,7 +156,7 @@ def parse_head(head: bytes) -> RequestHead:
     ):
         raise HTTPException(400, "Sec-WebSocket-Protocol must be ASCII")
     if not target.startswith("/") and target != "*":
-        host, target = _split_absolute(target)
+        host, target, headers = _use_absolute(target, headers)
     return RequestHead(method, target, decode_path(target), version, host, headers, content_length)
 
 
@@ -156,12 +184,16 @@ def _parse_request_line(line: bytes) -> tuple[str, str, str]:
     """Return the method, the target as it was sent, and the version."""
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
+        if len(line.partition(b" ")[0]) > MAX_METHOD_SIZE:
+            raise _unknown_method()
         if len(line) > MAX_TARGET_SIZE:
             raise HTTPException(414, f"the target must have at most {MAX_TARGET_SIZE} bytes")
         raise HTTPException(400, "the request line must be: method SP target SP HTTP/1.1")
     method, target, major, minor = match.groups()
     if (major, minor) not in ((b"1", b"0"), (b"1", b"1")):
         raise HTTPException(505, "this server supports HTTP/1.1 and HTTP/1.0")
+    if len(method) > MAX_METHOD_SIZE:
+        raise _unknown_method()
     if len(target) > MAX_TARGET_SIZE:
         raise HTTPException(414, f"the target must have at most {MAX_TARGET_SIZE} bytes")
     if method in (b"CONNECT", b"TRACE"):
@@ -171,9 +203,15 @@ def _parse_request_line(line: bytes) -> tuple[str, str, str]:
         or (target == b"*" and method == b"OPTIONS")
         or _ABSOLUTE_FORM.fullmatch(target.decode("ascii")) is not None
     )
-    if not is_acceptable or b"#" in target:
-        raise HTTPException(400, "the target must be a path that begins with '/' and has no fragment")
+    if not is_acceptable or _NOT_IN_TARGET.search(target):
+        raise HTTPException(
+            400, "the target must be a path that begins with '/', encoded, and without a fragment"
+        )
     return method.decode("ascii"), target.decode("ascii"), "1.1" if minor == b"1" else "1.0"
+
+
+def _unknown_method() -> HTTPException:
+    return HTTPException(501, f"a method must have at most {MAX_METHOD_SIZE} bytes")
 
 
 def _parse_fields(head: bytes) -> list[tuple[bytes, bytes]]:
@@ -219,25 +257,34 @@ def _parse_authority(authority: str) -> str:
     return match[1].lower()
 
 
-def _split_absolute(target: str) -> tuple[str, str]:
+def _use_absolute(target: str, headers: Headers) -> tuple[str, str, Headers]:
+    """Return the host, the origin-form, and the headers of a request whose target is in absolute-form.
+
+    The target's authority counts, and not the Host field (RFC 9112, 3.2.2). A client sends the same in both;
+    where they differ, somebody before us may have looked at the other one.
+    """
     match = _ABSOLUTE_FORM.fullmatch(target)
     assert match is not None  # the request line has been checked
-    authority, path, query = match.groups()
-    return _parse_authority(authority), (path or "/") + (query or "")
+    scheme, authority, path, query = match.groups()
+    host = _parse_authority(authority)
+    field = headers.get("host")
+    if field is not None and _normalize(field, scheme) != _normalize(authority, scheme):
+        raise HTTPException(400, "the Host field must be that of the target")
+    return host, (path or "/") + (query or ""), replace_field(headers, b"host", authority.encode("ascii"))
 
 
-def _check_content_length(block: bytes) -> None:
-    """Refuse a length that h11 would accept: a repeated one, or a list (RFC 9112, 6.3)."""
-    split = [line.partition(b":") for line in block.split(b"\r\n")]
-    lengths = [value.strip(b" \t") for name, _, value in split if name.lower() == b"content-length"]
-    if len(lengths) > 1 or (lengths and not _DIGITS.fullmatch(lengths[0])):
-        raise HTTPException(400, "Content-Length must be one number")
-    if lengths and len(lengths[0]) >= 20:
-        raise HTTPException(413)
+def _normalize(authority: str, scheme: str) -> tuple[str, str]:
+    """Return the host in lower case, and the port."""
+    match = _HOST.fullmatch(authority)
+    assert match is not None  # it has been checked
+    return match[1].lower(), (match[2] or ":")[1:] or _DEFAULT_PORTS[scheme.lower()]
 
 
 def _check_body_length(headers: Headers, version: str) -> int | None:
-    """Return the body's length, or `None` if it is chunked; refuse what two parsers may read differently."""
+    """Return the body's length, or `None` if it is chunked; refuse what two parsers may read differently.
+
+    h11 would accept a length that is repeated or a list (RFC 9112, 6.3).
+    """
     lengths = headers.get_all("content-length")
     codings = headers.get_all("transfer-encoding")
     if codings:
@@ -245,7 +292,24 @@ def _check_body_length(headers: Headers, version: str) -> int | None:
             raise HTTPException(400, "an HTTP/1.0 request must not have Transfer-Encoding")
         if lengths:
             raise HTTPException(400, "a request must not have both Content-Length and Transfer-Encoding")
-        if len(codings) != 1 or codings[0].lower() != "chunked":
-            raise HTTPException(501, "the only supported Transfer-Encoding is chunked")
+        _check_codings([coding.strip(" \t").lower() for coding in ",".join(codings).split(",")])
         return None
-    return int(lengths[0]) if lengths else 0
+    if not lengths:
+        return 0
+    if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):
+        raise HTTPException(400, "Content-Length must be one number")
+    if len(lengths[0]) >= 20:
+        raise HTTPException(413)
+    return int(lengths[0])
+
+
+def _check_codings(codings: list[str]) -> None:
+    """Check that a body is chunked, and no more than that.
+
+    Raises:
+        HTTPException: 400 if nobody can tell where the body ends (RFC 9112, 6.3); 501 if it is also encoded.
+    """
+    if codings[-1] != "chunked" or codings.count("chunked") > 1 or not all(map(is_token, codings)):
+        raise HTTPException(400, "the last Transfer-Encoding must be chunked")
+    if len(codings) > 1:
+        raise HTTPException(501, "the only supported Transfer-Encoding is chunked")

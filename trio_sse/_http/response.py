@@ -13,6 +13,7 @@ from typing import final
 
 from .exceptions import HTTPException
 from .fields import check_fields
+from .status import reason_phrase
 
 # Statuses without a body, whatever the fields say (RFC 9112, 6.3); that of 205 is empty (RFC 9110, 15.3.6).
 WITHOUT_BODY = (204, 205, 304)
@@ -67,6 +68,8 @@ def encode_response(response: Response, *, fields: Mapping[str, str], with_body:
         if body:
             head["Content-Type"] = response.content_type
         head["Content-Length"] = str(len(body))
+    if any(name.lower() == "upgrade" for name in head):  # it concerns this connection only (RFC 9110, 7.8)
+        head["Connection"] = ", ".join([*(["close"] if "Connection" in head else []), "Upgrade"])
     return encode_head(response.status, head) + (body if with_body else b"")
 
 
@@ -92,7 +95,7 @@ def error_response(error: HTTPException) -> Response:
 
 def encode_head(status: int, fields: Mapping[str, str], date: str | None = None) -> bytes:
     """Return the bytes of a response's head; its date is the current time by default."""
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Date: {date or http_date()}"]
+    lines = [f"HTTP/1.1 {status} {reason_phrase(status)}", f"Date: {date or http_date()}"]
     lines += [f"{name}: {value}" for name, value in fields.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import final
 
 from .._asgi.types import Message
 from .._http.fields import check_raw_field
 from .._http.response import WITHOUT_BODY, http_date
+from .._http.status import reason_phrase
 
 
 @final
@@ -55,6 +55,6 @@ class AppResponse:
 
 def _phrase(status: int) -> bytes:
     try:
-        return HTTPStatus(status).phrase.encode()
+        return reason_phrase(status).encode()
     except ValueError:
         return b""  # one of the app's own

@@ -22,7 +22,7 @@ _BYTES_PER_SECOND = 16 * 1024
 class BodyReader:
     """Reads the body of a request that the router has accepted, and leaves in `buffer` what follows it.
 
-    Only the time that is spent waiting for the peer counts, not the time that the caller takes between calls.
+    The time of waiting for the peer and of decoding counts, not what the caller takes between calls.
     """
 
     __slots__ = ("_decoder", "_must_continue", "_patience", "_transport", "buffer")
@@ -59,29 +59,29 @@ class BodyReader:
             HTTPException: the body is malformed, too large, or too slow.
             trio.BrokenResourceError: the peer disconnected before the end of the body.
         """
+        deadline = trio.current_time() + self._patience
         if self._must_continue:
             await send_all(self._transport, _CONTINUE, write_timeout=BODY_SECONDS)
             self._must_continue = False
         self._decoder.feed(self.buffer)
         while not (self._decoder.body or self._decoder.is_complete):
-            self.buffer += await self._wait()
+            self.buffer += await self._wait(deadline)
             self._decoder.feed(self.buffer)
         piece = bytes(self._decoder.body)
         self._decoder.body.clear()
-        self._patience += len(piece) / _BYTES_PER_SECOND
+        self._patience = deadline - trio.current_time() + len(piece) / _BYTES_PER_SECOND
         return piece
 
-    async def _wait(self) -> bytes:
+    async def _wait(self, deadline: float) -> bytes:
         await trio.lowlevel.checkpoint()  # a peer that sends without a pause must not starve the others
-        began_at = trio.current_time()
         data = None
-        with trio.move_on_after(max(self._patience, 0)):
-            data = await self._transport.receive_some()
+        if trio.current_time() <= deadline:
+            with trio.move_on_at(deadline):
+                data = await self._transport.receive_some()
         if data is None:
             raise HTTPException(408, "the request's body did not arrive in time")
         if not data:
             raise trio.BrokenResourceError("the peer disconnected before the end of the request's body")
-        self._patience -= trio.current_time() - began_at
         return data
 
 

@@ -43,7 +43,8 @@ class RequestRouter:
         Raises:
             HTTPException: the request is refused.
         """
-        if self._allowed_hosts is not None and head.host not in self._allowed_hosts:
+        allowed = self._allowed_hosts
+        if allowed is not None and head.host not in allowed and not self._asks_for_health(head):
             raise HTTPException(421, "this server does not serve that host")
         destination, parameters = self._find(head)
         _check_upgrade(head, destination)
@@ -52,6 +53,11 @@ class RequestRouter:
         if head.content_length != 0 and not may_have_body:
             raise HTTPException(400, f"a {head.method} request must not have a body")
         return destination, parameters
+
+    def _asks_for_health(self, head: RequestHead) -> bool:
+        """Return whether a request is for the health check, which orchestrators ask for by address."""
+        is_health_path = head.path == self._options.health_path and head.method in ("GET", "HEAD")
+        return is_health_path and self._router.find(head.path, "GET") is None
 
     def _find(self, head: RequestHead) -> tuple[Destination, Mapping[str, object]]:
         if head.target == "*":
@@ -94,8 +100,10 @@ def _check_body(head: RequestHead, max_size: int) -> None:
     Raises:
         HTTPException: 413 if the body is too large, 417 if the head has an unknown expectation.
     """
-    expect = head.headers.get("expect")
-    if expect is not None and expect.lower() != "100-continue":
+    expectations = head.headers.get_all("expect")
+    if expectations and {one.strip(" \t").lower() for one in ",".join(expectations).split(",")} != {
+        "100-continue"
+    }:
         raise HTTPException(417, "the only supported expectation is 100-continue")
     if head.content_length is not None and head.content_length > max_size:
         raise too_large(max_size)
