@@ -17,6 +17,7 @@ from typing import Any, final
 import trio
 
 from ._groups import leaf_exceptions
+from ._log.log_url import redact
 from ._log.protocol import Entry, LogEnd, LogRefused, LogSession, LogUnavailable
 from ._log.redis_scripts import APPEND, TAIL
 from ._log.redis_url import check_redis_url
@@ -90,7 +91,7 @@ class RedisLog:
         import coredis
         from coredis.retry import NoRetryPolicy
 
-        with _translated(self._timeout):
+        with _translated(self._url, self._timeout):
             client: Any = coredis.Redis.from_url(
                 self._url,
                 decode_components=True,
@@ -112,13 +113,13 @@ class _Session:
 
     async def tail(self) -> LogEnd:
         log = self._log
-        with _translated(log._timeout), trio.fail_after(log._timeout):
+        with _translated(log._url, log._timeout), trio.fail_after(log._timeout):
             epoch, number, last = await self._client.eval(TAIL, [log._stream, log._state])
         return LogEnd(_text(epoch), int(number), _text(last))
 
     async def read_backward(self, upto: str, limit: int) -> Sequence[Entry]:
         log = self._log
-        with _translated(log._timeout), trio.fail_after(log._timeout):
+        with _translated(log._url, log._timeout), trio.fail_after(log._timeout):
             found: list[list[Any]] | None = await self._client.create_request(
                 b"XREVRANGE", log._stream, upto, b"-", b"COUNT", limit, callback=_unchanged
             )
@@ -127,7 +128,7 @@ class _Session:
     async def read(self, after: str, limit: int) -> Sequence[Entry]:
         log = self._log
         block = int(_BLOCK_SECONDS * 1000)
-        with _translated(log._timeout), trio.fail_after(log._timeout + _BLOCK_SECONDS):
+        with _translated(log._url, log._timeout), trio.fail_after(log._timeout + _BLOCK_SECONDS):
             # Not `client.xread`, which makes a dict of each entry's fields: a tenth of the cost of following.
             found: dict[bytes, list[list[Any]]] | None = await self._client.create_request(
                 b"XREAD",
@@ -146,7 +147,7 @@ class _Session:
         for number, record in records:
             arguments += (str(number), record)
         keys = [log._stream, log._state, log._publisher + publisher]
-        with _translated(log._timeout), trio.fail_after(log._timeout):
+        with _translated(log._url, log._timeout), trio.fail_after(log._timeout):
             await self._client.eval(APPEND, keys, arguments)
 
 
@@ -175,25 +176,25 @@ def _text(value: Any) -> str:
 
 
 @contextmanager
-def _translated(seconds: float) -> Iterator[None]:
+def _translated(url: str, seconds: float) -> Iterator[None]:
     """Translate what coredis, the network and the deadline raise into `LogUnavailable` or `LogRefused`."""
     try:
         yield
     except BaseExceptionGroup as group:
-        found = [_translate(leaf, seconds) for leaf in leaf_exceptions(group)]
+        found = [_translate(leaf, url, seconds) for leaf in leaf_exceptions(group)]
         if None in found:  # with a cancellation, say, which continues alone
-            _, rest = group.split(lambda error: _translate(error, seconds) is not None)
+            _, rest = group.split(lambda error: _translate(error, url, seconds) is not None)
             raise (rest or group) from None
         refusals = [error for error in found if isinstance(error, LogRefused)]
-        raise (refusals or found)[0] from group  # type: ignore[misc]  # there is no None among them
+        raise (refusals or found)[0] from None  # type: ignore[misc]  # there is no None among them
     except Exception as error:
-        translated = _translate(error, seconds)
+        translated = _translate(error, url, seconds)
         if translated is None or translated is error:
             raise
-        raise translated from error
+        raise translated from None  # what it was made from may quote the password
 
 
-def _translate(error: BaseException, seconds: float) -> Exception | None:
+def _translate(error: BaseException, url: str, seconds: float) -> Exception | None:
     """Return the error of this project for another's, or `None` if it is not one of the log."""
     from coredis.exceptions import RedisError
 
@@ -202,22 +203,23 @@ def _translate(error: BaseException, seconds: float) -> Exception | None:
     if isinstance(error, trio.TooSlowError | TimeoutError):
         return LogUnavailable(f"Redis doesn't answer within {seconds:g} s")
     if isinstance(error, RedisError):
-        return _translate_redis(error)
+        return _translate_redis(error, url)
     if isinstance(error, OSError | trio.BrokenResourceError | trio.ClosedResourceError):
-        return LogUnavailable(f"Redis can't be reached: {error}")
+        return LogUnavailable(f"Redis can't be reached: {redact(str(error), url)}")
     return None
 
 
-def _translate_redis(error: Exception) -> Exception:
+def _translate_redis(error: Exception, url: str) -> Exception:
     import coredis.exceptions
 
     cause = error.__cause__ or error.__context__
     if isinstance(cause, ssl.SSLCertVerificationError):
         return LogRefused(f"Redis: its certificate is not accepted: {cause.verify_message}")
+    text = redact(str(error), url)
     # The text of a connection's error contains the host, which may be named like a refusal.
     is_reply = not isinstance(error, coredis.exceptions.ConnectionError)
-    is_refusal = is_reply and _REFUSALS.search(f"{type(error).__name__} {error}")
+    is_refusal = is_reply and _REFUSALS.search(f"{type(error).__name__} {text}")
     kind = LogRefused if is_refusal else LogUnavailable
-    needs_password = is_refusal and re.search("NOAUTH|HELLO must be called", str(error))
+    needs_password = is_refusal and re.search("NOAUTH|HELLO must be called", text)
     advice = ": it wants a password, as in redis://:password@host" if needs_password else ""
-    return kind(f"Redis: {error}{advice}")
+    return kind(f"Redis: {text}{advice}")

@@ -26,13 +26,13 @@ from trio_sse.redis import RedisLog
         ("redis://:p@h?secret@db/0", "%2F for a slash"),
         ("redis://host/first", "the database is a whole number"),
         ("redis://host?db=-1", "the database is a whole number"),
-        ("redis://host?max_connections=1", "no option 'max_connections'; it may have db"),
-        ("redis://host?ssl_ca_certs=x", "no option 'ssl_ca_certs'; it may have db"),
+        ("redis://host?max_connections=1", "no options but these: db$"),
+        ("redis://host?ssl_ca_certs=x", "no options but these: db$"),
         ("unix://path", "unix:///path"),
         ("rediss://host?ssl_ca_certs=/nowhere/ca.pem", "can't be used: .*No such file"),
         ("rediss://host?ssl_certfile=/dev/null", "can't be used"),
-        ("rediss://host?ssl_cert_reqs=optional", "required or none, not 'optional'"),
-        ("rediss://host?ssl_check_hostname=maybe", "true or false, not 'maybe'"),
+        ("rediss://host?ssl_cert_reqs=optional", "required or none"),
+        ("rediss://host?ssl_check_hostname=maybe", "true or false"),
     ],
 )
 def test_a_url_that_cannot_work_is_refused_at_once(url: str, text: str) -> None:

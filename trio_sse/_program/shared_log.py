@@ -7,9 +7,12 @@ from collections.abc import Collection
 
 from .._hub.engine import HubEngine
 from .._hub.hub import engine_of
+from .._log.log_url import log_url_error
 from .._log.protocol import Log
 from .._server.server import Server
 from .errors import ProgramError
+
+_FORMS = "it must be redis://..., rediss://..., unix:///path or sqlite:PATH"
 
 
 def use_log(server: Server, url: str) -> None:
@@ -28,9 +31,12 @@ def _make_log(url: str) -> Log:
     if url.startswith("sqlite:"):
         from ..sqlite import SQLiteLog
 
-        return SQLiteLog(url.removeprefix("sqlite:").removeprefix("//"))
+        path = url.removeprefix("sqlite:").removeprefix("//")
+        if "://" in path or "@" in path.partition("/")[0]:  # another log's URL; SQLite's errors quote a path
+            raise log_url_error(url, _FORMS)
+        return SQLiteLog(path)
     if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError(f"it must be redis://..., rediss://..., unix://... or sqlite:PATH, not {url!r}")
+        raise log_url_error(url, _FORMS)
     if importlib.util.find_spec("coredis") is None:
         raise ImportError("Redis needs its extra: pip install 'trio-sse[redis]'")
     from ..redis import RedisLog
