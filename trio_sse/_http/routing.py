@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import re
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Generic, NamedTuple, TypeVar, final
 
-# The pattern of each type matches only what its conversion accepts: any other path is not found.
-_TYPES: dict[str, tuple[str, Callable[[str], object]]] = {
-    "str": (r"[^/]+", str),
-    "int": (r"-?[0-9]{1,18}", int),
-    "float": (r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?", float),
-    "uuid": (r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", uuid.UUID),
-    "path": (r".+", str),
-}
-_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}")
+from .path_pattern import PathPattern
+
 _METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE"))
 
 #: The parameters of a path that has none; all connections share it.
@@ -51,17 +42,13 @@ class _Pattern(Generic[Target]):
     """A path pattern, and its targets by method."""
 
     def __init__(self, path: str) -> None:
-        self.expression, self.converters = _compile(path)
+        self._pattern = PathPattern(path)
+        self.converters = self._pattern.converters
         self.targets: dict[str, Target] = {}
 
     def parameters(self, path: str) -> Mapping[str, object] | None:
         """Return the converted parameters of a path; `None` if it does not match."""
-        match = self.expression.fullmatch(path)
-        if match is None:
-            return None
-        if not self.converters:
-            return NO_PARAMETERS
-        return {name: convert(match[name]) for name, convert in self.converters.items()}
+        return self._pattern.parameters(path) or (None if self.converters else NO_PARAMETERS)
 
 
 @final
@@ -114,23 +101,3 @@ class Router(Generic[Target]):
                 return Match(pattern.targets[method], parameters, ())
             methods.update(dict.fromkeys(pattern.targets))
         return Match(None, NO_PARAMETERS, tuple(methods)) if methods else None
-
-
-def _compile(path: str) -> tuple[re.Pattern[str], dict[str, Callable[[str], object]]]:
-    if not path.startswith("/"):
-        raise ValueError(f"a path must begin with '/': {path!r}")
-    if set("{}") & set(_PARAMETER.sub("", path)):
-        raise ValueError(f"a parameter must be like {{name}} or {{name:int}}: {path!r}")
-    converters: dict[str, Callable[[str], object]] = {}
-    pattern = ""
-    position = 0
-    for parameter in _PARAMETER.finditer(path):
-        name, kind = parameter[1], parameter[2] or "str"
-        if kind not in _TYPES:
-            raise ValueError(f"a parameter's type must be one of {', '.join(_TYPES)}, not {kind}: {path!r}")
-        if name in converters:
-            raise ValueError(f"parameter {name!r} occurs twice in {path!r}")
-        expression, converters[name] = _TYPES[kind]
-        pattern += re.escape(path[position : parameter.start()]) + f"(?P<{name}>{expression})"
-        position = parameter.end()
-    return re.compile(pattern + re.escape(path[position:])), converters
