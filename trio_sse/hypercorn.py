@@ -80,7 +80,7 @@ async def serve(
         shutdown_trigger: the server shuts down when this returns. Event streams end first, so that their
             clients reconnect, and everything else after them.
         write_timeout: seconds for which a client may take no byte while some are waiting for it. It is set
-            as `TCP_USER_TIMEOUT`, where the platform has that.
+            as `TCP_USER_TIMEOUT`, with five seconds more, where the platform has that.
         drain_timeout: seconds that a shutdown may take before everything that still runs is cancelled.
         send_buffer: bytes that the kernel may buffer for each client (`SO_SNDBUF`).
         slow_step: a task that blocks the event loop for more than these seconds is named in a warning.

@@ -354,7 +354,7 @@ async def accept_after(*failures: int) -> None:
 
         with socket.socket() as client:
             client.connect(listening.getsockname())
-            nursery.start_soon(Acceptor([listening], accepted).run)
+            nursery.start_soon(Acceptor([listening], accepted).run, trio.CancelScope())
             await trio.sleep_forever()
 
 

@@ -278,3 +278,28 @@ async def test_many_events_of_all_sizes_arrive_intact(make_server: MakeServer, c
         received = [len(str(event.data)) for event in await client.rest()]
 
     assert received == sizes
+
+
+async def test_a_context_for_clients_is_refused_when_serving_begins(
+    make_server: MakeServer, contexts: Contexts
+) -> None:
+    with pytest.raises(ValueError, match="must be a server's"):
+        await make_server().serve("127.0.0.1", 0, ssl_context=contexts.client)
+
+
+async def test_a_context_that_is_changed_later_refuses_clients(
+    make_server: MakeServer,
+    contexts: Contexts,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise ssl.SSLError("changed")
+
+    async with on_sockets(make_server(), server_tls=contexts.server) as serving:
+        monkeypatch.setattr("trio_sse._server.serving.TLSTransport", fail)
+        with trio.fail_after(5):
+            async with Client(await trio.open_tcp_stream(*serving.address)) as client:
+                assert await client.closed() == b""
+
+    assert [record.getMessage() for record in caplog.records] == ["cannot serve TLS: ('changed',)"]

@@ -77,7 +77,7 @@ class AppHandler:
         if stream.ended is not None:
             may_reuse = stream.ended.may_reuse and routed.may_keep_alive and not body.buffer
             return AfterResponse.reuse_if(may_reuse)
-        return await self._finish(cycle, transport, body, has_failed=has_failed)
+        return await self._finish(cycle, transport, serving, body, has_failed=has_failed)
 
     async def _call(
         self, scope: Scope, cycle: RequestResponseCycle, transport: Transport, routed: RoutedRequest
@@ -98,7 +98,13 @@ class AppHandler:
         return has_failed
 
     async def _finish(
-        self, cycle: RequestResponseCycle, transport: Transport, body: BodyReader, *, has_failed: bool
+        self,
+        cycle: RequestResponseCycle,
+        transport: Transport,
+        serving: ServeScope,
+        body: BodyReader,
+        *,
+        has_failed: bool,
     ) -> AfterResponse:
         """Check what the app has sent, now that it has returned."""
         if not cycle.has_begun:
@@ -113,7 +119,7 @@ class AppHandler:
             await transport.aclose(abort=True)  # so that no client takes it for complete
             return AfterResponse.CLOSE
         if not body.is_complete:
-            await transport.linger()
+            await serving.linger(transport)
             return AfterResponse.CLOSE
         return AfterResponse.reuse_if(cycle.may_keep_alive)
 

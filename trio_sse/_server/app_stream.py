@@ -139,7 +139,7 @@ class AppStream:
         if isinstance(outcome, Ended):
             self.ended = outcome
             if not outcome.may_reuse:
-                await linger_if_unread(stream)
+                await linger_if_unread(self._serving, stream)
         return outcome
 
     # A stream that outlives the app's call

@@ -79,7 +79,7 @@ class ConnectionHandler:
         own_name = task.name
         after = AfterResponse.REUSE
         try:
-            while after is AfterResponse.REUSE and not serving.is_draining:
+            while after is AfterResponse.REUSE:
                 routed = await self._reader.read(transport, serving, buffer)
                 if routed is None:
                     break
@@ -103,7 +103,7 @@ class ConnectionHandler:
                 else:
                     after = await self._respond(transport, serving, routed)
         except HTTPException as refusal:
-            await self._responder.refuse(transport, refusal)
+            await self._responder.refuse(transport, serving, refusal)
         except trio.BrokenResourceError as error:
             logger.debug("peer=%s has disconnected: %s", transport.peer, error)
         except Exception:
@@ -214,7 +214,7 @@ class ConnectionHandler:
         if isinstance(outcome, Refused):
             return await self._responder.reply_to_failure(transport, serving, routed, outcome.error)
         if not outcome.may_reuse:
-            await linger_if_unread(stream)
+            await linger_if_unread(serving, stream)
         return AfterResponse.reuse_if(outcome.may_reuse and routed.may_keep_alive)
 
     async def _run_detached_stream(

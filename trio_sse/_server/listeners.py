@@ -23,6 +23,12 @@ logger = logging.getLogger("trio_sse.server")
 
 _ACCEPTS_PER_CHECKPOINT = 64
 
+# At the end, clients that the kernel has accepted are accepted, too: a backlog can hold this many by default.
+_ACCEPTS_AT_END = 4096
+
+# So that the server is the first to notice that a client takes no bytes, and logs that, and not a disconnect.
+_KERNEL_EXTRA_SECONDS = 5.0
+
 # Errors of `accept` that concern one connection; the next ones may be fine (accept(2)).
 _ONE_CONNECTION_FAILED = (
     errno.ECONNABORTED,
@@ -66,7 +72,7 @@ def prepare(listening: socket.socket, *, send_buffer: int, write_timeout: float)
         return
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT") and write_timeout != float("inf"):
-        milliseconds = min(round(write_timeout * 1000), 2**31 - 1)
+        milliseconds = min(round((write_timeout + _KERNEL_EXTRA_SECONDS) * 1000), 2**31 - 1)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
@@ -80,19 +86,37 @@ class Acceptor:
         self._reserve: int | None = None
         self._logged_at = float("-inf")
 
-    async def run(self) -> None:
-        """Accept until cancelled; then close the sockets."""
+    async def run(self, stop: trio.CancelScope) -> None:
+        """Accept until cancelled; then close the sockets.
+
+        If it is `stop` that is cancelled, accept those that wait first: closing would reset them.
+        """
         try:
             self._reserve = _open_reserve()
-            async with trio.open_nursery() as nursery:
-                for listening in self._sockets:
-                    nursery.start_soon(self._accept_from, listening)
+            with stop:
+                async with trio.open_nursery() as nursery:
+                    for listening in self._sockets:
+                        nursery.start_soon(self._accept_from, listening)
+            for listening in self._sockets:
+                self._accept_backlog(listening)
         finally:
             for listening in self._sockets:
                 if listening.fileno() != -1:
                     trio.lowlevel.notify_closing(listening)
                     listening.close()
             self._close_reserve()
+
+    def _accept_backlog(self, listening: socket.socket) -> None:
+        for _ in range(_ACCEPTS_AT_END):
+            try:
+                connected, address = listening.accept()
+            except OSError as error:
+                if error.errno in _ONE_CONNECTION_FAILED:
+                    continue
+                break  # none is left, or no descriptor
+            connected.setblocking(False)
+            self._on_accept(connected, address)
+        listening.close()  # at once, as each client that connects meanwhile is reset
 
     async def _accept_from(self, listening: socket.socket) -> None:
         while True:

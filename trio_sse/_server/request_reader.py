@@ -6,17 +6,18 @@ where the next one starts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple, final
 
 import trio
 
-from .._http.exceptions import HTTPException
+from .._http.exceptions import HTTPException, temporary_refusal
 from .._http.request import Request
 from .._http.request_head import RequestHead, take_head
 from .._http.response import error_response
 from .._http.routing import NO_PARAMETERS
-from .._stream.scope import ServeScope
+from .._stream.scope import DRAIN_GRACE_SECONDS, ServeScope
 from .._transport.base import Transport
 from .body import BodyReader, receive_body
 from .options import RequestOptions
@@ -56,6 +57,9 @@ class RequestReader:
         self, transport: Transport, serving: ServeScope, buffer: bytearray
     ) -> RoutedRequest | None:
         """Read a request, and leave in `buffer` what follows it; return `None` if there is none.
+
+        While the server drains, only a request that has begun to arrive is read, or the first one on a new
+        connection, whose client may have sent it already.
 
         Raises:
             HTTPException: the request is refused; the connection must not carry another one.
@@ -103,7 +107,8 @@ class RequestReader:
         self, transport: Transport, serving: ServeScope, buffer: bytearray
     ) -> RequestHead | None:
         may_be_empty_line = True
-        deadline: float | None = None
+        is_hurried = False
+        deadline = math.inf
         while True:
             if may_be_empty_line and len(buffer) >= 2:
                 may_be_empty_line = False
@@ -113,13 +118,22 @@ class RequestReader:
                 return head
             data = transport.receive_nowait()  # a new client has often sent its whole request
             if data is None:
-                if deadline is None:
-                    deadline = trio.current_time() + HEAD_SECONDS
+                now = trio.current_time()
+                deadline = min(deadline, now + HEAD_SECONDS)
+                if serving.is_draining and not is_hurried:
+                    if transport.bytes_sent and not (buffer or transport.unread_bytes()):
+                        return None
+                    is_hurried = True
+                    deadline = min(deadline, now + DRAIN_GRACE_SECONDS)
                 data = await self._wait_for_head(transport, serving, deadline)
             if data is None:
-                if buffer and not serving.is_draining:
-                    raise HTTPException(408, "the request's head did not arrive in time")
-                return None
+                if serving.is_draining and not is_hurried:
+                    continue
+                if not buffer:
+                    return None
+                if serving.is_draining:
+                    raise temporary_refusal(503, "the server is shutting down")
+                raise HTTPException(408, "the request's head did not arrive in time")
             if not data:
                 return None
             buffer += data

@@ -70,7 +70,7 @@ class Responder:
             logger.error("the %s failed for path=%.200s", what, path, exc_info=failure)
         return await self.reply(transport, serving, routed, error_response(refusal))
 
-    async def refuse(self, transport: Transport, refusal: HTTPException) -> None:
+    async def refuse(self, transport: Transport, serving: ServeScope, refusal: HTTPException) -> None:
         """Answer a request that is not acceptable. Nothing that follows it on the connection is read."""
         self._note_refusal(transport, refusal.status, refusal.detail)
         try:
@@ -78,7 +78,7 @@ class Responder:
             await self.send(transport, encode_response(response, fields={"Connection": "close"}))
         except trio.BrokenResourceError:
             return
-        await transport.linger()
+        await serving.linger(transport)
 
     def stream_head(self, routed: RoutedRequest) -> bytes:
         """Return the bytes of an event stream's head."""

@@ -65,7 +65,7 @@ class Server:
         max_connections_per_host: the same for each client address, refused with 429. There is no bound by
             default, as behind a proxy all clients have the proxy's address.
         write_timeout: how long a client may accept no bytes while some are waiting for it. On Linux,
-            `TCP_USER_TIMEOUT` is set to it, too.
+            `TCP_USER_TIMEOUT` is set to five seconds more.
         drain_timeout: how long `drain` waits before it cancels the remaining connections.
         reconnect_spread: when the server drains, it sends each client a reconnection time between one second
             and this.
@@ -288,6 +288,7 @@ class Server:
 
         Raises:
             OSError: the address cannot be listened on.
+            ValueError: the TLS context is a client's.
         """
         listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
         await self.serve_listeners(listeners, ssl_context=ssl_context, task_status=task_status)
@@ -302,7 +303,7 @@ class Server:
         """Serve on listening sockets, TCP or Unix, as `serve` does. The server owns and closes them.
 
         Raises:
-            ValueError: a socket does not listen.
+            ValueError: a socket does not listen, or the TLS context is a client's.
         """
         await self._calls.serve_listeners(listeners, ssl_context, task_status)
 
@@ -334,7 +335,8 @@ class Server:
     async def drain(self) -> None:
         """Shut down gracefully: end every call to serve, and return when they have ended.
 
-        No connection is accepted and no request answered any more. Streams are ended over a part of
+        Requests that have begun to arrive are answered, also those of clients that wait to be accepted; then
+        no connection is accepted and no request answered any more. Streams are ended over a part of
         `drain_timeout`, so that their clients do not all reconnect at once. After `drain_timeout`, the
         remaining connections are cancelled. If this is cancelled, no more streams are ended, and what has
         been started goes on.

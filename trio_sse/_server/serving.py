@@ -24,7 +24,7 @@ from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope, end_streams
 from .._transport.socket import SocketTransport
 from .._transport.stream import StreamTransport
-from .._transport.tls import TLSTransport
+from .._transport.tls import TLSTransport, check_server_context
 from .app import AppHandler
 from .connection_handler import ConnectionHandler
 from .listeners import Acceptor, as_sockets, prepare
@@ -76,18 +76,24 @@ class ServeCalls:
             if ssl_context is None:
                 transport = SocketTransport(connected, address)
                 serving.connections.start_soon(self._handler.serve, transport, serving, name=_TASK_NAME)
-            else:
+                return
+            try:
                 secured = TLSTransport(connected, address, ssl_context)
-                serving.connections.start_soon(self._serve_tls, secured, serving, name=_TASK_NAME)
+            except ssl.SSLError as error:  # the context has been changed since it was checked
+                connected.close()
+                logger.error("cannot serve TLS: %s", error)
+                return
+            serving.connections.start_soon(self._serve_tls, secured, serving, name=_TASK_NAME)
 
         async def accept() -> None:
             task_status.started([listening.getsockname() for listening in sockets])
             for listening in sockets:
                 logger.info("serving on %s", listening.getsockname())
-            with serving.accepting:
-                await Acceptor(sockets, on_accept).run()
+            await Acceptor(sockets, on_accept).run(serving.accepting)
 
         try:
+            if ssl_context is not None:
+                check_server_context(ssl_context)
             for listening in sockets:
                 write_timeout = self._manager.options.write_timeout
                 prepare(listening, send_buffer=self.options.send_buffer, write_timeout=write_timeout)

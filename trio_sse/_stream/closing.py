@@ -12,6 +12,7 @@ from .._wire.websocket_frames import close_frame
 from .end_reason import EndReason
 from .live_stream import LiveStream
 from .options import StreamOptions
+from .scope import ServeScope
 
 _END_OF_BODY = {Framing.PLAIN: b"", Framing.CHUNKED: b"0\r\n\r\n", Framing.CHUNKED_BY_HOST: b""}
 
@@ -83,10 +84,10 @@ def send_reconnect_hint(stream: LiveStream, options: StreamOptions) -> bool:
     return transport.send_nowait(retry, 0, trio.current_time())
 
 
-async def linger_if_unread(stream: LiveStream) -> None:
+async def linger_if_unread(serving: ServeScope, stream: LiveStream) -> None:
     """After a finished stream, let the client receive its end, even if it has sent more meanwhile."""
     if stream.end_reason is EndReason.FINISHED and stream.transport.unread_bytes():
-        await stream.transport.linger()
+        await serving.linger(stream.transport)
 
 
 async def _complete(stream: LiveStream, last: bytes, write_timeout: float) -> bool:

@@ -21,6 +21,7 @@ from typing import NoReturn, Protocol, final
 import trio
 
 from .._hub.hub import Hub, engine_of
+from .._transport.base import Transport
 from .coalescer import WriteCoalescer
 from .counters import StreamCounters
 from .disconnects import DisconnectWatcher
@@ -32,6 +33,11 @@ from .keepalive import KeepaliveScheduler
 _ENDS_PER_SECOND = 1000
 _ENDS_SHARE = 0.8
 _ENDS_AT_ONCE = 10
+
+
+# What has begun when the server drains may go on for this long: a request that arrives, and reading what a
+# client still sends after its response.
+DRAIN_GRACE_SECONDS = 1.0
 
 
 class OpenStream(Protocol):
@@ -60,7 +66,7 @@ class ServeScope:
     Attributes:
         connections: the nursery of their tasks, while `run` runs.
         accepting: the scope that accepts them. The call ends when it has ended and they have.
-        waiting: the scopes of connections that wait for a request.
+        waiting: the scopes of connections that wait for a request, or linger.
         streams: the open streams, oldest first, those of apps included.
         counters: where the ends of its streams are counted.
         is_draining: no further request is answered.
@@ -128,6 +134,23 @@ class ServeScope:
         self.accepting.cancel()
         for scope in self.waiting:
             scope.cancel()
+
+    async def linger(self, transport: Transport) -> None:
+        """Let a client receive the end of its response before its connection is closed.
+
+        See `Transport.linger`. While the server drains, the client gets a short time only.
+        """
+        if not self.is_draining:
+            with trio.CancelScope() as scope:
+                self.waiting.add(scope)
+                try:
+                    await transport.linger()
+                finally:
+                    self.waiting.discard(scope)
+            if not scope.cancelled_caught:
+                return
+        with trio.move_on_after(DRAIN_GRACE_SECONDS):
+            await transport.linger()
 
     async def _services(self, *, task_status: trio.TaskStatus[None]) -> None:
         with self._services_scope:

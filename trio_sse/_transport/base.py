@@ -24,9 +24,13 @@ Endpoint = tuple[str, int | None]
 RECEIVE_SIZE = 16 * 1024
 
 # If a socket is closed while bytes of a request are unread, the kernel sends RST, and the reply may be lost.
-# So the rest of the request is read for a while first (RFC 9112, 9.6).
-LINGER_SECONDS = 1.0
-_LINGER_BYTES = 256 * 1024
+# So the rest of the request is read for a while first (RFC 9112, 9.6). Many clients read only when they have
+# sent everything, so there is no bound on its bytes. The times are those of nginx.
+LINGER_SECONDS = 30.0
+LINGER_SILENCE_SECONDS = 5.0
+
+# How long the peer of an encrypted stream may take to answer that it is closed.
+CLOSE_SECONDS = 1.0
 
 
 class Transport(Protocol):
@@ -108,10 +112,14 @@ class Transport(Protocol):
 
 
 async def read_to_end(receive: Callable[[], Awaitable[bytes]]) -> None:
-    """Receive and discard bytes until the peer closes its side or has sent too many."""
-    read = 0
-    while read < _LINGER_BYTES and (data := await receive()):
-        read += len(data)
+    """Receive and discard bytes until the peer closes its side, is silent for a while, or takes too long."""
+    with trio.move_on_after(LINGER_SECONDS):
+        has_more = True
+        while has_more:
+            await trio.lowlevel.checkpoint()  # a peer that sends without a pause must not starve the others
+            has_more = False
+            with trio.move_on_after(LINGER_SILENCE_SECONDS):
+                has_more = bool(await receive())
 
 
 async def send_all(transport: Transport, payload: bytes, *, write_timeout: float) -> None:

@@ -11,7 +11,7 @@ import termios
 import trio
 
 from .._wire.message import Framing
-from .base import LINGER_SECONDS, RECEIVE_SIZE, Endpoint, read_to_end
+from .base import RECEIVE_SIZE, Endpoint, read_to_end
 
 
 class SocketTransport:
@@ -139,12 +139,11 @@ class SocketTransport:
         return self._discarded + count[0]
 
     async def linger(self) -> None:
-        with trio.move_on_after(LINGER_SECONDS):
-            try:
-                self.socket.shutdown(socket.SHUT_WR)
-                await read_to_end(lambda: SocketTransport.receive_some(self))  # under TLS, without decrypting
-            except (OSError, trio.BrokenResourceError):
-                pass  # the peer has disconnected: nobody waits for the reply
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+            await read_to_end(lambda: SocketTransport.receive_some(self))  # under TLS, without decrypting
+        except (OSError, trio.BrokenResourceError):
+            pass  # the peer has disconnected: nobody waits for the reply
 
     async def aclose(self, *, abort: bool = False) -> None:
         if self.socket.fileno() == -1:

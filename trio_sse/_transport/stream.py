@@ -6,7 +6,7 @@ from typing import final
 
 import trio
 
-from .base import LINGER_SECONDS, RECEIVE_SIZE, read_to_end
+from .base import CLOSE_SECONDS, LINGER_SECONDS, RECEIVE_SIZE, read_to_end
 from .buffered import BufferedTransport
 
 
@@ -59,5 +59,5 @@ class StreamTransport(BufferedTransport):
         if abort or self._is_broken:
             await trio.aclose_forcefully(self.stream)
             return
-        with trio.move_on_after(LINGER_SECONDS):
+        with trio.move_on_after(CLOSE_SECONDS):
             await self.stream.aclose()

@@ -24,6 +24,20 @@ from .base import RECEIVE_SIZE
 from .socket import SocketTransport
 
 
+def check_server_context(context: ssl.SSLContext) -> None:
+    """Check that connections can be accepted with a context.
+
+    Raises:
+        ValueError: it is a client's.
+    """
+    try:
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    except ssl.SSLError as error:
+        raise ValueError(
+            "ssl_context must be a server's, such as ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)"
+        ) from error
+
+
 @final
 class TLSTransport(SocketTransport):
     """A `SocketTransport` that encrypts. Call `handshake` before anything else."""
