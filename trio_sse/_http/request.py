@@ -13,6 +13,9 @@ from urllib.parse import parse_qsl
 _LAST_EVENT_ID_PARAMETERS = ("last_event_id", "lastEventId", "evs_last_event_id")
 
 
+_CHUNKED_BODY_SIZE = 1024 * 1024
+
+
 @final
 class Headers:
     """A request's header fields, in order; names are case-insensitive.
@@ -124,6 +127,19 @@ class Request:
     def last_event_id(self) -> str | None:
         """The id to resume from: of the `Last-Event-ID` header, else of the query, else `None`."""
         return find_last_event_id(self.headers, self.query_string)
+
+
+def announced_body_size(request: Request) -> int:
+    """Return how many bytes of body may follow a request's head, beyond `request.body`.
+
+    A chunked body has no announced size; for it, this is as much as a server accepts by default.
+    """
+    if "transfer-encoding" in request.headers:
+        size = _CHUNKED_BODY_SIZE
+    else:
+        length = request.headers.get("content-length") or ""
+        size = int(length) if length.isdecimal() and length.isascii() else 0
+    return max(size - len(request.body), 0)
 
 
 def find_last_event_id(headers: Headers, query_string: str) -> str | None:

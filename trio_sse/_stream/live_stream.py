@@ -10,11 +10,12 @@ from typing import NoReturn, final
 
 import trio
 
-from .._http.request import Request
+from .._http.request import Request, announced_body_size
 from .._hub.feed import Feed
 from .._hub.hub import Hub
 from .._transport.base import Transport
 from .._wire.message import frame_messages
+from .disconnects import MAX_UNREAD_BYTES
 from .end_reason import EndReason
 from .options import StreamOptions
 from .scope import ServeScope
@@ -54,6 +55,11 @@ class LiveStream(StreamWriter):
         self.is_connected = False
         self.has_forwarded = False
         self.close_frame: bytes | None = None
+
+    def on_excess_input(self) -> None:
+        # An app may leave the body that the request has announced unread.
+        if self.transport.unread_bytes() > MAX_UNREAD_BYTES + announced_body_size(self.request):
+            super().on_excess_input()
 
     # Forwarding
 
