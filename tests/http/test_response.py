@@ -17,10 +17,9 @@ from ..support.serving import in_memory
 from ..support.waiting import SECONDS
 
 
-def lines_of(encoded: bytes) -> tuple[str, set[str], bytes]:
-    """Split a response into its status line, its fields without the date, and its body."""
-    head, _, body = encoded.partition(b"\r\n\r\n")
-    status, *fields = head.decode("latin-1").split("\r\n")
+def lines_of(head: bytes, body: bytes = b"") -> tuple[str, set[str], bytes]:
+    """Return a response's status line, its fields without the date, and its body."""
+    status, *fields = head.removesuffix(b"\r\n\r\n").decode("latin-1").split("\r\n")
     dates = [field for field in fields if field.startswith("Date: ")]
     assert len(dates) == 1
     return status, set(fields) - set(dates), body
@@ -47,7 +46,16 @@ def lines_of(encoded: bytes) -> tuple[str, set[str], bytes]:
     ],
 )
 def test_a_response_is_encoded(response: Response, status: str, fields: set[str], body: bytes) -> None:
-    assert lines_of(encode_response(response, fields={})) == (f"HTTP/1.1 {status}", fields, body)
+    assert lines_of(*encode_response(response, fields={})) == (f"HTTP/1.1 {status}", fields, body)
+
+
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_a_page_is_one_object_for_all_clients(kind: type[str] | type[bytes]) -> None:
+    page = "page" * 5000 if kind is str else b"page" * 5000
+
+    one, other = (encode_response(Response(page), fields={})[1] for _ in range(2))
+
+    assert one is other
 
 
 def test_without_its_body_a_response_has_the_same_head() -> None:
@@ -55,20 +63,20 @@ def test_without_its_body_a_response_has_the_same_head() -> None:
 
     whole, head = encode_response(response, fields={}), encode_response(response, fields={}, with_body=False)
 
-    assert lines_of(head)[1] == lines_of(whole)[1]
-    assert head.endswith(b"\r\n\r\n")
+    assert lines_of(*head)[1] == lines_of(*whole)[1]
+    assert head[1] == b""
 
 
 def test_the_servers_fields_replace_others_but_vary_is_joined() -> None:
     response = Response(headers={"Vary": "Accept", "X": "mine"})
 
-    fields = lines_of(encode_response(response, fields={"Vary": "Origin", "X": "yours"}))[1]
+    fields = lines_of(*encode_response(response, fields={"Vary": "Origin", "X": "yours"}))[1]
 
     assert fields == {"Vary: Accept, Origin", "X: yours", "Content-Length: 0"}
 
 
 def test_a_json_response_is_not_stored() -> None:
-    status, fields, body = lines_of(encode_response(json_response({"a": [1]}, status=503), fields={}))
+    status, fields, body = lines_of(*encode_response(json_response({"a": [1]}, status=503), fields={}))
 
     assert status == "HTTP/1.1 503 Service Unavailable"
     assert {"Content-Type: application/json", "Cache-Control: no-store"} < fields
@@ -133,7 +141,7 @@ def test_text_that_cannot_be_encoded_is_refused() -> None:
 def test_an_error_response_has_its_detail_and_fields_and_is_not_stored() -> None:
     response = error_response(HTTPException(401, "who?", {"WWW-Authenticate": "Basic"}))
 
-    status, fields, body = lines_of(encode_response(response, fields={}))
+    status, fields, body = lines_of(*encode_response(response, fields={}))
 
     assert status == "HTTP/1.1 401 Unauthorized"
     assert {"WWW-Authenticate: Basic", "Cache-Control: no-store"} < fields

@@ -390,9 +390,23 @@ async def test_responses_are_framed(
 
 async def test_head_has_the_fields_and_no_body(serve: Any) -> None:
     async with serve(ignore) as serving, serving.connect() as client:
-        assert (await client.get("/", method="HEAD")).get("Content-Length") is None
+        of_head = await client.get("/", method="HEAD")
         head = await client.get("/")
         assert await client.sized_body(head) == b"ignored"
+        assert of_head.get("Content-Length") == head.get("Content-Length") == "7"
+        assert of_head.get("Transfer-Encoding") is None
+
+
+async def test_the_length_is_unknown_of_an_app_that_sends_no_body_for_head(serve: Any) -> None:
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await answer(send, b"" if scope["method"] == "HEAD" else b"body")
+
+    async with serve(app) as serving, serving.connect() as client:
+        of_head = await client.get("/", method="HEAD")
+        head = await client.get("/")
+        assert await client.sized_body(head) == b"body"
+        assert of_head.get("Content-Length") is of_head.get("Transfer-Encoding") is None
 
 
 async def test_to_http_1_0_a_body_ends_with_the_connection(serve: Any) -> None:

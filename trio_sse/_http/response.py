@@ -26,6 +26,11 @@ STREAM_FIELDS = {
     "Vary": "Accept",  # the same URL answers long polling
 }
 
+# Texts of this size, if they were the last ones, are not encoded again for each client: the response to one
+# that reads slowly may live as long as `write_timeout`.
+_SMALLEST_PAGE = 4 * 1024
+_LARGEST_PAGE = 1024 * 1024
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -53,14 +58,28 @@ class Response:
             raise ValueError(f"status must be 200 to 599, not {self.status}")
         if self.body and self.status in WITHOUT_BODY:
             raise ValueError(f"a response of status {self.status} must not have a body")
-        if isinstance(self.body, str):
-            self.body.encode()  # find a lone surrogate here, not when the response is sent
+        encode_body(self)  # find a lone surrogate here, not when the response is sent
         check_fields({**self.headers, "Content-Type": self.content_type})
 
 
-def encode_response(response: Response, *, fields: Mapping[str, str], with_body: bool = True) -> bytes:
-    """Return a response's bytes; `fields` are the server's, and replace the response's of the same name."""
-    body = response.body.encode() if isinstance(response.body, str) else response.body
+def encode_body(response: Response) -> bytes:
+    """Return a response's body; a page that many clients ask for is one object for all of them."""
+    if isinstance(response.body, bytes):
+        return response.body
+    is_page = _SMALLEST_PAGE <= len(response.body) <= _LARGEST_PAGE
+    return _encode_page(response.body) if is_page else response.body.encode()
+
+
+@lru_cache(maxsize=4)
+def _encode_page(text: str) -> bytes:
+    return text.encode()
+
+
+def encode_response(
+    response: Response, *, fields: Mapping[str, str], with_body: bool = True
+) -> tuple[bytes, bytes]:
+    """Return a response's head and body; `fields` are the server's, and replace those of the same name."""
+    body = encode_body(response)
     head = {**response.headers, **fields}
     if vary := ", ".join(dict.fromkeys(f["Vary"] for f in (response.headers, fields) if "Vary" in f)):
         head["Vary"] = vary
@@ -70,7 +89,7 @@ def encode_response(response: Response, *, fields: Mapping[str, str], with_body:
         head["Content-Length"] = str(len(body))
     if any(name.lower() == "upgrade" for name in head):  # it concerns this connection only (RFC 9110, 7.8)
         head["Connection"] = ", ".join([*(["close"] if "Connection" in head else []), "Upgrade"])
-    return encode_head(response.status, head) + (body if with_body else b"")
+    return encode_head(response.status, head), body if with_body else b""
 
 
 def json_response(value: object, *, status: int = 200) -> Response:

@@ -159,19 +159,20 @@ class RequestResponseCycle:
                 self.on_start()
         elif kind == "http.response.body" and self._response is not None and not self.is_complete:
             data, goes_on = bytes(message.get("body", b"")), bool(message.get("more_body", False))
-            if payload := self._encode_body(data, goes_on=goes_on):
-                await self._write(payload)
+            payloads = self._encode_body(data, goes_on=goes_on)
+            if any(payloads):
+                await self._write(payloads)
         else:
             raise RuntimeError(f"the app sends {kind!r}, which can't follow what it has sent before")
 
-    async def _write(self, payload: bytes) -> None:
+    async def _write(self, payloads: tuple[bytes, ...]) -> None:
         try:
-            await send_all(self._transport, payload, write_timeout=self._write_timeout)
+            await send_all(self._transport, *payloads, write_timeout=self._write_timeout)
         except trio.BrokenResourceError as error:
             self._disconnected.set()
             raise ClientDisconnected(str(error)) from None
 
-    def _encode_body(self, data: bytes, *, goes_on: bool) -> bytes:
+    def _encode_body(self, data: bytes, *, goes_on: bool) -> tuple[bytes, ...]:
         response = self._response
         assert response is not None
         is_sent = response.has_body and self._request.method != "HEAD"
@@ -182,22 +183,26 @@ class RequestResponseCycle:
             raise ValueError(f"the body has {self._sent} bytes, but the head announced {length}")
         self.is_complete = not goes_on
         if not is_sent:
-            return payload
+            return (payload,)
         if not self._is_chunked:
-            return payload + data
-        chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-        return payload + chunk + (b"" if goes_on else b"0\r\n\r\n")
+            return payload, data
+        end = b"" if goes_on else b"0\r\n\r\n"
+        return (payload + b"%x\r\n" % len(data), data, b"\r\n" + end) if data else (payload + end,)
 
     def _start(self, response: AppResponse, whole_size: int | None) -> bytes:
         """Return the head's bytes; `whole_size` is that of the body if all of it is known."""
         self.has_begun = True
         fields: list[tuple[bytes, bytes]] = []
-        if response.content_length is None and whole_size is not None and self._request.method != "HEAD":
-            response.content_length = whole_size
+        is_head = self._request.method == "HEAD"
+        if response.content_length is None and whole_size is not None:
+            # For HEAD, many apps send no body, and then its length is not known.
+            response.content_length = whole_size if whole_size or not is_head else None
         if not response.has_body:
             fields += [(b"Content-Length", b"0")] if response.status == 205 else []
         elif response.content_length is not None:
             fields.append((b"Content-Length", b"%d" % response.content_length))
+        elif is_head and whole_size is not None:
+            pass  # there is no body whose end the client could miss
         elif self._request.http_version == "1.1":
             fields.append((b"Transfer-Encoding", b"chunked"))
             self._is_chunked = True

@@ -46,8 +46,9 @@ class Responder:
         if response.status >= 400:
             self._note_refusal(transport, response.status, response.body)
         transport.framing = Framing.PLAIN
-        payload = encode_response(response, fields=fields, with_body=request.method != "HEAD")
-        await self.send(transport, payload)
+        await self.send(
+            transport, *encode_response(response, fields=fields, with_body=request.method != "HEAD")
+        )
         return AfterResponse.reuse_if(may_keep_alive)
 
     async def reply_to_failure(
@@ -75,7 +76,7 @@ class Responder:
         self._note_refusal(transport, refusal.status, refusal.detail)
         try:
             response = error_response(refusal)
-            await self.send(transport, encode_response(response, fields={"Connection": "close"}))
+            await self.send(transport, *encode_response(response, fields={"Connection": "close"}))
         except trio.BrokenResourceError:
             return
         await serving.linger(transport)
@@ -88,13 +89,13 @@ class Responder:
             fields["Connection"] = "close"
         return encode_stream_head(fields, is_chunked=request.http_version == "1.1")
 
-    async def send(self, transport: Transport, payload: bytes) -> None:
+    async def send(self, transport: Transport, *payloads: bytes) -> None:
         """Send bytes within the write timeout.
 
         Raises:
             trio.BrokenResourceError: the client has disconnected, or accepts nothing.
         """
-        await send_all(transport, payload, write_timeout=self._manager.options.write_timeout)
+        await send_all(transport, *payloads, write_timeout=self._manager.options.write_timeout)
 
     def _note_refusal(self, transport: Transport, status: int, detail: str | bytes) -> None:
         self.refused += 1

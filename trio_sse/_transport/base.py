@@ -11,7 +11,7 @@ After `flush_some` was cancelled or has failed, the transport is only fit to be 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 import trio
@@ -122,16 +122,32 @@ async def read_to_end(receive: Callable[[], Awaitable[bytes]]) -> None:
                 has_more = bool(await receive())
 
 
-async def send_all(transport: Transport, payload: bytes, *, write_timeout: float) -> None:
-    """Send `payload`, waiting up to `write_timeout` seconds each time for the peer to take some of it.
+# Parts that are smaller together are sent in one go. Larger ones are not copied: what is pending for a client
+# that reads slowly is the caller's object, or under TLS the ciphertext of one piece.
+_MAX_JOINED = 16 * 1024
+_PIECE_SIZE = 32 * 1024
+
+
+async def send_all(transport: Transport, *payloads: bytes, write_timeout: float) -> None:
+    """Send the payloads, waiting up to `write_timeout` seconds each time for the peer to take some bytes.
 
     Raises:
         trio.BrokenResourceError: the peer has disconnected, or took nothing for that time.
     """
     await trio.lowlevel.checkpoint()  # a peer that sends request after request must not block the event loop
-    transport.send_nowait(payload, 0, trio.current_time())
-    while transport.pending is not None:
-        with trio.move_on_after(write_timeout) as scope:
-            await transport.flush_some()
-        if scope.cancelled_caught:
-            raise trio.BrokenResourceError(f"the peer took no bytes for {write_timeout} s")
+    for piece in _pieces(payloads, is_secure=transport.is_secure):
+        transport.send_nowait(piece, 0, trio.current_time())
+        while transport.pending is not None:
+            with trio.move_on_after(write_timeout) as scope:
+                await transport.flush_some()
+            if scope.cancelled_caught:
+                raise trio.BrokenResourceError(f"the peer took no bytes for {write_timeout} s")
+
+
+def _pieces(payloads: tuple[bytes, ...], *, is_secure: bool) -> Iterator[bytes]:
+    if sum(map(len, payloads)) <= _MAX_JOINED:
+        yield b"".join(payloads)
+        return
+    for payload in payloads:
+        size = _PIECE_SIZE if is_secure else max(len(payload), 1)
+        yield from (payload[start : start + size] for start in range(0, len(payload), size))
