@@ -11,59 +11,20 @@ import signal
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from trio_sse._program import worker_process
-from trio_sse._program.worker_process import WorkerProcess
+from trio_sse._program.worker_process import WorkerProcess, WorkerTimeouts
 from trio_sse._program.worker_status import WorkerStatus
 
 from ..support import http
-from ..support.programs import Program, RawStream, serving, trio_sse
+from ..support.programs import RawStream, serving, trio_sse
 from ..support.waiting import until_blocking
+from ..support.workers import APP, is_alive, pid_of, pids_of, status_of, workers
 
 pytestmark = pytest.mark.integration
-
-APP = "tests.support.apps.worker_app:server"
-
-
-@contextmanager
-def workers(tmp_path: Path, count: int = 2, *options: str | Path) -> Iterator[tuple[Program, str, Path]]:
-    """Run workers on one log; yield the program, its URL, and the status file."""
-    status = tmp_path / "status.json"
-    log = f"sqlite:{tmp_path / 'log.db'}"
-    arguments = ["--workers", f"{count}", "--log", log, "--status-file", status, *options]
-    with serving(APP, *arguments) as (program, url):
-        until_blocking(lambda: status.exists() and len(status_of(status)["sum"]) > 0)
-        until_blocking(lambda: all("opened" in worker for worker in status_of(status)["workers"]))
-        yield program, url, status
-
-
-def status_of(file: Path) -> dict:  # type: ignore[type-arg]
-    return json.loads(file.read_text())  # type: ignore[no-any-return]
-
-
-def pid_of(url: str) -> int:
-    """Ask which process answers, on a connection of its own."""
-    return int(http.get(f"{url}/pid").text)
-
-
-def pids_of(url: str, count: int) -> set[int]:
-    found: set[int] = set()
-    while len(found) < count:
-        found.add(pid_of(url))
-    return found
-
-
-def is_alive(pid: int) -> bool:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 def test_all_workers_get_connections_and_every_event(tmp_path: Path) -> None:
@@ -292,9 +253,10 @@ def test_workers_are_not_replaced_while_the_new_ones_have_no_log(tmp_path: Path)
         until_blocking(lambda: not first & {worker["pid"] for worker in status_of(status)["workers"]})
 
 
-def test_a_worker_that_reports_nothing_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_reports_nothing_is_not_counted() -> None:
+    timeouts = WorkerTimeouts(silence=10.0)
     reading, writing = os.pipe()
-    worker = WorkerProcess(os.getpid(), 0, reading)
+    worker = WorkerProcess(os.getpid(), 0, reading, timeouts)
     status = WorkerStatus(1, None)
     assert status.of([worker])["serving"] == 0
     assert status.of([])["sum"] == dict.fromkeys(
@@ -303,7 +265,7 @@ def test_a_worker_that_reports_nothing_is_not_counted(monkeypatch: pytest.Monkey
     os.write(writing, b'{"is_ready": true, "opened": 3}\n')
     worker.read()
     assert status.of([worker])["serving"] == 1
-    monkeypatch.setattr(worker_process, "_SILENT_SECONDS", 0.0)
+    worker.heard_at -= 5.0
     assert status.of([worker])["serving"] == 0
     os.close(writing)
     worker.end()
@@ -366,7 +328,7 @@ def test_a_log_that_refuses_later_is_tried_again(tmp_path: Path) -> None:
 
 def test_a_slot_is_served_again_if_its_new_worker_hangs_while_the_old_one_dies(tmp_path: Path) -> None:
     hang = tmp_path / "hang"
-    options = ("--workers", "2", "--separate-hubs")
+    options = ("--workers", "2", "--separate-hubs", "--start-timeout", "1.5")
     with serving("tests.support.apps.hanging_app:server", *options, env={"HANG": str(hang)}) as (
         program,
         url,

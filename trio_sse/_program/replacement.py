@@ -17,7 +17,6 @@ from .worker_process import WorkerProcess
 
 logger = logging.getLogger("trio_sse.program")
 
-_READY_SECONDS = 30.0  # for a new worker to listen and to load the log; after that the old one stays
 _RETIRE_SECONDS = 1.0  # for a worker that no longer accepts to answer what it has accepted
 
 
@@ -35,6 +34,8 @@ class RollingReplacement:
         workers: those that run, by process id.
         start: starts a worker in a slot, or returns `None` if that is not possible now.
         drain: makes a worker drain.
+        ready_timeout: how many seconds a new worker may take to listen and to load the log. After that the
+            old one stays.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class RollingReplacement:
         workers: Mapping[int, WorkerProcess],
         start: Callable[[int], WorkerProcess | None],
         drain: Callable[[WorkerProcess], None],
+        ready_timeout: float,
     ) -> None:
         self._workers = workers
         self._start = start
         self._drain = drain
+        self._ready_timeout = ready_timeout
         self._waiting: list[WorkerProcess] = []
         self._handover: _Handover | None = None
         self._retired: list[WorkerProcess] = []  # in the order in which they will drain
@@ -70,7 +73,7 @@ class RollingReplacement:
             if old.pid in self._workers and not old.is_replaced:
                 new = self._start(old.slot)
                 if new is not None:
-                    self._handover = _Handover(old, new, time.monotonic() + _READY_SECONDS)
+                    self._handover = _Handover(old, new, time.monotonic() + self._ready_timeout)
         if self._handover is None and not any(worker.is_draining for worker in self._workers.values()):
             self._drain_next()
 
@@ -85,7 +88,7 @@ class RollingReplacement:
             return False
         else:
             logger.error("the new worker %d did not become ready: replacing no more workers", new.slot)
-            new.send(signal.SIGKILL)
+            new.kill()
             new.is_draining = True
             self._waiting.clear()
         return True

@@ -9,7 +9,7 @@ from .._backoff import delay
 
 _FIRST_SECONDS = 0.5
 _LONGEST_SECONDS = 30.0
-_STABLE_SECONDS = 10.0  # a worker that lived as long is not part of a crash loop
+_STABLE_SECONDS = 10.0  # a worker that gave signs of life for as long is not part of a crash loop
 _NO_ROOM_SECONDS = 3.0  # until the next attempt, where the system had no room for a process
 
 
@@ -17,7 +17,7 @@ _NO_ROOM_SECONDS = 3.0  # until the next attempt, where the system had no room f
 class RestartSchedule:
     """The worker slots that wait for a restart.
 
-    A worker that lived less than ten seconds is restarted with exponential back-off.
+    A worker that served for less than ten seconds is restarted with exponential back-off.
     """
 
     def __init__(self, slots: int) -> None:
@@ -33,9 +33,9 @@ class RestartSchedule:
         """When the next restart is due, by `time.monotonic`."""
         return min(self._due_at.values(), default=float("inf"))
 
-    def add(self, slot: int, lived: float) -> float:
-        """Schedule the restart of a worker that lived so many seconds; return in how many it is due."""
-        if lived >= _STABLE_SECONDS:
+    def add(self, slot: int, served: float) -> float:
+        """Schedule the restart of a worker that served for so many seconds; return in how many it is due."""
+        if served >= _STABLE_SECONDS:
             self._crashes[slot] = 0
             seconds = 0.0
         else:

@@ -2,7 +2,10 @@
 
 The supervisor binds the sockets of each worker's slot, by SO_REUSEPORT, and keeps them open. A worker
 inherits them by fork. When it dies or is replaced, the next one accepts the connections that wait in the
-slot's queue: none is refused or lost. The app is imported before the first fork, so workers share its memory.
+slot's queue, unless that takes longer than two seconds; see `slots`. The app is imported before the first
+fork, so workers share its memory.
+
+A worker that does not start in time, or whose event loop stands still, is killed and restarted.
 
 The supervisor does not run Trio, because no event loop may cross a fork. One selector waits for signals, for
 reports of the workers, and for the next restart.
@@ -26,7 +29,8 @@ from .._process.garbage_collector import tune_garbage_collector
 from .replacement import RollingReplacement
 from .restarts import RestartSchedule
 from .signals import signals_to_socket
-from .worker_process import WorkerProcess
+from .slots import WorkerSlots
+from .worker_process import WorkerProcess, WorkerTimeouts
 from .worker_status import WorkerStatus
 
 logger = logging.getLogger("trio_sse.program")
@@ -36,6 +40,7 @@ logger = logging.getLogger("trio_sse.program")
 RunWorker = Callable[[Sequence[socket.socket], int, int], None]
 
 _STATUS_SECONDS = 1.0
+_STANDSTILL_SECONDS = 2.0  # a supervisor that wakes so much later than it wanted stood still
 _KILL_SECONDS = 5.0  # after the drain timeout
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 _CANNOT_RUN = 78  # a worker's exit status; EX_CONFIG in sysexits.h
@@ -49,6 +54,7 @@ class Supervisor:
         slots: the listening sockets of each.
         run_worker: is called in the forked process.
         drain_timeout: seconds that a worker may take to drain. It is killed five seconds later.
+        timeouts: how long a worker may take to start, and how long it may be silent.
         status_file: where to write the status each second; see `WorkerStatus`.
     """
 
@@ -58,15 +64,18 @@ class Supervisor:
         run_worker: RunWorker,
         *,
         drain_timeout: float,
+        timeouts: WorkerTimeouts,
         status_file: Path | None = None,
     ) -> None:
-        self._slots = slots
+        self._slots = WorkerSlots(slots)
         self._run_worker = run_worker
         self._drain_timeout = drain_timeout
+        self._timeouts = timeouts
         self._status = WorkerStatus(len(slots), status_file)
         self._workers: dict[int, WorkerProcess] = {}  # by pid
         self._restarts = RestartSchedule(len(slots))
-        self._replacement = RollingReplacement(self._workers, self._start, self._drain)
+        self._replacement = RollingReplacement(self._workers, self._start, self._drain, timeouts.start)
+        self._checked_at = time.monotonic()  # for workers that hang
         self._has_served = False  # some worker was ready
         self._is_stopping = False
         self._exit_status = 0
@@ -87,9 +96,7 @@ class Supervisor:
                 self._do_what_is_due()
         self._selector.close()
         os.close(self._alive)
-        for sockets in self._slots:
-            for listening in sockets:
-                listening.close()
+        self._slots.close()
         return self._exit_status
 
     def _wait(self, signals: socket.socket) -> None:
@@ -113,9 +120,23 @@ class Supervisor:
                 logger.warning(
                     "worker %d, pid %d, did not drain in time: killing it", worker.slot, worker.pid
                 )
-                worker.kill_at = float("inf")
-                worker.send(signal.SIGKILL)
+                worker.kill()
+        if not self._is_stopping:
+            self._kill_faulty()
+            self._slots.update({worker.slot for worker in self._workers.values() if worker.is_accepting})
         self._status.write(self._workers.values())
+
+    def _kill_faulty(self) -> None:
+        """Kill the workers that hang. They are restarted like workers that died."""
+        now = time.monotonic()
+        stood_still = now >= self._checked_at + _STATUS_SECONDS + _STANDSTILL_SECONDS
+        self._checked_at = now
+        for worker in self._workers.values():
+            if stood_still:  # perhaps with the workers, in a paused container: they will report soon
+                worker.heard_at = now
+            if not worker.was_killed and not worker.is_draining and (fault := worker.find_fault(now)):
+                logger.error("worker %d, pid %d, %s: killing it", worker.slot, worker.pid, fault)
+                worker.kill()
 
     def _handle_signal(self, number: signal.Signals) -> None:
         match number:
@@ -125,7 +146,7 @@ class Supervisor:
                 # Not on a second SIGTERM: some programs send it to the process and to its group.
                 logger.warning("SIGINT while draining: killing %d workers", len(self._workers))
                 for worker in self._workers.values():
-                    worker.send(signal.SIGKILL)
+                    worker.kill()
             case signal.SIGHUP if not self._is_stopping:
                 logger.info("SIGHUP: replacing %d workers, one by one", len(self._workers))
                 self._replacement.begin()
@@ -151,6 +172,7 @@ class Supervisor:
 
     def _start(self, slot: int) -> WorkerProcess | None:
         """Start a worker now, or schedule it and return `None` if the system has no room for one."""
+        self._slots.bring_back(slot)
         try:
             reading, writing = os.pipe()
         except OSError as error:
@@ -170,7 +192,7 @@ class Supervisor:
             os.close(writing)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         os.set_blocking(reading, False)
-        worker = self._workers[pid] = WorkerProcess(pid, slot, reading)
+        worker = self._workers[pid] = WorkerProcess(pid, slot, reading, self._timeouts)
         self._selector.register(reading, selectors.EVENT_READ, worker)
         logger.info("worker %d started as pid %d", slot, pid)
         return worker
@@ -186,7 +208,7 @@ class Supervisor:
         status = 1
         try:
             self._leave_supervisor(slot)
-            self._run_worker(self._slots[slot], pipe, self._supervisor_alive)
+            self._run_worker(self._slots.sockets(slot), pipe, self._supervisor_alive)
             status = 0
         except SystemExit as error:
             logger.error("worker %d can't run: %s", slot, error)
@@ -210,10 +232,7 @@ class Supervisor:
         os.close(self._alive)
         for worker in self._workers.values():
             os.close(worker.pipe)
-        for other, sockets in enumerate(self._slots):
-            if other != slot:
-                for listening in sockets:
-                    listening.close()
+        self._slots.close(keep=slot)
 
     # Workers that end
 
@@ -246,7 +265,7 @@ class Supervisor:
             self._stop("no worker can run")
             return
         lived = time.monotonic() - worker.began_at
-        seconds = self._restarts.add(worker.slot, lived)
+        seconds = self._restarts.add(worker.slot, worker.served)
         self._status.restarts += 1
         text = "worker %d, pid %d, ended after %.0f s: %s; restarting it in %.1f s"
         logger.error(text, worker.slot, worker.pid, lived, how, seconds)

@@ -36,7 +36,7 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
     On SIGHUP the worker stops accepting: another process accepts on the same sockets.
 
     Args:
-        pipe: the descriptor to write statistics to, once a second from when the worker listens.
+        pipe: the descriptor to write signs of life and statistics to, from when the worker listens.
         supervisor_alive: a descriptor that becomes readable when the supervisor ends.
     """
 
@@ -71,13 +71,19 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
 
 
 async def _report_statistics(server: Server, pipe: int) -> None:  # pragma: no cover  # in a fork, too
+    """Write a sign of life each second, and the statistics as often as their cost allows."""
     os.set_blocking(pipe, False)
+    due_at = 0.0
     try:
         while True:
-            began_at = time.thread_time()
-            _write_statistics(server, pipe)
-            took = time.thread_time() - began_at  # statistics visit every stream
-            await trio.sleep(max(_REPORT_SECONDS, took / _MOST_REPORT_SHARE))
+            if trio.current_time() >= due_at:
+                began_at = time.thread_time()
+                _write_statistics(server, pipe)
+                took = time.thread_time() - began_at  # statistics visit every stream
+                due_at = trio.current_time() + took / _MOST_REPORT_SHARE
+            else:
+                _write_line(pipe, b"")
+            await trio.sleep(_REPORT_SECONDS)
     finally:
         _write_statistics(server, pipe)
 
@@ -93,5 +99,9 @@ def _write_statistics(server: Server, pipe: int) -> None:  # pragma: no cover  #
         "refused": statistics.refused,
         "published": statistics.hub.published,
     }
+    _write_line(pipe, json.dumps(line).encode())
+
+
+def _write_line(pipe: int, line: bytes) -> None:  # pragma: no cover  # in a fork, too
     with contextlib.suppress(BlockingIOError, BrokenPipeError):  # the supervisor is busy, or has ended
-        os.write(pipe, json.dumps(line).encode() + b"\n")
+        os.write(pipe, line + b"\n")

@@ -7,9 +7,29 @@ import json
 import os
 import signal
 import time
+from dataclasses import dataclass
 from typing import final
 
-_SILENT_SECONDS = 15.0  # a worker reports each second, or each few seconds where it has very many streams
+_SILENT_SECONDS = 15.0  # a worker whose event loop runs sends a sign of life each second
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerTimeouts:
+    """How long the supervisor waits for workers, in seconds; `math.inf` means for ever.
+
+    Attributes:
+        start: from a worker's fork until it accepts connections.
+        silence: since the last sign of life of a worker that has started.
+    """
+
+    start: float = 30.0
+    silence: float = 60.0
+
+    @property
+    def serving(self) -> float:
+        """How long a worker may be silent and still count as serving."""
+        return min(_SILENT_SECONDS, self.silence / 2)
 
 
 @final
@@ -19,24 +39,29 @@ class WorkerProcess:
     Attributes:
         slot: which of the worker slots, counted from 0, it serves.
         pipe: the descriptor to read its statistics from.
+        heard_at: when its last sign of life came, by `time.monotonic`; at first, when it was forked.
+        has_started: it accepts connections.
         is_ready: it accepts connections and has loaded the log.
         is_draining: it was sent SIGTERM.
         kill_at: when to kill it, by `time.monotonic`.
         retired_at: since when another worker accepts in its slot.
         statistics: what it reported last.
+        was_killed: the supervisor has killed it.
     """
 
-    def __init__(self, pid: int, slot: int, pipe: int) -> None:
+    def __init__(self, pid: int, slot: int, pipe: int, timeouts: WorkerTimeouts) -> None:
         self.pid = pid
         self.slot = slot
         self.pipe = pipe
-        self.began_at = time.monotonic()
+        self.began_at = self.heard_at = time.monotonic()
+        self.has_started = False
         self.is_ready = False
         self.is_draining = False
         self.kill_at = float("inf")
         self.retired_at: float | None = None
         self.statistics: dict[str, int] = {}
-        self._reported_at = self.began_at
+        self.was_killed = False
+        self._timeouts = timeouts
         self._has_ended = False
         self._unread = b""
 
@@ -46,22 +71,40 @@ class WorkerProcess:
         return self.is_draining or self.retired_at is not None
 
     @property
+    def is_accepting(self) -> bool:
+        """Whether it accepts connections, as far as the supervisor knows."""
+        is_silent = time.monotonic() >= self.heard_at + self._timeouts.serving
+        return self.has_started and not (self.is_replaced or self.was_killed or is_silent)
+
+    @property
     def is_serving(self) -> bool:
-        """Whether it accepts connections, and has reported lately."""
-        is_silent = time.monotonic() >= self._reported_at + _SILENT_SECONDS
-        return self.is_ready and not self.is_replaced and not is_silent
+        """Whether it accepts connections, and has loaded the log."""
+        return self.is_ready and self.is_accepting
+
+    @property
+    def served(self) -> float:
+        """For how many seconds it lived and gave signs of life; 0 if it has not started."""
+        return self.heard_at - self.began_at if self.has_started else 0.0
+
+    def find_fault(self, now: float) -> str | None:
+        """Return why the supervisor has to kill it, or `None`: it has not started in time, or is silent."""
+        limit = self._timeouts.silence if self.has_started else self._timeouts.start
+        if now < self.heard_at + limit:
+            return None
+        return f"has been silent for {limit:g} s" if self.has_started else f"did not start within {limit:g} s"
 
     def read(self) -> bool:
-        """Read its reports; return whether more may follow."""
+        """Read its reports; return whether more may follow. An empty one is only a sign of life."""
         with contextlib.suppress(BlockingIOError):
             data = os.read(self.pipe, 65536)
             if not data:
                 return False
             *lines, self._unread = (self._unread + data).split(b"\n")
-            for line in lines:
+            self.heard_at = time.monotonic()
+            self.has_started = True
+            for line in filter(None, lines):
                 self.statistics = json.loads(line)
                 self.is_ready |= bool(self.statistics.pop("is_ready"))
-                self._reported_at = time.monotonic()
         return True
 
     def send(self, number: signal.Signals) -> None:
@@ -69,6 +112,12 @@ class WorkerProcess:
         if not self._has_ended:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it. It stays in the supervisor's list until the supervisor has waited for it."""
+        self.was_killed = True
+        self.kill_at = float("inf")
+        self.send(signal.SIGKILL)
 
     def end(self) -> None:
         """Read its last report, and close the pipe. The supervisor has waited for the process."""

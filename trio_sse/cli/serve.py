@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
 import ssl
@@ -22,9 +23,12 @@ from .._program.errors import ProgramError, log_refusal_as_program_error
 from .._program.importer import load_target
 from .._program.serve import load_certificate, serve_by_hypercorn, serve_until_signalled
 from .._program.shared_log import check_shareable, use_log
+from .._program.worker_process import WorkerTimeouts
 from .._server.server import Server
 from .options import Command, bind_option, log_level_option, set_up_logging
 from .output import reader_may_leave
+
+_LEAST_SILENCE_SECONDS = 4
 
 
 @click.command(cls=Command)
@@ -84,6 +88,24 @@ from .output import reader_may_leave
     help="Let each worker have its own hub: what one publishes does not reach the clients of others.",
 )
 @click.option(
+    "--start-timeout",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    envvar="TRIO_SSE_START_TIMEOUT",
+    metavar="SECONDS",
+    help="Kill and restart a worker that takes longer to start. 0 means no limit.",
+)
+@click.option(
+    "--worker-timeout",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    envvar="TRIO_SSE_WORKER_TIMEOUT",
+    metavar="SECONDS",
+    help="Kill and restart a worker whose event loop stands still for longer; at least 4. 0 means no limit.",
+)
+@click.option(
     "--status-file",
     type=click.Path(dir_okay=False),
     envvar="TRIO_SSE_STATUS_FILE",
@@ -101,6 +123,8 @@ def serve(
     log_url: str | None,
     workers: int,
     separate_hubs: bool,
+    start_timeout: float,
+    worker_timeout: float,
     status_file: str | None,
     log_level: str,
 ) -> None:
@@ -122,6 +146,7 @@ def serve(
     try:
         if status_file == "":
             raise ProgramError("--status-file must name a file")
+        timeouts = _timeouts(start_timeout, worker_timeout)
         found = load_target(target)
         if isinstance(found, Server):
             _configure(found, keepalive, max_duration, log_url)
@@ -135,13 +160,25 @@ def serve(
                 raise ProgramError("--http2 runs in one process, unsupervised: run several behind a proxy")
             if workers > 1 and not separate_hubs:
                 check_shareable(existing_engines(), workers)
-            _run_workers(found, addresses, workers, load_certificate(certfile, keyfile), status_file)
+            _run_workers(
+                found, addresses, workers, load_certificate(certfile, keyfile), timeouts, status_file
+            )
         elif http2:
             trio.run(_http2(found, addresses, certfile, keyfile))
         else:
             _run(found, addresses, load_certificate(certfile, keyfile))
     except ProgramError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _timeouts(start: float, silence: float) -> WorkerTimeouts:
+    if math.isnan(start) or math.isnan(silence):
+        raise ProgramError("--start-timeout and --worker-timeout must be numbers of seconds")
+    if 0 < silence < _LEAST_SILENCE_SECONDS:
+        raise ProgramError(
+            f"--worker-timeout must be 0 or at least {_LEAST_SILENCE_SECONDS}: workers report once a second"
+        )
+    return WorkerTimeouts(start=start or math.inf, silence=silence or math.inf)
 
 
 def _configure(
@@ -178,6 +215,7 @@ def _run_workers(
     addresses: Sequence[str],
     workers: int,
     context: ssl.SSLContext | None,
+    timeouts: WorkerTimeouts,
     status_file: str | None,
 ) -> None:
     from .._program.supervisor import Supervisor
@@ -204,6 +242,7 @@ def _run_workers(
         slots,
         run_worker,
         drain_timeout=server.drain_timeout,
+        timeouts=timeouts,
         status_file=None if status_file is None else Path(status_file),
     )
     scheme = "http" if context is None else "https"

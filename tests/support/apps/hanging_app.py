@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import trio
 
 from trio_sse import Request, Response, Server
-from trio_sse._program import replacement
-
-replacement._READY_SECONDS = 1.0
 
 server = Server()
 _serve = server.serve_listeners
@@ -32,3 +30,10 @@ server.serve_listeners = hang_or_serve  # type: ignore[method-assign]  # of the 
 async def pid(request: Request) -> Response:
     """Tell which process answers."""
     return Response(f"{os.getpid()}")
+
+
+@server.endpoint("/block", methods=["POST"])
+async def block(request: Request) -> Response:
+    """Block the event loop until somebody opens the FIFO that the body names."""
+    Path(request.body.decode()).read_text()  # noqa: ASYNC240  # that is the fault
+    return Response("")
