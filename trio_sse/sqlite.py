@@ -35,6 +35,9 @@ create table if not exists log_publishers (name text primary key, last integer n
 # last byte is one of these, are not among them: an error of a full disk's journal, say, may pass.
 _FINAL = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 
+# SQLite's columns take any type: a row that another program has put there may have no time.
+_HAS_TIME = "typeof(milliseconds) = 'integer' and milliseconds >= 0"
+
 T = TypeVar("T")
 
 _GREATEST = 2**63 - 1
@@ -133,7 +136,7 @@ class _Session:
     def _tail(self) -> LogEnd:
         with self._with_file():
             newest = self._connection.execute(
-                "select number, milliseconds from log_entries order by number desc limit 1"
+                f"select number, milliseconds from log_entries where {_HAS_TIME} order by number desc limit 1"
             ).fetchone()
             used = self._connection.execute(
                 "select seq from sqlite_sequence where name = 'log_entries'"
@@ -164,7 +167,8 @@ class _Session:
         first, second = parse_id(id) or (0, 0)
         with self._with_file():
             rows = self._connection.execute(
-                f"select number, milliseconds, record from log_entries where {condition} limit ?",
+                f"select number, milliseconds, record from log_entries"
+                f" where {_HAS_TIME} and {condition} limit ?",
                 (min(first, _GREATEST), min(second, _GREATEST), limit),
             ).fetchall()
         return [self._entry(*row) for row in rows]
@@ -196,8 +200,11 @@ class _Session:
                 "select last from log_publishers where name = ?", (publisher,)
             ).fetchone()
             last = found[0] if found is not None else 0
-            newest = connection.execute("select max(milliseconds) from log_entries").fetchone()[0]
-            milliseconds = max(round(now * 1000), newest or self._epoch)  # ids grow, whatever the clock does
+            newest = connection.execute(
+                f"select milliseconds from log_entries where {_HAS_TIME} order by milliseconds desc limit 1"
+            ).fetchone()
+            # Ids grow, whatever the clock does.
+            milliseconds = max(round(now * 1000), self._epoch if newest is None else newest[0])
             connection.executemany(
                 "insert into log_entries (milliseconds, record) values (?, ?)",
                 [(milliseconds, record) for number, record in records if number > last],

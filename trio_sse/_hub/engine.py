@@ -6,6 +6,7 @@ of it what is not for applications.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import final
@@ -16,8 +17,8 @@ import trio
 from .._log.memory import MemoryLog
 from .._log.protocol import Log
 from .._log.window import Window
-from .._validate import check_bounds
-from .._wire.event import Dumps, ServerSentEvent, check_key
+from .._validate import check_bounds, check_seconds
+from .._wire.event import Dumps, ServerSentEvent, check_key, dumps_compact
 from .._wire.message import Message
 from .._wire.topic import check_topic, check_topics
 from .feed import Feed
@@ -61,6 +62,8 @@ class HubEngine:
         dumps: Dumps,
     ) -> None:
         _engines.add(self)
+        if log is not None:
+            check_seconds(publish_timeout=log.publish_timeout)
         self._history = history
         self._queue_bounds = queue
         self._dumps = dumps
@@ -105,11 +108,12 @@ class HubEngine:
     ) -> Message:
         """Return the message of an event; `Hub.publish` lists the errors."""
         if key is not None:
-            check_key(key)
+            key = check_key(key)
+        topic = check_topic(topic)
         if topic in self.registry.states:
             raise ValueError(f"topic {topic!r} is a state: change it by the state's own set or update")
         made = ServerSentEvent(data, event=event, retry=retry)
-        return Message(check_topic(topic), made, made.text(dumps=self._dumps), key)
+        return Message(topic, made, made.text(dumps=self._dumps), key)
 
     def make_feed(
         self,
@@ -147,7 +151,8 @@ class HubEngine:
         states = self.registry.states
         if self.sequencer.is_shared:
             raise RuntimeError("a state belongs to one process: a hub with a shared log can't have states")
-        if check_topic(topic) in states:
+        topic = check_topic(topic)
+        if topic in states:
             raise ValueError(f"topic {topic!r} is a state already")
         if self.registry.live(topic):
             raise ValueError(
@@ -163,7 +168,13 @@ class HubEngine:
         )
 
     def _encode_state(self, value: object) -> str:
-        return ServerSentEvent([value]).text(dumps=self._dumps)[1:-1]
+        text = ServerSentEvent([value]).text(dumps=self._dumps)[1:-1]
+        if self._dumps is not dumps_compact:
+            try:
+                json.loads(text)
+            except ValueError as error:
+                raise ValueError(f"a state needs a dumps that returns JSON: {error}") from error
+        return text
 
     # Its life
 

@@ -217,7 +217,10 @@ class Hub:
             event: the ticks' type.
             reference: where `elapsed` counts from, an aware `datetime` or seconds since 1970; the start by
                 default.
-            clock: returns the wall clock's time in seconds since 1970.
+            clock: returns the wall clock's time in seconds since 1970. If it fails later, the ticker goes on
+                by the time that has passed.
+
+        While a shared log is unavailable, ticks are skipped.
 
         `task_status.started` is called with the `Ticker`.
 

@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol, final
 import trio
 
 from .._wire.message import Batch, Message
+from .containment import cut_off_alone
 from .state_topic import StateTopic
 
 # A group that keeps all is flushed early when it holds as much as a batch of the pump.
@@ -134,7 +135,10 @@ class ThrottledGroup:
                 own = Batch([self._snapshot(message) for message in waiting if message.sequence > position])
             if own.count:
                 self._scheduler.deliveries += own.count
-                member.deliver(own, now)
+                try:
+                    member.deliver(own, now)
+                except BaseException as failure:  # as in the pump
+                    cut_off_alone(member, failure)
             yield
 
     def _since_last(self, message: Message) -> Message:

@@ -10,7 +10,6 @@ Runs of one topic are joined to one write, so the cost of a delivery falls as th
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
@@ -19,10 +18,9 @@ from typing import Protocol, final
 import trio
 
 from .._wire.message import Batch, Message
+from .containment import contained, cut_off_alone
 from .large_events import LARGE_BYTES, LargeEventMonitor
 from .pacing import FlushScheduler, Subscriber
-
-logger = logging.getLogger("trio_sse.hub")
 
 # The pump lets other tasks run after this many writes, at some 10 us each about a millisecond; of large
 # batches, after fewer, since copying and encrypting them takes time.
@@ -95,7 +93,8 @@ class Pump:
         self._is_delivering = False
         acts, self._when_settled = self._when_settled, []
         for act in acts:
-            act()
+            with contained("a change of topics failed"):
+                act()
 
     def _fan_out(self, place: Place) -> Iterator[None]:
         """Place messages and deliver them; yield where other tasks should run.
@@ -116,9 +115,8 @@ class Pump:
             for subscriber in subscribers:
                 try:
                     subscriber.deliver(batch, now)
-                except Exception:  # a defect of one transport must not affect the others, nor the hub
-                    logger.exception("delivery failed: %r is cut off", subscriber)
-                    subscriber.cut_off()
+                except BaseException as failure:  # a defect of one must not affect the others, nor the hub
+                    cut_off_alone(subscriber, failure)
                 share += write
                 if share >= 1:
                     share = 0.0

@@ -6,7 +6,6 @@ log's last position is that of the newest batch which was bound to its subscribe
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator
 from typing import final
 
@@ -15,13 +14,12 @@ import trio
 from .._log.memory import Gap, MemoryLog, Page
 from .._wire.event import ServerSentEvent
 from .._wire.message import Batch, Message
+from .containment import cut_off_alone
 from .feed import Feed
 from .inbox import Inbox
 from .pacing import FlushScheduler, Throttle, ThrottledGroup
 from .source import ReplayFrom, StartWith, WaitForLog
 from .state_topic import StateTopic
-
-logger = logging.getLogger("trio_sse.hub")
 
 
 @final
@@ -181,9 +179,8 @@ class Registry:
             else:
                 try:
                     feed.deliver(batch, now)
-                except Exception:  # as in the pump: a defect of one transport must not affect the others
-                    logger.exception("delivery failed: %r is cut off", feed)
-                    feed.cut_off()
+                except BaseException as failure:  # as in the pump
+                    cut_off_alone(feed, failure)
 
     def _after_gap(self, topics: Collection[str], gap: Gap) -> StartWith:
         """Return what replaces events that are lost: a reset, and the states as they are now.

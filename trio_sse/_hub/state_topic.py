@@ -11,8 +11,8 @@ What is sent is one of these events, each with an id:
 - `merge-patch`: a JSON Merge Patch (RFC 7396);
 - `json-patch`: a JSON Patch (RFC 6902).
 
-A change that its patch can't express (a merge patch has no null), or whose patch would be larger than the
-state, is sent as a snapshot.
+A change that its patch can't express (a merge patch has no null), whose patch would be larger than the state,
+or for which the library fails is sent as a snapshot.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any, final
 
 from .._wire.event import ServerSentEvent
 from .._wire.message import Message
+from .containment import contained
 
 _MISSING_EXTRA = "state topics need their extra: pip install 'trio-sse[state]'"
 
@@ -90,6 +91,15 @@ class StateTopic:
         return Message(self.name, ServerSentEvent(text, event=event), text)
 
     def _patch(self, old: str, new: str) -> str | None:
+        """Return a patch as text, or `None` if there is none that is smaller than the state.
+
+        Where the library fails, too: it may be the hub's own task that calls it.
+        """
+        with contained(f"no patch could be made for the state {self.name!r}: its snapshot is sent"):
+            return self._tried_patch(old, new)
+        return None
+
+    def _tried_patch(self, old: str, new: str) -> str | None:
         patch = self._diff(json.loads(old), json.loads(new))
         # A library takes 1 for True, and a merge patch can't express null: so the patch is tried.
         result = self._apply(json.loads(old), copy.deepcopy(patch))

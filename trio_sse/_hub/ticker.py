@@ -17,6 +17,10 @@ from typing import Protocol, final
 
 import trio
 
+from .._groups import split_failure
+from .._log.protocol import LogUnavailable
+from .containment import contain
+
 logger = logging.getLogger("trio_sse.hub")
 
 # The wall clock may be set unnoticed while the ticker sleeps, so it reads the clock at least this often.
@@ -24,6 +28,10 @@ _LOOK_SECONDS = 60.0
 
 # The two clocks differ a little when the wall clock is slewed. From this difference on, it has been stepped.
 _STEP_SECONDS = 0.5
+
+
+# A clock beyond this, in the year 9990, is defective; the ticks of a day later can still be written as dates.
+_LATEST = 253_086_768_000.0
 
 
 class Publisher(Protocol):
@@ -38,7 +46,8 @@ class TickerStatistics:
 
     Attributes:
         ticks: ticks that were published.
-        skipped: ticks that were not published, since their time had passed before they could be.
+        skipped: ticks that were not published: their time had passed before they could be, or a shared log
+            was not available.
         steps: how often the wall clock was stepped.
         sequence: the last tick's number.
     """
@@ -72,11 +81,13 @@ class Ticker:
         self._every = float(every)
         self._event = event
         self._clock = clock
+        now = _checked_time(clock())
         # Trio's time at which the wall clock would have shown 0, had it never been stepped.
-        self._epoch = trio.current_time() - clock()
-        self._reference = _seconds_of(reference, default=clock())
+        self._epoch = trio.current_time() - now
+        self._reference = _seconds_of(reference, default=now)
         self._stepped = 0.0  # by how much the wall clock was stepped since the start
         self._unreported_step = 0.0
+        self._has_clock_failed = False
         self._ticks = self._skipped = self._steps = self._sequence = 0
 
     def statistics(self) -> TickerStatistics:
@@ -90,10 +101,10 @@ class Ticker:
 
     async def run(self) -> None:
         """Tick until cancelled."""
-        multiple = self._next_multiple(self._clock())
+        multiple = self._next_multiple(self._read_clock())
         looked_at = trio.current_time()
         while True:
-            now = self._clock()
+            now = self._read_clock()
             if self._was_stepped(now):
                 # From the last reading on, by the clock as it is now: no tick that became due is left out.
                 multiple = self._next_multiple(now - (trio.current_time() - looked_at))
@@ -109,6 +120,19 @@ class Ticker:
             self._sequence += missed
             await self._tick(multiple * self._every, now)
             multiple += 1
+
+    def _read_clock(self) -> float:
+        """Return the wall clock's time; if the clock fails, what it would show if nobody had set it."""
+        try:
+            now = _checked_time(self._clock())
+        except BaseException as failure:
+            if not self._has_clock_failed:
+                contain(failure, f"ticker {self._topic!r}: its clock failed and is left alone (logged once)")
+                self._has_clock_failed = True
+            elif (passing := split_failure(failure)[0]) is not None:
+                raise passing from None
+            return trio.current_time() - self._epoch + self._stepped
+        return now
 
     def _next_multiple(self, now: float) -> int:
         return math.floor(now / self._every) + 1
@@ -136,7 +160,21 @@ class Ticker:
         if self._unreported_step:
             tick["stepped"] = round(self._unreported_step, 3)
             self._unreported_step = 0.0
-        await self._publish(self._topic, tick, event=self._event)
+        try:
+            await self._publish(self._topic, tick, event=self._event)
+        except LogUnavailable as error:  # the next tick has the time, too
+            self._ticks -= 1
+            self._skipped += 1
+            logger.warning("ticker %r: a tick was not published: %s", self._topic, error)
+
+
+def _checked_time(now: object) -> float:
+    """Return what a clock has shown, if it is a time that can be written as a date."""
+    if isinstance(now, bool) or not isinstance(now, int | float):
+        raise TypeError(f"a clock must return seconds since 1970, not {type(now).__name__}")
+    if not 0 <= now <= _LATEST:
+        raise ValueError(f"a clock must return seconds since 1970, not {now}")
+    return float(now)
 
 
 def _seconds_of(reference: datetime | float | None, *, default: float) -> float:

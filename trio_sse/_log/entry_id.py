@@ -7,6 +7,11 @@ import re
 _ID = re.compile(r"(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})", re.ASCII)
 
 
+def is_id(entry_id: str) -> bool:
+    """Whether it is the id of an entry."""
+    return _ID.fullmatch(entry_id) is not None
+
+
 def parse_id(entry_id: str) -> tuple[int, int] | None:
     """Return an id's two numbers, or `None` if it is not the id of an entry."""
     match = _ID.fullmatch(entry_id)

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol, final
 import trio
 
 from .._wire.message import Message
+from .checks import check_after, check_end, check_upto
 from .entry_id import id_before, parse_id
 from .memory import Gap
 from .protocol import Entry, LogEnd, LogSession
@@ -26,6 +27,12 @@ logger = logging.getLogger("trio_sse.log")
 # The pause between two reads that have returned something: a read costs some ten times what an entry does, so
 # at a thousand entries a second this saves a third of a core, and it delays no single entry.
 _PAUSE = 0.002
+
+# A log of an application's own may return at once when it has nothing; it is not asked more often than this.
+_SHORTEST_READ = 0.05
+
+# So many entries of others in a row are read through to fill the window; older events are then not replayed.
+_MOST_FOREIGN = 10_000
 
 _PAGE_ENTRIES = 256
 _PAGE_BYTES = 1024 * 1024
@@ -106,7 +113,7 @@ class LogFollower:
 
     async def _load(self, session: LogSession) -> None:
         """Fill the window with the log's newest entries, and follow from there."""
-        end = await session.tail()
+        end = check_end(await session.tail())
         newest = await self._read_newest(session, end)
         if len(newest) == end.number:
             self._window.restart(end.epoch, 0, f"{end.epoch}-0")
@@ -124,17 +131,20 @@ class LogFollower:
         """Return the newest consecutive entries, newest first: as many as the window holds, and one more."""
         newest: list[ReadEntry] = []
         most, most_bytes = self._bounds
-        size, upto = 0, end.last
+        size, foreign, upto = 0, 0, end.last
         limit = _ReadLimit()
-        while len(newest) <= most and size <= most_bytes:
-            entries = await session.read_backward(upto, limit.entries)
+        while len(newest) <= most and size <= most_bytes and foreign <= _MOST_FOREIGN:
+            await trio.lowlevel.checkpoint()  # whatever the session does
+            entries = check_upto(await session.read_backward(upto, limit.entries), upto)
             if not entries:
                 break
             limit.adapt(entries)
             for entry in entries:
                 if not entry.epoch:
+                    foreign += 1
                     self._note_skipped(entry, "no hub has appended it")
                     continue
+                foreign = 0
                 if (entry.epoch, entry.number) != (end.epoch, end.number - len(newest)):
                     return newest
                 message = self._decode(entry)
@@ -150,8 +160,9 @@ class LogFollower:
         limit = _ReadLimit()
         while True:
             arrivals = self._readers.arrivals
-            asked = limit.entries
-            entries = await session.read(self._cursor, asked)
+            asked, began = limit.entries, trio.current_time()
+            await trio.lowlevel.checkpoint()  # whatever the session does
+            entries = check_after(await session.read(self._cursor, asked), self._cursor)
             limit.adapt(entries)
             if entries:
                 await self._process(entries)
@@ -159,8 +170,9 @@ class LogFollower:
                 logger.warning("the shared log starts anew with lower ids: reset")
                 await self.reload(session)
             self._readers.settle_ahead(arrivals if len(entries) < asked else 0)
-            if 0 < len(entries) < asked:
-                await trio.sleep(_PAUSE)
+            if len(entries) < asked:
+                pause = _PAUSE if entries else began + _SHORTEST_READ - trio.current_time()
+                await trio.sleep(max(pause, 0))
 
     async def reload(self, session: LogSession) -> None:
         """Load, and announce a gap to those who are subscribed already: what they have missed is unknown."""
@@ -174,7 +186,7 @@ class LogFollower:
 
         In a restored backup, another entry may have its id.
         """
-        for entry in await session.read_backward(self._cursor, 1):
+        for entry in check_upto(await session.read_backward(self._cursor, 1), self._cursor):
             is_same = (entry.epoch, entry.number) == (self._window.epoch, self._window.last)
             if entry.epoch and (not is_same or self._window.contradicts(entry.number, entry.record)):
                 logger.warning("the shared log has lost entries that were read: reset")
@@ -186,7 +198,7 @@ class LogFollower:
 
         Reading on would never return its entries. A new log with higher ids is detected by its entries.
         """
-        end = await session.tail()
+        end = check_end(await session.tail())
         is_other = (end.epoch, end.number) != (self._window.epoch, self._window.last)
         return is_other and (parse_id(end.last) or (0, 0)) <= (parse_id(self._cursor) or (0, 0))
 
@@ -230,7 +242,7 @@ class LogFollower:
             return own
         try:
             return decode_record(entry.record)
-        except (ValueError, TypeError, RecursionError) as error:
+        except Exception as error:  # whatever another program has put there
             self._note_skipped(entry, str(error))
             return None
 

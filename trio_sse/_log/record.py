@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 
-from .._wire.event import ServerSentEvent, check_key
+from .._wire.event import MAX_DATA_SIZE, ServerSentEvent, check_key
 from .._wire.message import Message
 from .._wire.topic import check_topic
 
 # Made once: `json.dumps` with options makes one for each call. It is quicker with texts than with a list.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+# A hub's records are smaller: a byte of the data takes six at most, and the other fields are short.
+_MAX_RECORD_SIZE = 8 * MAX_DATA_SIZE
 
 
 def encode_record(message: Message, mark: str) -> bytes:
@@ -25,6 +29,8 @@ def decode_record(record: bytes) -> Message:
     Raises:
         ValueError, TypeError: the record is corrupt.
     """
+    if len(record) > _MAX_RECORD_SIZE:
+        raise ValueError(f"the record has {len(record)} bytes, more than any event")
     fields = json.loads(record.decode())  # of bytes, it would look for their encoding
     if not isinstance(fields, list) or len(fields) < 5:
         raise ValueError("the record is not a list of five fields and a mark")
@@ -32,6 +38,6 @@ def decode_record(record: bytes) -> Message:
     if not isinstance(data, str):
         raise TypeError("the record's data is not a string")
     if key is not None:
-        check_key(key)
+        key = check_key(key)
     made = ServerSentEvent(data, event=event, retry=retry)
     return Message(check_topic(topic), made, str(made.data), key)

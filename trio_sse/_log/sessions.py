@@ -10,6 +10,7 @@ from typing import final
 import trio
 
 from .._backoff import delays
+from .._groups import leaf_exceptions, split_failure
 from .protocol import Log, LogRefused, LogSession, LogUnavailable
 
 logger = logging.getLogger("trio_sse.log")
@@ -40,9 +41,14 @@ class LogSessions:
         try:
             async with self._log.connect() as session:
                 await work(session)
-        except LogUnavailable as error:
-            self.failure = str(error)
-            logger.warning("the shared log is not available yet: %s", error)
+        except BaseException as failure:
+            error = _contained(failure)
+            if isinstance(error, LogRefused):
+                raise error from None
+            self.failure = _reason(error)
+            logger.warning(
+                "the shared log is not available yet: %s", self.failure, exc_info=_unexpected(error)
+            )
 
     async def keep(self, work: Callable[[LogSession], Awaitable[None]]) -> None:
         """Run work that never ends; start it again in a new session whenever a session has failed."""
@@ -53,13 +59,42 @@ class LogSessions:
             try:
                 async with self._log.connect() as session:
                     await work(session)
-            except (LogUnavailable, LogRefused) as error:
+            except BaseException as failure:
                 # A refusal midway, after a change of the password, say, may end as an outage does.
-                self.failure = str(error)
+                error = _contained(failure)
+                self.failure = _reason(error)
                 now = trio.current_time()
                 if now - began > _LONGEST_WAIT:
                     waits = delays(_FIRST_WAIT, _LONGEST_WAIT)
                 if self.failure != logged or now > logged_at + _LOG_AGAIN_SECONDS:
-                    logger.warning("the shared log failed, trying again: %s", error)
+                    logger.warning(
+                        "the shared log failed, trying again: %s", self.failure, exc_info=_unexpected(error)
+                    )
                     logged, logged_at = self.failure, now
             await trio.sleep(next(waits))
+
+
+def _contained(failure: BaseException) -> BaseException:
+    """Return why a session failed: the error that says most of a group; raise what must pass.
+
+    A log may be an application's own. Whatever it raises ends its session only.
+    """
+    passing, contained = split_failure(failure)
+    if passing is not None:
+        raise passing
+    assert contained is not None
+    leaves = leaf_exceptions(contained) if isinstance(contained, BaseExceptionGroup) else [contained]
+    for kind in (LogRefused, LogUnavailable):
+        for leaf in leaves:
+            if isinstance(leaf, kind):
+                return leaf
+    return contained
+
+
+def _unexpected(error: BaseException) -> BaseException | None:
+    """Return the error if it is none that a log should raise, so that it is logged with its traceback."""
+    return None if isinstance(error, LogUnavailable | LogRefused) else error
+
+
+def _reason(error: BaseException) -> str:
+    return f"it raised {type(error).__name__}" if _unexpected(error) else str(error)

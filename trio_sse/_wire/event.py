@@ -98,7 +98,7 @@ class ServerSentEvent:
         if self.id is not None:
             _check_name("id", self.id, _NOT_IN_ID, "CR, LF or NUL")
         if self.retry is not None:
-            check_retry(self.retry)
+            object.__setattr__(self, "retry", check_retry(self.retry))
         if self.comment is not None:
             _check_comment(self.comment)
 
@@ -186,7 +186,7 @@ def check_retry(retry: object) -> int:
         raise TypeError(f"retry must be an int of milliseconds, not {type(retry).__name__}")
     if not 0 <= retry <= MAX_RETRY:
         raise ValueError(f"retry must be between 0 and {MAX_RETRY} milliseconds, not {retry}")
-    return retry
+    return int.__pos__(retry)  # of a subclass, the value that was checked
 
 
 def _comment_lines(text: str) -> str:
@@ -202,8 +202,8 @@ def _check_name(name: str, value: object, forbidden: re.Pattern[str], what: str)
         _check_bound(name, utf8_size(name, value), MAX_NAME_SIZE)
 
 
-def check_key(key: object) -> None:
-    """Raise an error unless `key` can be a message's key: a `str` of at most 4 KiB.
+def check_key(key: object) -> str:
+    """Return `key` if it can be a message's key: a `str` of at most 4 KiB.
 
     Raises:
         TypeError, ValueError: it can't.
@@ -212,6 +212,7 @@ def check_key(key: object) -> None:
         raise TypeError(f"key must be a str or None, not {type(key).__name__}")
     if len(key) > _SHORT_NAME or not key.isascii():
         _check_bound("key", utf8_size("key", key), MAX_NAME_SIZE)
+    return str.__str__(key)  # of a subclass, the value that was checked
 
 
 def _check_comment(value: object) -> None:

@@ -28,6 +28,8 @@ def check_topic(topic: object) -> str:
     """
     if not isinstance(topic, str):
         raise TypeError(f"a topic must be a str, not {type(topic).__name__}")
+    if type(topic) is not str:  # a subclass, such as an enum, may compare itself differently
+        topic = str.__str__(topic)
     if not 0 < len(topic) <= MAX_TOPIC_LENGTH:
         raise TopicError(f"a topic must have 1 to {MAX_TOPIC_LENGTH} characters, not {len(topic)}")
     if not topic.isprintable():

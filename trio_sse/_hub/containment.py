@@ -1,0 +1,47 @@
+"""The hub's error boundary: what the code of one subscriber or application raises ends nothing else.
+
+Trio's cancellation passes, and `KeyboardInterrupt`; everything else is logged, also what is no `Exception`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from .._groups import split_failure
+
+logger = logging.getLogger("trio_sse.hub")
+
+
+class CanBeCutOff(Protocol):
+    """A subscriber whose delivery has failed."""
+
+    def cut_off(self) -> None:
+        """End it, since the next event can't be delivered."""
+
+
+@contextmanager
+def contained(what: str) -> Iterator[None]:
+    """Log what the code in the context raises, as an error with this text; raise only what must pass."""
+    try:
+        yield
+    except BaseException as failure:
+        contain(failure, what)
+
+
+def contain(failure: BaseException, what: str) -> None:
+    """Log what was raised, as an error with this text; raise only what must pass."""
+    passing, rest = split_failure(failure)
+    if rest is not None:
+        logger.error(what, exc_info=rest)
+    if passing is not None:
+        raise passing
+
+
+def cut_off_alone(subscriber: CanBeCutOff, failure: BaseException) -> None:
+    """Cut off a subscriber whose delivery has raised this; call it where the exception is handled."""
+    contain(failure, f"delivery failed: {subscriber!r} is cut off")
+    with contained("cutting off a subscriber failed"):
+        subscriber.cut_off()
