@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
+from trio_sse._program.stop_guard import ABANDONED
 from trio_sse.cli import main
 
 from ..support import http
@@ -73,7 +75,8 @@ def test_a_second_interrupt_stops_hypercorn_at_once(certificate: Certificate) ->
         program.send(signal.SIGINT)
         program.stderr.expect("draining")
         program.send(signal.SIGINT)
-        assert program.wait() == 0
+        assert program.wait() == ABANDONED
+        assert re.search(r"without what did not end: .*flood\.py, line \d+", program.stderr.rest())
 
 
 @pytest.fixture

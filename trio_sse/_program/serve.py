@@ -14,6 +14,9 @@ from .._server.server import Server
 from .addresses import describe_address, listen
 from .errors import ProgramError
 from .signals import drain_on_signal
+from .stop_guard import StopGuard
+
+_HYPERCORN_DRAIN_SECONDS = 10.0
 
 Announce = Callable[[list[str]], None]
 
@@ -46,6 +49,8 @@ async def serve_until_signalled(
 ) -> None:
     """Serve until SIGTERM or SIGINT, which drain; a second SIGINT stops at once.
 
+    If the drain takes longer than it may, or the stop is not at once, the process ends; see `StopGuard`.
+
     Args:
         announce: is called with the URLs once the server listens.
         background: runs from then on, and is cancelled when the server has ended.
@@ -62,7 +67,10 @@ async def serve_until_signalled(
         else:
             nursery.cancel_scope.cancel()
 
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with (
+        StopGuard(server.drain_timeout) as guard,
+        guard.signals(signal.SIGINT, signal.SIGTERM) as signals,
+    ):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain_on_signal, signals, drain, nursery)
             scheme = "http" if ssl_context is None else "https"
@@ -102,12 +110,21 @@ async def serve_by_hypercorn(
     async def shut_down() -> None:
         shutdown.set()
 
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with (
+        StopGuard(_HYPERCORN_DRAIN_SECONDS) as guard,
+        guard.signals(signal.SIGINT, signal.SIGTERM) as signals,
+    ):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain_on_signal, signals, shut_down, nursery)
 
             async def serve(*, task_status: trio.TaskStatus[list[str]]) -> None:
-                await hypercorn.serve(app, config, shutdown_trigger=shutdown.wait, task_status=task_status)
+                await hypercorn.serve(
+                    app,
+                    config,
+                    shutdown_trigger=shutdown.wait,
+                    drain_timeout=_HYPERCORN_DRAIN_SECONDS,
+                    task_status=task_status,
+                )
                 nursery.cancel_scope.cancel()
 
             announce(await nursery.start(serve))

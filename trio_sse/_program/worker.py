@@ -16,6 +16,7 @@ import trio
 
 from .._hub.engine import existing_engines
 from .._server.server import Server
+from .stop_guard import StopGuard
 
 logger = logging.getLogger("trio_sse.program")
 
@@ -29,6 +30,7 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
     pipe: int,
     supervisor_alive: int,
     *,
+    guard: StopGuard,
     ssl_context: ssl.SSLContext | None,
 ) -> None:
     """Serve until SIGTERM, which drains, or until the supervisor ends.
@@ -38,6 +40,7 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
     Args:
         pipe: the descriptor to write signs of life and statistics to, from when the worker listens.
         supervisor_alive: a descriptor that becomes readable when the supervisor ends.
+        guard: ends the process if the stop takes too long.
     """
 
     is_serving = False
@@ -56,7 +59,7 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
         logger.error("the supervisor has ended: stopping")
         nursery.cancel_scope.cancel()
 
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
+    with guard.signals(signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(handle_signals, signals, nursery)
             nursery.start_soon(end_with_supervisor, nursery)

@@ -23,6 +23,7 @@ from .._program.errors import ProgramError, log_refusal_as_program_error
 from .._program.importer import load_target
 from .._program.serve import load_certificate, serve_by_hypercorn, serve_until_signalled
 from .._program.shared_log import check_shareable, use_log
+from .._program.stop_guard import StopGuard
 from .._program.worker_process import WorkerTimeouts
 from .._server.server import Server
 from .options import Command, bind_option, log_level_option, set_up_logging
@@ -228,15 +229,17 @@ def _run_workers(
     def run_worker(
         sockets: Sequence[socket.socket], pipe: int, supervisor_alive: int
     ) -> None:  # pragma: no cover  # in a fork
-        for engine in existing_engines():
-            engine.sequencer.renew()
-        try:
-            with log_refusal_as_program_error():
-                trio.run(
-                    partial(serve_as_worker, server, sockets, pipe, supervisor_alive, ssl_context=context)
-                )
-        except ProgramError as error:
-            sys.exit(str(error))
+        with StopGuard(server.drain_timeout, supervisor_alive) as guard:
+            for engine in existing_engines():
+                engine.sequencer.renew()
+            serve = partial(
+                serve_as_worker, server, sockets, pipe, supervisor_alive, guard=guard, ssl_context=context
+            )
+            try:
+                with log_refusal_as_program_error():
+                    trio.run(serve)
+            except ProgramError as error:
+                sys.exit(str(error))
 
     supervisor = Supervisor(
         slots,
