@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -15,7 +16,8 @@ import trio.testing
 from trio_sse import Connection, EndReason, Server
 from trio_sse._transport.tls import TLSTransport
 
-from ..support.certificates import Contexts
+from ..support.asgi_apps import Receive, Send, answer, http_only
+from ..support.certificates import Contexts, make_contexts
 from ..support.client import Client, abort
 from ..support.hostile import Target, logged
 from ..support.leaks import MakeServer
@@ -303,3 +305,112 @@ async def test_a_context_that_is_changed_later_refuses_clients(
                 assert await client.closed() == b""
 
     assert [record.getMessage() for record in caplog.records] == ["cannot serve TLS: ('changed',)"]
+
+
+# What the client says besides bytes
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_client_without_a_certificate_learns_why_it_is_refused(
+    make_server: MakeServer, version: ssl.TLSVersion
+) -> None:
+    contexts = make_contexts()
+    contexts.server.verify_mode = ssl.CERT_REQUIRED
+    contexts.client.minimum_version = contexts.client.maximum_version = version
+    server = make_server()
+
+    async with under_tls(server, contexts) as serving:
+        for _ in range(20):
+            async with await serving.connect() as client:
+                with pytest.raises(trio.BrokenResourceError) as caught:  # noqa: PT012 - in either of the two
+                    await client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n" * 5000)
+                    await client.stream.receive_some()
+                assert "alert" in str(caught.value.__cause__).lower()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("is_at_once", [False, True])
+async def test_a_close_notify_ends_a_stream_and_is_answered(
+    make_server: MakeServer, version: ssl.TLSVersion, is_at_once: bool
+) -> None:
+    contexts = make_contexts()
+    contexts.client.minimum_version = contexts.client.maximum_version = version
+    server = make_server()
+    reasons: list[EndReason | None] = []
+    server.on_disconnect(lambda connection: reasons.append(connection.end_reason))
+
+    @server.route("/")
+    async def idle(connection: Connection) -> None:
+        if not is_at_once:
+            await connection.send("first")
+        await trio.sleep_forever()
+
+    async with under_tls(server, contexts) as serving:
+        raw = await trio.open_tcp_stream(*serving.address)
+        async with raw:
+            tls = trio.SSLStream(raw, contexts.client, server_hostname="localhost")
+            await tls.send_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            if not is_at_once:
+                client = Client(tls)
+                await client.head()
+                await client.event()
+            with trio.fail_after(SECONDS):
+                await tls.unwrap()  # returns when the server has answered
+                await until(lambda: bool(reasons))
+
+    assert reasons == [EndReason.CLIENT_DISCONNECTED]
+
+
+async def test_a_request_that_follows_while_an_app_waits_is_not_lost(contexts: Contexts) -> None:
+    arrived = trio.Event()
+
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await receive()
+        with trio.move_on_after(0 if arrived.is_set() else SECONDS):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(receive)  # until the client disconnects
+                await arrived.wait()
+                nursery.cancel_scope.cancel()
+        await answer(send, scope["path"].encode())
+
+    async with under_tls(Server(app), contexts) as serving, await serving.connect() as client:
+        await client.send(b"GET /a HTTP/1.1\r\nHost: test\r\n\r\n")
+        await trio.sleep(0.05)
+        await client.send(b"GET /b HTTP/1.1\r\nHost: test\r\n\r\n" * 2)
+        await trio.sleep(0.05)
+        arrived.set()
+        for path in (b"/a", b"/b", b"/b"):
+            assert await client.sized_body(await client.head()) == path
+
+
+async def test_what_tls_has_to_say_is_sent_at_once(contexts: Contexts) -> None:
+    class Renegotiating:
+        """A TLS object that has an alert to send whenever it is read from."""
+
+        def __init__(self, transport: TLSTransport) -> None:
+            self._transport = transport
+
+        def read(self, size: int) -> bytes:
+            self._transport._outgoing.write(b"alert")
+            raise ssl.SSLWantReadError
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for side in (ours, theirs):
+            side.setblocking(False)
+        transport = TLSTransport(ours, "", contexts.server)
+        transport._tls = Renegotiating(transport)  # type: ignore[assignment]
+
+        assert transport.poll_input() is False
+        assert theirs.recv(100) == b"alert"
+
+        transport.pending = b"the rest of a record"
+        for _ in range(16 * 1024 // 5):
+            assert transport.poll_input() is False
+        with pytest.raises(BlockingIOError):
+            theirs.recv(100)
+
+        transport.poll_input()
+        with pytest.raises(trio.BrokenResourceError):  # it takes no bytes, and makes us say more and more
+            await transport.flush_some()

@@ -108,10 +108,15 @@ class ServeCalls:
         try:
             with trio.fail_after(_HANDSHAKE_SECONDS):
                 await transport.handshake()
-        except (trio.BrokenResourceError, trio.TooSlowError) as error:
-            reason = str(error) or "the TLS handshake took too long"
-            logger.info("refused peer=%s: %s", transport.peer, reason)
+        except trio.TooSlowError:
+            logger.info("refused peer=%s: the TLS handshake took too long", transport.peer)
             await transport.aclose(abort=True)
+        except trio.BrokenResourceError as error:
+            logger.info("refused peer=%s: %s", transport.peer, error)
+            try:
+                await serving.linger(transport)  # the client may have sent a request already (RFC 8446, 6.2)
+            finally:
+                await transport.aclose(abort=transport.pending is not None)
         except BaseException:
             await transport.aclose(abort=True)
             raise

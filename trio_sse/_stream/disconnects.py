@@ -49,6 +49,8 @@ class DisconnectWatcher:
             # Edge-triggered: bytes that are never read must not wake the task again and again.
             self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
         self._watched[descriptor] = (transport, listener)
+        if transport.poll_input():
+            listener.on_disconnect()
 
     def remove(self, transport: SocketTransport, listener: DisconnectListener) -> None:
         """Stop watching, if this is still the listener. Call this before the socket is closed."""
@@ -67,7 +69,8 @@ class DisconnectWatcher:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
                 for descriptor, events in self._epoll.poll(0, _EVENTS_PER_CHECKPOINT):
                     transport, listener = self._watched[descriptor]
-                    if events & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR):
+                    has_closed = events & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR)
+                    if has_closed or transport.poll_input():
                         listener.on_disconnect()
                     elif transport.unread_bytes() > MAX_UNREAD_BYTES:
                         listener.on_excess_input()

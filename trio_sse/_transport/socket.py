@@ -138,6 +138,13 @@ class SocketTransport:
             return self._discarded
         return self._discarded + count[0]
 
+    def poll_input(self) -> bool:
+        """Look at what has arrived, which stays unread; return whether the peer has ended its side in it.
+
+        A closed socket is noticed without this.
+        """
+        return False
+
     async def linger(self) -> None:
         try:
             self.socket.shutdown(socket.SHUT_WR)

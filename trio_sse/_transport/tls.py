@@ -23,6 +23,9 @@ import trio
 from .base import RECEIVE_SIZE
 from .socket import SocketTransport
 
+# What OpenSSL may have to say to a peer that takes no bytes. It says a few bytes to each of its messages.
+_MAX_ANSWERS = 16 * 1024
+
 
 def check_server_context(context: ssl.SSLContext) -> None:
     """Check that connections can be accepted with a context.
@@ -42,12 +45,13 @@ def check_server_context(context: ssl.SSLContext) -> None:
 class TLSTransport(SocketTransport):
     """A `SocketTransport` that encrypts. Call `handshake` before anything else."""
 
-    __slots__ = ("_incoming", "_outgoing", "_tls")
+    __slots__ = ("_incoming", "_outgoing", "_received", "_tls")
 
     def __init__(self, connected: socket.socket, address: object, context: ssl.SSLContext) -> None:
         super().__init__(connected, address)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
+        self._received = b""  # decrypted, but not yet received by anybody
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
     @property
@@ -79,9 +83,11 @@ class TLSTransport(SocketTransport):
                 await self.flush_some()
 
     async def _receive_incoming(self) -> None:
-        data = await super().receive_some()
-        if data:
-            self._incoming.write(data)
+        self._feed(await super().receive_some())
+
+    def _feed(self, encrypted: bytes) -> None:
+        if encrypted:
+            self._incoming.write(encrypted)
         elif self._incoming.eof:
             raise trio.BrokenResourceError("the peer has closed the connection")
         else:
@@ -122,15 +128,56 @@ class TLSTransport(SocketTransport):
         return None  # the bytes in the socket have to be decrypted first
 
     async def receive_some(self) -> bytes:
+        while (data := self._decrypt()) is None:
+            await trio.lowlevel.wait_readable(self.socket)
+        return data
+
+    def poll_input(self) -> bool:
+        try:
+            while len(self._received) < RECEIVE_SIZE:
+                received, self._received = self._received, b""
+                data = self._decrypt()
+                self._received = received + (data or b"")
+                if not data:
+                    return data is not None
+        except trio.BrokenResourceError:
+            return True
+        return False
+
+    def unread_bytes(self) -> int:
+        return super().unread_bytes() + len(self._received)
+
+    def _decrypt(self) -> bytes | None:
+        """Return what has arrived, empty at the end of the peer's side; `None` if nothing has."""
+        if self._received:
+            data, self._received = self._received, b""
+            return data
         while True:
             try:
                 return self._tls.read(RECEIVE_SIZE)
             except ssl.SSLWantReadError:
-                await self._receive_incoming()
+                encrypted = SocketTransport.receive_nowait(self)
+                if encrypted is None:
+                    return None
+                self._feed(encrypted)
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""
             except ssl.SSLError as error:
                 raise trio.BrokenResourceError(f"TLS failed: {error.reason}") from error
+            finally:
+                self._send_answers()
+
+    def _send_answers(self) -> None:
+        """Send what OpenSSL has to say to what it has read: alerts, and refusals to renegotiate.
+
+        While the peer takes nothing, it waits for the next write.
+        """
+        if not self._outgoing.pending or self._is_broken:
+            return
+        if self.pending is None:
+            self._send_pending(self._outgoing.read(), trio.current_time())
+        elif self._outgoing.pending > _MAX_ANSWERS:
+            self._is_broken = True
 
     async def linger(self) -> None:
         self._send_close_notify()
