@@ -511,3 +511,41 @@ async def test_tls_with_password_and_database_checks_the_certificate(
                 await hub.publish("t", "safe")
                 assert [event.data for event in await take(events, 1)] == ["safe"]
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "XADD {trio-sse}:log * a b",
+        "XADD {trio-sse}:log * e 1 n 1 d x",
+        "XADD {trio-sse}:log * e 99999999999999999999999 n 1 d x",
+        "XADD {trio-sse}:log * e 9999999999999999999 n 0 d x",
+        "XADD {trio-sse}:log * e 5 n 18446744073709551615 d []",
+        "XADD {trio-sse}:log 18446744073709551615-1 a b",
+        "HSET {trio-sse}:state number abc",
+        "HSET {trio-sse}:state number 9999999999999999",
+        "HSET {trio-sse}:state epoch -1",
+        "DEL {trio-sse}:state",
+        "DEL {trio-sse}:log",
+        "XTRIM {trio-sse}:log MAXLEN 0",
+        "FLUSHALL",
+        "SCRIPT FLUSH",
+        "CLIENT KILL TYPE normal",
+    ],
+)
+async def test_what_others_do_to_the_log_ends_nothing(server: RedisServer, command: str) -> None:
+    async with running(server) as hub, hub.subscribe("t") as events:
+        await publish_numbers(hub, 2)
+        await take(events, 2)
+        await server.do(command)
+
+        async def publish() -> None:
+            while True:  # what is published before the hub notices is behind the reset
+                await hub.publish("t", "next")
+                await trio.sleep(0.2)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish)
+            while (event := await anext(events)).data != "next":
+                assert event.event == "reset"
+            nursery.cancel_scope.cancel()
