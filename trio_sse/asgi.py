@@ -14,13 +14,14 @@ allows.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import final
 
 import trio
 
-from ._asgi.foreign_server import ForeignInlineStream
+from ._asgi.foreign_server import ForeignInlineStream, closing_fields
 from ._asgi.request import request_of
 from ._asgi.response_stream import InlineStream
 from ._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
@@ -42,6 +43,8 @@ from ._wire.event import Dumps, dumps_compact
 from ._wire.topic import TopicError
 
 __all__ = ["ASGIApp", "EventStream", "event_stream"]
+
+logger = logging.getLogger("trio_sse.stream")
 
 
 def event_stream(
@@ -147,22 +150,33 @@ class EventStream:
         if body is None:
             return
         found = (scope.get("extensions") or {}).get(STREAMS)
-        inline: InlineStream = (
-            found if isinstance(found, AppStream) else ForeignInlineStream(scope, receive, send)
-        )
+        if isinstance(found, AppStream):
+            await self._stream(scope, receive, send, found, request_of(scope, body))
+            return
+        inline = ForeignInlineStream(scope, receive, send)
+        try:
+            await self._stream(scope, receive, send, inline, request_of(scope, body))
+        finally:
+            inline.close()
+
+    async def _stream(
+        self, scope: Scope, receive: Receive, send: Send, inline: InlineStream, request: Request
+    ) -> None:
         self._manager.check_room()
         handle = partial(self._handler, **scope.get("path_params", {}))
-        polled = request_of(scope)
-        if wants_poll(polled):
-            await self._poll(inline, polled, handle, receive, send)
+        if wants_poll(request):
+            await self._poll(inline, request, handle, receive, send)
             return
-        head = _Head(inline, send, self._headers)
-        head.stream = inline.prepare_inline(self._manager, request_of(scope, body), head)
-        outcome = await inline.run_inline(self._manager, head.stream, handle)
+        is_foreign = isinstance(inline, ForeignInlineStream)
+        head = _Head(inline, send, [*self._headers, *(closing_fields(request) if is_foreign else ())])
+        head.stream = inline.prepare_inline(self._manager, request, head)
+        try:
+            outcome = await inline.run_inline(self._manager, head.stream, handle)
+        finally:
+            await head.aclose()
         if isinstance(outcome, Refused):
             raise outcome.error
-        is_truncated = isinstance(inline, ForeignInlineStream) and await inline.truncate(head.stream)
-        if head.has_been_sent and not is_truncated:
+        if head.has_been_sent and not (isinstance(inline, ForeignInlineStream) and inline.is_cut):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _poll(
@@ -204,6 +218,8 @@ class _Head:
         self._inline = inline
         self._send = send
         self._headers = headers
+        self._starting: trio.CancelScope | None = None  # of the task that sends the head, if there is one
+        self._has_tried = trio.Event()
 
     async def start_response(self) -> None:
         if self.has_been_sent:
@@ -227,7 +243,29 @@ class _Head:
         await self._inline.wait_started(self.stream)
 
     def request_start(self) -> None:
-        """Do nothing: the head is sent with what the handler sends first."""
+        """Send the head from a task of its own, as the handler has nothing to send yet."""
+        if not self.has_been_sent and self._starting is None:
+            self._starting = trio.CancelScope()
+            self.stream.serving.connections.start_soon(
+                self._start_alone, self._starting, name="trio_sse.start_response"
+            )
+
+    async def _start_alone(self, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                await self.start_response()
+        except Exception:
+            logger.exception("the app's send failed for id=%d", self.stream.id)
+            self.stream.end(EndReason.HANDLER_ERROR)
+        finally:
+            self._has_tried.set()
+
+    async def aclose(self) -> None:
+        """Send nothing more, since the app's call ends."""
+        if self._starting is not None:
+            self._starting.cancel()
+            with trio.CancelScope(shield=True):  # it has been cancelled
+                await self._has_tried.wait()
 
 
 async def _send_response(response: Response, method: str, send: Send) -> None:

@@ -8,7 +8,12 @@
     await trio_sse.hypercorn.serve(app, config)
 
 It is hypercorn with our listening sockets, a graceful shutdown, and safe values for the settings that would
-cut long-lived streams. The streams are those of `trio_sse.quart` and `trio_sse.asgi` in the app.
+cut long-lived streams. The streams are those of `trio_sse.quart` and `trio_sse.asgi` in the app. They go
+through ASGI's `send`: `docs/hosts.md` says what that costs, and what it can't promise.
+
+Some input, such as a path of HTTP/2 that is not ASCII, makes hypercorn raise an exception that ends it as a
+whole. So the app's lifespan and the listening sockets are ours. When hypercorn fails, it is started again on
+the same sockets. Its connections are lost then, and the clients of streams reconnect.
 
 Needs the extra `hypercorn`: pip install 'trio-sse[hypercorn]'.
 """
@@ -18,26 +23,28 @@ from __future__ import annotations
 import copy
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, final
 
 import trio
 
+from ._asgi.disconnect_flood import DisconnectFlood
 from ._asgi.foreign_server import DRAIN_REGISTRY
+from ._asgi.response_guard import GUARD, ResponseGuard
 from ._asgi.types import ASGIApp, Receive, Scope, Send
+from ._backoff import delay
+from ._groups import leaf_exceptions
 from ._http.exceptions import temporary_refusal
 from ._process.descriptors import raise_descriptor_limit
 from ._process.watchdog import Watchdog
+from ._server.app_lifespan import Lifespan
 from ._server.listeners import prepare
-from ._stream.scope import OpenStream, end_streams
+from ._stream.scope import ServeScope, end_streams
 from ._validate import check_bounds, check_seconds
 
 try:
     from hypercorn.config import Config, Sockets
-    from hypercorn.trio import run as hypercorn_run
     from hypercorn.trio import serve as serve_by_hypercorn
-    from hypercorn.trio.tcp_server import TCPServer
 except ImportError as error:
     raise ImportError("trio_sse.hypercorn needs its extra: pip install 'trio-sse[hypercorn]'") from error
 
@@ -45,8 +52,10 @@ __all__ = ["serve"]
 
 logger = logging.getLogger("trio_sse.hypercorn")
 
-# Hypercorn ends a connection after a number of requests, and with it all streams of an HTTP/2 connection.
-_UNBOUNDED = 2**31 - 1
+# Hypercorn ends a connection after so many requests, and with it all streams of an HTTP/2 connection. That is
+# its only defence against requests that are reset at once (CVE-2023-44487), so it stays bounded. A page that
+# makes two requests a second beside its stream has an hour and a half, which is longer than a stream lasts.
+_REQUESTS = 10_000
 
 # Open streams per HTTP/2 connection: hypercorn's 100 are soon used up if each lasts an hour.
 _CONCURRENT_STREAMS = 1000
@@ -56,7 +65,10 @@ _HANDSHAKE_SECONDS = 10.0
 # How long before the end of the drain time hypercorn shuts down, and cancels everything that still runs.
 _LAST_SECONDS = 0.25
 
-_guarded = 0  # running calls of `serve`
+# How long to wait before hypercorn is started again: the first time, and at most. A server that has run for a
+# while starts with the first again.
+_RESTART_SECONDS = (0.05, 5.0)
+_STABLE_SECONDS = 10.0
 
 
 async def serve(
@@ -94,19 +106,9 @@ async def serve(
     check_seconds(write_timeout=write_timeout, drain_timeout=drain_timeout, slow_step=slow_step)
     check_bounds(1, send_buffer=send_buffer)
     ours = _with_safe_settings(config, drain_timeout)
+    if ours.ssl_enabled:
+        ours.create_ssl_context()  # so that an error is raised before anything else has begun
     sockets = ours.create_sockets()
-    streams = _OpenStreams()
-
-    async def shut_down() -> None:
-        if shutdown_trigger is None:
-            await trio.sleep_forever()
-        else:
-            await shutdown_trigger()
-        deadline = trio.current_time() + drain_timeout
-        with trio.move_on_at(deadline - min(_LAST_SECONDS, drain_timeout / 2)):
-            await streams.drain(drain_timeout)
-        ours.graceful_timeout = max(deadline - trio.current_time(), 0)
-
     watchdog = Watchdog(slow_step)
     trio.lowlevel.add_instrument(watchdog)
     try:
@@ -114,50 +116,84 @@ async def serve(
         for listening in (*sockets.secure_sockets, *sockets.insecure_sockets):
             listening.listen(ours.backlog)
             prepare(listening, send_buffer=send_buffer, write_timeout=write_timeout)
-        # Hypercorn takes the sockets from its configuration, and listens on them again, which is harmless.
-        ours.create_sockets = lambda: sockets  # type: ignore[method-assign]  # of our copy
-        wrapped: Any = _RegistryMiddleware(app, streams)  # hypercorn has its own ASGI types
-        with _guarding_connections():
-            await serve_by_hypercorn(wrapped, ours, shutdown_trigger=shut_down, task_status=task_status)
+        lifespan = Lifespan(app)
+        async with lifespan.running(shutdown_timeout=ours.shutdown_timeout):
+            service = _Service(app, lifespan.state, ours, sockets, drain_timeout, task_status)
+            await service.run(shutdown_trigger)
     finally:
         trio.lowlevel.remove_instrument(watchdog)
         _close(sockets)
 
 
 @final
-class _GuardedTCPServer(TCPServer):
-    """Hypercorn's server of one connection, whose failure closes only that connection.
+class _Service:
+    """Hypercorn, which is started again whenever it fails; to it, the `TaskStatus` of its start."""
 
-    Some input makes it raise: a body that continues after its stream has ended, a head that is not ASCII,
-    HTTP/2 that is cut short. Without this class the error would end the whole server, and all streams.
-    """
+    def __init__(
+        self,
+        app: ASGIApp,
+        state: Mapping[str, Any],
+        config: Config,
+        sockets: Sockets,
+        drain_timeout: float,
+        task_status: trio.TaskStatus[list[str]],
+    ) -> None:
+        self._open_work = _OpenWork()
+        self._app: Any = _OutermostApp(app, state, self._open_work)  # hypercorn has its own ASGI types
+        self._config = config
+        self._sockets = sockets
+        self._drain_timeout = drain_timeout
+        self._task_status = task_status
+        self._has_started = False
+        self._is_shutting_down = trio.Event()
 
-    async def run(self) -> None:
+    def started(self, value: Any = None) -> None:
+        """Report the first start."""
+        if not self._has_started:
+            self._has_started = True
+            self._task_status.started(value)
+
+    async def run(self, shutdown_trigger: Callable[[], Awaitable[object]] | None) -> None:
+        """Serve until cancelled, or until the trigger returns."""
+        async with trio.open_nursery() as nursery:
+            self._open_work.nursery = nursery
+            if shutdown_trigger is not None:
+                nursery.start_soon(self._shut_down_on, shutdown_trigger)
+            attempt = 0
+            while True:
+                began_at = trio.current_time()
+                if await self._serve():
+                    break
+                attempt = 0 if trio.current_time() >= began_at + _STABLE_SECONDS else attempt + 1
+                await trio.sleep(delay(attempt, *_RESTART_SECONDS))
+            nursery.cancel_scope.cancel()
+
+    async def _serve(self) -> bool:
+        """Run hypercorn once; return whether it has ended as it should."""
+        _use_copies(self._config, self._sockets)
         try:
-            await super().run()
+            await serve_by_hypercorn(
+                self._app,
+                self._config,
+                shutdown_trigger=self._is_shutting_down.wait,
+                task_status=self,
+            )
         except Exception as error:
-            logger.warning("hypercorn failed on a connection, which is closed: %r", _only(error))
+            if not self._has_started:
+                raise
+            causes = leaf_exceptions(error) if isinstance(error, ExceptionGroup) else [error]
+            logger.error("hypercorn failed, and is started again: %s", ", ".join(map(repr, causes)))
             logger.debug("the failure was", exc_info=error)
+            return self._open_work.is_draining
+        return True
 
-
-def _only(error: Exception) -> Exception:
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
-@contextmanager
-def _guarding_connections() -> Iterator[None]:
-    """Make hypercorn use the guarded server for each connection; it has no setting for that."""
-    global _guarded
-    _guarded += 1
-    hypercorn_run.TCPServer = _GuardedTCPServer  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        _guarded -= 1
-        if not _guarded:
-            hypercorn_run.TCPServer = TCPServer  # type: ignore[attr-defined]
+    async def _shut_down_on(self, shutdown_trigger: Callable[[], Awaitable[object]]) -> None:
+        await shutdown_trigger()
+        deadline = trio.current_time() + self._drain_timeout
+        with trio.move_on_at(deadline - min(_LAST_SECONDS, self._drain_timeout / 2)):
+            await self._open_work.drain(self._drain_timeout)
+        self._config.graceful_timeout = max(deadline - trio.current_time(), 0)
+        self._is_shutting_down.set()
 
 
 def _with_safe_settings(config: Config, drain_timeout: float) -> Config:
@@ -166,11 +202,25 @@ def _with_safe_settings(config: Config, drain_timeout: float) -> Config:
     ours.backlog = max(config.backlog, socket.SOMAXCONN)
     ours.graceful_timeout = drain_timeout
     ours.h2_max_concurrent_streams = max(config.h2_max_concurrent_streams, _CONCURRENT_STREAMS)
-    ours.keep_alive_max_requests = _UNBOUNDED
+    ours.keep_alive_max_requests = max(config.keep_alive_max_requests, _REQUESTS)
     ours.max_requests = None  # it would end a worker without a drain
     ours.read_timeout = None  # an event stream's client sends nothing
     ours.ssl_handshake_timeout = min(config.ssl_handshake_timeout, _HANDSHAKE_SECONDS)
     return ours
+
+
+def _use_copies(config: Config, sockets: Sockets) -> None:
+    """Let hypercorn listen on copies of sockets, which it closes when it ends."""
+
+    def copies(of: list[socket.socket]) -> list[str]:
+        return [f"fd://{each.dup().detach()}" for each in of]
+
+    if config.ssl_enabled:
+        config.bind = copies(sockets.secure_sockets)
+        config.insecure_bind = copies(sockets.insecure_sockets)
+        config.quic_bind = copies(sockets.quic_sockets)
+    else:
+        config.bind = copies(sockets.insecure_sockets)
 
 
 def _close(sockets: Sockets) -> None:
@@ -179,43 +229,108 @@ def _close(sockets: Sockets) -> None:
 
 
 @final
-class _OpenStreams:
-    """The event streams that are open on this server; see `DrainRegistry`."""
+class _OpenWork:
+    """What is open on this server and must end when it drains; see `DrainRegistry`."""
+
+    nursery: trio.Nursery  # set before the first request
 
     def __init__(self) -> None:
-        self.streams: dict[OpenStream, None] = {}
         self.waiting: set[trio.CancelScope] = set()
-        self._is_draining = False
+        self.is_draining = False
+        self._scopes: set[ServeScope] = set()
+        self._calls: set[ResponseGuard] = set()  # that answer with a stream or poll
         self._changed = trio.lowlevel.ParkingLot()
 
+    def __deepcopy__(self, memo: object) -> _OpenWork:
+        return self  # middleware may copy the scope, but there is one server
+
     def check(self) -> None:
-        if self._is_draining:
+        if self.is_draining:
             raise temporary_refusal(503, "the server is shutting down")
 
-    def remove(self, stream: OpenStream) -> None:
-        del self.streams[stream]
-        if not self.streams:
+    def enter(self, serving: ServeScope, guard: ResponseGuard | None) -> None:
+        self.check()
+        self._scopes.add(serving)
+        if guard is not None:
+            self._calls.add(guard)
+
+    def forget(self, serving: ServeScope) -> None:
+        self._scopes.discard(serving)
+
+    def on_call_end(self, guard: ResponseGuard) -> None:
+        """Record that the app's call for a request has ended."""
+        self._calls.discard(guard)
+        if not self._calls:
             self._changed.unpark_all()
 
     async def drain(self, drain_timeout: float) -> None:
-        """End all streams, and wait until they have ended."""
-        self._is_draining = True
-        for scope in self.waiting:
+        """End all streams and polls, and wait until their responses have ended."""
+        self.is_draining = True
+        for scope in list(self.waiting):
             scope.cancel()
-        await end_streams(list(self.streams), drain_timeout=drain_timeout)
-        while self.streams:
+        streams = [stream for scope in self._scopes for stream in scope.streams]
+        await end_streams(streams, drain_timeout=drain_timeout)
+        while self._calls:
             await self._changed.park()
 
 
 @final
-class _RegistryMiddleware:
-    """The app, with the registry in the scopes of its requests."""
+class _OutermostApp:
+    """The app as hypercorn calls it.
 
-    def __init__(self, app: ASGIApp, streams: _OpenStreams) -> None:
+    It adds to the scopes of requests what streams need, and lets nothing that the app raises end hypercorn.
+    The app's lifespan is not hypercorn's, which starts and ends more often than the app.
+    """
+
+    def __init__(self, app: ASGIApp, state: Mapping[str, Any], open_work: _OpenWork) -> None:
         self._app = app
-        self._streams = streams
+        self._state = state
+        self._open_work = open_work
+        self._flood = DisconnectFlood()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket"):
-            scope["extensions"] = {**(scope.get("extensions") or {}), DRAIN_REGISTRY: self._streams}
-        await self._app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        scope["state"] = dict(self._state)
+        extensions = {**(scope.get("extensions") or {}), DRAIN_REGISTRY: self._open_work}
+        scope["extensions"] = extensions
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await self._call(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        guard = scope["extensions"][GUARD] = ResponseGuard(scope, receive, send)
+        client = tuple(scope.get("client") or ())
+        if self._flood.is_refused(client):
+            head = {"type": "http.response.start", "status": 429, "headers": [(b"retry-after", b"10")]}
+            await guard.send(head)
+            await guard.send({"type": "http.response.body", "body": b""})
+            return
+        try:
+            await self._call(scope, guard.receive, guard.send)
+        finally:
+            if client and guard.is_disconnected and not guard.has_started:
+                self._flood.count(client)
+            try:
+                await guard.finish()
+            finally:
+                self._open_work.on_call_end(guard)
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except (Exception, BaseExceptionGroup, trio.Cancelled, KeyboardInterrupt):
+            raise  # as hypercorn expects it
+        except BaseException as error:
+            raise RuntimeError("the app has raised an exception that would end hypercorn") from error
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Be the lifespan of an app that has nothing to start."""
+    while True:
+        event = (await receive())["type"]
+        await send({"type": f"{event}.complete"})
+        if event == "lifespan.shutdown":
+            break

@@ -10,6 +10,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,7 +140,7 @@ async def test_headers_and_cookies_that_are_set_before_the_start_arrive(run_quar
 
 async def test_one_connection_carries_one_stream_after_the_other(run: Run) -> None:
     async with run() as host, await host.connect() as connection:
-        for _ in range(3):
+        for _ in range(3 if host.promises("a connection carries one stream after the other") else 1):
             if isinstance(connection, Client):
                 await connection.get("/three")
                 stream: Any = connection
@@ -177,7 +178,7 @@ async def test_its_longest_life_is_cut_and_not_ended(run: Run, clock: MockClock)
         async with host.opened("/live") as stream:
             clock.rate = FAST
             await stream.rest()
-        assert (stream.is_ended, stream.is_cut) == (False, True)
+        assert host.is_cut_or_ended(stream)
         assert 0.8 * 60 <= trio.current_time() - began_at < 60 + 20 * FAST
         assert await host.life.wait_ends(1) == [EndReason.MAX_DURATION]
 
@@ -246,9 +247,10 @@ async def test_a_client_that_has_sent_a_second_request_is_noticed_when_it_leaves
     async with run_http1(keepalive=NEVER) as host, host.opened("/live") as stream:
         await until_subscribed(host)
         await stream.send(b"GET /three HTTP/1.1\r\nHost: test\r\n\r\n")
-        await host.hub.publish("live", "still there")
-        assert (await stream.event()).data == "still there"
-        await stream.leave()
+        if host.promises("a stream continues if its client sends a second request on the connection"):
+            await host.hub.publish("live", "still there")
+            assert (await stream.event()).data == "still there"
+            await stream.leave()
         assert await host.life.wait_ends(1) == [EndReason.CLIENT_DISCONNECTED]
         assert host.life.opened == 1
 
@@ -285,21 +287,24 @@ async def test_a_client_that_reconnects_receives_what_it_missed_and_then_live_ev
         async with publishing(host) as published:
             for _ in range(4):
                 async with host.opened(path, f"Last-Event-ID: {last}") as stream:
-                    numbers += numbers_in(await stream.events(200))
-                    last = stream.last_event_id
+                    events = await stream.events(200)
+                    numbers += numbers_in(events)
+                    last = events[-1].id
                 await until_longer(published, 100)
         assert numbers == list(range(1, 801))
 
 
 async def test_a_slow_consumer_is_cut_and_resumes_when_it_reconnects(run: Run) -> None:
     async with run() as host:
+        if not host.promises("a client that lags is cut as a slow consumer"):
+            return
         start = host.hub.last_event_id
         async with host.opened("/lagging", held=True) as stream:
             async with publishing(host, size=10_000) as published:
                 assert await host.life.wait_ends(1) == [EndReason.SLOW_CONSUMER]
             await hosts.take_all(stream)
             numbers = numbers_in(await stream.rest())
-            assert (stream.is_ended, stream.is_cut) == (False, True)
+            assert host.is_cut_or_ended(stream)
         async with host.opened("/live", f"Last-Event-ID: {stream.last_event_id or start}") as stream:
             while numbers != published:
                 numbers += numbers_in([await stream.event()])
@@ -332,8 +337,13 @@ async def test_a_handler_that_fails_before_the_stream_is_a_500(
         assert stream.response.status == 500
         assert b"secret" not in await stream.whole()
         assert await host.life.wait_ends(1) == [EndReason.HANDLER_ERROR]
-        with_traceback = [record for record in caplog.records if record.exc_info]
-        assert [str(record.exc_info[1]) for record in with_traceback if record.exc_info] == ["secret"]
+
+        def errors() -> list[str]:
+            return [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+
+        if host.name != "litestar":  # which logs only if it is told to
+            await until(lambda: errors() != [])
+            assert errors() == ["secret"]
 
 
 @pytest.mark.parametrize("path", ["/fails_after", "/fails_in_nursery"])
@@ -342,7 +352,7 @@ async def test_a_handler_that_fails_in_the_stream_cuts_it(
 ) -> None:
     async with run() as host, host.opened("/live") as other, host.opened(path) as stream:
         assert [event.data for event in await stream.rest()] == ["one"]
-        assert (stream.is_ended, stream.is_cut) == (False, True)
+        assert host.is_cut_or_ended(stream)
         assert await host.life.wait_ends(1) == [EndReason.HANDLER_ERROR]
         assert len([record for record in caplog.records if record.exc_info]) == 1
         await until_subscribed(host)
@@ -375,6 +385,8 @@ async def test_more_streams_than_there_may_be_are_refused(run: Run) -> None:
 
 async def test_a_handler_is_held_up_by_a_reader_that_does_not_read(run: Run) -> None:
     async with run() as host, host.opened("/flood", held=True) as stream:
+        if not host.promises("a handler waits for a client that does not read"):
+            return
         sent = -1
         while sent < host.statistics().bytes_sent:
             sent = host.statistics().bytes_sent
@@ -428,7 +440,7 @@ async def test_a_shutdown_has_every_client_reconnect(run: Run) -> None:
         assert trio.current_time() - began_at < 30
         for stream in streams:
             await stream.rest()
-            assert (stream.is_ended, stream.is_cut) == (False, True)
+            assert host.is_cut_or_ended(stream)
             assert stream.retry is not None
             assert 1000 <= stream.retry <= 5000
         assert host.life.ends == [EndReason.SERVER_SHUTDOWN] * 100
@@ -486,3 +498,13 @@ async def test_two_thousand_connects_and_drops_leave_nothing(run: Run) -> None:
         await until(lambda: len(open_descriptors()) <= descriptors)
         async with host.opened("/three") as stream:
             assert len(await stream.rest()) == 3
+
+
+def test_the_table_of_the_documentation_says_how_hosts_differ() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "hosts.md").read_text()
+    lines = text.partition("## What each can promise")[2].partition('\n"At once"')[0].splitlines()
+    rows = {cells[1]: cells[2:6] for line in lines if len(cells := [c.strip() for c in line.split("|")]) > 6}
+    columns = {name: hosts.column(name) for name in hosts.NAMES}
+    for row in hosts.DIFFERENCES:
+        said = {name: not rows[row][column].startswith("no") for name, column in columns.items()}
+        assert said == {name: hosts.promises(name, row) for name in hosts.NAMES}, row

@@ -1,9 +1,11 @@
-"""The four hosts that the conformance suite runs on, with the same handlers on each."""
+"""The hosts that the conformance suite runs on, with the same handlers on each, and how they differ."""
 
 from __future__ import annotations
 
+import logging
 import math
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,12 +13,17 @@ from functools import partial
 from typing import Any
 
 import trio
+from fastapi import FastAPI
 from hypercorn.config import Config
+from litestar import Litestar, asgi
 from quart import after_this_request, request
 from quart_trio import QuartTrio
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 import trio_sse.hypercorn
 from trio_sse import Connection, EndReason, HTTPException, Hub, Overflow, Server, ServerStatistics
+from trio_sse.asgi import EventStream, event_stream
 from trio_sse.quart import QuartSSE, StreamStatistics
 
 from .certificates import Certificate
@@ -25,9 +32,42 @@ from .http2_client import Http2Connection, Http2Stream
 from .leaks import LeakCheck
 from .waiting import SECONDS, until
 
-NAMES = ("native", "quart", "hypercorn", "http2")
-OVER_HTTP1 = ("native", "quart", "hypercorn")
-OF_QUART = ("quart", "hypercorn", "http2")
+#: The hosts: routes of our server, apps on our server, and apps on `trio_sse.hypercorn`.
+NAMES = (
+    "native",
+    "quart",
+    "starlette",
+    "fastapi",
+    "litestar",
+    "quart on hypercorn",
+    "quart on http2",
+    "starlette on hypercorn",
+    "starlette on http2",
+)
+ON_HYPERCORN = ("quart on hypercorn", "starlette on hypercorn")
+ON_HTTP2 = ("quart on http2", "starlette on http2")
+OVER_HTTP1 = tuple(name for name in NAMES if name not in ON_HTTP2)
+OF_QUART = ("quart", "quart on hypercorn", "quart on http2")
+
+#: What a host does not promise, by the row of the table in `docs/hosts.md` that says so.
+DIFFERENCES = {
+    "the client can tell a cut from a complete body": ON_HTTP2,
+    "a connection carries one stream after the other": ON_HYPERCORN,
+    "a stream continues if its client sends a second request on the connection": ON_HYPERCORN,
+    "a handler waits for a client that does not read": ON_HTTP2,
+    "a client that lags is cut as a slow consumer": ON_HTTP2,
+}
+
+
+def column(name: str) -> int:
+    """Return the column of a host in the table of `docs/hosts.md`."""
+    return 3 if name in ON_HTTP2 else 2 if name in ON_HYPERCORN else 0 if name == "native" else 1
+
+
+def promises(name: str, row: str) -> bool:
+    """Whether a host promises what this row of the table says."""
+    return name not in DIFFERENCES[row]
+
 
 Handler = Callable[..., Awaitable[None]]
 Run = Callable[..., "AbstractAsyncContextManager[Host]"]
@@ -163,6 +203,16 @@ class Host:
             return Client(stream)
         return await Http2Connection.open(stream, self.tls, self.nursery)
 
+    def promises(self, row: str) -> bool:
+        """Whether it promises what this row of the table of hosts says."""
+        return promises(self.name, row)
+
+    def is_cut_or_ended(self, stream: Any) -> bool:
+        """Whether the stream was ended from outside in the way in which this host can."""
+        if self.promises("the client can tell a cut from a complete body"):
+            return bool(stream.is_cut and not stream.is_ended)
+        return bool(stream.is_ended and not stream.is_cut)
+
     @asynccontextmanager
     async def opened(self, path: str, *lines: str, held: bool = False) -> AsyncIterator[Any]:
         """Ask for a path; give what reads the response, whose head has come.
@@ -236,6 +286,65 @@ def make_quart(hub: Hub, life: Life, **options: Any) -> tuple[QuartTrio, QuartSS
     return app, sse
 
 
+def make_event_streams(hub: Hub, life: Life, **options: Any) -> dict[str, EventStream]:
+    """Return an endpoint for each handler, by its path's name."""
+    endpoints = {name: event_stream(handler, hub=hub, **options) for name, handler in handlers(hub).items()}
+    endpoints["echo"] = event_stream(echo, hub=hub, methods=["POST"], **options)
+    for endpoint in endpoints.values():
+        endpoint.on_connect(life.note_start)
+        endpoint.on_disconnect(life.note_end)
+    return endpoints
+
+
+def make_app(framework: str, endpoints: Mapping[str, EventStream], hub: Hub) -> Any:
+    """Return an app with the endpoints, which runs the hub."""
+
+    @asynccontextmanager
+    async def lifespan(app: object) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            if not hub.is_running:
+                await nursery.start(hub.run)
+            yield
+            nursery.cancel_scope.cancel()
+
+    if framework == "litestar":
+        routes = [
+            asgi(f"/{name}", copy_scope=False)(call_endpoint(endpoint))
+            for name, endpoint in endpoints.items()
+        ]
+        return Litestar(route_handlers=routes, logging_config=None, lifespan=[lifespan])
+    app = FastAPI(lifespan=lifespan) if framework == "fastapi" else Starlette(lifespan=lifespan)
+    for name, endpoint in endpoints.items():
+        app.router.routes.append(Route(f"/{name}", endpoint))
+    return app
+
+
+def call_endpoint(endpoint: EventStream) -> Any:
+    """Return an ASGI handler, as Litestar takes it, that calls an endpoint."""
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        await endpoint(scope, receive, send)
+
+    return call
+
+
+def statistics_of(endpoints: Mapping[str, EventStream]) -> Callable[[], StreamStatistics]:
+    """Return a function that returns the statistics of all endpoints."""
+
+    def statistics() -> StreamStatistics:
+        each = [endpoint._manager.statistics() for endpoint in endpoints.values()]
+        return StreamStatistics(
+            open_streams=sum(one.open_streams for one in each),
+            opened=sum(one.opened for one in each),
+            ended=dict(sum((Counter(one.ended) for one in each), Counter[EndReason]())),
+            events_sent=sum(one.events_sent for one in each),
+            bytes_sent=sum(one.bytes_sent for one in each),
+            hub=each[0].hub,
+        )
+
+    return statistics
+
+
 @asynccontextmanager
 async def running(
     name: str,
@@ -251,24 +360,29 @@ async def running(
     """Run a host by its name; at the end, it is cancelled unless it was shut down."""
     hub, life, ended = check.watch_hub(Hub(history=history)), Life(), trio.Event()
     bounds: dict[str, Any] = {"drain_timeout": drain_timeout, "write_timeout": write_timeout}
-    tls = certificate.context if name == "http2" else None
+    tls = certificate.context if name in ON_HTTP2 else None
+    kind = name.partition(" ")[0]
     shutdown = trio.Event()
     serve: Callable[..., Awaitable[None]]
     statistics: Callable[[], ServerStatistics | StreamStatistics]
-    if name == "native":
+    app: Any = None
+    if kind == "native":
         server = check.watch(make_native(hub, life, **bounds, **options))
         statistics = server.statistics
-    else:
+    elif kind == "quart":
         app, sse = make_quart(hub, life, **bounds, **options)
         statistics = sse.statistics
-    if name in ("native", "quart"):
-        if name == "quart":
+    else:
+        endpoints = make_event_streams(hub, life, write_timeout=write_timeout, **options)
+        app, statistics = make_app(kind, endpoints, hub), statistics_of(endpoints)
+    if name not in ON_HYPERCORN and name not in ON_HTTP2:
+        if app is not None:
             server = check.watch(Server(app, hub=hub, **bounds))
         serve = partial(server.serve, "127.0.0.1", 0)
         shut_down = server.drain
     else:
         config = Config()
-        config.bind, config.errorlog = ["127.0.0.1:0"], None
+        config.bind, config.errorlog = ["127.0.0.1:0"], logging.getLogger("hypercorn.error")
         if tls is not None:
             config.certfile, config.keyfile = str(certificate.chain), str(certificate.key)
         serve = partial(trio_sse.hypercorn.serve, app, config, shutdown_trigger=shutdown.wait, **bounds)

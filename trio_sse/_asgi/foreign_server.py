@@ -2,52 +2,62 @@
 
 The app's call stays until the stream is over, and the stream must be over before the call is. What it
 writes to is the server's, and is released at that moment, whatever the handler still does.
+
+Such a stream uses ASGI's `receive` and `send` alone. How its response ends is the business of a
+`ResponseGuard` around the app.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import Mapping
 from typing import Any, Protocol, final
 
 import trio
 
 from .._http.request import Request
 from .._stream.end_reason import EndReason
-from .._stream.lifecycle import Handle, StreamOutcome, run_stream
+from .._stream.lifecycle import Handle, Refused, StreamOutcome, run_stream
 from .._stream.live_stream import LiveStream
 from .._stream.manager import StreamManager
 from .._stream.padding import padding
-from .._stream.scope import OpenStream, ServeScope
+from .._stream.scope import ServeScope
 from .._stream.writer import ResponseStart
-from . import hypercorn_direct
-from .hypercorn_direct import HypercornTransport
 from .request import request_of
-from .response_stream import PendingStream
+from .response_guard import ResponseGuard, find_guard
+from .response_stream import PendingState, PendingStream
 from .transport import ASGITransport
 from .types import Message, Receive, Scope, Send
+
+logger = logging.getLogger("trio_sse.stream")
 
 #: Where a scope's `extensions` have the `DrainRegistry` of the server.
 DRAIN_REGISTRY = "trio_sse.drain"
 
-BorrowedTransport = ASGITransport | HypercornTransport
+# A server of HTTP/1.1 that has received a further request does not read, and so notices no disconnect. If the
+# response announces that the connection closes, it takes the further request for an error.
+_CLOSE = (b"connection", b"close")
 
 
 class DrainRegistry(Protocol):
     """What a server that isn't ours has to end when it drains.
 
     Attributes:
-        streams: the open streams.
-        waiting: the scopes of everything else.
+        nursery: outlives the calls of apps.
+        waiting: the scopes of everything but streams and polls.
     """
 
-    streams: dict[OpenStream, None]
+    nursery: trio.Nursery
     waiting: set[trio.CancelScope]
 
     def check(self) -> None:
-        """Raise an `HTTPException` if no further stream may be opened."""
+        """Raise an `HTTPException` if the server drains."""
 
-    def remove(self, stream: OpenStream) -> None:
-        """Record that a stream has ended."""
+    def enter(self, serving: ServeScope, guard: ResponseGuard | None) -> None:
+        """Record that a request is answered with a stream or poll of this scope; raises what `check` does."""
+
+    def forget(self, serving: ServeScope) -> None:
+        """Forget a scope that has no more streams."""
 
 
 def find_drain_registry(scope: Mapping[str, Any]) -> DrainRegistry | None:
@@ -56,34 +66,17 @@ def find_drain_registry(scope: Mapping[str, Any]) -> DrainRegistry | None:
     return registry
 
 
-def borrow_transport(
-    scope: Scope, send: Send, disconnected: Callable[[], Awaitable[object]], peer: str
-) -> BorrowedTransport:
-    """Return the most direct way to a response's body that the server allows."""
-    borrowed = hypercorn_direct.find_socket(send)
-    if borrowed is None:
-        return ASGITransport(hypercorn_direct.with_backpressure(send), disconnected, peer)
-    client = scope.get("client")
-    address = tuple(client) if client else peer
-    return HypercornTransport(borrowed, address, disconnected, is_chunked=scope["http_version"] == "1.1")
+def closing_fields(request: Request) -> list[tuple[bytes, bytes]]:
+    """Return further header fields of a stream's response, on a server that is not ours."""
+    return [_CLOSE] if request.http_version < "2" else []
 
 
-async def truncate_response(stream: LiveStream, send: Send, *, is_disconnected: bool = False) -> bool:
-    """Truncate the response of a stream that did not finish; return whether its end must not be sent."""
-    if stream.end_reason is EndReason.FINISHED:
-        return False
-    if is_disconnected and stream.request.http_version >= "2":
-        return True  # the server knows
-    truncate = hypercorn_direct.find_truncate(send)
-    if truncate is not None:
-        await truncate()
-        return True
-    # Servers close an HTTP/1.1 connection whose response is incomplete. A stream of HTTP/2 would stay open.
-    return stream.request.http_version < "2"
-
-
-#: The requests under way on each of hypercorn's HTTP/2 connections.
-Siblings = dict[object, "dict[ForeignStreamExtension, None]"]
+def _end_response(guard: ResponseGuard | None, stream: LiveStream) -> bool:
+    """Record how a response must end; return whether its end must not be sent."""
+    is_cut = stream.end_reason is not EndReason.FINISHED
+    if guard is not None:
+        guard.on_stream_end(is_cut=is_cut, end_seconds=stream.options.write_timeout)
+    return is_cut and stream.request.http_version < "2"
 
 
 @final
@@ -91,23 +84,21 @@ class ForeignStreamExtension:
     """The `StreamExtension` of one request, with the `receive` and `send` that the app uses."""
 
     def __init__(
-        self, serving: ServeScope, siblings: Siblings, scope: Scope, receive: Receive, send: Send
+        self, serving: ServeScope, scope: Scope, receive: Receive, send: Send, guard: ResponseGuard
     ) -> None:
         self._serving = serving
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._guard = guard
         self._registry = find_drain_registry(scope)
         self._disconnected = trio.Event()
-        self._receiving: trio.CancelScope | None = None
-        self._siblings = siblings
-        self._http2 = hypercorn_direct.find_http2(send)
-        if self._http2 is not None:
-            siblings.setdefault(self._http2, {})[self] = None
         self._pending: PendingStream | None = None
         self._is_head_sent = False
-        self._is_truncated = False  # the end of the response must not be sent
         self._stream_ended = trio.Event()
+
+    def __deepcopy__(self, memo: object) -> ForeignStreamExtension:
+        return self  # middleware may copy the scope, but there is one request
 
     @property
     def request(self) -> Request:
@@ -117,104 +108,80 @@ class ForeignStreamExtension:
     def serving(self) -> ServeScope:
         return self._serving
 
+    @property
+    def is_disconnected(self) -> bool:
+        return self._disconnected.is_set()
+
     # What the app calls
 
     async def receive(self) -> Message:
         """Receive from the server, and note a disconnect."""
-        if not self._disconnected.is_set():
-            with trio.CancelScope() as self._receiving:
-                message = await self._receive()
-                if message["type"] != "http.disconnect":
-                    return message
-            self._receiving = None
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
             self._disconnected.set()
-            # Hypercorn may lose one stream of a closed connection, if the task that reports the disconnect to
-            # all of them is cancelled.
-            if self._http2 is not None and self._http2.closed:
-                for sibling in self._siblings.get(self._http2, ()):
-                    sibling.on_disconnect()
-        return {"type": "http.disconnect"}
-
-    def on_disconnect(self) -> None:
-        """Record that the client has disconnected, where the server doesn't report it."""
-        self._disconnected.set()
-        hypercorn_direct.mark_closed(self._send)
-        if self._receiving is not None:
-            self._receiving.cancel()
+        return message
 
     async def send(self, message: Message) -> None:
-        """Send to the server, except for the end of a response that is truncated."""
-        self._is_head_sent |= message["type"] == "http.response.start"
-        if self._is_truncated:
-            await trio.lowlevel.checkpoint()
-        else:
-            await self._send(message)
+        """Send to the server; add to the head of a stream that the connection will close."""
+        if message["type"] == "http.response.start":
+            self._is_head_sent = True
+            if self._pending is not None and self._pending.state in (PendingState.READY, PendingState.ENDED):
+                fields = [*message.get("headers", ()), *closing_fields(self._pending.stream.request)]
+                message = {**message, "headers": fields}
+        await self._send(message)
 
     # Its stream
+
+    def check(self) -> None:
+        if self._registry is not None:
+            self._registry.enter(self._serving, self._guard)
 
     def start_detached(self, manager: StreamManager, handle: Handle, name: str) -> PendingStream:
         if self._pending is not None:
             raise RuntimeError("a request can be answered with one stream only")
-        if self._registry is not None:
-            self._registry.check()
+        self.check()
         pending = self._pending = PendingStream()
         request = self.request
-        transport = borrow_transport(self._scope, self._send, self._disconnected.wait, request.peer)
+        transport = ASGITransport(
+            self._send, self._disconnected.wait, request.peer, self._serving.connections
+        )
         pending.stream = manager.new_stream(self._serving, transport, request, pending)
         self._serving.connections.start_soon(self._run, manager, pending, transport, handle, name=name)
         return pending
 
     async def _run(
-        self, manager: StreamManager, pending: PendingStream, transport: BorrowedTransport, handle: Handle
+        self, manager: StreamManager, pending: PendingStream, transport: ASGITransport, handle: Handle
     ) -> None:
-        stream, outcome = pending.stream, None
-        if self._registry is not None:
-            self._registry.streams[stream] = None
+        outcome = None
         try:
-            outcome = await run_stream(manager, self._serving, stream, handle)
+            outcome = await run_stream(manager, self._serving, pending.stream, handle)
         finally:
-            self._release(stream, transport)
-            if self._registry is not None:
-                self._registry.remove(stream)
+            transport.release()
             pending.end(outcome)
             self._stream_ended.set()
-
-    def _release(self, stream: LiveStream, transport: BorrowedTransport) -> None:
-        if isinstance(transport, HypercornTransport) and self._serving.disconnects is not None:
-            self._serving.disconnects.remove(transport, stream)
-        transport.release()
 
     async def detach(self, pending: PendingStream) -> None:
         if not self._is_head_sent:
             raise RuntimeError("a stream can begin only where a response's head has just been sent")
         stream = pending.stream
         transport = stream.transport
-        assert isinstance(transport, BorrowedTransport)
+        assert isinstance(transport, ASGITransport)
         has_started = pending.start(padding(stream.request, transport.framing))
-        if (
-            has_started
-            and isinstance(transport, HypercornTransport)
-            and self._serving.disconnects is not None
-        ):
-            self._serving.disconnects.add(transport, stream)
         try:
             await self._stream_ended.wait()
         finally:
             # If this was cancelled, the handler may live on for a moment.
             self.close()
-            self._release(stream, transport)
-        is_disconnected = self._disconnected.is_set()
-        self._is_truncated = await truncate_response(stream, self._send, is_disconnected=is_disconnected)
+            transport.release()
+            _end_response(self._guard, stream)
+        if not has_started and isinstance(pending.outcome, Refused):
+            logger.error("handler failed for id=%d", stream.id, exc_info=pending.outcome.error)
 
     def close(self) -> None:
         """End the stream, because the app's call ends."""
-        if self._http2 is not None and (others := self._siblings.get(self._http2)) is not None:
-            others.pop(self, None)
-            if not others:
-                del self._siblings[self._http2]
         if self._pending is None:
             return
-        if self._disconnected.is_set():
+        if self.is_disconnected:
             self._pending.abandon(EndReason.CLIENT_DISCONNECTED)
         elif self._pending.has_started:
             self._pending.abandon(EndReason.SERVER_SHUTDOWN)
@@ -227,27 +194,40 @@ class ForeignInlineStream:
     """The `InlineStream` of one request.
 
     It shares no keepalives and no watch for disconnects with other streams, so it has tasks of its own.
+
+    Attributes:
+        is_cut: the end of the response must not be sent.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._scope = scope
+        self.is_cut = False
         self._receive = receive
         self._send = send
+        self._guard = find_guard(scope)
         self._registry = find_drain_registry(scope)
         self._started = trio.lowlevel.ParkingLot()
-        self._serving: ServeScope
+        self._is_over = False
+        self._serving: ServeScope | None = None
 
     def prepare_inline(
         self, manager: StreamManager, request: Request, response_start: ResponseStart
     ) -> LiveStream:
-        if self._registry is not None:
-            self._registry.check()
-        self._serving = self.serving_for(manager)
-        transport = borrow_transport(self._scope, self._send, self._wait_disconnected, request.peer)
-        return manager.new_stream(self._serving, transport, request, response_start)
+        serving = self.serving_for(manager)
+        nursery = None if self._registry is None else self._registry.nursery
+        transport = ASGITransport(self._send, self._wait_disconnected, request.peer, nursery)
+        return manager.new_stream(serving, transport, request, response_start)
 
     def serving_for(self, manager: StreamManager) -> ServeScope:
-        return manager.new_serve_scope(drain_timeout=manager.options.write_timeout)
+        if self._serving is None:
+            self._serving = manager.new_serve_scope(drain_timeout=manager.options.write_timeout)
+            if self._registry is not None:
+                self._registry.enter(self._serving, self._guard)
+        return self._serving
+
+    def close(self) -> None:
+        """Forget the scope, because the app's call ends."""
+        if self._registry is not None and self._serving is not None:
+            self._registry.forget(self._serving)
 
     async def _wait_disconnected(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -258,23 +238,21 @@ class ForeignInlineStream:
         self._started.unpark_all()
 
     async def wait_started(self, stream: LiveStream) -> None:
-        while stream.response_start is not None:
+        while stream.response_start is not None and not self._is_over:
             await self._started.park()
 
     async def run_inline(self, manager: StreamManager, stream: LiveStream, handle: Handle) -> StreamOutcome:
-        if self._registry is not None:
-            self._registry.streams[stream] = None
+        serving = self.serving_for(manager)
+        outcome: StreamOutcome | None = None
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._serving.wait_cancelled)
-                outcome = await run_stream(manager, self._serving, stream, handle)
+                nursery.start_soon(serving.wait_cancelled)
+                outcome = await run_stream(manager, serving, stream, handle)
                 nursery.cancel_scope.cancel()
         finally:
             await stream.transport.aclose()
-            if self._registry is not None:
-                self._registry.remove(stream)
+            self._is_over = True
+            self._started.unpark_all()
+            if not isinstance(outcome, Refused):
+                self.is_cut = _end_response(self._guard, stream)
         return outcome
-
-    async def truncate(self, stream: LiveStream) -> bool:
-        """Truncate the response if its stream did not finish; return whether its end must not be sent."""
-        return await truncate_response(stream, self._send)

@@ -101,6 +101,13 @@ class StreamExtension(Protocol):
     def serving(self) -> ServeScope:
         """What the streams of the server share."""
 
+    @property
+    def is_disconnected(self) -> bool:
+        """Whether the client is known to have disconnected."""
+
+    def check(self) -> None:
+        """Raise an `HTTPException` if there is no room for another stream or poll."""
+
     def start_detached(self, manager: StreamManager, handle: Handle, name: str) -> PendingStream:
         """Start to run a handler in a task with this name.
 

@@ -8,7 +8,7 @@ from typing import final
 import trio
 
 from .._transport.buffered import BufferedTransport
-from .types import Send
+from .types import Message, Send
 
 #: Waits until the client has disconnected.
 Disconnected = Callable[[], Awaitable[object]]
@@ -18,16 +18,28 @@ Disconnected = Callable[[], Awaitable[object]]
 class ASGITransport(BufferedTransport):
     """The body of one response, which the server frames."""
 
-    __slots__ = ("_disconnected", "_send")
+    __slots__ = ("_disconnected", "_nursery", "_send")
 
-    def __init__(self, send: Send, disconnected: Disconnected, peer: str) -> None:
+    def __init__(
+        self, send: Send, disconnected: Disconnected, peer: str, nursery: trio.Nursery | None = None
+    ) -> None:
+        """Write through `send`, in tasks of a nursery that outlives the app's call, if there is one.
+
+        Hypercorn shields its writes from cancellation. In a task of its own, such a write does not keep the
+        app's call from ending. Then hypercorn closes an HTTP/1.1 connection, and that ends the write.
+        """
         super().__init__(peer)
         self._send = send
         self._disconnected = disconnected
+        self._nursery = nursery
 
     async def _write(self, payload: bytes | memoryview) -> None:
+        message = {"type": "http.response.body", "body": bytes(payload), "more_body": True}
         try:
-            await self._send({"type": "http.response.body", "body": bytes(payload), "more_body": True})
+            if self._nursery is None:
+                await self._send(message)
+            else:
+                await _Sending(self._send, message).run_in(self._nursery)
         except OSError as error:  # how ASGI servers report that the client has disconnected
             raise trio.BrokenResourceError("the client has disconnected") from error
 
@@ -52,3 +64,29 @@ class ASGITransport(BufferedTransport):
     async def aclose(self, *, abort: bool = False) -> None:
         """Release it; the server closes the connection."""
         self.release()
+
+
+@final
+class _Sending:
+    """One call of `send` in a task of its own."""
+
+    def __init__(self, send: Send, message: Message) -> None:
+        self._send = send
+        self._message = message
+        self._has_ended = trio.Event()
+        self._error: BaseException | None = None
+
+    async def run_in(self, nursery: trio.Nursery) -> None:
+        """Run it, and raise what it raises. If this is cancelled, it runs on."""
+        nursery.start_soon(self._run, name="trio_sse.send")
+        await self._has_ended.wait()
+        if self._error is not None:
+            raise self._error
+
+    async def _run(self) -> None:
+        try:
+            await self._send(self._message)
+        except Exception as error:
+            self._error = error
+        finally:
+            self._has_ended.set()

@@ -95,6 +95,10 @@ class AppStream:
         return self._serving
 
     @property
+    def is_disconnected(self) -> bool:
+        return self._cycle.is_disconnected
+
+    @property
     def is_detached(self) -> bool:
         """Whether a stream has taken the transport from the app's call."""
         return self._pending is not None and self._pending.has_started
@@ -111,7 +115,7 @@ class AppStream:
     def prepare_inline(
         self, manager: StreamManager, request: Request, response_start: ResponseStart
     ) -> LiveStream:
-        self._check()
+        self.check()
         self._transport.framing = self._framing
         stream = manager.new_stream(self._serving, self._transport, request, response_start)
         self._cycle.on_start = partial(self._start, stream)
@@ -145,7 +149,7 @@ class AppStream:
     # A stream that outlives the app's call
 
     def start_detached(self, manager: StreamManager, handle: Handle, name: str) -> PendingStream:
-        self._check()
+        self.check()
         pending = self._pending = PendingStream()
         self._transport.framing = self._framing
         pending.stream = manager.new_stream(self._serving, self._transport, self.request, pending)
@@ -171,7 +175,7 @@ class AppStream:
         if isinstance(self._transport, SocketTransport) and self._serving.disconnects is not None:
             self._serving.disconnects.add(self._transport, pending.stream)
 
-    def _check(self) -> None:
+    def check(self) -> None:
         if self._pending is not None or self.ended is not None:
             raise RuntimeError("a request can be answered with one stream only")
         self._admission.check(self._transport, self._serving)

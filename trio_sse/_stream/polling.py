@@ -22,6 +22,7 @@ from .._hub.hub import engine_of
 from .._transport.buffered import BufferedTransport
 from .._wire.decoder import EventDecoder
 from .._wire.event import ServerSentEvent
+from .connection import Connection
 from .end_reason import EndReason
 from .lifecycle import Handle, Refused, run_stream
 from .live_stream import LiveStream
@@ -73,6 +74,7 @@ async def run_poll(
     *,
     peer: str,
     discard: Callable[[], Awaitable[bool]],
+    is_disconnected: Callable[[], bool] = lambda: False,
 ) -> Response | Refused | None:
     """Run a handler until there is something to respond with.
 
@@ -81,6 +83,7 @@ async def run_poll(
 
     Args:
         discard: reads from the client, to notice a disconnect; see `Transport.discard_some`.
+        is_disconnected: whether the client has disconnected, for hosts that then cancel this call.
 
     Raises:
         HTTPException: the request is not acceptable.
@@ -93,9 +96,17 @@ async def run_poll(
         newest, wait = own_cursor, max(wait, _AHEAD_SECONDS)
     transport = PollTransport(peer, discard, own_cursor)
     stream = manager.new_stream(serving, transport, request, b"")
+
+    async def handle_until_cancelled(connection: Connection) -> None:
+        try:
+            await handle(connection)
+        finally:
+            if is_disconnected():
+                stream.on_disconnect()
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_close_in_time, stream, transport, wait)
-        outcome = await run_stream(manager, serving, stream, handle)
+        outcome = await run_stream(manager, serving, stream, handle_until_cancelled)
         nursery.cancel_scope.cancel()
     if isinstance(outcome, Refused):
         return outcome

@@ -10,7 +10,8 @@ from typing import final
 
 import trio
 
-from .._asgi.foreign_server import ForeignStreamExtension, Siblings
+from .._asgi.foreign_server import ForeignStreamExtension
+from .._asgi.response_guard import GUARD, ResponseGuard, find_guard
 from .._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope, end_streams
@@ -58,7 +59,6 @@ class StreamMiddleware:
         """Wrap `app`; `find_serving` returns the scope of its services, or `None` while they don't run."""
         self._app = app
         self._find_serving = find_serving
-        self._siblings: Siblings = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         extensions: Mapping[str, object] = scope.get("extensions") or {}
@@ -66,9 +66,15 @@ class StreamMiddleware:
         if scope["type"] != "http" or serving is None or STREAMS in extensions:
             await self._app(scope, receive, send)
             return
-        extension = ForeignStreamExtension(serving, self._siblings, scope, receive, send)
-        scope["extensions"] = {**extensions, STREAMS: extension}
+        guard = outer_guard = find_guard(scope)
+        if guard is None:
+            guard = ResponseGuard(scope, receive, send)
+            receive, send = guard.receive, guard.send
+        extension = ForeignStreamExtension(serving, scope, receive, send, guard)
+        scope["extensions"] = {**extensions, STREAMS: extension, GUARD: guard}
         try:
             await self._app(scope, extension.receive, extension.send)
         finally:
             extension.close()
+        if outer_guard is None:
+            await guard.finish()

@@ -105,10 +105,16 @@ def _find_extension() -> StreamExtension:
 
 
 async def _poll(extension: StreamExtension, manager: StreamManager, handle: Handle) -> Response:
+    extension.check()
     asked = extension.request
-    # Quart cancels the view when its client disconnects.
     answer = await run_poll(
-        manager, extension.serving, asked, handle, peer=asked.peer, discard=trio.sleep_forever
+        manager,
+        extension.serving,
+        asked,
+        handle,
+        peer=asked.peer,
+        discard=trio.sleep_forever,  # Quart cancels the view when its client disconnects
+        is_disconnected=lambda: extension.is_disconnected,
     )
     if isinstance(answer, Refused):
         raise answer.error
@@ -119,6 +125,6 @@ def _refuse(refusal: HTTPException) -> Response:
     return whole_response(error_response(refusal))
 
 
-def _share_header_names(request: Request) -> None:
+def _share_header_names(asked: Request) -> None:
     """Share the names of a request's header fields with all other requests: a stream keeps it for an hour."""
-    request.headers = Headers([(sys.intern(name), value) for name, value in request.headers])
+    asked.headers = Headers([(sys.intern(name), value) for name, value in asked.headers])

@@ -1,0 +1,127 @@
+"""The package uses other libraries by their public names only."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import trio_sse
+
+ROOT = Path(trio_sse.__file__).parent
+TREES = {path: ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
+
+#: The public modules of other libraries, as their documentation names them.
+PUBLIC_MODULES = {
+    "click",
+    "coredis",
+    "coredis.exceptions",
+    "coredis.retry",
+    "h11",
+    "httpx",
+    "hypercorn.config",
+    "hypercorn.trio",
+    "json_merge_patch",
+    "jsonpatch",
+    "psutil",
+    "quart",
+    "quart.wrappers.response",
+    "quart_trio",
+    "trio",
+    "trio.testing",
+    "werkzeug.datastructures",
+    "werkzeug.exceptions",
+    "wsproto.connection",
+    "wsproto.events",
+    "wsproto.frame_protocol",
+    "wsproto.utilities",
+}
+
+#: Private names that are Python's own and documented.
+DOCUMENTED = {"_asdict", "_current_frames", "_exit", "_fields", "_replace"}
+
+#: Ways into an object that has no name for what is looked for.
+BACK_DOORS = {"__self__", "__func__", "__closure__", "__wrapped__", "cr_frame", "gi_frame", "f_locals"}
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not (name.startswith("__") and name.endswith("__"))
+
+
+def is_foreign(module: str) -> bool:
+    top = module.partition(".")[0]
+    return top not in sys.stdlib_module_names and top != "trio_sse"
+
+
+def own_names() -> set[str]:
+    """Return every private name that the package defines, as a variable, function, class or attribute."""
+    names: set[str] = set()
+    for path, tree in TREES.items():
+        names.add(path.stem)
+        names.add(path.parent.name)
+        for node in ast.walk(tree):
+            match node:
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                    names.add(name)
+                case ast.Name(id=name, ctx=ast.Store()):
+                    names.add(name)
+                case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                    names.add(name)
+    return names
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield each absolute import as its module and the name that is taken from it, which may be empty."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module is not None:
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def test_imports_of_other_libraries_are_public() -> None:
+    for path, tree in TREES.items():
+        for module, name in imports(tree):
+            assert not any(is_private(part) for part in [*module.split("."), name]), (
+                f"{path}: {module} {name}"
+            )
+            if is_foreign(module):
+                assert module in PUBLIC_MODULES, f"{path}: {module} is not in the list of public modules"
+
+
+def test_no_private_attribute_of_another_library_is_used() -> None:
+    own = own_names() | DOCUMENTED
+    for path, tree in TREES.items():
+        for name, line in accessed_names(tree):
+            assert not is_private(name) or name in own, f"{path}:{line}: {name}"
+            assert name not in BACK_DOORS, f"{path}:{line}: {name}"
+
+
+def test_no_other_library_is_patched() -> None:
+    for path, tree in TREES.items():
+        foreign = set(imported_names(tree))
+        for node in ast.walk(tree):
+            match node:
+                case ast.Attribute(value=ast.Name(id=name), attr=attribute, ctx=ast.Store()):
+                    assert name not in foreign, f"{path}:{node.lineno}: {name}.{attribute} is set"
+
+
+def accessed_names(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Yield the name and line of each attribute that is used, by its name or in a string."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr=name):
+                yield name, node.lineno
+            case ast.Call(func=ast.Name(id="getattr" | "setattr" | "hasattr"), args=[_, name_node, *_]):
+                if isinstance(name_node, ast.Constant) and isinstance(name_node.value, str):
+                    yield name_node.value, node.lineno
+
+
+def imported_names(tree: ast.Module) -> Iterator[str]:
+    """Yield the names that modules and objects of other libraries have in a file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.asname or alias.name for alias in node.names if is_foreign(alias.name))
+        elif isinstance(node, ast.ImportFrom) and not node.level and is_foreign(node.module or ""):
+            yield from (alias.asname or alias.name for alias in node.names)

@@ -1,0 +1,164 @@
+"""One request on a server that is not ours, seen from outside everything else: how its response ends.
+
+ASGI has no message that truncates a response. But servers close an HTTP/1.1 connection whose response is
+incomplete when the app returns. So a stream that was cut marks its response, and the guard then withholds the
+end, whichever middleware sends it. It has to be the outermost wrapper of the app for that.
+
+A stream of HTTP/2 would stay open for ever if its response were incomplete. So over HTTP/2 every response is
+ended, also that of an app that fails. And it is ended only when the request's body has come, as far as that
+takes a short time: hypercorn ends its whole server if a body continues after the response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import trio
+
+from .types import Message, Receive, Scope, Send
+
+#: Where a scope's `extensions` have the `ResponseGuard` of the request.
+GUARD = "trio_sse.response"
+
+# How long the end of a response over HTTP/2 waits for the rest of the request's body.
+_BODY_SECONDS = 30.0
+
+# How long a disconnect waits for a `send` to return. Hypercorn never returns some.
+_SEND_SECONDS = 1.0
+
+_END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+def find_guard(scope: Mapping[str, Any]) -> ResponseGuard | None:
+    """Return the guard of a request's response, if its scope has one."""
+    guard: ResponseGuard | None = (scope.get("extensions") or {}).get(GUARD)
+    return guard
+
+
+@final
+class ResponseGuard:
+    """The outermost `receive` and `send` of one request.
+
+    Attributes:
+        has_started: the response's head was sent.
+        is_disconnected: the app has received that the client has disconnected.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.has_started = False
+        self.is_disconnected = False
+        self._receive = receive
+        self._send = send
+        self._is_http2 = scope["http_version"] >= "2"
+        self._is_cut = False
+        self._is_over = False
+        self._is_stream_over = False
+        self._end_seconds = 0.0
+        self._is_body_over = False
+        self._discarding: trio.CancelScope | None = None
+        self._sends = 0  # calls of `send` that are under way
+        self._sent = trio.lowlevel.ParkingLot()
+
+    def __deepcopy__(self, memo: object) -> ResponseGuard:
+        return self  # middleware may copy the scope, but there is one response
+
+    async def receive(self) -> Message:
+        """Receive from the server."""
+        if self.is_disconnected:
+            await trio.lowlevel.checkpoint()
+            return {"type": "http.disconnect"}
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            await self._wait_sent()
+        self._note(message)
+        return message
+
+    async def _wait_sent(self) -> None:
+        """Wait until no `send` is under way, for a short time.
+
+        Hypercorn reports a disconnect to its other tasks, and prepares a connection for its next request, in
+        a `send` of the app. The app must not cancel that because the disconnect was reported to itself first.
+        """
+        if self._sends:
+            with trio.move_on_after(_SEND_SECONDS):
+                while self._sends:
+                    await self._sent.park()
+
+    def _note(self, message: Message) -> None:
+        self.is_disconnected |= message["type"] == "http.disconnect"
+        if self.is_disconnected or not message.get("more_body", False):
+            self._is_body_over = True
+            if self._discarding is not None:
+                self._discarding.cancel()
+
+    async def send(self, message: Message) -> None:
+        """Send to the server, except for the end of a response that was cut."""
+        kind = message["type"]
+        self.has_started |= kind == "http.response.start"
+        self._sends += 1
+        try:
+            if kind == "http.response.body" and not message.get("more_body", False):
+                await self._end(message)
+            else:
+                await self._send(message)
+        finally:
+            self._sends -= 1
+            if not self._sends:
+                self._sent.unpark_all()
+
+    def on_stream_end(self, *, is_cut: bool, end_seconds: float) -> None:
+        """Record that an event stream has ended, which was this response's body.
+
+        Args:
+            is_cut: the client must not take the response for a complete one, if that can be avoided.
+            end_seconds: how long the end of the response may take.
+        """
+        self._is_stream_over = True
+        self._is_cut = is_cut
+        self._end_seconds = end_seconds
+
+    async def finish(self) -> None:
+        """Complete what the app has left incomplete, now that it has returned or failed."""
+        if not self._is_http2 or self._is_over or self.is_disconnected:
+            return
+        if self.has_started:
+            await self._end(_END)
+        else:
+            await self._discard_body()
+
+    async def _end(self, message: Message) -> None:
+        self._is_over = True
+        if self._is_http2:
+            await self._discard_body()
+            await self._end_http2(message)
+        elif self._is_cut:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._send(message)
+
+    async def _end_http2(self, message: Message) -> None:
+        """Send the end; that of an event stream only while its client is there, and for a bounded time."""
+        if not self._is_stream_over:
+            await self._send(message)
+        elif not self.is_disconnected:
+            # Hypercorn waits until the client has received everything, also if it never will.
+            with trio.move_on_after(self._end_seconds):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._hurry_on_disconnect, nursery.cancel_scope)
+                    await self._send(message)
+                    nursery.cancel_scope.cancel()
+
+    async def _hurry_on_disconnect(self, scope: trio.CancelScope) -> None:
+        while not self.is_disconnected:
+            self._note(await self._receive())
+        scope.deadline = trio.current_time() + _SEND_SECONDS  # as in `_wait_sent`
+
+    async def _discard_body(self) -> None:
+        """Receive the rest of the request's body, while the app may be receiving, too."""
+        if self._is_body_over:
+            return
+        with trio.move_on_after(_BODY_SECONDS) as self._discarding:
+            while not self._is_body_over:
+                self._note(await self._receive())
+        self._discarding = None
