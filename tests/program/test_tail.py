@@ -110,7 +110,7 @@ def test_tail_sends_all_headers_except_an_older_id(
         ("/nowhere", [], 1, "the server answered 404 Not Found"),
         ("/over", [], 1, "the server answered 204: the stream is over"),
         ("/plain", [], 1, "its Content-Type is text/plain, not text/event-stream"),
-        ("/live", ["-H", "no colon"], 2, "'no colon' is not like 'Name: value'"),
+        ("/live", ["-H", "no colon"], 2, "number 1 is not like 'Name: value'"),
         ("/live", ["-H", "a b: c"], 2, "with a name of letters, digits and hyphens"),
         ("/live", ["--count", "0"], 2, "'--count'"),
     ],

@@ -7,21 +7,32 @@ from contextlib import contextmanager
 
 from .._groups import leaf_exceptions
 from .._log.protocol import LogRefused
+from .._server.app_lifespan import AppStartupError
 
 
 class ProgramError(Exception):
     """The program can't do what the user asked for. The text says why, and what would work."""
 
 
+class AppFailedError(ProgramError):
+    """The app could not be started, or failed. Another attempt may succeed."""
+
+
 @contextmanager
-def log_refusal_as_program_error() -> Iterator[None]:
-    """Raise `ProgramError` if a shared log refuses to serve, alone or in a group of exceptions."""
+def expected_errors_as_program_errors() -> Iterator[None]:
+    """Raise `ProgramError` if a shared log refuses to serve or the app fails, alone or in a group."""
     try:
         yield
-    except LogRefused as error:
-        raise ProgramError(f"the shared log refused: {error}") from error
+    except (LogRefused, AppStartupError) as error:
+        raise _program_error(error) from error
     except BaseExceptionGroup as group:
-        refusal = group.subgroup(LogRefused)
-        if refusal is None:
+        expected = group.subgroup((LogRefused, AppStartupError))
+        if expected is None:
             raise
-        raise ProgramError(f"the shared log refused: {leaf_exceptions(refusal)[0]}") from group
+        raise _program_error(leaf_exceptions(expected)[0]) from group
+
+
+def _program_error(error: BaseException) -> ProgramError:
+    if isinstance(error, LogRefused):
+        return ProgramError(f"the shared log refused: {error}")
+    return AppFailedError(str(error))

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NoReturn, final
 
 from .._process.garbage_collector import tune_garbage_collector
+from .errors import ProgramError
 from .replacement import RollingReplacement
 from .restarts import RestartSchedule
 from .signals import signals_to_socket
@@ -36,7 +37,8 @@ from .worker_status import WorkerStatus
 logger = logging.getLogger("trio_sse.program")
 
 #: Runs a worker on its sockets until it ends. The descriptors are its pipe to the supervisor, and one that
-#: becomes readable when the supervisor ends. Raises `SystemExit` with the reason if it can't run at all.
+#: becomes readable when the supervisor ends. Raises `SystemExit` with the reason if it can't run at all, and
+#: `ProgramError` if another attempt may succeed.
 RunWorker = Callable[[Sequence[socket.socket], int, int], None]
 
 _STATUS_SECONDS = 1.0
@@ -213,6 +215,8 @@ class Supervisor:
         except SystemExit as error:
             logger.error("worker %d can't run: %s", slot, error)
             status = _CANNOT_RUN
+        except ProgramError as error:
+            logger.error("worker %d failed: %s", slot, error)
         except BaseException:
             logger.exception("worker %d failed", slot)
         finally:

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import final
 
+from .errors import ProgramError
 from .worker_process import WorkerProcess
 
 logger = logging.getLogger("trio_sse.program")
@@ -16,6 +17,16 @@ logger = logging.getLogger("trio_sse.program")
 # These only grow. The sums include those of workers that have ended.
 _COUNTERS = ("opened", "events_sent", "bytes_sent", "refused")
 _STATISTICS = ("open_streams", *_COUNTERS, "published")
+
+
+def check_status_file(file: Path) -> None:
+    """Check that a status file can replace nothing but a file.
+
+    Raises:
+        ProgramError: the path names a device, a folder or the like.
+    """
+    if file.exists() and not file.is_file():
+        raise ProgramError(f"--status-file: {file} is not a regular file, and would be replaced by one")
 
 
 @final
@@ -68,13 +79,23 @@ class WorkerStatus:
         """Replace the status file in one step. Log the first failure in a row."""
         if self._file is None:
             return
-        beside = self._file.with_name(f"{self._file.name}.new")
         try:
-            beside.write_text(json.dumps(self.of(workers)) + "\n")
-            beside.replace(self._file)
-        except OSError as error:
+            _replace(self._file, json.dumps(self.of(workers)) + "\n")
+        except (OSError, ProgramError) as error:
             if not self._has_failed:
-                logger.warning("can't write %s, trying again: %s", self._file, error.strerror or error)
+                reason = getattr(error, "strerror", None) or error
+                logger.warning("can't write %s, trying again: %s", self._file, reason)
             self._has_failed = True
         else:
             self._has_failed = False
+
+
+def _replace(file: Path, text: str) -> None:
+    check_status_file(file)
+    target = file.resolve()  # a link stays one
+    beside = target.with_name(f"{target.name}.new")
+    beside.unlink(missing_ok=True)
+    # Exclusively: a link or a pipe that somebody else has put there must not be written to.
+    with open(beside, "x", encoding="utf-8") as writing:
+        writing.write(text)
+    beside.replace(target)

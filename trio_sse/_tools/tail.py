@@ -13,9 +13,11 @@ import trio
 from .._backoff import delay
 from .._wire.decoder import EventDecoder
 from .._wire.event import ServerSentEvent
+from .credentials import without_credentials
 
 _FIRST_RETRY_SECONDS = 3.0  # as browsers do
 _LONGEST_RETRY_SECONDS = 60.0
+_MALFORMED_URL = "the URL must be like http://host:port/path, with a port of 0 to 65535"
 
 
 class TailError(Exception):
@@ -58,12 +60,10 @@ class Tail:
                         async for event in events:
                             yield event
                     self.report("the stream has ended")
-                except (
-                    ValueError,
-                    httpx.InvalidURL,
-                    httpx.UnsupportedProtocol,
-                    httpx.LocalProtocolError,
-                ) as error:
+                except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+                    # Not their texts, nor their tracebacks: these quote parts of the URL, and so credentials.
+                    raise TailError(_MALFORMED_URL) from None
+                except (ValueError, httpx.LocalProtocolError) as error:
                     raise TailError(str(error)) from error
                 except httpx.HTTPError as error:
                     text = _describe(error)
@@ -82,7 +82,7 @@ class Tail:
             self._is_connected = True
             self._failures = 0
             resumed = f", resumed after {self.last_event_id}" if self.last_event_id else ""
-            self.report(f"connected to {self.url}{resumed}")
+            self.report(f"connected to {without_credentials(self.url)}{resumed}")
             decoder = EventDecoder(last_event_id=self.last_event_id)
             async for piece in response.aiter_bytes():
                 events = decoder.feed(piece)

@@ -64,10 +64,19 @@ insecure_option = click.option("--insecure", is_flag=True, help="Do not verify t
 
 def parse_headers(headers: Sequence[str]) -> list[tuple[str, str]]:
     """Split the values of `--header` into names and values."""
+    return [_parse_header(header, number) for number, header in enumerate(headers, 1)]
+
+
+def _parse_header(header: str, number: int) -> tuple[str, str]:
     try:
-        return [parse_field(header) for header in headers]
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--header") from None
+        return parse_field(header)
+    except ValueError:
+        # The error quotes the header, which may hold credentials.
+        raise click.BadParameter(
+            f"number {number} is not like 'Name: value', with a name of letters, digits and hyphens, and no "
+            "control characters",
+            param_hint="--header",
+        ) from None
 
 
 def set_up_logging(level: str) -> None:

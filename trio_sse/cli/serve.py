@@ -19,12 +19,13 @@ from .._hub.engine import existing_engines
 from .._process.descriptors import raise_descriptor_limit
 from .._process.garbage_collector import tune_garbage_collector
 from .._program.addresses import bind_slots, describe_address
-from .._program.errors import ProgramError, log_refusal_as_program_error
+from .._program.errors import AppFailedError, ProgramError, expected_errors_as_program_errors
 from .._program.importer import load_target
 from .._program.serve import load_certificate, serve_by_hypercorn, serve_until_signalled
 from .._program.shared_log import check_shareable, use_log
 from .._program.stop_guard import StopGuard
 from .._program.worker_process import WorkerTimeouts
+from .._program.worker_status import check_status_file
 from .._server.server import Server
 from .options import Command, bind_option, log_level_option, set_up_logging
 from .output import reader_may_leave
@@ -147,6 +148,8 @@ def serve(
     try:
         if status_file == "":
             raise ProgramError("--status-file must name a file")
+        if status_file is not None:
+            check_status_file(Path(status_file))
         timeouts = _timeouts(start_timeout, worker_timeout)
         found = load_target(target)
         if isinstance(found, Server):
@@ -165,7 +168,9 @@ def serve(
                 found, addresses, workers, load_certificate(certfile, keyfile), timeouts, status_file
             )
         elif http2:
-            trio.run(_http2(found, addresses, certfile, keyfile))
+            serve_app = _http2(found, addresses, certfile, keyfile)
+            with expected_errors_as_program_errors():
+                trio.run(serve_app)
         else:
             _run(found, addresses, load_certificate(certfile, keyfile))
     except ProgramError as error:
@@ -195,7 +200,7 @@ def _configure(
 
 def _run(found: Server | ASGIApp, addresses: Sequence[str], context: ssl.SSLContext | None) -> None:
     server = found if isinstance(found, Server) else Server(found)
-    with log_refusal_as_program_error():
+    with expected_errors_as_program_errors():
         trio.run(partial(serve_until_signalled, server, addresses, ssl_context=context, announce=_announce))
 
 
@@ -236,8 +241,10 @@ def _run_workers(
                 serve_as_worker, server, sockets, pipe, supervisor_alive, guard=guard, ssl_context=context
             )
             try:
-                with log_refusal_as_program_error():
+                with expected_errors_as_program_errors():
                     trio.run(serve)
+            except AppFailedError:
+                raise
             except ProgramError as error:
                 sys.exit(str(error))
 

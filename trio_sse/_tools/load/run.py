@@ -14,6 +14,7 @@ from typing import final
 
 import trio
 
+from ..credentials import without_credentials
 from ..interrupt import cancel_on_sigint
 from .client import LoadClient
 from .dialer import LoadDialer
@@ -119,7 +120,7 @@ class Load:
         """Return all statistics, for JSON."""
         totals = self.totals
         return {
-            "url": self.options.url,
+            "url": without_credentials(self.options.url),
             "connections": self.options.connections,
             "seconds": round(self.seconds, 3),
             "most_connected": totals.most_connected,

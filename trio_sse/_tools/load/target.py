@@ -36,7 +36,7 @@ class LoadTarget:
             is_valid = False
         if not is_valid:
             raise ValueError(
-                f"the URL must be like http://host:port/path, not {url!r}; "
+                "the URL must be like http://host:port/path; "
                 "a port is 1 to 65535, and the parts of a host's name have 1 to 63 characters"
             )
         fields = [*self._own_fields(headers), *headers]
