@@ -210,11 +210,11 @@ class EventStream:
 class _Head:
     """The response's head, sent when the handler has something to send; see `ResponseStart`."""
 
-    watches_peer = False
     stream: LiveStream
 
     def __init__(self, inline: InlineStream, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
         self.has_been_sent = False
+        self.watches_peer = inline.watches_peer
         self._inline = inline
         self._send = send
         self._headers = headers

@@ -53,7 +53,7 @@ async def test_a_disconnect_is_one_error() -> None:
     with pytest.raises(trio.BrokenResourceError):
         await transport.flush_some()
     await transport.aclose()
-    with pytest.raises(trio.BrokenResourceError):
+    with pytest.raises(trio.ClosedResourceError):
         await transport.receive_some()
 
 

@@ -209,6 +209,10 @@ class ForeignInlineStream:
         self._is_over = False
         self._serving: ServeScope | None = None
 
+    @property
+    def watches_peer(self) -> bool:
+        return False
+
     def prepare_inline(
         self, manager: StreamManager, request: Request, response_start: ResponseStart
     ) -> LiveStream:

@@ -18,6 +18,10 @@ A detached stream, from the view's side::
         ...                                                      the view returns a response, its head is sent
         await extension.detach(pending)                          the stream writes the body
 
+A stream on our server has no transport until its response starts. In the step START it gets that of the app's
+call, by `hand_over`. With it comes the decision whether the connection may carry another request, which the
+head has announced.
+
 The states of a `PendingStream`, and who may change them. What is not listed changes nothing.
 
 =========  =======  =====================================  =========  ======================================
@@ -54,6 +58,7 @@ from .._stream.live_stream import LiveStream
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
 from .._stream.writer import ResponseStart
+from .._transport.base import Transport
 
 
 class PendingState(enum.Enum):
@@ -126,6 +131,10 @@ class StreamExtension(Protocol):
 class InlineStream(Protocol):
     """What a request's scope offers for a stream that runs inside the app's call."""
 
+    @property
+    def watches_peer(self) -> bool:
+        """Whether the server notices a disconnect until the response has started."""
+
     def prepare_inline(
         self, manager: StreamManager, request: Request, response_start: ResponseStart
     ) -> LiveStream:
@@ -154,16 +163,18 @@ class PendingStream:
 
     Attributes:
         has_started: the response has begun, and its transport belongs to the stream.
+        may_keep_alive: whether the connection may carry another request after the response.
         outcome: what `run_stream` has returned; `None` before that, and if it was cancelled.
     """
 
-    __slots__ = ("_changed", "_state", "has_started", "outcome", "stream")
+    __slots__ = ("_changed", "_state", "has_started", "may_keep_alive", "outcome", "stream")
 
     watches_peer = True
     stream: LiveStream  # set by the `StreamExtension` that makes it
 
     def __init__(self) -> None:
         self.has_started = False
+        self.may_keep_alive = False
         self.outcome: StreamOutcome | None = None
         self._state = PendingState.PREPARING
         self._changed: trio.lowlevel.ParkingLot | None = trio.lowlevel.ParkingLot()  # while there is a wait
@@ -226,15 +237,20 @@ class PendingStream:
             raise self.outcome.error
         return self._state is PendingState.READY and self.stream.end_reason in (None, EndReason.FINISHED)
 
-    def start(self, head: bytes) -> bool:
+    def start(self, head: bytes, transport: Transport | None = None, *, may_keep_alive: bool = False) -> bool:
         """Let the handler write; `head` is what still has to precede its first byte.
 
-        Return whether it will: the stream may have ended while the view worked on its response.
+        Return whether it will: the stream may have ended while the view worked on its response. Look at
+        `state` before `transport` is handed over to this.
         """
         if not self._move(_Step.START):
             return False
         self.has_started = True
-        self.stream.set_head(head)
+        self.may_keep_alive = may_keep_alive
+        if transport is None:
+            self.stream.set_head(head)
+        else:
+            self.stream.start_on(transport, head)
         return True
 
     def abandon(self, reason: EndReason) -> None:

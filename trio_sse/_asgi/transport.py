@@ -43,13 +43,12 @@ class ASGITransport(BufferedTransport):
         except OSError as error:  # how ASGI servers report that the client has disconnected
             raise trio.BrokenResourceError("the client has disconnected") from error
 
-    async def receive_some(self) -> bytes:
+    async def _receive(self) -> bytes:
         await self._disconnected()
         return b""
 
     async def discard_some(self) -> bool:
-        await self._disconnected()
-        return False
+        return bool(await self.receive_some())
 
     def unread_bytes(self) -> int:
         return 0
@@ -61,9 +60,8 @@ class ASGITransport(BufferedTransport):
         """Write nothing more: the response is over."""
         self._is_broken = True
 
-    async def aclose(self, *, abort: bool = False) -> None:
-        """Release it; the server closes the connection."""
-        self.release()
+    async def _close(self, *, abort: bool) -> None:
+        self.release()  # the server closes the connection
 
 
 @final

@@ -1,4 +1,4 @@
-"""The bounds on open streams: in all, and for each client address."""
+"""The bounds on open streams, and endpoints at work: in all, and for each client address."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .options import AdmissionOptions
 
 @final
 class Admission:
-    """Counts a server's open streams and refuses those above its bounds."""
+    """Counts a server's open streams and endpoints at work, and refuses those above its bounds."""
 
     def __init__(self, options: AdmissionOptions) -> None:
         self._max_connections = options.max_connections
@@ -27,21 +27,25 @@ class Admission:
         return not (self._open or self._open_of)
 
     def check(self, transport: Transport, serving: ServeScope) -> None:
-        """Raise an `HTTPException` if the server has no room for another stream."""
-        most = self._max_connections_per_host
+        """Raise an `HTTPException` if the server has no room for another stream, or drains."""
         if serving.is_draining:
             raise temporary_refusal(503, "the server is shutting down")
+        self.check_room(transport)
+
+    def check_room(self, transport: Transport) -> None:
+        """Raise an `HTTPException` if the server has no room for another stream or request."""
+        most = self._max_connections_per_host
         if self._open >= self._max_connections:
             raise temporary_refusal(503, "the server has reached its limit of open streams")
         if most is not None and self._open_of[transport.peer_host] >= most:
             raise temporary_refusal(429, "your address has reached its limit of open streams")
 
     def enter(self, transport: Transport) -> None:
-        """Count a stream that opens."""
+        """Count a stream that opens, or an endpoint that is called."""
         self._count(transport, 1)
 
     def leave(self, transport: Transport) -> None:
-        """Stop counting a stream that has ended."""
+        """Stop counting one that has ended."""
         self._count(transport, -1)
 
     def _count(self, transport: Transport, change: int) -> None:

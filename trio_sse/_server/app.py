@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import final
+from functools import partial
+from typing import NamedTuple, final
 
 from .._asgi.types import STREAMS, ASGIApp, Scope
+from .._groups import leaf_exceptions, only_exception, split_failure
 from .._http.exceptions import HTTPException
 from .._http.request import raw_fields
 from .._stream.scope import ServeScope
@@ -19,6 +21,22 @@ from .request_reader import RoutedRequest
 from .results import AfterResponse
 
 logger = logging.getLogger("trio_sse.app")
+
+# How far to look for the reason of an exception: a chain may be a circle.
+_MOST_CAUSES = 20
+
+
+class Answered(NamedTuple):
+    """The app has answered.
+
+    Attributes:
+        after: what becomes of the transport.
+        transport: the handle that is to be used further, or closed. A stream in another task may own the
+            connection; then this handle is MOVED.
+    """
+
+    after: AfterResponse
+    transport: Transport
 
 
 @final
@@ -43,10 +61,10 @@ class AppHandler:
         *,
         write_timeout: float,
         resume_serving: ResumeServing,
-    ) -> AfterResponse:
-        """Have the app answer a request, and return what becomes of its transport.
+    ) -> Answered:
+        """Have the app answer a request.
 
-        If that is `HANDED_OVER`, a stream in another task writes to it, and `resume_serving` continues there.
+        The connection has been closed if this raises anything but an `HTTPException`.
 
         Raises:
             HTTPException: the app has not answered. The connection must not be used again.
@@ -61,41 +79,47 @@ class AppHandler:
             may_keep_alive=routed.may_keep_alive,
             write_timeout=write_timeout,
         )
-        stream = AppStream(self._admission, cycle, transport, serving, routed, resume_serving)
+        buffer = body.buffer
+        stream = AppStream(self._admission, cycle, buffer, serving, routed, resume_serving)
         scope = self._scope(transport, routed, stream)
-        has_failed = False
         try:
-            has_failed = await self._call(scope, cycle, transport, routed)
-        finally:
-            stream.close()
-            await cycle.stop_watching()
-        if stream.is_detached:
-            # Frameworks keep the scope and the two callables as long as the stream may use its request.
-            scope.clear()
-            cycle.release()
-            return AfterResponse.HANDED_OVER
-        if stream.ended is not None:
-            may_reuse = stream.ended.may_reuse and routed.may_keep_alive and not body.buffer
-            return AfterResponse.reuse_if(may_reuse)
-        return await self._finish(cycle, transport, serving, body, has_failed=has_failed)
+            has_failed = await cycle.watcher.run(partial(self._call, scope, cycle, stream, routed))
+            if stream.is_detached:
+                # Frameworks keep the scope and the two callables as long as the stream may use its request.
+                scope.clear()
+                cycle.release()
+                return Answered(AfterResponse.CLOSE, cycle.transport)
+            if stream.ended is not None:
+                after = AfterResponse.CLOSE if buffer else stream.ended
+            else:
+                after = await self._finish(cycle, cycle.transport, serving, body, has_failed=has_failed)
+            return Answered(after, cycle.transport)
+        except HTTPException:
+            raise
+        except BaseException:
+            await cycle.transport.aclose(abort=True)
+            raise
 
     async def _call(
-        self, scope: Scope, cycle: RequestResponseCycle, transport: Transport, routed: RoutedRequest
+        self, scope: Scope, cycle: RequestResponseCycle, stream: AppStream, routed: RoutedRequest
     ) -> bool:
         """Call the app; return whether it has failed, which is logged."""
-        has_failed = False
         try:
-            await self._app(scope, cycle.receive, cycle.send)
-        except* ClientDisconnected:
-            logger.debug("peer=%s has disconnected", transport.peer)
-        except* Exception as failure:
-            path = routed.request.target.partition("?")[0]
-            errors = failure.exceptions
-            logger.error(
-                "the app failed for path=%.200s", path, exc_info=errors[0] if len(errors) == 1 else failure
-            )
-            has_failed = True
-        return has_failed
+            with cycle.call:
+                await self._app(scope, cycle.receive, cycle.send)
+        except BaseException as failure:
+            passing, contained = split_failure(failure)
+            if contained is not None and not (cycle.is_disconnected and _is_of_disconnect(contained)):
+                path = routed.request.target.partition("?")[0]
+                logger.error("the app failed for path=%.200s", path, exc_info=only_exception(contained))
+            elif contained is not None:
+                logger.debug("peer=%s has disconnected", cycle.transport.peer)
+            if passing is not None:
+                raise passing from None
+            return True
+        finally:
+            stream.close()
+        return False
 
     async def _finish(
         self,
@@ -129,7 +153,7 @@ class AppHandler:
         client, server = transport.endpoints
         return {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": request.http_version,
             "method": request.method,
             "scheme": "https" if transport.is_secure else "http",
@@ -143,3 +167,15 @@ class AppHandler:
             "state": self.lifespan.state.copy(),
             "extensions": {STREAMS: stream},
         }
+
+
+def _is_of_disconnect(failure: BaseException) -> bool:
+    """Whether an exception of the app's is ours about a disconnect, or was raised because of it."""
+    if isinstance(failure, BaseExceptionGroup):
+        return all(_is_of_disconnect(error) for error in leaf_exceptions(failure))
+    cause: BaseException | None = failure
+    for _ in range(_MOST_CAUSES):
+        if cause is None or isinstance(cause, ClientDisconnected):
+            return cause is not None
+        cause = cause.__cause__ or cause.__context__
+    return False

@@ -1,16 +1,21 @@
 """One request to an ASGI app on our server: what the app receives and sends, and how that is framed.
 
 The app is called in the connection's own task. It learns of a disconnect in the two ways that ASGI has:
-`receive` returns `http.disconnect`, and `send` raises an `OSError`. To the app, an invalid body looks like a
-disconnect. If the app has not answered by the time it returns, the error in the body is the answer.
+`receive` returns `http.disconnect`, and `send` raises an `OSError`. Once its response has begun, and until it
+is complete, its call is cancelled, too. To the app, an invalid body looks like a disconnect. If the app has
+not answered by the time it returns, the error in the body is the answer.
 
 A response that is incomplete when the app returns is truncated, so that no client takes it for complete.
+
+The cycle owns the connection's transport. When an event stream writes the response's body, `start_stream`
+hands the transport over to it. Whether the connection may carry another request is decided once, when the
+head is encoded, and is announced in it: not if the request's body was not read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import NamedTuple, final
 
 import trio
 
@@ -19,13 +24,27 @@ from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._stream.scope import ServeScope
 from .._transport.base import Transport, send_all
-from .app_disconnects import AppDisconnectWatcher
 from .app_response import AppResponse
 from .body import BodyReader
+from .request_disconnects import RequestDisconnectWatcher
 
 
 class ClientDisconnected(OSError):
     """The client has disconnected, so nothing can be sent."""
+
+
+class StreamStart(NamedTuple):
+    """What an event stream gets when its response starts.
+
+    Attributes:
+        transport: the connection, which the stream owns from now on.
+        head: the head's bytes, which were not sent yet.
+        may_keep_alive: whether the connection may carry another request afterwards, as the head announces.
+    """
+
+    transport: Transport
+    head: bytes
+    may_keep_alive: bool
 
 
 @final
@@ -33,10 +52,13 @@ class RequestResponseCycle:
     """The `receive` and `send` of one request.
 
     Attributes:
+        transport: the handle that this has, or has had.
+        call: the scope of the app's call.
         refusal: the answer to the request, if the app does not answer.
         has_begun: the response's head has been sent.
         is_complete: the app has sent its whole response.
         on_start: called when the app sends its response's head, which then stays unsent.
+        on_disconnect: called when the client disconnects while no stream has the transport.
     """
 
     __slots__ = (
@@ -45,19 +67,24 @@ class RequestResponseCycle:
         "_disconnected",
         "_ignores_app",
         "_is_chunked",
+        "_is_released",
         "_may_keep_alive",
+        "_received",
+        "_receiving",
         "_request",
         "_response",
         "_send_lock",
         "_sent",
         "_serving",
-        "_transport",
         "_watcher",
         "_write_timeout",
+        "call",
         "has_begun",
         "is_complete",
+        "on_disconnect",
         "on_start",
         "refusal",
+        "transport",
     )
 
     def __init__(
@@ -70,34 +97,50 @@ class RequestResponseCycle:
         may_keep_alive: bool,
         write_timeout: float,
     ) -> None:
+        self.transport = transport
+        self.call = trio.CancelScope()
         self.refusal: HTTPException | None = None
         self.has_begun = False
         self.is_complete = False
         self.on_start: Callable[[], None] | None = None
+        self.on_disconnect: Callable[[], None] | None = None
         self._response: AppResponse | None = None
         self._send_lock = trio.StrictFIFOLock()
-        self._transport = transport
         self._serving = serving
         self._request = request
         self._body = body
         self._body_is_read = False  # the app has received all of it
+        self._receiving: trio.CancelScope | None = None  # of a task that reads the body
+        self._received: trio.Event | None = None  # set when that task has stopped
         self._may_keep_alive = may_keep_alive
         self._write_timeout = write_timeout
         self._is_chunked = False
         self._ignores_app = False  # what the app still sends is not part of the response
+        self._is_released = False
         self._sent = 0  # bytes of the body
         self._disconnected = trio.Event()
-        self._watcher = AppDisconnectWatcher(transport, serving, body, self._disconnected.set)
+        self._watcher = RequestDisconnectWatcher(transport, body.buffer, self._note_disconnect)
+        if body.is_complete:
+            self._watcher.on_body_read()
 
     @property
-    def buffer(self) -> bytearray:
-        """The bytes that the client has sent after the request."""
-        return self._body.buffer
+    def watcher(self) -> RequestDisconnectWatcher:
+        """What watches the client while the app has the transport."""
+        return self._watcher
 
     @property
     def is_disconnected(self) -> bool:
         """Whether the client has disconnected, or is treated so."""
         return self._disconnected.is_set()
+
+    def _note_disconnect(self) -> None:
+        if self.is_complete:
+            return
+        self._disconnected.set()
+        if self.on_disconnect is not None:
+            self.on_disconnect()
+        elif self.has_begun and not self.is_complete:
+            self.call.cancel()
 
     @property
     def may_keep_alive(self) -> bool:
@@ -109,30 +152,59 @@ class RequestResponseCycle:
 
     async def receive(self) -> Message:
         """Return the next piece of the body; after it, wait until the client disconnects."""
-        if not (self._body_is_read or self.is_complete or self.is_disconnected):
-            try:
-                piece = await self._body.receive_some()
-            except HTTPException as refusal:
-                self.refusal = refusal
-                self._disconnected.set()
-            except trio.BrokenResourceError:
-                self._disconnected.set()
-            else:
-                self._body_is_read = self._body.is_complete
+        if self._is_released:
+            await trio.lowlevel.checkpoint()
+            return {"type": "http.disconnect"}
+        if not (self._body_is_read or self._ignores_app or self.is_complete or self.is_disconnected):
+            piece = await self._receive_body()
+            if piece is not None:
                 return {"type": "http.request", "body": piece, "more_body": not self._body_is_read}
         if not (self.is_complete or self.is_disconnected):
-            await self._watcher.wait(self._disconnected)
+            await self._disconnected.wait()
         # Starlette's `is_disconnected` calls this in a scope that it has cancelled, and must get the answer.
         await trio.lowlevel.cancel_shielded_checkpoint()
         return {"type": "http.disconnect"}
 
+    async def _receive_body(self) -> bytes | None:
+        """Return the next piece of the body; `None` if it was invalid, or nothing more is to be read."""
+        try:
+            with trio.CancelScope() as self._receiving:
+                piece = await self._body.receive_some()
+                if self._body.is_complete:
+                    self._body_is_read = True
+                    self._watcher.on_body_read()
+                return piece
+        except HTTPException as refusal:
+            self.refusal = refusal
+            self._note_disconnect()
+        except trio.BrokenResourceError:
+            self._note_disconnect()
+        finally:
+            self._receiving = None
+            if self._received is not None:
+                self._received.set()
+        return None
+
     async def stop_watching(self) -> None:
-        """Stop to watch for a disconnect, which others do from now on."""
+        """Stop watching and reading; when this returns, no task waits in the transport to read."""
         await self._watcher.stop()
+        if self._receiving is not None:
+            self._received = trio.Event()
+            self._receiving.cancel()
+            await self._received.wait()
 
     def release(self) -> None:
         """Drop everything that a finished call no longer needs; the app may still refer to this object."""
-        del self._body, self._disconnected, self._response, self._watcher
+        self._is_released = True
+        self.on_start = self.on_disconnect = None
+        self._received = None
+        del self._body, self._disconnected, self._response, self._watcher, self.call
+
+    def take_back(self, transport: Transport) -> None:
+        """Own the transport again, after a stream inside the call: the response is complete."""
+        self.transport = transport
+        self.is_complete = True
+        self._disconnected.set()  # there is nothing more to receive
 
     # What the app sends
 
@@ -150,12 +222,13 @@ class RequestResponseCycle:
     async def _send_message(self, message: Message) -> None:
         if self._ignores_app:
             return
-        if self.is_disconnected or self._transport.pending is not None:  # the latter after a cancelled send
+        if self.is_disconnected or self.transport.pending is not None:  # the latter after a cancelled send
             raise ClientDisconnected("the client has disconnected")
         kind = message["type"]
         if kind == "http.response.start" and self._response is None:
             self._response = AppResponse(message)
             if self.on_start is not None:
+                await self.stop_watching()
                 self.on_start()
         elif kind == "http.response.body" and self._response is not None and not self.is_complete:
             data, goes_on = bytes(message.get("body", b"")), bool(message.get("more_body", False))
@@ -167,7 +240,7 @@ class RequestResponseCycle:
 
     async def _write(self, payloads: tuple[bytes, ...]) -> None:
         try:
-            await send_all(self._transport, *payloads, write_timeout=self._write_timeout)
+            await send_all(self.transport, *payloads, write_timeout=self._write_timeout)
         except trio.BrokenResourceError as error:
             self._disconnected.set()
             raise ClientDisconnected(str(error)) from None
@@ -222,15 +295,21 @@ class RequestResponseCycle:
         self.refusal = refusal
         self._ignores_app = True
 
-    def start_stream(self) -> bytes:
-        """Return the head's bytes for an event stream, which writes the body instead of the app.
+    def start_stream(self) -> StreamStart:
+        """Hand the transport over to an event stream, which writes the body instead of the app.
+
+        Call `stop_watching` before. What the app still sends is ignored.
 
         Raises:
             RuntimeError: the app has not sent its response's head, or has sent some of its body.
+            trio.BusyResourceError: a task of the app still receives the request's body.
         """
         response = self._response
         if response is None or self.has_begun:
             raise RuntimeError("a stream can begin only where a response's head has just been sent")
+        transport = self.transport.hand_over()
         self.has_begun = self._ignores_app = True
         fields = [(b"Transfer-Encoding", b"chunked")] if self._request.http_version == "1.1" else []
-        return response.encode(fields + self._closing_fields(), without=b"content-encoding")
+        head = response.encode(fields + self._closing_fields(), without=b"content-encoding")
+        self._body.buffer = bytearray()  # what the client has sent after the request belongs to the stream
+        return StreamStart(transport, head, self._may_keep_alive)

@@ -1,15 +1,16 @@
 """An event stream in the response of an app on our server.
 
-A stream of `trio_sse.quart` or `trio_sse.asgi` finds the `AppStream` of its request in the scope. It receives
-the transport itself: it writes to it directly, shares encodings with all other streams, and belongs to the
-same scopes as any other stream. `_asgi/response_stream.py` describes how the response and the stream meet.
+A stream of `trio_sse.quart` or `trio_sse.asgi` finds the `AppStream` of its request in the scope. When its
+response starts, it receives the transport from the `RequestResponseCycle`: it writes to it directly, shares
+encodings with all other streams, and belongs to the same scopes as any other stream.
+`_asgi/response_stream.py` describes how the response and the stream meet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
 from functools import partial
-from typing import Protocol, final
+from typing import Any, Protocol, Self, final
 
 import trio
 
@@ -24,20 +25,22 @@ from .._stream.manager import StreamManager
 from .._stream.padding import padding
 from .._stream.scope import ServeScope
 from .._stream.writer import ResponseStart
-from .._transport.base import Transport
-from .._transport.socket import SocketTransport
+from .._transport.awaited import AwaitedTransport
 from .._wire.message import Framing
 from .admission import Admission
 from .app_cycle import RequestResponseCycle
 from .request_reader import RoutedRequest
+from .results import AfterResponse
 
 
 class ResumeServing(Protocol):
-    """Runs a detached stream in its own task, and serves its transport's further requests afterwards."""
+    """Runs a detached stream in its own task, and serves its transport's further requests afterwards.
+
+    `buffer` has what the client sends after the request.
+    """
 
     def __call__(
         self,
-        transport: Transport,
         serving: ServeScope,
         buffer: bytearray,
         routed: RoutedRequest,
@@ -52,18 +55,19 @@ class AppStream:
     """The `StreamExtension` and the `InlineStream` of one request.
 
     Attributes:
-        ended: how the stream has ended that ran inside the app's call, if one did.
+        ended: what becomes of the transport after a stream inside the app's call; `None` without one.
     """
 
     __slots__ = (
         "_admission",
+        "_buffer",
         "_cycle",
+        "_may_keep_alive",
         "_pending",
         "_resume_serving",
         "_routed",
         "_serving",
         "_started",
-        "_transport",
         "ended",
     )
 
@@ -71,19 +75,20 @@ class AppStream:
         self,
         admission: Admission,
         cycle: RequestResponseCycle,
-        transport: Transport,
+        buffer: bytearray,
         serving: ServeScope,
         routed: RoutedRequest,
         resume_serving: ResumeServing,
     ) -> None:
-        self.ended: Ended | None = None
+        self.ended: AfterResponse | None = None
         self._admission = admission
         self._cycle = cycle
-        self._transport = transport
+        self._buffer = buffer
         self._serving = serving
         self._routed = routed._replace(app_body=None)
         self._resume_serving = resume_serving
         self._pending: PendingStream | None = None
+        self._may_keep_alive = False
         self._started = trio.lowlevel.ParkingLot()
 
     @property
@@ -107,6 +112,25 @@ class AppStream:
     def _framing(self) -> Framing:
         return Framing.CHUNKED if self.request.http_version == "1.1" else Framing.PLAIN
 
+    @property
+    def watches_peer(self) -> bool:
+        return True
+
+    def __copy__(self) -> Self:
+        return self  # middleware that copies a scope passes it on to the same request
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def _awaited(self) -> AwaitedTransport:
+        transport = self._cycle.transport
+        return AwaitedTransport(
+            transport.peer,
+            self._framing,
+            is_direct=transport.is_direct,
+            is_watchable=transport.is_watchable,
+        )
+
     # A stream that runs inside the app's call
 
     def serving_for(self, manager: StreamManager) -> ServeScope:
@@ -116,13 +140,16 @@ class AppStream:
         self, manager: StreamManager, request: Request, response_start: ResponseStart
     ) -> LiveStream:
         self.check()
-        self._transport.framing = self._framing
-        stream = manager.new_stream(self._serving, self._transport, request, response_start)
+        stream = manager.new_stream(self._serving, self._awaited(), request, response_start)
         self._cycle.on_start = partial(self._start, stream)
+        self._cycle.on_disconnect = stream.on_disconnect
         return stream
 
     def _start(self, stream: LiveStream) -> None:
-        stream.set_head(self._cycle.start_stream() + padding(self.request, self._framing))
+        start = self._cycle.start_stream()
+        start.transport.framing = self._framing
+        stream.start_on(start.transport, start.head + padding(self.request, self._framing))
+        self._may_keep_alive = start.may_keep_alive
         self._started.unpark_all()
 
     def head_sent(self, stream: LiveStream) -> None:
@@ -133,17 +160,23 @@ class AppStream:
             await self._started.park()
 
     async def run_inline(self, manager: StreamManager, stream: LiveStream, handle: Handle) -> StreamOutcome:
-        await self._cycle.stop_watching()
-        self._admission.enter(self._transport)
+        counted = self._cycle.transport
+        self._admission.enter(counted)
         try:
             outcome = await run_stream(manager, self._serving, stream, handle)
-        finally:
-            self._admission.leave(self._transport)
-            self._cycle.on_start = None
-        if isinstance(outcome, Ended):
-            self.ended = outcome
-            if not outcome.may_reuse:
+            has_started = stream.response_start is None
+            if isinstance(outcome, Ended) and has_started and not outcome.may_reuse:
                 await linger_if_unread(self._serving, stream)
+        except BaseException:
+            await stream.transport.aclose(abort=stream.transport.pending is not None)
+            raise
+        finally:
+            self._admission.leave(counted)
+            self._cycle.on_start = self._cycle.on_disconnect = None
+        if has_started:
+            may_reuse = isinstance(outcome, Ended) and outcome.may_reuse
+            self.ended = AfterResponse.reuse_if(may_reuse and self._may_keep_alive)
+            self._cycle.take_back(stream.transport.hand_over() if may_reuse else stream.transport)
         return outcome
 
     # A stream that outlives the app's call
@@ -151,13 +184,11 @@ class AppStream:
     def start_detached(self, manager: StreamManager, handle: Handle, name: str) -> PendingStream:
         self.check()
         pending = self._pending = PendingStream()
-        self._transport.framing = self._framing
-        pending.stream = manager.new_stream(self._serving, self._transport, self.request, pending)
+        pending.stream = manager.new_stream(self._serving, self._awaited(), self.request, pending)
         self._serving.connections.start_soon(
             self._resume_serving,
-            self._transport,
             self._serving,
-            self._cycle.buffer,
+            self._buffer,
             self._routed,
             manager,
             pending,
@@ -168,17 +199,19 @@ class AppStream:
 
     async def detach(self, pending: PendingStream) -> None:
         await self._cycle.stop_watching()
-        if pending.state is PendingState.ENDED:
+        if pending.state is not PendingState.READY:
             self._cycle.refuse(HTTPException(503, "the stream ended before it began"))
             return
-        pending.start(self._cycle.start_stream() + padding(self.request, self._framing))
-        if isinstance(self._transport, SocketTransport) and self._serving.disconnects is not None:
-            self._serving.disconnects.add(self._transport, pending.stream)
+        # No checkpoint from here on, so the state does not change.
+        start = self._cycle.start_stream()
+        start.transport.framing = self._framing
+        head = start.head + padding(self.request, self._framing)
+        pending.start(head, start.transport, may_keep_alive=start.may_keep_alive)
 
     def check(self) -> None:
         if self._pending is not None or self.ended is not None:
             raise RuntimeError("a request can be answered with one stream only")
-        self._admission.check(self._transport, self._serving)
+        self._admission.check(self._cycle.transport, self._serving)
 
     def close(self) -> None:
         """End a handler whose response was never sent."""

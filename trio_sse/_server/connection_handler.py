@@ -2,8 +2,10 @@
 
 Invariants:
 
-- A transport has one owner at a time. `serve` owns it, and closes it, unless the app's stream has taken it
-  over (`AfterResponse.HANDED_OVER`): then `_run_detached_stream` does, in another task.
+- A connection has one owner at a time, which closes it: `serve`, or the stream to which it hands its
+  transport over. After a stream it takes the transport back, by a new handle, so that nobody who still knows
+  the stream can touch the next request's bytes. An app's call may hand it over to a stream in another task,
+  which `_run_detached_stream` runs.
 - A stream is counted by the admission exactly from before its handler runs until after it has ended.
 - While a stream runs, the frames of its task are most of its memory. So `serve` awaits `run_stream` itself,
   and everything else happens in functions that have returned by then.
@@ -19,6 +21,7 @@ from typing import NamedTuple, final
 import trio
 
 from .._asgi.response_stream import PendingStream
+from .._groups import as_exception, split_failure
 from .._http.exceptions import HTTPException
 from .._http.response import Response
 from .._http.websocket_handshake import accept_head
@@ -32,7 +35,8 @@ from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .._wire.message import Framing
 from .admission import Admission
-from .app import AppHandler
+from .app import Answered, AppHandler
+from .request_disconnects import RequestDisconnectWatcher
 from .request_reader import RequestReader, RoutedRequest
 from .responder import Responder
 from .results import AfterResponse
@@ -59,12 +63,15 @@ class ConnectionHandler:
         responder: Responder,
         admission: Admission,
         app: AppHandler | None,
+        *,
+        request_timeout: float,
     ) -> None:
         self._manager = manager
         self._reader = reader
         self._responder = responder
         self._admission = admission
         self._app = app
+        self._request_timeout = request_timeout
 
     async def serve(self, transport: Transport, serving: ServeScope, buffer: bytearray | None = None) -> None:
         """Serve the requests of a transport until it must be closed, and close it.
@@ -89,66 +96,113 @@ class ConnectionHandler:
                         after = AfterResponse.CLOSE if buffer else admitted
                         continue
                     stream, handle = admitted
+                    transport = stream.transport
                     del admitted
                     try:
                         outcome = await run_stream(self._manager, serving, stream, handle)
                     finally:
                         self._admission.leave(transport)
+                    if isinstance(outcome, Refused) or outcome.may_reuse:
+                        transport = transport.hand_over()
                     after = await self._after_stream(transport, serving, routed, stream, outcome)
                     if buffer:
                         after = AfterResponse.CLOSE
                     del stream, handle, outcome, routed
                 elif isinstance(routed.destination, WebSocketRoute):
                     after = await self._run_websocket(transport, serving, routed, routed.destination, buffer)
+                elif isinstance(routed.destination, AppRoute):
+                    after, transport = await self._call_app(transport, serving, routed)
                 else:
-                    after = await self._respond(transport, serving, routed)
+                    after = await self._respond(transport, serving, routed, buffer)
         except HTTPException as refusal:
             await self._responder.refuse(transport, serving, refusal)
         except trio.BrokenResourceError as error:
             logger.debug("peer=%s has disconnected: %s", transport.peer, error)
-        except Exception:
-            logger.exception("serving peer=%s failed", transport.peer)
+        except BaseException as failure:
+            passing, contained = split_failure(failure)
+            if contained is not None:
+                logger.error("serving peer=%s failed", transport.peer, exc_info=contained)
+            if passing is not None:
+                raise passing from None
         finally:
             try:
-                if after is not AfterResponse.HANDED_OVER:
-                    await transport.aclose(abort=transport.pending is not None)
+                await transport.aclose(abort=transport.pending is not None)
             finally:
                 task.name = own_name
 
     # Whole responses
 
+    async def _call_app(self, transport: Transport, serving: ServeScope, routed: RoutedRequest) -> Answered:
+        """Have the app answer a request."""
+        assert self._app is not None
+        assert routed.app_body is not None
+        return await self._app.answer(
+            transport,
+            serving,
+            routed,
+            routed.app_body,
+            write_timeout=self._manager.options.write_timeout,
+            resume_serving=self._run_detached_stream,
+        )
+
     async def _respond(
-        self, transport: Transport, serving: ServeScope, routed: RoutedRequest
+        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, buffer: bytearray
     ) -> AfterResponse:
-        """Answer a request that leads to an endpoint, to the app, or to a finished response."""
+        """Answer a request that leads to an endpoint or to a finished response."""
         destination = routed.destination
-        if isinstance(destination, EndpointRoute):
-            return await self._call_endpoint(transport, serving, routed, destination)
-        if isinstance(destination, AppRoute):
-            assert self._app is not None
-            assert routed.app_body is not None
-            return await self._app.answer(
-                transport,
-                serving,
-                routed,
-                routed.app_body,
-                write_timeout=self._manager.options.write_timeout,
-                resume_serving=self._run_detached_stream,
+        if isinstance(destination, Response):
+            return await self._responder.reply(transport, serving, routed, destination)
+        assert isinstance(destination, EndpointRoute)
+        try:
+            self._admission.check_room(transport)
+        except HTTPException as refusal:
+            return await self._responder.reply_to_failure(transport, serving, routed, refusal)
+        self._admission.enter(transport)
+        try:
+            answer = await self._call_endpoint(transport, routed, destination, buffer)
+        finally:
+            self._admission.leave(transport)
+        if answer is None:
+            return AfterResponse.CLOSE
+        if isinstance(answer, Refused):
+            return await self._responder.reply_to_failure(
+                transport, serving, routed, answer.error, what="endpoint"
             )
-        assert isinstance(destination, Response)
-        return await self._responder.reply(transport, serving, routed, destination)
+        return await self._responder.reply(transport, serving, routed, answer)
 
     async def _call_endpoint(
-        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, route: EndpointRoute
-    ) -> AfterResponse:
+        self, transport: Transport, routed: RoutedRequest, route: EndpointRoute, buffer: bytearray
+    ) -> Response | Refused | None:
+        """Call an endpoint, which is cancelled when it takes too long, or when its client disconnects.
+
+        Return `None` after a disconnect.
+        """
         _name_task(route.handler)
-        try:
-            response = await route.handler(routed.request, **routed.parameters)
-            if not isinstance(response, Response):
-                raise TypeError(f"an endpoint must return a Response, not {type(response).__name__}")
-        except Exception as error:
-            return await self._responder.reply_to_failure(transport, serving, routed, error, what="endpoint")
-        return await self._responder.reply(transport, serving, routed, response)
+        scope = trio.CancelScope(deadline=trio.current_time() + self._request_timeout)
+        watcher = RequestDisconnectWatcher(transport, buffer, scope.cancel)
+        watcher.on_body_read()
+
+        async def call() -> Response | Refused | None:
+            try:
+                with scope:
+                    response = await route.handler(routed.request, **routed.parameters)
+                    if not isinstance(response, Response):
+                        raise TypeError(f"an endpoint must return a Response, not {type(response).__name__}")
+                    return response
+            except BaseException as failure:
+                passing, contained = split_failure(failure)
+                if passing is not None:
+                    raise passing from None
+                assert contained is not None
+                return Refused(as_exception(contained))
+            return None
+
+        answer = await watcher.run(call)
+        if answer is not None or watcher.is_disconnected:
+            return answer
+        path = routed.request.target.partition("?")[0]
+        logger.warning("the endpoint of path=%.200s took longer than %g s", path, self._request_timeout)
+        return Refused(HTTPException(503, "the request took too long"))
 
     # Streams
 
@@ -169,10 +223,10 @@ class ConnectionHandler:
             return await self._poll(transport, serving, routed, route)
         transport.framing = Framing.CHUNKED if request.http_version == "1.1" else Framing.PLAIN
         head += padding(request, transport.framing)
-        stream = self._manager.new_stream(serving, transport, request, head)
         _name_task(route.handler)
         handle = partial(route.handler, **routed.parameters) if routed.parameters else route.handler
         self._admission.enter(transport)
+        stream = self._manager.new_stream(serving, transport.hand_over(), request, head)
         return _AdmittedStream(stream, handle)
 
     async def _poll(
@@ -196,11 +250,16 @@ class ConnectionHandler:
             self._admission.leave(transport)
         if answer is None:
             return AfterResponse.CLOSE
+        has_unread = transport.unread_bytes() > 0  # what comes later is the next request
+        if has_unread:
+            routed = routed._replace(may_keep_alive=False)
         if isinstance(answer, Refused):
             after = await self._responder.reply_to_failure(transport, serving, routed, answer.error)
         else:
             after = await self._responder.reply(transport, serving, routed, answer)
-        return AfterResponse.CLOSE if transport.unread_bytes() else after
+        if has_unread:
+            await serving.linger(transport)
+        return after
 
     async def _after_stream(
         self,
@@ -219,7 +278,6 @@ class ConnectionHandler:
 
     async def _run_detached_stream(
         self,
-        transport: Transport,
         serving: ServeScope,
         buffer: bytearray,
         routed: RoutedRequest,
@@ -229,6 +287,7 @@ class ConnectionHandler:
     ) -> None:
         """Run a stream that an app has started, and serve its transport's further requests afterwards."""
         stream = pending.stream
+        transport = stream.transport
         outcome: StreamOutcome | None = None
         after = AfterResponse.CLOSE
         self._admission.enter(transport)
@@ -238,14 +297,26 @@ class ConnectionHandler:
             finally:
                 self._admission.leave(transport)
                 pending.end(outcome)
+                transport = stream.transport  # the app's call has handed it over, if the stream has started
             if pending.has_started:
-                after = await self._after_stream(transport, serving, routed, stream, outcome)
+                if isinstance(outcome, Refused) or outcome.may_reuse:
+                    transport = transport.hand_over()
+                announced = routed._replace(may_keep_alive=pending.may_keep_alive)
+                after = await self._after_stream(transport, serving, announced, stream, outcome)
                 if buffer:
                     after = AfterResponse.CLOSE
+                if routed.may_keep_alive and not pending.may_keep_alive:
+                    await serving.linger(transport)  # the client may still send the request's body
         except trio.BrokenResourceError as error:
             logger.debug("peer=%s has disconnected: %s", transport.peer, error)
+        except BaseException as failure:
+            passing, contained = split_failure(failure)
+            if contained is not None:
+                logger.error("serving peer=%s failed", transport.peer, exc_info=contained)
+            if passing is not None:
+                raise passing from None
         finally:
-            if pending.has_started and after is not AfterResponse.REUSE:
+            if after is not AfterResponse.REUSE:
                 await transport.aclose(abort=transport.pending is not None)
         if after is AfterResponse.REUSE:
             await self.serve(transport, serving, buffer)
@@ -273,16 +344,19 @@ class ConnectionHandler:
         subprotocol = route.handshake.subprotocol(request.headers)
         transport.framing = Framing.WEBSOCKET
         head = accept_head(request.headers, subprotocol)
-        stream = self._manager.new_stream(serving, transport, request, head)
         _name_task(route.handler)
         handler = partial(route.handler, **routed.parameters) if routed.parameters else route.handler
         self._admission.enter(transport)
+        stream = self._manager.new_stream(serving, transport.hand_over(), request, head)
         try:
-            refused = await route.run(self._manager, serving, stream, subprotocol, handler)
+            try:
+                refused = await route.run(self._manager, serving, stream, subprotocol, handler)
+            finally:
+                self._admission.leave(transport)
+            if refused is not None:
+                await self._responder.reply_to_failure(stream.transport, serving, routed, refused.error)
         finally:
-            self._admission.leave(transport)
-        if refused is not None:
-            await self._responder.reply_to_failure(transport, serving, routed, refused.error)
+            await stream.transport.aclose(abort=stream.transport.pending is not None)
         return AfterResponse.CLOSE
 
 

@@ -36,6 +36,7 @@ class RequestOptions:
     Attributes:
         allowed_hosts: in any case; `None` for all.
         health_path: `None` for nowhere.
+        request_timeout: of endpoints, in seconds.
 
     Raises:
         TypeError, ValueError: an option is not acceptable.
@@ -45,8 +46,10 @@ class RequestOptions:
     allowed_hosts: Collection[str] | None
     cross_origin: CrossOrigin
     health_path: str | None
+    request_timeout: float
 
     def __post_init__(self) -> None:
+        check_seconds(request_timeout=self.request_timeout)
         check_bounds(0, max_body_size=self.max_body_size)
         if isinstance(self.allowed_hosts, str):
             raise TypeError("allowed_hosts must be a collection of host names, not one str")

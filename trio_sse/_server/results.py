@@ -11,9 +11,7 @@ class AfterResponse(enum.Enum):
     REUSE = enum.auto()
     """It may carry another request."""
     CLOSE = enum.auto()
-    """It must be closed."""
-    HANDED_OVER = enum.auto()
-    """It belongs to a stream in another task, which closes it or serves its further requests."""
+    """It must be closed, unless it has another owner by now."""
 
     @staticmethod
     def reuse_if(may_reuse: bool) -> AfterResponse:

@@ -61,11 +61,13 @@ class Server:
             open and a vanished client is noticed. WHATWG (HTML, 9.2.7) recommends about 15 s.
         max_duration: the longest duration of a stream; each gets 80 to 100 % of it, at random, so that
             clients that connected together do not reconnect together.
-        max_connections: how many streams may be open; further ones are refused with 503.
+        max_connections: how many streams may be open and endpoints may be at work; further requests for them
+            are refused with 503.
         max_connections_per_host: the same for each client address, refused with 429. There is no bound by
             default, as behind a proxy all clients have the proxy's address.
         write_timeout: how long a client may accept no bytes while some are waiting for it. On Linux,
             `TCP_USER_TIMEOUT` is set to five seconds more.
+        request_timeout: how long an endpoint may take; then it is cancelled and answered with 503.
         drain_timeout: how long `drain` waits before it cancels the remaining connections.
         reconnect_spread: when the server drains, it sends each client a reconnection time between one second
             and this.
@@ -95,6 +97,7 @@ class Server:
         max_connections: int = 16_384,
         max_connections_per_host: int | None = None,
         write_timeout: float = 30.0,
+        request_timeout: float = 30.0,
         drain_timeout: float = 10.0,
         reconnect_spread: float = 5.0,
         max_body_size: int = 1024 * 1024,
@@ -115,6 +118,7 @@ class Server:
             allowed_hosts=allowed_hosts,
             cross_origin=CrossOrigin(cors_origins, with_credentials=cors_credentials),
             health_path=health_path,
+            request_timeout=request_timeout,
         )
         stream_options = StreamOptions(
             keepalive=keepalive,
@@ -138,7 +142,9 @@ class Server:
         )
         reader = RequestReader(request_options, router)
         self._responder = Responder(self._manager, request_options.cross_origin)
-        handler = ConnectionHandler(self._manager, reader, self._responder, self._admission, hosted)
+        handler = ConnectionHandler(
+            self._manager, reader, self._responder, self._admission, hosted, request_timeout=request_timeout
+        )
         self._calls = ServeCalls(serve_options, self._manager, handler, hosted)
 
     @property

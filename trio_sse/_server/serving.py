@@ -74,11 +74,11 @@ class ServeCalls:
 
         def on_accept(connected: socket.socket, address: object) -> None:
             if ssl_context is None:
-                transport = SocketTransport(connected, address)
+                transport = SocketTransport(connected, address, serving.disconnects)
                 serving.connections.start_soon(self._handler.serve, transport, serving, name=_TASK_NAME)
                 return
             try:
-                secured = TLSTransport(connected, address, ssl_context)
+                secured = TLSTransport(connected, address, ssl_context, serving.disconnects)
             except ssl.SSLError as error:  # the context has been changed since it was checked
                 connected.close()
                 logger.error("cannot serve TLS: %s", error)

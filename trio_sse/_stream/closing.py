@@ -44,14 +44,15 @@ async def finish_stream(stream: LiveStream, options: StreamOptions) -> bool:
     Nothing is sent while half an event is pending that won't be completed. If the client doesn't take the
     end of the body within the stream's own limits, the reason changes: the stream was not finished.
     """
-    transport = stream.transport
-    if transport.framing is Framing.WEBSOCKET:
+    framing = stream.transport.framing
+    if framing is Framing.WEBSOCKET:
         await _close_websocket(stream, options.write_timeout)
         return False
     if stream.end_reason is EndReason.FINISHED:
-        may_be_reused = transport.framing is Framing.CHUNKED and not transport.unread_bytes()
-        end = _END_OF_BODY[transport.framing]
-        return await _complete(stream, end, options.write_timeout) and may_be_reused
+        return (
+            await _complete(stream, _END_OF_BODY[framing], options.write_timeout)
+            and framing is Framing.CHUNKED
+        )
     if stream.end_reason is EndReason.SERVER_SHUTDOWN and not send_reconnect_hint(stream, options):
         await _flush_soon(stream)
     return False
@@ -91,12 +92,17 @@ async def linger_if_unread(serving: ServeScope, stream: LiveStream) -> None:
 
 
 async def _complete(stream: LiveStream, last: bytes, write_timeout: float) -> bool:
-    """Send the bytes that complete a stream; return whether the client took them, or change the reason."""
-    transport = stream.transport
+    """Send the bytes that complete a stream. If the client does not take them, change the reason.
+
+    Return whether the client took them and had sent nothing before them.
+    """
+    has_unread = True
     failure: EndReason | None = EndReason.MAX_DURATION
     with trio.move_on_at(stream.lifetime.deadline):
         try:
             await stream.start_response()
+            transport = stream.transport
+            has_unread = transport.unread_bytes() > 0  # what comes later is the next request
             async with stream.write_lock:
                 failure = await _flush(stream, write_timeout)
                 end = stream.with_head(last)
@@ -111,7 +117,7 @@ async def _complete(stream: LiveStream, last: bytes, write_timeout: float) -> bo
             raise
     if failure is not None:
         stream.override_end_reason(failure)
-    return failure is None
+    return failure is None and not has_unread
 
 
 async def _flush_soon(stream: LiveStream) -> None:

@@ -8,10 +8,11 @@ connection, or it keeps sending. Input is tolerated up to a limit and never read
 from __future__ import annotations
 
 import select
-from typing import Protocol, final
+from typing import final
 
 import trio
 
+from .._transport.base import DisconnectListener
 from .._transport.socket import SocketTransport
 
 #: Bytes that a peer may send after its request before it is disconnected. They are never executed.
@@ -21,19 +22,12 @@ MAX_UNREAD_BYTES = 16 * 1024
 _EVENTS_PER_CHECKPOINT = 100
 
 
-class DisconnectListener(Protocol):
-    """What the watcher calls when something happens to a connection."""
-
-    def on_disconnect(self) -> None:
-        """Called when the peer has closed its side or reset the connection."""
-
-    def on_excess_input(self) -> None:
-        """Called when the peer has sent more than `MAX_UNREAD_BYTES`."""
-
-
 @final
 class DisconnectWatcher:
-    """Watches sockets in one task, on platforms that have `epoll`."""
+    """Watches sockets in one task, on platforms that have `epoll`; only transports add and remove them.
+
+    It knows a transport by its descriptor, which is why a transport is removed before that can close.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -43,23 +37,27 @@ class DisconnectWatcher:
         return len(self._watched)
 
     def add(self, transport: SocketTransport, listener: DisconnectListener) -> None:
-        """Start to watch a socket, instead of its former listener. What already happened is noticed, too."""
+        """Start to watch, instead of for the former listener. What already happened is noticed, too."""
+        if self._epoll.closed:  # for a handler that outlives the drain time
+            return
         descriptor = transport.socket.fileno()
-        if descriptor not in self._watched:
+        if descriptor in self._watched:
+            assert self._watched[descriptor][0] is transport, "a descriptor was closed while it was watched"
+        else:
             # Edge-triggered: bytes that are never read must not wake the task again and again.
             self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
         self._watched[descriptor] = (transport, listener)
         if transport.poll_input():
             listener.on_disconnect()
 
-    def remove(self, transport: SocketTransport, listener: DisconnectListener) -> None:
-        """Stop watching, if this is still the listener. Call this before the socket is closed."""
+    def remove(self, transport: SocketTransport) -> None:
+        """Stop watching, if this transport is watched."""
         descriptor = transport.socket.fileno()
         entry = self._watched.get(descriptor)
-        if entry is None or entry[1] is not listener:
+        if entry is None or entry[0] is not transport:
             return
         del self._watched[descriptor]
-        if not self._epoll.closed:  # as it is for a handler that outlives the drain time
+        if not self._epoll.closed:
             self._epoll.unregister(descriptor)
 
     async def run(self) -> None:
@@ -68,7 +66,10 @@ class DisconnectWatcher:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
                 for descriptor, events in self._epoll.poll(0, _EVENTS_PER_CHECKPOINT):
-                    transport, listener = self._watched[descriptor]
+                    entry = self._watched.get(descriptor)
+                    if entry is None:  # an earlier one of these events has ended its stream
+                        continue
+                    transport, listener = entry
                     has_closed = events & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR)
                     if has_closed or transport.poll_input():
                         listener.on_disconnect()

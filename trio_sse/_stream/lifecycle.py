@@ -9,6 +9,9 @@
 At each exit the stream is unregistered, counted and logged, the disconnect hooks have run, and nothing but
 the caller writes to the transport.
 
+The stream owns its transport (see `_transport/base.py`) from the start of its response on. The caller takes
+it back by `hand_over`, or closes it.
+
 While a stream runs on a socket, its task is the only one: the scope's `DisconnectWatcher` and
 `KeepaliveScheduler` do their part between checkpoints. Other transports, and WebSockets, need tasks of the
 stream's own.
@@ -25,15 +28,13 @@ from typing import final
 
 import trio
 
-from .._groups import leaf_exceptions
+from .._groups import as_exception, leaf_exceptions, only_exception, split_failure
 from .._hub.subscription import SlowConsumer
-from .._transport.socket import SocketTransport
 from .._wire.topic import TopicError
 from .closing import finish_stream, send_reconnect_hint
 from .connection import Connection
 from .disconnects import MAX_UNREAD_BYTES
 from .end_reason import EndReason
-from .keepalive import KeepaliveEntry
 from .live_stream import LiveStream
 from .manager import StreamManager
 from .scope import ServeScope
@@ -89,20 +90,26 @@ async def run_stream(
     try:
         try:
             with stream.lifetime:
-                if read is not None or not _is_watched_by_scope(serving, stream):
+                if read is not None or not stream.transport.is_watchable:
                     await _handle_with_helpers(manager, serving, stream, connection, handle, read)
                 else:
                     # Here and not in a coroutine of its own, whose frame each stream would keep for an hour.
                     entry = None
                     try:
-                        _watch(serving, stream)
+                        _watch(stream)
                         await _call_connect_hooks(manager, stream, connection)
                         entry = serving.keepalives.add(stream, stream.keepalive_due)
                         await handle(connection)
                     finally:
-                        _stop_watching(serving, stream, entry)
-        except* Exception as failure:
-            refused = _settle_failure(manager, stream, failure)
+                        if entry is not None:
+                            serving.keepalives.remove(entry)
+                        stream.transport.unwatch()
+        except BaseException as failure:
+            passing, contained = split_failure(failure)
+            if contained is not None:
+                refused = _settle_failure(manager, stream, contained)
+            if passing is not None:
+                raise passing from None
         finally:
             stream.stop_writers()
         stream.end(EndReason.FINISHED)
@@ -158,27 +165,12 @@ def _path(stream: LiveStream) -> str:
 # Noticing disconnects, and keepalives
 
 
-def _is_watched_by_scope(serving: ServeScope, stream: LiveStream) -> bool:
-    """Whether the scope's tasks notice a disconnect and write keepalives."""
-    return isinstance(stream.transport, SocketTransport) and serving.disconnects is not None
-
-
-def _watch(serving: ServeScope, stream: LiveStream) -> None:
+def _watch(stream: LiveStream) -> None:
     """Let the scope's task notice a disconnect, unless the app's server still does."""
     transport = stream.transport
     transport.written_at = trio.current_time()
-    assert isinstance(transport, SocketTransport)
-    assert serving.disconnects is not None
     if stream.response_start is None or not stream.response_start.watches_peer:
-        serving.disconnects.add(transport, stream)
-
-
-def _stop_watching(serving: ServeScope, stream: LiveStream, entry: KeepaliveEntry | None) -> None:
-    assert isinstance(stream.transport, SocketTransport)
-    assert serving.disconnects is not None
-    if entry is not None:
-        serving.keepalives.remove(entry)
-    serving.disconnects.remove(stream.transport, stream)
+        transport.watch(stream)
 
 
 async def _handle_with_helpers(
@@ -210,9 +202,11 @@ async def _handle_with_helpers(
 
 async def _watch_peer(stream: LiveStream) -> None:
     """Read what the peer still sends, only to notice that it disconnects or keeps sending."""
-    transport = stream.transport
     if stream.response_start is not None and stream.response_start.watches_peer:
         await stream.response_start.wait_started()
+        if stream.response_start is not None:
+            return  # it will never start
+    transport = stream.transport
     try:
         while await transport.discard_some():
             if transport.unread_bytes() > MAX_UNREAD_BYTES:
@@ -237,21 +231,22 @@ def _call_disconnect_hooks(manager: StreamManager, connection: Connection) -> No
     for hook in manager.on_disconnect:
         try:
             hook(connection)
-        except Exception:
-            logger.exception("on_disconnect hook %r failed for id=%d", hook, connection.id)
+        except BaseException as failure:
+            passing, contained = split_failure(failure)
+            if passing is not None:
+                raise
+            logger.error("on_disconnect hook %r failed for id=%d", hook, connection.id, exc_info=contained)
 
 
-def _settle_failure(
-    manager: StreamManager, stream: LiveStream, failure: BaseExceptionGroup[Exception]
-) -> Refused | None:
+def _settle_failure(manager: StreamManager, stream: LiveStream, failure: BaseException) -> Refused | None:
     """End the stream for what the handler raised; return what to answer if the stream never began."""
-    errors = leaf_exceptions(failure)
+    errors = leaf_exceptions(failure) if isinstance(failure, BaseExceptionGroup) else [failure]
     if all(isinstance(error, SlowConsumer) for error in errors):
         stream.end(EndReason.SLOW_CONSUMER)
         return None
     if stream.end_reason is not None and all(isinstance(e, trio.ClosedResourceError) for e in errors):
         return None  # it tried to send on a stream that had ended: the reason is known
-    only = errors[0] if len(errors) == 1 else ExceptionGroup(failure.message, errors)
+    only = only_exception(failure)
     if not stream.has_started:
         refusal = _find_refusal(manager, errors)
         if refusal is not None:
@@ -259,15 +254,16 @@ def _settle_failure(
             return Refused(refusal)
         if stream.end_reason is None:
             stream.end(EndReason.HANDLER_ERROR)
-            return Refused(only)
+            return Refused(as_exception(only))
     logger.error("handler failed for id=%d path=%.200s", stream.id, _path(stream), exc_info=only)
     stream.end(EndReason.HANDLER_ERROR)
     return None
 
 
-def _find_refusal(manager: StreamManager, errors: list[Exception]) -> Exception | None:
+def _find_refusal(manager: StreamManager, errors: list[BaseException]) -> Exception | None:
     """Return the error that refuses the request, if one does."""
     for error in errors:
         if isinstance(error, manager.refusals):
             return error
-    return errors[0] if all(isinstance(error, TopicError) for error in errors) else None
+    first = errors[0]
+    return first if isinstance(first, TopicError) and all(isinstance(e, TopicError) for e in errors) else None

@@ -54,7 +54,7 @@ class StreamWriter(StreamLifetime):
     """The part of a `LiveStream` that writes.
 
     Attributes:
-        transport: where it is written to.
+        transport: where it is written to; while an app decides about the response, an `AwaitedTransport`.
         options: the options of its server or app.
         forwarded: the feeds whose pump may have the write side.
     """
@@ -99,6 +99,14 @@ class StreamWriter(StreamLifetime):
     def set_head(self, head: bytes) -> None:
         """Record that the response has started; `head` is what must still precede the first byte."""
         self._head = head or None
+
+    def start_on(self, transport: Transport, head: bytes) -> None:
+        """Record that the response has started; from now on the stream owns `transport`, and watches it."""
+        transport.bytes_sent = transport.events_sent = 0
+        transport.written_at = self.transport.written_at  # keepalives are due as they were
+        self.transport = transport
+        self.set_head(head)
+        transport.watch(self)
 
     def with_head(self, payload: bytes) -> bytes:
         """Return the payload, preceded by the head if it was not sent yet."""
@@ -212,7 +220,7 @@ class StreamWriter(StreamLifetime):
     async def _flush_alone(self) -> None:
         # This task ends with the stream: it fails when the transport is closed. And the transport does not
         # carry another stream before that, since the stream's end waits for the write lock.
-        with contextlib.suppress(trio.ClosedResourceError):
+        with contextlib.suppress(trio.ClosedResourceError, trio.BrokenResourceError):
             await self.flush_then_write()
 
     # Keepalives

@@ -1,18 +1,37 @@
-"""The `Transport` protocol, and the one rule of its write side.
+"""The `Transport` protocol: who owns a connection, and the one rule of its write side.
 
-`send_nowait` always takes the whole payload. It sends what it can at once and keeps the rest as `pending`.
-While something is pending, nothing else may be sent. A task then calls `flush_some` until nothing is pending.
+A `Transport` object is a handle on a connection, and a connection has one owner: whoever has its handle that
+is OWNED. The states of a handle, and what changes them. What is not listed changes nothing.
 
-The leftover belongs to the transport. So no byte is lost or reordered when the write side passes between the
-hub's pump and the connection's task.
+======  ===========  ======  ==============================================================================
+state   step         next    what is left behind
+======  ===========  ======  ==============================================================================
+OWNED   `hand_over`  MOVED   a new handle, OWNED, with the socket or stream, the pending bytes, the framing,
+                             the state of TLS and the counts; nobody watches the connection
+OWNED   `aclose`     CLOSED  the connection is closed, and nobody watches it; also if this was cancelled
+======  ===========  ======  ==============================================================================
+
+`hand_over` has no checkpoint. It raises and changes nothing if the handle is not OWNED, or if a task waits in
+it. A handle that is MOVED or CLOSED refuses everything, whoever still has it: methods that wait raise
+`trio.ClosedResourceError`, `send_nowait` keeps its payload pending as on a broken connection, `aclose`,
+`watch` and `unwatch` do nothing. It still has its counts and the peer's address.
+
+Only a handle knows its descriptor. `watch`, `unwatch`, `hand_over` and `aclose` are the only ones that
+register it with a `DisconnectWatcher` or remove it, and a descriptor is removed before it is closed.
+
+The rule of the write side: `send_nowait` always takes the whole payload. It sends what it can at once and
+keeps the rest as `pending`. While something is pending, nothing else may be sent. A task then calls
+`flush_some` until nothing is pending. The leftover belongs to the transport. So no byte is lost or
+reordered when the write side passes between the hub's pump and the connection's task.
 
 After `flush_some` was cancelled or has failed, the transport is only fit to be closed.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Protocol
+from typing import Protocol, Self
 
 import trio
 
@@ -33,8 +52,26 @@ LINGER_SILENCE_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
 
 
+class HandleState(enum.Enum):
+    """The states of a handle; see the table at the top of this file."""
+
+    OWNED = enum.auto()
+    MOVED = enum.auto()
+    CLOSED = enum.auto()
+
+
+class DisconnectListener(Protocol):
+    """What a watcher calls when something happens to a connection."""
+
+    def on_disconnect(self) -> None:
+        """Called when the peer has closed its side or reset the connection."""
+
+    def on_excess_input(self) -> None:
+        """Called when the peer has sent more than a watcher tolerates."""
+
+
 class Transport(Protocol):
-    """The connection to one peer, whatever carries the bytes.
+    """A handle on the connection to one peer, whatever carries the bytes.
 
     Attributes:
         framing: how the current response's body is framed.
@@ -51,7 +88,15 @@ class Transport(Protocol):
     events_sent: int
 
     @property
+    def state(self) -> HandleState:
+        """Whether this handle owns the connection."""
+
+    @property
     def is_direct(self) -> bool: ...
+
+    @property
+    def is_watchable(self) -> bool:
+        """Whether `watch` notices a disconnect. Otherwise a task has to read."""
 
     @property
     def peer_host(self) -> str:
@@ -68,6 +113,20 @@ class Transport(Protocol):
     @property
     def peer(self) -> str:
         """The peer's address for people to read."""
+
+    def hand_over(self) -> Self:
+        """Return a new handle that owns the connection; this one is MOVED then.
+
+        Raises:
+            trio.BusyResourceError: a task waits in this handle. Nothing has changed.
+            trio.ClosedResourceError: this handle does not own the connection. Nothing has changed.
+        """
+
+    def watch(self, listener: DisconnectListener) -> None:
+        """Let `listener` know when the peer disconnects, instead of the former listener, without a task."""
+
+    def unwatch(self) -> None:
+        """Stop watching; do nothing if nobody watches."""
 
     def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
         """Take `payload`, which holds `events` events; return whether all of it was sent.
@@ -109,6 +168,19 @@ class Transport(Protocol):
 
     async def aclose(self, *, abort: bool = False) -> None:
         """Close it; with `abort`, discard what the peer has not taken. May be called when cancelled."""
+
+
+def not_free(state: HandleState) -> trio.ClosedResourceError | trio.BusyResourceError:
+    """Return what `hand_over` raises of a handle that owns nothing, or in which a task waits."""
+    if state is not HandleState.OWNED:
+        return not_owned(state)
+    return trio.BusyResourceError("a task still waits in the transport")
+
+
+def not_owned(state: HandleState) -> trio.ClosedResourceError:
+    """Return what a handle raises that owns nothing."""
+    what = "the connection has another owner" if state is HandleState.MOVED else "the connection is closed"
+    return trio.ClosedResourceError(what)
 
 
 async def read_to_end(receive: Callable[[], Awaitable[bytes]]) -> None:

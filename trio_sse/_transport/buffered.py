@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Self
+
 import trio
 
 from .._wire.message import Framing
-from .base import Endpoint
+from .base import DisconnectListener, Endpoint, HandleState, not_free, not_owned
 
 
 class BufferedTransport:
     """Everything of a `Transport` that does not depend on what carries the bytes; the rest is a subclass's.
 
-    A subclass has `_write`, which sends the pending bytes, and what concerns reading and closing. It sets
-    `_is_broken` when nothing more may be written.
+    A subclass has `_write`, which sends the pending bytes, `_receive`, which reads, and `_close`. `_release`
+    drops what only the owner may have.
     """
 
     __slots__ = (
         "_is_broken",
         "_peer",
+        "_waiting",
         "bytes_sent",
         "events_sent",
         "framing",
         "pending",
+        "state",
         "written_at",
     )
 
     def __init__(self, peer: str) -> None:
+        self.state = HandleState.OWNED
         self.framing = Framing.PLAIN
         self.pending: bytes | memoryview | None = None
         self.written_at = 0.0
@@ -33,9 +39,14 @@ class BufferedTransport:
         self.events_sent = 0
         self._peer = peer
         self._is_broken = False
+        self._waiting = 0  # tasks that wait in it
 
     @property
     def is_direct(self) -> bool:
+        return False
+
+    @property
+    def is_watchable(self) -> bool:
         return False
 
     @property
@@ -54,6 +65,28 @@ class BufferedTransport:
     def peer(self) -> str:
         return self._peer
 
+    # The owner
+
+    def hand_over(self) -> Self:
+        if self._waiting or self.state is not HandleState.OWNED:
+            raise not_free(self.state)
+        new = copy.copy(self)
+        self.state = HandleState.MOVED
+        self.pending = None
+        self._release()
+        return new
+
+    def watch(self, listener: DisconnectListener) -> None:
+        """Do nothing: a task has to read."""
+
+    def unwatch(self) -> None:
+        """Do nothing: nobody watches."""
+
+    def _release(self) -> None:
+        """Drop what only the owner may have."""
+
+    # Writing
+
     def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
         self.events_sent += events
         self.bytes_sent += len(payload)
@@ -64,12 +97,18 @@ class BufferedTransport:
         """Do nothing: sending has to wait."""
 
     async def flush_some(self) -> None:
+        if self.state is not HandleState.OWNED:
+            raise not_owned(self.state)
         if self.pending is None:
             return
         if self._is_broken:
             raise trio.BrokenResourceError("an earlier write was cancelled or failed, or writing has ended")
         self._is_broken = True  # if the write is cancelled, nobody knows how much of it was sent
-        await self._write(self.pending)
+        self._waiting += 1
+        try:
+            await self._write(self.pending)
+        finally:
+            self._waiting -= 1
         self._is_broken = False
         self.pending = None
         self.written_at = trio.current_time()
@@ -82,5 +121,35 @@ class BufferedTransport:
         """
         raise NotImplementedError
 
+    # Reading
+
     def receive_nowait(self) -> bytes | None:
+        if self.state is not HandleState.OWNED:
+            raise not_owned(self.state)
         return None
+
+    async def receive_some(self) -> bytes:
+        if self.state is not HandleState.OWNED:
+            raise not_owned(self.state)
+        self._waiting += 1
+        try:
+            return await self._receive()
+        finally:
+            self._waiting -= 1
+
+    async def _receive(self) -> bytes:
+        """Wait for bytes from the peer; raises what `receive_some` does of a connection that it owns."""
+        raise NotImplementedError
+
+    # The end
+
+    async def aclose(self, *, abort: bool = False) -> None:
+        if self.state is HandleState.OWNED:
+            self.state = HandleState.CLOSED
+            try:
+                await self._close(abort=abort)
+            finally:
+                self._release()
+
+    async def _close(self, *, abort: bool) -> None:
+        """Close what carries the bytes."""

@@ -7,30 +7,61 @@ import fcntl
 import socket
 import struct
 import termios
+from typing import Protocol, Self
 
 import trio
 
 from .._wire.message import Framing
-from .base import RECEIVE_SIZE, Endpoint, read_to_end
+from .base import (
+    RECEIVE_SIZE,
+    DisconnectListener,
+    Endpoint,
+    HandleState,
+    not_free,
+    not_owned,
+    read_to_end,
+)
+
+# What a handle has instead of a socket once it owns none. It was never opened, so all it does is to raise
+# `OSError`. That is how `send_nowait` refuses without a check of its own.
+NO_SOCKET = socket.socket.__new__(socket.socket)
+
+
+class Watcher(Protocol):
+    """Notices disconnects of many sockets; see `DisconnectWatcher`."""
+
+    def add(self, transport: SocketTransport, listener: DisconnectListener) -> None:
+        """Start to watch, instead of for the former listener."""
+
+    def remove(self, transport: SocketTransport) -> None:
+        """Stop watching, if this transport is watched."""
 
 
 class SocketTransport:
-    """A connected, non-blocking TCP or Unix socket of the standard library, which the transport owns."""
+    """A connected, non-blocking TCP or Unix socket of the standard library, which the transport owns.
+
+    Args:
+        watcher: notices disconnects; `None` on platforms without `epoll`.
+    """
 
     __slots__ = (
         "_address",
         "_discarded",
         "_is_broken",
+        "_waiting",
+        "_watcher",
         "bytes_sent",
         "events_sent",
         "framing",
         "pending",
         "socket",
+        "state",
         "written_at",
     )
 
-    def __init__(self, connected: socket.socket, address: object) -> None:
+    def __init__(self, connected: socket.socket, address: object, watcher: Watcher | None = None) -> None:
         self.socket = connected
+        self.state = HandleState.OWNED
         self.framing = Framing.PLAIN
         self.pending: bytes | memoryview | None = None
         self.written_at = 0.0
@@ -39,10 +70,16 @@ class SocketTransport:
         self._address = address
         self._is_broken = False
         self._discarded = 0
+        self._waiting = 0  # tasks that wait in it
+        self._watcher = watcher
 
     @property
     def is_direct(self) -> bool:
         return True
+
+    @property
+    def is_watchable(self) -> bool:
+        return self._watcher is not None
 
     @property
     def is_secure(self) -> bool:
@@ -50,7 +87,8 @@ class SocketTransport:
 
     @property
     def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
-        return _endpoint(self._address), _endpoint(self.socket.getsockname())
+        own = self.socket.getsockname() if self.state is HandleState.OWNED else None
+        return _endpoint(self._address), _endpoint(own)
 
     @property
     def peer_host(self) -> str:
@@ -62,6 +100,43 @@ class SocketTransport:
             return "unix"
         host, port, *_ = self._address
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    # The owner
+
+    def hand_over(self) -> Self:
+        if self._waiting or self.state is not HandleState.OWNED:
+            raise not_free(self.state)
+        if self._watcher is not None:
+            self._watcher.remove(self)
+        new = object.__new__(type(self))
+        self._move_to(new)
+        self.state = HandleState.MOVED
+        return new
+
+    def _move_to(self, new: SocketTransport) -> None:
+        """Give another handle all that makes this one the owner."""
+        new.socket, self.socket = self.socket, NO_SOCKET
+        new.pending, self.pending = self.pending, None
+        new._is_broken, self._is_broken = self._is_broken, True
+        new.state = HandleState.OWNED
+        new.framing = self.framing
+        new.written_at = self.written_at
+        new.bytes_sent = self.bytes_sent
+        new.events_sent = self.events_sent
+        new._address = self._address
+        new._discarded = self._discarded
+        new._waiting = 0
+        new._watcher = self._watcher
+
+    def watch(self, listener: DisconnectListener) -> None:
+        if self._watcher is not None and self.state is HandleState.OWNED:
+            self._watcher.add(self, listener)
+
+    def unwatch(self) -> None:
+        if self._watcher is not None and self.state is HandleState.OWNED:
+            self._watcher.remove(self)
+
+    # Writing
 
     def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
         # The hottest lines of the package: every delivery to a client that keeps up ends here.
@@ -104,13 +179,21 @@ class SocketTransport:
             self._send_pending(self.pending, now)
 
     async def flush_some(self) -> None:
+        if self.state is not HandleState.OWNED:
+            raise not_owned(self.state)
         if self.pending is None:
             return
         if not self._is_broken:
-            await trio.lowlevel.wait_writable(self.socket)
+            self._waiting += 1
+            try:
+                await trio.lowlevel.wait_writable(self.socket)
+            finally:
+                self._waiting -= 1
             self.flush_nowait(trio.current_time())
         if self._is_broken:
             raise trio.BrokenResourceError("the peer has closed the connection")
+
+    # Reading
 
     def receive_nowait(self) -> bytes | None:
         try:
@@ -118,12 +201,21 @@ class SocketTransport:
         except BlockingIOError:
             return None
         except OSError as error:
+            if self.state is not HandleState.OWNED:
+                raise not_owned(self.state) from None
             raise trio.BrokenResourceError("the peer has reset the connection") from error
 
     async def receive_some(self) -> bytes:
         while (data := SocketTransport.receive_nowait(self)) is None:
-            await trio.lowlevel.wait_readable(self.socket)
+            await self._wait_readable()
         return data
+
+    async def _wait_readable(self) -> None:
+        self._waiting += 1
+        try:
+            await trio.lowlevel.wait_readable(self.socket)
+        finally:
+            self._waiting -= 1
 
     async def discard_some(self) -> bool:
         count = len(await self.receive_some())
@@ -131,6 +223,8 @@ class SocketTransport:
         return count > 0
 
     def unread_bytes(self) -> int:
+        if self.state is not HandleState.OWNED:
+            return self._discarded
         count = array.array("i", [0])
         try:
             fcntl.ioctl(self.socket, termios.FIONREAD, count)
@@ -145,7 +239,11 @@ class SocketTransport:
         """
         return False
 
+    # The end
+
     async def linger(self) -> None:
+        if self.state is not HandleState.OWNED:
+            raise not_owned(self.state)
         try:
             self.socket.shutdown(socket.SHUT_WR)
             await read_to_end(lambda: SocketTransport.receive_some(self))  # under TLS, without decrypting
@@ -153,13 +251,16 @@ class SocketTransport:
             pass  # the peer has disconnected: nobody waits for the reply
 
     async def aclose(self, *, abort: bool = False) -> None:
-        if self.socket.fileno() == -1:
+        if self.state is not HandleState.OWNED:
             return
+        self.unwatch()
+        self.state = HandleState.CLOSED
         self._is_broken = True  # for a task that is about to wait; notify_closing wakes the others
-        trio.lowlevel.notify_closing(self.socket)
+        closing, self.socket = self.socket, NO_SOCKET
+        trio.lowlevel.notify_closing(closing)
         if abort:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.close()
+            closing.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        closing.close()
 
 
 def _endpoint(address: object) -> Endpoint | None:

@@ -6,8 +6,28 @@ from typing import final
 
 import trio
 
-from .base import CLOSE_SECONDS, LINGER_SECONDS, RECEIVE_SIZE, read_to_end
+from .base import CLOSE_SECONDS, LINGER_SECONDS, RECEIVE_SIZE, HandleState, not_owned, read_to_end
 from .buffered import BufferedTransport
+
+
+@final
+class _NoStream(trio.abc.Stream):
+    """What a handle has instead of a stream once it owns none."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        raise trio.ClosedResourceError
+
+    async def wait_send_all_might_not_block(self) -> None:
+        raise trio.ClosedResourceError
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        raise trio.ClosedResourceError
+
+    async def aclose(self) -> None:
+        """Do nothing: there is no stream."""
+
+
+_NO_STREAM = _NoStream()
 
 
 @final
@@ -21,6 +41,9 @@ class StreamTransport(BufferedTransport):
         self.stream = stream
         self._discarded = 0
 
+    def _release(self) -> None:
+        self.stream = _NO_STREAM
+
     @property
     def is_secure(self) -> bool:
         return isinstance(self.stream, trio.SSLStream)
@@ -31,7 +54,7 @@ class StreamTransport(BufferedTransport):
         except (trio.ClosedResourceError, OSError) as error:
             raise trio.BrokenResourceError("the stream is closed") from error
 
-    async def receive_some(self) -> bytes:
+    async def _receive(self) -> bytes:
         try:
             return bytes(await self.stream.receive_some(RECEIVE_SIZE))
         except (trio.ClosedResourceError, OSError) as error:
@@ -46,6 +69,8 @@ class StreamTransport(BufferedTransport):
         return self._discarded
 
     async def linger(self) -> None:
+        if self.state is not HandleState.OWNED:
+            raise not_owned(self.state)
         if not isinstance(self.stream, trio.abc.HalfCloseableStream):
             return
         with trio.move_on_after(LINGER_SECONDS):
@@ -55,7 +80,7 @@ class StreamTransport(BufferedTransport):
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 pass  # the peer has disconnected: nobody waits for the reply
 
-    async def aclose(self, *, abort: bool = False) -> None:
+    async def _close(self, *, abort: bool) -> None:
         if abort or self._is_broken:
             await trio.aclose_forcefully(self.stream)
             return

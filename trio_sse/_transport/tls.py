@@ -16,12 +16,32 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from typing import final
+from typing import NoReturn, final
 
 import trio
 
-from .base import RECEIVE_SIZE
-from .socket import SocketTransport
+from .base import RECEIVE_SIZE, HandleState, not_owned
+from .socket import SocketTransport, Watcher
+
+
+@final
+class _NoTLS:
+    """What a handle has instead of a session once it owns none; it refuses as a broken one does."""
+
+    def read(self, length: int) -> NoReturn:
+        raise ssl.SSLError("the handle owns no session")
+
+    def write(self, data: bytes) -> NoReturn:
+        raise ssl.SSLError("the handle owns no session")
+
+    def do_handshake(self) -> NoReturn:
+        raise ssl.SSLError("the handle owns no session")
+
+    def unwrap(self) -> NoReturn:
+        raise ssl.SSLError("the handle owns no session")
+
+
+_NO_TLS = _NoTLS()
 
 # What OpenSSL may have to say to a peer that takes no bytes. It says a few bytes to each of its messages.
 _MAX_ANSWERS = 16 * 1024
@@ -47,12 +67,25 @@ class TLSTransport(SocketTransport):
 
     __slots__ = ("_incoming", "_outgoing", "_received", "_tls")
 
-    def __init__(self, connected: socket.socket, address: object, context: ssl.SSLContext) -> None:
-        super().__init__(connected, address)
+    def __init__(
+        self,
+        connected: socket.socket,
+        address: object,
+        context: ssl.SSLContext,
+        watcher: Watcher | None = None,
+    ) -> None:
+        super().__init__(connected, address, watcher)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._received = b""  # decrypted, but not yet received by anybody
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._tls: ssl.SSLObject | _NoTLS = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+
+    def _move_to(self, new: SocketTransport) -> None:
+        assert isinstance(new, TLSTransport)
+        super()._move_to(new)
+        new._tls, self._tls = self._tls, _NO_TLS
+        new._incoming, new._outgoing = self._incoming, self._outgoing
+        new._received, self._received = self._received, b""
 
     @property
     def is_secure(self) -> bool:
@@ -125,11 +158,13 @@ class TLSTransport(SocketTransport):
             self.pending = b"".join((self.pending, self._outgoing.read()))
 
     def receive_nowait(self) -> bytes | None:
+        if self.state is not HandleState.OWNED:
+            raise not_owned(self.state)
         return None  # the bytes in the socket have to be decrypted first
 
     async def receive_some(self) -> bytes:
         while (data := self._decrypt()) is None:
-            await trio.lowlevel.wait_readable(self.socket)
+            await self._wait_readable()
         return data
 
     def poll_input(self) -> bool:
@@ -163,6 +198,8 @@ class TLSTransport(SocketTransport):
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""
             except ssl.SSLError as error:
+                if self.state is not HandleState.OWNED:
+                    raise not_owned(self.state) from None
                 raise trio.BrokenResourceError(f"TLS failed: {error.reason}") from error
             finally:
                 self._send_answers()
@@ -190,7 +227,7 @@ class TLSTransport(SocketTransport):
 
     def _send_close_notify(self) -> None:
         """Send `close_notify`: without it, the client can't tell our end from an attacker's truncation."""
-        if self.pending is None and not self._is_broken and self.socket.fileno() != -1:
+        if self.pending is None and not self._is_broken and self.state is HandleState.OWNED:
             with contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()  # don't wait for the answer
             if close_notify := self._outgoing.read():
