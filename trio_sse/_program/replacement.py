@@ -82,7 +82,7 @@ class RollingReplacement:
         old, new, deadline = handover
         if new.is_ready:
             old.retired_at = time.monotonic()
-            old.send(signal.SIGHUP)
+            old.send(signal.SIGUSR2)
             self._retired.append(old)
         elif new.pid in self._workers and time.monotonic() < deadline:
             return False

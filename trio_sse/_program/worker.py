@@ -35,7 +35,8 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
 ) -> None:
     """Serve until SIGTERM, which drains, or until the supervisor ends.
 
-    On SIGHUP the worker stops accepting: another process accepts on the same sockets.
+    On SIGUSR2 the worker stops accepting: another process accepts on the same sockets. That is not SIGHUP,
+    which a terminal sends to the whole group when it is closed; workers ignore it.
 
     Args:
         pipe: the descriptor to write signs of life and statistics to, from when the worker listens.
@@ -47,7 +48,7 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
 
     async def handle_signals(signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
         async for number in signals:
-            if number == signal.SIGHUP:
+            if number == signal.SIGUSR2:
                 server.stop_accepting()
             elif is_serving:
                 nursery.start_soon(server.drain)
@@ -59,7 +60,7 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
         logger.error("the supervisor has ended: stopping")
         nursery.cancel_scope.cancel()
 
-    with guard.signals(signal.SIGTERM, signal.SIGHUP) as signals:
+    with guard.signals(signal.SIGTERM, signal.SIGUSR2) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(handle_signals, signals, nursery)
             nursery.start_soon(end_with_supervisor, nursery)
@@ -95,6 +96,7 @@ def _write_statistics(server: Server, pipe: int) -> None:  # pragma: no cover  #
     statistics = server.statistics()
     line = {
         "is_ready": all(e.sequencer.is_ready for e in existing_engines() if e.inbox.is_open),
+        "is_draining": statistics.is_draining,
         "open_streams": statistics.open_streams,
         "opened": statistics.opened,
         "events_sent": statistics.events_sent,

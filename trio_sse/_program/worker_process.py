@@ -42,7 +42,7 @@ class WorkerProcess:
         heard_at: when its last sign of life came, by `time.monotonic`; at first, when it was forked.
         has_started: it accepts connections.
         is_ready: it accepts connections and has loaded the log.
-        is_draining: it was sent SIGTERM.
+        is_draining: it was sent SIGTERM, by the supervisor or by somebody else.
         kill_at: when to kill it, by `time.monotonic`.
         retired_at: since when another worker accepts in its slot.
         statistics: what it reported last.
@@ -105,6 +105,7 @@ class WorkerProcess:
             for line in filter(None, lines):
                 self.statistics = json.loads(line)
                 self.is_ready |= bool(self.statistics.pop("is_ready"))
+                self.is_draining |= bool(self.statistics.pop("is_draining", False))
         return True
 
     def send(self, number: signal.Signals) -> None:
