@@ -11,20 +11,20 @@ SYSTEM := $(VENV)/.system
 # Two interpreters that print the same are the same one.
 IDENTITY := import sys; print(sys.version, sys.base_prefix)
 
-# The tests start hundreds of processes: each would compile the package anew.
+# The tests start hundreds of processes: each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-unit check docs bench bench-full soak clean FORCE
 
 help:
-	@echo "make demo      a live dashboard of this machine in the browser"
-	@echo "make test      all checks and tests"
+	@echo "make demo      a live dashboard of this machine in the browser (pip needs the network)"
+	@echo "make test      all checks and tests; as root, installs the programs they need with apt"
 	@echo "make test-unit  the tests without a browser, Redis, proxies, workers and other programs: seconds"
 	@echo "make check     only formatting, lint and types"
 	@echo "make docs      the documentation site, docs/build/index.html"
-	@echo "make bench     speed and memory, beside the floor (needs a C compiler; Linux)"
-	@echo "make bench-full  the same for all scenarios, beside other servers, over workers, a million streams (four hours)"
-	@echo "make soak      memory over an hour of clients that come and go"
+	@echo "make bench     speed and memory, compared with the floor (needs a C compiler; Linux)"
+	@echo "make bench-full  all scenarios, other servers, workers and a million streams (four hours)"
+	@echo "make soak      memory over an hour of clients connecting and disconnecting"
 	@echo "make clean     remove what make has set up"
 
 demo: $(READY)
@@ -73,7 +73,7 @@ $(VENV)/pyvenv.cfg: FORCE
 		$(PYTHON) -m venv --clear $(VENV); \
 	}
 
-# What the tests need of the system. Where it can't be installed, the tests that need it say so and skip.
+# What the tests need of the system. Where it cannot be installed, the tests that need it say so and skip.
 $(SYSTEM): $(READY)
 	sh .ci/install-system-packages
 	touch $@

@@ -62,7 +62,7 @@ async def stream_answer(connection: Connection, key: str) -> None:
         async with sse.hub.subscribe(key, last_event_id=cursor) as events:
             async for event in events:
                 await connection.send(event)
-                if event.event != "word":  # the end, or a reset: the answer can't be resumed
+                if event.event != "word":  # the end, or a reset: the answer cannot be resumed
                     return
     finally:
         if key in answers:

@@ -54,7 +54,7 @@ async def presence(connection: Connection) -> None:
 
 
 def announce(change: int, text: str) -> None:
-    """Publish the change. It does not wait, because a `finally` block can't wait once it is cancelled."""
+    """Publish the change. It does not wait, because a `finally` block cannot wait once it is cancelled."""
     global open_windows
     open_windows += change
     hub.publish_nowait("presence", {"count": open_windows, "text": text}, event="presence")

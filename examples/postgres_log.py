@@ -50,7 +50,7 @@ class PostgresLog:
         import psycopg
 
         with translated():
-            # The statement timeout ends the wait for a server that doesn't answer.
+            # The statement timeout ends the wait for a server that does not answer.
             options = "-c statement_timeout=2000"
             connection = psycopg.connect(
                 self.url, autocommit=True, connect_timeout=2, tcp_user_timeout=3000, options=options

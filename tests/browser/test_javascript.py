@@ -182,7 +182,7 @@ def test_a_final_refusal_ends_it(page: Any, url: str) -> None:
     until(page, "follower.status === 'closed'")
     assert page.evaluate("[follower.error.status, follower.error.message]") == [
         410,
-        f"{url}/live answers 410",
+        f"{url}/live responded with 410",
     ]
 
 

@@ -1,29 +1,29 @@
-// trio_sse for pages: streams that are followed through bad networks, a clock that is the server's, and states.
+// trio_sse for pages: streams that survive bad networks, the server's clock, and states.
 //
-// No dependency, no build step: a script tag, or `import "/trio-sse.js"`, makes the global `TrioSSE`. Its parts:
+// It has no dependencies and no build step: a script tag, or `import "/trio-sse.js"`, creates the global `TrioSSE`:
 //
-// - `follow(url)`: an EventSource that falls back to long polling where streams don't get through;
-// - `clock(source)`: the time of `hub.run_ticker`, right from the first paint and between the ticks;
+// - `follow(url)`: an EventSource that falls back to long polling where a network blocks streams;
+// - `clock(source)`: the time of `hub.run_ticker`, correct from the first paint and between the ticks;
 // - `state(source, callback)`: the value of `hub.state`, kept up to date by its patches.
 //
-// Seconds are seconds and milliseconds are called so. What passes is measured by performance.now(), which nobody sets.
+// Times are in seconds unless they are named milliseconds. Durations use performance.now(), which nobody can set.
 
 globalThis.TrioSSE = (() => {
   "use strict";
 
-  const STRIKES = 3; // streams that broke early, one after the other, until it is polled
-  const FINAL_UNLESS = [408, 425, 429]; // of the statuses 4xx, those after which trying again makes sense
-  const SAMPLES = 20; // ticks from which a clock is set
+  const STRIKES = 3; // after so many streams in a row that broke early, poll
+  const FINAL_UNLESS = [408, 425, 429]; // the 4xx statuses after which another attempt makes sense
+  const SAMPLES = 20; // the number of ticks that set a clock
 
   /**
    * @typedef {object} FollowOptions
-   * @property {string} [lastEventId] - the cursor to begin after, as the server gave it
-   * @property {boolean} [withCredentials] - send cookies to another origin, too
-   * @property {number} [wait] - seconds for which the server may hold a poll back
-   * @property {number} [patience] - seconds within which a stream must open; one that broke within them is a strike
-   * @property {number} [streamAgain] - seconds of polling until a stream is tried again; doubled, up to ten times that
-   * @property {number} [firstDelay] - seconds until another try after a failure; doubled with each that follows
-   * @property {number} [longestDelay]
+   * @property {string} [lastEventId] - the cursor to begin after, as received from the server
+   * @property {boolean} [withCredentials] - send cookies to other origins, too
+   * @property {number} [wait] - seconds for which the server may hold a poll
+   * @property {number} [patience] - seconds in which a stream must open; one that breaks in them is a strike
+   * @property {number} [streamAgain] - seconds of polling before another stream; doubled each time, up to tenfold
+   * @property {number} [firstDelay] - seconds before another attempt after a failure; doubled with each further one
+   * @property {number} [longestDelay] - the most that this delay becomes
    */
 
   /** @type {Required<FollowOptions>} */
@@ -31,7 +31,7 @@ globalThis.TrioSSE = (() => {
     lastEventId: "", withCredentials: false, wait: 25, patience: 10, streamAgain: 60, firstDelay: 1, longestDelay: 30,
   };
 
-  // Run `action` in so many seconds unless the signal is aborted before; gives a function that calls it off.
+  // Run `action` after `seconds` unless the signal is aborted; return a function that cancels it.
   function after(seconds, signal, action) {
     if (signal.aborted) return () => {};
     const stop = () => {
@@ -43,7 +43,7 @@ globalThis.TrioSSE = (() => {
     return stop;
   }
 
-  // The seconds that a response asks to wait, by its Retry-After (RFC 9110, 10.2.3), or 0; an hour at the most.
+  // Return the seconds to wait by a response's Retry-After (RFC 9110, 10.2.3), at most an hour; 0 if there is none.
   function retryAfter(response) {
     const text = response.headers.get("Retry-After") ?? "";
     const seconds = /^\d+$/.test(text) ? Number(text) : (Date.parse(text) - Date.now()) / 1000;
@@ -51,16 +51,16 @@ globalThis.TrioSSE = (() => {
   }
 
   /**
-   * Follows a URL for good. Events of the server are dispatched as EventSource does, under their types, whichever way
-   * they came; "statuschange" tells that `status` has changed.
+   * Follow a URL until closed. Events are dispatched as by EventSource, under their types, over a stream or a poll.
+   * "statuschange" is dispatched when `status` changes.
    *
-   * At any time one thing goes on: a stream, a series of polls, or a wait. Each holds a signal, which the next one
-   * aborts first; so there are never two that give events, and all go on from the one cursor, `lastEventId`.
+   * Only one of stream, poll and wait is active. Each has a signal, and starting another aborts it. So two never
+   * dispatch events at once, and all share the cursor `lastEventId`.
    */
   class Follower extends EventTarget {
     /** @type {"connecting" | "streaming" | "polling" | "waiting" | "closed"} */
     status = "connecting";
-    /** @type {(Error & {status: number}) | null} why the server refuses, once it is closed by that */
+    /** @type {(Error & {status: number}) | null} why the server refused, if that closed the follower */
     error = null;
     lastEventId;
     #url;
@@ -69,8 +69,8 @@ globalThis.TrioSSE = (() => {
     #source = null;
     #ongoing = new AbortController();
     #failures = 0; // in a row
-    #hasShown = false; // this stream has given an event, so nobody on the way withholds it
-    #streamAt = 0; // performance.now() from which on a stream may be tried
+    #hasShown = false; // this stream has delivered an event, so no proxy holds it back
+    #streamAt = 0; // no stream is tried before performance.now() reaches this
     #streamPause; // seconds
 
     constructor(url, options) {
@@ -79,7 +79,7 @@ globalThis.TrioSSE = (() => {
       this.#options = { ...DEFAULTS, ...options };
       this.#streamPause = this.#options.streamAgain;
       this.lastEventId = options.lastEventId || (this.#url.searchParams.get("last_event_id") ?? "");
-      for (const type of ["message", "reset"]) this.#listenFor(type); // both move the cursor, heard or not
+      for (const type of ["message", "reset"]) this.#listenFor(type); // both move the cursor, even if nobody listens
       this.#stream(STRIKES);
     }
 
@@ -92,20 +92,20 @@ globalThis.TrioSSE = (() => {
       this.#listenFor(type);
     }
 
-    /** Forget the cursor and connect anew, soon: as all clients may have the same reason, not all in one instant. */
+    /** Reset the cursor and reconnect after a short random delay, since all clients may restart for the same reason. */
     restart() {
       if (this.status === "closed") return;
       this.lastEventId = "";
       this.#wait(this.#jittered(this.#options.firstDelay));
     }
 
-    /** End it, for good. */
+    /** Close it. It cannot be opened again. */
     close() {
       this.#ongoing.abort();
       this.#become("closed");
     }
 
-    // A stream. The browser comes back by itself, with its Last-Event-ID, as long as that works.
+    // Streams. The browser reconnects by itself, with its Last-Event-ID, as long as that works.
 
     #stream(strikes) {
       const signal = this.#supersede("connecting");
@@ -127,20 +127,20 @@ globalThis.TrioSSE = (() => {
         this.#become("streaming");
       });
       source.addEventListener("error", (event) => {
-        if (event instanceof MessageEvent) return; // an event of the server's, of that type
+        if (event instanceof MessageEvent) return; // an event from the server whose type is "error"
         stopTimer();
         const isStable = openedAt !== null && performance.now() - openedAt > patience * 1000;
         openedAt = null;
         strikes = isStable ? STRIKES : strikes - 1;
         if (isStable) this.#streamPause = this.#options.streamAgain;
-        // Closed: the browser has given up, since the answer was no stream. Only a request of our own can tell why.
+        // Closed: the browser has given up, since the response was not an event stream. Only a poll can find out why.
         if (source.readyState === EventSource.CLOSED || strikes <= 0) return void this.#poll();
-        stopTimer = after(3 * patience, signal, () => this.#poll()); // the server says how long the browser is to pause
+        stopTimer = after(3 * patience, signal, () => this.#poll()); // the server's `retry` sets the pause
         this.#become("connecting");
       });
     }
 
-    // An open stream that shows nothing is quiet, or a proxy withholds it: ask what there is after the cursor.
+    // An open stream without events is quiet, or a proxy holds it back: poll for events after the cursor.
     async #probe(source, signal, cursor, seconds) {
       const isInDoubt = () => !signal.aborted && !this.#hasShown && source.readyState === EventSource.OPEN;
       if (!isInDoubt()) return;
@@ -158,7 +158,7 @@ globalThis.TrioSSE = (() => {
 
     async #poll() {
       const signal = this.#supersede("connecting");
-      for (let wait = 0; !signal.aborted; wait = this.#options.wait) { // first to see whether this works
+      for (let wait = 0; !signal.aborted; wait = this.#options.wait) { // the first returns at once, as a test
         const askedAt = performance.now();
         const { answer, refusal, delay } = await this.#ask(wait, this.lastEventId, signal);
         if (signal.aborted) return;
@@ -175,7 +175,7 @@ globalThis.TrioSSE = (() => {
         this.lastEventId = answer.last_event_id || this.lastEventId;
         if (performance.now() >= this.#streamAt) return this.#stream(1);
         const isHasty = answer.events.length === 0 && performance.now() - askedAt < wait * 500;
-        if (isHasty) await new Promise((go) => { after(1, signal, go); }); // the handler is through, say
+        if (isHasty) await new Promise((go) => { after(1, signal, go); }); // for example, the handler has returned
       }
     }
 
@@ -184,7 +184,7 @@ globalThis.TrioSSE = (() => {
       this.#streamPause = Math.min(2 * this.#streamPause, 10 * this.#options.streamAgain);
     }
 
-    // Poll once: {answer}, or a {refusal} that is final (null: there is nothing more), or the {delay} asked for.
+    // Poll once; return an {answer}, a final {refusal} (null: there are no more events), or the {delay} asked for.
     async #ask(wait, cursor, signal) {
       const url = new URL(this.#address(cursor));
       url.searchParams.set("wait", wait);
@@ -203,19 +203,19 @@ globalThis.TrioSSE = (() => {
         if (status === 204) return { refusal: null };
         if (status >= 400 && status < 500 && !FINAL_UNLESS.includes(status)) return { refusal: status };
         if (!response.ok) return { delay: this.#jittered(retryAfter(response), 1) };
-        const answer = await response.json(); // fails where the server knows of streams only
+        const answer = await response.json(); // fails if the server only supports streams
         return answer.events.every(({ data }) => typeof data === "string") ? { answer } : {};
       } catch {
         return {};
       } finally {
         stopTimer();
         signal.removeEventListener("abort", abort);
-        abort(); // a body that nobody reads
+        abort(); // if the body was not read
       }
     }
 
     #finish(status) {
-      if (status !== null) this.error = Object.assign(new Error(`${this.url} answers ${status}`), { status });
+      if (status !== null) this.error = Object.assign(new Error(`${this.url} responded with ${status}`), { status });
       this.close();
     }
 
@@ -236,13 +236,13 @@ globalThis.TrioSSE = (() => {
       return seconds * (least + Math.random() / 2);
     }
 
-    // What they have in common.
+    // What streams, polls and waits share.
 
     #supersede(status) {
       this.#ongoing.abort();
       this.#ongoing = new AbortController();
       const { signal } = this.#ongoing;
-      this.#become(status); // a listener may close it: look at the signal
+      this.#become(status); // a listener may close the follower, so callers check the signal
       return signal;
     }
 
@@ -267,7 +267,7 @@ globalThis.TrioSSE = (() => {
 
     #listenOn(source, type) {
       source.addEventListener(type, (event) => {
-        if (!(event instanceof MessageEvent)) return; // "open" and "error" may be types of the server's, too
+        if (!(event instanceof MessageEvent)) return; // the server may use the types "open" and "error", too
         this.#hasShown = true;
         this.#take(type, event.data, event.lastEventId);
       });
@@ -280,7 +280,7 @@ globalThis.TrioSSE = (() => {
     }
   }
 
-  // What clocks and states have in common: a source that is theirs to close, or somebody else's.
+  // What clocks and states share: a source that they own and close, or one that was passed to them.
   class Listener {
     #listening = new AbortController();
     #isOwner;
@@ -298,53 +298,53 @@ globalThis.TrioSSE = (() => {
       this.source.addEventListener(type, listener, { signal: this.signal });
     }
 
-    /** Stop, and close the source unless it was given. */
+    /** Stop; close the source unless it was passed in. */
     close() {
       this.#listening.abort();
       if (this.#isOwner) this.source.close();
     }
   }
 
-  // The elapsed seconds at performance.now() = 0 by what the page says, in a `data-elapsed` or in its own address. That
-  // was so when it began to come.
+  // Return the elapsed seconds at performance.now() = 0, from the page's `data-elapsed` or its own URL, or NaN. The
+  // value in the page was correct when the response began to arrive.
   function originInPage() {
     const text = globalThis.document?.querySelector("[data-elapsed]")?.dataset.elapsed
       ?? new URLSearchParams(globalThis.location?.search).get("offset");
-    const cameAt = performance.getEntriesByType("navigation")[0]?.responseStart ?? 0;
-    return text && Number.isFinite(Number(text)) ? Number(text) - cameAt / 1000 : NaN;
+    const arrivedAt = performance.getEntriesByType("navigation")[0]?.responseStart ?? 0;
+    return text && Number.isFinite(Number(text)) ? Number(text) - arrivedAt / 1000 : NaN;
   }
 
   /**
    * The server's time, by the ticks of `hub.run_ticker`.
    *
-   * A tick says how late it was when it was sent. On its way it can only be delayed, never hastened; so of the last
-   * ticks the one that makes it latest was the quickest, and is the one to believe.
+   * A tick says how late it was sent. The network can only delay it further. So of the last ticks, the clock uses the
+   * sample with the largest origin: it had the least delay.
    */
   class Clock extends Listener {
-    #samples = []; // for each tick, the elapsed seconds at performance.now() = 0, by which it was quick
-    #origin = NaN; // the best of them, or what the page says
+    #samples = []; // for each tick, the elapsed seconds at performance.now() = 0 if it had no delay
+    #origin = NaN; // the largest sample, or the page's value
     #wallAtZero = NaN; // the server's clock in milliseconds at elapsed = 0
     #sequence = 0;
-    #last = { sent: NaN, at: NaN }; // the newest tick: when it was sent and taken
-    #shown = -Infinity; // the latest that was given out
+    #last = { sent: NaN, at: NaN }; // when the newest tick was sent and received
+    #shown = -Infinity; // the latest time returned
     #watchers = new Set();
 
     constructor(source, { event = "tick", elapsed, ...options }) {
       super(source, options);
       this.#origin = elapsed === undefined ? originInPage() : elapsed - performance.now() / 1000;
       this.listen(event, ({ data }) => this.#take(JSON.parse(data)));
-      this.listen("reset", () => this.#forget()); // the server may be another, with a reference of its own
+      this.listen("reset", () => this.#forget()); // it may be a different server, with a different reference
     }
 
-    /** Seconds since the ticker's reference; NaN while nothing is known. They never run backwards, except when the
-     * server was started anew with another reference, or the first tick contradicts what the page said. */
+    /** Return the seconds since the ticker's reference; NaN until they are known. They never run backwards, except
+     * when the server has restarted with another reference, or the first tick contradicts the page's value. */
     elapsed() {
       if (Number.isNaN(this.#origin)) return NaN;
       this.#shown = Math.max(this.#shown, this.#origin + performance.now() / 1000);
       return this.#shown;
     }
 
-    /** The server's wall clock in milliseconds since 1970; until the first tick, the page's own. */
+    /** Return the server's wall clock in milliseconds since 1970; until the first tick, the page's own. */
     now() {
       return Number.isNaN(this.#wallAtZero) ? Date.now() : this.#wallAtZero + this.elapsed() * 1000;
     }
@@ -355,10 +355,10 @@ globalThis.TrioSSE = (() => {
     }
 
     /**
-     * Call back when a second of `elapsed()`, or of `now()`, begins, with its whole number; and once at once.
+     * Call `callback` now, and when each second of `elapsed()` or `now()` begins, with that whole second.
      * @param {(second: number) => void} callback
      * @param {{of?: "elapsed" | "now"}} [options]
-     * @returns {() => void} stops it
+     * @returns {() => void} a function that stops this
      */
     onSecond(callback, { of = "elapsed" } = {}) {
       const read = of === "now" ? () => this.now() / 1000 : () => this.elapsed();
@@ -368,7 +368,7 @@ globalThis.TrioSSE = (() => {
         stopTimer();
         const seconds = read();
         if (Number.isNaN(seconds)) return;
-        // Each timer is set by the clock anew, so none drifts; one that is early finds the old second and is set again.
+        // The clock sets each timer, so none drifts. A timer that fires early finds the old second and is set again.
         stopTimer = after(1.001 - (seconds - Math.floor(seconds)), this.signal, look);
         if (Math.floor(seconds) !== last) callback(last = Math.floor(seconds));
       };
@@ -382,19 +382,19 @@ globalThis.TrioSSE = (() => {
 
     #take({ sequence, time, elapsed, server_time: sentAt }) {
       const at = performance.now();
-      const sentElapsed = elapsed + (sentAt - Date.parse(time)) / 1000; // it was due at `time`, and sent then
+      const sentElapsed = elapsed + (sentAt - Date.parse(time)) / 1000; // it was due at `time`, and sent at `sentAt`
       const isFirst = this.#samples.length === 0;
       if (sequence <= this.#sequence) this.#forget();
       this.#sequence = sequence;
-      // Ticks that come faster than they were sent are a replay. All of them are one sample, or else those of a long
-      // replay, which are late, would push the good ones out.
+      // Ticks that arrive faster than they were sent are a replay. They count as one sample: a long replay, whose
+      // ticks are late, would otherwise displace the good samples.
       const isReplayed = sentElapsed - this.#last.sent > (2 * (at - this.#last.at)) / 1000;
       this.#last = { sent: sentElapsed, at };
       const sample = sentElapsed - at / 1000;
       if (isReplayed && this.#samples.length > 0) this.#samples.push(Math.max(this.#samples.pop(), sample));
       else this.#samples = [...this.#samples, sample].slice(-SAMPLES);
       this.#origin = Math.max(...this.#samples);
-      this.#wallAtZero = sentAt - sentElapsed * 1000; // a step of the server's clock changes this alone
+      this.#wallAtZero = sentAt - sentElapsed * 1000; // if the server's clock is set, only this changes
       if (isFirst && this.#shown - (this.#origin + at / 1000) > 1) this.#shown = -Infinity;
       for (const look of this.#watchers) look();
     }
@@ -408,12 +408,12 @@ globalThis.TrioSSE = (() => {
 
   const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 
-  // Set a member, whatever it is called: `object.__proto__ = value` would do something else.
+  // Set a member of any name: `object.__proto__ = value` would do something else.
   function put(object, name, value) {
     Object.defineProperty(object, name, { value, writable: true, enumerable: true, configurable: true });
   }
 
-  /** Apply a JSON Merge Patch (RFC 7396): gives the new value, and leaves the old one as it is. */
+  /** Apply a JSON Merge Patch (RFC 7396); return a new value without changing the old one. */
   function mergePatch(target, patch) {
     if (!isObject(patch)) return patch;
     const merged = isObject(target) ? { ...target } : {};
@@ -424,13 +424,13 @@ globalThis.TrioSSE = (() => {
     return merged;
   }
 
-  // A JSON Pointer's parts (RFC 6901).
+  // Return the parts of a JSON Pointer (RFC 6901).
   function parsePointer(pointer) {
-    if (pointer !== "" && !pointer.startsWith("/")) throw new Error(`no JSON pointer: ${pointer}`);
+    if (pointer !== "" && !pointer.startsWith("/")) throw new Error(`not a JSON Pointer: ${pointer}`);
     return pointer.split("/").slice(1).map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));
   }
 
-  // A part as the name of a member that is there, or the index of an element, the end included if that is allowed.
+  // Return a part as the name of an existing member or the index of an element; `end` = 1 allows new ones, too.
   function locate(container, part, end = 0) {
     if (Array.isArray(container)) {
       const index = part === "-" && end ? container.length : Number(part);
@@ -438,12 +438,12 @@ globalThis.TrioSSE = (() => {
     } else if (isObject(container) && (end || Object.hasOwn(container, part))) {
       return part;
     }
-    throw new Error(`nothing is at ${part}`);
+    throw new Error(`no value at ${part}`);
   }
 
   const read = (value, parts) => parts.reduce((container, part) => container[locate(container, part)], value);
 
-  // A copy of the value in which a container was changed; what lies beside the way to it is shared.
+  // Return a copy of the value in which one container is changed; siblings on the path are shared.
   function edited(value, [part, ...rest], change) {
     const copy = Array.isArray(value) ? [...value] : { ...value };
     const place = locate(value, part, rest.length === 0 ? 1 : 0);
@@ -484,33 +484,33 @@ globalThis.TrioSSE = (() => {
       case "replace": return parts.length ? added(removed(document, parts), parts, value) : value;
       case "copy": return added(document, parts, read(document, parsePointer(from)));
       case "move":
-        if (path.startsWith(`${from}/`)) throw new Error(`${from} can't be moved into itself`);
+        if (path.startsWith(`${from}/`)) throw new Error(`${from} cannot be moved into itself`);
         return added(removed(document, parsePointer(from)), parts, read(document, parsePointer(from)));
       case "test":
-        if (!isSame(read(document, parts), value)) throw new Error(`another value is at ${path}`);
+        if (!isSame(read(document, parts), value)) throw new Error(`test failed at ${path}`);
         return document;
-      default: throw new Error(`no operation: ${op}`);
+      default: throw new Error(`unknown operation: ${op}`);
     }
   }
 
-  /** Apply a JSON Patch (RFC 6902): gives the new value, and leaves the old one as it is, also when it throws. */
+  /** Apply a JSON Patch (RFC 6902); return a new value without changing the old one, even if it throws. */
   function jsonPatch(document, operations) {
     return operations.reduce(applyOperation, document);
   }
 
-  /** The value of `hub.state`: `value` is undefined until the first snapshot has come, and after a reset. */
+  /** The value of `hub.state`: `value` is undefined until the first snapshot arrives, and after a reset. */
   class State extends Listener {
     constructor(source, callback, { initial, ...options }) {
       super(source, options);
       this.value = initial;
       const take = (apply) => (event) => {
         try {
-          if (this.value === undefined && apply) throw new Error("there is nothing to patch");
+          if (this.value === undefined && apply) throw new Error("no value to patch");
           const change = JSON.parse(event.data);
           this.value = apply ? apply(this.value, change) : change;
         } catch {
           this.value = undefined;
-          return this.source.restart?.(); // without a cursor, the first thing to come is a snapshot
+          return this.source.restart?.(); // without a cursor, the first event is a snapshot
         }
         callback(this.value, event);
       };
