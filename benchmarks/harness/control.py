@@ -160,4 +160,4 @@ def _from_rollup(name: str) -> int:
         for line in rollup:
             if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
-    raise RuntimeError(f"the kernel doesn't report {name}")
+    raise RuntimeError(f"the kernel does not report {name}")

@@ -130,7 +130,7 @@ async def _port(process: trio.Process) -> int:
         while b"\n" not in text:
             received = await process.stdout.receive_some()
             if not received:
-                raise BenchmarkError("the service didn't start")
+                raise BenchmarkError("the service did not start")
             text += received
     return int(text.split(b"\n")[0].rstrip(b"/").rpartition(b":")[2])
 

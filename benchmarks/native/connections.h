@@ -159,7 +159,7 @@ static void send_request(struct connection *connection)
         die("epoll_ctl");
 }
 
-/* Returns whether there are more bytes that epoll doesn't report. */
+/* Returns whether there are more bytes that epoll does not report. */
 static bool receive(struct connection *connection, double time)
 {
     static char buffer[READ_SIZE];

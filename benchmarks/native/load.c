@@ -168,7 +168,7 @@ static void parse_options(int count, char **arguments)
     int option;
     while ((option = getopt_long(count, arguments, "", options, NULL)) != -1) {
         if (option == 't' && !use_tls()) {
-            fputs("load was built without OpenSSL, so it can't use TLS\n", stderr);
+            fputs("load was built without OpenSSL, so it cannot use TLS\n", stderr);
             exit(2);
         } else if (option == 'r') {
             may_reconnect = true;

@@ -90,7 +90,7 @@ static inline ssize_t pipe_send(struct pipe *pipe, const char *bytes, size_t len
     return send(pipe->socket, bytes, length, MSG_NOSIGNAL);
 }
 
-/* Returns whether there are received bytes that epoll doesn't report. */
+/* Returns whether there are received bytes that epoll does not report. */
 static inline bool pipe_holds(struct pipe *pipe)
 {
 #ifdef WITH_TLS

@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-/* Writes the request into `request` and returns its length, or 0 if it doesn't fit. `resume` is the header line of
+/* Writes the request into `request` and returns its length, or 0 if it does not fit. `resume` is the header line of
    a client that reconnects, or empty. */
 static inline size_t make_request(char *request, size_t size, const char *host, const char *port, const char *path,
                                   const char *resume)

@@ -1,1 +1,1 @@
-"""The alternatives to trio_sse, each in its natural best set-up on one core."""
+"""Other servers, to compare trio_sse with, each in its natural best set-up on one core."""

@@ -1,6 +1,6 @@
-"""Compare trio_sse with the usual alternatives: `python -m benchmarks.compare`.
+"""Compare trio_sse with other servers: `python -m benchmarks.compare`.
 
-It first installs the alternatives that the machine can install, and leaves the others out by name. Each
+It first installs the other servers that the machine can install, and names those that it leaves out. Each
 server runs on one core in its natural best set-up. In each round the servers take turns, each in a new
 process.
 """

@@ -1,7 +1,7 @@
 """All clients lose their connections at once and reconnect: `python -m benchmarks.reconnect_storm`.
 
 Ten events a second are published meanwhile. The server asks clients to wait before they reconnect, and
-browsers do. These clients don't wait, so this is the worst case. The benchmark fails if an event is lost or
+browsers do. These clients do not wait, so this is the worst case. The benchmark fails if an event is lost or
 repeated.
 """
 

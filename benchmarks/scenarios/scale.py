@@ -6,7 +6,7 @@ disconnected and reconnects at once with its `Last-Event-ID`. At the end the ser
 fails if an event is lost, repeated or out of order.
 
 For a million streams, use `--streams 1000000 --keepalive 300 --log-timeout 60 --keep-workers`. On two cores,
-about a hundred processes then wait for one another. If the machine can't hold the streams, the report has
+about a hundred processes then wait for one another. If the machine cannot hold the streams, the report has
 the number that it reached.
 """
 
@@ -30,7 +30,7 @@ from benchmarks.harness.publisher import Publisher, publishing
 from benchmarks.harness.service import Service, redis, running
 from benchmarks.harness.worker import BenchmarkError
 
-#: The planned most streams of a worker. The kernel doesn't spread streams evenly, so there is room for more.
+#: The planned most streams of a worker. The kernel does not spread streams evenly, so there is room for more.
 _STREAMS_PER_WORKER = 17_000
 _GIB = 1024**3
 
@@ -125,7 +125,7 @@ async def _replace(
             await publisher.publish()
             await trio.sleep(interval)
 
-    # The number of events isn't known yet, so the loads' totals count them.
+    # The number of events is not known yet, so the loads' totals count them.
     before = await all_clients.total("events")
     service.send(signal.SIGHUP)
     async with trio.open_nursery() as nursery:

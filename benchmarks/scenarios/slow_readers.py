@@ -19,7 +19,7 @@ from benchmarks.harness.measurement import Measurement, ratio
 EVENTS = 30
 MILLISECONDS = 100
 
-#: Events of 190 bytes each: more than the 64 KiB that the kernel buffers for a client that doesn't read.
+#: Events of 190 bytes each: more than the 64 KiB that the kernel buffers for a client that does not read.
 FILLING = 1500
 
 
@@ -37,7 +37,7 @@ async def measure(settings: Settings) -> list[Measurement]:
     for _ in range(settings.rounds):
         without.append(await _turn(readers, 0))
         among.append(await _turn(readers, unread))
-    compared = (("all read", without), ("10 % don't", among))
+    compared = (("all read", without), ("10 % do not", among))
     costs = [_costs(f"cost, {name}", turns) for name, turns in compared]
     latencies = [_latencies(f"latency, 99 %, {name}", turns) for name, turns in compared]
     held = tuple((a.pss_kib - w.pss_kib) / unread for a, w in zip(among, without, strict=True))
@@ -46,7 +46,7 @@ async def measure(settings: Settings) -> list[Measurement]:
         ratio(costs[1], costs[0], "the others"),
         *latencies,
         ratio(latencies[1], latencies[0], "the others"),
-        Measurement("per client that doesn't read", "KiB of the server", held),
+        Measurement("per client that does not read", "KiB of the server", held),
     ]
 
 

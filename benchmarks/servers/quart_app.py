@@ -51,7 +51,7 @@ def chosen_server() -> Start:
     parser.add_argument("server", choices=("ours", "hypercorn"))
     if parser.parse_args().server == "ours":
         return start_ours
-    # Imported only here, so that our own server loads nothing that it doesn't need.
+    # Imported only here, so that our own server loads nothing that it does not need.
     from benchmarks.servers import on_hypercorn
     from trio_sse.hypercorn import serve
 
