@@ -1,4 +1,4 @@
-"""Serve an app by hypercorn, for HTTP/2, which our own server doesn't support.
+"""Serve an app by hypercorn, for HTTP/2, which our own server does not support.
 
 ::
 
@@ -9,7 +9,7 @@
 
 It is hypercorn with our listening sockets, a graceful shutdown, and safe values for the settings that would
 cut long-lived streams. The streams are those of `trio_sse.quart` and `trio_sse.asgi` in the app. They go
-through ASGI's `send`: `docs/hosts.md` says what that costs, and what it can't promise.
+through ASGI's `send`: `docs/hosts.md` says what that costs, and what it cannot promise.
 
 Some input, such as a path of HTTP/2 that is not ASCII, makes hypercorn raise an exception that ends it as a
 whole. So the app's lifespan and the listening sockets are ours. When hypercorn fails, it is started again on
@@ -100,7 +100,7 @@ async def serve(
     `task_status.started` is called with the URLs. When this is cancelled, everything has ended.
 
     Raises:
-        OSError: an address can't be listened on.
+        OSError: an address cannot be listened on.
         TypeError, ValueError: an option is not acceptable.
     """
     check_seconds(write_timeout=write_timeout, drain_timeout=drain_timeout, slow_step=slow_step)

@@ -201,11 +201,11 @@ def _translate(error: BaseException, url: str, seconds: float) -> Exception | No
     if isinstance(error, LogUnavailable | LogRefused):
         return error
     if isinstance(error, trio.TooSlowError | TimeoutError):
-        return LogUnavailable(f"Redis doesn't answer within {seconds:g} s")
+        return LogUnavailable(f"Redis does not answer within {seconds:g} s")
     if isinstance(error, RedisError):
         return _translate_redis(error, url)
     if isinstance(error, OSError | trio.BrokenResourceError | trio.ClosedResourceError):
-        return LogUnavailable(f"Redis can't be reached: {redact(str(error), url)}")
+        return LogUnavailable(f"Redis cannot be reached: {redact(str(error), url)}")
     return None
 
 

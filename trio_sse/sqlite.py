@@ -53,7 +53,7 @@ class SQLiteLog:
     Each append is one transaction, which is on the disk when it returns.
 
     Args:
-        path: the file; it is created if it doesn't exist. It must not be on a network file system.
+        path: the file; it is created if it does not exist. It must not be on a network file system.
         max_events: how many entries are kept.
         max_age: how many seconds they are kept; old entries are dropped when something is published.
         publish_timeout: how many seconds `Hub.publish` waits until its event is stored.
@@ -76,7 +76,7 @@ class SQLiteLog:
         if os.fspath(path) in ("", ":memory:"):
             raise ValueError("SQLiteLog needs a file: without one, each session has a database of its own")
         if "\0" in os.fspath(path):
-            raise ValueError(f"a file's path can't have a NUL character: {path!r}")
+            raise ValueError(f"a file's path cannot have a NUL character: {path!r}")
         check_seconds(max_age=max_age, publish_timeout=publish_timeout, timeout=timeout)
         self.publish_timeout = publish_timeout
         self._path = os.path.abspath(os.fspath(path))

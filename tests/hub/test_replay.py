@@ -97,7 +97,7 @@ async def test_a_page_is_read_at_once(make_hub: MakeHub) -> None:
 
 
 def gap_ids(hub: Hub) -> dict[str, tuple[str, str]]:
-    """Return an id that can't be resumed from, and the reason that the reset should have."""
+    """Return an id that cannot be resumed from, and the reason that the reset should have."""
     epoch, last = hub.last_event_id.split(".")
     return {
         "expired": (f"{epoch}.1", "expired"),

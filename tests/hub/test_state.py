@@ -230,7 +230,7 @@ async def test_after_a_gap_there_is_a_snapshot_instead_of_a_reset(
     hub = make_hub(history=2)
     state = hub.state("s", {"n": 0, "rest": "x" * 100})
     async with running(hub):
-        cursor = cursor or hub.last_event_id  # which the log won't reach
+        cursor = cursor or hub.last_event_id  # which the log will not reach
         for number in range(1, 6):
             await state.update({"n": number})
         await wait_all_tasks_blocked()
@@ -343,7 +343,7 @@ async def test_an_invalid_state_is_refused(make_hub: MakeHub, autojump_clock: Mo
         with pytest.raises(TypeError, match=r"only an object has members to update, and the state is \[1\]"):
             await state.update({"n": 1})
         for overflow in (Overflow.LATEST, Overflow.DROP_OLDEST, Overflow.DROP_NEWEST):
-            with pytest.raises(ValueError, match="a state's changes can't be dropped"):
+            with pytest.raises(ValueError, match="a state's changes cannot be dropped"):
                 hub.subscribe("t", "s", overflow=overflow)
         async with hub.subscribe("taken"):
             with pytest.raises(ValueError, match="'taken' has subscribers: declare a state before"):

@@ -153,7 +153,7 @@ async def test_ticks_whose_time_has_passed_are_skipped_and_counted(
         autojump_clock.jump(4.7)  # nothing ran for so long
         late, next_one = [await ticks.receive() for _ in range(2)]
         assert (late["sequence"], late["elapsed"], late["time"]) == (5, 5.0, "2030-01-01T12:00:05.000Z")
-        assert late["server_time"] == pytest.approx((NOON + 5.7) * 1000, abs=2)  # so pages aren't misled
+        assert late["server_time"] == pytest.approx((NOON + 5.7) * 1000, abs=2)  # so pages are not misled
         assert (next_one["sequence"], next_one["elapsed"]) == (6, 6.0)
         assert ticker.statistics() == TickerStatistics(ticks=3, skipped=3, steps=0, sequence=6)
 
@@ -339,7 +339,7 @@ async def test_bad_options_are_refused_at_once(
         with pytest.raises(error):
             await hub.run_ticker("time", **options)
         assert trio.current_time() == began_at
-        with trio.move_on_after(1.5):  # the topic isn't taken
+        with trio.move_on_after(1.5):  # the topic is not taken
             await hub.run_ticker("time")
 
 

@@ -103,7 +103,7 @@ async def test_dumps_that_returns_no_json_is_refused_for_states(make_hub: MakeHu
 
 
 class Odd(str):
-    """A text that can't be a key of a dict, equals nothing, and formats itself as something else."""
+    """A text that cannot be a key of a dict, equals nothing, and formats itself as something else."""
 
     __hash__ = None  # type: ignore[assignment]  # it is hostile
 

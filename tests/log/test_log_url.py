@@ -128,7 +128,7 @@ def test_a_token_in_the_place_of_a_user_is_redacted() -> None:
 
 
 async def test_a_server_that_quotes_the_password_is_not_repeated(caplog: pytest.LogCaptureFixture) -> None:
-    """As Redis 5 and older do, which don't know HELLO."""
+    """As Redis 5 and older do, which do not know HELLO."""
 
     async def answer(stream: trio.SocketStream) -> None:
         received = await stream.receive_some()

@@ -132,7 +132,7 @@ async def test_a_server_is_ready_once_its_log_was_read(server: RedisServer) -> N
         while await status(serving) == 503:  # noqa: ASYNC110  # there is no notification
             await trio.sleep(0.05)
         server.kill()
-        assert await status(serving) == 200  # if all nodes said that they can't, nobody would be served
+        assert await status(serving) == 200  # if all nodes said that they cannot, nobody would be served
 
 
 async def test_a_repeated_entry_is_delivered_once(server: RedisServer) -> None:

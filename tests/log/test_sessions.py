@@ -14,7 +14,7 @@ from trio_sse._log.sessions import LogSessions
 
 
 class Unreachable:
-    """A log that can't be reached; each attempt takes a while."""
+    """A log that cannot be reached; each attempt takes a while."""
 
     publish_timeout = 5.0
 

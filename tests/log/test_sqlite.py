@@ -136,7 +136,7 @@ async def test_a_missing_folder_is_refused_at_the_start(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("", "needs a file"), (":memory:", "needs a file"), ("log\0.db", "can't have a NUL character")],
+    [("", "needs a file"), (":memory:", "needs a file"), ("log\0.db", "cannot have a NUL character")],
 )
 def test_a_log_needs_a_file(path: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

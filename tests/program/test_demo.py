@@ -89,7 +89,7 @@ def test_the_demo_cuts_only_the_stream_that_is_asked_for(demo: str) -> None:
 def test_the_demo_reports_what_it_cannot_do(invoke: Callable[..., Result]) -> None:
     result = invoke("demo", "--bind", "192.0.2.1:0")
     assert result.exit_code == 1
-    assert result.output.startswith("Error: can't listen on 192.0.2.1:0: ")
+    assert result.output.startswith("Error: cannot listen on 192.0.2.1:0: ")
     assert invoke("demo", "--history", "-1").exit_code == 2
 
 

@@ -1,4 +1,4 @@
-"""`trio-sse serve` with an app that can't be started."""
+"""`trio-sse serve` with an app that cannot be started."""
 
 from __future__ import annotations
 

@@ -183,12 +183,12 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["fine:server", "--bind", "127.0.0.1:65536"], 1, "is not like"),
         (["fine:server", "--bind", "::1:8000"], 1, "is not like"),
         (["fine:server", "--bind", ""], 1, "'' is not like"),
-        (["fine:server", "--bind", "192.0.2.1:0"], 1, "can't listen on 192.0.2.1:0: "),
-        (["fine:server", "--bind", "a..b:0"], 1, "can't listen on a..b:0: "),
+        (["fine:server", "--bind", "192.0.2.1:0"], 1, "cannot listen on 192.0.2.1:0: "),
+        (["fine:server", "--bind", "a..b:0"], 1, "cannot listen on a..b:0: "),
         (["fine:server", "--keepalive", "0"], 2, "'--keepalive'"),
         (["fine:server", "--max-duration", "nan"], 1, "max_duration must be more than 0 seconds"),
         (["fine:server", "--certfile", "nowhere.pem"], 2, "'nowhere.pem' does not exist"),
-        (["fine:server", "--certfile", "fine.py"], 1, "can't use the certificate fine.py: "),
+        (["fine:server", "--certfile", "fine.py"], 1, "cannot use the certificate fine.py: "),
         (["fine:server", "--keyfile", "fine.py"], 1, "--keyfile needs --certfile"),
     ],
 )
@@ -213,7 +213,7 @@ def test_a_port_in_use_is_reported_without_a_traceback() -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         finished = run("serve", APP, "--bind", "127.0.0.1:0", "--bind", address)
     assert finished.returncode == 1
-    assert finished.stderr.startswith(f"Error: can't listen on {address}: ")
+    assert finished.stderr.startswith(f"Error: cannot listen on {address}: ")
     assert finished.stderr.count("\n") == 1
 
 

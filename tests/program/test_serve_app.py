@@ -92,7 +92,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         ((APP, "--keepalive", "3"), "are for a Server"),
         ((APP, "--http2"), "--http2 needs --certfile"),
         (("tests.support.apps.streams:server", "--http2", "--certfile", __file__), "for ASGI apps"),
-        ((APP, "--http2", "--certfile", __file__), "can't use the certificate"),
+        ((APP, "--http2", "--certfile", __file__), "cannot use the certificate"),
         (("tests.support.apps.members:PAGE",), "neither a trio_sse.Server nor an ASGI app"),
         (("tests.support.apps.members:QuartSSE",), "neither a trio_sse.Server nor an ASGI app"),
     ],
@@ -114,4 +114,4 @@ def test_an_address_in_use_is_reported_in_a_line(
         options = ("--http2", "--certfile", certificate.chain, "--keyfile", certificate.key)
         result = invoke(APP, "--bind", address, *options)
     assert result.exit_code == 1
-    assert f"can't listen on {address}" in result.output
+    assert f"cannot listen on {address}" in result.output

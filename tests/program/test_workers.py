@@ -170,9 +170,9 @@ def test_workers_that_die_at_their_start_are_restarted_with_backoff() -> None:
     [
         ([], "3 workers need a shared log: an event would only reach the clients of the worker"),
         (["--http2"], "--http2 runs in one process, unsupervised"),
-        (["--bind", "256.1.1.1:1", "--separate-hubs"], "can't listen on 256.1.1.1:1"),
+        (["--bind", "256.1.1.1:1", "--separate-hubs"], "cannot listen on 256.1.1.1:1"),
         (["--status-file", "", "--separate-hubs"], "--status-file must name a file"),
-        (["--bind", "a..b:80", "--separate-hubs"], "can't listen on a..b:80"),
+        (["--bind", "a..b:80", "--separate-hubs"], "cannot listen on a..b:80"),
     ],
 )
 def test_what_cannot_be_done_is_reported_in_a_line(options: list[str], text: str) -> None:
@@ -279,7 +279,7 @@ def test_a_fork_that_fails_is_tried_again_and_others_continue(tmp_path: Path) ->
         before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_files - 1, before[1]))
         os.kill(min(first), signal.SIGKILL)
-        program.stderr.expect(r"can't start worker \d: Too many open files")
+        program.stderr.expect(r"cannot start worker \d: Too many open files")
         assert is_alive(max(first))
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
         until_blocking(lambda: len(pids_of(url, 2) - first) == 1)
@@ -308,7 +308,7 @@ def test_a_log_that_refuses_ends_the_program(tmp_path: Path) -> None:
         assert program.wait() == 1
         told = program.stderr.rest()
         assert re.search(
-            r"worker \d can't run: the shared log refused: SQLite, .*nowhere/log.db: unable", told
+            r"worker \d cannot run: the shared log refused: SQLite, .*nowhere/log.db: unable", told
         )
         assert "no worker can run" in told
         assert "Traceback" not in told
@@ -320,7 +320,7 @@ def test_a_log_that_refuses_later_is_tried_again(tmp_path: Path) -> None:
         aside = (tmp_path / "log.db").rename(tmp_path / "aside.db")
         (tmp_path / "log.db").mkdir()
         os.kill(min(first), signal.SIGKILL)
-        program.stderr.expect(r"worker \d can't run: the shared log refused")
+        program.stderr.expect(r"worker \d cannot run: the shared log refused")
         (tmp_path / "log.db").rmdir()
         aside.rename(tmp_path / "log.db")
         until_blocking(lambda: len(pids_of(url, 2) - first) == 1)
@@ -369,7 +369,7 @@ def test_the_status_file_is_written_again_when_it_can_be(tmp_path: Path) -> None
         until_blocking(lambda: (folder / "status.json").exists())
         assert status_of(folder / "status.json")["wanted"] == 1
         folder.rename(tmp_path / "aside")
-        program.stderr.expect(r"can't write .*status\.json, trying again: No such file")
+        program.stderr.expect(r"cannot write .*status\.json, trying again: No such file")
         folder.mkdir()
         until_blocking(lambda: (folder / "status.json").exists())
         assert pid_of(url) != program.process.pid

@@ -200,7 +200,7 @@ class OwnSession:
         return [Entry("1-1", "1", 1, b"record")]
 
     async def read(self, after: str, limit: int) -> Sequence[Entry]:
-        raise LogUnavailable("it can't be reached")
+        raise LogUnavailable("it cannot be reached")
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         raise LogRefused("wrong credentials")

@@ -342,5 +342,5 @@ def test_any_interleaving_over_memory_streams(script: list[Operation], ending: s
 @given(operations, endings)
 @hypothesis.settings(max_examples=40)
 def test_any_interleaving_over_sockets(script: list[Operation], ending: str) -> None:
-    clock = MockClock(rate=1)  # it runs as usual, too: the kernel's time can't be jumped over
+    clock = MockClock(rate=1)  # it runs as usual, too: the kernel's time cannot be jumped over
     trio.run(play_on_sockets, script, ending, clock, clock=clock)

@@ -95,7 +95,7 @@ def test_events_come_at_once_and_idle_streams_stay(behind: Site) -> None:
         time.sleep(4)  # longer than the proxy's timeouts, but with keepalives
         for number in range(3):
             http.post(f"{behind.url}/live", content=f"event {number}").raise_for_status()
-            for stream in streams:  # the next one isn't needed for this one to come
+            for stream in streams:  # the next one is not needed for this one to come
                 stream.read_until(f"data: event {number}\n\n".encode())
 
 

@@ -501,4 +501,4 @@ async def test_sending_after_the_response_is_an_error(serve: Any, caplog: pytest
 
     async with serve(app) as serving:
         assert (await ask(serving, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")))[1] == b"whole"
-    assert "can't follow" in caplog.text
+    assert "cannot follow" in caplog.text

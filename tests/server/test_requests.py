@@ -24,7 +24,7 @@ from ..support.serving import in_memory, on_sockets
             request("GET", "HTTPS://other:443/stream?a=b", host="other"), id="absolute-form with query"
         ),
         pytest.param(get("/str%65am"), id="percent-encoded"),
-        pytest.param(get("/stream?a|[b]{c}^d`e\\f"), id="characters that browsers don't encode"),
+        pytest.param(get("/stream?a|[b]{c}^d`e\\f"), id="characters that browsers do not encode"),
         pytest.param(get("/stream", "Cookie: a=b", "Cookie: c=d"), id="two cookies"),
         pytest.param(get("/stream?%zz=%ff&&=&a"), id="odd query"),
         pytest.param(get("/stream?" + "a" * 8000), id="long query"),

@@ -32,7 +32,7 @@ def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "trio_sse")
 
 
-# A peer that doesn't read
+# A peer that does not read
 
 
 @pytest.mark.parametrize("mode", ["send", "forward"])

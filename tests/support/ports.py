@@ -1,4 +1,4 @@
-"""Ports for servers that are started again on the same port, or can't say which one they got."""
+"""Ports for servers that are started again on the same port, or cannot say which one they got."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ INITDB, POSTGRES, PG_ISREADY = (
 
 
 def _user() -> str | None:
-    """Return the user who is to run the server, if it isn't this one. PostgreSQL refuses to run as root."""
+    """Return the user who is to run the server, if it is not this one. PostgreSQL refuses to run as root."""
     return "postgres" if os.geteuid() == 0 else None  # Debian's package makes this user
 
 

@@ -53,7 +53,7 @@ class Output:
                 lambda: self._is_over or expression.search(self.text, self._expected_up_to), SECONDS
             )
             found = expression.search(self.text, self._expected_up_to)
-            assert found, f"it didn't print {pattern!r}, but:\n{self.text}"
+            assert found, f"it did not print {pattern!r}, but:\n{self.text}"
             self._expected_up_to = found.end()
             return found
 

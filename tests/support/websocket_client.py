@@ -104,7 +104,7 @@ class WebSocket:
         return Frame(head[0] & 0xF, payload, bool(head[0] & 0x80), head[0] >> 4 & 7, bool(head[1] & 0x80))
 
     async def message(self) -> str | bytes:
-        """Wait for a message; pings don't count."""
+        """Wait for a message; pings do not count."""
         frame = await self.frame()
         while frame is not None and frame.opcode == PING:
             frame = await self.frame()

@@ -210,7 +210,7 @@ def test_more_descriptors_than_nr_open_need_nr_open_first(machine_of: MachineOf)
     assert first.startswith("sysctl -w fs.nr_open=1048577 ")
     assert then.startswith("LimitNOFILE=1048577 ")
     beyond = advice_of(machine_of(), 2**31, name, 1024)
-    assert beyond == "trio-sse serve --workers: one process can't have as many"
+    assert beyond == "trio-sse serve --workers: one process cannot have as many"
 
 
 def test_the_advice_never_lowers_a_limit(machine_of: MachineOf) -> None:

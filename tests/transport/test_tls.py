@@ -125,7 +125,7 @@ async def test_a_close_between_requests_is_not_logged(
 
 
 async def test_the_server_sends_close_notify(make_server: MakeServer, contexts: Contexts) -> None:
-    """Without it, a client can't tell a body's end from an attacker's truncation."""
+    """Without it, a client cannot tell a body's end from an attacker's truncation."""
     target = Target(make_server)
 
     async with under_tls(target.server, contexts) as serving, await serving.connect() as client:

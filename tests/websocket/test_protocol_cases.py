@@ -2,7 +2,7 @@
 
 The suite itself needs Python 2. Each case sends raw bytes and states all that is received, to the end of the
 connection: the echoes and pongs in order, then the close code. Cases whose number is in the id follow
-https://github.com/crossbario/autobahn-testsuite; 12 and 13 are of compression, which isn't agreed to.
+https://github.com/crossbario/autobahn-testsuite; 12 and 13 are of compression, which is not agreed to.
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ async def outcome(websocket: WebSocket) -> tuple[list[Frame], int]:
 
 
 def closing(case: Case) -> bytes:
-    """Return the close frame that ends a case whose end isn't its own."""
+    """Return the close frame that ends a case whose end is not its own."""
     is_over = case.code != 1000 or any(sent[0] & 0xF == CLOSE for sent in case.sent)
     return b"" if is_over else encode_close()
 

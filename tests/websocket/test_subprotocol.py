@@ -118,7 +118,7 @@ async def test_unknown_frames_are_an_error_and_nothing_is_lost(
 
 
 class Away:
-    """A log that can't be reached."""
+    """A log that cannot be reached."""
 
     publish_timeout = 0.05
 

@@ -50,7 +50,7 @@ async def connected(
             yield websocket
             await websocket.aclose()
         finally:
-            await trio.aclose_forcefully(stream)  # it isn't always closed by the library
+            await trio.aclose_forcefully(stream)  # it is not always closed by the library
 
 
 async def subscribed(server: Server, count: int) -> None:

@@ -312,7 +312,7 @@ def test_any_bytes_are_interpreted_as_the_specification_says(stream: bytes, at: 
     assert decoder.last_event_id == last_event_id
 
 
-# httpx-sse, an implementation that isn't ours
+# httpx-sse, an implementation that is not ours
 
 
 def httpx_sse_events(pieces: list[bytes]) -> list[httpx_sse.ServerSentEvent]:

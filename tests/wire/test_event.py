@@ -12,7 +12,7 @@ import pytest
 from trio_sse import ServerSentEvent
 from trio_sse._wire.event import MAX_DATA_SIZE, MAX_RETRY, encode_comment, encode_retry
 
-# Characters at which `str.splitlines` splits and an event stream doesn't.
+# Characters at which `str.splitlines` splits and an event stream does not.
 NO_LINE_ENDS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
 
 ALL_LINE_ENDS = ["\r", "\n", "\r\n"]
@@ -198,7 +198,7 @@ def test_other_values_are_sent_as_json_on_one_line(data: object, wire: bytes) ->
 
 @pytest.mark.parametrize("data", [math.nan, math.inf, [-math.inf]])
 def test_numbers_that_json_does_not_have_are_refused(data: object) -> None:
-    with pytest.raises(ValueError, match="data can't be written as JSON: Out of range float"):
+    with pytest.raises(ValueError, match="data cannot be written as JSON: Out of range float"):
         ServerSentEvent(data).encode()
 
 
@@ -210,7 +210,7 @@ def test_the_error_names_a_value_that_is_not_json() -> None:
 def test_data_that_contains_itself_is_refused() -> None:
     data: list[object] = []
     data.append(data)
-    with pytest.raises(ValueError, match="data can't be written as JSON: Circular"):
+    with pytest.raises(ValueError, match="data cannot be written as JSON: Circular"):
         ServerSentEvent(data).encode()
 
 

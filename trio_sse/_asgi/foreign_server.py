@@ -40,7 +40,7 @@ _CLOSE = (b"connection", b"close")
 
 
 class DrainRegistry(Protocol):
-    """What a server that isn't ours has to end when it drains.
+    """What a server that is not ours has to end when it drains.
 
     Attributes:
         nursery: outlives the calls of apps.

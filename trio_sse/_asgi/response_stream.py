@@ -41,7 +41,7 @@ STREAMING  END      `run_stream` has returned              ENDED      the transp
 =========  =======  =====================================  =========  ======================================
 
 ASK and END belong to the handler's side, START and ABANDON to the app's. An app's call that ends while the
-state is STREAMING ends the stream, too, on a server that isn't ours; END follows.
+state is STREAMING ends the stream, too, on a server that is not ours; END follows.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Router(Generic[Target]):
             raise ValueError(f"methods must be among {', '.join(sorted(_METHODS))}, not {checked}")
         pattern = self._exact.get(path) or self._patterns.get(path) or _Pattern(path)
         if inspect.isasyncgenfunction(handler):
-            raise TypeError(f"the handler of {path!r} must be a coroutine function: send, don't yield")
+            raise TypeError(f"the handler of {path!r} must be a coroutine function: send, do not yield")
         try:
             inspect.signature(handler).bind(None, **dict.fromkeys(pattern.converters))
         except TypeError as error:

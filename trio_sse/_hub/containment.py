@@ -19,7 +19,7 @@ class CanBeCutOff(Protocol):
     """A subscriber whose delivery has failed."""
 
     def cut_off(self) -> None:
-        """End it, since the next event can't be delivered."""
+        """End it, since the next event cannot be delivered."""
 
 
 @contextmanager

@@ -135,7 +135,7 @@ class HubEngine:
             check_bounds(1, queue=bounds[0], queue_bytes=bounds[1])
         checked = check_topics(topics)
         if overflow is not Overflow.DISCONNECT and self.registry.has_states(checked):
-            raise ValueError("a state's changes can't be dropped: use DISCONNECT, or an interval for fewer")
+            raise ValueError("a state's changes cannot be dropped: use DISCONNECT, or an interval for fewer")
         return Feed(
             self.registry,
             checked,
@@ -150,7 +150,7 @@ class HubEngine:
         self.inbox.check_thread()
         states = self.registry.states
         if self.sequencer.is_shared:
-            raise RuntimeError("a state belongs to one process: a hub with a shared log can't have states")
+            raise RuntimeError("a state belongs to one process: a hub with a shared log cannot have states")
         topic = check_topic(topic)
         if topic in states:
             raise ValueError(f"topic {topic!r} is a state already")
@@ -201,7 +201,7 @@ class HubEngine:
             feed.end()
 
     async def wait_ended(self) -> None:
-        """Wait until the hub doesn't run. To run it then, call `run` without a checkpoint in between."""
+        """Wait until the hub does not run. To run it then, call `run` without a checkpoint in between."""
         await self.inbox.wait_closed()
 
     def when_settled(self, act: Callable[[], None]) -> None:

@@ -261,7 +261,7 @@ class Feed:
             self.return_to_task()
 
     def cut_off(self) -> None:
-        """End it as overflowed: the next event can't be delivered, and none may be left out silently."""
+        """End it as overflowed: the next event cannot be delivered, and none may be left out silently."""
         self._stop(_Phase.OVERFLOWED)
         if self.on_overflow is not None:
             self.on_overflow()

@@ -231,7 +231,7 @@ class Hub:
         """
         if check_topic(topic) in self._tickers:
             raise RuntimeError(f"topic {topic!r} has a ticker already")
-        # What can't be published is refused now, rather than at a first tick that may be a day away.
+        # What cannot be published is refused now, rather than at a first tick that may be a day away.
         self._engine.make_message(topic, {}, event, None, None)
         self._engine.inbox.check_open()
         ticker = Ticker(topic, self.publish, every=every, event=event, reference=reference, clock=clock)

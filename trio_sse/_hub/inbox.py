@@ -2,7 +2,7 @@
 
 `put_nowait` does the work, and `put` waits for room around it. The sequencer takes batches, which makes room.
 
-The invariant: only the thread that runs the hub touches it. Trio's objects don't notice another thread until
+The invariant: only the thread that runs the hub touches it. Trio's objects do not notice another thread until
 they are half changed, so each way in checks the thread first. It compares the thread's number, which costs
 25 ns; a Trio token would cost three times as much.
 """
@@ -95,7 +95,7 @@ class Inbox:
             raise _wrong_thread()
 
     async def wait_closed(self) -> None:
-        """Wait until it is not open; there may be no checkpoint if it isn't."""
+        """Wait until it is not open; there may be no checkpoint if it is not."""
         while self._entrance is not None:
             await self._closed.park()
 
@@ -122,7 +122,7 @@ class Inbox:
         return self.retry(self.put_nowait, message)
 
     async def retry(self, put: Callable[[*Ts], None], *arguments: *Ts) -> None:
-        """Call `put` until it doesn't raise `trio.WouldBlock`, waiting for room in between."""
+        """Call `put` until it does not raise `trio.WouldBlock`, waiting for room in between."""
         self.check_thread()  # first: without Trio in this thread, a checkpoint raises an error of its own
         await trio.lowlevel.checkpoint_if_cancelled()
         while True:

@@ -1,4 +1,4 @@
-"""A warning when large events are published often: their cost is the one that the server can't reduce."""
+"""A warning when large events are published often: their cost is the one that the server cannot reduce."""
 
 from __future__ import annotations
 

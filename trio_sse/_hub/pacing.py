@@ -51,7 +51,7 @@ class Subscriber(Protocol):
         """Write a batch, or queue it."""
 
     def cut_off(self) -> None:
-        """End it, since the next event can't be delivered."""
+        """End it, since the next event cannot be delivered."""
 
 
 @final
@@ -115,7 +115,7 @@ class ThrottledGroup:
         self._size += len(message.wire) - (0 if replaced is None else len(replaced.wire))
 
     def cut_off(self) -> None:
-        """Do nothing: a defect in one member doesn't concern the others."""
+        """Do nothing: a defect in one member does not concern the others."""
 
     # The scheduler's side
 

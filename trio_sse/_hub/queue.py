@@ -35,7 +35,7 @@ class Overflow(Enum):
 
 
 class QueueFull(Exception):
-    """A message doesn't fit, and the policy allows none to be dropped."""
+    """A message does not fit, and the policy allows none to be dropped."""
 
 
 class Queue(Protocol):

@@ -25,7 +25,7 @@ class StartWith(NamedTuple):
 
 
 class WaitForLog(NamedTuple):
-    """A feed can't start yet; `Feed.start` will be called."""
+    """A feed cannot start yet; `Feed.start` will be called."""
 
 
 class Source(Protocol):

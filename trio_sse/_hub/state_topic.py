@@ -11,8 +11,8 @@ What is sent is one of these events, each with an id:
 - `merge-patch`: a JSON Merge Patch (RFC 7396);
 - `json-patch`: a JSON Patch (RFC 6902).
 
-A change that its patch can't express (a merge patch has no null), whose patch would be larger than the state,
-or for which the library fails is sent as a snapshot.
+A change is sent as a snapshot if its patch cannot express it (a merge patch has no null), if the patch is
+larger than the state, or if the library fails.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class StateTopic:
 
     def _tried_patch(self, old: str, new: str) -> str | None:
         patch = self._diff(json.loads(old), json.loads(new))
-        # A library takes 1 for True, and a merge patch can't express null: so the patch is tried.
+        # A library takes 1 for True, and a merge patch cannot express null: so the patch is tried.
         result = self._apply(json.loads(old), copy.deepcopy(patch))
         if _canonical(result) != _canonical(json.loads(new)):
             return None

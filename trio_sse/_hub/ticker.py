@@ -3,7 +3,7 @@
 Ticks are at whole multiples of the interval on the wall clock: at 12:00:30, not "30 s after you connected".
 All values in a tick are absolute, so a client that joins late sees what all others see. The time between two
 ticks is measured on the monotonic clock, which nobody sets. So a step of the wall clock moves the ticks, is
-reported in the next one, and doesn't change `elapsed`.
+reported in the next one, and does not change `elapsed`.
 """
 
 from __future__ import annotations

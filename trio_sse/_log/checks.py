@@ -2,7 +2,7 @@
 
 The invariant: after these checks an entry can be put into the window without an error. An entry that no hub
 can have appended becomes a foreign one, which is skipped. If reading could not go on, since an id is
-malformed or doesn't advance, the session fails instead.
+malformed or does not advance, the session fails instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def check_end(end: LogEnd) -> LogEnd:
     """Return where a log ends, if that is possible.
 
     Raises:
-        TypeError, ValueError: it isn't.
+        TypeError, ValueError: it is not.
     """
     epoch, number, last = end
     if not _is_epoch(epoch) or not _is_number(number) or parse_id(last) is None:

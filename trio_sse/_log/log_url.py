@@ -16,7 +16,7 @@ _SCHEMES = ("redis", "rediss", "unix", "sqlite")
 _SCHEME = re.compile("[a-z0-9+.-]{1,32}(?=:)", re.IGNORECASE)
 _USER = re.compile(r"^[^/]*//(?P<user>[^:@]*)(?P<rest>:.*)?@", re.DOTALL)
 
-# Redis 6 and older quote the arguments of a command that they don't know, a password's among them.
+# Redis 6 and older quote the arguments of a command that they do not know, a password's among them.
 _QUOTED_ARGUMENTS = re.compile(r",? with args beginning with.*", re.DOTALL)
 
 

@@ -42,7 +42,7 @@ class Page(NamedTuple):
 
 @final
 class Gap(Enum):
-    """Why the log can't be read on from a position; the value is the reason that a `reset` carries."""
+    """Why the log cannot be read on from a position; the value is the reason that a `reset` carries."""
 
     UNKNOWN = "unknown"
     """The log has never had the id."""
@@ -114,7 +114,7 @@ class MemoryLog:
         return f"{self.epoch}.{position}"
 
     def position_of(self, event_id: str) -> int | Gap:
-        """Return the position of an id, or the gap if the log can't be read on from there."""
+        """Return the position of an id, or the gap if the log cannot be read on from there."""
         match = _ID.fullmatch(event_id)
         if match is None or match[1] != self.epoch:
             return Gap.UNKNOWN

@@ -14,11 +14,11 @@ from typing import NamedTuple, Protocol
 
 
 class LogUnavailable(Exception):
-    """The shared log can't be reached, or doesn't answer in time. A later attempt may succeed."""
+    """The shared log cannot be reached, or does not answer in time. A later attempt may succeed."""
 
 
 class LogRefused(Exception):
-    """The shared log refuses to serve, because of wrong credentials, say. Another attempt won't help."""
+    """The shared log refuses to serve, because of wrong credentials, say. Another attempt will not help."""
 
 
 class Entry(NamedTuple):
@@ -55,12 +55,12 @@ class LogEnd(NamedTuple):
 class LogSession(Protocol):
     """A connection to a shared log, used by one task.
 
-    Each method raises `LogUnavailable` within a bounded time if the log doesn't answer. The hub then leaves
+    Each method raises `LogUnavailable` within a bounded time if the log does not answer. The hub then leaves
     the session and connects again.
     """
 
     async def tail(self) -> LogEnd:
-        """Return where the log ends; create the log, with an epoch, if it doesn't exist."""
+        """Return where the log ends; create the log, with an epoch, if it does not exist."""
 
     async def read_backward(self, upto: str, limit: int) -> Sequence[Entry]:
         """Return the entries up to and including an id, newest first; none if there are no older ones."""

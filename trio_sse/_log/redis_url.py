@@ -14,7 +14,7 @@ def check_redis_url(url: str) -> ssl.SSLContext | None:
     """Return the TLS context that a URL asks for, or `None` if it asks for none.
 
     Raises:
-        ValueError: it is not a Redis URL, or its files can't be used for TLS. The text quotes nothing of it.
+        ValueError: it is not a Redis URL, or its files cannot be used for TLS. The text quotes nothing of it.
     """
     parts = _split(url)
     if parts.scheme == "unix":
@@ -48,7 +48,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _unclear(url: str) -> ValueError:
-    """Return the error for a URL that can't be split without doubt: a part may belong to the password."""
+    """Return the error for a URL that cannot be split without doubt: a part may belong to the password."""
     return log_url_error(
         url,
         f"a Redis URL is {REDIS_FORMS}; the port is 1 to 65535, the database is a whole number, and special "
@@ -69,7 +69,7 @@ def _make_context(url: str, options: dict[str, str]) -> ssl.SSLContext:
             context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
     except (OSError, ValueError) as error:  # OpenSSL's errors among them; a NUL in a file's name
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else "not a file's name"
-        raise log_url_error(url, f"the files of a rediss:// URL can't be used: {reason}") from None
+        raise log_url_error(url, f"the files of a rediss:// URL cannot be used: {reason}") from None
     checks = options.get("ssl_check_hostname", "true").lower()
     if checks not in ("true", "false"):
         raise log_url_error(url, "ssl_check_hostname must be true or false")

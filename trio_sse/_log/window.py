@@ -31,7 +31,7 @@ class Window(MemoryLog):
         super().__init__(max_events=max_events, max_bytes=max_bytes)
         self._ids: deque[tuple[int, int]] = deque()  # of the messages
         self._hashes: deque[int] = deque()  # of their records
-        self._corrupt: dict[str, int] = {}  # by id, the numbers of the newest entries that can't be read
+        self._corrupt: dict[str, int] = {}  # by id, the numbers of the newest entries that cannot be read
         self.restart("0", 0, "0-0")
 
     def restart(self, epoch: str, number: int, last_id: str) -> None:
@@ -99,7 +99,7 @@ class Window(MemoryLog):
         return self._messages[index].id
 
     def position_of(self, event_id: str) -> int | Gap:
-        """Return the position of an id, or the gap if the window can't be read on from there.
+        """Return the position of an id, or the gap if the window cannot be read on from there.
 
         An id between those of two messages has no position: the log may have lost its entry.
         """

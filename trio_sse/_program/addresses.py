@@ -92,5 +92,5 @@ def _socket(family: int, kind: int, protocol: int) -> socket.socket:
 
 
 def _unavailable(address: str, error: OSError | UnicodeError) -> ProgramError:
-    """Return the error to raise; a `UnicodeError` is about a host that can't be a name."""
-    return ProgramError(f"can't listen on {address}: {getattr(error, 'strerror', None) or error}")
+    """Return the error to raise; a `UnicodeError` is about a host that cannot be a name."""
+    return ProgramError(f"cannot listen on {address}: {getattr(error, 'strerror', None) or error}")

@@ -11,7 +11,7 @@ from .._server.app_lifespan import AppStartupError
 
 
 class ProgramError(Exception):
-    """The program can't do what the user asked for. The text says why, and what would work."""
+    """The program cannot do what the user asked for. The text says why, and what would work."""
 
 
 class AppFailedError(ProgramError):

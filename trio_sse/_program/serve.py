@@ -25,7 +25,7 @@ def load_certificate(certfile: str | None, keyfile: str | None) -> ssl.SSLContex
     """Return a TLS context that uses PEM files, or `None` without a certificate.
 
     Raises:
-        ProgramError: the files can't be used.
+        ProgramError: the files cannot be used.
     """
     if certfile is None:
         if keyfile is not None:
@@ -35,7 +35,7 @@ def load_certificate(certfile: str | None, keyfile: str | None) -> ssl.SSLContex
     try:
         context.load_cert_chain(certfile, keyfile)
     except (OSError, ssl.SSLError) as error:
-        raise ProgramError(f"can't use the certificate {certfile}: {error}") from error
+        raise ProgramError(f"cannot use the certificate {certfile}: {error}") from error
     return context
 
 
@@ -92,7 +92,7 @@ async def serve_by_hypercorn(
     """Serve an app over HTTP/2 and HTTP/1.1 until SIGTERM or SIGINT, as `serve_until_signalled` does.
 
     Raises:
-        ProgramError: an address or the certificate can't be used, or the extra is missing.
+        ProgramError: an address or the certificate cannot be used, or the extra is missing.
     """
     try:
         from hypercorn.config import Config

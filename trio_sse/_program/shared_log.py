@@ -48,7 +48,7 @@ def check_shareable(engines: Collection[HubEngine], workers: int) -> None:
     """Check that several workers can share the log of each hub.
 
     Raises:
-        ProgramError: a hub keeps its log in memory, which other workers can't read.
+        ProgramError: a hub keeps its log in memory, which other workers cannot read.
     """
     if not all(engine.sequencer.is_shared for engine in engines):
         raise ProgramError(

@@ -13,7 +13,7 @@ in the worker's copies. Of 40 connections to two slots, one of which hung, 26 we
 hung, also after `close`; after `shutdown` none was.
 
 Passing the queue to another slot's worker would lose nothing without a setting of the kernel. But that
-worker would need a channel for descriptors and a second call to serve, which can't end without its streams.
+worker would need a channel for descriptors and a second call to serve, which cannot end without its streams.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class WorkerSlots:
             for listening in self._slots[slot]:
                 listening.listen(socket.SOMAXCONN)
         except OSError as error:
-            logger.error("slot %d can't listen again, trying again: %s", slot, error.strerror)
+            logger.error("slot %d cannot listen again, trying again: %s", slot, error.strerror)
         else:
             self._withdrawn.remove(slot)
             logger.info("slot %d listens again", slot)

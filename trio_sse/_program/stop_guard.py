@@ -1,6 +1,6 @@
 """Ends the process when a stop takes too long.
 
-Trio waits for threads that it can't cancel, Python waits for threads at its exit, and code that blocks the
+Trio waits for threads that it cannot cancel, Python waits for threads at its exit, and code that blocks the
 event loop holds up everything. So a thread of the guard waits beside the event loop. When the time to stop
 is over, it logs what still runs and ends the process by `os._exit`.
 

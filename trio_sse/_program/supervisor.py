@@ -37,7 +37,7 @@ from .worker_status import WorkerStatus
 logger = logging.getLogger("trio_sse.program")
 
 #: Runs a worker on its sockets until it ends. The descriptors are its pipe to the supervisor, and one that
-#: becomes readable when the supervisor ends. Raises `SystemExit` with the reason if it can't run at all, and
+#: becomes readable when the supervisor ends. Raises `SystemExit` with the reason if it cannot run at all, and
 #: `ProgramError` if another attempt may succeed.
 RunWorker = Callable[[Sequence[socket.socket], int, int], None]
 
@@ -201,7 +201,7 @@ class Supervisor:
 
     def _postpone(self, slot: int, error: OSError) -> None:
         """Schedule another attempt, unless the worker that was to be replaced still serves the slot."""
-        logger.error("can't start worker %d: %s", slot, error.strerror)
+        logger.error("cannot start worker %d: %s", slot, error.strerror)
         if not self._is_filled(slot):
             self._restarts.postpone(slot)
 
@@ -213,7 +213,7 @@ class Supervisor:
             self._run_worker(self._slots.sockets(slot), pipe, self._supervisor_alive)
             status = 0
         except SystemExit as error:
-            logger.error("worker %d can't run: %s", slot, error)
+            logger.error("worker %d cannot run: %s", slot, error)
             status = _CANNOT_RUN
         except ProgramError as error:
             logger.error("worker %d failed: %s", slot, error)

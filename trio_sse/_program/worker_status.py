@@ -84,7 +84,7 @@ class WorkerStatus:
         except (OSError, ProgramError) as error:
             if not self._has_failed:
                 reason = getattr(error, "strerror", None) or error
-                logger.warning("can't write %s, trying again: %s", self._file, reason)
+                logger.warning("cannot write %s, trying again: %s", self._file, reason)
             self._has_failed = True
         else:
             self._has_failed = False

@@ -213,7 +213,7 @@ class RequestResponseCycle:
 
         Raises:
             ClientDisconnected: the client has disconnected, or has taken nothing for too long.
-            RuntimeError: this message can't follow what the app has sent before.
+            RuntimeError: this message cannot follow what the app has sent before.
             ValueError: a header field, or the body's length, is not acceptable.
         """
         async with self._send_lock:  # what several tasks send is written in the order in which it is encoded
@@ -236,7 +236,7 @@ class RequestResponseCycle:
             if any(payloads):
                 await self._write(payloads)
         else:
-            raise RuntimeError(f"the app sends {kind!r}, which can't follow what it has sent before")
+            raise RuntimeError(f"the app sends {kind!r}, which cannot follow what it has sent before")
 
     async def _write(self, payloads: tuple[bytes, ...]) -> None:
         try:

@@ -16,7 +16,7 @@ class AppResponse:
     """The head of an app's response."""
 
     def __init__(self, message: Message) -> None:
-        """Check an `http.response.start`; raises `ValueError` if it can't be sent."""
+        """Check an `http.response.start`; raises `ValueError` if it cannot be sent."""
         self.status = int(message["status"])
         if not 200 <= self.status < 600:
             raise ValueError(f"a response's status must be 200 to 599, not {self.status}")

@@ -41,7 +41,7 @@ def reason_frame(reason: EndReason) -> bytes:
 async def finish_stream(stream: LiveStream, options: StreamOptions) -> bool:
     """Send the last bytes of a stream that has ended; return whether the transport may carry another request.
 
-    Nothing is sent while half an event is pending that won't be completed. If the client doesn't take the
+    Nothing is sent while half an event is pending that will not be completed. If the client does not take the
     end of the body within the stream's own limits, the reason changes: the stream was not finished.
     """
     framing = stream.transport.framing

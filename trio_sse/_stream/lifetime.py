@@ -30,7 +30,7 @@ class StreamLifetime:
         self.serving = serving
         self._end_reason: EndReason | None = None
         self._opened_at = trio.current_time()
-        # With jitter, so that clients that connected together don't reconnect together.
+        # With jitter, so that clients that connected together do not reconnect together.
         self.lifetime = trio.CancelScope(
             deadline=self._opened_at + max_duration * (1 - 0.2 * random.random())
         )

@@ -49,7 +49,7 @@ class StreamManager:
     """All streams of one server or one app.
 
     Attributes:
-        max_connections: streams that may be open at once, where the server doesn't limit them itself.
+        max_connections: streams that may be open at once, where the server does not limit them itself.
         refusals: the exceptions with which handlers and hooks refuse a request.
         streams: the open streams, oldest first.
         serve_scopes: the calls to serve that are running.
@@ -93,7 +93,7 @@ class StreamManager:
             raise temporary_refusal(503, "the app has reached its limit of open streams")
 
     def statistics(self) -> StreamStatistics:
-        """Return statistics of this moment. It looks at every stream: don't call it from hot code."""
+        """Return statistics of this moment. It looks at every stream: do not call it from hot code."""
         events_sent, bytes_sent = self.counters.total_sent(stream.sent() for stream in self.streams)
         return StreamStatistics(
             open_streams=len(self.streams),

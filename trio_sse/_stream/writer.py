@@ -83,7 +83,7 @@ class StreamWriter(StreamLifetime):
 
     @property
     def has_started(self) -> bool:
-        """Whether the response's head was sent, so that the request can't be refused any more."""
+        """Whether the response's head was sent, so that the request cannot be refused any more."""
         return self._head is None
 
     @property

@@ -1,7 +1,7 @@
 """`trio-sse doctor`: which limits of this machine bound the number of streams, and how to raise them.
 
 It changes nothing except this process's own soft limit of file descriptors, which `trio-sse serve` raises as
-well. A limit that can't be read is reported as unknown, and counts as no limit.
+well. A limit that cannot be read is reported as unknown, and counts as no limit.
 
 The advice never lowers a limit, and never sets a value that the system would refuse.
 """
@@ -39,7 +39,7 @@ class Finding:
 
     Attributes:
         holds: the number of streams that it allows, or `None` if it is unknown or does not limit streams.
-        advice: lines with commands that raise it; empty if it is high enough, or can't be raised.
+        advice: lines with commands that raise it; empty if it is high enough, or cannot be raised.
     """
 
     name: str
@@ -110,7 +110,7 @@ def _descriptors(wanted: int, limit: int | None, proc: Proc) -> Finding:
     )
     nr_open = proc.number("proc/sys/fs/nr_open")
     if needed > _MOST_DESCRIPTORS:
-        advice = "trio-sse serve --workers: one process can't have as many"
+        advice = "trio-sse serve --workers: one process cannot have as many"
     elif nr_open is not None and needed > nr_open:
         advice = f"sysctl -w fs.nr_open={needed}   # first, because no process may have more\n{advice}"
     return _finding(

@@ -14,7 +14,7 @@ class Proc:
         self._root = root
 
     def text(self, path: str) -> str | None:
-        """Return a file's text, or `None` if it can't be read."""
+        """Return a file's text, or `None` if it cannot be read."""
         try:
             return (self._root / path).read_text().strip()
         except OSError:

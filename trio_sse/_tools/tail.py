@@ -21,7 +21,7 @@ _MALFORMED_URL = "the URL must be like http://host:port/path, with a port of 0 t
 
 
 class TailError(Exception):
-    """The stream can't be followed, and another attempt would not help."""
+    """The stream cannot be followed, and another attempt would not help."""
 
 
 @dataclass(kw_only=True)
@@ -49,7 +49,7 @@ class Tail:
         """Yield the events, over as many connections as needed.
 
         Raises:
-            TailError: the server says that there is no such stream, the request can't be made, or the first
+            TailError: the server says that there is no such stream, the request cannot be made, or the first
                 attempt fails and `may_reconnect` is false.
         """
         timeout = httpx.Timeout(10, read=None)

@@ -135,7 +135,7 @@ class Transport(Protocol):
         """
 
     def flush_nowait(self, now: float) -> None:
-        """Send as much of what is pending as can be sent now. Don't call it while a task flushes."""
+        """Send as much of what is pending as can be sent now. Do not call it while a task flushes."""
 
     async def flush_some(self) -> None:
         """Wait until some of what is pending can be sent, and send it.
@@ -160,7 +160,7 @@ class Transport(Protocol):
     def unread_bytes(self) -> int:
         """Return how many bytes have arrived that were never parsed, as far as that is known.
 
-        Once bytes were discarded, what follows can't be trusted to be a request.
+        Once bytes were discarded, what follows cannot be trusted to be a request.
         """
 
     async def linger(self) -> None:

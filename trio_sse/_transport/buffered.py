@@ -1,4 +1,4 @@
-"""A transport that can't send without waiting: `send_nowait` only buffers, and a task flushes."""
+"""A transport that cannot send without waiting: `send_nowait` only buffers, and a task flushes."""
 
 from __future__ import annotations
 

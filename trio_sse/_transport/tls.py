@@ -3,12 +3,12 @@
 `ssl.SSLObject` encrypts into memory, so a direct write costs one encryption and one `send`. Trio's
 `SSLStream` can only be written to by a task that waits, which costs a task switch for each delivery.
 
-Encryption can't be undone: once encrypted, bytes must be sent, in order, or the connection is lost. The
+Encryption cannot be undone: once encrypted, bytes must be sent, in order, or the connection is lost. The
 `pending` rule (see `base.py`) guarantees that. Here `pending` holds ciphertext, and nothing else changes.
 
 An `ssl.SSLSocket`, which sends by itself, takes 5 % less time. But after sending half of a record it hides
 from write deadlines that the peer takes bytes. And it breaks the connection if the peer asks for new keys
-at that moment, because OpenSSL can't answer in the middle of a record.
+at that moment, because OpenSSL cannot answer in the middle of a record.
 """
 
 from __future__ import annotations
@@ -226,9 +226,9 @@ class TLSTransport(SocketTransport):
         await super().aclose(abort=abort)
 
     def _send_close_notify(self) -> None:
-        """Send `close_notify`: without it, the client can't tell our end from an attacker's truncation."""
+        """Send `close_notify`: without it, the client cannot tell our end from an attacker's truncation."""
         if self.pending is None and not self._is_broken and self.state is HandleState.OWNED:
             with contextlib.suppress(ssl.SSLError):
-                self._tls.unwrap()  # don't wait for the answer
+                self._tls.unwrap()  # do not wait for the answer
             if close_notify := self._outgoing.read():
                 self._send_pending(close_notify, 0)

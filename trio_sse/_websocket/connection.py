@@ -126,7 +126,7 @@ class WebSocketConnection:
         """Send a text message as it is; otherwise like `send`.
 
         Raises:
-            ValueError: the text can't be encoded as UTF-8.
+            ValueError: the text cannot be encoded as UTF-8.
             trio.ClosedResourceError: the connection has ended.
         """
         await self._stream.write(text_frame(text), 1)

@@ -4,7 +4,7 @@ One task owns the read side, from the first byte to the last. When the stream is
 task reads on for the answer to the close frame. Every buffer has a limit: while enough messages wait for the
 handler, nothing more is read, and the kernel makes the client wait.
 
-wsproto parses the frames, which is the engine of trio-websocket. trio-websocket itself doesn't fit:
+wsproto parses the frames, which is the engine of trio-websocket. trio-websocket itself does not fit:
 
 - The hub's pump writes broadcasts between checkpoints. trio-websocket writes pongs and close frames itself,
   under its own lock, so a stream would have to translate between the two rules.
@@ -70,7 +70,7 @@ class MessageReceiver:
         self._room = trio.lowlevel.ParkingLot()
         self._arrival = trio.lowlevel.ParkingLot()
         self._is_read = False  # the handler has asked for messages
-        self._has_failed = False  # what arrives can't be parsed any more
+        self._has_failed = False  # what arrives cannot be parsed any more
 
     # The handler's side
 
@@ -125,7 +125,7 @@ class MessageReceiver:
         if isinstance(event, TextMessage | BytesMessage):
             await self._take_piece(event)
         elif isinstance(event, Ping):
-            # This waits while the client is slow: if it doesn't read our pongs, we don't read its pings.
+            # This waits while the client is slow: if it does not read our pongs, we do not read its pings.
             await self._stream.write(pong_frame(bytes(event.payload)))
         elif isinstance(event, CloseConnection):
             if self._protocol.state is not ConnectionState.REMOTE_CLOSING:

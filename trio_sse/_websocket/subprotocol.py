@@ -45,7 +45,7 @@ class TopicsSocket(Protocol):
 
 
 class RejectedFrame(Exception):
-    """A frame asks for something that can't be done; the text says why."""
+    """A frame asks for something that cannot be done; the text says why."""
 
 
 async def serve_topics(websocket: TopicsSocket, *, topics: Allowed, publish: Allowed = ()) -> None:

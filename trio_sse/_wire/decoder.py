@@ -22,7 +22,7 @@ class EventDecoder:
 
     A returned event has `id` and `retry` only if its own block had them; the values that last from one event
     to the next are the decoder's `last_event_id` and `retry`. Comments are dropped. An event that is
-    truncated by the stream's end is never returned, and its id doesn't count.
+    truncated by the stream's end is never returned, and its id does not count.
 
     Attributes:
         last_event_id: what a client would send as `Last-Event-ID` now; empty if it would send none.
@@ -40,7 +40,7 @@ class EventDecoder:
         self.retry: int | None = None
         self._max_size = max_size
         self._head: bytes | None = b""  # the first bytes, while they may become a byte order mark
-        self._line = bytearray()  # the line that hasn't ended yet
+        self._line = bytearray()  # the line that has not ended yet
         self._after_cr = False  # the last line ended at a CR: an LF now belongs to it
         self._id = last_event_id  # the algorithm's "last event ID buffer", which outlives the event
         self._block = _Block()
@@ -49,7 +49,7 @@ class EventDecoder:
         """Decode the stream's next bytes, and return the events that they complete, in order.
 
         Raises:
-            ValueError: an event is larger than `max_size`. The decoder can't be used afterwards.
+            ValueError: an event is larger than `max_size`. The decoder cannot be used afterwards.
         """
         if self._head is not None:
             data = self._skip_byte_order_mark(data)

@@ -68,7 +68,7 @@ class ServerSentEvent:
 
     Raises:
         TypeError: a field is of the wrong type (`bytes` data among them: decode them first).
-        ValueError: a field would break the framing, can't be encoded as UTF-8, or is too large.
+        ValueError: a field would break the framing, cannot be encoded as UTF-8, or is too large.
     """
 
     data: object
@@ -107,7 +107,7 @@ class ServerSentEvent:
 
         Raises:
             TypeError: `data` is not a JSON value.
-            ValueError: `data` can't be written as JSON or UTF-8, or is too large once encoded.
+            ValueError: `data` cannot be written as JSON or UTF-8, or is too large once encoded.
         """
         return encode_parts(self.text(dumps=dumps), self.event, self.id, self.retry, self.comment)
 
@@ -120,7 +120,7 @@ class ServerSentEvent:
         except TypeError as error:
             raise TypeError(f"data must be text or a JSON value: {error}") from error
         except ValueError as error:
-            raise ValueError(f"data can't be written as JSON: {error}") from error
+            raise ValueError(f"data cannot be written as JSON: {error}") from error
         if not isinstance(text, str):
             raise TypeError(f"dumps must return a str, not {type(text).__name__}")
         text = str.__str__(text)  # of a subclass, the value that is checked here
@@ -206,7 +206,7 @@ def check_key(key: object) -> str:
     """Return `key` if it can be a message's key: a `str` of at most 4 KiB.
 
     Raises:
-        TypeError, ValueError: it can't.
+        TypeError, ValueError: it cannot.
     """
     if not isinstance(key, str):
         raise TypeError(f"key must be a str or None, not {type(key).__name__}")
@@ -240,10 +240,10 @@ def _check_bound(name: str, size: int, most: int, advice: str = "") -> None:
 
 
 def utf8_size(name: str, text: str) -> int:
-    """Return how many bytes a text has as UTF-8; raise `ValueError` if it can't be encoded."""
+    """Return how many bytes a text has as UTF-8; raise `ValueError` if it cannot be encoded."""
     try:
         return len(text.encode())
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{name} has a lone surrogate at position {error.start}, which UTF-8 can't encode"
+            f"{name} has a lone surrogate at position {error.start}, which UTF-8 cannot encode"
         ) from None

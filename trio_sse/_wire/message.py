@@ -1,6 +1,6 @@
 """A published event on its way: `Message`, and `Batch`, a run of messages that is sent in one write.
 
-The invariant: **a message doesn't change after it has been placed** in the hub's order. So the log, every
+The invariant: **a message does not change after it has been placed** in the hub's order. So the log, every
 queue and every connection's write share it. Frames are made on first need, and shared as well.
 """
 

@@ -25,7 +25,7 @@ from .output import reader_may_leave
 def doctor(connections: int, as_json: bool) -> None:
     """Report the limits of this machine and how to raise them.
 
-    The exit status is 1 if the machine can't hold that many streams.
+    The exit status is 1 if the machine cannot hold that many streams.
     """
     diagnosis = examine(connections)
     with reader_may_leave(sys.stdout):

@@ -209,5 +209,5 @@ class QuartSSE:
             await services.stop()
 
     def _find_serving(self) -> ServeScope | None:
-        """Return what the streams share on a server that isn't ours, while the app runs."""
+        """Return what the streams share on a server that is not ours, while the app runs."""
         return None if self._services is None else self._services.serving

@@ -56,7 +56,7 @@ class StreamMiddleware:
     """The app's ASGI callable, with a `StreamExtension` in the scope where the server provides none."""
 
     def __init__(self, app: ASGIApp, find_serving: Callable[[], ServeScope | None]) -> None:
-        """Wrap `app`; `find_serving` returns the scope of its services, or `None` while they don't run."""
+        """Wrap `app`; `find_serving` returns the scope of its services, or `None` while they do not run."""
         self._app = app
         self._find_serving = find_serving
 

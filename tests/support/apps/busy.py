@@ -20,7 +20,7 @@ def work() -> None:
 
 @server.route("/thread")
 async def in_thread(connection: Connection) -> None:
-    """Wait for a thread that can't be cancelled."""
+    """Wait for a thread that cannot be cancelled."""
     await connection.send(os.getpid())
     await trio.to_thread.run_sync(work)
 

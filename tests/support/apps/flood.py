@@ -1,4 +1,4 @@
-"""An app whose streams don't end by themselves."""
+"""An app whose streams do not end by themselves."""
 
 from __future__ import annotations
 
