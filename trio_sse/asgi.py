@@ -25,6 +25,7 @@ from ._asgi.foreign_server import ForeignInlineStream, closing_fields
 from ._asgi.request import request_of
 from ._asgi.response_stream import InlineStream
 from ._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
+from ._groups import split_failure
 from ._http.exceptions import HTTPException
 from ._http.fields import check_fields
 from ._http.request import Request
@@ -254,9 +255,13 @@ class _Head:
         try:
             with scope:
                 await self.start_response()
-        except Exception:
-            logger.exception("the app's send failed for id=%d", self.stream.id)
-            self.stream.end(EndReason.HANDLER_ERROR)
+        except BaseException as failure:
+            passing, contained = split_failure(failure)
+            if contained is not None:
+                logger.error("the app's send failed for id=%d", self.stream.id, exc_info=contained)
+                self.stream.end(EndReason.HANDLER_ERROR)
+            if passing is not None:
+                raise passing from None
         finally:
             self._has_tried.set()
 

@@ -33,7 +33,7 @@ from ._asgi.foreign_server import DRAIN_REGISTRY
 from ._asgi.response_guard import GUARD, ResponseGuard
 from ._asgi.types import ASGIApp, Receive, Scope, Send
 from ._backoff import delay
-from ._groups import leaf_exceptions
+from ._groups import as_exception, leaf_exceptions, split_failure
 from ._http.exceptions import temporary_refusal
 from ._process.descriptors import raise_descriptor_limit
 from ._process.watchdog import Watchdog
@@ -321,10 +321,11 @@ class _OutermostApp:
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._app(scope, receive, send)
-        except (Exception, BaseExceptionGroup, trio.Cancelled, KeyboardInterrupt):
-            raise  # as hypercorn expects it
-        except BaseException as error:
-            raise RuntimeError("the app has raised an exception that would end hypercorn") from error
+        except BaseException as failure:
+            passing, contained = split_failure(failure)
+            if passing is not None or contained is None:
+                raise
+            raise as_exception(contained) from None  # hypercorn logs it, and answers if nobody has
 
 
 async def _live(receive: Receive, send: Send) -> None:

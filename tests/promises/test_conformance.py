@@ -255,6 +255,94 @@ async def test_a_client_that_has_sent_a_second_request_is_noticed_when_it_leaves
         assert host.life.opened == 1
 
 
+async def test_a_client_that_leaves_before_the_head_is_noticed(run: Run) -> None:
+    async with run(keepalive=NEVER) as host, host.asked("/silent") as stream:
+        await host.life.is_silent.wait()
+        await leave(stream)
+        assert await host.life.wait_ends(1) == [EndReason.CLIENT_DISCONNECTED]
+
+
+async def test_a_silent_handler_s_client_receives_the_head_and_keepalives(run: Run) -> None:
+    async with run(keepalive=0.2) as host, host.opened("/silent") as stream:
+        assert stream.response.status == 200
+        received = b""
+        while received.count(b":") < 2:
+            received += await stream.read()
+        assert set(received) == set(b":\n")
+
+
+async def test_events_arrive_one_by_one_as_they_are_sent(run: Run) -> None:
+    async with run(keepalive=NEVER) as host, host.opened("/stepwise") as stream:
+        for number in range(5):
+            assert (await stream.event()).data == f"{number}"
+            host.life.steps.release()
+        assert await stream.rest() == []
+        assert stream.is_ended
+
+
+async def test_two_tasks_may_send_first_at_once(run: Run) -> None:
+    async with run() as host:
+        for _ in range(5):
+            async with host.opened("/both") as stream:
+                assert stream.response.status == 200
+                assert sorted(str(event.data) for event in await stream.rest()) == ["one", "two"]
+                assert stream.is_ended
+
+
+async def test_a_body_that_nobody_reads_does_not_harm_the_stream(run: Run) -> None:
+    async with run() as host, await host.connect() as connection:
+        body = b"x" * 10_000
+        if isinstance(connection, Client):
+            head = f"POST /three HTTP/1.1\r\nHost: test\r\nContent-Length: {len(body)}\r\n\r\n"
+            await connection.send(head.encode() + body)
+            await connection.head()
+            stream: Any = connection
+        else:
+            stream = await connection.request("POST", "/three", body=body)
+        assert len(await stream.rest()) == 3
+        assert stream.is_ended
+
+
+# Polling
+
+
+async def test_a_poll_answers_with_what_is_published(run: Run) -> None:
+    async with run() as host, trio.open_nursery() as nursery:
+        answers: list[dict[str, Any]] = []
+
+        async def poll() -> None:
+            answers.append(await host.poll("/live?wait=20"))
+
+        nursery.start_soon(poll)
+        await until_subscribed(host)
+        await host.hub.publish("live", "hello")
+        await until(lambda: len(answers) == 1)
+        assert [event["data"] for event in answers[0]["events"]] == ["hello"]
+
+
+async def test_a_poll_is_answered_when_the_server_shuts_down(run: Run) -> None:
+    async with run(drain_timeout=20) as host, trio.open_nursery() as nursery:
+        answers: list[dict[str, Any]] = []
+
+        async def poll() -> None:
+            answers.append(await host.poll("/live?wait=25"))
+
+        nursery.start_soon(poll)
+        await until_subscribed(host)
+        began_at = trio.current_time()
+        await host.shut_down()
+        assert trio.current_time() - began_at < 10
+        await until(lambda: len(answers) == 1)
+        assert answers[0]["events"] == []
+
+
+async def test_a_poll_whose_client_leaves_is_counted_as_that(run: Run) -> None:
+    async with run() as host, host.asked("/live?wait=25", "Accept: application/json") as stream:
+        await until_subscribed(host)
+        await leave(stream)
+        assert await host.life.wait_ends(1) == [EndReason.CLIENT_DISCONNECTED]
+
+
 # Coming back
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import ssl
@@ -84,6 +85,12 @@ class Life:
     ends: list[EndReason] = field(default_factory=list)
     opened: int = 0
     changed: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
+    is_silent: trio.Event = field(default_factory=trio.Event)
+    steps: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(0))
+
+    async def step(self) -> None:
+        """Wait, in a handler, until the test lets it go on."""
+        await self.steps.acquire()
 
     def note_end(self, connection: Connection) -> None:
         assert connection.end_reason is not None
@@ -106,8 +113,8 @@ class Life:
             await self.changed.park()
 
 
-def handlers(hub: Hub) -> Mapping[str, Handler]:
-    """Return the handlers by path; those of GET."""
+def handlers(hub: Hub, life: Life) -> Mapping[str, Handler]:
+    """Return the handlers by path; they answer GET and POST."""
 
     async def live(connection: Connection) -> None:
         await connection.subscribe("live")
@@ -170,7 +177,35 @@ def handlers(hub: Hub) -> Mapping[str, Handler]:
             nursery.cancel_scope.cancel()
         await connection.send("out of them")
 
-    return {name: function for name, function in locals().items() if name != "hub"}
+    async def silent(connection: Connection) -> None:
+        life.is_silent.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            life.is_silent = trio.Event()
+
+    async def both(connection: Connection) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.send, "one")
+            nursery.start_soon(connection.send, "two")
+
+    async def stepwise(connection: Connection) -> None:
+        for number in range(5):
+            await connection.send(f"{number}")
+            await life.step()
+
+    async def panics_before(connection: Connection) -> None:
+        raise Panic("secret")
+
+    async def panics_after(connection: Connection) -> None:
+        await connection.send("one")
+        raise Panic("secret")
+
+    return {name: function for name, function in locals().items() if name not in ("hub", "life")}
+
+
+class Panic(BaseException):
+    """What a library raises that is no `Exception`."""
 
 
 async def echo(connection: Connection) -> None:
@@ -213,6 +248,31 @@ class Host:
             return bool(stream.is_cut and not stream.is_ended)
         return bool(stream.is_ended and not stream.is_cut)
 
+    async def poll(self, path: str) -> dict[str, Any]:
+        """Poll once; return the answer."""
+        async with await self.connect() as connection:
+            lines = ("Accept: application/json",)
+            if isinstance(connection, Client):
+                assert (await connection.get(path, *lines)).status == 200
+                body = await connection.whole()
+            else:
+                stream = await connection.request("GET", path, *lines)
+                assert (await stream.wait_head()).status == 200
+                body = await stream.whole()
+            answer: dict[str, Any] = json.loads(body)
+            return answer
+
+    @asynccontextmanager
+    async def asked(self, path: str, *lines: str) -> AsyncIterator[Any]:
+        """Ask for a path, and don't wait for the response's head."""
+        async with await self.connect() as connection:
+            if isinstance(connection, Client):
+                request = "\r\n".join([f"GET {path} HTTP/1.1", "Host: test", *lines, "", ""])
+                await connection.send(request.encode())
+                yield connection
+            else:
+                yield await connection.request("GET", path, *lines)
+
     @asynccontextmanager
     async def opened(self, path: str, *lines: str, held: bool = False) -> AsyncIterator[Any]:
         """Ask for a path; give what reads the response, whose head has come.
@@ -250,8 +310,8 @@ def make_native(hub: Hub, life: Life, **options: Any) -> Server:
     server = Server(hub=hub, **options)
     server.on_connect(life.note_start)
     server.on_disconnect(life.note_end)
-    for name, handler in handlers(hub).items():
-        server.route(f"/{name}")(handler)
+    for name, handler in handlers(hub, life).items():
+        server.route(f"/{name}", methods=["GET", "POST"])(handler)
     server.route("/echo", methods=["POST"])(echo)
     return server
 
@@ -262,8 +322,8 @@ def make_quart(hub: Hub, life: Life, **options: Any) -> tuple[QuartTrio, QuartSS
     sse = QuartSSE(app, hub=hub, **options)
     sse.on_connect(life.note_start)
     sse.on_disconnect(life.note_end)
-    for name, handler in handlers(hub).items():
-        sse.route(f"/{name}", endpoint=name)(handler)
+    for name, handler in handlers(hub, life).items():
+        sse.route(f"/{name}", endpoint=name, methods=["GET", "POST"])(handler)
 
     @sse.route("/echo", methods=["POST"])
     async def echo(connection: Connection) -> None:
@@ -288,7 +348,11 @@ def make_quart(hub: Hub, life: Life, **options: Any) -> tuple[QuartTrio, QuartSS
 
 def make_event_streams(hub: Hub, life: Life, **options: Any) -> dict[str, EventStream]:
     """Return an endpoint for each handler, by its path's name."""
-    endpoints = {name: event_stream(handler, hub=hub, **options) for name, handler in handlers(hub).items()}
+    methods = ["GET", "POST"]
+    endpoints = {
+        name: event_stream(handler, hub=hub, methods=methods, **options)
+        for name, handler in handlers(hub, life).items()
+    }
     endpoints["echo"] = event_stream(echo, hub=hub, methods=["POST"], **options)
     for endpoint in endpoints.values():
         endpoint.on_connect(life.note_start)
@@ -315,7 +379,7 @@ def make_app(framework: str, endpoints: Mapping[str, EventStream], hub: Hub) -> 
         return Litestar(route_handlers=routes, logging_config=None, lifespan=[lifespan])
     app = FastAPI(lifespan=lifespan) if framework == "fastapi" else Starlette(lifespan=lifespan)
     for name, endpoint in endpoints.items():
-        app.router.routes.append(Route(f"/{name}", endpoint))
+        app.router.routes.append(Route(f"/{name}", endpoint))  # of all methods: the endpoint has its own
     return app
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol, final
 
 import trio
 
+from .._groups import split_failure
 from .._http.request import Request
 from .._stream.end_reason import EndReason
 from .._stream.lifecycle import Handle, Refused, StreamOutcome, run_stream
@@ -155,6 +156,12 @@ class ForeignStreamExtension:
         outcome = None
         try:
             outcome = await run_stream(manager, self._serving, pending.stream, handle)
+        except BaseException as failure:  # in the app's nursery, it would end the hub and all streams
+            passing, contained = split_failure(failure)
+            if contained is not None:
+                logger.error("the stream failed for id=%d", pending.stream.id, exc_info=contained)
+            if passing is not None:
+                raise passing from None
         finally:
             transport.release()
             pending.end(outcome)

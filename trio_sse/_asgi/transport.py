@@ -7,6 +7,7 @@ from typing import final
 
 import trio
 
+from .._groups import split_failure
 from .._transport.buffered import BufferedTransport
 from .types import Message, Send
 
@@ -84,7 +85,9 @@ class _Sending:
     async def _run(self) -> None:
         try:
             await self._send(self._message)
-        except Exception as error:
-            self._error = error
+        except BaseException as failure:
+            passing, self._error = split_failure(failure)
+            if passing is not None:
+                raise passing from None
         finally:
             self._has_ended.set()

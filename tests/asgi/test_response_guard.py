@@ -1,0 +1,171 @@
+"""`ResponseGuard`: how a response ends on a server that is not ours, message by message."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_sse._asgi.response_guard import GUARD, ResponseGuard, find_guard
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+MORE = {"type": "http.response.body", "body": b"x", "more_body": True}
+END = {"type": "http.response.body", "body": b"", "more_body": False}
+BODY = {"type": "http.request", "body": b"", "more_body": False}
+PIECE = {"type": "http.request", "body": b"x", "more_body": True}
+DISCONNECT = {"type": "http.disconnect"}
+
+
+class FakeServer:
+    """Records what is sent, and gives what a test puts in."""
+
+    def __init__(self, http_version: str) -> None:
+        self.sent: list[Any] = []
+        self.to_app, self._receive = trio.open_memory_channel[Any](10)
+        self.on_send: Callable[[], Any] = trio.lowlevel.checkpoint
+        self.guard = ResponseGuard({"http_version": http_version}, self._receive.receive, self.send)
+
+    async def send(self, message: Any) -> None:
+        await self.on_send()
+        self.sent.append(message)
+
+
+async def send_all(guard: ResponseGuard, *messages: Any) -> None:
+    for message in messages:
+        await guard.send(message)
+
+
+async def test_a_whole_response_passes() -> None:
+    server = FakeServer("1.1")
+    await send_all(server.guard, START, MORE, END)
+    assert server.sent == [START, MORE, END]
+
+
+async def test_the_end_of_a_cut_response_is_withheld_over_http1() -> None:
+    server = FakeServer("1.1")
+    await send_all(server.guard, START, MORE)
+    server.guard.on_stream_end(is_cut=True, end_seconds=1)
+    await send_all(server.guard, END)
+    await server.guard.finish()
+    assert server.sent == [START, MORE]
+
+
+async def test_the_end_of_a_cut_response_is_sent_over_http2() -> None:
+    server = FakeServer("2")
+    await send_all(server.guard, START, MORE)
+    server.guard.on_stream_end(is_cut=True, end_seconds=1)
+    server.to_app.send_nowait(BODY)
+    await send_all(server.guard, END)
+    assert server.sent == [START, MORE, END]
+
+
+@pytest.mark.parametrize(("http_version", "expected"), [("1.1", [START]), ("2", [START, END])])
+async def test_a_response_that_the_app_leaves_incomplete_is_completed_over_http2(
+    http_version: str, expected: list[Any]
+) -> None:
+    server = FakeServer(http_version)
+    server.to_app.send_nowait(BODY)
+    await send_all(server.guard, START)
+    await server.guard.finish()
+    assert server.sent == expected
+
+
+async def test_over_http2_the_end_waits_for_the_rest_of_the_body() -> None:
+    server = FakeServer("2")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_all, server.guard, START, END)
+        await wait_all_tasks_blocked()
+        server.to_app.send_nowait(PIECE)
+        await wait_all_tasks_blocked()
+        assert server.sent == [START]
+        server.to_app.send_nowait(BODY)
+    assert server.sent == [START, END]
+
+
+async def test_over_http2_the_end_waits_for_a_body_that_the_app_receives_meanwhile() -> None:
+    server = FakeServer("2")
+    received: list[Any] = []
+
+    async def receive() -> None:
+        received.append(await server.guard.receive())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(send_all, server.guard, START, END)
+        await wait_all_tasks_blocked()
+        server.to_app.send_nowait(BODY)
+    assert received == [BODY]
+    assert server.sent == [START, END]
+
+
+async def test_over_http2_a_body_that_never_ends_delays_the_end_for_a_bounded_time(
+    autojump_clock: MockClock,
+) -> None:
+    server = FakeServer("2")
+    await send_all(server.guard, START, END)
+    assert server.sent == [START, END]
+    assert trio.current_time() <= 31
+
+
+async def test_the_end_of_a_stream_that_is_never_taken_is_bounded(autojump_clock: MockClock) -> None:
+    server = FakeServer("2")
+    server.to_app.send_nowait(BODY)
+    await send_all(server.guard, START)
+    server.guard.on_stream_end(is_cut=False, end_seconds=3)
+    server.on_send = trio.sleep_forever
+    await send_all(server.guard, END)
+    assert trio.current_time() == pytest.approx(3, abs=0.1)
+
+
+async def test_a_disconnect_hurries_the_end_of_a_stream(autojump_clock: MockClock) -> None:
+    server = FakeServer("2")
+    server.to_app.send_nowait(BODY)
+    await send_all(server.guard, START)
+    server.guard.on_stream_end(is_cut=False, end_seconds=30)
+    server.on_send = trio.sleep_forever
+    server.to_app.send_nowait(DISCONNECT)
+    await send_all(server.guard, END)
+    assert trio.current_time() == pytest.approx(1, abs=0.1)
+
+
+async def test_a_disconnect_waits_until_a_send_has_returned(autojump_clock: MockClock) -> None:
+    server = FakeServer("1.1")
+    sent = trio.Event()
+    server.on_send = sent.wait
+    received: list[Any] = []
+
+    async def receive() -> None:
+        received.append(await server.guard.receive())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_all, server.guard, START)
+        nursery.start_soon(receive)
+        server.to_app.send_nowait(DISCONNECT)
+        await wait_all_tasks_blocked()
+        assert received == []
+        sent.set()
+    assert received == [DISCONNECT]
+    assert await server.guard.receive() == DISCONNECT  # each time
+
+
+async def test_a_send_that_never_returns_delays_a_disconnect_for_a_second(autojump_clock: MockClock) -> None:
+    server = FakeServer("1.1")
+    server.on_send = trio.sleep_forever
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_all, server.guard, START)
+        server.to_app.send_nowait(DISCONNECT)
+        await wait_all_tasks_blocked()
+        assert await server.guard.receive() == DISCONNECT
+        assert trio.current_time() == pytest.approx(1, abs=0.1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_copy_of_the_scope_has_the_same_guard() -> None:
+    guard = FakeServer("1.1").guard
+    assert find_guard(copy.deepcopy({"extensions": {GUARD: guard}})) is guard
+    assert find_guard({"extensions": None}) is None
