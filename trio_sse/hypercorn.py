@@ -28,18 +28,14 @@ from typing import Any, final
 
 import trio
 
-from ._asgi.disconnect_flood import DisconnectFlood
-from ._asgi.foreign_server import DRAIN_REGISTRY
-from ._asgi.response_guard import GUARD, ResponseGuard
-from ._asgi.types import ASGIApp, Receive, Scope, Send
+from ._asgi.outermost_app import OpenWork, OutermostApp
+from ._asgi.types import ASGIApp
 from ._backoff import delay
-from ._groups import as_exception, leaf_exceptions, split_failure
-from ._http.exceptions import temporary_refusal
+from ._groups import leaf_exceptions
 from ._process.descriptors import raise_descriptor_limit
 from ._process.watchdog import Watchdog
 from ._server.app_lifespan import Lifespan
 from ._server.listeners import prepare
-from ._stream.scope import ServeScope, end_streams
 from ._validate import check_bounds, check_seconds
 
 try:
@@ -138,8 +134,8 @@ class _Service:
         drain_timeout: float,
         task_status: trio.TaskStatus[list[str]],
     ) -> None:
-        self._open_work = _OpenWork()
-        self._app: Any = _OutermostApp(app, state, self._open_work)  # hypercorn has its own ASGI types
+        self._open_work = OpenWork()
+        self._app: Any = OutermostApp(app, state, self._open_work)  # hypercorn has its own ASGI types
         self._config = config
         self._sockets = sockets
         self._drain_timeout = drain_timeout
@@ -226,112 +222,3 @@ def _use_copies(config: Config, sockets: Sockets) -> None:
 def _close(sockets: Sockets) -> None:
     for each in (*sockets.secure_sockets, *sockets.insecure_sockets, *sockets.quic_sockets):
         each.close()
-
-
-@final
-class _OpenWork:
-    """What is open on this server and must end when it drains; see `DrainRegistry`."""
-
-    nursery: trio.Nursery  # set before the first request
-
-    def __init__(self) -> None:
-        self.waiting: set[trio.CancelScope] = set()
-        self.is_draining = False
-        self._scopes: set[ServeScope] = set()
-        self._calls: set[ResponseGuard] = set()  # that answer with a stream or poll
-        self._changed = trio.lowlevel.ParkingLot()
-
-    def __deepcopy__(self, memo: object) -> _OpenWork:
-        return self  # middleware may copy the scope, but there is one server
-
-    def check(self) -> None:
-        if self.is_draining:
-            raise temporary_refusal(503, "the server is shutting down")
-
-    def enter(self, serving: ServeScope, guard: ResponseGuard | None) -> None:
-        self.check()
-        self._scopes.add(serving)
-        if guard is not None:
-            self._calls.add(guard)
-
-    def forget(self, serving: ServeScope) -> None:
-        self._scopes.discard(serving)
-
-    def on_call_end(self, guard: ResponseGuard) -> None:
-        """Record that the app's call for a request has ended."""
-        self._calls.discard(guard)
-        if not self._calls:
-            self._changed.unpark_all()
-
-    async def drain(self, drain_timeout: float) -> None:
-        """End all streams and polls, and wait until their responses have ended."""
-        self.is_draining = True
-        for scope in list(self.waiting):
-            scope.cancel()
-        streams = [stream for scope in self._scopes for stream in scope.streams]
-        await end_streams(streams, drain_timeout=drain_timeout)
-        while self._calls:
-            await self._changed.park()
-
-
-@final
-class _OutermostApp:
-    """The app as hypercorn calls it.
-
-    It adds to the scopes of requests what streams need, and lets nothing that the app raises end hypercorn.
-    The app's lifespan is not hypercorn's, which starts and ends more often than the app.
-    """
-
-    def __init__(self, app: ASGIApp, state: Mapping[str, Any], open_work: _OpenWork) -> None:
-        self._app = app
-        self._state = state
-        self._open_work = open_work
-        self._flood = DisconnectFlood()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await _live(receive, send)
-            return
-        scope["state"] = dict(self._state)
-        extensions = {**(scope.get("extensions") or {}), DRAIN_REGISTRY: self._open_work}
-        scope["extensions"] = extensions
-        if scope["type"] == "http":
-            await self._answer(scope, receive, send)
-        else:
-            await self._call(scope, receive, send)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        guard = scope["extensions"][GUARD] = ResponseGuard(scope, receive, send)
-        client = tuple(scope.get("client") or ())
-        if self._flood.is_refused(client):
-            head = {"type": "http.response.start", "status": 429, "headers": [(b"retry-after", b"10")]}
-            await guard.send(head)
-            await guard.send({"type": "http.response.body", "body": b""})
-            return
-        try:
-            await self._call(scope, guard.receive, guard.send)
-        finally:
-            if client and guard.is_disconnected and not guard.has_started:
-                self._flood.count(client)
-            try:
-                await guard.finish()
-            finally:
-                self._open_work.on_call_end(guard)
-
-    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._app(scope, receive, send)
-        except BaseException as failure:
-            passing, contained = split_failure(failure)
-            if passing is not None or contained is None:
-                raise
-            raise as_exception(contained) from None  # hypercorn logs it, and answers if nobody has
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """Be the lifespan of an app that has nothing to start."""
-    while True:
-        event = (await receive())["type"]
-        await send({"type": f"{event}.complete"})
-        if event == "lifespan.shutdown":
-            break

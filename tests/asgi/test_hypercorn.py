@@ -12,6 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import h2.config
+import h2.connection
+import h2.events
 import httpx
 import pytest
 import trio
@@ -77,6 +80,10 @@ async def connect(where: str, certificate: Certificate | None = None) -> trio.ab
     context: ssl.SSLContext = certificate.context
     context.set_alpn_protocols(["http/1.1"])
     return trio.SSLStream(stream, context, server_hostname="localhost")
+
+
+async def plain_connect(where: str) -> trio.SocketStream:
+    return await trio.open_tcp_stream("127.0.0.1", int(where.rpartition(":")[2]))
 
 
 async def test_settings_that_would_end_streams_are_corrected_in_a_copy(no_leak: LeakCheck) -> None:
@@ -362,6 +369,100 @@ async def first(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     async for piece in pieces:
         yield piece
         return
+
+
+class RawHttp2:
+    """HTTP/2 without TLS, frame by frame, for what the other client would not do."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self.h2.initiate_connection()
+
+    def ask(self, path: str, method: str = "GET", *, end_stream: bool = True) -> int:
+        """Prepare a request; return its stream's number."""
+        number = self.h2.get_next_available_stream_id()
+        fields = [(":method", method), (":path", path), (":scheme", "http"), (":authority", "test")]
+        self.h2.send_headers(number, fields, end_stream=end_stream)
+        return number
+
+    async def flush(self) -> None:
+        await self.stream.send_all(self.h2.data_to_send())
+
+    async def wait(self, kind: type[Any], number: int | None = None) -> Any:
+        """Wait for an event of h2, of this stream."""
+        while data := await self.stream.receive_some():
+            for event in self.h2.receive_data(bytes(data)):
+                if isinstance(event, kind) and number in (None, getattr(event, "stream_id", None)):
+                    return event
+            await self.flush()
+        raise AssertionError("the connection was closed")
+
+
+async def test_the_requests_of_a_connection_are_bounded(
+    no_leak: LeakCheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trio_sse.hypercorn, "_REQUESTS", 300)
+    async with serving(no_leak, make_config(keep_alive_max_requests=1)) as (sse, (where,)):
+        async with await plain_connect(where) as stream:
+            client = RawHttp2(stream)
+            for _ in range(310):
+                client.h2.reset_stream(client.ask("/nowhere"))
+            await client.flush()
+            await client.wait(h2.events.ConnectionTerminated)
+        await check_stream(sse, await connect(where))
+
+
+async def test_a_connection_that_resets_its_requests_is_refused_for_a_while(no_leak: LeakCheck) -> None:
+    calls = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal calls
+        assert scope["type"] == "http"
+        calls += 1
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+            (where,) = await nursery.start(partial(trio_sse.hypercorn.serve, app, make_config()))
+            async with await plain_connect(where) as stream, await plain_connect(where) as other:
+                client = RawHttp2(stream)
+                for _ in range(25):
+                    numbers = [client.ask("/") for _ in range(10)]
+                    await client.flush()
+                    await trio.testing.wait_all_tasks_blocked(0.002)
+                    for number in numbers:
+                        client.h2.reset_stream(number)
+                    await client.flush()
+                    await trio.testing.wait_all_tasks_blocked(0.002)
+                assert calls <= 220
+                number = client.ask("/")
+                await client.flush()
+                head = await client.wait(h2.events.ResponseReceived, number)
+                assert dict(head.headers)[":status"] == "429"
+                before = calls
+                await other.send_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+                await until(lambda: calls == before + 1)
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_body_that_continues_after_the_answer_does_not_end_hypercorn(
+    no_leak: LeakCheck, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(no_leak, make_config()) as (sse, (where,)):
+        async with await plain_connect(where) as stream:
+            client = RawHttp2(stream)
+            number = client.ask("/nowhere", "POST", end_stream=False)
+            await client.flush()
+            await client.wait(h2.events.ResponseReceived, number)
+            for last in (False, False, True):
+                client.h2.send_data(number, b"x" * 1000, end_stream=last)
+                await client.flush()
+                await trio.sleep(0.01)
+            await client.wait(h2.events.StreamEnded, number)
+        await check_stream(sse, await connect(where))
+    assert "hypercorn failed" not in caplog.text
 
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"

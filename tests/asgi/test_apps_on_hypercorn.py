@@ -1,0 +1,148 @@
+"""What apps and their clients do on hypercorn, and must not do to others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+from hypercorn.middleware import ProxyFixMiddleware
+from quart_trio import QuartTrio
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.routing import Route
+
+import trio_sse.hypercorn
+from trio_sse import Connection, EndReason, Hub
+from trio_sse.asgi import event_stream
+from trio_sse.quart import QuartSSE
+
+from ..support.client import Client
+from ..support.leaks import LeakCheck
+from ..support.waiting import SECONDS
+from .test_hypercorn import check_stream, connect, make_config, plain_connect
+
+
+@asynccontextmanager
+async def serving_app(app: Any, **options: Any) -> AsyncIterator[str]:
+    """Serve any app; give its address."""
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+            (where,) = await nursery.start(partial(trio_sse.hypercorn.serve, app, make_config(), **options))
+            yield where
+            nursery.cancel_scope.cancel()
+
+
+def make_quart(no_leak: LeakCheck) -> tuple[QuartTrio, QuartSSE]:
+    app = QuartTrio(__name__)
+    sse = QuartSSE(app)
+    no_leak.watch_hub(sse.hub)
+
+    @sse.route("/live")
+    async def live(connection: Connection) -> None:
+        await connection.subscribe("live")
+
+    return app, sse
+
+
+async def test_a_drain_finds_streams_whose_scope_was_copied(no_leak: LeakCheck) -> None:
+    app, sse = make_quart(no_leak)
+    app.asgi_app = ProxyFixMiddleware(app.asgi_app, mode="legacy")  # type: ignore[method-assign]
+    shutdown = trio.Event()
+    options: dict[str, Any] = {"shutdown_trigger": shutdown.wait, "drain_timeout": 20}
+    async with serving_app(app, **options) as where, Client(await connect(where)) as client:
+        await client.get("/live")
+        began_at = trio.current_time()
+        shutdown.set()
+        await client.rest()
+        assert (client.is_cut, client.retry is not None) == (True, True)
+        assert trio.current_time() - began_at < 5
+    assert sse.statistics().ended == {EndReason.SERVER_SHUTDOWN: 1}
+
+
+class Passing(BaseHTTPMiddleware):
+    async def dispatch(self, request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+
+async def fails(connection: Connection) -> None:
+    await connection.send("one")
+    raise ValueError("secret")
+
+
+async def test_below_middleware_a_stream_that_fails_is_cut(
+    no_leak: LeakCheck, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = no_leak.watch_hub(Hub())
+    app = Starlette(routes=[Route("/", event_stream(fails, hub=hub))], middleware=[Middleware(Passing)])
+    async with serving_app(app) as where, Client(await connect(where)) as client:
+        await client.get("/")
+        assert [event.data for event in await client.rest()] == ["one"]
+        assert (client.is_ended, client.is_cut) == (False, True)
+
+
+async def test_a_handler_that_ends_before_the_slow_view_has_answered_is_cut_and_logged(
+    no_leak: LeakCheck, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, sse = make_quart(no_leak)
+
+    @sse.route("/impatient")
+    async def impatient(connection: Connection) -> None:
+        with trio.fail_after(0.05):
+            await connection.send("never")
+
+    @app.after_request
+    async def save_session(response: Any) -> Any:
+        await trio.sleep(0.2)
+        return response
+
+    async with serving_app(app) as where:
+        for _ in range(3):
+            async with Client(await connect(where)) as client:
+                await client.get("/impatient")
+                assert await client.rest() == []
+                assert client.is_cut
+        await check_stream(sse, await connect(where))
+    assert caplog.text.count("handler failed for id=") == 3
+
+
+async def test_clients_that_leave_amid_an_upload_end_nothing_else(no_leak: LeakCheck) -> None:
+    app, sse = make_quart(no_leak)
+
+    @sse.route("/nothing", methods=["POST"])
+    async def nothing(connection: Connection) -> None:
+        pass
+
+    async with serving_app(app) as where, Client(await connect(where)) as bystander:
+        await bystander.get("/live")
+        for _ in range(60):
+            async with await plain_connect(where) as stream:
+                await stream.send_all(
+                    b"POST /nothing HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+                )
+                await stream.send_eof()
+        await sse.hub.publish("live", "still there")
+        assert (await bystander.event()).data == "still there"
+
+
+async def test_an_app_that_raises_what_is_no_exception_ends_nothing_else(
+    no_leak: LeakCheck, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, sse = make_quart(no_leak)
+
+    async def panicking(scope: Any, receive: Any, send: Any) -> None:
+        if scope.get("path") == "/panic":
+            raise GeneratorExit
+        await app(scope, receive, send)
+
+    async with serving_app(panicking) as where, Client(await connect(where)) as bystander:
+        await bystander.get("/live")
+        async with Client(await connect(where)) as client:
+            assert (await client.get("/panic")).status == 500
+        await sse.hub.publish("live", "still there")
+        assert (await bystander.event()).data == "still there"
+    assert "hypercorn failed" not in caplog.text

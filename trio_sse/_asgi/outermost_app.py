@@ -1,0 +1,125 @@
+"""An app as a server that is not ours calls it, and what is open in it when the server drains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import trio
+
+from .._groups import as_exception, split_failure
+from .._http.exceptions import temporary_refusal
+from .._stream.scope import ServeScope, end_streams
+from .disconnect_flood import DisconnectFlood
+from .foreign_server import DRAIN_REGISTRY
+from .response_guard import GUARD, ResponseGuard
+from .types import ASGIApp, Receive, Scope, Send
+
+
+@final
+class OpenWork:
+    """What is open on this server and must end when it drains; see `DrainRegistry`."""
+
+    nursery: trio.Nursery  # set before the first request
+
+    def __init__(self) -> None:
+        self.waiting: set[trio.CancelScope] = set()
+        self.is_draining = False
+        self._scopes: set[ServeScope] = set()
+        self._calls: set[ResponseGuard] = set()  # that answer with a stream or poll
+        self._changed = trio.lowlevel.ParkingLot()
+
+    def __deepcopy__(self, memo: object) -> OpenWork:
+        return self  # middleware may copy the scope, but there is one server
+
+    def check(self) -> None:
+        if self.is_draining:
+            raise temporary_refusal(503, "the server is shutting down")
+
+    def enter(self, serving: ServeScope, guard: ResponseGuard | None) -> None:
+        self.check()
+        self._scopes.add(serving)
+        if guard is not None:
+            self._calls.add(guard)
+
+    def forget(self, serving: ServeScope) -> None:
+        self._scopes.discard(serving)
+
+    def on_call_end(self, guard: ResponseGuard) -> None:
+        """Record that the app's call for a request has ended."""
+        self._calls.discard(guard)
+        if not self._calls:
+            self._changed.unpark_all()
+
+    async def drain(self, drain_timeout: float) -> None:
+        """End all streams and polls, and wait until their responses have ended."""
+        self.is_draining = True
+        for scope in list(self.waiting):
+            scope.cancel()
+        streams = [stream for scope in self._scopes for stream in scope.streams]
+        await end_streams(streams, drain_timeout=drain_timeout)
+        while self._calls:
+            await self._changed.park()
+
+
+@final
+class OutermostApp:
+    """The app as hypercorn calls it.
+
+    It adds to the scopes of requests what streams need, and lets nothing that the app raises end hypercorn.
+    The app's lifespan is not hypercorn's, which starts and ends more often than the app.
+    """
+
+    def __init__(self, app: ASGIApp, state: Mapping[str, Any], open_work: OpenWork) -> None:
+        self._app = app
+        self._state = state
+        self._open_work = open_work
+        self._flood = DisconnectFlood()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        scope["state"] = dict(self._state)
+        extensions = {**(scope.get("extensions") or {}), DRAIN_REGISTRY: self._open_work}
+        scope["extensions"] = extensions
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await self._call(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        guard = scope["extensions"][GUARD] = ResponseGuard(scope, receive, send)
+        client = tuple(scope.get("client") or ())
+        if self._flood.is_refused(client):
+            head = {"type": "http.response.start", "status": 429, "headers": [(b"retry-after", b"10")]}
+            await guard.send(head)
+            await guard.send({"type": "http.response.body", "body": b""})
+            return
+        try:
+            await self._call(scope, guard.receive, guard.send)
+        finally:
+            if client and guard.is_disconnected and not guard.has_started:
+                self._flood.count(client)
+            try:
+                await guard.finish()
+            finally:
+                self._open_work.on_call_end(guard)
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except BaseException as failure:
+            passing, contained = split_failure(failure)
+            if passing is not None or contained is None:
+                raise
+            raise as_exception(contained) from None  # hypercorn logs it, and answers if nobody has
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Be the lifespan of an app that has nothing to start."""
+    while True:
+        event = (await receive())["type"]
+        await send({"type": f"{event}.complete"})
+        if event == "lifespan.shutdown":
+            break
