@@ -9,12 +9,15 @@ from .._groups import leaf_exceptions
 from .._log.protocol import LogRefused
 from .._server.app_lifespan import AppStartupError
 
+#: What a call to serve raises because of the app. These need one line, and no traceback.
+_APP_ERRORS = (AppStartupError,)
+
 
 class ProgramError(Exception):
     """The program cannot do what the user asked for. The text says why, and what would work."""
 
 
-class AppFailedError(ProgramError):
+class AppProgramError(ProgramError):
     """The app could not be started, or failed. Another attempt may succeed."""
 
 
@@ -23,10 +26,10 @@ def expected_errors_as_program_errors() -> Iterator[None]:
     """Raise `ProgramError` if a shared log refuses to serve or the app fails, alone or in a group."""
     try:
         yield
-    except (LogRefused, AppStartupError) as error:
+    except (LogRefused, *_APP_ERRORS) as error:
         raise _program_error(error) from error
     except BaseExceptionGroup as group:
-        expected = group.subgroup((LogRefused, AppStartupError))
+        expected = group.subgroup((LogRefused, *_APP_ERRORS))
         if expected is None:
             raise
         raise _program_error(leaf_exceptions(expected)[0]) from group
@@ -35,4 +38,4 @@ def expected_errors_as_program_errors() -> Iterator[None]:
 def _program_error(error: BaseException) -> ProgramError:
     if isinstance(error, LogRefused):
         return ProgramError(f"the shared log refused: {error}")
-    return AppFailedError(str(error))
+    return AppProgramError(str(error))

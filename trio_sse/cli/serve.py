@@ -19,7 +19,7 @@ from .._hub.engine import existing_engines
 from .._process.descriptors import raise_descriptor_limit
 from .._process.garbage_collector import tune_garbage_collector
 from .._program.addresses import bind_slots, describe_address
-from .._program.errors import AppFailedError, ProgramError, expected_errors_as_program_errors
+from .._program.errors import AppProgramError, ProgramError, expected_errors_as_program_errors
 from .._program.importer import load_target
 from .._program.serve import load_certificate, serve_by_hypercorn, serve_until_signalled
 from .._program.shared_log import check_shareable, use_log
@@ -243,7 +243,7 @@ def _run_workers(
             try:
                 with expected_errors_as_program_errors():
                     trio.run(serve)
-            except AppFailedError:
+            except AppProgramError:
                 raise
             except ProgramError as error:
                 sys.exit(str(error))
