@@ -90,6 +90,25 @@ async def test_every_length_form_is_written(make_server: MakeServer) -> None:
         assert await websocket.message() == '{"n":[1,"\u00fc"]}'
 
 
+async def test_many_small_frames_do_not_block_other_tasks(make_server: MakeServer) -> None:
+    server = make_server()
+    server.websocket("/echo")(echo)
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with in_memory(server) as memory, opened(memory, "/echo") as websocket:
+        memory.nursery.start_soon(take_turns)
+        await websocket.client.send(encode(PONG, b"") * 2000 + encode(PING, b"last"))
+        assert await websocket.frame() == Frame(PONG, b"last")
+
+    assert turns > 20
+
+
 @pytest.mark.parametrize("is_fragmented", [False, True])
 async def test_a_message_that_is_too_large_closes_with_1009(
     make_server: MakeServer, is_fragmented: bool
@@ -105,7 +124,7 @@ async def test_a_message_that_is_too_large_closes_with_1009(
             await websocket.send(TEXT, "\u00fc".encode() * 250, is_final=False)
             await websocket.send(CONTINUATION, "\u00fc".encode() * 251)
         else:
-            await websocket.client.send(encode(BINARY, bytes(5000))[:1100])  # not even all of it need come
+            await websocket.client.send(encode(BINARY, bytes(5000))[:4])  # the head is enough
         reason = "protocol_error: a message may have at most 1000 bytes"
         assert await websocket.close_code() == (1009, reason)
         assert await websocket.is_closed()

@@ -8,6 +8,7 @@ wsproto parses the frames, which is the engine of trio-websocket. trio-websocket
 
 - The hub's pump writes broadcasts between checkpoints. trio-websocket writes pongs and close frames itself,
   under its own lock, so a stream would have to translate between the two rules.
+- It reads a frame that declares 1 TB up to the bound of a message. `FrameHeads` refuses it by its head.
 - It collects the fragments of a message in a list and counts only their bytes. A client that sends empty
   fragments makes that list grow without limit.
 - It starts with the handshake's bytes, which would have to be reconstructed from the request.
@@ -27,7 +28,7 @@ from wsproto.frame_protocol import CloseReason
 
 from .._stream.end_reason import EndReason
 from .._stream.live_stream import LiveStream
-from .._wire.websocket_frames import close_frame, pong_frame
+from .._wire.websocket_frames import FrameHeads, close_frame, pong_frame
 
 # How many messages may wait for the handler. Together they may have as many bytes as one message.
 _MAX_WAITING = 16
@@ -35,6 +36,9 @@ _MAX_WAITING = 16
 # How long the client may take to answer the close frame, and the handler to process what the client sent
 # before it closed.
 CLOSE_SECONDS = 5.0
+
+# Small frames cost some microseconds each. After this many of them, other tasks run.
+_EVENTS_PER_CHECKPOINT = 100
 
 
 @final
@@ -48,6 +52,7 @@ class MessageReceiver:
     __slots__ = (
         "_arrival",
         "_has_failed",
+        "_heads",
         "_is_read",
         "_max_message_size",
         "_parts",
@@ -64,6 +69,7 @@ class MessageReceiver:
         self._stream = stream
         self._max_message_size = max_message_size
         self._protocol = Protocol(ConnectionType.SERVER)
+        self._heads = FrameHeads(max_message_size)
         self._parts = bytearray()  # of an incomplete message
         self._waiting: deque[tuple[str | bytes, int]] = deque()  # messages and their sizes in bytes
         self._waiting_size = 0
@@ -105,13 +111,13 @@ class MessageReceiver:
                 if not self._stream.has_started:
                     self._fail(CloseReason.PROTOCOL_ERROR, "wait until the handshake is answered")
                     return
-                self._protocol.receive_data(data)
-                for event in self._protocol.events():
-                    await self._take(event)
-                    if self.has_ended or self._has_failed:
-                        break
+                acceptable = self._heads.feed(data)
+                self._protocol.receive_data(data[:acceptable])
+                await self._take_events()
                 if self.has_ended:
                     break
+                if acceptable < len(data) and not self._has_failed:
+                    self._fail_too_big()
         except trio.BrokenResourceError:
             pass
         if not self._has_failed:
@@ -120,6 +126,14 @@ class MessageReceiver:
     async def _receive(self) -> bytes:
         await trio.lowlevel.checkpoint()  # a client that keeps sending must not block the event loop
         return await self._stream.transport.receive_some()
+
+    async def _take_events(self) -> None:
+        for number, event in enumerate(self._protocol.events(), start=1):
+            await self._take(event)
+            if self.has_ended or self._has_failed:
+                return
+            if number % _EVENTS_PER_CHECKPOINT == 0:
+                await trio.lowlevel.checkpoint()
 
     async def _take(self, event: Event) -> None:
         if isinstance(event, TextMessage | BytesMessage):
@@ -139,9 +153,7 @@ class MessageReceiver:
         piece = event.data.encode() if isinstance(event, TextMessage) else event.data
         size = len(self._parts) + len(piece)
         if size > self._max_message_size:
-            self._fail(
-                CloseReason.MESSAGE_TOO_BIG, f"a message may have at most {self._max_message_size} bytes"
-            )
+            self._fail_too_big()
             return
         if not event.message_finished:
             self._parts += piece
@@ -164,6 +176,9 @@ class MessageReceiver:
         reason = EndReason.PROTOCOL_ERROR
         self._stream.close_frame = close_frame(code, f"{reason.value}: {detail}")
         self._stream.end(reason)
+
+    def _fail_too_big(self) -> None:
+        self._fail(CloseReason.MESSAGE_TOO_BIG, f"a message may have at most {self._max_message_size} bytes")
 
     async def _note_end(self) -> None:
         """End the connection when the handler has processed what came before, or after a short time."""
