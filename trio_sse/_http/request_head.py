@@ -63,7 +63,7 @@ SINGLE_FIELDS = (
     "range",
     "sec-websocket-key",
 )
-_SINGLE_FIELD_STARTS = tuple(b"\r\n%b:" % name.encode() for name in SINGLE_FIELDS)
+_SINGLE_FIELD = re.compile(rb"\n(%b):" % "|".join(SINGLE_FIELDS).encode())
 
 
 class RequestHead(NamedTuple):
@@ -141,8 +141,9 @@ def parse_head(head: bytes) -> RequestHead:
         raise HTTPException(431, f"a request must have at most {MAX_HEADER_FIELDS} header fields")
     if block and not _FIELD_LINES.fullmatch(block + b"\r\n"):
         raise _field_error(block)
-    lowered = b"\r\n%b" % block.lower()
-    if any(lowered.count(start) > 1 for start in _SINGLE_FIELD_STARTS):
+    lowered = block.lower()
+    single = _SINGLE_FIELD.findall(b"\n%b" % lowered)
+    if len(single) != len(set(single)):
         raise HTTPException(400, "a header field that has one value must not be repeated")
     content_length: int | None = 0
     if b"content-length" in lowered or b"transfer-encoding" in lowered:
