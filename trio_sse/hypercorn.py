@@ -24,6 +24,7 @@ import copy
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, final
 
 import trio
@@ -137,7 +138,8 @@ class _Service:
         self._open_work = OpenWork()
         self._app: Any = OutermostApp(app, state, self._open_work)  # hypercorn has its own ASGI types
         self._config = config
-        self._sockets = sockets
+        # Of our copy: where hypercorn asks its configuration for sockets, it gets new copies of ours.
+        config.create_sockets = partial(_copies, sockets)  # type: ignore[method-assign]
         self._drain_timeout = drain_timeout
         self._task_status = task_status
         self._has_started = False
@@ -166,7 +168,6 @@ class _Service:
 
     async def _serve(self) -> bool:
         """Run hypercorn once; return whether it has ended as it should."""
-        _use_copies(self._config, self._sockets)
         try:
             await serve_by_hypercorn(
                 self._app,
@@ -205,18 +206,10 @@ def _with_safe_settings(config: Config, drain_timeout: float) -> Config:
     return ours
 
 
-def _use_copies(config: Config, sockets: Sockets) -> None:
-    """Let hypercorn listen on copies of sockets, which it closes when it ends."""
-
-    def copies(of: list[socket.socket]) -> list[str]:
-        return [f"fd://{each.dup().detach()}" for each in of]
-
-    if config.ssl_enabled:
-        config.bind = copies(sockets.secure_sockets)
-        config.insecure_bind = copies(sockets.insecure_sockets)
-        config.quic_bind = copies(sockets.quic_sockets)
-    else:
-        config.bind = copies(sockets.insecure_sockets)
+def _copies(sockets: Sockets) -> Sockets:
+    """Return copies of sockets for hypercorn to listen on, which it closes when it ends."""
+    lists = sockets.secure_sockets, sockets.insecure_sockets, sockets.quic_sockets
+    return Sockets(*([each.dup() for each in of] for of in lists))
 
 
 def _close(sockets: Sockets) -> None:
