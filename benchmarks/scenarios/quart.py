@@ -18,14 +18,14 @@ from benchmarks.scenarios.fanout import FULL, Effort
 
 TARGET_IDLE_KIB = 16.0
 TARGET_RATIO_OF_NATIVE = 1.3
-TARGET_RATIO_OF_PLAIN = 0.5
+# On hypercorn, each write is a `send`. Events of a burst share one; those of a steady feed do not, and have a
+# task for each.
+TARGET_RATIO_OF_PLAIN = (1.0, 2.0)
 
-# The plain generator takes half a minute where the others take a second. It gets fewer of the same bursts.
-# So does hypercorn where these two are compared.
+# What is sent through hypercorn takes half a minute where our server takes a second. It gets fewer bursts.
 BRIEF = Effort(warm_up_events=3, bursts=1)
 
-# The plain generator can send 10 events a second to this many clients and use half a core. With 4,000 it
-# falls behind.
+# Hypercorn can send 10 events a second to this many clients and use half a core. With 4,000 it falls behind.
 KEPT_UP_WITH = 200
 
 
@@ -48,7 +48,7 @@ async def measure(settings: Settings) -> list[Measurement]:
     for _ in range(settings.rounds):
         native.append(await _turn(subjects.native, connections, FULL))
         ours.append(await _turn(subjects.quart_on_ours, connections, FULL))
-        hypercorn.append(await _turn(subjects.quart_on_hypercorn, connections, FULL))
+        hypercorn.append(await _turn(subjects.quart_on_hypercorn, connections, BRIEF))
         plain.append(await _turn(subjects.quart_plain, connections, BRIEF))
         hypercorn_few.append(await _turn(subjects.quart_on_hypercorn, few, BRIEF))
         plain_few.append(await _turn(subjects.quart_plain, few, BRIEF))
@@ -57,7 +57,7 @@ async def measure(settings: Settings) -> list[Measurement]:
         _idle("Quart on ours", ours, TARGET_IDLE_KIB),
         _idle("Quart on hypercorn", hypercorn),
         _idle("plain generator", plain),
-        *_compared("", ("Quart on ours", ours), ("native route", native), TARGET_RATIO_OF_NATIVE),
+        *_compared("", ("Quart on ours", ours), ("native route", native), (TARGET_RATIO_OF_NATIVE,) * 2),
         *_compared("", ("Quart on hypercorn", hypercorn), ("plain generator", plain), TARGET_RATIO_OF_PLAIN),
         *_compared(
             f"{few} connections: ",
@@ -87,10 +87,14 @@ def _idle(name: str, turns: Sequence[_Turn], target: float | None = None) -> Mea
 
 
 def _compared(
-    prefix: str, subject: tuple[str, Sequence[_Turn]], other: tuple[str, Sequence[_Turn]], target: float
+    prefix: str,
+    subject: tuple[str, Sequence[_Turn]],
+    other: tuple[str, Sequence[_Turn]],
+    targets: tuple[float, float],
 ) -> list[Measurement]:
     measurements = []
-    for phase, measurement in (("burst", fanout.burst_measurement), ("steady", fanout.steady_measurement)):
+    phases = (("burst", fanout.burst_measurement), ("steady", fanout.steady_measurement))
+    for (phase, measurement), target in zip(phases, targets, strict=True):
         ours, theirs = (
             measurement(f"{prefix}{phase}, {name}", [turn.deliveries for turn in turns])
             for name, turns in (subject, other)

@@ -63,6 +63,51 @@ async def test_the_end_of_a_cut_response_is_sent_over_http2() -> None:
     assert server.sent == [START, MORE, END]
 
 
+async def test_after_a_disconnect_every_response_is_completed_so_that_the_server_frees_the_connection() -> (
+    None
+):
+    for sent in ([], [START], [START, MORE]):
+        server = FakeServer("1.1")
+        await send_all(server.guard, *sent)
+        server.to_app.send_nowait(DISCONNECT)
+        await server.guard.receive()
+        server.guard.on_stream_end(is_cut=True, end_seconds=1)
+        await server.guard.finish()
+        assert [message["type"] for message in server.sent[:1]] == ["http.response.start"]
+        assert server.sent[-1] == END
+
+
+async def test_an_app_that_has_sent_nothing_is_answered_for() -> None:
+    server = FakeServer("1.1")
+    await server.guard.finish()
+    assert server.sent == [{**START, "status": 500, "headers": [(b"connection", b"close")]}, END]
+
+
+async def test_nothing_is_sent_after_the_end() -> None:
+    server = FakeServer("1.1")
+    await send_all(server.guard, START, END)
+    with pytest.raises(OSError, match="over"):
+        await server.guard.send(MORE)
+    await server.guard.finish()
+    assert server.sent == [START, END]
+
+
+async def test_a_disconnect_hurries_the_end_of_any_response(autojump_clock: MockClock) -> None:
+    server = FakeServer("2")
+    server.to_app.send_nowait(BODY)
+    await send_all(server.guard, START)
+    server.on_send = trio.sleep_forever
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.guard.receive)
+        await wait_all_tasks_blocked()
+        server.to_app.send_nowait(BODY)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(send_all, server.guard, END)
+        await wait_all_tasks_blocked()
+        server.to_app.send_nowait(DISCONNECT)
+    assert trio.current_time() == pytest.approx(1, abs=0.1)
+
+
 @pytest.mark.parametrize(("http_version", "expected"), [("1.1", [START]), ("2", [START, END])])
 async def test_a_response_that_the_app_leaves_incomplete_is_completed_over_http2(
     http_version: str, expected: list[Any]

@@ -27,6 +27,7 @@ _BODY_SECONDS = 30.0
 # How long a disconnect waits for a `send` to return. Hypercorn never returns some.
 _SEND_SECONDS = 1.0
 
+_CLOSE = (b"connection", b"close")
 _END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
@@ -57,6 +58,7 @@ class ResponseGuard:
         self._end_seconds = 0.0
         self._is_body_over = False
         self._discarding: trio.CancelScope | None = None
+        self._ending: trio.CancelScope | None = None
         self._sends = 0  # calls of `send` that are under way
         self._sent = trio.lowlevel.ParkingLot()
 
@@ -70,9 +72,15 @@ class ResponseGuard:
             return {"type": "http.disconnect"}
         message = await self._receive()
         if message["type"] == "http.disconnect":
+            self._hurry()
             await self._wait_sent()
         self._note(message)
         return message
+
+    def _hurry(self) -> None:
+        """Bound the end of the response, now that the client has disconnected."""
+        if self._ending is not None:
+            self._ending.deadline = min(self._ending.deadline, trio.current_time() + _SEND_SECONDS)
 
     async def _wait_sent(self) -> None:
         """Wait until no `send` is under way, for a short time.
@@ -95,6 +103,8 @@ class ResponseGuard:
     async def send(self, message: Message) -> None:
         """Send to the server, except for the end of a response that was cut."""
         kind = message["type"]
+        if self._is_over:
+            raise OSError("the response is over")
         self.has_started |= kind == "http.response.start"
         self._sends += 1
         try:
@@ -119,40 +129,46 @@ class ResponseGuard:
         self._end_seconds = end_seconds
 
     async def finish(self) -> None:
-        """Complete what the app has left incomplete, now that it has returned or failed."""
-        if not self._is_http2 or self._is_over or self.is_disconnected:
+        """Complete what the app has left incomplete, now that it has returned or failed.
+
+        Over HTTP/1.1 an incomplete response is cut. But if the client has disconnected, hypercorn needs the
+        end, to free a connection on which it has held back another request.
+        """
+        if self._is_over or (self.has_started and not self._is_http2 and not self.is_disconnected):
             return
-        if self.has_started:
-            await self._end(_END)
-        else:
-            await self._discard_body()
+        if not self.has_started:
+            headers = [] if self._is_http2 else [_CLOSE]
+            await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        self._is_cut = False
+        await self.send(_END)
 
     async def _end(self, message: Message) -> None:
         self._is_over = True
         if self._is_http2:
             await self._discard_body()
             await self._end_http2(message)
-        elif self._is_cut:
+        elif self._is_cut and not self.is_disconnected:
             await trio.lowlevel.checkpoint()
         else:
             await self._send(message)
 
     async def _end_http2(self, message: Message) -> None:
-        """Send the end; that of an event stream only while its client is there, and for a bounded time."""
-        if not self._is_stream_over:
-            await self._send(message)
-        elif not self.is_disconnected:
-            # Hypercorn waits until the client has received everything, also if it never will.
-            with trio.move_on_after(self._end_seconds):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._hurry_on_disconnect, nursery.cancel_scope)
-                    await self._send(message)
-                    nursery.cancel_scope.cancel()
+        """Send the end; that of an event stream only for a bounded time.
 
-    async def _hurry_on_disconnect(self, scope: trio.CancelScope) -> None:
+        Hypercorn waits until the client has received everything, also if it has disconnected.
+        """
+        seconds = self._end_seconds if self._is_stream_over else float("inf")
+        with trio.move_on_after(seconds) as self._ending:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hurry_on_disconnect)
+                await self._send(message)
+                nursery.cancel_scope.cancel()
+        self._ending = None
+
+    async def _hurry_on_disconnect(self) -> None:
         while not self.is_disconnected:
             self._note(await self._receive())
-        scope.deadline = trio.current_time() + _SEND_SECONDS  # as in `_wait_sent`
+        self._hurry()
 
     async def _discard_body(self) -> None:
         """Receive the rest of the request's body, while the app may be receiving, too."""
