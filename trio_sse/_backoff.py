@@ -18,5 +18,5 @@ def delay(attempt: int, first: float, longest: float) -> float:
 
 
 def delays(first: float, longest: float) -> Iterator[float]:
-    """Yield the delay before each attempt, for ever; see `delay`."""
+    """Yield the delay before each attempt, forever; see `delay`."""
     return (delay(attempt, first, longest) for attempt in itertools.count())

@@ -73,7 +73,7 @@ def event_stream(
             or in the app's lifespan by `await nursery.start(hub.run)`.
         methods: the allowed methods; GET includes HEAD. A POST's body is in `connection.request.body`.
         headers: further header fields of the response.
-        max_body_size: the largest body that a request may have, in bytes; a larger one is answered 413.
+        max_body_size: the largest body that a request may have, in bytes; a larger one is refused with 413.
 
     The other options are those of `trio_sse.Server`, for the streams of this endpoint.
 
@@ -97,7 +97,7 @@ def event_stream(
 
 @final
 class EventStream:
-    """An ASGI endpoint that answers with an event stream; made by `event_stream`."""
+    """An ASGI endpoint that answers with an event stream; created by `event_stream`."""
 
     def __init__(
         self,

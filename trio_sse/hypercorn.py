@@ -88,7 +88,7 @@ async def serve(
             `read_timeout` and `ssl_handshake_timeout`.
         shutdown_trigger: the server shuts down when this returns. Event streams end first, so that their
             clients reconnect, and everything else after them.
-        write_timeout: seconds for which a client may take no byte while some are waiting for it. It is set
+        write_timeout: seconds for which a client may accept no bytes while some are waiting for it. It is set
             as `TCP_USER_TIMEOUT`, with five seconds more, where the platform has that.
         drain_timeout: seconds that a shutdown may take before everything that still runs is cancelled.
         send_buffer: bytes that the kernel may buffer for each client (`SO_SNDBUF`).

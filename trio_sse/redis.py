@@ -182,7 +182,7 @@ def _translated(url: str, seconds: float) -> Iterator[None]:
         yield
     except BaseExceptionGroup as group:
         found = [_translate(leaf, url, seconds) for leaf in leaf_exceptions(group)]
-        if None in found:  # with a cancellation, say, which continues alone
+        if None in found:  # for example with a cancellation, which continues alone
             _, rest = group.split(lambda error: _translate(error, url, seconds) is not None)
             raise (rest or group) from None
         refusals = [error for error in found if isinstance(error, LogRefused)]
@@ -201,7 +201,7 @@ def _translate(error: BaseException, url: str, seconds: float) -> Exception | No
     if isinstance(error, LogUnavailable | LogRefused):
         return error
     if isinstance(error, trio.TooSlowError | TimeoutError):
-        return LogUnavailable(f"Redis does not answer within {seconds:g} s")
+        return LogUnavailable(f"Redis did not answer within {seconds:g} s")
     if isinstance(error, RedisError):
         return _translate_redis(error, url)
     if isinstance(error, OSError | trio.BrokenResourceError | trio.ClosedResourceError):
@@ -214,12 +214,12 @@ def _translate_redis(error: Exception, url: str) -> Exception:
 
     cause = error.__cause__ or error.__context__
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return LogRefused(f"Redis: its certificate is not accepted: {cause.verify_message}")
+        return LogRefused(f"Redis: certificate verification failed: {cause.verify_message}")
     text = redact(str(error), url)
     # The text of a connection's error contains the host, which may be named like a refusal.
     is_reply = not isinstance(error, coredis.exceptions.ConnectionError)
     is_refusal = is_reply and _REFUSALS.search(f"{type(error).__name__} {text}")
     kind = LogRefused if is_refusal else LogUnavailable
     needs_password = is_refusal and re.search("NOAUTH|HELLO must be called", text)
-    advice = ": it wants a password, as in redis://:password@host" if needs_password else ""
+    advice = ": a password is required, as in redis://:password@host" if needs_password else ""
     return kind(f"Redis: {text}{advice}")

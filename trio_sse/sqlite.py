@@ -32,7 +32,7 @@ create table if not exists log_publishers (name text primary key, last integer n
 """
 
 # Errors that waiting does not resolve: a missing folder, or one that is not writable. Extended codes, whose
-# last byte is one of these, are not among them: an error of a full disk's journal, say, may pass.
+# last byte is one of these, are not among them: an error of a full disk's journal may pass.
 _FINAL = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 
 # SQLite's columns take any type: a row that another program has put there may have no time.
@@ -186,7 +186,7 @@ class _Session:
         path = self._log._path
         with _translated(path):
             if not os.path.samestat(os.stat(path), self._file):
-                raise LogUnavailable(f"SQLite, {path}: another file is in its place")
+                raise LogUnavailable(f"SQLite, {path}: the file was replaced")
             yield
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:

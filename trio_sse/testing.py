@@ -180,7 +180,7 @@ class Client:
 
 @final
 class Stream:
-    """A response that is being received; made by `Client.stream`.
+    """A response that is being received; created by `Client.stream`.
 
     Attributes:
         status: the response's status; 0 if the server has closed the connection without a response.

@@ -1,6 +1,6 @@
-"""Handlers that send events of their own, such as a progress bar: `python -m benchmarks.own_events`.
+"""Handlers that send their own events, such as a progress bar: `python -m benchmarks.own_events`.
 
-Nothing is shared: each event is encoded for one client. Some handlers send 30 events in one go, as a model
+Nothing is shared: each event is encoded for one client. Some handlers send 30 events in a row, as a model
 sends tokens. Others send one at a time, and each event wakes its task. The Python peers of
 `benchmarks.compare` that are installed are measured next to them.
 """

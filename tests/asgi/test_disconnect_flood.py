@@ -1,4 +1,4 @@
-"""`DisconnectFlood`: connections whose clients don't wait for answers are refused for a while."""
+"""`DisconnectFlood`: connections whose clients do not wait for answers are refused for a while."""
 
 from __future__ import annotations
 

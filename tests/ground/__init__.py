@@ -1,1 +1,1 @@
-"""Tests of the ground modules, which import nothing else of the package."""
+"""Tests of the helper modules (`_validate`, `_backoff`, ...), which import nothing else of the package."""

@@ -81,7 +81,7 @@ async def test_publishing_in_a_hub_that_has_ended_is_refused(make_hub: MakeHub) 
 async def test_a_hub_is_run_by_one_task(make_hub: MakeHub) -> None:
     hub = make_hub()
     async with running(hub):
-        with pytest.raises(RuntimeError, match="running already"):
+        with pytest.raises(RuntimeError, match="already running"):
             await hub.run()
         await hub.publish("t", "it still works")
 

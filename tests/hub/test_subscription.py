@@ -405,4 +405,4 @@ async def test_a_writer_that_fails_affects_no_other(
         assert feed_of(first).has_overflowed
         assert overflowed == ["first"]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
-    assert "delivery failed: <Subscription to t: live" in caplog.text
+    assert "delivery failed, ending <Subscription to t: live" in caplog.text

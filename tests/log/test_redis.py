@@ -481,7 +481,7 @@ async def test_the_program_serves_with_a_log_or_says_why_not(tmp_path: Path, *, 
     [
         (["127.0.0.1"], "own", None),
         (["localhost"], "own", "IP address mismatch"),
-        (["127.0.0.1"], "another", "certificate is not accepted"),
+        (["127.0.0.1"], "another", "certificate verification failed"),
     ],
     ids=["right", "another name", "another authority"],
 )

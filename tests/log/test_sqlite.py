@@ -19,7 +19,7 @@ from trio_sse.sqlite import SQLiteLog
 from ..support.programs import running
 from ..support.waiting import SECONDS
 
-# Publishes for ever, and says what has been stored.
+# Publishes forever, and says what has been stored.
 PUBLISHER = """
 import sys
 import trio

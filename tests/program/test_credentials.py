@@ -87,5 +87,5 @@ def test_a_report_of_a_load_does_not_show_credentials(streams: str, tmp_path: Pa
 def test_a_malformed_header_is_refused_without_its_value(command: str) -> None:
     finished = run(command, "http://127.0.0.1:1/", "-H", "Authorization Bearer s3cret")
     assert finished.returncode == 2
-    assert "--header: number 1 is not like 'Name: value'" in finished.stderr
+    assert "--header: number 1 is not like 'NAME: VALUE'" in finished.stderr
     assert SECRET not in finished.stderr

@@ -170,7 +170,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ([], 2, "Missing argument 'MODULE:NAME'"),
         (["nowhere:server"], 1, "there is no module 'nowhere'"),
         (["nowhere.at.all:server"], 1, "there is no module 'nowhere.at.all'"),
-        (["empty:server"], 1, "module 'empty' has no 'server'"),
+        (["empty:server"], 1, "module 'empty' has no attribute 'server'"),
         (["other:server"], 1, "'other:server' is neither a trio_sse.Server nor an ASGI app: its type is int"),
         (
             ["needy:server"],

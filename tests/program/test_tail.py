@@ -53,7 +53,7 @@ def test_tail_resumes_after_cuts_and_stops_on_204(streams: str) -> None:
     assert finished.stderr.count("incomplete chunked read") == 3
     assert "resumed after 3" in finished.stderr
     assert "reconnecting in 0.0 s" in finished.stderr  # as `retry` says
-    assert finished.stderr.endswith("Error: the server answered 204: the stream is over\n")
+    assert finished.stderr.endswith("Error: the server answered 204: no more events\n")
     assert finished.returncode == 1
 
 
@@ -108,9 +108,9 @@ def test_tail_sends_all_headers_except_an_older_id(
     ("path", "options", "code", "message"),
     [
         ("/nowhere", [], 1, "the server answered 404 Not Found"),
-        ("/over", [], 1, "the server answered 204: the stream is over"),
-        ("/plain", [], 1, "its Content-Type is text/plain, not text/event-stream"),
-        ("/live", ["-H", "no colon"], 2, "number 1 is not like 'Name: value'"),
+        ("/over", [], 1, "the server answered 204: no more events"),
+        ("/plain", [], 1, "the Content-Type is text/plain, not text/event-stream"),
+        ("/live", ["-H", "no colon"], 2, "number 1 is not like 'NAME: VALUE'"),
         ("/live", ["-H", "a b: c"], 2, "with a name of letters, digits and hyphens"),
         ("/live", ["--count", "0"], 2, "'--count'"),
     ],

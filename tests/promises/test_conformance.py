@@ -1,4 +1,4 @@
-"""The promises of a stream, held to by one suite on every host: see `hosts.py`.
+"""The promises of a stream, checked by one suite on every host: see `hosts.py`.
 
 Time that has to pass is Trio's on a clock that runs faster, so that nobody waits for a minute; what crosses
 sockets is real.
@@ -429,7 +429,7 @@ async def test_a_handler_that_fails_before_the_stream_is_a_500(
         def errors() -> list[str]:
             return [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
 
-        if host.name != "litestar":  # which logs only if it is told to
+        if host.name != "litestar":  # which logs only if configured to
             await until(lambda: errors() != [])
             assert errors() == ["secret"]
 

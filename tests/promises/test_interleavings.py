@@ -182,7 +182,7 @@ class Seen:
             cursor = position
 
     def is_settled(self, published: list[str]) -> bool:
-        """Whether nothing more is to come: it reads only when told, is over, or has everything."""
+        """Whether nothing more is to come: it reads only on request, is over, or has everything."""
         if self.permits is not None or self.is_over or self.started_at is None:
             return True
         last = self.started_at if self.last_event_id is None else len(published)

@@ -264,7 +264,7 @@ class Host:
 
     @asynccontextmanager
     async def asked(self, path: str, *lines: str) -> AsyncIterator[Any]:
-        """Ask for a path, and don't wait for the response's head."""
+        """Ask for a path, and do not wait for the response's head."""
         async with await self.connect() as connection:
             if isinstance(connection, Client):
                 request = "\r\n".join([f"GET {path} HTTP/1.1", "Host: test", *lines, "", ""])

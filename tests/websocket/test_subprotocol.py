@@ -94,7 +94,7 @@ async def test_a_function_decides_who_may_do_what(make_server: MakeServer) -> No
         (b'{"type":"subscribe","topics":[7]}', "a topic must be a str, not int"),
         (b'{"type":"subscribe","topics":["\\n"]}', "a topic must have printable characters only"),
         (b'{"type":"subscribe","topics":["a"],"last_event_id":7}', "last_event_id must be a string"),
-        (b'{"type":"publish","topic":"a"}', "a publish needs data"),
+        (b'{"type":"publish","topic":"a"}', "a publish frame needs data"),
         (b'{"type":"publish","topic":7,"data":1}', "a topic must be a str"),
         (b'{"type":"publish","topic":"a","data":1,"event":7}', "event must be a string"),
         (b'{"type":"publish","topic":"a","data":1,"event":"a\\nb"}', ""),

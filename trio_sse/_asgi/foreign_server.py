@@ -182,7 +182,7 @@ class ForeignStreamExtension:
             transport.release()
             _end_response(self._guard, stream)
         if not has_started and isinstance(pending.outcome, Refused):
-            logger.error("handler failed for id=%d", stream.id, exc_info=pending.outcome.error)
+            logger.error("the handler failed for id=%d", stream.id, exc_info=pending.outcome.error)
 
     def close(self) -> None:
         """End the stream, because the app's call ends."""

@@ -4,7 +4,7 @@ ASGI has no message that truncates a response. But servers close an HTTP/1.1 con
 incomplete when the app returns. So a stream that was cut marks its response, and the guard then withholds the
 end, whichever middleware sends it. It has to be the outermost wrapper of the app for that.
 
-A stream of HTTP/2 would stay open for ever if its response were incomplete. So over HTTP/2 every response is
+A stream of HTTP/2 would stay open forever if its response were incomplete. So over HTTP/2 every response is
 ended, also that of an app that fails. And it is ended only when the request's body has come, as far as that
 takes a short time: hypercorn ends its whole server if a body continues after the response.
 """

@@ -114,7 +114,7 @@ class StreamExtension(Protocol):
         """Raise an `HTTPException` if there is no room for another stream or poll."""
 
     def start_detached(self, manager: StreamManager, handle: Handle, name: str) -> PendingStream:
-        """Start to run a handler in a task with this name.
+        """Start a handler in a task with this name.
 
         Raises:
             HTTPException: there is no room for another stream.

@@ -4,9 +4,9 @@ h11 accepts some heads that RFC 9112 forbids, or that have been used to smuggle 
 every head is checked here first, on its bytes. A doubtful request is refused: two parsers that disagree are
 how requests are smuggled.
 
-A head that has passed these checks and announces no body is split here. h11 would return the same fields, as
-the tests show, for a third of the whole cost of setting up a stream. Only heads that announce a body go
-through h11, as a second opinion on the fields that say where the body ends.
+A head that has passed these checks and announces no body is split here. Parsing it with h11 would return the
+same fields, as the tests show, but add a third to the cost of setting up a stream. Only heads that announce
+a body go through h11, as a second opinion on the fields that say where the body ends.
 """
 
 from __future__ import annotations

@@ -42,6 +42,6 @@ def contain(failure: BaseException, what: str) -> None:
 
 def cut_off_alone(subscriber: CanBeCutOff, failure: BaseException) -> None:
     """Cut off a subscriber whose delivery has raised this; call it where the exception is handled."""
-    contain(failure, f"delivery failed: {subscriber!r} is cut off")
+    contain(failure, f"delivery failed, ending {subscriber!r}")
     with contained("cutting off a subscriber failed"):
         subscriber.cut_off()

@@ -135,7 +135,7 @@ class HubEngine:
             check_bounds(1, queue=bounds[0], queue_bytes=bounds[1])
         checked = check_topics(topics)
         if overflow is not Overflow.DISCONNECT and self.registry.has_states(checked):
-            raise ValueError("a state's changes cannot be dropped: use DISCONNECT, or an interval for fewer")
+            raise ValueError("a state cannot drop events: use the overflow policy DISCONNECT, or an interval")
         return Feed(
             self.registry,
             checked,

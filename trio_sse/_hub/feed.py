@@ -73,7 +73,7 @@ _OVER = (_Phase.ENDED, _Phase.OVERFLOWED, _Phase.LEFT)
 
 @final
 class Feed:
-    """What one reader of some topics receives; only `HubEngine.make_feed` makes one.
+    """What one reader of some topics receives; created by `HubEngine.make_feed`.
 
     Attributes:
         topics, last_event_id, overflow, throttle: what was asked for.

@@ -26,11 +26,11 @@ _MIB = 1024 * 1024
 
 @final
 class Hub:
-    """Broadcast events to the subscribers of their topics.
+    """Broadcasts events to the subscribers of their topics.
 
-    A hub may be made at import time. It works while its `run` does: a `Server` that serves it runs it,
-    unless the program does so itself. Only the thread that runs it may publish, subscribe and change states:
-    use `trio.from_thread.run_sync` and `trio.from_thread.run` in others.
+    You can create a hub at import time. To be used, it must be running, in `run`: a `Server` that serves it
+    runs it, unless the program does so itself. Only the thread that runs it may publish, subscribe and
+    change states: use `trio.from_thread.run_sync` and `trio.from_thread.run` in others.
 
     Args:
         history: how many events the log keeps for replay; with `history_bytes`, how many bytes of them.
@@ -80,9 +80,9 @@ class Hub:
 
     @property
     def last_event_id(self) -> str:
-        """The cursor after the newest event: a page rendered now can subscribe from it later.
+        """The newest event's id. A page rendered now that later subscribes from it misses nothing.
 
-        It misses nothing then. Events that are still in the inbox come after it.
+        Events that are still in the inbox come after it.
         """
         return self._engine.log.last_id
 
@@ -116,8 +116,8 @@ class Hub:
             LogUnavailable: a shared log has not stored it within its `publish_timeout`. It may have been
                 stored all the same, if only the log's reply was lost.
 
-        With a shared log, this returns when the event is stored. If it is cancelled, nothing was published;
-        with a shared log, the event may have been.
+        With a shared log, this returns when the event is stored. If it is cancelled, the event was not
+        published; with a shared log, it may have been stored.
         """
         engine = self._engine
         await engine.sequencer.publish(engine.make_message(topic, data, event, key, retry))
@@ -148,7 +148,7 @@ class Hub:
         interval: float | None = None,
         batch: float | None = None,
     ) -> Subscription:
-        """Return a subscription to these topics, to be used by `async with`.
+        """Return a subscription to these topics, for `async with`.
 
         Args:
             topics: 1 to 256 names.
@@ -209,7 +209,7 @@ class Hub:
 
         A tick is an object with its `sequence` number, in which skipped ticks are counted; its `time` in
         ISO 8601; the seconds `elapsed` since the reference, which no change of the wall clock affects;
-        `server_time` in milliseconds since 1970, from which a page computes the offset of its own clock;
+        `server_time` in milliseconds since 1970, from which a page computes its clock's offset;
         and after a step of the wall clock, its size in seconds as `stepped`.
 
         Args:
@@ -251,12 +251,12 @@ class Hub:
 
         Raises:
             RuntimeError: it runs already.
-            LogRefused: a shared log refuses to serve, because of wrong credentials, say.
+            LogRefused: a shared log rejects the connection, for example because of wrong credentials.
         """
         await self._engine.run(task_status)
 
     def statistics(self) -> HubStatistics:
-        """Return the hub's statistics at this moment. It looks at every subscription: not for hot code."""
+        """Return the hub's statistics. This visits every subscription, so do not call it often."""
         return self._engine.statistics()
 
 

@@ -65,7 +65,7 @@ class Inbox:
     def open(self) -> None:
         """Accept messages."""
         if self._entrance is not None:
-            raise RuntimeError("this hub is running already: one task runs it, a server's or the program's")
+            raise RuntimeError("this hub is already running; only one task can run it")
         self._thread = get_ident()
         self._entrance, self._outlet = trio.open_memory_channel[Message](self._max_events)
         self.has_opened = True
@@ -118,12 +118,12 @@ class Inbox:
 
     def put(self, message: Message) -> Coroutine[Any, Any, None]:
         """Add a message, waiting for room; if this is cancelled, it was not added."""
-        # No coroutine of its own: each one more that a checkpoint passes costs a publish some percent.
+        # Not `async def`: each extra coroutine between a checkpoint and its caller costs some percent.
         return self.retry(self.put_nowait, message)
 
     async def retry(self, put: Callable[[*Ts], None], *arguments: *Ts) -> None:
         """Call `put` until it does not raise `trio.WouldBlock`, waiting for room in between."""
-        self.check_thread()  # first: without Trio in this thread, a checkpoint raises an error of its own
+        self.check_thread()  # first: without Trio in this thread, a checkpoint raises its own error
         await trio.lowlevel.checkpoint_if_cancelled()
         while True:
             try:

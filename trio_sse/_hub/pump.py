@@ -22,8 +22,8 @@ from .containment import contained, cut_off_alone
 from .large_events import LARGE_BYTES, LargeEventMonitor
 from .pacing import FlushScheduler, Subscriber
 
-# The pump lets other tasks run after this many writes, at some 10 us each about a millisecond; of large
-# batches, after fewer, since copying and encrypting them takes time.
+# Let other tasks run after this many writes (about 1 ms, at 10 us each). Large batches count for more,
+# because copying and encrypting them takes time.
 _WRITES_PER_CHECKPOINT = 100
 _BYTES_PER_CHECKPOINT = 512 * 1024
 

@@ -14,7 +14,7 @@ from .state_topic import StateTopic
 
 @final
 class State:
-    """One state topic; only `Hub.state` makes one.
+    """One state topic; created by `Hub.state`.
 
     Nothing else may be published to its topic.
 

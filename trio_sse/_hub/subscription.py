@@ -12,12 +12,15 @@ from .queue import Overflow
 
 
 class SlowConsumer(trio.BrokenResourceError):
-    """A subscription's reader fell so far behind that its queue overflowed, under `Overflow.DISCONNECT`."""
+    """A subscription's reader fell so far behind that its queue overflowed.
+
+    That ends it under `Overflow.DISCONNECT`, and under `Overflow.LATEST` with too many keys.
+    """
 
 
 @final
 class Subscription:
-    """A bounded, ordered view of some topics; only `Hub.subscribe` makes one.
+    """A bounded, ordered view of some topics; created by `Hub.subscribe`.
 
     Use it as an async context manager, which registers it, and iterate over it in one task::
 
@@ -30,7 +33,7 @@ class Subscription:
     the hub ends. A cancelled iteration loses no event: the next one continues with it.
 
     Raises (when it is iterated over):
-        SlowConsumer: the queue overflowed under `Overflow.DISCONNECT`.
+        SlowConsumer: the queue overflowed (under `DISCONNECT`, or `LATEST` with too many keys).
         trio.BusyResourceError: another task is waiting for an event of this subscription.
         trio.ClosedResourceError: its context has not been entered, or has been left.
         RuntimeError: the hub runs in another thread.

@@ -60,7 +60,7 @@ class TickerStatistics:
 
 @final
 class Ticker:
-    """The ticks of one topic; only `Hub.run_ticker` makes one, and passes it to `task_status.started`."""
+    """The ticks of one topic; created by `Hub.run_ticker`, which passes it to `task_status.started`."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Ticker:
                 # From the last reading on, by the clock as it is now: no tick that became due is left out.
                 multiple = self._next_multiple(now - (trio.current_time() - looked_at))
             looked_at = trio.current_time()
-            # A product each time: adding up intervals of 0.1 s, say, would drift by 80 ms in a day.
+            # A product each time: adding up intervals of 0.1 s, for example, would drift by 80 ms in a day.
             due = multiple * self._every
             if due > now:
                 await trio.sleep(min(due - now, _LOOK_SECONDS))

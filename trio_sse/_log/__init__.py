@@ -1,4 +1,4 @@
 """The event log: in memory, and shared between hubs.
 
-It may import `_wire` and the ground modules.
+It may import `_wire` and the helper modules.
 """

@@ -1,9 +1,9 @@
 """The task of a hub that follows a shared log: it keeps the window in step with the log and delivers entries.
 
-Why a subscription that is ahead finds its id, if the log has it: the id was in the log before its client
-connected here. So a read that starts after the subscription has joined, and that reaches the log's end,
-returns the id's entry, unless the log has lost it. `follow` therefore counts the arrivals before each read,
-and settles those that had arrived when a read has reached the end.
+A client may bring an id that this hub has not read yet. That id was stored before the client connected here,
+so a read that starts afterwards and reaches the log's end must return it, unless the log has lost it.
+`follow` therefore counts the arrivals before each read, and starts those that arrived before a read that
+reached the end.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class LogFollower:
             if entries:
                 await self._process(entries)
             elif await self._is_behind(session):
-                logger.warning("the shared log starts anew with lower ids: reset")
+                logger.warning("shared log: replaced by one with lower ids; subscribers receive a reset")
                 await self.reload(session)
             self._readers.settle_ahead(arrivals if len(entries) < asked else 0)
             if len(entries) < asked:
@@ -189,7 +189,7 @@ class LogFollower:
         for entry in check_upto(await session.read_backward(self._cursor, 1), self._cursor):
             is_same = (entry.epoch, entry.number) == (self._window.epoch, self._window.last)
             if entry.epoch and (not is_same or self._window.contradicts(entry.number, entry.record)):
-                logger.warning("the shared log has lost entries that were read: reset")
+                logger.warning("shared log: entries that were read are lost; subscribers receive a reset")
                 return False
         return True
 
@@ -218,7 +218,7 @@ class LogFollower:
                 if run:
                     await self._deliver(run)
                     run = []
-                logger.warning("the shared log has a gap after %s.%d: reset", epoch, number)
+                logger.warning("shared log: gap after %s.%d; subscribers receive a reset", epoch, number)
                 is_later = entry.epoch == epoch and entry.number > number
                 self._window.restart(entry.epoch, entry.number - 1, id_before(entry.id))
                 self._readers.announce_gap(Gap.EXPIRED if is_later else Gap.UNKNOWN)

@@ -18,7 +18,7 @@ class LogUnavailable(Exception):
 
 
 class LogRefused(Exception):
-    """The shared log refuses to serve, because of wrong credentials, say. Another attempt will not help."""
+    """The shared log rejects the connection, such as for wrong credentials. Another attempt does not help."""
 
 
 class Entry(NamedTuple):
@@ -26,8 +26,8 @@ class Entry(NamedTuple):
 
     Attributes:
         id: its id, two whole numbers joined by a hyphen; ids grow.
-        epoch: a whole number that changes when the log's continuity is lost; at most the first part of its
-            entries' ids. Empty for an entry that no hub has appended.
+        epoch: a whole number, never greater than the first part of any of its entries' ids; it changes when
+            the log's continuity is lost. Empty for an entry that no hub has appended.
         number: its place in its epoch, from 1, without holes.
         record: what was appended.
     """

@@ -38,7 +38,7 @@ class LogReplica:
         """Begin a run: fill the window, if the log can be reached now.
 
         Raises:
-            LogRefused: the log refuses to serve.
+            LogRefused: the log rejects the connection.
         """
         self.publisher.begin()
         await self._sessions.try_once(self.follower.reload)

@@ -36,7 +36,7 @@ class LogSessions:
         """Run work in a session if the log can be reached now.
 
         Raises:
-            LogRefused: the log refuses to serve.
+            LogRefused: the log rejects the connection.
         """
         try:
             async with self._log.connect() as session:
@@ -60,7 +60,7 @@ class LogSessions:
                 async with self._log.connect() as session:
                     await work(session)
             except BaseException as failure:
-                # A refusal midway, after a change of the password, say, may end as an outage does.
+                # A refusal midway, for example after a change of the password, may end as an outage does.
                 error = _contained(failure)
                 self.failure = _reason(error)
                 now = trio.current_time()

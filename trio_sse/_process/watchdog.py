@@ -25,7 +25,7 @@ class Watchdog(trio.abc.Instrument):
         self._began_at = perf_counter()
 
     def begin(self) -> None:
-        """Start to measure now. Call this when adding the instrument, which misses the start of that step."""
+        """Start measuring. Call this when adding the instrument, which misses the start of that step."""
         self._began_at = perf_counter()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:

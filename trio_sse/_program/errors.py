@@ -23,7 +23,7 @@ class AppProgramError(ProgramError):
 
 @contextmanager
 def expected_errors_as_program_errors() -> Iterator[None]:
-    """Raise `ProgramError` if a shared log refuses to serve or the app fails, alone or in a group."""
+    """Raise `ProgramError` if a shared log rejects the connection or the app fails, alone or in a group."""
     try:
         yield
     except (LogRefused, *_APP_ERRORS) as error:

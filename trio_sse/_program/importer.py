@@ -34,7 +34,7 @@ def load_target(target: str) -> Server | ASGIApp:
     if isinstance(found, Server) or _is_app(found):
         return found  # type: ignore[return-value]  # _is_app has checked it
     if found is None:
-        raise ProgramError(f"module {module_name!r} has no {attribute!r}")
+        raise ProgramError(f"module {module_name!r} has no attribute {attribute!r}")
     kind = type(found).__name__
     raise ProgramError(f"{target!r} is neither a trio_sse.Server nor an ASGI app: its type is {kind}")
 
@@ -56,5 +56,5 @@ def _import(name: str) -> object:
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise ProgramError(
             f"importing {name!r} failed: {type(error).__name__}: {error} "
-            f"({last.filename}, line {last.lineno}; --log-level debug shows the traceback)"
+            f"({last.filename}, line {last.lineno}; use --log-level debug for the traceback)"
         ) from error

@@ -1,8 +1,9 @@
 """Replacing all workers on SIGHUP, without refusing a connection.
 
 For each worker a new one starts first. When the new one is ready, the old one stops accepting. The old ones
-drain when all are replaced, one after the other. If each drained at once, its clients would also reconnect
-to old ones, and the last of those would have e times as many as on average.
+drain when all are replaced, one after the other. If each old worker drained as soon as it was replaced, some
+of its clients would reconnect to workers not replaced yet, and the last of those would hold e times the
+average.
 """
 
 from __future__ import annotations

@@ -53,6 +53,6 @@ def check_shareable(engines: Collection[HubEngine], workers: int) -> None:
     if not all(engine.sequencer.is_shared for engine in engines):
         raise ProgramError(
             f"{workers} workers need a shared log: an event would only reach the clients of the worker that "
-            "publishes it. Use --log redis://... or --log sqlite:PATH for the hub of a Server, Hub(log=...) "
-            "for an app's. If nothing is published, or each worker publishes everything, use --separate-hubs"
+            "publishes it. Use --log redis://... or --log sqlite:PATH for a Server's hub, Hub(log=...) for "
+            "an app's; or --separate-hubs if nothing is published, or each worker publishes its own events"
         )

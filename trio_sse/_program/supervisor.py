@@ -264,7 +264,7 @@ class Supervisor:
             return
         has_served = self._has_served or any(other.is_ready for other in self._workers.values())
         if exit_code == _CANNOT_RUN and not has_served:
-            # Once a worker has served, the reason may be temporary: a change of the log's password, say.
+            # Once a worker has served, the reason may be temporary, such as a change of the log's password.
             self._exit_status = 1
             self._stop("no worker can run")
             return

@@ -16,7 +16,7 @@ _SILENT_SECONDS = 15.0  # a worker whose event loop runs sends a sign of life ea
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerTimeouts:
-    """How long the supervisor waits for workers, in seconds; `math.inf` means for ever.
+    """How long the supervisor waits for workers, in seconds; `math.inf` means forever.
 
     Attributes:
         start: from a worker's fork until it accepts connections.

@@ -4,7 +4,7 @@ The loop uses the standard library's sockets. It accepts until no client waits, 
 a rush of clients does not cost a task switch for each.
 
 Without a free file descriptor, a process cannot even refuse a client, and the listening socket stays readable
-for ever. So one descriptor is kept in reserve: it is closed, the client is accepted and disconnected, and the
+forever. So one descriptor is kept in reserve: it is closed, the client is accepted and disconnected, and the
 reserve is opened again.
 """
 
@@ -26,7 +26,7 @@ _ACCEPTS_PER_CHECKPOINT = 64
 # At the end, clients that the kernel has accepted are accepted, too: a backlog can hold this many by default.
 _ACCEPTS_AT_END = 4096
 
-# So that the server is the first to notice that a client takes no bytes, and logs that, and not a disconnect.
+# So that the server notices first that a client accepts no bytes, and logs that instead of a disconnect.
 _KERNEL_EXTRA_SECONDS = 5.0
 
 # Errors of `accept` that concern one connection; the next ones may be fine (accept(2)).

@@ -91,7 +91,7 @@ def _check_upgrade(head: RequestHead, destination: Destination) -> None:
     if is_websocket or asks_for_websocket(head.headers):
         check_handshake(head.method, head.http_version, head.headers)
         if not is_websocket:
-            raise HTTPException(400, "this path is not a WebSocket; `Server.websocket` adds one")
+            raise HTTPException(400, "this path is not a WebSocket")
 
 
 def _check_body(head: RequestHead, max_size: int) -> None:

@@ -54,7 +54,7 @@ class WebSocketRoute:
 @final
 @dataclass(frozen=True, slots=True)
 class AppRoute:
-    """Every path that has no route, if the server has an app."""
+    """The destination of every request that matches no route, if the server has an app."""
 
 
 Route = StreamRoute | EndpointRoute | WebSocketRoute

@@ -341,11 +341,11 @@ class Server:
     async def drain(self) -> None:
         """Shut down gracefully: end every call to serve, and return when they have ended.
 
-        Requests that have begun to arrive are answered, also those of clients that wait to be accepted; then
-        no connection is accepted and no request answered any more. Streams are ended over a part of
+        Requests that have begun to arrive are answered, also those of clients that wait to be accepted. After
+        that, no connection is accepted and no request is answered. Streams are ended over a part of
         `drain_timeout`, so that their clients do not all reconnect at once. After `drain_timeout`, the
-        remaining connections are cancelled. If this is cancelled, no more streams are ended, and what has
-        been started goes on.
+        remaining connections are cancelled. If this is cancelled, no further streams are ended; those already
+        ending still end.
         """
         await self._calls.drain()
 

@@ -41,7 +41,7 @@ def reason_frame(reason: EndReason) -> bytes:
 async def finish_stream(stream: LiveStream, options: StreamOptions) -> bool:
     """Send the last bytes of a stream that has ended; return whether the transport may carry another request.
 
-    Nothing is sent while half an event is pending that will not be completed. If the client does not take the
+    If an event was only partly sent, nothing more is sent. If the client does not accept the
     end of the body within the stream's own limits, the reason changes: the stream was not finished.
     """
     framing = stream.transport.framing
@@ -59,7 +59,7 @@ async def finish_stream(stream: LiveStream, options: StreamOptions) -> bool:
 
 
 async def _close_websocket(stream: LiveStream, write_timeout: float) -> None:
-    """Send a close frame with the reason. Whoever reads from the client handles its answer."""
+    """Send a close frame with the reason. The reading task handles the client's reply."""
     transport, reason = stream.transport, stream.end_reason
     assert reason is not None
     last = stream.close_frame or reason_frame(reason)

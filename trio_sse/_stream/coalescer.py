@@ -1,4 +1,4 @@
-"""Coalescing: what a handler sends in one go (a model's tokens, an import's rows) goes out in few writes.
+"""Coalescing: what a handler sends back to back (a model's tokens, an import's rows) goes out in few writes.
 
 A write to a socket is a system call, which costs about ten times what the rest of an event does. So the
 first event goes out at once. What the handler sends right after it is buffered, and goes out in one write

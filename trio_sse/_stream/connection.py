@@ -16,7 +16,7 @@ from .live_stream import LiveStream
 
 @final
 class Connection:
-    """One live event stream, passed to its handler; only a server makes one.
+    """One live event stream, passed to its handler; created by a server.
 
     Any task inside the handler may call its methods. When the stream has ended, the handler is cancelled. In
     tasks that are not, `send` and the other methods raise `trio.ClosedResourceError`.
@@ -71,7 +71,7 @@ class Connection:
         """Why the stream ended; `None` while it is open.
 
         It is set before the handler is cancelled, so the handler's `finally` sees it. There, `None` means
-        that the handler ends the stream itself: it returned, or raised an exception of its own.
+        that the handler ends the stream itself: it returned, or raised its own exception.
         """
         return self._stream.end_reason
 
@@ -98,10 +98,10 @@ class Connection:
             trio.ClosedResourceError: the stream has ended.
 
         If this is cancelled before anything was sent, nothing is sent. If it is cancelled in the middle of
-        the event, the stream ends, since no other event can follow half an event.
+        the event, the stream ends with `WRITE_TIMEOUT`, since no other event can follow half an event.
 
-        It always notices a cancellation, but it does not let other tasks run after every event: events that
-        are sent in one go are written together.
+        It always checks for cancellation, but does not yield to other tasks after every event: events that
+        are sent back to back are written together.
         """
         if not isinstance(data, ServerSentEvent):
             data = ServerSentEvent(data, event=event, id=id, retry=retry)
@@ -157,7 +157,7 @@ class Connection:
             trio.ClosedResourceError: the subscription was not entered or was left, or the stream ended.
             trio.BusyResourceError: another task is waiting for an event of this subscription.
 
-        If this is cancelled and the stream goes on, no event is lost: the subscription can be used further.
+        If this is cancelled but the stream continues, no event is lost, and the subscription is still usable.
         """
         feed = feed_of(subscription)
         feed.check_entered()

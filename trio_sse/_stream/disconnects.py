@@ -37,7 +37,7 @@ class DisconnectWatcher:
         return len(self._watched)
 
     def add(self, transport: SocketTransport, listener: DisconnectListener) -> None:
-        """Start to watch, instead of for the former listener. What already happened is noticed, too."""
+        """Watch, replacing any previous listener. Report what happened before the call, too."""
         if self._epoll.closed:  # for a handler that outlives the drain time
             return
         descriptor = transport.socket.fileno()

@@ -11,8 +11,8 @@ class EndReason(Enum):
     """Why a connection's stream ended.
 
     The reason decides what the client sees. After `FINISHED` the body is complete, and clients built on
-    `fetch` take that as the end. After any other reason the body is truncated, so that every kind of client
-    reconnects.
+    `fetch` take that as the end. After any other reason, a body that has begun is truncated, so that every
+    kind of client reconnects.
     """
 
     FINISHED = "finished"
@@ -28,7 +28,8 @@ class EndReason(Enum):
     """The client was so slow that its queue overflowed. It reconnects and receives what it missed."""
 
     WRITE_TIMEOUT = "write_timeout"
-    """The client took no byte for the whole write timeout."""
+    """The client accepted no bytes for the whole write timeout, or a send was cancelled in the middle of an
+    event."""
 
     RECONNECT = "reconnect"
     """`Connection.close(reconnect=True)` was called. The client reconnects."""
@@ -40,8 +41,8 @@ class EndReason(Enum):
     """The handler raised an exception, which was logged."""
 
     REFUSED = "refused"
-    """The request got another answer before the stream began: the handler or a hook refused it with an
-    exception, or the app answered it itself."""
+    """The request received another response before the stream began: the handler or a hook refused it with an
+    exception, or the app responded itself."""
 
     PROTOCOL_ERROR = "protocol_error"
     """The client kept sending after its request."""

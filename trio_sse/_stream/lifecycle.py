@@ -255,7 +255,7 @@ def _settle_failure(manager: StreamManager, stream: LiveStream, failure: BaseExc
         if stream.end_reason is None:
             stream.end(EndReason.HANDLER_ERROR)
             return Refused(as_exception(only))
-    logger.error("handler failed for id=%d path=%.200s", stream.id, _path(stream), exc_info=only)
+    logger.error("the handler failed for id=%d path=%.200s", stream.id, _path(stream), exc_info=only)
     stream.end(EndReason.HANDLER_ERROR)
     return None
 

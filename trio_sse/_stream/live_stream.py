@@ -24,7 +24,7 @@ from .writer import ResponseStart, StreamWriter
 
 @final
 class LiveStream(StreamWriter):
-    """An open stream; `StreamManager.new_stream` makes one.
+    """An open stream; created by `StreamManager.new_stream`.
 
     Attributes:
         id: its number in this server, as in the log.

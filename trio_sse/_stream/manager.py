@@ -49,6 +49,12 @@ class StreamManager:
     """All streams of one server or one app.
 
     Attributes:
+        hub: the hub that the streams subscribe to.
+        options: the options of each stream.
+        on_connect, on_disconnect: the hooks that are called for each stream.
+        hub: the hub that the streams subscribe to.
+        options: the options of each stream.
+        on_connect, on_disconnect: the hooks that are called for each stream.
         max_connections: streams that may be open at once, where the server does not limit them itself.
         refusals: the exceptions with which handlers and hooks refuse a request.
         streams: the open streams, oldest first.
@@ -93,7 +99,7 @@ class StreamManager:
             raise temporary_refusal(503, "the app has reached its limit of open streams")
 
     def statistics(self) -> StreamStatistics:
-        """Return statistics of this moment. It looks at every stream: do not call it from hot code."""
+        """Return statistics of this moment. It visits every stream, so do not call it often."""
         events_sent, bytes_sent = self.counters.total_sent(stream.sent() for stream in self.streams)
         return StreamStatistics(
             open_streams=len(self.streams),

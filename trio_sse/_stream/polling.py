@@ -90,9 +90,9 @@ async def run_poll(
     """
     wait = wait_of(request)
     own_cursor = request.last_event_id or ""
-    # Read before the handler runs: every event up to it is either in the response or not for this client.
+    # Read before the handler runs: every event up to it is in the response, or not meant for this client.
     newest = manager.hub.last_event_id
-    if engine_of(manager.hub).is_ahead(own_cursor):  # wait until the log has the client's id, or never will
+    if engine_of(manager.hub).is_ahead(own_cursor):  # wait until the log has the id, or never will
         newest, wait = own_cursor, max(wait, _AHEAD_SECONDS)
     transport = PollTransport(peer, discard, own_cursor)
     stream = manager.new_stream(serving, transport, request, b"")

@@ -28,8 +28,8 @@ from .disconnects import DisconnectWatcher
 from .end_reason import EndReason
 from .keepalive import KeepaliveScheduler
 
-# Draining ends this many streams a second, or more if the drain time requires it: 10 at a time look like all
-# at once, and the clients of 10,000 do not reconnect in one rush.
+# Draining ends this many streams a second, or more if the drain time requires it, in groups of 10: few enough
+# to spread the reconnects, many enough that a small server drains immediately.
 _ENDS_PER_SECOND = 1000
 _ENDS_SHARE = 0.8
 _ENDS_AT_ONCE = 10
@@ -72,7 +72,7 @@ class ServeScope:
         is_draining: no further request is answered.
         is_cancelled: the call was cancelled from outside, so each of its streams ends.
         keepalives: writes keepalives for streams that can be written to without waiting.
-        coalescer: joins what handlers send in one go.
+        coalescer: joins what handlers send back to back.
         disconnects: notices peers that disconnect; `None` on platforms without `epoll`.
         ended: set when all connections have ended.
     """
@@ -109,7 +109,7 @@ class ServeScope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.wait_cancelled)
             # If this is cancelled already, Trio would leave the services in `nursery.start`, which would wait
-            # for ever, as they are shielded. So the start is shielded, too. Only the hub's start waits in it,
+            # forever, as they are shielded. So the start is shielded, too. Only the hub's start waits in it,
             # for a shared log, and a cancellation ends that.
             with trio.CancelScope(shield=True):
                 await nursery.start(self._services)
@@ -165,7 +165,7 @@ class ServeScope:
                 task_status.started()
 
     async def _run_hub(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Run the hub. While somebody else runs it, such as another call, wait for them to stop."""
+        """Run the hub. If another task already runs it, wait until that ends."""
         hub = self._hub
         if hub.is_running:
             task_status.started()

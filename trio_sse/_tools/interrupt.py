@@ -1,6 +1,6 @@
 """Ctrl-C for the commands that follow streams: SIGINT cancels, instead of raising anywhere.
 
-A `KeyboardInterrupt` within a client library can be lost, in the finalizer of a generator, say. Trio's own
+A `KeyboardInterrupt` within a client library can be lost, for example in a generator's finalizer. Trio's own
 `open_signal_receiver` is not enough: a task would have to receive the signal, and no task runs while `print`
 blocks because the terminal is stopped.
 """

@@ -117,14 +117,14 @@ def _check(response: httpx.Response) -> None:
     """Raise unless a response is an event stream."""
     status = response.status_code
     if status == 204:
-        raise TailError("the server answered 204: the stream is over")
+        raise TailError("the server answered 204: no more events")
     if status == 429 or status >= 500:
         raise httpx.HTTPStatusError(f"{status}", request=response.request, response=response)
     if status != 200:
         raise TailError(f"the server answered {status} {response.reason_phrase}")
     kind = response.headers.get("Content-Type", "nothing").partition(";")[0]
     if kind != "text/event-stream":
-        raise TailError(f"this is not an event stream: its Content-Type is {kind}, not text/event-stream")
+        raise TailError(f"not an event stream: the Content-Type is {kind}, not text/event-stream")
 
 
 def _describe(error: httpx.HTTPError) -> str:

@@ -1,4 +1,4 @@
 """Transports: what a connection writes to and reads from.
 
-It may import `_wire` and the ground modules.
+It may import `_wire` and the helper modules.
 """

@@ -194,7 +194,7 @@ async def read_to_end(receive: Callable[[], Awaitable[bytes]]) -> None:
                 has_more = bool(await receive())
 
 
-# Parts that are smaller together are sent in one go. Larger ones are not copied: what is pending for a client
+# Parts that are smaller together are sent as one. Larger ones are not copied: what is pending for a client
 # that reads slowly is the caller's object, or under TLS the ciphertext of one piece.
 _MAX_JOINED = 16 * 1024
 _PIECE_SIZE = 32 * 1024
@@ -213,7 +213,7 @@ async def send_all(transport: Transport, *payloads: bytes, write_timeout: float)
             with trio.move_on_after(write_timeout) as scope:
                 await transport.flush_some()
             if scope.cancelled_caught:
-                raise trio.BrokenResourceError(f"the peer took no bytes for {write_timeout} s")
+                raise trio.BrokenResourceError(f"the peer accepted no bytes for {write_timeout} s")
 
 
 def _pieces(payloads: tuple[bytes, ...], *, is_secure: bool) -> Iterator[bytes]:

@@ -114,7 +114,7 @@ class SocketTransport:
         return new
 
     def _move_to(self, new: SocketTransport) -> None:
-        """Give another handle all that makes this one the owner."""
+        """Pass to another handle all that makes this one the owner."""
         new.socket, self.socket = self.socket, NO_SOCKET
         new.pending, self.pending = self.pending, None
         new._is_broken, self._is_broken = self._is_broken, True

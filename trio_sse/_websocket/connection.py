@@ -25,7 +25,7 @@ _CODES = (*range(1000, 1004), *range(1007, 1015))
 
 @final
 class WebSocketConnection:
-    """One open WebSocket, passed to its handler; only a server makes one.
+    """One open WebSocket, passed to its handler; created by a server.
 
     Iterate over it to receive messages: `str` for a text message, `bytes` for a binary one. When the client
     closes, the handler first receives what was sent before. Then it is cancelled, as at every other end. So

@@ -145,7 +145,7 @@ class _Session:
     async def _publish(self, frame: dict[str, object]) -> None:
         topic = frame.get("topic")
         if "data" not in frame:
-            raise RejectedFrame("a publish needs data")
+            raise RejectedFrame("a publish frame needs data")
         try:
             topic = check_topic(topic)
             event = ServerSentEvent(frame["data"], event=_text(frame, "event"))
@@ -204,5 +204,5 @@ def _text(frame: dict[str, object], name: str) -> str | None:
 
 
 def _shown(value: object) -> str:
-    """Return a value of the client's as text for an error, truncated."""
+    """Return a value from the client as text for an error, truncated."""
     return repr(value)[:80]

@@ -1,4 +1,4 @@
 """The event wire: events, messages, topics and frames as bytes, without I/O.
 
-It may import the ground modules only, and never Trio.
+It may import the helper modules (`_validate`, `_backoff`, ...), and never Trio.
 """

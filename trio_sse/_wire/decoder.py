@@ -18,7 +18,7 @@ _LINE_END = re.compile(b"\r\n|\r|\n")
 
 @final
 class EventDecoder:
-    """Decode an event stream piece by piece.
+    """Decodes an event stream piece by piece.
 
     A returned event has `id` and `retry` only if its own block had them; the values that last from one event
     to the next are the decoder's `last_event_id` and `retry`. Comments are dropped. An event that is

@@ -21,7 +21,8 @@ from .output import reader_may_leave
     type=click.IntRange(min=0),
     default=1500,
     show_default=True,
-    help="Number of events in the log, five a second. With few, a reconnecting page shows a gap.",
+    help="Number of events to keep (five arrive per second). If it is too small, a page that reconnects "
+    "shows a gap.",
 )
 @log_level_option
 def demo(addresses: Sequence[str], history: int, log_level: str) -> None:

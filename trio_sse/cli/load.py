@@ -64,7 +64,7 @@ class _FiniteRange(click.FloatRange):
     "sources",
     multiple=True,
     metavar="ADDRESS",
-    help="Local address to connect from. If repeated, they take turns.",
+    help="Local address to connect from. Can be repeated; the addresses are used in turn.",
 )
 @header_option
 @click.option(
@@ -93,8 +93,8 @@ def load(
 ) -> None:
     """Open many streams to any SSE endpoint and report the results.
 
-    A stream that ends reconnects with Last-Event-ID, as browsers do. Ctrl-C stops early, and reports what
-    there is. The exit status is 1 if no stream could be opened.
+    A stream that ends reconnects with Last-Event-ID, as browsers do. Ctrl-C stops early, and reports
+    the results so far. The exit status is 1 if no stream could be opened.
     """
     try:
         run = Load(
@@ -135,8 +135,8 @@ def _check_descriptors(connections: int) -> None:
     limit = raise_descriptor_limit()
     if limit is not None and connections > limit - _SPARE_DESCRIPTORS:
         raise click.ClickException(
-            f"{connections} streams need as many file descriptors, and this process may have {limit}: "
-            f"`trio-sse doctor --connections {connections}` shows how to raise that; or run several loads"
+            f"{connections} streams need {connections} file descriptors, but the limit is {limit}: "
+            f"see `trio-sse doctor --connections {connections}`, or run several loads"
         )
 
 

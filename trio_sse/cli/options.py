@@ -55,7 +55,7 @@ header_option = click.option(
     "--header",
     "headers",
     multiple=True,
-    metavar="NAME:VALUE",
+    metavar="'NAME: VALUE'",
     help="Add a header to each request. Can be repeated.",
 )
 
@@ -73,7 +73,7 @@ def _parse_header(header: str, number: int) -> tuple[str, str]:
     except ValueError:
         # The error quotes the header, which may hold credentials.
         raise click.BadParameter(
-            f"number {number} is not like 'Name: value', with a name of letters, digits and hyphens, and no "
+            f"number {number} is not like 'NAME: VALUE', with a name of letters, digits and hyphens, and no "
             "control characters",
             param_hint="--header",
         ) from None

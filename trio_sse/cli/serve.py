@@ -73,7 +73,7 @@ _LEAST_SILENCE_SECONDS = 4
     "log_url",
     envvar="TRIO_SSE_LOG",
     metavar="URL",
-    help="Log that all processes share: redis://..., rediss://... or sqlite:PATH.",
+    help="Log that all processes share: redis://..., rediss://..., unix://... or sqlite:PATH.",
 )
 @click.option(
     "--workers",
@@ -105,13 +105,14 @@ _LEAST_SILENCE_SECONDS = 4
     show_default=True,
     envvar="TRIO_SSE_WORKER_TIMEOUT",
     metavar="SECONDS",
-    help="Kill and restart a worker whose event loop stands still for longer; at least 4. 0 means no limit.",
+    help="Kill and restart a worker whose event loop is blocked for longer; at least 4. 0 means no limit.",
 )
 @click.option(
     "--status-file",
     type=click.Path(dir_okay=False),
     envvar="TRIO_SSE_STATUS_FILE",
-    help="Write the workers' statistics to this file each second, as JSON. One worker is supervised, too.",
+    help="Write the workers' statistics to this file each second, as JSON. "
+    "Enables the supervisor even for one worker.",
 )
 @log_level_option
 def serve(
@@ -156,12 +157,16 @@ def serve(
             _configure(found, keepalive, max_duration, log_url)
         elif keepalive is not None or max_duration is not None or log_url is not None:
             raise ProgramError(
-                "--keepalive, --max-duration and --log are for a Server: set them in the app itself"
+                "--keepalive, --max-duration and --log apply to a Server; for an app, set them on QuartSSE "
+                "or event_stream, and the log on its Hub"
             )
         tune_garbage_collector()
         if is_supervised:
             if http2:
-                raise ProgramError("--http2 runs in one process, unsupervised: run several behind a proxy")
+                raise ProgramError(
+                    "--http2 cannot be combined with --workers or --status-file; "
+                    "run several instances behind a proxy"
+                )
             if workers > 1 and not separate_hubs:
                 check_shareable(existing_engines(), workers)
             _run_workers(

@@ -33,7 +33,7 @@ HandlerFunction = TypeVar("HandlerFunction", bound=Handler)
 
 @final
 class QuartSSE:
-    """Add event streams to an app, on any server that runs it.
+    """Adds event streams to an app, on any server that runs it.
 
     Args:
         app: a `QuartTrio`; or call `init_app` later.
@@ -160,7 +160,7 @@ class QuartSSE:
             topics, publish: what the client may subscribe and publish to, as in
                 `trio_sse.websocket.serve_topics`.
             origins: other origins whose pages may open it, or `*`. Pages of the request's own host may,
-                and so may clients that are not browsers; others are answered 403.
+                and so may clients that are not browsers; others are refused with 403.
 
         Raises:
             RuntimeError: the app has not been started.

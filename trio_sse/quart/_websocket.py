@@ -107,7 +107,7 @@ class QuartSocket:
         return await self._receive()
 
     async def send_json(self, value: object) -> None:
-        """Send a value as a text message; if the client takes nothing for the write timeout, end it all."""
+        """Send a value as a text message. If the client accepts nothing in time, end the WebSocket."""
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         async with self._send_lock:
             with trio.move_on_after(self._write_timeout) as scope:

@@ -34,7 +34,7 @@ async def pid(request: Request) -> Response:
 
 @server.route("/stubborn")
 async def stubborn(connection: Connection) -> None:
-    """Tell which process this is, and don't end when told to."""
+    """Tell which process this is, and do not end when told to."""
     await connection.send(os.getpid())
     try:
         await trio.sleep_forever()

@@ -41,7 +41,7 @@ async def short(connection: Connection) -> None:
 
 @server.route("/portions/{to:int}")
 async def portions(connection: Connection, to: int) -> None:
-    """Count, and cut the stream every few events; when all is said, have the client stay away."""
+    """Count, and cut the stream every few events; after the last one, make the client stay away."""
     begin = int(connection.last_event_id or 0) + 1
     if begin > to:
         raise HTTPException(204)
@@ -63,7 +63,7 @@ async def text(connection: Connection) -> None:
 
 @server.route("/unicode-id")
 async def unicode_id(connection: Connection) -> None:
-    """Send an id that is not ASCII, then say with which one the client came back."""
+    """Send an id that is not ASCII, then say with which one the client reconnected."""
     if connection.last_event_id is None:
         await connection.send("first", id="größe", retry=10)
     else:
@@ -102,7 +102,7 @@ async def flood(connection: Connection) -> None:
 
 @server.route("/ticks")
 async def ticks(connection: Connection) -> None:
-    """Send for ever, a little at a time."""
+    """Send forever, a little at a time."""
     while True:
         await connection.send("tick")
         await trio.sleep(0.01)

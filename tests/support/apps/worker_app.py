@@ -33,7 +33,7 @@ async def publish(request: Request) -> Response:
 
 @server.route("/stubborn")
 async def stubborn(connection: Connection) -> None:
-    """Tell which process this is, and do not end when told to."""
+    """Return which process this is, and ignore a request to end."""
     await connection.send(os.getpid())
     with trio.CancelScope(shield=True):
         await trio.sleep_forever()

@@ -57,7 +57,7 @@ class LoadDialer:
         """
         found = await trio.socket.getaddrinfo(self.target.host, self.target.port, type=socket.SOCK_STREAM)
         chosen: tuple[int, Any] = (found[0][0], found[0][4])
-        if len(found) > 1:  # servers on localhost, say, often listen on only one of its addresses
+        if len(found) > 1:  # servers on localhost, for example, often listen on only one of its addresses
             chosen = await _first_that_answers(found) or chosen
         self._family, self._address = socket.AddressFamily(chosen[0]), chosen[1]
         # One address has ports for some 28,000 connections to one server.

@@ -70,7 +70,7 @@ def write_report(run: Load, out: IO[str]) -> None:
         out.write(f"{'failure':18}{count:,} times: {reason}\n")
     if run.cpu_share > BUSY_SHARE:
         out.write(
-            "This tool used a whole core, so it may be the bottleneck: run several, or open fewer streams.\n"
+            "This tool used a whole core and may be the bottleneck: run several, or use fewer streams.\n"
         )
 
 

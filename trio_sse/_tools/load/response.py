@@ -124,7 +124,7 @@ class LoadStream:
             raise LoadError(f"the Content-Type is {kind}, not text/event-stream", is_final=True)
         if (coding := fields.get(b"content-encoding", b"identity").lower()) != b"identity":
             raise LoadError(
-                f"the body is compressed ({coding.decode('latin-1')}), which was not requested", is_final=True
+                f"the body is compressed ({coding.decode('latin-1')}), although not requested", is_final=True
             )
         if (size := fields.get(b"content-length", b"")).isdigit():
             self._size_left = int(size)
