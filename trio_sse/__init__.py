@@ -2,7 +2,7 @@
 
 from ._client_script import client_script
 from ._http.exceptions import HTTPException
-from ._http.query import read_offset
+from ._http.offset import read_offset
 from ._http.request import Headers, Request
 from ._http.response import Response
 from ._hub.hub import Hub

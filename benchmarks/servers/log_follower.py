@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from benchmarks.harness.control import answer, lines
-from trio_sse._tools.load.histogram import Distribution
+from trio_sse._tools.load.distribution import Distribution
 
 STREAM = "floor"
 

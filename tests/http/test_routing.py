@@ -1,4 +1,4 @@
-"""Routes: typed parameters, conflicts, and the target of a path and a method."""
+"""Routes: typed parameters, conflicts, and the destination of a path and a method."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def takes_anything(connection: object, **parameters: object) -> None:
 
 
 def router(*paths: str) -> Router[str]:
-    """Return a router whose targets are the paths."""
+    """Return a router whose destinations are the paths."""
     made: Router[str] = Router()
     for path in paths:
         made.add(path, ["GET"], path, takes_anything)
@@ -102,7 +102,7 @@ def test_exact_paths_come_before_patterns_and_patterns_in_their_order() -> None:
 
     found = [routes.find(path, "GET") for path in ("/a", "/1", "/b")]
 
-    assert [match.target for match in found if match] == ["/a", "/{x:path}", "/{x:path}"]
+    assert [match.destination for match in found if match] == ["/a", "/{x:path}", "/{x:path}"]
 
 
 def test_the_first_pattern_with_the_method_wins() -> None:
@@ -111,7 +111,7 @@ def test_the_first_pattern_with_the_method_wins() -> None:
 
     found = [routes.find(path, method) for path in ("/1", "/a") for method in ("GET", "POST", "PUT")]
 
-    assert [(match.target, match.parameters, match.methods) for match in found if match] == [
+    assert [(match.destination, match.parameters, match.methods) for match in found if match] == [
         ("/{x:int}", {"x": 1}, ()),
         ("posted", {"y": "1"}, ()),
         (None, {}, ("GET", "POST")),

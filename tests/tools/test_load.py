@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from trio_sse import EventDecoder
 from trio_sse._tools.load import client, report
 from trio_sse._tools.load import run as load_run
-from trio_sse._tools.load.histogram import Distribution
+from trio_sse._tools.load.distribution import Distribution
 from trio_sse._tools.load.report import LiveTable, write_report
 from trio_sse._tools.load.response import LoadError, LoadStream
 from trio_sse._tools.load.run import Load, LoadOptions

@@ -1,4 +1,4 @@
-"""Routing: finding the target of a path and a method, with parameters typed by the pattern."""
+"""Routing: finding the destination of a path and a method, with parameters typed by the pattern."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE"))
 #: The parameters of a path that has none; all connections share it.
 NO_PARAMETERS: Mapping[str, object] = MappingProxyType({})
 
-Target = TypeVar("Target")
+Destination = TypeVar("Destination")
 
 
-class Match(NamedTuple, Generic[Target]):
+class Match(NamedTuple, Generic[Destination]):
     """The result of routing a path that exists.
 
     Attributes:
-        target: `None` if the path does not support the method.
+        destination: `None` if the path does not support the method.
         parameters: the path's parameters, converted.
-        methods: without a target, the methods that the path supports.
+        methods: without a destination, the methods that the path supports.
     """
 
-    target: Target | None
+    destination: Destination | None
     parameters: Mapping[str, object]
     methods: tuple[str, ...]
 
@@ -38,13 +38,13 @@ class Match(NamedTuple, Generic[Target]):
 
 
 @final
-class _Pattern(Generic[Target]):
-    """A path pattern, and its targets by method."""
+class _Pattern(Generic[Destination]):
+    """A path pattern, and its destinations by method."""
 
     def __init__(self, path: str) -> None:
         self._pattern = PathPattern(path)
         self.converters = self._pattern.converters
-        self.targets: dict[str, Target] = {}
+        self.destinations: dict[str, Destination] = {}
 
     def parameters(self, path: str) -> Mapping[str, object] | None:
         """Return the converted parameters of a path; `None` if it does not match."""
@@ -52,24 +52,26 @@ class _Pattern(Generic[Target]):
 
 
 @final
-class Router(Generic[Target]):
-    """Finds targets. The first pattern that matches the path and has the method wins.
+class Router(Generic[Destination]):
+    """Finds destinations. The first pattern that matches the path and has the method wins.
 
     Paths without parameters are tried first, then patterns in the order in which they were added.
     """
 
     def __init__(self) -> None:
-        self._exact: dict[str, _Pattern[Target]] = {}
-        self._patterns: dict[str, _Pattern[Target]] = {}
+        self._exact: dict[str, _Pattern[Destination]] = {}
+        self._patterns: dict[str, _Pattern[Destination]] = {}
 
-    def add(self, path: str, methods: Iterable[str], target: Target, handler: Callable[..., object]) -> None:
-        """Add a target.
+    def add(
+        self, path: str, methods: Iterable[str], destination: Destination, handler: Callable[..., object]
+    ) -> None:
+        """Add a destination.
 
         Args:
             handler: is checked, and not called: it must be a coroutine function that takes the parameters.
 
         Raises:
-            ValueError: the path or a method is not acceptable, or already has a target.
+            ValueError: the path or a method is not acceptable, or already has a destination.
             TypeError: the handler is not acceptable.
         """
         checked = tuple(dict.fromkeys(method.upper() for method in methods))
@@ -84,12 +86,12 @@ class Router(Generic[Target]):
             names = ", ".join(["the connection or request", *pattern.converters])
             raise TypeError(f"the handler of {path!r} must take {names}: {error}") from None
         for method in checked:
-            if method in pattern.targets:
+            if method in pattern.destinations:
                 raise ValueError(f"{method} {path} already has a handler")
-        pattern.targets.update(dict.fromkeys(checked, target))
+        pattern.destinations.update(dict.fromkeys(checked, destination))
         (self._patterns if pattern.converters else self._exact)[path] = pattern
 
-    def find(self, path: str, method: str) -> Match[Target] | None:
+    def find(self, path: str, method: str) -> Match[Destination] | None:
         """Return the match of a decoded path and a method; `None` if no pattern matches the path."""
         methods: dict[str, None] = {}
         exact = self._exact.get(path)
@@ -97,7 +99,7 @@ class Router(Generic[Target]):
             parameters = pattern.parameters(path)
             if parameters is None:
                 continue
-            if method in pattern.targets:
-                return Match(pattern.targets[method], parameters, ())
-            methods.update(dict.fromkeys(pattern.targets))
+            if method in pattern.destinations:
+                return Match(pattern.destinations[method], parameters, ())
+            methods.update(dict.fromkeys(pattern.destinations))
         return Match(None, NO_PARAMETERS, tuple(methods)) if methods else None

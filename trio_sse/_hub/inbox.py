@@ -42,20 +42,20 @@ class Inbox:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._thread = 0  # the number of the one that opened it
-        self._entrance: trio.MemorySendChannel[Message] | None = None  # there is one while it is open
-        self._outlet: trio.MemoryReceiveChannel[Message]
+        self._send_channel: trio.MemorySendChannel[Message] | None = None  # there is one while it is open
+        self._receive_channel: trio.MemoryReceiveChannel[Message]
         self._room = trio.lowlevel.ParkingLot()  # publishers that wait for room
         self._closed = trio.lowlevel.ParkingLot()  # tasks that wait until it is closed
 
     @property
     def is_open(self) -> bool:
         """Whether messages can be put."""
-        return self._entrance is not None
+        return self._send_channel is not None
 
     @property
     def used_events(self) -> int:
         """How many messages it holds."""
-        return self._entrance.statistics().current_buffer_used if self._entrance is not None else 0
+        return self._send_channel.statistics().current_buffer_used if self._send_channel is not None else 0
 
     @property
     def waiting_publishers(self) -> int:
@@ -64,22 +64,22 @@ class Inbox:
 
     def open(self) -> None:
         """Accept messages."""
-        if self._entrance is not None:
+        if self._send_channel is not None:
             raise RuntimeError("this hub is already running; only one task can run it")
         self._thread = get_ident()
-        self._entrance, self._outlet = trio.open_memory_channel[Message](self._max_events)
+        self._send_channel, self._receive_channel = trio.open_memory_channel[Message](self._max_events)
         self.has_opened = True
 
     def close(self) -> None:
         """Refuse messages from now on, and wake all tasks that wait."""
-        self._entrance = None
-        self._outlet.close()
+        self._send_channel = None
+        self._receive_channel.close()
         self._room.unpark_all()  # they find that the hub has ended
         self._closed.unpark_all()
 
     def check_open(self) -> None:
         """Raise the error that says why nothing can be published or subscribed to here, unless it is open."""
-        if self._entrance is not None:
+        if self._send_channel is not None:
             if self._thread != get_ident():
                 raise _wrong_thread()
             return
@@ -91,12 +91,12 @@ class Inbox:
 
     def check_thread(self) -> None:
         """Raise `RuntimeError` if the hub runs in another thread."""
-        if self._entrance is not None and self._thread != get_ident():
+        if self._send_channel is not None and self._thread != get_ident():
             raise _wrong_thread()
 
     async def wait_closed(self) -> None:
         """Wait until it is not open; there may be no checkpoint if it is not."""
-        while self._entrance is not None:
+        while self._send_channel is not None:
             await self._closed.park()
 
     # The publishers' side
@@ -109,11 +109,11 @@ class Inbox:
             RuntimeError, trio.ClosedResourceError: see `check_open`. Nothing was touched.
         """
         self.check_open()
-        assert self._entrance is not None
+        assert self._send_channel is not None
         size = len(message.wire)
         if self.used_bytes and self.used_bytes + size > self._max_bytes:
             raise trio.WouldBlock
-        self._entrance.send_nowait(message)
+        self._send_channel.send_nowait(message)
         self.used_bytes += size
 
     def put(self, message: Message) -> Coroutine[Any, Any, None]:
@@ -138,7 +138,7 @@ class Inbox:
 
     async def take(self) -> list[Message]:
         """Remove and return the next batch, waiting for its first message."""
-        return self._take_batch(await self._outlet.receive())
+        return self._take_batch(await self._receive_channel.receive())
 
     def take_nowait(self) -> list[Message]:
         """Remove and return the next batch; it is empty if the inbox is."""
@@ -162,7 +162,7 @@ class Inbox:
 
     def _receive(self) -> Message | None:
         try:
-            return self._outlet.receive_nowait()
+            return self._receive_channel.receive_nowait()
         except trio.WouldBlock:
             return None
 

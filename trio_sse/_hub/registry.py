@@ -85,11 +85,11 @@ class Registry:
             return WaitForLog()
         return self._start_of(feed, last_event_id)
 
-    def settle_ahead(self, waited_enough: int) -> None:
+    def start_ahead(self, arrived_before: int) -> None:
         """Start the feeds whose ids the log has reached, and the first arrivals; see `LogReaders`."""
         for feed, arrival in list(self._ahead.items()):
             assert feed.last_event_id is not None
-            if arrival <= waited_enough or not self._log.is_ahead(feed.last_event_id):
+            if arrival <= arrived_before or not self._log.is_ahead(feed.last_event_id):
                 del self._ahead[feed]
                 feed.start(self._start_of(feed, feed.last_event_id))
 

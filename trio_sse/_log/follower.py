@@ -45,8 +45,8 @@ class LogReaders(Protocol):
     def arrivals(self) -> int:
         """How many subscriptions have ever joined with an id that the log had not reached."""
 
-    def settle_ahead(self, waited_enough: int) -> None:
-        """Start the subscriptions whose ids the log has reached, and the first `waited_enough` arrivals."""
+    def start_ahead(self, arrived_before: int) -> None:
+        """Start those whose ids the log has reached, and those among the first `arrived_before` arrivals."""
 
     def announce_gap(self, gap: Gap) -> None:
         """Deliver a reset to all subscriptions but those that are ahead: the log has lost continuity."""
@@ -169,7 +169,7 @@ class LogFollower:
             elif await self._is_behind(session):
                 logger.warning("shared log: replaced by one with lower ids; subscribers receive a reset")
                 await self.reload(session)
-            self._readers.settle_ahead(arrivals if len(entries) < asked else 0)
+            self._readers.start_ahead(arrivals if len(entries) < asked else 0)
             if len(entries) < asked:
                 pause = _PAUSE if entries else began + _SHORTEST_READ - trio.current_time()
                 await trio.sleep(max(pause, 0))
@@ -179,7 +179,7 @@ class LogFollower:
         arrivals = self._readers.arrivals
         await self._load(session)
         self._readers.announce_gap(Gap.UNKNOWN)
-        self._readers.settle_ahead(arrivals)
+        self._readers.start_ahead(arrivals)
 
     async def _is_continued(self, session: LogSession) -> bool:
         """Whether the log still has the entry that was read last.

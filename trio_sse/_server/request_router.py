@@ -73,11 +73,11 @@ class RequestRouter:
             origin = head.headers.get("origin")
             preflight = self._options.cross_origin.preflight_fields(origin, match.allow)
             return Response(status=204, headers={"Allow": match.allow, **preflight}), NO_PARAMETERS
-        if match.target is None:
+        if match.destination is None:
             if self._has_app:
                 return AppRoute(), NO_PARAMETERS
             raise HTTPException(405, headers={"Allow": match.allow})
-        return match.target, match.parameters
+        return match.destination, match.parameters
 
     def _health(self) -> Response:
         if self._is_ready():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import IO, final
 
-from .histogram import Distribution
+from .distribution import Distribution
 from .run import BUSY_SHARE, Load
 
 _LINES_APART = 5  # seconds, if standard error is not a terminal

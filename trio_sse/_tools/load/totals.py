@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..._wire.event import ServerSentEvent
-from .histogram import Distribution
+from .distribution import Distribution
 
 #: Fields of an event's JSON that say when it was sent, by default.
 TIMESTAMP_FIELDS = ("t", "server_time", "time")
