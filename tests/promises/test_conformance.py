@@ -448,6 +448,22 @@ async def test_a_handler_that_fails_in_the_stream_cuts_it(
         assert (await other.event()).data == "the others live on"
 
 
+@pytest.mark.parametrize("path", ["/panics_before", "/panics_after"])
+async def test_what_is_no_exception_ends_its_own_stream_only(run: Run, path: str) -> None:
+    async with run() as host, host.opened("/live") as other:
+        await until_subscribed(host)
+        async with host.opened(path) as stream:
+            if path == "/panics_before":
+                assert stream.response.status == 500
+                await stream.whole()
+            else:
+                assert [event.data for event in await stream.rest()] == ["one"]
+                assert host.is_cut_or_ended(stream)
+        assert await host.life.wait_ends(1) == [EndReason.HANDLER_ERROR]
+        await host.hub.publish("live", "the others live on")
+        assert (await other.event()).data == "the others live on"
+
+
 async def test_a_handler_may_refuse(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async with run() as host, host.opened("/refuses") as stream:
         assert (stream.response.status, stream.response.get("x-why")) == (403, "because")
