@@ -31,7 +31,7 @@ PAGE = """<!doctype html>
 
 hub = Hub()
 app = QuartTrio(__name__)
-QuartSSE(app, hub=hub)  # the app can have streams of its own on the same hub
+QuartSSE(app, hub=hub)  # the app can have its own streams on the same hub
 server = Server(app, hub=hub)
 
 

@@ -103,7 +103,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture(scope="session")
 def streams() -> Iterator[str]:
-    """Return the URL of a server in a process of its own; the tests that share it must not change it."""
+    """Return the URL of a server in its own process; the tests that share it must not change it."""
     with serving("tests.support.apps.streams:server") as (_, url):
         yield url
 

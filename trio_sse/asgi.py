@@ -244,7 +244,7 @@ class _Head:
         await self._inline.wait_started(self.stream)
 
     def request_start(self) -> None:
-        """Send the head from a task of its own, as the handler has nothing to send yet."""
+        """Send the head from its own task, as the handler has nothing to send yet."""
         if not self.has_been_sent and self._starting is None:
             self._starting = trio.CancelScope()
             self.stream.serving.connections.start_soon(

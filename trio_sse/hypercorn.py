@@ -49,7 +49,7 @@ __all__ = ["serve"]
 
 logger = logging.getLogger("trio_sse.hypercorn")
 
-# Hypercorn ends a connection after so many requests, and with it all streams of an HTTP/2 connection. That is
+# Hypercorn ends a connection after some requests, and with it all streams of an HTTP/2 connection. That is
 # its only defence against requests that are reset at once (CVE-2023-44487), so it stays bounded. A page that
 # makes two requests a second beside its stream has an hour and a half, which is longer than a stream lasts.
 _REQUESTS = 10_000

@@ -39,7 +39,7 @@ class RedisLog:
 
     Args:
         url: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS, which checks the
-            server's certificate and name; `?ssl_ca_certs=FILE` names an authority of your own. Special
+            server's certificate and name; `?ssl_ca_certs=FILE` names your own authority. Special
             characters in a password are percent-encoded: `%40` for `@`.
         prefix: what the names of its keys start with; hubs with the same prefix share one log.
         max_events: how many entries Redis keeps.

@@ -74,7 +74,7 @@ class SQLiteLog:
     ) -> None:
         check_bounds(1, max_events=max_events)
         if os.fspath(path) in ("", ":memory:"):
-            raise ValueError("SQLiteLog needs a file: without one, each session has a database of its own")
+            raise ValueError("SQLiteLog needs a file: without one, each session has its own database")
         if "\0" in os.fspath(path):
             raise ValueError(f"a file's path cannot have a NUL character: {path!r}")
         check_seconds(max_age=max_age, publish_timeout=publish_timeout, timeout=timeout)
@@ -181,7 +181,7 @@ class _Session:
     def _with_file(self) -> Iterator[None]:
         """Translate errors, and check that the path still names the file.
 
-        A file that was moved or deleted would be a log of its own.
+        A file that was moved or deleted would be its own log.
         """
         path = self._log._path
         with _translated(path):

@@ -90,7 +90,7 @@ async def stamped(
 
 
 async def own(server: Worker, load: Worker, connections: int, events: int) -> Broadcast:
-    """Let each handler send `events` of its own."""
+    """Let each handler send `events` to its client."""
     return await broadcast(server, load, connections, f"own {events}", events)
 
 

@@ -1,4 +1,4 @@
-"""A service of several workers on a Redis of its own.
+"""A service of several workers on its own Redis.
 
 It is not pinned to a core: there are more processes than cores, and the kernel schedules them.
 """

@@ -1,6 +1,6 @@
 """A hundred thousand streams, or a million, over workers: `python -m benchmarks.scale`.
 
-A service of several workers with default settings, on a Redis of its own, holds the streams. They receive a
+A service of several workers with default settings, on its own Redis, holds the streams. They receive a
 broadcast, and then an event every five seconds. Meanwhile all workers are replaced: each client is
 disconnected and reconnects at once with its `Last-Event-ID`. At the end the service drains. The benchmark
 fails if an event is lost, repeated or out of order.

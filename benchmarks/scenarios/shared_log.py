@@ -1,6 +1,6 @@
 """What a log on Redis costs: `python -m benchmarks.shared_log`.
 
-It measures three things, on a Redis of its own: the time from `publish` to a client of another process, next
+It measures three things, on its own Redis: the time from `publish` to a client of another process, next
 to XADD and XREAD alone; how many events a second can be published; and the cost of a delivery, next to one
 from the in-memory log.
 """

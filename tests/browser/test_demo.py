@@ -203,8 +203,8 @@ def site() -> Iterator[str]:
         yield f"{url}/"
 
 
-# Gathers what an EventSource gets until it has given up. `close` ends it after so many errors.
-GATHER = """([url, types, options]) => new Promise((resolve) => {
+# Collects what an EventSource receives until it has given up. `close` ends it after this many errors.
+COLLECT = """([url, types, options]) => new Promise((resolve) => {
   const events = [], states = [];
   const source = new EventSource(url, options);
   for (const type of ["message", ...types]) {
@@ -218,35 +218,35 @@ GATHER = """([url, types, options]) => new Promise((resolve) => {
 })"""
 
 
-def gather(page: Any, url: str, *types: str, **options: object) -> dict[str, list[Any]]:
+def collect(page: Any, url: str, *types: str, **options: object) -> dict[str, list[Any]]:
     """Return all the events of a stream that ends by being refused."""
-    gathered: dict[str, list[Any]] = page.evaluate(GATHER, [url, types, options])
-    return gathered
+    collected: dict[str, list[Any]] = page.evaluate(COLLECT, [url, types, options])
+    return collected
 
 
 def test_events_arrive_as_they_were_sent(browser: Any, site: str) -> None:
     from ..support.apps.page import SEPARATORS
 
     with tab(browser, site) as opened:
-        gathered = gather(opened.page, "/text", "greeting", "empty")
-    assert gathered["events"] == [
+        collected = collect(opened.page, "/text", "greeting", "empty")
+    assert collected["events"] == [
         ["message", "one\ntwo\nthree\nfour\n\nsix", "1"],
         ["message", SEPARATORS, "2"],
         ["greeting", "typed", "3"],
         ["message", " : leading", "grüße"],
         ["empty", "", "grüße"],
     ]
-    assert gathered["states"] == ["open", "reconnecting", "closed"]
+    assert collected["states"] == ["open", "reconnecting", "closed"]
 
 
 def test_ids_are_sent_back_and_204_is_the_end(browser: Any, site: str) -> None:
     with tab(browser, site) as opened:
         began_at = time.monotonic()
-        gathered = gather(opened.page, "/resume?client=one")
+        collected = collect(opened.page, "/resume?client=one")
         seconds = time.monotonic() - began_at
         sent = opened.page.evaluate("fetch('/sent?client=one').then((response) => response.text())")
-    assert [event[1] for event in gathered["events"]] == ["1", "2", "3"]
-    assert gathered["states"] == ["open", "reconnecting"] * 3 + ["closed"]
+    assert [event[1] for event in collected["events"]] == ["1", "2", "3"]
+    assert collected["states"] == ["open", "reconnecting"] * 3 + ["closed"]
     assert sent.split("\n") == ["None", "größe/1", "größe/2", "größe/3"]
     assert seconds < 8  # three times 30 ms, as the server says, and not three times the browser's own 3 s
 
@@ -254,14 +254,14 @@ def test_ids_are_sent_back_and_204_is_the_end(browser: Any, site: str) -> None:
 def test_nothing_is_missing_or_doubled_when_connections_are_cut(browser: Any, site: str) -> None:
     # What comes right before a cut, the browser may throw away unseen. Then it asks for it again.
     with tab(browser, site) as opened:
-        gathered = gather(opened.page, "/resume?client=two&cut")
-    assert [event[1] for event in gathered["events"]] == ["1", "2", "3"]
+        collected = collect(opened.page, "/resume?client=two&cut")
+    assert [event[1] for event in collected["events"]] == ["1", "2", "3"]
 
 
 def test_other_statuses_are_the_end_too(browser: Any, site: str) -> None:
     with tab(browser, site) as opened:
-        assert gather(opened.page, "/nowhere")["states"] == ["closed"]
-        assert gather(opened.page, "/refused")["states"] == ["closed"]
+        assert collect(opened.page, "/nowhere")["states"] == ["closed"]
+        assert collect(opened.page, "/refused")["states"] == ["closed"]
         told = [error for error in opened.errors if "Failed to load resource" in error]
         assert len(told) == len(opened.errors) == 2
         opened.errors.clear()

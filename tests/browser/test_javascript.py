@@ -69,8 +69,8 @@ def post(url: str, body: object) -> None:
     http.post(url, content=body if isinstance(body, str) else json.dumps(body)).raise_for_status()
 
 
-def figures(url: str) -> dict[str, float]:
-    told: dict[str, float] = http.get(f"{url}/figures").json()
+def statistics(url: str) -> dict[str, float]:
+    told: dict[str, float] = http.get(f"{url}/statistics").json()
     return told
 
 
@@ -80,10 +80,10 @@ def until(page: Any, expression: str) -> None:
 
 
 def until_told(url: str, is_so: Callable[[dict[str, float]], bool]) -> None:
-    """Wait until the server's figures are as wanted."""
+    """Wait until the server's statistics are as wanted."""
     deadline = time.monotonic() + SECONDS
-    while not is_so(figures(url)):
-        assert time.monotonic() < deadline, figures(url)
+    while not is_so(statistics(url)):
+        assert time.monotonic() < deadline, statistics(url)
         time.sleep(0.02)
 
 
@@ -229,16 +229,16 @@ def test_all_pages_show_the_same_time_however_wrong_their_own_is(browser: Any, u
         opened = context.new_page()
         opened.goto(url)
         first = opened.evaluate("(window.clock = TrioSSE.clock('/clock')).elapsed()")
-        assert abs(first - figures(url)["elapsed"]) < 10  # the page says it before the first tick has come
+        assert abs(first - statistics(url)["elapsed"]) < 10  # the page says it before the first tick has come
         pages.append((opened, offset))
         time.sleep(0.3)
     for opened, offset in pages:
         opened.evaluate("clock.source.addEventListener('tick', () => window.ticks = (window.ticks ?? 0) + 1)")
         until(opened, "window.ticks > 5")
         before, shown, after = (
-            figures(url)["elapsed"],
+            statistics(url)["elapsed"],
             opened.evaluate("clock.elapsed()"),
-            figures(url)["elapsed"],
+            statistics(url)["elapsed"],
         )
         assert before - 1 < shown < after + 1
         assert abs(opened.evaluate("clock.offset") - offset) < 5000

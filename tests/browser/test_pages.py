@@ -1,4 +1,4 @@
-"""The examples with a page, in a real browser: each does what it is there for."""
+"""The examples with a page, in a real browser: each does what it should show."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_the_clock_is_the_same_in_every_window(browser: Any) -> None:
         for window in windows:
             window.goto(url)
             until(window, f"{number_in('#left')} > 0")
-        for _ in range(3):  # each is read at a time of its own, and a second may begin in between
+        for _ in range(3):  # each is read at its own time, and a second may begin in between
             seconds = [window.evaluate(number_in("#left")) for window in windows]
             if seconds[0] == seconds[1]:
                 break

@@ -34,7 +34,7 @@ def members(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def page(browser: Any, members: str) -> Iterator[Any]:
-    """Open the app's page in a browser of its own, which takes any certificate."""
+    """Open the app's page in its own browser, which takes any certificate."""
     context = browser.new_context(ignore_https_errors=True)
     opened = context.new_page()
     opened.set_default_timeout(MILLISECONDS)

@@ -1,4 +1,4 @@
-"""Logs of an application's own that are broken, and what others can put into a log: nothing ends the hub."""
+"""An application's own logs that are broken, and what others can put into a log: nothing ends the hub."""
 
 from __future__ import annotations
 

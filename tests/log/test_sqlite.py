@@ -175,7 +175,7 @@ async def test_another_file_in_its_place_is_a_reset_for_all(tmp_path: Path, *, i
     if is_replaced:
         async with hub_on(other) as hub:
             await hub.publish("t", "other")
-        await trio.sleep(0.002)  # for an epoch of its own
+        await trio.sleep(0.002)  # for its own epoch
     async with (
         hub_on(path, publish_timeout=10) as one,
         hub_on(path, publish_timeout=10) as two,

@@ -14,7 +14,7 @@ from ..support.waiting import SECONDS
 
 resource = pytest.importorskip("resource", reason="this platform has no such limits")
 
-# The limits are the whole process's, so each case has a process of its own.
+# The limits are the whole process's, so each case has its own process.
 LOWERED = """
 import logging, resource, sys
 from trio_sse._process.descriptors import raise_descriptor_limit

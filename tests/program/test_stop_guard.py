@@ -1,4 +1,4 @@
-"""Threads at work and code that blocks the event loop hold up no stop."""
+"""Neither threads at work nor code that blocks the event loop delay a stop."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def started(program: Program, url: str) -> set[int]:
 
 
 def ask_at_once(url: str, count: int) -> list[int | None]:
-    """Ask on so many connections at the same time; return the process that answers each, if any does."""
+    """Ask on this many connections at the same time; return the process that answers each, if any does."""
     host, port = url.removeprefix("http://").split(":")
     with ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection((host, int(port)), 2)) for _ in range(count)]

@@ -51,7 +51,7 @@ def test_every_published_event_is_stored_while_workers_die_and_are_replaced(tmp_
     published: list[str] = []
 
     def publish(count: int) -> None:
-        for _ in range(count):  # each on a connection of its own, so that all workers get some
+        for _ in range(count):  # each on its own connection, so that all workers get some
             published.append(f"m{len(published)}")
             http.post(f"{url}/live", content=published[-1].encode()).raise_for_status()
 

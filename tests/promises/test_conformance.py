@@ -62,7 +62,7 @@ def numbers_in(events: list[ServerSentEvent]) -> list[int]:
 
 
 async def until_longer(published: list[int], count: int) -> None:
-    """Wait until so many more have been published."""
+    """Wait until this many more have been published."""
     wanted = len(published) + count
     await until(lambda: len(published) >= wanted)
 
@@ -519,7 +519,7 @@ async def test_a_reader_that_never_reads_is_cut_and_others_go_on(run: Run) -> No
             assert (await other.event()).data == "meanwhile"
             (reason,) = await host.life.wait_ends(1)
             assert reason in (EndReason.WRITE_TIMEOUT, EndReason.CLIENT_DISCONNECTED)
-            assert trio.current_time() - began_at < 20  # the kernel looks at some intervals of its own
+            assert trio.current_time() - began_at < 20  # the kernel looks at intervals of its own choice
         await host.hub.publish("live", "afterwards")
         assert (await other.event()).data == "afterwards"
 

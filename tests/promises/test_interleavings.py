@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: no client sees a hole or a duplicate, and nothing is left."""
+"""In any order of events: no client sees a gap or a duplicate, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ endings = st.sampled_from(["cancel", "drain", "leave"])
 
 @dataclass
 class Seen:
-    """One client: what it asked for and what it was given."""
+    """One client: what it asked for and what it received."""
 
     client: Client
     topics: str
@@ -132,7 +132,7 @@ class Seen:
     is_over: bool = False
 
     async def run(self, path: str) -> None:
-        """Read what the server gives until the stream is over or was left."""
+        """Read what the server sends until the stream is over or was left."""
         try:
             resume = "" if self.last_event_id is None else f"Last-Event-ID: {self.last_event_id}\r\n"
             await self.client.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n{resume}\r\n".encode())

@@ -1,4 +1,4 @@
-"""Coalescing: few writes, whole and in order, whatever happens meanwhile."""
+"""Coalescing: few writes, whole and in order, whatever else happens."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ async def answer(send: Send, body: bytes = b"", status: int = 200, *headers: tup
 
 @http_only
 async def ignore(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Answer without a look at the body."""
+    """Respond without reading the body."""
     await answer(send, b"ignored")
 
 

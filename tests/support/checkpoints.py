@@ -15,7 +15,7 @@ class Interruption(trio.abc.Instrument):
     """Calls a function at the k-th checkpoint of the tasks that are meant.
 
     Attributes:
-        has_happened: whether there were so many checkpoints.
+        has_happened: whether there were this many checkpoints.
     """
 
     def __init__(self, number: int) -> None:

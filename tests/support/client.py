@@ -104,7 +104,7 @@ class Client:
         return self._events.pop(0)
 
     async def events(self, count: int) -> list[ServerSentEvent]:
-        """Wait for so many events."""
+        """Wait for this many events."""
         return [await self.event() for _ in range(count)]
 
     async def rest(self) -> list[ServerSentEvent]:

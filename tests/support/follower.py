@@ -1,4 +1,4 @@
-"""A follower of a subscription that notes what comes and when."""
+"""A follower of a subscription that records what arrives and when."""
 
 from __future__ import annotations
 

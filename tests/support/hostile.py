@@ -1,4 +1,4 @@
-"""A server under attack: one handler of each kind, which notes what gets through to it."""
+"""A server under attack: one handler of each kind, which records what reaches it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Target:
             return Response(text)
 
     async def answer(self, raw: bytes, *, by: int | None = None) -> Answer:
-        """Send bytes, `by` so many at a time, and read the answer and all that follows it."""
+        """Send bytes, `by` this many at a time, and read the answer and all that follows it."""
         with trio.fail_after(PATIENCE):
             async with in_memory(self.server) as serving, serving.connect() as client:
                 await send_in_pieces(client, raw, by)

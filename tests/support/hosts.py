@@ -102,13 +102,13 @@ class Life:
         self.changed.unpark_all()
 
     async def wait_ends(self, count: int) -> list[EndReason]:
-        """Wait until so many streams have ended."""
+        """Wait until this many streams have ended."""
         while len(self.ends) < count:
             await self.changed.park()
         return self.ends
 
     async def wait_opened(self, count: int) -> None:
-        """Wait until so many handlers have been entered."""
+        """Wait until this many handlers have been entered."""
         while self.opened < count:
             await self.changed.park()
 
@@ -290,7 +290,7 @@ class Host:
 
 
 async def until_subscribed(host: Host, count: int = 1) -> None:
-    """Wait until there are so many live subscriptions."""
+    """Wait until there are this many live subscriptions."""
     await until(lambda: host.hub.statistics().subscriptions >= count and host.hub.statistics().topics > 0)
 
 

@@ -60,7 +60,7 @@ class Http2Stream:
         return self._events.pop(0)
 
     async def events(self, count: int) -> list[ServerSentEvent]:
-        """Wait for so many events."""
+        """Wait for this many events."""
         return [await self.event() for _ in range(count)]
 
     async def rest(self) -> list[ServerSentEvent]:
@@ -85,7 +85,7 @@ class Http2Stream:
         await self.connection.open_window(self.number, held)
 
     def took(self, count: int) -> bool:
-        """Take note of so many bytes; return whether the stream's window is to be opened for as many."""
+        """Take note of this many bytes; return whether the stream's window is to be opened for as many."""
         self._held_bytes += count if self.is_held else 0
         return not self.is_held
 
@@ -95,7 +95,7 @@ class Http2Stream:
 
 
 class Http2Connection:
-    """One connection, read by a task of its own, which takes everything as it comes."""
+    """One connection, read by its own task, which takes everything as it comes."""
 
     def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
         self.changed = trio.lowlevel.ParkingLot()
@@ -155,7 +155,7 @@ class Http2Connection:
         return await (await self.request(method, path, *lines)).wait_head()
 
     async def open_window(self, number: int, count: int) -> None:
-        """Let the server send so many more bytes on a stream."""
+        """Let the server send this many more bytes on a stream."""
         if count and not (self.streams[number].is_ended or self.streams[number].is_cut):
             self._h2.increment_flow_control_window(count, number)
             await self._flush()

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the test's own."""
+"""The test's own PostgreSQL."""
 
 from __future__ import annotations
 

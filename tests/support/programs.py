@@ -23,7 +23,7 @@ _KILL_SECONDS = 10.0  # for a program to end by itself when its test is over
 
 
 class Output:
-    """What a process prints on one pipe, read by a thread of its own."""
+    """What a process prints on one pipe, read by its own thread."""
 
     def __init__(self, pipe: IO[str]) -> None:
         self.text = ""

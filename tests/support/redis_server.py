@@ -1,4 +1,4 @@
-"""A Redis of the test's own, that can be killed, stopped and started again."""
+"""The test's own Redis, which can be killed, stopped and started again."""
 
 from __future__ import annotations
 

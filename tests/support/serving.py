@@ -83,7 +83,7 @@ async def on_sockets(
     client_tls: ssl.SSLContext | None = None,
     seconds: float = SECONDS,
 ) -> AsyncIterator[OnSockets]:
-    """Serve on a free port for at most so many seconds; at the end, the server is cancelled."""
+    """Serve on a free port for at most this many seconds; at the end, the server is cancelled."""
     with trio.fail_after(seconds):
         async with trio.open_nursery() as nursery:
             serve = partial(server.serve, "127.0.0.1", 0, ssl_context=server_tls)

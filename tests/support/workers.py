@@ -35,7 +35,7 @@ def status_of(file: Path) -> dict:  # type: ignore[type-arg]
 
 
 def pid_of(url: str) -> int:
-    """Ask which process answers, on a connection of its own."""
+    """Ask which process answers, on its own connection."""
     return int(http.get(f"{url}/pid").text)
 
 

@@ -54,7 +54,7 @@ async def connected(
 
 
 async def subscribed(server: Server, count: int) -> None:
-    """Wait until there are so many subscriptions."""
+    """Wait until there are this many subscriptions."""
     while server.hub.statistics().subscriptions < count:  # noqa: ASYNC110  # nothing tells
         await trio.sleep(0.01)
 

@@ -15,7 +15,7 @@ MAX = 70_000
 
 
 def frame(size: int, *, opcode: int = 1, is_final: bool = True, declared: int | None = None) -> bytes:
-    """Return a masked frame of so many bytes, which may declare others."""
+    """Return a masked frame of this many bytes, which may declare others."""
     length = size if declared is None else declared
     if length < 126:
         head = struct.pack("!BB", is_final << 7 | opcode, 0x80 | length)

@@ -200,7 +200,7 @@ class ForeignStreamExtension:
 class ForeignInlineStream:
     """The `InlineStream` of one request.
 
-    It shares no keepalives and no watch for disconnects with other streams, so it has tasks of its own.
+    It shares no keepalives and no watch for disconnects with other streams, so it has its own tasks.
 
     Attributes:
         is_cut: the end of the response must not be sent.

@@ -4,7 +4,7 @@ An app's view returns its response as a whole, and a server sends the response's
 before that, may still refuse the request, and only later has something to send. There are two ways to bring
 them together:
 
-- **Detached** (`StreamExtension`, for `trio_sse.quart`): the handler runs in a task of its own, in a copy of
+- **Detached** (`StreamExtension`, for `trio_sse.quart`): the handler runs in its own task, in a copy of
   the view's context, and a `PendingStream` connects it to the view. On our own server the app's call then
   ends and the stream continues without it. On other servers the call waits in `detach` until the stream is
   over.

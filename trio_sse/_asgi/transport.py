@@ -26,7 +26,7 @@ class ASGITransport(BufferedTransport):
     ) -> None:
         """Write through `send`, in tasks of a nursery that outlives the app's call, if there is one.
 
-        Hypercorn shields its writes from cancellation. In a task of its own, such a write does not keep the
+        Hypercorn shields its writes from cancellation. In its own task, such a write does not keep the
         app's call from ending. Then hypercorn closes an HTTP/1.1 connection, and that ends the write.
         """
         super().__init__(peer)
@@ -67,7 +67,7 @@ class ASGITransport(BufferedTransport):
 
 @final
 class _Sending:
-    """One call of `send` in a task of its own."""
+    """One call of `send` in its own task."""
 
     def __init__(self, send: Send, message: Message) -> None:
         self._send = send

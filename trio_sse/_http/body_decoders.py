@@ -4,7 +4,7 @@ The chunked decoder accepts only what RFC 9112, 7.1 allows: every line ends with
 digits only, and trailers cannot change what the request means. Two parsers that disagree about where a
 request ends are how requests are smuggled past a proxy.
 
-The load tool has a decoder of its own, for responses (`_tools/load/response.py`). There is nothing to smuggle
+The load tool has its own decoder, for responses (`_tools/load/response.py`). There is nothing to smuggle
 in a response, servers may send what this one refuses, and tens of thousands of such decoders share a process,
 so it is lenient and small. One decoder for both would have to be the weaker one.
 """

@@ -49,7 +49,7 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NOT_IN_PATH = re.compile("[\0-\x1f\x7f]")
 
 # Fields that are one value, where a proxy may look at the first one and a handler at the last. `Host` and
-# `Content-Length` have checks of their own; where nothing depends on the value, a repetition does no harm.
+# `Content-Length` have their own checks; where nothing depends on the value, a repetition does no harm.
 SINGLE_FIELDS = (
     "access-control-request-method",
     "authorization",

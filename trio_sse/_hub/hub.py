@@ -156,9 +156,9 @@ class Hub:
                 the newest event.
             overflow: what happens when the reader lags by more than the queue holds.
             queue, queue_bytes: the queue's bounds, if they differ from the hub's.
-            interval: deliver at most one event of each topic and key in so many seconds: the newest, and
+            interval: deliver at most one event of each topic and key in this many seconds: the newest, and
                 always the last one. What waits is delivered together, in the order of ids.
-            batch: deliver all events, but in one write in so many seconds.
+            batch: deliver all events, in one write for each period of this many seconds.
 
         Raises:
             TypeError, ValueError: an option is not acceptable.
@@ -217,8 +217,8 @@ class Hub:
             event: the ticks' type.
             reference: where `elapsed` counts from, an aware `datetime` or seconds since 1970; the start by
                 default.
-            clock: returns the wall clock's time in seconds since 1970. If it fails later, the ticker goes on
-                by the time that has passed.
+            clock: returns the wall clock's time in seconds since 1970. If it fails later, the ticker
+                continues by the time that has passed.
 
         While a shared log is unavailable, ticks are skipped.
 

@@ -28,7 +28,7 @@ logger = logging.getLogger("trio_sse.log")
 # at a thousand entries a second this saves a third of a core, and it delays no single entry.
 _PAUSE = 0.002
 
-# A log of an application's own may return at once when it has nothing; it is not asked more often than this.
+# An application's own log may return at once when it has nothing; it is not asked more often than this.
 _SHORTEST_READ = 0.05
 
 # So many entries of others in a row are read through to fill the window; older events are then not replayed.

@@ -86,7 +86,7 @@ class LogPublisher:
         self._abandoned: set[Message] = set()  # not yet stored, and not to be tried again
 
     def begin(self) -> None:
-        """Begin a run, under a name of its own: forks of one hub must not pass for one publisher."""
+        """Begin a run, under its own name: forks of one hub must not pass for one publisher."""
         self._name = secrets.token_hex(8)
 
     def finish(self) -> None:

@@ -24,7 +24,7 @@ _OLD = 100
 def tune_garbage_collector() -> None:
     """Run the cyclic garbage collector rarely enough for many connections.
 
-    `trio-sse serve` does this for its process. In a program of your own, call it once, after the imports and
+    `trio-sse serve` does this for its process. In your own program, call it once, after the imports and
     before the first connection. It affects the whole process: objects that exist now are never visited again
     (`gc.freeze`), and the thresholds are higher (`gc.set_threshold`).
     """

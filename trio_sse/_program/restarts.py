@@ -34,7 +34,7 @@ class RestartSchedule:
         return min(self._due_at.values(), default=float("inf"))
 
     def add(self, slot: int, served: float) -> float:
-        """Schedule the restart of a worker that served for so many seconds; return in how many it is due."""
+        """Schedule the restart of a worker that served for some seconds; return in how many it is due."""
         if served >= _STABLE_SECONDS:
             self._crashes[slot] = 0
             seconds = 0.0

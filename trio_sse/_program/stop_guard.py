@@ -1,7 +1,7 @@
 """Ends the process when a stop takes too long.
 
 Trio waits for threads that it cannot cancel, Python waits for threads at its exit, and code that blocks the
-event loop holds up everything. So a thread of the guard waits beside the event loop. When the time to stop
+event loop delays everything. So a thread of the guard waits beside the event loop. When the time to stop
 is over, it logs what still runs and ends the process by `os._exit`.
 
 Signal handlers tell the thread about signals through a pipe: to start a thread there, or to take a lock,

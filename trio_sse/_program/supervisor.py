@@ -5,7 +5,7 @@ inherits them by fork. When it dies or is replaced, the next one accepts the con
 slot's queue, unless that takes longer than two seconds; see `slots`. The app is imported before the first
 fork, so workers share its memory.
 
-A worker that does not start in time, or whose event loop stands still, is killed and restarted.
+A worker that does not start in time, or whose event loop is blocked, is killed and restarted.
 
 The supervisor does not run Trio, because no event loop may cross a fork. One selector waits for signals, for
 reports of the workers, and for the next restart.

@@ -82,7 +82,7 @@ async def run_stream(
     """Run a stream to its end; the exits are listed at the top of this file.
 
     Args:
-        read: reads from the peer, in a task of its own, instead of only noticing that it disconnects.
+        read: reads from the peer, in its own task, instead of only noticing that it disconnects.
     """
     connection = Connection(stream)
     refused: Refused | None = None
@@ -93,7 +93,7 @@ async def run_stream(
                 if read is not None or not stream.transport.is_watchable:
                     await _handle_with_helpers(manager, serving, stream, connection, handle, read)
                 else:
-                    # Here and not in a coroutine of its own, whose frame each stream would keep for an hour.
+                    # Here and not in its own coroutine, whose frame each stream would keep for an hour.
                     entry = None
                     try:
                         _watch(stream)

@@ -23,7 +23,7 @@ from .base import (
 )
 
 # What a handle has instead of a socket once it owns none. It was never opened, so all it does is to raise
-# `OSError`. That is how `send_nowait` refuses without a check of its own.
+# `OSError`. That is how `send_nowait` refuses without its own check.
 NO_SOCKET = socket.socket.__new__(socket.socket)
 
 

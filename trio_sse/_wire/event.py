@@ -124,7 +124,7 @@ class ServerSentEvent:
         if not isinstance(text, str):
             raise TypeError(f"dumps must return a str, not {type(text).__name__}")
         text = str.__str__(text)  # of a subclass, the value that is checked here
-        if "\r" in text:  # possible with a `dumps` of the user's own
+        if "\r" in text:  # possible with a user's own `dumps`
             text = _LINE_END.sub("\n", text)
         _check_size(text)
         return text

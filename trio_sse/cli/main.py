@@ -1,4 +1,4 @@
-"""The program `trio-sse`: its commands, each in a module of its own that is imported when it is needed."""
+"""The program `trio-sse`: its commands, each in its own module that is imported when it is needed."""
 
 from __future__ import annotations
 

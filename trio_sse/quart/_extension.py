@@ -190,7 +190,7 @@ class QuartSSE:
         return hook
 
     def statistics(self) -> StreamStatistics:
-        """Return the statistics of this app's streams. It looks at every stream: not for hot code."""
+        """Return the statistics of this app's streams. It visits every stream: do not call it often."""
         return self._manager.statistics()
 
     # The app's lifespan

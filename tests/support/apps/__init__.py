@@ -1,1 +1,1 @@
-"""Servers that tests run as processes of their own."""
+"""Servers that tests run as separate processes."""

@@ -1,4 +1,4 @@
-"""An ASGI app with a hub of its own, and a server that serves it."""
+"""An ASGI app with its own hub, and a server that serves it."""
 
 from __future__ import annotations
 

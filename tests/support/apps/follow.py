@@ -138,8 +138,8 @@ async def forget(request: Request) -> Response:
     return Response("")
 
 
-@server.endpoint("/figures")
-async def figures(request: Request) -> Response:
+@server.endpoint("/statistics")
+async def statistics(request: Request) -> Response:
     """Tell how many streams there are, and the clock's elapsed seconds."""
     told = {
         "streams": server.statistics().open_streams,

@@ -1,6 +1,6 @@
 """`trio-sse load`: open many streams to any SSE endpoint, and collect statistics.
 
-Each stream has a task of its own. All run in one process, on one core. If that core was the bottleneck, the
+Each stream has its own task. All run in one process, on one core. If that core was the bottleneck, the
 report says so.
 """
 

@@ -40,7 +40,7 @@ class Totals:
     head_times: Distribution = field(default_factory=Distribution)
 
     def note_open(self, milliseconds: float, *, is_reconnect: bool) -> None:
-        """Count a stream that has opened, so many milliseconds after it began to connect."""
+        """Count a stream that has opened, this many milliseconds after it began to connect."""
         self.opened += 1
         self.reconnects += is_reconnect
         self.connected += 1
