@@ -27,7 +27,7 @@ include_patterns = [
     "examples/README.md",
     "benchmarks/README.md",
 ]
-exclude_patterns = ["docs/build", "HOUSE.md"]
+exclude_patterns = ["docs/build"]
 root_doc = "docs/index"
 
 # Markdown
