@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
-from trio_sse import Server
+from trio_sse import Connection, Server
 
 from ..support.asgi_apps import GET, Receive, Send, answer, http_only, ignore, post
 from ..support.client import Client
@@ -190,3 +190,90 @@ async def test_a_drain_while_the_app_starts_ends_the_server(no_leak: LeakCheck) 
             nursery.start_soon(server.serve, "127.0.0.1", 0)
             await begun.wait()
             await server.drain()
+
+
+# A lifespan that ends too early
+
+
+@pytest.mark.parametrize("how", ["raises", "returns", "is no Exception"])
+async def test_an_app_whose_lifespan_ends_is_served_no_longer(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    fails = trio.Event()
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            fails.set()
+            await wait_all_tasks_blocked()
+            await answer(send, b"the last one")
+            return
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await fails.wait()
+        if how == "raises":
+            raise ValueError("the database has gone")
+        if how == "is no Exception":
+            raise SystemExit(3)
+
+    server = make_server(app=app)
+
+    @server.route("/live")
+    async def live(connection: Connection) -> None:
+        await connection.subscribe("live")
+
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+
+            async def serve(*, task_status: trio.TaskStatus[Any]) -> None:
+                with pytest.raises(RuntimeError, match="lifespan has ended"):
+                    await server.serve("127.0.0.1", 0, task_status=task_status)
+
+            (address,) = await nursery.start(serve)
+            async with Client(await trio.open_tcp_stream(*address)) as stream:
+                await stream.send(b"GET /live HTTP/1.1\r\nHost: test\r\n\r\n")
+                await wait_all_tasks_blocked()
+                async with Client(await trio.open_tcp_stream(*address)) as client:
+                    head = await client.get("/")
+                    assert await client.sized_body(head) == b"the last one"
+                assert (await stream.head()).status == 200
+                await stream.rest()
+                assert stream.is_cut
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+
+
+async def test_a_request_to_an_app_whose_lifespan_has_ended_is_answered_503(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    fails = trio.Event()
+    slow = trio.Event()
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            slow.set()
+            await trio.sleep(5)
+            await answer(send)
+            return
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await fails.wait()
+
+    server = make_server(app=app)
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+
+            async def serve(*, task_status: trio.TaskStatus[Any]) -> None:
+                with pytest.raises(RuntimeError, match="lifespan has ended"):
+                    await server.serve_in_memory(task_status=task_status)
+
+            connect = await nursery.start(serve)
+            first, second = (memory_stream_pair() for _ in range(2))
+            for pair in (first, second):
+                connect(pair[1], "test")
+            async with Client(first[0]) as under_way, Client(second[0]) as late:
+                await under_way.send(GET)
+                await slow.wait()
+                fails.set()
+                await wait_all_tasks_blocked()
+                await late.send(GET)
+                assert (await late.head()).status == 503
+                assert (await under_way.head()).status == 200

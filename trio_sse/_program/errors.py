@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 from .._groups import leaf_exceptions
 from .._log.protocol import LogRefused
-from .._server.app_lifespan import AppStartupError
+from .._server.app_lifespan import AppLifespanError, AppStartupError
 
 #: What a call to serve raises because of the app. These need one line, and no traceback.
-_APP_ERRORS = (AppStartupError,)
+_APP_ERRORS = (AppStartupError, AppLifespanError)
 
 
 class ProgramError(Exception):

@@ -2,18 +2,22 @@
 
 An app without support for lifespans raises when it is called with one, and is then served without (ASGI's
 lifespan specification, "Scope").
+
+An app that has started and whose lifespan ends before it was asked to is broken: in Trio, its background
+tasks have ended with it. It must not be served on by accident.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, final
 
 import trio
 
 from .._asgi.types import ASGIApp, Message
+from .._groups import only_exception, split_failure
 
 logger = logging.getLogger("trio_sse.app")
 
@@ -24,6 +28,10 @@ class AppStartupError(RuntimeError):
     """The app could not be started."""
 
 
+class AppLifespanError(RuntimeError):
+    """The app's lifespan has ended while the app was served."""
+
+
 @final
 class Lifespan:
     """One app's lifespan, which one call to serve runs and others share.
@@ -31,10 +39,12 @@ class Lifespan:
     Attributes:
         is_up: whether the app accepts requests.
         state: the state that the app has set, for the scopes of requests.
+        failed: set when the app's lifespan has ended while the app was served.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.is_up = False
+        self.failed = trio.Event()
         self.state: dict[str, Any] = {}
         self._app = app
         self._is_owned = False
@@ -45,20 +55,24 @@ class Lifespan:
 
         Raises:
             AppStartupError: it could not be started.
+            AppLifespanError: its lifespan has ended before that.
         """
         if self._is_owned:
             yield
             return
         self._is_owned = True
-        failure: AppStartupError | None = None
+        self.failed = trio.Event()
+        failure: RuntimeError | None = None
         try:
             async with trio.open_nursery() as nursery:
-                run = _Run(self._app, self.state)
+                run = _Run(self._app, self.state, self._on_end)
                 scope = trio.CancelScope(shield=True)
                 nursery.start_soon(run.run, scope)
                 try:
                     await run.start()
                     self.is_up = True
+                    if run.has_failed:
+                        self._on_end()
                     yield
                 except AppStartupError as error:
                     failure = error
@@ -70,16 +84,31 @@ class Lifespan:
         finally:
             self._is_owned = False
             self.state = {}
+        if failure is None and self.failed.is_set():
+            failure = AppLifespanError("the app's lifespan has ended while the app was served")
         if failure is not None:
             raise failure
+
+    def _on_end(self) -> None:
+        """Record that the lifespan has ended by itself; while the app starts, it is not up yet."""
+        if self.is_up:
+            self.is_up = False
+            self.failed.set()
 
 
 @final
 class _Run:
-    """One call of the app with a lifespan scope."""
+    """One call of the app with a lifespan scope.
 
-    def __init__(self, app: ASGIApp, state: dict[str, Any]) -> None:
+    Attributes:
+        has_failed: it has ended before it was asked to, though the app has started.
+    """
+
+    def __init__(self, app: ASGIApp, state: dict[str, Any], on_end: Callable[[], None]) -> None:
+        self.has_failed = False
         self._app = app
+        self._on_end = on_end
+        self._is_stopping = False
         self._state = state
         self._to_app, self._of_app = trio.open_memory_channel[Message](2)
         self._started = trio.Event()
@@ -97,15 +126,23 @@ class _Run:
         with scope, self._to_app, self._of_app:
             try:
                 await self._app(lifespan, self._of_app.receive, self._send)
-            except* Exception as failure:
+                if self._started.is_set() and not self._is_stopping:
+                    logger.error("the app's lifespan has ended while the app is served")
+            except BaseException as failure:
+                passing, contained = split_failure(failure)
                 self._is_supported = False
-                if self._started.is_set():
-                    logger.error("the app's lifespan failed", exc_info=failure)
-                elif self._failure is None:
-                    logger.info("the app has no lifespan: %r", failure.exceptions[0])
+                if contained is not None and self._started.is_set():
+                    logger.error("the app's lifespan failed", exc_info=only_exception(contained))
+                elif contained is not None and self._failure is None:
+                    logger.info("the app has no lifespan: %r", only_exception(contained))
+                if passing is not None:
+                    raise passing from None
             finally:
+                self.has_failed = self._started.is_set() and self._failure is None and not self._is_stopping
                 self._started.set()
                 self._stopped.set()
+                if self.has_failed:
+                    self._on_end()
 
     async def _send(self, message: Message) -> None:
         await trio.lowlevel.checkpoint()
@@ -135,6 +172,7 @@ class _Run:
 
     async def stop(self) -> None:
         """Tell the app to shut down, and wait until it has."""
+        self._is_stopping = True
         if (
             self._started.is_set()
             and self._is_supported

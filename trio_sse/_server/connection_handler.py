@@ -188,6 +188,9 @@ class ConnectionHandler:
                     response = await route.handler(routed.request, **routed.parameters)
                     if not isinstance(response, Response):
                         raise TypeError(f"an endpoint must return a Response, not {type(response).__name__}")
+                    if not isinstance(response.body, str | bytes):
+                        kind = type(response.body).__name__
+                        raise TypeError(f"a response's body must be text or bytes, not {kind}")
                     return response
             except BaseException as failure:
                 passing, contained = split_failure(failure)

@@ -181,9 +181,17 @@ class ServeCalls:
             try:
                 async with app.lifespan.running(shutdown_timeout=self.options.drain_timeout):
                     self._starting.discard(starting)
-                    await serving.run(work)
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._drain_after_failure, app)
+                        await serving.run(work)
+                        nursery.cancel_scope.cancel()
             finally:
                 self._starting.discard(starting)
+
+    async def _drain_after_failure(self, app: AppHandler) -> None:
+        """End all calls when the app's lifespan has ended by itself: `running` then raises."""
+        await app.lifespan.failed.wait()
+        await self.drain()
 
     # The end of all calls
 

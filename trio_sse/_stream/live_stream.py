@@ -56,6 +56,11 @@ class LiveStream(StreamWriter):
         self.has_forwarded = False
         self.close_frame: bytes | None = None
 
+    @property
+    def is_resumable(self) -> bool:
+        """Whether its client reconnects when it is cut: one that has sent a POST does not send it again."""
+        return self.request.method == "GET"
+
     def on_excess_input(self) -> None:
         # An app may leave the body that the request has announced unread.
         if self.transport.unread_bytes() > MAX_UNREAD_BYTES + announced_body_size(self.request):

@@ -49,9 +49,16 @@ class OpenStream(Protocol):
     def sent(self) -> tuple[int, int]:
         """Return how many events and bytes it has sent."""
 
+    @property
+    def is_resumable(self) -> bool:
+        """Whether its client reconnects, and loses nothing, when it is cut."""
+
 
 async def end_streams(streams: Sequence[OpenStream], *, drain_timeout: float) -> None:
-    """End streams, spread over a part of the drain time. Their clients reconnect."""
+    """End those of the streams that are resumable, spread over a part of the drain time."""
+    streams = [stream for stream in streams if stream.is_resumable]
+    if not streams:
+        return
     seconds = min(len(streams) / _ENDS_PER_SECOND, drain_timeout * _ENDS_SHARE)
     for number, stream in enumerate(streams, start=1):
         stream.end(EndReason.SERVER_SHUTDOWN)
