@@ -71,7 +71,7 @@ class Service:
         os.kill(self._process.pid, number)
 
     async def wait(self) -> int:
-        """Wait until it exits. Return its exit code."""
+        """Wait until it exits. Return its exit status."""
         return await self._process.wait()
 
 

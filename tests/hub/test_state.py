@@ -204,7 +204,7 @@ async def test_a_client_sees_the_states_in_order_whenever_it_joins(
             nursery.cancel_scope.cancel()
     assert len(seen) == 10
     for numbers in seen:
-        # The same one comes again as a snapshot, after a gap, say.
+        # The same one comes again as a snapshot, for example after a gap.
         assert numbers == sorted(numbers)
         assert numbers[-1] == 200
 

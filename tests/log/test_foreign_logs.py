@@ -219,7 +219,7 @@ def message(data: str) -> Message:
 BROKEN: dict[str, bytes] = {
     "empty": b"",
     "no UTF-8": b"\xff\xfe",
-    "no JSON": b"[",
+    "not JSON": b"[",
     "no list": b"{}",
     "another program's": b'{"event": "x"}',
     "too short": b'["t","x"]',
@@ -227,7 +227,7 @@ BROKEN: dict[str, bytes] = {
     "nested and closed": b"[" * 100_000 + b"]" * 100_000,
     "nested in an object": b'{"a":' * 100_000,
     "a number of many digits": b"[" + b"9" * 1_000_000 + b"]",
-    "data that is no text": b'["t",{},null,null,null,"m"]',
+    "data that is not text": b'["t",{},null,null,null,"m"]',
     "NaN": b'["t","x",null,null,NaN,"m"]',
     "a retry that is infinite": b'["t","x",null,null,1e999,"m"]',
     "a topic of control characters": b'["\\u0000","x",null,null,null,"m"]',

@@ -266,7 +266,7 @@ async def test_a_new_log_with_lower_ids_is_a_reset(server: RedisServer) -> None:
     async with running(server) as hub, hub.subscribe("t") as events:
         await hub.publish("t", "old")
         await take(events, 1)
-        await server.do("FLUSHALL")  # and then a copy from long ago, say
+        await server.do("FLUSHALL")  # and then, for example, a copy from long ago
         await server.do("""XADD {trio-sse}:log 1000-1 e 1000 n 1 d '["t","lower",null,null,null]'""")
         await server.do("HSET {trio-sse}:state epoch 1000 number 1")
         assert (await take(events, 1))[0].event == "reset"

@@ -35,7 +35,7 @@ def test_a_worker_says_why_in_a_line_and_is_restarted_with_backoff(tmp_path: Pat
         os.kill(min(first), signal.SIGKILL)
         for _ in range(2):
             slot = program.stderr.expect(rf"worker (\d) failed: {re.escape(REASON)}$")[1]
-            delay = program.stderr.expect(rf"worker {slot}, .* exit code 1; restarting it in ([\d.]+) s")[1]
+            delay = program.stderr.expect(rf"worker {slot}, .* exit status 1; restarting it in ([\d.]+) s")[1]
             assert float(delay) >= 0.5
         fail.unlink()
         until_blocking(lambda: len(pids_of(url, 2) - first) == 1)

@@ -91,7 +91,7 @@ def test_a_worker_whose_stop_takes_too_long_says_why_and_ends(tmp_path: Path, pa
     with busy(tmp_path, path, *WORKERS) as (program, pid):
         program.send(signal.SIGTERM)
         program.stderr.expect(REST[path])
-        program.stderr.expect(f"pid {pid}, ended: exit code {ABANDONED}")
+        program.stderr.expect(f"pid {pid}, ended: exit status {ABANDONED}")
         assert program.wait() == 0
 
 

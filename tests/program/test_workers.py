@@ -158,7 +158,7 @@ def test_workers_that_die_at_their_start_are_restarted_with_backoff() -> None:
         "127.0.0.1:0",
     )
     with trio_sse(*arguments) as program:
-        ended = r"ended after \d+ s: exit code 3; restarting it in ([\d.]+) s"
+        ended = r"ended after \d+ s: exit status 3; restarting it in ([\d.]+) s"
         delays = [float(program.stderr.expect(ended)[1]) for _ in range(4)]
         assert delays[-1] >= 0.5
         program.send(signal.SIGINT)

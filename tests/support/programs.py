@@ -79,7 +79,7 @@ class Program:
         self.process.send_signal(number)
 
     def wait(self, seconds: float = SECONDS) -> int:
-        """Wait until it has ended; return its exit code."""
+        """Wait until it has ended; return its exit status."""
         return self.process.wait(seconds)
 
     def end(self) -> None:

@@ -96,7 +96,7 @@ _NEXT = {
 
 
 class StreamExtension(Protocol):
-    """What a request's scope offers for a stream that outlives the view, in its `extensions`."""
+    """What a request's ASGI scope offers for a stream that outlives the view, in its `extensions`."""
 
     @property
     def request(self) -> Request:
@@ -129,7 +129,7 @@ class StreamExtension(Protocol):
 
 
 class InlineStream(Protocol):
-    """What a request's scope offers for a stream that runs inside the app's call."""
+    """What a request's ASGI scope offers for a stream that runs inside the app's call."""
 
     @property
     def watches_peer(self) -> bool:

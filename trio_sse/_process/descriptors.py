@@ -10,7 +10,7 @@ logger = logging.getLogger("trio_sse.process")
 def raise_descriptor_limit() -> int | None:
     """Raise the soft limit of open files to the hard one, log it, and return it.
 
-    Return `None` if there is no limit, or if the platform does not tell.
+    Return `None` if there is no limit, or if the platform does not report one.
     """
     try:
         import resource  # not on every platform

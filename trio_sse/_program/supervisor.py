@@ -257,7 +257,7 @@ class Supervisor:
         worker.end()
         self._status.note_end(worker)
         self._has_served |= worker.is_ready
-        how = f"exit code {exit_code}" if exit_code >= 0 else signal.Signals(-exit_code).name
+        how = f"exit status {exit_code}" if exit_code >= 0 else signal.Signals(-exit_code).name
         if self._is_stopping or self._is_filled(worker.slot):
             level = logging.INFO if exit_code == 0 else logging.WARNING
             logger.log(level, "worker %d, pid %d, ended: %s", worker.slot, worker.pid, how)

@@ -170,7 +170,7 @@ class AppHandler:
 
 
 def _is_of_disconnect(failure: BaseException) -> bool:
-    """Whether an exception of the app's is ours about a disconnect, or was raised because of it."""
+    """Whether an exception from the app is ours about a disconnect, or was raised because of it."""
     if isinstance(failure, BaseExceptionGroup):
         return all(_is_of_disconnect(error) for error in leaf_exceptions(failure))
     cause: BaseException | None = failure

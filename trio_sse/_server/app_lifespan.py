@@ -158,7 +158,7 @@ class _Run:
                 logger.error("the app's shutdown failed: %s", message.get("message", ""))
                 self._stopped.set()
             case kind:
-                raise RuntimeError(f"the app sends {kind!r}, which is no message of a lifespan")
+                raise RuntimeError(f"the app sends {kind!r}, which is not a lifespan message")
 
     async def start(self) -> None:
         """Wait until the app has started, or raise `AppStartupError`."""

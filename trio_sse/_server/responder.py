@@ -60,7 +60,7 @@ class Responder:
         *,
         what: str = "handler",
     ) -> AfterResponse:
-        """Send the response to a request whose handler raised an exception; log one that is no refusal."""
+        """Send the response to a request whose handler raised an exception; log one that is not a refusal."""
         if isinstance(failure, HTTPException):
             refusal = failure
         elif isinstance(failure, TopicError):

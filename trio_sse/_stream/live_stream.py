@@ -95,7 +95,7 @@ class LiveStream(StreamWriter):
             feed.on_overflow = None
             self.forwarded = tuple(other for other in self.forwarded if other is not feed)
             if self.transport.pending is not None:
-                # A scope of the handler's was cancelled in the middle of an event: as in `_flush`.
+                # One of the handler's scopes was cancelled in the middle of an event: as in `_flush`.
                 self.end(EndReason.WRITE_TIMEOUT)
         feed.check_entered()
 

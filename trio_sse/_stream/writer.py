@@ -185,7 +185,7 @@ class StreamWriter(StreamLifetime):
                 except trio.BrokenResourceError:
                     self.end(EndReason.CLIENT_DISCONNECTED)
                 except trio.Cancelled:
-                    # By the timeout, or by a scope of the handler's. Nothing can follow half an event. If
+                    # By the timeout, or by one of the handler's scopes. Nothing can follow half an event. If
                     # the stream had ended already, its reason stays.
                     self.end(EndReason.WRITE_TIMEOUT)
                     raise

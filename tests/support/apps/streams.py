@@ -89,7 +89,7 @@ async def headers(connection: Connection, name: str) -> None:
 
 @server.route("/over")
 async def over(connection: Connection) -> None:
-    """Say that there is no more to come."""
+    """Respond that there are no more events."""
     raise HTTPException(204)
 
 
@@ -117,5 +117,5 @@ async def slow(request: Request) -> Response:
 
 @server.endpoint("/plain")
 async def plain(request: Request) -> Response:
-    """Answer with what is no stream."""
+    """Respond with something that is not a stream."""
     return Response("no stream")
