@@ -67,7 +67,7 @@ async def test_a_page_is_not_held_for_each_client(
             await client.abort()
 
     shared = len(PAGE) if kind == "text" else 0
-    assert held < shared + CLIENTS * (96 if is_secure else 16) * 1024
+    assert held < shared + CLIENTS * (96 if is_secure else 32) * 1024
 
 
 @pytest.mark.parametrize("is_secure", [False, True])
