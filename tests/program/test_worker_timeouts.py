@@ -143,7 +143,8 @@ def test_a_worker_whose_event_loop_stands_still_gets_no_connections_and_is_kille
         with blocked(url, victim, tmp_path / "fifo"):
             (slot,) = program.stderr.expect(r"no worker accepts connections in slot (\d)").groups()
             assert victim not in ask_at_once(url, 20)
-            program.stderr.expect(f"worker {slot}, pid {victim}, has been silent for 6 s: killing it")
+            killing = f"worker {slot}, pid {victim}, has been silent for 6 s: killing it"
+            until_blocking(lambda: killing in program.stderr.text)
             program.stderr.expect(f"worker {slot} started")
         until_blocking(lambda: len(set(ask_at_once(url, 20))) == 2)
         assert not is_alive(victim)
