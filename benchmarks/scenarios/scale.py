@@ -2,7 +2,7 @@
 
 A service of several workers with default settings, on its own Redis, holds the streams. They receive a
 broadcast, and then an event every five seconds. Meanwhile all workers are replaced: each client is
-disconnected and reconnects at once with its `Last-Event-ID`. At the end the service drains. The benchmark
+disconnected and reconnects immediately with its `Last-Event-ID`. At the end the service drains. The benchmark
 fails if an event is lost, repeated or out of order.
 
 For a million streams, use `--streams 1000000 --keepalive 300 --log-timeout 60 --keep-workers`. On two cores,

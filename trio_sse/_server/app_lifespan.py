@@ -171,7 +171,7 @@ class _Run:
         raise AppStartupError(f"the app did not start within {_STARTUP_SECONDS:g} s")
 
     async def stop(self) -> None:
-        """Tell the app to shut down, and wait until it has."""
+        """Ask the app to shut down, and wait until it has."""
         self._is_stopping = True
         if (
             self._started.is_set()

@@ -74,7 +74,7 @@ async def _close_websocket(stream: LiveStream, write_timeout: float) -> None:
 
 
 def send_reconnect_hint(stream: LiveStream, options: StreamOptions) -> bool:
-    """Tell the client when to reconnect, if nothing is pending; return whether all bytes were sent."""
+    """Send the client a reconnect time, if nothing is pending; return whether all bytes were sent."""
     transport = stream.transport
     if not stream.has_started or transport.pending is not None:
         return True

@@ -18,7 +18,7 @@ class StreamOptions:
         keepalive: idle time after which a comment is sent. WHATWG (HTML, 9.2.7) advises about 15 s.
         max_duration: the longest life of a stream. Each stream gets 80 to 100 % of it, at random.
         write_timeout: how long a peer may accept no bytes while there are bytes to send.
-        reconnect_spread: on shutdown, each client is told to reconnect after a random time between one
+        reconnect_spread: on shutdown, each client is asked to reconnect after a random time between one
             second and this.
         dumps: encodes data that is not text.
     """

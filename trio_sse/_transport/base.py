@@ -1,7 +1,7 @@
 """The `Transport` protocol: who owns a connection, and the one rule of its write side.
 
-A `Transport` object is a handle on a connection, and a connection has one owner: whoever has its handle that
-is OWNED. The states of a handle, and what changes them. What is not listed changes nothing.
+A `Transport` object is a handle on a connection. A connection has one owner: the code that has the handle
+whose state is OWNED. The states of a handle, and what changes them. What is not listed changes nothing.
 
 ======  ===========  ======  ==============================================================================
 state   step         next    what is left behind
@@ -12,7 +12,7 @@ OWNED   `aclose`     CLOSED  the connection is closed, and nobody watches it; al
 ======  ===========  ======  ==============================================================================
 
 `hand_over` has no checkpoint. It raises and changes nothing if the handle is not OWNED, or if a task waits in
-it. A handle that is MOVED or CLOSED refuses everything, whoever still has it: methods that wait raise
+it. A handle that is MOVED or CLOSED refuses everything: methods that wait raise
 `trio.ClosedResourceError`, `send_nowait` keeps its payload pending as on a broken connection, `aclose`,
 `watch` and `unwatch` do nothing. It still has its counts and the peer's address.
 

@@ -140,7 +140,7 @@ async def forget(request: Request) -> Response:
 
 @server.endpoint("/statistics")
 async def statistics(request: Request) -> Response:
-    """Tell how many streams there are, and the clock's elapsed seconds."""
+    """Report how many streams there are, and the clock's elapsed seconds."""
     told = {
         "streams": server.statistics().open_streams,
         "subscriptions": hub.statistics().subscriptions,

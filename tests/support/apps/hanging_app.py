@@ -28,7 +28,7 @@ server.serve_listeners = hang_or_serve  # type: ignore[method-assign]  # of the 
 
 @server.endpoint("/pid")
 async def pid(request: Request) -> Response:
-    """Tell which process answers."""
+    """Report which process answers."""
     return Response(f"{os.getpid()}")
 
 

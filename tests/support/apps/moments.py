@@ -28,13 +28,13 @@ server.serve_listeners = hang_or_serve  # type: ignore[method-assign]  # of the 
 
 @server.endpoint("/pid")
 async def pid(request: Request) -> Response:
-    """Tell which process answers."""
+    """Report which process answers."""
     return Response(f"{os.getpid()}")
 
 
 @server.route("/stubborn")
 async def stubborn(connection: Connection) -> None:
-    """Tell which process this is, and do not end when told to."""
+    """Report which process this is, and ignore requests to end."""
     await connection.send(os.getpid())
     try:
         await trio.sleep_forever()

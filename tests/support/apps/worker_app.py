@@ -14,7 +14,7 @@ server = Server(reconnect_spread=1, drain_timeout=120)
 
 @server.endpoint("/pid")
 async def pid(request: Request) -> Response:
-    """Tell which process answers."""
+    """Report which process answers."""
     return Response(f"{os.getpid()}")
 
 
@@ -48,5 +48,5 @@ async def die(request: Request) -> Response:
 
 @server.endpoint("/streams")
 async def streams(request: Request) -> Response:
-    """Tell how many streams this process has open."""
+    """Report how many streams this process has open."""
     return Response(f"{server.statistics().open_streams}")
