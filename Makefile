@@ -17,15 +17,15 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test test-unit check docs bench bench-full soak clean FORCE
 
 help:
-	@echo "make demo      a live dashboard of this machine in the browser (pip needs the network)"
-	@echo "make test      all checks and tests; as root, installs the programs they need with apt"
-	@echo "make test-unit  the tests without a browser, Redis, proxies, workers and other programs: seconds"
-	@echo "make check     only formatting, lint and types"
-	@echo "make docs      the documentation site, docs/build/index.html"
-	@echo "make bench     speed and memory, compared with the floor (needs a C compiler; Linux)"
+	@echo "make demo        a live dashboard of this machine in the browser (pip needs the network)"
+	@echo "make test        all checks and tests; as root, installs the programs they need with apt"
+	@echo "make test-unit   only the quick tests: no browser, Redis, proxies, workers or other programs"
+	@echo "make check       only formatting, lint and types"
+	@echo "make docs        the documentation site, docs/build/index.html"
+	@echo "make bench       speed and memory, compared with minimal servers in C (needs a C compiler; Linux)"
 	@echo "make bench-full  all scenarios, other servers, workers and a million streams (four hours)"
-	@echo "make soak      memory over an hour of clients connecting and disconnecting"
-	@echo "make clean     remove what make has set up"
+	@echo "make soak        memory over an hour of clients connecting and disconnecting"
+	@echo "make clean       remove what make has set up"
 
 demo: $(READY)
 	$(BIN)/trio-sse demo $(if $(BIND),--bind $(BIND))

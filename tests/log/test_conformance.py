@@ -25,6 +25,7 @@ MakeLog = Callable[..., Log]
 MakeAny = Callable[..., Log | None]
 
 
+# The kinds of shared logs; `logs` makes them.
 SHARED = ["sqlite", pytest.param("redis", marks=[needs("redis-server"), pytest.mark.integration])]
 
 
@@ -34,6 +35,7 @@ async def logs(kind: str, folder: Path) -> AsyncIterator[MakeLog]:
     if kind == "sqlite":
         yield lambda **options: SQLiteLog(folder / "log.db", **options)
     else:
+        assert kind == "redis", f"how to make a log of the kind {kind!r}?"
         with redis_server(folder) as server:
             await server.start()
             yield lambda **options: RedisLog(server.url, **options)

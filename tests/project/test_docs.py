@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import tomllib
@@ -20,13 +21,6 @@ from ..support.markdown import PAGES, ROOT, anchors, prose
 from .test_public_names import LOGGERS
 
 LIMITS = (ROOT / "docs" / "limits.md").read_text()
-
-# Files that docs/design.md names already.
-PLANNED = {
-    "_hub/pump.py",
-    "_program/signals.py",
-    "_stream/options.py",
-}
 
 UNITS = {"KiB": 1024, "MiB": 1024**2}
 
@@ -109,12 +103,29 @@ def test_every_logger_is_documented() -> None:
     assert set(re.findall(r"^\| `([\w.]+)` \|", logging, re.MULTILINE)) >= LOGGERS
 
 
-def test_the_map_of_the_package_leads_to_files() -> None:
+def test_the_map_of_the_package_leads_to_files_and_to_names_in_them() -> None:
     design = (ROOT / "docs" / "design.md").read_text()
-    named = {path.removeprefix("trio_sse/") for path in re.findall(r"`((?:trio_sse/)?_\w+/\w+\.py)`", design)}
-    assert len(named) > 20
-    missing = {path for path in named if not (ROOT / "trio_sse" / path).exists()}
-    assert missing <= PLANNED
+    places = re.findall(r"`((?:trio_sse/)?_\w+/\w+\.py)`(?: \((`[^)]*)\))?", design)
+    assert len(places) > 20
+    for path, names in places:
+        file = ROOT / "trio_sse" / path.removeprefix("trio_sse/")
+        assert file.exists(), path
+        named = set(re.findall(r"`([\w.]+)`", names))
+        assert named <= names_in(file), path
+
+
+def names_in(file: Path) -> set[str]:
+    """Return the constants, functions and classes of a file, and the methods as `Class.method`."""
+    found = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+            members = node.body if isinstance(node, ast.ClassDef) else []
+            methods = [one for one in members if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+            found |= {f"{node.name}.{method.name}" for method in methods}
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
