@@ -68,9 +68,8 @@ class Headers:
 
 def headers_of_lines(lines: bytes) -> Headers:
     """Return the headers of a head's lines, which have been checked and are joined by CRLF."""
-    headers = Headers([])
-    if lines:
-        headers._block = b"\r\n%b\r\n" % lines
+    headers = object.__new__(Headers)
+    headers._block = b"\r\n%b\r\n" % lines if lines else b"\r\n"
     return headers
 
 

@@ -12,6 +12,7 @@ a body go through h11, as a second opinion on the fields that say where the body
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -63,7 +64,18 @@ SINGLE_FIELDS = (
     "range",
     "sec-websocket-key",
 )
-_SINGLE_FIELD = re.compile(rb"\n(%b):" % "|".join(SINGLE_FIELDS).encode())
+
+# Most requests have few of the fields that decide something, so their names are looked for only once.
+_DECISIVE_FIELDS = (
+    "connection",
+    "content-length",
+    "expect",
+    "sec-websocket-protocol",
+    "transfer-encoding",
+    "upgrade",
+)
+_KNOWN_FIELD = re.compile(rb"\n(%b):" % "|".join(SINGLE_FIELDS + _DECISIVE_FIELDS).encode())
+_SINGLE_FIELDS = frozenset(name.encode() for name in SINGLE_FIELDS)
 
 
 class RequestHead(NamedTuple):
@@ -75,6 +87,7 @@ class RequestHead(NamedTuple):
         host: the requested host, without its port, in lower case; empty if the request names none.
         headers: the header fields. If the target was in absolute-form, its authority is the `Host` field.
         content_length: the body's length in bytes; `None` if it is chunked.
+        known: the names, in lower case, of its fields that say how the request is to be answered.
     """
 
     method: str
@@ -84,12 +97,15 @@ class RequestHead(NamedTuple):
     host: str
     headers: Headers
     content_length: int | None
+    known: Collection[bytes]
 
     @property
     def keeps_alive(self) -> bool:
         """Whether the client may send another request on this connection (RFC 9112, 9.3)."""
         if self.http_version != "1.1":
             return False
+        if b"connection" not in self.known:
+            return True
         options = ",".join(self.headers.get_all("connection")).lower()
         return "close" not in options or "close" not in [option.strip() for option in options.split(",")]
 
@@ -141,24 +157,23 @@ def parse_head(head: bytes) -> RequestHead:
         raise HTTPException(431, f"a request must have at most {MAX_HEADER_FIELDS} header fields")
     if block and not _FIELD_LINES.fullmatch(block + b"\r\n"):
         raise _field_error(block)
-    lowered = block.lower()
-    single = _SINGLE_FIELD.findall(b"\n%b" % lowered)
-    if len(single) != len(set(single)):
+    known: list[bytes] = _KNOWN_FIELD.findall(b"\n%b" % block.lower())
+    if len(known) > 1 and any(known.count(name) > 1 for name in _SINGLE_FIELDS.intersection(known)):
         raise HTTPException(400, "a header field that has one value must not be repeated")
     content_length: int | None = 0
-    if b"content-length" in lowered or b"transfer-encoding" in lowered:
+    if b"content-length" in known or b"transfer-encoding" in known:
         content_length = _check_body_length(headers_of_lines(block), version)
         headers = Headers(_parse_fields(head))
     else:
         headers = headers_of_lines(block)
     host = _check_host(headers, version)
-    if b"sec-websocket-protocol" in lowered and not all(
+    if b"sec-websocket-protocol" in known and not all(
         value.isascii() for value in headers.get_all("sec-websocket-protocol")
     ):
         raise HTTPException(400, "Sec-WebSocket-Protocol must be ASCII")
     if not target.startswith("/") and target != "*":
         host, target, headers = _use_absolute(target, headers)
-    return RequestHead(method, target, decode_path(target), version, host, headers, content_length)
+    return RequestHead(method, target, decode_path(target), version, host, headers, content_length, known)
 
 
 @lru_cache(maxsize=_CACHE_SIZE)

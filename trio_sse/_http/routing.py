@@ -93,8 +93,10 @@ class Router(Generic[Destination]):
 
     def find(self, path: str, method: str) -> Match[Destination] | None:
         """Return the match of a decoded path and a method; `None` if no pattern matches the path."""
-        methods: dict[str, None] = {}
         exact = self._exact.get(path)
+        if exact is not None and method in exact.destinations:
+            return Match(exact.destinations[method], NO_PARAMETERS, ())
+        methods: dict[str, None] = {}
         for pattern in self._patterns.values() if exact is None else (exact, *self._patterns.values()):
             parameters = pattern.parameters(path)
             if parameters is None:

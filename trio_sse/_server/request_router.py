@@ -88,7 +88,7 @@ class RequestRouter:
 def _check_upgrade(head: RequestHead, destination: Destination) -> None:
     """Check that a WebSocket's path gets a handshake, and that no other path does."""
     is_websocket = isinstance(destination, WebSocketRoute)
-    if is_websocket or asks_for_websocket(head.headers):
+    if is_websocket or (b"upgrade" in head.known and asks_for_websocket(head.headers)):
         check_handshake(head.method, head.http_version, head.headers)
         if not is_websocket:
             raise HTTPException(400, "this path is not a WebSocket")
@@ -100,7 +100,7 @@ def _check_body(head: RequestHead, max_size: int) -> None:
     Raises:
         HTTPException: 413 if the body is too large, 417 if the head has an unknown expectation.
     """
-    expectations = head.headers.get_all("expect")
+    expectations = head.headers.get_all("expect") if b"expect" in head.known else ()
     if expectations and {one.strip(" \t").lower() for one in ",".join(expectations).split(",")} != {
         "100-continue"
     }:
