@@ -56,11 +56,11 @@ def run(benchmark: Benchmark, settings: Settings) -> list[Measurement]:
 
 def _arguments(benchmarks: Sequence[Benchmark]) -> argparse.Namespace:
     defaults = ", ".join(f"{benchmark.name} {benchmark.connections}" for benchmark in benchmarks)
-    parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser()
     parser.add_argument(
-        "--connections", type=int, metavar="N", help=f"streams to open, instead of: {defaults}"
+        "--connections", type=int, metavar="N", help=f"streams to open; by default, {defaults}"
     )
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how many times to measure")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds to measure; by default 3")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements to this file")
     arguments = parser.parse_args()
     if arguments.rounds < 1:

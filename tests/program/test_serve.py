@@ -165,8 +165,8 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["fine"], 1, "'fine' is not like module:server"),
-        ([".fine:server"], 1, "'.fine:server' is not like module:server"),
+        (["fine"], 1, "'fine' is not of the form MODULE:NAME"),
+        ([".fine:server"], 1, "'.fine:server' is not of the form MODULE:NAME"),
         ([], 2, "Missing argument 'MODULE:NAME'"),
         (["nowhere:server"], 1, "there is no module 'nowhere'"),
         (["nowhere.at.all:server"], 1, "there is no module 'nowhere.at.all'"),

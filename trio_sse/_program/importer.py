@@ -24,7 +24,7 @@ def load_target(target: str) -> Server | ASGIApp:
     """
     module_name, colon, attribute = target.partition(":")
     if not (module_name and colon and attribute) or module_name.startswith("."):
-        raise ProgramError(f"{target!r} is not like module:server, as in: trio-sse serve app:server")
+        raise ProgramError(f"{target!r} is not of the form MODULE:NAME, as in: trio-sse serve app:server")
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)

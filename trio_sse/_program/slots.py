@@ -67,7 +67,7 @@ class WorkerSlots:
             for listening in self._slots[slot]:
                 listening.listen(socket.SOMAXCONN)
         except OSError as error:
-            logger.error("slot %d cannot listen again, trying again: %s", slot, error.strerror)
+            logger.error("slot %d cannot listen again: %s; trying again", slot, error.strerror)
         else:
             self._withdrawn.remove(slot)
             logger.info("slot %d listens again", slot)
@@ -79,7 +79,7 @@ class WorkerSlots:
         for listening in self._slots[slot]:
             with contextlib.suppress(OSError):  # only Linux can do it, and only Linux spreads connections
                 listening.shutdown(socket.SHUT_RD)
-        logger.warning("no worker accepts connections in slot %d: the other slots get them", slot)
+        logger.warning("no worker accepts connections in slot %d: the other slots receive them", slot)
 
     def close(self, *, keep: int | None = None) -> None:
         """Close the sockets of all slots, or of all but one."""

@@ -71,7 +71,7 @@ class _FiniteRange(click.FloatRange):
     "--timestamp",
     "timestamp_field",
     metavar="FIELD",
-    help="Field of an event's JSON with the time at which it was sent, to measure latency.",
+    help="Measure latency by this field of an event's JSON, the time at which the event was sent.",
 )
 @click.option(
     "--json",

@@ -87,7 +87,7 @@ _LEAST_SILENCE_SECONDS = 4
     "--separate-hubs",
     is_flag=True,
     envvar="TRIO_SSE_SEPARATE_HUBS",
-    help="Let each worker have its own hub: what one publishes does not reach the clients of others.",
+    help="Run a hub in each worker: events that one publishes do not reach the clients of the others.",
 )
 @click.option(
     "--start-timeout",
@@ -96,7 +96,7 @@ _LEAST_SILENCE_SECONDS = 4
     show_default=True,
     envvar="TRIO_SSE_START_TIMEOUT",
     metavar="SECONDS",
-    help="Kill and restart a worker that takes longer to start. 0 means no limit.",
+    help="Kill and restart a worker that takes longer than this to start. 0 means no limit.",
 )
 @click.option(
     "--worker-timeout",
@@ -105,7 +105,8 @@ _LEAST_SILENCE_SECONDS = 4
     show_default=True,
     envvar="TRIO_SSE_WORKER_TIMEOUT",
     metavar="SECONDS",
-    help="Kill and restart a worker whose event loop is blocked for longer; at least 4. 0 means no limit.",
+    help="Kill and restart a worker whose event loop is blocked for longer than this. The least is 4; "
+    "0 means no limit.",
 )
 @click.option(
     "--status-file",
