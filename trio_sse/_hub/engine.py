@@ -1,7 +1,7 @@
 """The parts of a hub put together: inbox, sequencer, pump, registry and flush scheduler.
 
-`Hub` is the public facade of this engine. Other packages of trio_sse reach the engine by `engine_of`, and use
-of it what is not for applications.
+`Hub` is the public facade of this engine. Other packages of trio_sse get the engine from `engine_of`, for
+what applications do not need.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A feed is filled by the hub's pump and read by one task, either by `async for` on its `Subscription` or by a
 connection that forwards it. It passes through these phases:
 
-| phase      | what it does                                 | what leads on                           |
+| phase      | what it does                                 | what ends the phase                     |
 |------------|----------------------------------------------|-----------------------------------------|
 | new        | nothing: it is not registered                | `enter`                                 |
 | ahead      | waits until a shared log has reached its id  | `start`, at the id, or at the log's end |

@@ -1,4 +1,4 @@
-"""The pump of a hub: the one place where messages meet subscribers.
+"""The pump of a hub: it fans messages out to subscribers, and is the one place where they meet.
 
 The invariant: a batch is placed in the log and bound to its topics' live subscribers in one step, without a
 checkpoint. A subscription therefore goes live before or after such a step, never in the middle, so replay and

@@ -1,4 +1,4 @@
-"""Who is subscribed to what in a hub, and with what each subscription starts.
+"""Who is subscribed to what in a hub, and where each subscription starts: now, or after its `Last-Event-ID`.
 
 Nothing in this file has a checkpoint. So a feed goes live between two batches of the pump, and the
 log's last position is that of the newest batch which was bound to its subscribers.

@@ -4,7 +4,7 @@ An app without support for lifespans raises when it is called with one, and is t
 lifespan specification, "Scope").
 
 An app that has started and whose lifespan ends before it was asked to is broken: in Trio, its background
-tasks have ended with it. It must not be served on by accident.
+tasks have ended with it. It must not go on being served by accident.
 """
 
 from __future__ import annotations

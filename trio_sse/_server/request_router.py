@@ -1,4 +1,4 @@
-"""Deciding what answers a request, from its head alone: a route, the app, or a response. No I/O."""
+"""Checking a request's head against options and routes, and deciding what answers it. No I/O."""
 
 from __future__ import annotations
 
