@@ -1,6 +1,7 @@
 """The hub's error boundary: what the code of one subscriber or application raises ends nothing else.
 
-Trio's cancellation passes, and `KeyboardInterrupt`; everything else is logged, also if it is not an `Exception`.
+Only Trio's cancellation and `KeyboardInterrupt` pass; everything else is logged, also if it is not an
+`Exception`.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def check_upto(entries: Sequence[Entry], upto: str) -> list[Entry]:
 def _checked(entry: Entry) -> Entry:
     id, epoch, number, record = entry
     if not is_id(id):  # not `parse_id`: this is for every entry that is read
-        raise ValueError("the log has returned an entry whose id is none")
+        raise ValueError("the log has returned an entry whose id is malformed")
     if type(record) is bytes and _is_epoch(epoch) and _is_number(number) and number > 0:
         return entry
     return Entry(id, "", 0, b"")
