@@ -349,7 +349,7 @@ async def test_clients_that_never_read_delay_a_shutdown_by_the_write_timeout(run
 async def test_httpx_streams_and_its_disconnect_is_noticed_when_it_closes(run: Run) -> None:
     async with run() as host:
         context: ssl.SSLContext = host.tls  # type: ignore[assignment]
-        url = f"https://localhost:{host.address[1]}"
+        url = f"https://localhost:{host.port}"
         async with httpx.AsyncClient(http2=True, verify=context, base_url=url) as client:
             async with client.stream("GET", "/three") as response:
                 assert response.http_version == "HTTP/2"

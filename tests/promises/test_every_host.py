@@ -303,6 +303,23 @@ async def test_a_body_that_nobody_reads_does_not_harm_the_stream(run: Run) -> No
         assert stream.is_ended
 
 
+@pytest.mark.parametrize("path", ["/three", "/quiet"])
+async def test_a_stream_begins_while_its_request_s_body_arrives(run: Run, path: str) -> None:
+    async with run() as host, host.opened("/live") as other:
+        await until_subscribed(host)
+        for _ in range(20):
+            async with host.uploading(path) as stream:
+                # A framework may read the whole body first, which never comes.
+                with trio.move_on_after(0.1):
+                    assert (await stream.wait_head()).status == 200
+                    if path == "/three":
+                        assert len(await stream.rest()) == 3
+                        assert stream.is_ended
+        await until(lambda: host.statistics().open_streams == 1)
+        await host.hub.publish("live", "the others live on")
+        assert (await other.event()).data == "the others live on"
+
+
 # Polling
 
 

@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock, lockstep_stream_pair, wait_all_tasks_blocked
 
 from trio_sse import Connection, Request, Response, Server
 
-from ..support.asgi_apps import GET, Receive, Send, answer, http_only
+from ..support.asgi_apps import GET, Receive, Send, answer, http_only, post
 from ..support.client import Client
+from ..support.hostile import connected, send_in_pieces
 from ..support.leaks import LeakCheck, MakeServer
 from ..support.serving import in_memory, on_sockets
 from ..support.waiting import until
 
+UNREAD = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nabc"
 POLL = b"GET /poll?wait=60 HTTP/1.1\r\nHost: test\r\nAccept: application/json\r\n\r\n"
 
 
@@ -52,7 +54,9 @@ class Target:
 
 
 @pytest.mark.parametrize("where", ["sockets", "memory"])
-@pytest.mark.parametrize("request_bytes", [b"GET /endpoint HTTP/1.1\r\nHost: test\r\n\r\n", POLL, GET])
+@pytest.mark.parametrize(
+    "request_bytes", [b"GET /endpoint HTTP/1.1\r\nHost: test\r\n\r\n", POLL, GET, UNREAD]
+)
 async def test_the_work_is_cancelled_when_the_client_leaves(
     no_leak: LeakCheck, caplog: pytest.LogCaptureFixture, request_bytes: bytes, where: str
 ) -> None:
@@ -188,3 +192,61 @@ async def test_what_a_scope_holds_survives_a_copy(no_leak: LeakCheck) -> None:
 
     async with in_memory(no_leak.watch(Server(app))) as serving, serving.connect() as client:
         assert await client.sized_body(await client.get("/")) == b"copied"
+
+
+@pytest.mark.parametrize("over", ["memory", "sockets"])
+async def test_tasks_of_an_app_that_receive_at_once_share_the_body(no_leak: LeakCheck, over: str) -> None:
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        pieces: list[bytes] = []
+
+        async def read() -> None:
+            while (message := await receive())["type"] == "http.request":
+                pieces.append(message["body"])
+                if not message["more_body"]:
+                    nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(read)
+        await answer(send, b"".join(pieces))
+
+    async with connected(no_leak.watch(Server(app)), over) as client:
+        body = b"".join(b"%d " % number for number in range(500))
+        for _ in range(2):
+            await send_in_pieces(client, post(body), 100)
+            assert await client.sized_body(await client.head()) == body
+
+
+async def test_what_a_client_sends_while_nobody_reads_waits_in_its_stream(no_leak: LeakCheck) -> None:
+    proceed = trio.Event()
+
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await proceed.wait()
+        size, goes_on = 0, True
+        while goes_on:
+            message = await receive()
+            size, goes_on = size + len(message["body"]), message["more_body"]
+        await answer(send, b"%d" % size)
+
+    ours, theirs = lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(no_leak.watch(Server(app)).serve_stream, theirs)
+        client = Client(ours)
+        sent = 0
+
+        async def send_body() -> None:
+            nonlocal sent
+            await client.send(post(b"", length=100_000))
+            while sent < 100_000:
+                await client.send(b"x" * 1000)
+                sent += 1000
+
+        nursery.start_soon(send_body)
+        await wait_all_tasks_blocked(0.01)
+        assert 16_000 <= sent <= 64_000  # a bound
+        proceed.set()
+        assert await client.sized_body(await client.head()) == b"100000"
+        assert sent == 100_000
+        nursery.cancel_scope.cancel()

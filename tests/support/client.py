@@ -78,6 +78,10 @@ class Client:
         body, self._buffer = self._buffer[:length], self._buffer[length:]
         return body
 
+    async def wait_head(self) -> Head:
+        """Wait for the head of the response, unless it has been read."""
+        return self.response or await self.head()
+
     async def read(self) -> bytes:
         """Wait for more of a chunked body; return it un-chunked, empty when it was ended or cut."""
         while not (self.is_ended or self.is_cut):
@@ -143,10 +147,12 @@ class Client:
         await self.stream.aclose()
 
     async def abort(self) -> None:
-        """Close the connection by RST."""
+        """Close the connection by RST, if it has a socket."""
         stream = self.stream.transport_stream if isinstance(self.stream, trio.SSLStream) else self.stream
-        assert isinstance(stream, trio.SocketStream)
-        await abort(stream)
+        if isinstance(stream, trio.SocketStream):
+            await abort(stream)
+        else:
+            await trio.aclose_forcefully(stream)
 
     async def _receive(self) -> bool:
         try:

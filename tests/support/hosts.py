@@ -21,6 +21,7 @@ from quart import after_this_request, request
 from quart_trio import QuartTrio
 from starlette.applications import Starlette
 from starlette.routing import Route
+from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 import trio_sse.hypercorn
 from trio_sse import Connection, EndReason, HTTPException, Hub, Overflow, Server, ServerStatistics
@@ -33,13 +34,17 @@ from .http2_client import Http2Connection, Http2Stream
 from .leaks import LeakCheck
 from .waiting import SECONDS, until
 
-#: The hosts: routes of our server, apps on our server, and apps on `trio_sse.hypercorn`.
+#: The hosts: routes of our server, apps on our server, the same over streams that are no sockets, and apps on
+#: `trio_sse.hypercorn`.
 NAMES = (
     "native",
     "quart",
     "starlette",
     "fastapi",
     "litestar",
+    "native in memory",
+    "quart in memory",
+    "starlette in memory",
     "quart on hypercorn",
     "quart on http2",
     "starlette on hypercorn",
@@ -48,7 +53,8 @@ NAMES = (
 ON_HYPERCORN = ("quart on hypercorn", "starlette on hypercorn")
 ON_HTTP2 = ("quart on http2", "starlette on http2")
 OVER_HTTP1 = tuple(name for name in NAMES if name not in ON_HTTP2)
-OF_QUART = ("quart", "quart on hypercorn", "quart on http2")
+IN_MEMORY = ("native in memory", "quart in memory", "starlette in memory")
+OF_QUART = ("quart", "quart in memory", "quart on hypercorn", "quart on http2")
 
 #: What a host does not promise, by the row of the table in `docs/hosts.md` that says so.
 DIFFERENCES = {
@@ -62,7 +68,7 @@ DIFFERENCES = {
 
 def column(name: str) -> int:
     """Return the column of a host in the table of `docs/hosts.md`."""
-    return 3 if name in ON_HTTP2 else 2 if name in ON_HYPERCORN else 0 if name == "native" else 1
+    return 3 if name in ON_HTTP2 else 2 if name in ON_HYPERCORN else 0 if name.startswith("native") else 1
 
 
 def promises(name: str, row: str) -> bool:
@@ -71,7 +77,11 @@ def promises(name: str, row: str) -> bool:
 
 
 Handler = Callable[..., Awaitable[None]]
+Dial = Callable[[int | None], Awaitable[trio.abc.Stream]]
 Run = Callable[..., "AbstractAsyncContextManager[Host]"]
+
+# Bytes that a request announces, of which half are sent, if its response leaves time for that.
+UPLOAD = 16_000
 
 # Seconds of a clock that pass in one; and bounds that a busy machine keeps even so.
 FAST = 200.0
@@ -221,7 +231,8 @@ class Host:
     hub: Hub
     life: Life
     statistics: Callable[[], ServerStatistics | StreamStatistics]
-    address: tuple[str, int]
+    dial: Dial
+    port: int
     tls: ssl.SSLContext | None
     nursery: trio.Nursery
     shut_down: Callable[[], Awaitable[None]]
@@ -229,13 +240,10 @@ class Host:
 
     async def connect(self, *, receive_buffer: int | None = None) -> Any:
         """Open a connection: a `Client`, which has one stream at a time, or an `Http2Connection`."""
-        plain = trio.socket.socket()
-        if receive_buffer is not None:
-            plain.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
-        await plain.connect(self.address)
-        stream = trio.SocketStream(plain)
+        stream = await self.dial(receive_buffer)
         if self.tls is None:
             return Client(stream)
+        assert isinstance(stream, trio.SocketStream)
         return await Http2Connection.open(stream, self.tls, self.nursery)
 
     def promises(self, row: str) -> bool:
@@ -274,6 +282,29 @@ class Host:
                 yield await connection.request("GET", path, *lines)
 
     @asynccontextmanager
+    async def uploading(self, path: str) -> AsyncIterator[Any]:
+        """Post to a path, with a body that is still on its way when the block ends."""
+        async with await self.connect() as connection, trio.open_nursery() as nursery:
+            if isinstance(connection, Client):
+                await connection.send(f"POST {path} HTTP/1.1\r\nHost: test\r\n".encode())
+                await connection.send(f"Content-Length: {UPLOAD}\r\n\r\n".encode())
+                stream: Any = connection
+            else:
+                stream = await connection.request("POST", path, is_whole=False)
+
+            async def upload() -> None:
+                for _ in range(UPLOAD // 20):
+                    if isinstance(connection, Client):
+                        await connection.send(b"x" * 10)
+                    else:
+                        await connection.send_body(stream.number, b"x" * 10)
+                    await trio.lowlevel.checkpoint()
+
+            nursery.start_soon(upload)
+            yield stream
+            nursery.cancel_scope.cancel()
+
+    @asynccontextmanager
     async def opened(self, path: str, *lines: str, held: bool = False) -> AsyncIterator[Any]:
         """Ask for a path; give what reads the response, whose head has come.
 
@@ -287,6 +318,24 @@ class Host:
                 stream = await connection.request("GET", path, *lines, held=held)
                 await stream.wait_head()
                 yield stream
+
+
+async def dial_socket(address: tuple[str, int], receive_buffer: int | None) -> trio.SocketStream:
+    """Open a connection to a host that listens."""
+    plain = trio.socket.socket()
+    if receive_buffer is not None:
+        plain.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
+    await plain.connect(address)
+    return trio.SocketStream(plain)
+
+
+async def dial_memory(
+    connect: Callable[[trio.abc.Stream, str], None], receive_buffer: int | None
+) -> trio.abc.Stream:
+    """Open a connection in memory; if its client reads slowly, each write waits until all of it was read."""
+    ours, theirs = memory_stream_pair() if receive_buffer is None else lockstep_stream_pair()
+    connect(theirs, "memory")
+    return ours
 
 
 async def until_subscribed(host: Host, count: int = 1) -> None:
@@ -442,7 +491,7 @@ async def running(
     if name not in ON_HYPERCORN and name not in ON_HTTP2:
         if app is not None:
             server = check.watch(Server(app, hub=hub, **bounds))
-        serve = partial(server.serve, "127.0.0.1", 0)
+        serve = server.serve_in_memory if name in IN_MEMORY else partial(server.serve, "127.0.0.1", 0)
         shut_down = server.drain
     else:
         config = Config()
@@ -463,8 +512,14 @@ async def running(
 
     with trio.fail_after(seconds):
         async with trio.open_nursery() as nursery:
-            (where,) = await nursery.start(serve_to_the_end)
-            port = int(where.rpartition(":")[2]) if isinstance(where, str) else where[1]
-            yield Host(name, hub, life, statistics, ("127.0.0.1", port), tls, nursery, shut_down, ended)
+            where = await nursery.start(serve_to_the_end)
+            port = 0
+            if name in IN_MEMORY:
+                dial: Dial = partial(dial_memory, where)
+            else:
+                (first,) = where
+                port = int(first.rpartition(":")[2]) if isinstance(first, str) else first[1]
+                dial = partial(dial_socket, ("127.0.0.1", port))
+            yield Host(name, hub, life, statistics, dial, port, tls, nursery, shut_down, ended)
             nursery.cancel_scope.cancel()
     assert statistics().open_streams == 0, "streams are left"

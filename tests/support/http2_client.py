@@ -30,6 +30,11 @@ class Http2Stream:
         self._decoder = EventDecoder()
         self._events: list[ServerSentEvent] = []
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.is_ended or self.is_cut
+
     async def wait_head(self) -> Head:
         """Wait for the response's head."""
         while self.response is None:
@@ -39,7 +44,7 @@ class Http2Stream:
 
     async def read(self) -> bytes:
         """Wait for more of the body; return it, empty when it was ended or cut."""
-        while not (self.body or self.is_ended or self.is_cut):
+        while not (self.body or self.is_over):
             await self.connection.changed.park()
         data, self.body = self.body, b""
         return data
@@ -130,9 +135,18 @@ class Http2Connection:
         await trio.aclose_forcefully(self._stream)
 
     async def request(
-        self, method: str, path: str, *lines: str, body: bytes = b"", held: bool = False
+        self,
+        method: str,
+        path: str,
+        *lines: str,
+        body: bytes = b"",
+        held: bool = False,
+        is_whole: bool = True,
     ) -> Http2Stream:
-        """Ask for a path, with further header lines; `held` is as `Http2Stream.is_held`."""
+        """Ask for a path, with further header lines; `held` is as `Http2Stream.is_held`.
+
+        If the request is not whole, send its body by `send_body`.
+        """
         number = self._h2.get_next_available_stream_id()
         fields = [tuple(part.strip() for part in line.split(":", 1)) for line in lines]
         head = [
@@ -144,7 +158,7 @@ class Http2Connection:
         ]
         opened = self.streams[number] = Http2Stream(self, number)
         opened.is_held = held
-        self._h2.send_headers(number, head, end_stream=not body)
+        self._h2.send_headers(number, head, end_stream=is_whole and not body)
         if body:
             self._h2.send_data(number, body, end_stream=True)
         await self._flush()
@@ -154,9 +168,15 @@ class Http2Connection:
         """Ask for a path; give the response's head."""
         return await (await self.request(method, path, *lines)).wait_head()
 
+    async def send_body(self, number: int, data: bytes) -> None:
+        """Send a piece of a request's body, unless its stream is over."""
+        if not self.streams[number].is_over:
+            self._h2.send_data(number, data)
+            await self._flush()
+
     async def open_window(self, number: int, count: int) -> None:
         """Let the server send this many more bytes on a stream."""
-        if count and not (self.streams[number].is_ended or self.streams[number].is_cut):
+        if count and not self.streams[number].is_over:
             self._h2.increment_flow_control_window(count, number)
             await self._flush()
 

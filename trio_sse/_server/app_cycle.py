@@ -67,9 +67,10 @@ class RequestResponseCycle:
         "_disconnected",
         "_ignores_app",
         "_is_chunked",
+        "_is_reading_over",
         "_is_released",
         "_may_keep_alive",
-        "_received",
+        "_receive_lock",
         "_receiving",
         "_request",
         "_response",
@@ -110,8 +111,9 @@ class RequestResponseCycle:
         self._request = request
         self._body = body
         self._body_is_read = False  # the app has received all of it
-        self._receiving: trio.CancelScope | None = None  # of a task that reads the body
-        self._received: trio.Event | None = None  # set when that task has stopped
+        self._is_reading_over = False  # the app gets no more of it
+        self._receive_lock = trio.Lock()  # of the one task that reads the body
+        self._receiving: trio.CancelScope | None = None  # of that task
         self._may_keep_alive = may_keep_alive
         self._write_timeout = write_timeout
         self._is_chunked = False
@@ -120,8 +122,7 @@ class RequestResponseCycle:
         self._sent = 0  # bytes of the body
         self._disconnected = trio.Event()
         self._watcher = RequestDisconnectWatcher(transport, body.buffer, self._note_disconnect)
-        if body.is_complete:
-            self._watcher.on_body_read()
+        body.receive = self._watcher.receive_some
 
     @property
     def watcher(self) -> RequestDisconnectWatcher:
@@ -155,24 +156,29 @@ class RequestResponseCycle:
         if self._is_released:
             await trio.lowlevel.checkpoint()
             return {"type": "http.disconnect"}
-        if not (self._body_is_read or self._ignores_app or self.is_complete or self.is_disconnected):
-            piece = await self._receive_body()
+        disconnected = self._disconnected
+        if self._may_receive:
+            async with self._receive_lock:
+                piece = await self._receive_body() if self._may_receive else None
             if piece is not None:
                 return {"type": "http.request", "body": piece, "more_body": not self._body_is_read}
-        if not (self.is_complete or self.is_disconnected):
-            await self._disconnected.wait()
+        if not (self.is_complete or disconnected.is_set()):
+            await disconnected.wait()
         # Starlette's `is_disconnected` calls this in a scope that it has cancelled, and must get the answer.
         await trio.lowlevel.cancel_shielded_checkpoint()
         return {"type": "http.disconnect"}
+
+    @property
+    def _may_receive(self) -> bool:
+        is_over = self._body_is_read or self._is_reading_over
+        return not (is_over or self.is_complete or self.is_disconnected)
 
     async def _receive_body(self) -> bytes | None:
         """Return the next piece of the body; `None` if it was invalid, or nothing more is to be read."""
         try:
             with trio.CancelScope() as self._receiving:
                 piece = await self._body.receive_some()
-                if self._body.is_complete:
-                    self._body_is_read = True
-                    self._watcher.on_body_read()
+                self._body_is_read = self._body.is_complete
                 return piece
         except HTTPException as refusal:
             self.refusal = refusal
@@ -181,23 +187,20 @@ class RequestResponseCycle:
             self._note_disconnect()
         finally:
             self._receiving = None
-            if self._received is not None:
-                self._received.set()
         return None
 
     async def stop_watching(self) -> None:
-        """Stop watching and reading; when this returns, no task waits in the transport to read."""
-        await self._watcher.stop()
+        """Stop watching and reading. Once this returns, no task of the app reads from the transport."""
+        self._is_reading_over = True
         if self._receiving is not None:
-            self._received = trio.Event()
             self._receiving.cancel()
-            await self._received.wait()
+        async with self._receive_lock:
+            await self._watcher.stop()
 
     def release(self) -> None:
         """Drop everything that a finished call no longer needs; the app may still refer to this object."""
         self._is_released = True
         self.on_start = self.on_disconnect = None
-        self._received = None
         del self._body, self._disconnected, self._response, self._watcher, self.call
 
     def take_back(self, transport: Transport) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import final
 
 import trio
@@ -23,13 +24,17 @@ class BodyReader:
     """Reads the body of a request that the router has accepted, and leaves in `buffer` what follows it.
 
     The time of waiting for the peer and of decoding counts, not what the caller takes between calls.
+
+    Attributes:
+        receive: waits for bytes of the peer; from its transport, unless another task reads from that.
     """
 
-    __slots__ = ("_decoder", "_must_continue", "_patience", "_transport", "buffer")
+    __slots__ = ("_decoder", "_must_continue", "_patience", "_transport", "buffer", "receive")
 
     def __init__(self, head: RequestHead, transport: Transport, buffer: bytearray, max_size: int) -> None:
         self._transport = transport
         self.buffer = buffer
+        self.receive: Callable[[], Awaitable[bytes]] = transport.receive_some
         self._decoder: BodyDecoder
         if head.content_length is None:
             self._decoder = ChunkedDecoder(max_size)
@@ -77,7 +82,7 @@ class BodyReader:
         data = None
         if trio.current_time() <= deadline:
             with trio.move_on_at(deadline):
-                data = await self._transport.receive_some()
+                data = await self.receive()
         if data is None:
             raise HTTPException(408, "the request's body did not arrive in time")
         if not data:

@@ -180,7 +180,6 @@ class ConnectionHandler:
         _name_task(route.handler)
         scope = trio.CancelScope(deadline=trio.current_time() + self._request_timeout)
         watcher = RequestDisconnectWatcher(transport, buffer, scope.cancel)
-        watcher.on_body_read()
 
         async def call() -> Response | Refused | None:
             try:

@@ -1,8 +1,8 @@
 """Noticing that the client leaves while an endpoint or an app works on the answer to its request.
 
-On a socket the server's `DisconnectWatcher` does this, without reading. On other transports a task reads,
-once the request's body has been read: what arrives is the client's next request, which stays in the buffer,
-up to a bound.
+On a socket the server's `DisconnectWatcher` does this, without reading. On other transports a task reads
+ahead, and is the only one that reads while it runs: whoever wants the request's body gets it from there. What
+follows the body is the client's next request, which stays in the buffer. There is a bound on what waits.
 """
 
 from __future__ import annotations
@@ -23,37 +23,21 @@ class RequestDisconnectWatcher:
     """Watches the client of one request during `run`, or until `stop`.
 
     Args:
-        buffer: takes what the client sends meanwhile.
+        buffer: takes what the client has sent and nobody has received, once it is not watched any more.
         on_disconnect: is called when the client has disconnected.
 
     Attributes:
         is_disconnected: whether it has.
     """
 
-    __slots__ = (
-        "_body_is_read",
-        "_buffer",
-        "_is_stopped",
-        "_on_disconnect",
-        "_reading",
-        "_stopped",
-        "_transport",
-        "is_disconnected",
-    )
+    __slots__ = ("_buffer", "_on_disconnect", "_reader", "_transport", "is_disconnected")
 
     def __init__(self, transport: Transport, buffer: bytearray, on_disconnect: Callable[[], None]) -> None:
         self.is_disconnected = False
         self._transport = transport
         self._buffer = buffer
         self._on_disconnect = on_disconnect
-        self._body_is_read = trio.Event()
-        self._reading: trio.CancelScope | None = None
-        self._stopped: trio.Event | None = None  # set when the reading task has stopped
-        self._is_stopped = False
-
-    def on_body_read(self) -> None:
-        """Record that what the client sends from now on is not the request's body."""
-        self._body_is_read.set()
+        self._reader: _AheadReader | None = None
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run `work`, which must raise nothing but what cancels it, and watch meanwhile."""
@@ -63,41 +47,26 @@ class RequestDisconnectWatcher:
                 return await work()
             finally:
                 self._transport.unwatch()
+        self._reader = _AheadReader(self._transport, self.on_disconnect)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._read)
+            nursery.start_soon(self._reader.run)
             result = await work()
-            nursery.cancel_scope.cancel()
+            await self.stop()
         return result
 
-    async def stop(self) -> None:
-        """Stop watching. When this returns, no task reads from the client."""
-        self._is_stopped = True
-        self._transport.unwatch()
-        if self._reading is not None and self._stopped is not None:
-            self._reading.cancel()
-            await self._stopped.wait()
+    async def receive_some(self) -> bytes:
+        """Wait for bytes of the request's body; it raises what `Transport.receive_some` raises."""
+        if self._reader is None:
+            return await self._transport.receive_some()
+        return await self._reader.receive_some()
 
-    async def _read(self) -> None:
-        await self._body_is_read.wait()
-        if self._is_stopped:
-            return
-        self._stopped = trio.Event()
-        try:
-            with trio.CancelScope() as self._reading:
-                try:
-                    while len(self._buffer) < MAX_UNREAD_BYTES:
-                        data = await self._transport.receive_some()
-                        if not data:
-                            break
-                        self._buffer += data
-                    else:
-                        return
-                except trio.BrokenResourceError:
-                    pass
-                self.on_disconnect()
-        finally:
-            self._reading = None
-            self._stopped.set()
+    async def stop(self) -> None:
+        """Stop watching. When this returns, no task reads from the client to watch it."""
+        self._transport.unwatch()
+        if self._reader is not None:
+            reader, self._reader = self._reader, None
+            await reader.stop()
+            self._buffer += reader.received
 
     def on_disconnect(self) -> None:
         """Record that the client has disconnected."""
@@ -106,3 +75,60 @@ class RequestDisconnectWatcher:
 
     def on_excess_input(self) -> None:
         """Do nothing: what follows the request stays unread in the socket, which bounds it."""
+
+
+@final
+class _AheadReader:
+    """Reads from a transport in its own task.
+
+    Attributes:
+        received: what has arrived and nobody has received.
+    """
+
+    def __init__(self, transport: Transport, on_disconnect: Callable[[], None]) -> None:
+        self.received = bytearray()
+        self._transport = transport
+        self._on_disconnect = on_disconnect
+        self._scope = trio.CancelScope()
+        self._has_ended = trio.Event()
+        self._changed = trio.lowlevel.ParkingLot()
+        self._failure: trio.BrokenResourceError | None = None
+
+    async def run(self) -> None:
+        """Read until the client has disconnected, or until `stop`."""
+        try:
+            with self._scope:
+                await self._read()
+                self._on_disconnect()
+        finally:
+            self._has_ended.set()
+            self._changed.unpark_all()
+
+    async def _read(self) -> None:
+        try:
+            while data := await self._transport.receive_some():
+                self.received += data
+                self._changed.unpark_all()
+                while len(self.received) >= MAX_UNREAD_BYTES:
+                    await self._changed.park()
+        except trio.BrokenResourceError as error:
+            self._failure = error
+
+    async def receive_some(self) -> bytes:
+        """Wait for bytes and return them; raises what `Transport.receive_some` raises."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not (self.received or self._has_ended.is_set()):
+            await self._changed.park()
+        if not self.received and self._failure is not None:
+            raise self._failure
+        data = bytes(self.received)
+        self.received.clear()
+        self._changed.unpark_all()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return data
+
+    async def stop(self) -> None:
+        """Stop reading, and wait until that has happened."""
+        self._scope.cancel()
+        with trio.CancelScope(shield=True):  # it has been cancelled
+            await self._has_ended.wait()
