@@ -20,6 +20,7 @@ TARGET_RATIO = 1.5
 @dataclass(frozen=True, slots=True)
 class _Turn:
     idle_kib: float
+    idle_after_kib: float
     deliveries: fanout.Turn
 
 
@@ -41,6 +42,8 @@ async def measure(settings: Settings) -> list[Measurement]:
     return [
         _idle_measurement("idle", plain),
         _idle_measurement("idle, TLS", secured),
+        _idle_after_measurement("idle after bursts", plain),
+        _idle_after_measurement("idle after bursts, TLS", secured),
         burst,
         burst_tls,
         ratio(burst_tls, burst, "plain HTTP"),
@@ -55,6 +58,10 @@ def _idle_measurement(name: str, turns: list[_Turn]) -> Measurement:
     return Measurement(name, "KiB per connection (PSS)", tuple(turn.idle_kib for turn in turns))
 
 
+def _idle_after_measurement(name: str, turns: list[_Turn]) -> Measurement:
+    return Measurement(name, "KiB per connection (PSS)", tuple(turn.idle_after_kib for turn in turns))
+
+
 async def _turn(start_server: subjects.StartServer, connections: int, *options: str) -> _Turn:
     async with start_server() as (server, port), subjects.load(port, 0, *options) as load:
         await subjects.connect(load, 1)
@@ -62,7 +69,9 @@ async def _turn(start_server: subjects.StartServer, connections: int, *options: 
         empty = await idle_memory.pss_kib(server)
         await subjects.connect(load, connections)
         idle = (await idle_memory.pss_kib(server) - empty) / connections
-        return _Turn(idle, await fanout.deliver(server, load, connections, fanout.FULL))
+        deliveries = await fanout.deliver(server, load, connections, fanout.FULL)
+        idle_after = (await idle_memory.pss_kib(server) - empty) / connections
+        return _Turn(idle, idle_after, deliveries)
 
 
 BENCHMARK = Benchmark("TLS", 4000, measure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ async def on_socket(contexts: Contexts | None) -> AsyncIterator[Pair]:
         if contexts is None:
             transport = SocketTransport(left, ("peer", 1), watcher)
         else:
-            transport = TLSTransport(left, ("peer", 1), contexts.server, watcher)
+            transport = TLSTransport(left, ("peer", 1), contexts.server, ssl.MemoryBIO(), watcher)
             secured = trio.SSLStream(theirs, contexts.client, server_hostname="localhost")
             async with trio.open_nursery() as handshakes:
                 handshakes.start_soon(secured.do_handshake)

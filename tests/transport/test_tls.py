@@ -399,14 +399,14 @@ async def test_what_tls_has_to_say_is_sent_at_once(contexts: Contexts) -> None:
     with ours, theirs:
         for side in (ours, theirs):
             side.setblocking(False)
-        transport = TLSTransport(ours, "", contexts.server)
+        transport = TLSTransport(ours, "", contexts.server, ssl.MemoryBIO())
         transport._tls = Renegotiating(transport)  # type: ignore[assignment]
 
         assert transport.poll_input() is False
         assert theirs.recv(100) == b"alert"
 
-        transport.pending = b"the rest of a record"
-        for _ in range(16 * 1024 // 5):
+        transport._encrypted, transport.pending = b"the rest of a record", b""
+        for _ in range(32 * 1024 // 5):
             assert transport.poll_input() is False
         with pytest.raises(BlockingIOError):
             theirs.recv(100)

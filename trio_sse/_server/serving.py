@@ -71,6 +71,7 @@ class ServeCalls:
         """Serve on listening sockets; see `Server.serve_listeners`."""
         sockets = as_sockets(listeners)
         serving = self._scope()
+        outgoing = ssl.MemoryBIO()
 
         def on_accept(connected: socket.socket, address: object) -> None:
             if ssl_context is None:
@@ -78,7 +79,7 @@ class ServeCalls:
                 serving.connections.start_soon(self._handler.serve, transport, serving, name=_TASK_NAME)
                 return
             try:
-                secured = TLSTransport(connected, address, ssl_context, serving.disconnects)
+                secured = TLSTransport(connected, address, ssl_context, outgoing, serving.disconnects)
             except ssl.SSLError as error:  # the context has been changed since it was checked
                 connected.close()
                 logger.error("cannot serve TLS: %s", error)

@@ -30,7 +30,7 @@ After `flush_some` was cancelled or has failed, the transport is only fit to be 
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Protocol, Self
 
 import trio
@@ -75,7 +75,8 @@ class Transport(Protocol):
 
     Attributes:
         framing: how the current response's body is framed.
-        pending: bytes that were taken but not sent yet; `None` if there are none.
+        pending: bytes that were taken but not sent yet; `None` if there are none. Under TLS, those that are
+            not encrypted yet; empty if only encrypted bytes are left.
         written_at: when bytes were last sent, in Trio's time.
         bytes_sent, events_sent: everything that was taken since the connection began.
         is_direct: whether `send_nowait` can send. Otherwise it only takes.
@@ -195,9 +196,8 @@ async def read_to_end(receive: Callable[[], Awaitable[bytes]]) -> None:
 
 
 # Parts that are smaller together are sent as one. Larger ones are not copied: what is pending for a client
-# that reads slowly is the caller's object, or under TLS the ciphertext of one piece.
+# that reads slowly is the caller's object.
 _MAX_JOINED = 16 * 1024
-_PIECE_SIZE = 32 * 1024
 
 
 async def send_all(transport: Transport, *payloads: bytes, write_timeout: float) -> None:
@@ -207,19 +207,11 @@ async def send_all(transport: Transport, *payloads: bytes, write_timeout: float)
         trio.BrokenResourceError: the peer has disconnected, or took nothing for that time.
     """
     await trio.lowlevel.checkpoint()  # a peer that sends request after request must not block the event loop
-    for piece in _pieces(payloads, is_secure=transport.is_secure):
+    is_small = sum(map(len, payloads)) <= _MAX_JOINED
+    for piece in (b"".join(payloads),) if is_small else filter(None, payloads):
         transport.send_nowait(piece, 0, trio.current_time())
         while transport.pending is not None:
             with trio.move_on_after(write_timeout) as scope:
                 await transport.flush_some()
             if scope.cancelled_caught:
                 raise trio.BrokenResourceError(f"the peer accepted no bytes for {write_timeout} s")
-
-
-def _pieces(payloads: tuple[bytes, ...], *, is_secure: bool) -> Iterator[bytes]:
-    if sum(map(len, payloads)) <= _MAX_JOINED:
-        yield b"".join(payloads)
-        return
-    for payload in payloads:
-        size = _PIECE_SIZE if is_secure else max(len(payload), 1)
-        yield from (payload[start : start + size] for start in range(0, len(payload), size))

@@ -3,8 +3,13 @@
 `ssl.SSLObject` encrypts into memory, so a direct write costs one encryption and one `send`. Trio's
 `SSLStream` can only be written to by a task that waits, which costs a task switch for each delivery.
 
-Encryption cannot be undone: once encrypted, bytes must be sent, in order, or the connection is lost. The
-`pending` rule (see `base.py`) guarantees that. Here `pending` holds ciphertext, and nothing else changes.
+Encryption cannot be undone: once encrypted, bytes must be sent, in order, or the connection is lost. And
+ciphertext belongs to one client, while all clients share the bytes of an event. So a long payload is
+encrypted as the socket takes it, one record at a time. Of what a slow client has not taken, `pending` is what
+is not encrypted yet, which may be empty, and `_encrypted` is the record that goes before it.
+
+OpenSSL's memory buffers never shrink. So all connections of a call to serve share the one that they write
+to: what a session writes to it is taken out in the same step, before any other session is used.
 
 An `ssl.SSLSocket`, which sends by itself, takes 5 % less time. But after sending half of a record it hides
 from write deadlines that the peer takes bytes. And it breaks the connection if the peer asks for new keys
@@ -31,7 +36,7 @@ class _NoTLS:
     def read(self, length: int) -> NoReturn:
         raise ssl.SSLError("the handle owns no session")
 
-    def write(self, data: bytes) -> NoReturn:
+    def write(self, data: bytes | memoryview) -> NoReturn:
         raise ssl.SSLError("the handle owns no session")
 
     def do_handshake(self) -> NoReturn:
@@ -45,6 +50,12 @@ _NO_TLS = _NoTLS()
 
 # What OpenSSL may have to say to a peer that takes no bytes. It says a few bytes to each of its messages.
 _MAX_ANSWERS = 16 * 1024
+
+# How much is encrypted at once, as one record (RFC 8446, 5.1); a client that takes nothing holds so much.
+_RECORD_BYTES = 16 * 1024
+
+# After so many records, a task goes on, so that a fast client of a large event does not keep others waiting.
+_RECORDS_PER_CALL = 16
 
 
 def check_server_context(context: ssl.SSLContext) -> None:
@@ -63,20 +74,26 @@ def check_server_context(context: ssl.SSLContext) -> None:
 
 @final
 class TLSTransport(SocketTransport):
-    """A `SocketTransport` that encrypts. Call `handshake` before anything else."""
+    """A `SocketTransport` that encrypts. Call `handshake` before anything else.
 
-    __slots__ = ("_incoming", "_outgoing", "_received", "_tls")
+    Args:
+        outgoing: where OpenSSL puts what is to be sent; other connections of the same thread may share it.
+    """
+
+    __slots__ = ("_encrypted", "_incoming", "_outgoing", "_received", "_tls")
 
     def __init__(
         self,
         connected: socket.socket,
         address: object,
         context: ssl.SSLContext,
+        outgoing: ssl.MemoryBIO,
         watcher: Watcher | None = None,
     ) -> None:
         super().__init__(connected, address, watcher)
         self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
+        self._outgoing = outgoing
+        self._encrypted: bytes | memoryview = b""  # to be sent before what is pending
         self._received = b""  # decrypted, but not yet received by anybody
         self._tls: ssl.SSLObject | _NoTLS = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
@@ -86,6 +103,7 @@ class TLSTransport(SocketTransport):
         new._tls, self._tls = self._tls, _NO_TLS
         new._incoming, new._outgoing = self._incoming, self._outgoing
         new._received, self._received = self._received, b""
+        new._encrypted, self._encrypted = self._encrypted, b""
 
     @property
     def is_secure(self) -> bool:
@@ -97,23 +115,25 @@ class TLSTransport(SocketTransport):
         Raises:
             trio.BrokenResourceError: it failed; the transport is only fit to be closed.
         """
-        while True:
+        is_done = False
+        while not is_done:
             try:
                 self._tls.do_handshake()
+                is_done = True
             except ssl.SSLWantReadError:
-                await self._send_outgoing()
-                await self._receive_incoming()
+                pass
             except ssl.SSLError as error:
-                self._send_pending(self._outgoing.read(), 0)  # the alert, if there is one
+                self._send_encrypted(self._outgoing.read(), 0)  # the alert, if there is one
                 raise trio.BrokenResourceError(f"the TLS handshake failed: {error.reason}") from error
-            else:
-                await self._send_outgoing()
-                return
-
-    async def _send_outgoing(self) -> None:
-        if self._outgoing.pending and not self._send_pending(self._outgoing.read(), trio.current_time()):
+            except BaseException:  # of the application's own callbacks
+                self._outgoing.read()
+                raise
+            if flight := self._outgoing.read():
+                self._send_encrypted(flight, trio.current_time())
             while self.pending is not None:
                 await self.flush_some()
+            if not is_done:
+                await self._receive_incoming()
 
     async def _receive_incoming(self) -> None:
         self._feed(await super().receive_some())
@@ -126,36 +146,76 @@ class TLSTransport(SocketTransport):
         else:
             self._incoming.write_eof()
 
+    # Writing
+
     def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
         self.events_sent += events
         self.bytes_sent += len(payload)
+        if len(payload) > _RECORD_BYTES:
+            self.pending = payload
+            return self._send_some(now)
         try:
             self._tls.write(payload)
         except ssl.SSLError:
+            self._outgoing.read()
             self._is_broken = True
             self.pending = payload
             return False
         encrypted = self._outgoing.read()
-        try:  # inlined `_send_pending`: every delivery ends here, and a call would add to its cost
+        try:  # inlined `_send_encrypted`: every delivery ends here, and a call would add to its cost
             sent = self.socket.send(encrypted)
         except OSError as error:
-            return self._keep(encrypted, error)
+            return self._keep_encrypted(encrypted, error)
         self.written_at = now
         if sent == len(encrypted):
             return True
-        self.pending = memoryview(encrypted)[sent:]
+        self._encrypted, self.pending = memoryview(encrypted)[sent:], b""
         return False
 
-    def append_pending(self, payload: bytes, events: int) -> None:
-        assert self.pending is not None
-        self.events_sent += events
-        self.bytes_sent += len(payload)
+    def flush_nowait(self, now: float) -> None:
+        if self.pending is not None and not self._is_broken:
+            self._send_some(now)
+
+    def _send_some(self, now: float) -> bool:
+        """Encrypt and send what is pending, as far as the socket takes it; return whether nothing is left."""
+        for _ in range(_RECORDS_PER_CALL):
+            if self._encrypted and not self._send_encrypted(self._encrypted, now):
+                return False
+            if not self.pending:
+                self.pending = None
+                return True
+            rest = memoryview(self.pending)
+            try:
+                self._tls.write(rest[:_RECORD_BYTES])
+            except ssl.SSLError:
+                self._outgoing.read()
+                self._is_broken = True
+                return False
+            self._encrypted = self._outgoing.read()
+            self.pending = rest[_RECORD_BYTES:]
+        return False
+
+    def _send_encrypted(self, encrypted: bytes | memoryview, now: float) -> bool:
+        """Send bytes that go before what is pending, keep what is not taken; return whether all was."""
         try:
-            self._tls.write(payload)
-        except ssl.SSLError:
-            self._is_broken = True
-        else:
-            self.pending = b"".join((self.pending, self._outgoing.read()))
+            sent = self.socket.send(encrypted)
+        except OSError as error:
+            return self._keep_encrypted(encrypted, error)
+        self.written_at = now
+        if sent == len(encrypted):
+            self._encrypted = b""
+            return True
+        self._encrypted = memoryview(encrypted)[sent:]
+        self.pending = self.pending or b""
+        return False
+
+    def _keep_encrypted(self, encrypted: bytes | memoryview, error: OSError) -> bool:
+        self._is_broken = not isinstance(error, BlockingIOError)
+        self._encrypted = encrypted
+        self.pending = self.pending or b""
+        return False
+
+    # Reading
 
     def receive_nowait(self) -> bytes | None:
         if self.state is not HandleState.OWNED:
@@ -207,14 +267,17 @@ class TLSTransport(SocketTransport):
     def _send_answers(self) -> None:
         """Send what OpenSSL has to say to what it has read: alerts, and refusals to renegotiate.
 
-        While the peer takes nothing, it waits for the next write.
+        While the peer takes nothing, it waits before what is pending.
         """
-        if not self._outgoing.pending or self._is_broken:
+        answer = self._outgoing.read()
+        if not answer or self._is_broken:
             return
         if self.pending is None:
-            self._send_pending(self._outgoing.read(), trio.current_time())
-        elif self._outgoing.pending > _MAX_ANSWERS:
+            self._send_encrypted(answer, trio.current_time())
+        elif len(self._encrypted) > _RECORD_BYTES + _MAX_ANSWERS:
             self._is_broken = True
+        else:
+            self._encrypted = b"".join((self._encrypted, answer))
 
     async def linger(self) -> None:
         self._send_close_notify()
@@ -231,4 +294,4 @@ class TLSTransport(SocketTransport):
             with contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()  # do not wait for the answer
             if close_notify := self._outgoing.read():
-                self._send_pending(close_notify, 0)
+                self._send_encrypted(close_notify, 0)
