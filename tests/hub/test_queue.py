@@ -111,6 +111,46 @@ def test_latest_may_replace_when_it_is_full() -> None:
     assert drain(queue) == [2, 3]
 
 
+@pytest.mark.parametrize("overflow", [*DROPPING, Overflow.LATEST])
+def test_a_reset_replaces_what_waits_and_is_kept(overflow: Overflow) -> None:
+    queue = make_queue(overflow, 2, MANY)
+    for number in (1, 2):
+        queue.put(placed(number, key=str(number)))
+    reset = placed(3, topic="")
+    assert queue.put(reset) == 2
+    assert (len(queue), queue.size) == (1, len(reset.wire))
+    puts = [queue.put(placed(number, key="k")) for number in (4, 5, 6)]
+    assert sum(puts) + len(queue) == 4
+    kept = drain(queue)
+    assert kept[0] == 3
+    assert set(kept[1:]) < {4, 5, 6}
+    assert queue.size == 0
+
+
+@pytest.mark.parametrize("overflow", [*DROPPING, Overflow.LATEST])
+def test_a_second_reset_replaces_the_first(overflow: Overflow) -> None:
+    queue = make_queue(overflow, 1, 1)
+    assert [queue.put(placed(number, topic="")) for number in (1, 2)] == [0, 0]
+    assert drain(queue) == [2]
+
+
+@pytest.mark.parametrize("overflow", [*DROPPING, Overflow.LATEST])
+def test_a_reset_does_not_count_for_the_bounds(overflow: Overflow) -> None:
+    queue = make_queue(overflow, 1, SIZE)
+    queue.put(placed(1, topic=""))
+    assert queue.put(placed(2)) == 0
+    assert drain(queue) == [1, 2]
+
+
+def test_where_nothing_is_dropped_a_reset_waits_its_turn() -> None:
+    queue = make_queue(Overflow.DISCONNECT, 2, MANY)
+    queue.put(placed(1))
+    queue.put(placed(2, topic=""))
+    with pytest.raises(QueueFull):
+        queue.put(placed(3, topic=""))
+    assert drain(queue) == [1, 2]
+
+
 def test_a_page_is_bounded_in_events() -> None:
     queue = make_queue(Overflow.DISCONNECT, MANY, MANY)
     for number in range(PAGE_EVENTS + 1):

@@ -9,7 +9,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Overflow, ServerSentEvent, SlowConsumer, Subscription
+from trio_sse._hub.hub import engine_of
 from trio_sse._hub.subscription import feed_of
+from trio_sse._log.memory import Gap
 from trio_sse._wire.message import Framing
 
 from ..support.leaks import MakeHub
@@ -406,3 +408,31 @@ async def test_a_writer_that_fails_affects_no_other(
         assert overflowed == ["first"]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "delivery failed, ending <Subscription to t: live" in caplog.text
+
+
+@pytest.mark.parametrize("overflow", Overflow)
+async def test_a_reader_that_lags_receives_a_reset_under_every_policy(
+    make_hub: MakeHub, overflow: Overflow
+) -> None:
+    hub = make_hub()
+    async with running(hub), hub.subscribe("t", overflow=overflow, queue=3) as events:
+        for number in range(2):
+            await hub.publish("t", number, key=f"{number}")
+        await wait_all_tasks_blocked()
+        engine_of(hub).registry.announce_gap(Gap.UNKNOWN)  # as the follower of a shared log does
+        if overflow is not Overflow.DISCONNECT:
+            for number in range(2, 5):
+                await hub.publish("t", number, key=f"{number}")
+            await wait_all_tasks_blocked()
+        found = []
+        while events.queued_events:
+            event = await anext(events)
+            found.append(event.event or event.data)
+        expected = {
+            Overflow.DISCONNECT: ["0", "1", "reset"],
+            Overflow.DROP_OLDEST: ["reset", "2", "3", "4"],
+            Overflow.DROP_NEWEST: ["reset", "2", "3", "4"],
+            Overflow.LATEST: ["reset", "2", "3", "4"],
+        }
+        assert found == expected[overflow]
+        assert events.dropped == (0 if overflow is Overflow.DISCONNECT else 2)

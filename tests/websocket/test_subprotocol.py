@@ -91,6 +91,10 @@ async def test_a_function_decides_who_may_do_what(make_server: MakeServer) -> No
         (b'{"type":"subscribe"}', "topics must be a list of names"),
         (b'{"type":"subscribe","topics":"a"}', "topics must be a list of names"),
         (b'{"type":"subscribe","topics":[]}', "a subscription has 1 to 256 topics, not 0"),
+        (
+            b'{"type":"subscribe","topics":[%b7]}' % (b"7," * 130_000),
+            "a subscription has 1 to 256 topics, not more",
+        ),
         (b'{"type":"subscribe","topics":[7]}', "a topic must be a str, not int"),
         (b'{"type":"subscribe","topics":["\\n"]}', "a topic must have printable characters only"),
         (b'{"type":"subscribe","topics":["a"],"last_event_id":7}', "last_event_id must be a string"),

@@ -53,6 +53,18 @@ def test_too_few_or_too_many_topics_are_refused(count: int) -> None:
         check_topics(str(number) for number in range(count))
 
 
+def test_topics_are_counted_before_they_are_checked() -> None:
+    names = iter(["\n"] * 1_000_000)
+    with pytest.raises(TopicError, match=f"1 to {MAX_TOPICS} topics, not more than"):
+        check_topics(names)
+    assert next(names) == "\n", "the rest was not looked at"
+
+
+def test_topics_may_be_repeated_within_reason() -> None:
+    names = [str(number) for number in range(MAX_TOPICS)]
+    assert check_topics(names * 4) == tuple(names)
+
+
 def test_the_most_topics_are_accepted() -> None:
     assert len(check_topics(str(number) for number in range(MAX_TOPICS))) == MAX_TOPICS
 

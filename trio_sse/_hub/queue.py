@@ -3,6 +3,9 @@
 The queue holds references to messages that all readers share, so a burst that outruns every reader costs
 its own size once. Both bounds hold at all times, except that an empty queue accepts a message larger than the
 byte bound.
+
+A `reset` is never dropped. Under the policies that drop events, it replaces whatever waits, because its
+reader loads everything anew, and it does not count for the bounds.
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ class QueueFull(Exception):
 class Queue(Protocol):
     """What the policies have in common."""
 
-    size: int
+    @property
+    def size(self) -> int:
+        """The bytes of all messages in it."""
 
     def __len__(self) -> int: ...
 
@@ -54,9 +59,11 @@ class Queue(Protocol):
 
 def make_queue(overflow: Overflow, max_events: int, max_bytes: int) -> Queue:
     """Return an empty queue under this policy."""
+    if overflow is Overflow.DISCONNECT:
+        return _FifoQueue(overflow, max_events, max_bytes)
     if overflow is Overflow.LATEST:
-        return _LatestQueue(max_events, max_bytes)
-    return _FifoQueue(overflow, max_events, max_bytes)
+        return _ResetKeepingQueue(_LatestQueue(max_events, max_bytes))
+    return _ResetKeepingQueue(_FifoQueue(overflow, max_events, max_bytes))
 
 
 def take_page(queue: Queue) -> list[Message]:
@@ -67,6 +74,39 @@ def take_page(queue: Queue) -> list[Message]:
         page.append(queue.pop())
         size += len(page[-1].wire)
     return page
+
+
+@final
+class _ResetKeepingQueue:
+    """A queue under a policy that drops events: a reset empties it, and stays the first in it."""
+
+    __slots__ = ("_queue", "_reset")
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._reset: Message | None = None
+
+    def __len__(self) -> int:
+        return len(self._queue) + (self._reset is not None)
+
+    @property
+    def size(self) -> int:
+        return self._queue.size + (0 if self._reset is None else len(self._reset.wire))
+
+    def put(self, message: Message) -> int:
+        if not message.is_reset:
+            return self._queue.put(message)
+        dropped = len(self._queue)
+        while self._queue:
+            self._queue.pop()
+        self._reset = message
+        return dropped
+
+    def pop(self) -> Message:
+        if self._reset is None:
+            return self._queue.pop()
+        message, self._reset = self._reset, None
+        return message
 
 
 @final

@@ -92,7 +92,7 @@ class _Session:
             case "subscribe":
                 await self._subscribe(_topics(frame), _text(frame, "last_event_id"))
             case "unsubscribe":
-                removed = _topics(frame)
+                removed = frozenset(_topics(frame))
                 await self._change(tuple(topic for topic in self._topics if topic not in removed))
             case "publish":
                 await self._publish(frame)

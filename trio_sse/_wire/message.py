@@ -51,7 +51,7 @@ class Message:
     """An event that was published to a topic: checked and encoded, and later placed in the hub's order.
 
     Attributes:
-        topic: where it was published.
+        topic: where it was published; empty for a reset, which the hub itself makes.
         key: what it is about, for `Overflow.LATEST`; may be `None`.
         sequence: its place in the hub's order, from 1; 0 until it is placed.
         id: its id; empty until it is placed.
@@ -80,6 +80,11 @@ class Message:
         if self.on_place is not None:
             self.on_place()
             self.on_place = None
+
+    @property
+    def is_reset(self) -> bool:
+        """Whether it announces a gap: that its reader has missed events that the log has lost."""
+        return not self.topic
 
     @property
     def websocket_frame(self) -> bytes:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import islice
 
 #: The most characters that a topic's name may have.
 MAX_TOPIC_LENGTH = 256
 
 #: The most topics of one subscription.
 MAX_TOPICS = 256
+
+# The most names that are looked at for one subscription, with repetitions. A client may send many more.
+_MOST_NAMES = 4 * MAX_TOPICS
 
 
 class TopicError(ValueError):
@@ -43,9 +47,11 @@ def check_topics(topics: Iterable[object]) -> tuple[str, ...]:
     Raises:
         TypeError, TopicError: as `check_topic` does, or there are none or too many.
     """
-    asked = tuple(topics)
+    asked = tuple(islice(topics, _MOST_NAMES + 1))
     if len(asked) == 1:
         return _check_one(check_topic(asked[0]))
+    if len(asked) > _MOST_NAMES:  # counted before any name is checked, which takes longer
+        raise TopicError(f"a subscription has 1 to {MAX_TOPICS} topics, not more than {_MOST_NAMES}")
     checked = tuple(dict.fromkeys(check_topic(topic) for topic in asked))
     if not 0 < len(checked) <= MAX_TOPICS:
         raise TopicError(f"a subscription has 1 to {MAX_TOPICS} topics, not {len(checked)}")
