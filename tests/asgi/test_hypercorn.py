@@ -447,6 +447,38 @@ async def test_a_connection_that_resets_its_requests_is_refused_for_a_while(no_l
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        (b"te", b"trailers", "200"),
+        (b"a b", b"x", "500"),
+        (b"x", b"a\nb", "500"),
+        (b"x-\xe4", b"x", "500"),
+        (b"content-length", b"two", "500"),
+    ],
+)
+async def test_a_field_that_cannot_be_sent_does_not_harm_the_connection(
+    name: bytes, value: bytes, status: str
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        headers = [(name, value)] if scope["path"] == "/bad" else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+            (where,) = await nursery.start(partial(trio_sse.hypercorn.serve, app, make_config()))
+            async with await plain_connect(where) as stream:
+                client = RawHttp2(stream)
+                for path, expected in (("/bad", status), ("/good", "200")):
+                    number = client.ask(path)
+                    await client.flush()
+                    head = await client.wait(h2.events.ResponseReceived, number)
+                    assert dict(head.headers)[":status"] == expected
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_body_that_continues_after_the_answer_does_not_end_hypercorn(
     no_leak: LeakCheck, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -489,6 +489,19 @@ async def test_a_handler_may_refuse(run: Run, caplog: pytest.LogCaptureFixture) 
         assert not [record for record in caplog.records if record.exc_info]
 
 
+async def test_an_upgrade_field_comes_with_its_connection_option(run: Run) -> None:
+    async with run() as host, host.opened("/upgrades") as stream:
+        assert stream.response.status == 426
+        fields = [(name.lower(), value.lower()) for name, value in stream.response.fields]
+        options = [value for name, value in fields if name == "connection"]
+        if host.tls is None:
+            assert ("upgrade", "h2c") in fields
+            assert "upgrade" in ", ".join(options).split(", ")
+        else:  # HTTP/2 has neither
+            assert not options
+            assert "upgrade" not in dict(fields)
+
+
 async def test_an_invalid_topic_is_a_400(run: Run) -> None:
     async with run() as host, host.opened("/no_topic") as stream:
         assert stream.response.status == 400

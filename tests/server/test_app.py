@@ -360,6 +360,9 @@ async def test_a_client_that_reads_nothing_times_out(serve: Any, autojump_clock:
         (200, [(b"Transfer-Encoding", b"gzip")], {"Transfer-Encoding": None}, b"body"),
         (200, [(b"date", b"today")], {"Date": "today"}, b"body"),
         (200, [(b"connection", b"close")], {"Connection": "close"}, b"body"),
+        (200, [(b"connection", b"x, Close")], {"Connection": "close"}, b"body"),
+        (426, [(b"upgrade", b"h2c")], {"Connection": "Upgrade", "upgrade": "h2c"}, b"body"),
+        (426, [(b"upgrade", b"a"), (b"connection", b"close")], {"Connection": "close, Upgrade"}, b"body"),
         (204, [], {"Content-Length": None, "Transfer-Encoding": None}, b""),
         (304, [], {"Content-Length": None}, b""),
         (205, [], {"Content-Length": "0"}, b""),
@@ -384,7 +387,7 @@ async def test_responses_are_framed(
         assert head.get("Date")
         assert {name: head.get(name) for name in fields} == fields
         assert await client.sized_body(head) == body
-        if fields.get("Connection") is None:
+        if "close" not in (fields.get("Connection") or ""):
             assert (await client.get("/")).status == status  # the connection is reused
 
 
@@ -407,6 +410,17 @@ async def test_the_length_is_unknown_of_an_app_that_sends_no_body_for_head(serve
         head = await client.get("/")
         assert await client.sized_body(head) == b"body"
         assert of_head.get("Content-Length") is of_head.get("Transfer-Encoding") is None
+
+
+async def test_http_1_0_has_no_upgrade(serve: Any) -> None:
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await answer(send, b"body", 426, (b"upgrade", b"h2c"))
+
+    async with serve(app) as serving, serving.connect() as client:
+        await client.send(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        head = await client.head()
+        assert (head.get("Upgrade"), head.get("Connection")) == (None, "close")
 
 
 async def test_to_http_1_0_a_body_ends_with_the_connection(serve: Any) -> None:

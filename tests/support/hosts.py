@@ -174,6 +174,9 @@ def handlers(hub: Hub, life: Life) -> Mapping[str, Handler]:
     async def refuses(connection: Connection) -> None:
         raise HTTPException(403, "not you", {"X-Why": "because"})
 
+    async def upgrades(connection: Connection) -> None:
+        raise HTTPException(426, "not here", {"Upgrade": "h2c"})
+
     async def no_topic(connection: Connection) -> None:
         await connection.subscribe("x" * 300)
 

@@ -11,11 +11,12 @@ takes a short time: hypercorn ends its whole server if a body continues after th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, final
 
 import trio
 
+from .._http.fields import check_raw_field
 from .types import Message, Receive, Scope, Send
 
 #: Where a scope's `extensions` have the `ResponseGuard` of the request.
@@ -51,7 +52,8 @@ class ResponseGuard:
         self.is_disconnected = False
         self._receive = receive
         self._send = send
-        self._is_http2 = scope["http_version"] >= "2"
+        self._http_version: str = scope["http_version"]
+        self._is_http2 = self._http_version >= "2"
         self._is_cut = False
         self._is_over = False
         self._is_stream_over = False
@@ -105,6 +107,8 @@ class ResponseGuard:
         kind = message["type"]
         if self._is_over:
             raise OSError("the response is over")
+        if kind == "http.response.start":
+            message = {**message, "headers": _checked(message.get("headers", ()), self._http_version)}
         self.has_started |= kind == "http.response.start"
         self._sends += 1
         try:
@@ -178,3 +182,29 @@ class ResponseGuard:
             while not self._is_body_over:
                 self._note(await self._receive())
         self._discarding = None
+
+
+def _checked(headers: Iterable[tuple[bytes, bytes]], http_version: str) -> list[tuple[bytes, bytes]]:
+    """Return the header fields of a response as they can be sent.
+
+    H2 sends almost any field, and the client that gets one it does not understand closes its connection, with
+    all streams. So the fields are those of our own server.
+
+    Raises:
+        ValueError: a field cannot be sent.
+    """
+    fields = []
+    for name, value in headers:
+        name, value = bytes(name), bytes(value).strip()
+        check_raw_field(name, value)
+        match name.lower():
+            case b"content-length" if not value.isdigit():
+                raise ValueError(f"a response's Content-Length must be a number, not {value!r}")
+            case b"te" if http_version >= "2":
+                continue  # it is for requests, and h2 refuses it when it has begun to send the head
+            case b"upgrade" if http_version != "1.1":
+                continue
+            case b"upgrade":
+                fields.append((b"connection", b"Upgrade"))  # RFC 9110, 7.8
+        fields.append((name, value))
+    return fields

@@ -286,12 +286,26 @@ class RequestResponseCycle:
             self._may_keep_alive = False  # the body ends with the connection
         # An app that answers piece by piece may still read the rest of the request.
         will_be_read = whole_size is None and not response.closes and not self._serving.is_draining
-        return response.encode(fields + self._closing_fields(will_be_read=will_be_read))
+        return self._encode_head(response, fields, will_be_read=will_be_read)
 
-    def _closing_fields(self, *, will_be_read: bool = False) -> list[tuple[bytes, bytes]]:
+    def _encode_head(
+        self,
+        response: AppResponse,
+        fields: list[tuple[bytes, bytes]],
+        *,
+        without: tuple[bytes, ...] = (),
+        will_be_read: bool = False,
+    ) -> bytes:
         if not will_be_read:
             self._may_keep_alive = self.may_keep_alive  # what the head announces stays true
-        return [] if self._may_keep_alive else [(b"Connection", b"close")]
+        options = [] if self._may_keep_alive else [b"close"]
+        if response.upgrades and self._request.http_version == "1.1":
+            options.append(b"Upgrade")  # the field concerns this connection only (RFC 9110, 7.8)
+        elif response.upgrades:
+            without = (*without, b"upgrade")
+        if options:
+            fields = [*fields, (b"Connection", b", ".join(options))]
+        return response.encode(fields, without=without)
 
     def refuse(self, refusal: HTTPException) -> None:
         """Answer with a refusal instead of the response whose head the app has sent."""
@@ -313,6 +327,6 @@ class RequestResponseCycle:
         transport = self.transport.hand_over()
         self.has_begun = self._ignores_app = True
         fields = [(b"Transfer-Encoding", b"chunked")] if self._request.http_version == "1.1" else []
-        head = response.encode(fields + self._closing_fields(), without=b"content-encoding")
+        head = self._encode_head(response, fields, without=(b"content-encoding",))
         self._body.buffer = bytearray()  # what the client has sent after the request belongs to the stream
         return StreamStart(transport, head, self._may_keep_alive)

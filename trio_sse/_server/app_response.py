@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import final
 
 from .._asgi.types import Message
@@ -22,6 +22,7 @@ class AppResponse:
             raise ValueError(f"a response's status must be 200 to 599, not {self.status}")
         self.content_length: int | None = None
         self.closes = False  # the app asks for the connection to be closed
+        self.upgrades = False  # it has an Upgrade field
         self._fields: list[tuple[bytes, bytes]] = []
         has_date = False
         headers: Iterable[tuple[bytes, bytes]] = message.get("headers", ())
@@ -32,11 +33,12 @@ class AppResponse:
                 case b"content-length":
                     self.content_length = int(value)
                 case b"connection":
-                    self.closes |= value.lower() == b"close"
+                    self.closes |= b"close" in [option.strip() for option in value.lower().split(b",")]
                 case b"transfer-encoding" | b"keep-alive":
                     pass  # the server sets them (ASGI's HTTP specification, "Response Start")
                 case lower:
                     has_date |= lower == b"date"
+                    self.upgrades |= lower == b"upgrade"
                     self._fields.append((name, value))
         if not has_date:
             self._fields.append((b"Date", http_date().encode()))
@@ -46,10 +48,11 @@ class AppResponse:
         """Whether the status allows a body."""
         return self.status not in WITHOUT_BODY
 
-    def encode(self, fields: list[tuple[bytes, bytes]], *, without: bytes | None = None) -> bytes:
-        """Return the head's bytes, with the server's own `fields`, and without the field `without`."""
+    def encode(self, fields: list[tuple[bytes, bytes]], *, without: Collection[bytes] = ()) -> bytes:
+        """Return the head's bytes, with the server's own `fields`, and without those of the app's."""
         lines = [b"HTTP/1.1 %d %b" % (self.status, _phrase(self.status))]
-        lines += [b"%b: %b" % field for field in (*self._fields, *fields) if field[0].lower() != without]
+        lines += [b"%b: %b" % field for field in self._fields if field[0].lower() not in without]
+        lines += [b"%b: %b" % field for field in fields]
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
