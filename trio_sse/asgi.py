@@ -26,6 +26,7 @@ from ._asgi.request import request_of
 from ._asgi.response_stream import InlineStream
 from ._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
 from ._groups import split_failure
+from ._http.event_source import refusal_response
 from ._http.exceptions import HTTPException
 from ._http.fields import check_fields
 from ._http.request import Request
@@ -136,7 +137,8 @@ class EventStream:
         try:
             await self._answer(scope, receive, send)
         except HTTPException as refusal:
-            await _send_response(error_response(refusal), scope["method"], send)
+            response = refusal_response(refusal, request_of(scope).headers)
+            await _send_response(response, scope["method"], send)
         except TopicError as error:
             await _send_response(error_response(HTTPException(400, str(error))), scope["method"], send)
 

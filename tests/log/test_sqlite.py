@@ -97,12 +97,12 @@ async def test_a_client_resumes_after_a_restart(tmp_path: Path) -> None:
 
 async def test_a_file_that_is_locked_for_too_long_is_unavailable_and_used_again(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
-    async with hub_on(path, timeout=0.05, publish_timeout=0.3) as hub, hub.subscribe("t") as events:
+    async with hub_on(path, timeout=0.05, publish_timeout=2) as hub, hub.subscribe("t") as events:
         await hub.publish("t", "before")
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("begin immediate")
         with pytest.raises(
-            LogUnavailable, match=r"not stored within 0.3 s: SQLite, .*log.db: database is locked"
+            LogUnavailable, match=r"not stored within 2 s: SQLite, .*log.db: database is locked"
         ):
             await hub.publish("t", "meanwhile")
         other.execute("rollback")

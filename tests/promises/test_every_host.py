@@ -7,6 +7,7 @@ sockets is real.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -515,6 +516,12 @@ async def test_more_streams_than_there_may_be_are_refused(run: Run) -> None:
         async with host.opened("/quiet") as third:
             assert third.response.status == 503
             assert 1 <= int(third.response.get("retry-after")) <= 10
+        async with host.opened("/quiet", "Accept: text/event-stream", "Cache-Control: no-cache") as browser:
+            # An EventSource gives up after a 503. After a stream that ends, it reconnects.
+            assert browser.response.status == 200
+            assert browser.response.get("content-type") == "text/event-stream"
+            assert re.fullmatch(rb"retry: [0-9]{4,5}\n\n", await browser.whole())
+        assert host.statistics().open_streams == 2
 
 
 async def test_a_handler_is_held_up_by_a_reader_that_does_not_read(run: Run) -> None:

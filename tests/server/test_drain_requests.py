@@ -42,6 +42,23 @@ async def test_clients_that_wait_to_be_accepted_are_answered(
                 assert await connection.closed() == b""
 
 
+async def test_an_event_source_that_waits_to_be_accepted_reconnects(make_server: MakeServer) -> None:
+    """It would give up after a 503."""
+    target = Target(make_server)
+
+    async with on_sockets(target.server) as serving:
+        waiting = socket.create_connection(serving.address)
+        waiting.sendall(get("/stream", "Accept: text/event-stream", "Cache-Control: no-cache"))
+        waiting.setblocking(False)
+        serving.nursery.start_soon(target.server.drain)
+        async with Client(trio.SocketStream(trio.socket.from_stdlib_socket(waiting))) as connection:
+            head = await connection.head()
+            assert (head.status, head.get("Content-Type")) == (200, "text/event-stream")
+            assert (await connection.sized_body(head)).startswith(b"retry: ")
+            assert await connection.closed() == b""
+    target.assert_untouched()
+
+
 async def test_a_new_connection_may_still_send_its_request(
     make_server: MakeServer, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any, final
 import trio
 
 from .._groups import as_exception, split_failure
-from .._http.exceptions import temporary_refusal
+from .._http.exceptions import TemporaryRefusal
 from .._stream.scope import ServeScope, end_streams
 from .disconnect_flood import DisconnectFlood
 from .foreign_server import DRAIN_REGISTRY
@@ -34,7 +34,7 @@ class OpenWork:
 
     def check(self) -> None:
         if self.is_draining:
-            raise temporary_refusal(503, "the server is shutting down")
+            raise TemporaryRefusal(503, "the server is shutting down")
 
     def enter(self, serving: ServeScope, guard: ResponseGuard | None) -> None:
         self.check()

@@ -13,7 +13,6 @@ from .status import reason_phrase
 _RETRY_AFTER_SECONDS = (1, 10)
 
 
-@final
 class HTTPException(Exception):
     """Refuse a request with this status, from a handler or hook whose stream has not started.
 
@@ -41,6 +40,14 @@ class HTTPException(Exception):
         super().__init__(f"{status} {self.detail}")
 
 
-def temporary_refusal(status: int, detail: str) -> HTTPException:
-    """Return an exception that asks the client to try again later, after a random few seconds."""
-    return HTTPException(status, detail, {"Retry-After": str(random.randint(*_RETRY_AFTER_SECONDS))})
+@final
+class TemporaryRefusal(HTTPException):
+    """Refuse a request for now: the server is full, or shuts down.
+
+    Attributes:
+        retry_seconds: after how long the client should try again; random, within a few seconds.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        self.retry_seconds = random.uniform(*_RETRY_AFTER_SECONDS)
+        super().__init__(status, detail, {"Retry-After": str(round(self.retry_seconds))})

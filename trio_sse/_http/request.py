@@ -66,6 +66,9 @@ class Headers:
         return _before_value(name) in self._block.lower()
 
 
+NO_HEADERS = Headers([])
+
+
 def headers_of_lines(lines: bytes) -> Headers:
     """Return the headers of a head's lines, which have been checked and are joined by CRLF."""
     headers = object.__new__(Headers)

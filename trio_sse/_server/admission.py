@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import final
 
-from .._http.exceptions import temporary_refusal
+from .._http.exceptions import TemporaryRefusal
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .options import AdmissionOptions
@@ -29,16 +29,16 @@ class Admission:
     def check(self, transport: Transport, serving: ServeScope) -> None:
         """Raise an `HTTPException` if the server has no room for another stream, or drains."""
         if serving.is_draining:
-            raise temporary_refusal(503, "the server is shutting down")
+            raise TemporaryRefusal(503, "the server is shutting down")
         self.check_room(transport)
 
     def check_room(self, transport: Transport) -> None:
         """Raise an `HTTPException` if the server has no room for another stream or request."""
         most = self._max_connections_per_host
         if self._open >= self._max_connections:
-            raise temporary_refusal(503, "the server has reached its limit of open streams")
+            raise TemporaryRefusal(503, "the server has reached its limit of open streams")
         if most is not None and self._open_of[transport.peer_host] >= most:
-            raise temporary_refusal(429, "your address has reached its limit of open streams")
+            raise TemporaryRefusal(429, "your address has reached its limit of open streams")
 
     def enter(self, transport: Transport) -> None:
         """Count a stream that opens, or an endpoint that is called."""

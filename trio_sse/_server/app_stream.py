@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self, final
 import trio
 
 from .._asgi.response_stream import PendingState, PendingStream
-from .._http.exceptions import HTTPException
+from .._http.exceptions import TemporaryRefusal
 from .._http.request import Request
 from .._stream.closing import linger_if_unread
 from .._stream.end_reason import EndReason
@@ -200,7 +200,7 @@ class AppStream:
     async def detach(self, pending: PendingStream) -> None:
         await self._cycle.stop_watching()
         if pending.state is not PendingState.READY:
-            self._cycle.refuse(HTTPException(503, "the stream ended before it began"))
+            self._cycle.refuse(TemporaryRefusal(503, "the stream ended before it began"))
             return
         # No checkpoint from here on, so the state does not change.
         start = self._cycle.start_stream()

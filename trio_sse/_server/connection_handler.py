@@ -136,14 +136,18 @@ class ConnectionHandler:
         """Have the app answer a request."""
         assert self._app is not None
         assert routed.app_body is not None
-        return await self._app.answer(
-            transport,
-            serving,
-            routed,
-            routed.app_body,
-            write_timeout=self._manager.options.write_timeout,
-            resume_serving=self._run_detached_stream,
-        )
+        try:
+            return await self._app.answer(
+                transport,
+                serving,
+                routed,
+                routed.app_body,
+                write_timeout=self._manager.options.write_timeout,
+                resume_serving=self._run_detached_stream,
+            )
+        except HTTPException as refusal:
+            await self._responder.refuse(transport, serving, refusal, routed.request.headers)
+            return Answered(AfterResponse.CLOSE, transport)
 
     async def _respond(
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest, buffer: bytearray

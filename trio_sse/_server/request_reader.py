@@ -12,7 +12,7 @@ from typing import NamedTuple, final
 
 import trio
 
-from .._http.exceptions import HTTPException, temporary_refusal
+from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.request import Request
 from .._http.request_head import RequestHead, take_head
 from .._http.response import error_response
@@ -132,7 +132,7 @@ class RequestReader:
                 if not buffer:
                     return None
                 if serving.is_draining:
-                    raise temporary_refusal(503, "the server is shutting down")
+                    raise TemporaryRefusal(503, "the server is shutting down")
                 raise HTTPException(408, "the request's head did not arrive in time")
             if not data:
                 return None

@@ -8,8 +8,10 @@ from typing import final
 import trio
 
 from .._http.cors import CrossOrigin
+from .._http.event_source import refusal_response
 from .._http.exceptions import HTTPException
-from .._http.response import Response, encode_response, encode_stream_head, error_response
+from .._http.request import NO_HEADERS, Headers
+from .._http.response import Response, encode_response, encode_stream_head
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
 from .._transport.base import Transport, send_all
@@ -69,13 +71,26 @@ class Responder:
             refusal = HTTPException(500)
             path = routed.request.target.partition("?")[0]
             logger.error("the %s failed for path=%.200s", what, path, exc_info=failure)
-        return await self.reply(transport, serving, routed, error_response(refusal))
+        response = refusal_response(refusal, routed.request.headers)
+        if response.status < 400:
+            self._note_refusal(transport, refusal.status, refusal.detail)
+        return await self.reply(transport, serving, routed, response)
 
-    async def refuse(self, transport: Transport, serving: ServeScope, refusal: HTTPException) -> None:
-        """Answer a request that is not acceptable. Nothing that follows it on the connection is read."""
+    async def refuse(
+        self,
+        transport: Transport,
+        serving: ServeScope,
+        refusal: HTTPException,
+        headers: Headers = NO_HEADERS,
+    ) -> None:
+        """Answer a request that is not acceptable. Nothing that follows it on the connection is read.
+
+        Args:
+            headers: the request's, if it could be parsed.
+        """
         self._note_refusal(transport, refusal.status, refusal.detail)
         try:
-            response = error_response(refusal)
+            response = refusal_response(refusal, headers)
             await self.send(transport, *encode_response(response, fields={"Connection": "close"}))
         except trio.BrokenResourceError:
             return

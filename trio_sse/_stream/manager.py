@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
-from .._http.exceptions import HTTPException, temporary_refusal
+from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.request import Request
 from .._hub.hub import Hub
 from .._hub.statistics import HubStatistics
@@ -96,7 +96,7 @@ class StreamManager:
     def check_room(self) -> None:
         """Raise an `HTTPException` if no further stream may be opened."""
         if self._max_connections is not None and len(self.streams) >= self._max_connections:
-            raise temporary_refusal(503, "the app has reached its limit of open streams")
+            raise TemporaryRefusal(503, "the app has reached its limit of open streams")
 
     def statistics(self) -> StreamStatistics:
         """Return statistics of this moment. It visits every stream, so do not call it often."""

@@ -15,7 +15,9 @@ from werkzeug.datastructures import Headers
 
 from .._asgi.response_stream import StreamExtension
 from .._asgi.types import STREAMS
-from .._http.exceptions import HTTPException
+from .._http.event_source import refusal_response
+from .._http.exceptions import HTTPException, TemporaryRefusal
+from .._http.request import Headers as RequestHeaders
 from .._http.response import error_response
 from .._stream.connection import Connection
 from .._stream.lifecycle import Handle, Refused
@@ -78,6 +80,7 @@ async def _respond(manager: StreamManager, handle: Handle, name: str) -> Respons
     if request.method == "HEAD":
         return empty_response()
     extension = _find_extension()
+    headers = extension.request.headers
     try:
         manager.check_room()
         if wants_poll(extension.request):
@@ -86,11 +89,11 @@ async def _respond(manager: StreamManager, handle: Handle, name: str) -> Respons
         can_start = await pending.wait_ready()
         _share_header_names(request)
     except HTTPException as refusal:
-        return _refuse(refusal)
+        return _refuse(refusal, headers)
     except TopicError as error:
-        return _refuse(HTTPException(400, str(error)))
+        return _refuse(HTTPException(400, str(error)), headers)
     if not can_start:
-        return _refuse(HTTPException(503, "the stream ended before it began"))
+        return _refuse(TemporaryRefusal(503, "the stream ended before it began"), headers)
     return stream_response(extension, pending)
 
 
@@ -121,8 +124,8 @@ async def _poll(extension: StreamExtension, manager: StreamManager, handle: Hand
     return whole_response(answer or error_response(HTTPException(503, "the client has disconnected")))
 
 
-def _refuse(refusal: HTTPException) -> Response:
-    return whole_response(error_response(refusal))
+def _refuse(refusal: HTTPException, headers: RequestHeaders) -> Response:
+    return whole_response(refusal_response(refusal, headers))
 
 
 def _share_header_names(asked: Request) -> None:

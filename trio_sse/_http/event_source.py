@@ -1,0 +1,39 @@
+"""Browsers' `EventSource`: which requests are its, and how one is refused so that it reconnects.
+
+An `EventSource` gives up for good after any error status (WHATWG HTML, 9.2.3), also after a 503 that says
+when to try again. So where the server is only full or shutting down, it gets a stream that consists of a
+reconnection time, and ends. Every other client gets the error.
+"""
+
+from __future__ import annotations
+
+from .exceptions import HTTPException, TemporaryRefusal
+from .request import Headers
+from .response import STREAM_FIELDS, Response, error_response
+
+
+def is_event_source(headers: Headers) -> bool:
+    """Return whether a request is that of an `EventSource`: it accepts nothing but an event stream.
+
+    All browsers send `Cache-Control: no-cache` with it, since its cache mode is "no-store" (WHATWG HTML,
+    9.2.2, and Fetch, 4.6). A page's own `fetch` does not, by default; that it is a page's is seen by
+    `Sec-Fetch-Mode`. Other programs that send `Cache-Control` choose another value.
+    """
+    accept = headers.get("accept")
+    if accept is None or accept.strip().lower() != "text/event-stream":
+        return False
+    cache_control = headers.get("cache-control")
+    if cache_control is None:
+        return "sec-fetch-mode" not in headers
+    return cache_control.strip().lower() == "no-cache"
+
+
+def refusal_response(error: HTTPException, headers: Headers) -> Response:
+    """Return the response that an exception asks for, to a request with these headers."""
+    if not isinstance(error, TemporaryRefusal) or not is_event_source(headers):
+        return error_response(error)
+    return Response(
+        f"retry: {error.retry_seconds * 1000:.0f}\n\n",
+        content_type=STREAM_FIELDS["Content-Type"],
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"},
+    )
