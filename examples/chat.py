@@ -47,9 +47,10 @@ async def talk(websocket: WebSocketConnection, room: str) -> None:
 async def listen(connection: Connection, room: str) -> None:
     name = name_of(connection, room)
     await change_presence(room, name, 1)
-    cursor = connection.last_event_id or server.hub.first_event_id
+    hub, shown = server.hub, (f"rooms/{room}", f"here/{room}")
+    cursor = connection.last_event_id or hub.first_event_id_of(*shown)
     try:
-        async with server.hub.subscribe(f"rooms/{room}", f"here/{room}", last_event_id=cursor) as events:
+        async with hub.subscribe(*shown, last_event_id=cursor) as events:
             await connection.forward(events)
     finally:
         with trio.CancelScope(shield=True):

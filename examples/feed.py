@@ -43,7 +43,7 @@ async def publish_lines(path: trio.Path) -> None:
 @server.route("/lines")
 async def lines(connection: Connection) -> None:
     hub = server.hub
-    cursor = connection.last_event_id or hub.first_event_id
+    cursor = connection.last_event_id or hub.first_event_id_of("lines")
     async with hub.subscribe("lines", last_event_id=cursor, batch=0.2) as events:
         await connection.forward(events)
 

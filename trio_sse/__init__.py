@@ -13,6 +13,7 @@ from ._hub.statistics import HubStatistics
 from ._hub.subscription import SlowConsumer, Subscription
 from ._hub.ticker import Ticker, TickerStatistics
 from ._log.protocol import Entry, Log, LogEnd, LogRefused, LogSession, LogUnavailable
+from ._log.retention import Retention
 from ._module_metadata import set_public_module
 from ._process.garbage_collector import tune_garbage_collector
 from ._server.server import Server
@@ -40,6 +41,7 @@ __all__ = [
     "PatchFormat",
     "Request",
     "Response",
+    "Retention",
     "Server",
     "ServerSentEvent",
     "ServerStatistics",

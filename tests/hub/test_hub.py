@@ -497,6 +497,8 @@ async def test_statistics_are_a_snapshot_of_everything(make_hub: MakeHub) -> Non
         queued_bytes=4 * size,
         log_events=3,
         log_bytes=3 * size,
+        log_topics=2,
+        evicted=2,
         last_event_id=f"{engine_of(hub).log.epoch}.5",
     )
     assert statistics.inbox_events in (1, 2)

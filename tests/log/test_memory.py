@@ -10,6 +10,8 @@ from trio_sse._log.memory import PAGE_BYTES, PAGE_EVENTS, Gap, MemoryLog, Page
 
 from ..support.messages import message
 
+T = ("t",)
+
 
 def make_log(count: int = 0, *, max_events: int = 100, max_bytes: int = 10**9) -> MemoryLog:
     log = MemoryLog(max_events=max_events, max_bytes=max_bytes)
@@ -18,7 +20,7 @@ def make_log(count: int = 0, *, max_events: int = 100, max_bytes: int = 10**9) -
     return log
 
 
-def sequences(log: MemoryLog, position: int, topics: tuple[str, ...] = ("t",)) -> tuple[list[int], int]:
+def sequences(log: MemoryLog, position: int, topics: tuple[str, ...] = T) -> tuple[list[int], int]:
     found = log.read(position, topics)
     assert isinstance(found, Page)
     return [each.sequence for each in found.messages], found.position
@@ -51,7 +53,7 @@ def test_every_log_has_an_epoch_of_its_own() -> None:
 
 def test_it_is_bounded_in_events() -> None:
     log = make_log(10, max_events=3)
-    assert (len(log), log.start, log.last) == (3, 7, 10)
+    assert (len(log), log.first_id(T), log.last) == (3, log.id_at(7), 10)
 
 
 def test_it_is_bounded_in_bytes() -> None:
@@ -63,24 +65,25 @@ def test_it_is_bounded_in_bytes() -> None:
 def test_a_message_larger_than_the_bound_is_not_kept() -> None:
     log = make_log(3, max_bytes=1000)
     log.append(message("x" * 1000))
-    assert (len(log), log.size, log.start, log.last) == (0, 0, 4, 4)
+    assert (len(log), log.size, log.first_id(T), log.last) == (0, 0, log.id_at(4), 4)
 
 
 def test_a_log_without_history_still_assigns_ids() -> None:
     log = make_log(5, max_events=0)
     assert (len(log), log.last) == (0, 5)
-    assert log.position_of(log.id_at(5)) == 5
-    assert log.position_of(log.id_at(4)) is Gap.EXPIRED
+    assert [log.covers(position, T) for position in (4, 5)] == [False, True]
 
 
-def test_positions_from_the_start_to_the_last_can_be_read_on_from() -> None:
+def test_positions_from_the_newest_loss_to_the_last_can_be_read_on_from() -> None:
     log = make_log(10, max_events=3)
-    assert [log.position_of(log.id_at(n)) for n in (6, 7, 10, 11)] == [Gap.EXPIRED, 7, 10, Gap.UNKNOWN]
+    assert [log.position_of(log.id_at(n), T) for n in (6, 7, 10, 11)] == [6, 7, 10, Gap.UNKNOWN]
+    assert [log.covers(n, T) for n in (6, 7, 10)] == [False, True, True]
 
 
 def test_an_empty_log_can_be_read_on_from_its_start() -> None:
     log = make_log()
-    assert log.position_of(log.id_at(0)) == 0
+    assert log.position_of(log.id_at(0), T) == 0
+    assert log.covers(0, T)
     assert log.read(0, ("t",)) == ([], 0)
 
 
@@ -106,22 +109,17 @@ NOT_IDS += ["x:7", "x.7.7", "\0", "é.7", "x.7" * 10_000, "0-0", "$"]
 def test_an_invalid_id_is_unknown(event_id: str) -> None:
     log = make_log(10)
     log.epoch = "x"
-    assert log.position_of(event_id) is Gap.UNKNOWN
+    assert log.position_of(event_id, T) is Gap.UNKNOWN
 
 
 def test_an_id_of_another_epoch_is_unknown() -> None:
     log = make_log(10)
-    assert log.position_of(make_log(10).id_at(5)) is Gap.UNKNOWN
+    assert log.position_of(make_log(10).id_at(5), T) is Gap.UNKNOWN
 
 
 def test_an_id_from_the_future_is_unknown() -> None:
     log = make_log(10)
-    assert log.position_of(log.id_at(11)) is Gap.UNKNOWN
-
-
-def test_an_id_older_than_the_log_has_expired() -> None:
-    log = make_log(10, max_events=3)
-    assert log.position_of(log.id_at(2)) is Gap.EXPIRED
+    assert log.position_of(log.id_at(11), T) is Gap.UNKNOWN
 
 
 def test_reading_returns_the_messages_after_a_position() -> None:

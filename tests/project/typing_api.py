@@ -34,6 +34,7 @@ from trio_sse import (
     PatchFormat,
     Request,
     Response,
+    Retention,
     Server,
     ServerSentEvent,
     ServerStatistics,
@@ -50,6 +51,8 @@ from trio_sse.sqlite import SQLiteLog
 from trio_sse.testing import Client, ClientResponse, Stream
 
 hub = Hub(history=1000, history_bytes=1 << 20, inbox=10, queue=10, queue_bytes=1 << 20, dumps=str)
+Hub(retention={"a/*": Retention(events=5, bytes=1000, age=0.5), "b": Retention()})
+Hub(retention={"a": 5})  # type: ignore[dict-item]  # bounds are a Retention
 server = Server(
     hub=hub,
     keepalive=15,
@@ -138,6 +141,7 @@ async def publish() -> None:
     hub.publish_nowait("topic", ["any"], event="e", key="k", retry=10)
     assert_type(hub.last_event_id, str)
     assert_type(hub.first_event_id, str)
+    assert_type(hub.first_event_id_of("a", "b"), str)
     assert_type(hub.is_running, bool)
     assert_type(hub.is_ready, bool)
     state = hub.state("s", {"n": 1}, patch=PatchFormat.JSON)

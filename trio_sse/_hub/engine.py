@@ -7,7 +7,7 @@ what applications do not need.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import final
 from weakref import WeakSet
@@ -16,6 +16,7 @@ import trio
 
 from .._log.memory import MemoryLog
 from .._log.protocol import Log
+from .._log.retention import Retention, RetentionRules
 from .._log.window import Window
 from .._validate import check_bounds, check_seconds
 from .._wire.event import Dumps, ServerSentEvent, check_key, dumps_compact
@@ -59,12 +60,14 @@ class HubEngine:
         inbox: tuple[int, int],
         queue: tuple[int, int],
         log: Log | None,
+        retention: Mapping[str, Retention],
         dumps: Dumps,
     ) -> None:
         _engines.add(self)
         if log is not None:
             check_seconds(publish_timeout=log.publish_timeout)
         self._history = history
+        self._retention = RetentionRules(retention) if retention != {} else None
         self._queue_bounds = queue
         self._dumps = dumps
         self.inbox = Inbox(*inbox)
@@ -74,9 +77,9 @@ class HubEngine:
         max_events, max_bytes = self._history
         window = None
         if log is None:
-            self.log = MemoryLog(max_events=max_events, max_bytes=max_bytes)
+            self.log = MemoryLog(max_events=max_events, max_bytes=max_bytes, retention=self._retention)
         else:
-            self.log = window = Window(max_events=max_events, max_bytes=max_bytes)
+            self.log = window = Window(max_events=max_events, max_bytes=max_bytes, retention=self._retention)
         self.scheduler = FlushScheduler()
         self.registry = Registry(self.log, self.inbox, self.scheduler)
         self.pump = Pump(self.registry, self.scheduler)
@@ -224,5 +227,7 @@ class HubEngine:
             queued_bytes=sum(feed.queued_bytes for feed in feeds),
             log_events=len(self.log),
             log_bytes=self.log.size,
+            log_topics=self.log.topics,
+            evicted=self.log.evicted,
             last_event_id=self.log.last_id,
         )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import final
 
 import trio
 
 from .._log.protocol import Log
+from .._log.retention import Retention
 from .._validate import check_bounds
 from .._wire.event import Dumps, dumps_compact
-from .._wire.topic import check_topic
+from .._wire.topic import check_topic, check_topics
 from .engine import HubEngine
 from .queue import Overflow
 from .state import State
@@ -22,6 +24,8 @@ from .subscription import Subscription
 from .ticker import Ticker
 
 _MIB = 1024 * 1024
+
+_NO_RETENTION: Mapping[str, Retention] = MappingProxyType({})
 
 
 @final
@@ -33,7 +37,10 @@ class Hub:
     change states: use `trio.from_thread.run_sync` and `trio.from_thread.run` in others.
 
     Args:
-        history: how many events the log keeps for replay; with `history_bytes`, how many bytes of them.
+        history: how many events the log keeps for replay; with `history_bytes`, how many bytes of them. The
+            topics share them fairly: a busy topic removes its own oldest events rather than a quiet one's.
+        retention: bounds of each topic that a pattern matches, such as `{"prices/*": Retention(events=9)}`;
+            the first pattern that matches counts. `*` stands for any characters.
         inbox: how many events may wait for the pump before `publish` waits; with `inbox_bytes`, how
             many bytes.
         queue: how many events a subscription keeps for a reader that lags, unless it asks for another bound;
@@ -50,6 +57,7 @@ class Hub:
         *,
         history: int = 10_000,
         history_bytes: int = 16 * _MIB,
+        retention: Mapping[str, Retention] = _NO_RETENTION,
         inbox: int = 1024,
         inbox_bytes: int = 4 * _MIB,
         queue: int = 4096,
@@ -64,6 +72,7 @@ class Hub:
             inbox=(inbox, inbox_bytes),
             queue=(queue, queue_bytes),
             log=log,
+            retention=retention,
             dumps=dumps,
         )
         self._tickers: set[str] = set()  # the topics of those that run
@@ -88,9 +97,22 @@ class Hub:
 
     @property
     def first_event_id(self) -> str:
-        """The cursor before the oldest event of the log: subscribing from it replays all of the log."""
-        log = self._engine.log
-        return log.id_at(log.start)
+        """The oldest cursor from which all topics can be replayed without a `reset`.
+
+        After it, no topic has lost an event. See `first_event_id_of` for what some topics still have.
+        """
+        return self._engine.log.first_id(())
+
+    def first_event_id_of(self, *topics: str) -> str:
+        """Return the oldest cursor from which these topics can be replayed without a `reset`.
+
+        Subscribing to them from it replays all that the log has of them; of a shared log, all that this hub
+        has in memory.
+
+        Raises:
+            TypeError, TopicError: the topics are not acceptable.
+        """
+        return self._engine.log.first_id(check_topics(topics))
 
     async def publish(
         self,

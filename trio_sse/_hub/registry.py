@@ -94,7 +94,9 @@ class Registry:
                 feed.start(self._start_of(feed, feed.last_event_id))
 
     def _start_of(self, feed: Feed, last_event_id: str) -> ReplayFrom | StartWith:
-        position = self._log.position_of(last_event_id)
+        position = self._log.position_of(last_event_id, feed.topics)
+        if not isinstance(position, Gap) and not self._log.covers(position, feed.topics):
+            position = Gap.EXPIRED
         if isinstance(position, Gap):
             return self._after_gap(feed.topics, position)
         return ReplayFrom(position) if position < self._log.last else StartWith([])

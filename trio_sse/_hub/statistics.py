@@ -18,7 +18,9 @@ class HubStatistics:
         resets: gaps that were announced to a subscriber.
         inbox_events, inbox_bytes: what was published and has no id yet.
         queued_events, queued_bytes: what waits for readers that lag, summed over the subscriptions.
-        log_events, log_bytes: what can be replayed.
+        log_events, log_bytes: what can be replayed; of a shared log, what this hub keeps of it in memory.
+        log_topics: topics that have events there.
+        evicted: events that are no longer there, because of a bound.
         last_event_id: see `Hub.last_event_id`.
     """
 
@@ -34,4 +36,6 @@ class HubStatistics:
     queued_bytes: int
     log_events: int
     log_bytes: int
+    log_topics: int
+    evicted: int
     last_event_id: str

@@ -4,21 +4,30 @@ An id is `epoch.sequence`, in characters that need no escaping in a header or a 
 one with each event of a hub; the epoch changes whenever continuity is lost, so an id from before the loss
 is never mistaken for one from after it. The log's positions are the sequences: the message after position
 *n* is the one whose sequence is *n* + 1.
+
+The log holds its messages by topic, and the topics share its bounds fairly. When a bound is exceeded, the
+oldest message of the larger of two topics goes: of the one just appended to, or of the one that has the
+oldest message. So a busy topic makes room in itself, and the few messages of a quiet one stay.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 import re
 import secrets
+import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import Enum
+from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple, final
 
 from .._wire.message import Message
+from .retention import RetentionRules
+from .topic_log import Loss, Losses, TopicHeap, TopicLog
 
 _ID = re.compile(r"([0-9A-Za-z_~-]{1,32})\.(0|[1-9][0-9]{0,17})", re.ASCII)
 
@@ -52,22 +61,60 @@ class Gap(Enum):
 
 
 class MemoryLog:
-    """The last messages of a hub, in memory, bounded in events and in bytes."""
+    """The last messages of a hub, in memory, bounded in events and in bytes.
 
-    __slots__ = ("_by_topic", "_max_bytes", "_max_events", "_messages", "_size", "epoch", "last")
+    Args:
+        retention: the topics' own bounds.
+        clock: returns the time in seconds, for the bounds on age. Messages that are too old go when something
+            is appended or read.
 
-    def __init__(self, *, max_events: int, max_bytes: int) -> None:
+    Attributes:
+        last: the sequence of the newest message, 0 before the first.
+        evicted: how many messages were dropped.
+    """
+
+    __slots__ = (
+        "_aging",
+        "_by_topic",
+        "_clock",
+        "_events",
+        "_losses",
+        "_max_bytes",
+        "_max_events",
+        "_newest_loss",
+        "_oldest",
+        "_retention",
+        "_size",
+        "epoch",
+        "evicted",
+        "last",
+    )
+
+    def __init__(
+        self,
+        *,
+        max_events: int,
+        max_bytes: int,
+        retention: RetentionRules | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.epoch = secrets.token_hex(4)
-        self.last = 0  # the sequence of the newest message, 0 before the first
+        self.last = 0
+        self.evicted = 0
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self._messages: deque[Message] = deque()
-        # The same by topic: a reader of a quiet topic must not read through a busy one's messages.
-        self._by_topic: dict[str, deque[Message]] = {}
+        self._retention = retention
+        self._clock = clock
+        self._events = 0
         self._size = 0
+        self._by_topic: dict[str, TopicLog] = {}
+        self._losses = Losses((0, ""), max_events)
+        self._newest_loss = (0, "")
+        self._oldest = TopicHeap(_first_sequence)
+        self._aging = TopicHeap(_first_expiry)  # only topics with a bound on age
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return self._events
 
     @property
     def size(self) -> int:
@@ -75,14 +122,25 @@ class MemoryLog:
         return self._size
 
     @property
-    def start(self) -> int:
-        """The position before the oldest message held: the oldest one that can be resumed from."""
-        return self.last - len(self)
+    def topics(self) -> int:
+        """How many topics have messages in the log."""
+        return len(self._by_topic)
 
     @property
     def last_id(self) -> str:
         """The id of the newest message."""
         return self.id_at(self.last)
+
+    def first_id(self, topics: Collection[str]) -> str:
+        """Return the oldest cursor from which these topics can be read without a gap; if none, all topics."""
+        return self.id_at(self._newest_loss_of(topics)[0])
+
+    def _newest_loss_of(self, topics: Collection[str]) -> Loss:
+        return max(map(self._loss_of, topics)) if topics else self._newest_loss
+
+    def _loss_of(self, name: str) -> Loss:
+        topic = self._by_topic.get(name)
+        return self._losses.of(name) if topic is None else topic.loss
 
     def append(self, message: Message) -> None:
         """Place a message after the newest one, and keep it as long as the bounds allow."""
@@ -91,47 +149,111 @@ class MemoryLog:
         self._keep(message)
 
     def _keep(self, message: Message) -> None:
-        self._messages.append(message)
-        self._by_topic.setdefault(message.topic, deque()).append(message)
-        self._size += len(message.wire)
-        while len(self._messages) > self._max_events or self._size > self._max_bytes:
-            self._drop_oldest()
+        topic = self._by_topic.get(message.topic)
+        if topic is None:
+            topic = self._add_topic(message)
+        size = len(message.wire)
+        topic.messages.append(message)
+        topic.size += size
+        self._size += size
+        self._events += 1
+        if topic.retention is not None:
+            topic.note_expiry(self._clock)
+            while topic.exceeds_own_bounds():
+                self._drop_first(topic)
+        if self._aging:
+            self._drop_expired()
+        while self._events > self._max_events or self._size > self._max_bytes:
+            self._make_room(topic)
 
-    def _drop_oldest(self) -> None:
-        message = self._messages.popleft()
-        self._size -= len(message.wire)
-        of_topic = self._by_topic[message.topic]
-        of_topic.popleft()
-        if not of_topic:
-            del self._by_topic[message.topic]
+    def _add_topic(self, message: Message) -> TopicLog:
+        name = message.topic
+        retention = self._retention.of(name) if self._retention is not None else None
+        topic = self._by_topic[name] = TopicLog(name, self._losses.remove(name), retention)
+        self._oldest.add(topic, message.sequence, len(self._by_topic))
+        if topic.expiries is not None:
+            self._aging.add(topic, -math.inf, len(self._by_topic))
+        return topic
+
+    # What goes
+
+    def _make_room(self, appended: TopicLog) -> None:
+        """Drop the oldest message of the topic that was appended to, or of that with the oldest message.
+
+        The larger one of the two. A topic's only message stays, unless it exceeds the bound alone.
+        """
+        if self._events > self._max_events:
+            share, total = len(appended.messages), self._events
+        else:
+            has_more = len(appended.messages) > 1 or appended.size > self._max_bytes
+            share, total = appended.size if has_more else 0, self._size
+        if 2 * share > total:  # larger than any other
+            self._drop_first(appended)
+            return
+        oldest = self._oldest.first()
+        assert oldest is not None
+        is_larger = share > (len(oldest.messages) if total is self._events else oldest.size)
+        self._drop_first(appended if is_larger else oldest)
+
+    def _drop_expired(self) -> None:
+        now = self._clock()
+        while (topic := self._aging.first()) is not None and _first_expiry(topic) <= now:
+            self._drop_first(topic)
+
+    def _drop_first(self, topic: TopicLog) -> None:
+        """Drop a topic's oldest message, and forget the topic if that was its last one."""
+        messages = topic.messages
+        message = messages.popleft()
+        size = len(message.wire)
+        topic.size -= size
+        self._size -= size
+        self._events -= 1
+        self.evicted += 1
+        topic.loss = loss = (message.sequence, message.id)
+        if loss > self._newest_loss:
+            self._newest_loss = loss
+        if topic.expiries is not None:
+            topic.expiries.popleft()
+        if not messages:
+            del self._by_topic[topic.name]
+            self._losses.add(topic.name, loss)
 
     def renew(self) -> None:
         """Start a new epoch: this log is a copy, and earlier ids belong to the original."""
         self.epoch = secrets.token_hex(4)
 
+    # Reading
+
     def id_at(self, position: int) -> str:
         """Return the id of a position: the cursor of a reader that has seen everything up to it."""
         return f"{self.epoch}.{position}"
 
-    def position_of(self, event_id: str) -> int | Gap:
-        """Return the position of an id, or the gap if the log cannot be read on from there."""
+    def position_of(self, event_id: str, topics: Collection[str]) -> int | Gap:
+        """Return the position of an id that a reader of these topics has, or the gap if the log has none.
+
+        Whether the log can be read on from there, `covers` says.
+        """
         match = _ID.fullmatch(event_id)
         if match is None or match[1] != self.epoch:
             return Gap.UNKNOWN
         position = int(match[2])
-        if position > self.last:
-            return Gap.UNKNOWN
-        return position if position >= self.start else Gap.EXPIRED
+        return Gap.UNKNOWN if position > self.last else position
 
     def is_ahead(self, event_id: str) -> bool:
         """Whether another hub may have placed this id already; never for a log that is not shared."""
         return False
 
+    def covers(self, position: int, topics: Collection[str]) -> bool:
+        """Whether the log has all messages of these topics after `position`."""
+        if self._aging:
+            self._drop_expired()
+        return all(self._loss_of(topic)[0] <= position for topic in topics)
+
     def read(self, position: int, topics: Collection[str]) -> Page | Gap:
         """Return the next page of these topics' messages after `position`."""
-        if position < self.start:
+        if not self.covers(position, topics):
             return Gap.EXPIRED
-        logs = [self._by_topic[topic] for topic in topics if topic in self._by_topic]
+        logs = [self._by_topic[topic].messages for topic in topics if topic in self._by_topic]
         runs = [_after(position, log) for log in logs if log[-1].sequence > position]
         messages: list[Message] = []
         size = 0
@@ -146,6 +268,14 @@ class MemoryLog:
 _sequence = attrgetter("sequence")
 
 
+def _first_sequence(topic: TopicLog) -> int:
+    return topic.messages[0].sequence
+
+
+def _first_expiry(topic: TopicLog) -> float:
+    assert topic.expiries is not None
+    return topic.expiries[0]
+
+
 def _after(position: int, log: deque[Message]) -> Iterator[Message]:
-    for index in range(bisect_right(log, position, key=_sequence), len(log)):
-        yield log[index]
+    return islice(log, bisect_right(log, position, key=_sequence), None)

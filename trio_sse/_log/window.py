@@ -1,121 +1,105 @@
 """A hub's window on a shared log: the log's newest messages, in memory.
 
-Replay and live traffic meet in the window as they do in the in-memory log, so a replay reads no other
-process. `LogFollower` keeps it in step with the log. Its positions are the entries' numbers.
+Replay and live traffic meet in the window as they do in the in-memory log. `LogFollower` keeps it in step
+with the log. Its positions are the entries' numbers.
+
+The window holds messages by topic, so a quiet topic's may be older than others that are gone. It also knows
+the ids of the log's newest entries, whether it still holds their messages or not.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from operator import attrgetter
+from collections.abc import Collection
 from typing import final
 
 from .._wire.message import Message
 from .entry_id import parse_id
 from .memory import Gap, MemoryLog
 from .protocol import Entry
-
-_MOST_CORRUPT = 64
-
-_sequence = attrgetter("sequence")
+from .retention import RetentionRules
+from .topic_log import Losses, TopicLog
 
 
 @final
 class Window(MemoryLog):
     """The newest messages of a shared log."""
 
-    __slots__ = ("_corrupt", "_hashes", "_ids", "_last_id", "_start", "_start_id")
+    __slots__ = ("_hashes", "_ids", "_last_id")
 
-    def __init__(self, *, max_events: int, max_bytes: int) -> None:
-        super().__init__(max_events=max_events, max_bytes=max_bytes)
-        self._ids: deque[tuple[int, int]] = deque()  # of the messages
-        self._hashes: deque[int] = deque()  # of their records
-        self._corrupt: dict[str, int] = {}  # by id, the numbers of the newest entries that cannot be read
+    def __init__(self, *, max_events: int, max_bytes: int, retention: RetentionRules | None = None) -> None:
+        super().__init__(max_events=max_events, max_bytes=max_bytes, retention=retention)
+        # Of the newest entries, whose numbers have no holes: their ids, and the hashes of their records.
+        self._ids: deque[tuple[int, int]] = deque(maxlen=max_events)
+        self._hashes: deque[int] = deque(maxlen=max_events)
         self.restart("0", 0, "0-0")
 
     def restart(self, epoch: str, number: int, last_id: str) -> None:
         """Empty the window and continue after the entry with this number."""
         self.epoch = epoch
-        self.last = self._start = number
-        self._last_id = self._start_id = last_id
-        self._messages.clear()
+        self.last = number
+        self._last_id = last_id
+        self._newest_loss = (number, last_id)
+        self._losses = Losses(self._newest_loss, self._max_events)
         self._by_topic.clear()
+        self._oldest.clear()
+        self._aging.clear()
         self._ids.clear()
         self._hashes.clear()
-        self._corrupt.clear()
-        self._size = 0
-
-    @property
-    def start(self) -> int:
-        return self._start
+        self._events = self._size = 0
 
     def put(self, entry: Entry, message: Message | None) -> None:
         """Add the next entry; `message` is `None` if its record is corrupt."""
         self.last = entry.number
         self._last_id = entry.id
-        if message is None:
-            if self._messages:
-                self._corrupt[entry.id] = entry.number
-                if len(self._corrupt) > _MOST_CORRUPT:
-                    del self._corrupt[next(iter(self._corrupt))]
-            else:
-                self._start, self._start_id = entry.number, entry.id
-            return
-        message.place(entry.number, entry.id)
         first, _, second = entry.id.partition("-")
         self._ids.append((int(first), int(second)))
         self._hashes.append(hash(entry.record))
-        self._keep(message)
+        if message is not None:
+            message.place(entry.number, entry.id)
+            self._keep(message)
 
     def holds_record(self, number: int, record: bytes) -> bool:
-        """Whether the window has the message with this number, made of this record."""
-        index = self._index_of(number)
-        return index is not None and self._hashes[index] == hash(record)
+        """Whether the window knows the entry with this number, and it was made of this record."""
+        return self._hash_of(number) == hash(record)
 
     def contradicts(self, number: int, record: bytes) -> bool:
-        """Whether the window has the message with this number, made of another record."""
-        index = self._index_of(number)
-        return index is not None and self._hashes[index] != hash(record)
+        """Whether the window knows the entry with this number, and it was made of another record."""
+        known = self._hash_of(number)
+        return known is not None and known != hash(record)
 
-    def _index_of(self, number: int) -> int | None:
-        index = bisect_left(self._messages, number, key=_sequence)
-        is_held = index < len(self._messages) and self._messages[index].sequence == number
-        return index if is_held else None
+    def _hash_of(self, number: int) -> int | None:
+        index = number - self.last + len(self._hashes) - 1
+        return self._hashes[index] if 0 <= index < len(self._hashes) else None
 
-    def _drop_oldest(self) -> None:
-        message = self._messages[0]
-        self._ids.popleft()
-        self._hashes.popleft()
-        self._start, self._start_id = message.sequence, message.id
-        super()._drop_oldest()
+    def first_id(self, topics: Collection[str]) -> str:
+        return self._newest_loss_of(topics)[1]
 
-    def id_at(self, position: int) -> str:
-        if position == self.last:
-            return self._last_id
-        if position == self._start:
-            return self._start_id
-        index = bisect_left(self._messages, position, key=_sequence)
-        return self._messages[index].id
+    @property
+    def last_id(self) -> str:
+        return self._last_id
 
-    def position_of(self, event_id: str) -> int | Gap:
-        """Return the position of an id, or the gap if the window cannot be read on from there.
+    def position_of(self, event_id: str, topics: Collection[str]) -> int | Gap:
+        """Return the position of an id that a reader of these topics has, or the gap if it is not known.
 
-        An id between those of two messages has no position: the log may have lost its entry.
+        An id between those of two entries has no position: the log may have lost its entry.
         """
         if event_id == self._last_id:
             return self.last
-        if event_id == self._start_id:
-            return self._start
         parsed = parse_id(event_id)
         if parsed is None:
             return Gap.UNKNOWN
         index = bisect_right(self._ids, parsed) - 1
         if index >= 0 and self._ids[index] == parsed:
-            return self._messages[index].sequence
-        number = self._corrupt.get(event_id)
-        if number is not None and number > self._start:
-            return number
+            return self.last - len(self._ids) + 1 + index
+        for position, id in (self._newest_loss, *map(self._loss_of, topics)):
+            if event_id == id:
+                return position
+        for name in topics:
+            topic = self._by_topic.get(name)
+            if topic is not None and (number := _number_in(topic, parsed)) is not None:
+                return number
         is_foreign = parsed < (int(self.epoch), 0) or self._is_after_last(parsed)
         return Gap.UNKNOWN if is_foreign else Gap.EXPIRED
 
@@ -126,3 +110,14 @@ class Window(MemoryLog):
 
     def _is_after_last(self, parsed: tuple[int, int]) -> bool:
         return parsed > (parse_id(self._last_id) or (0, 0))
+
+
+def _order_of(message: Message) -> tuple[int, int]:
+    return parse_id(message.id) or (0, 0)
+
+
+def _number_in(topic: TopicLog, parsed: tuple[int, int]) -> int | None:
+    index = bisect_left(topic.messages, parsed, key=_order_of)
+    if index < len(topic.messages) and _order_of(topic.messages[index]) == parsed:
+        return topic.messages[index].sequence
+    return None
