@@ -7,10 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import trio_sse
 
 ROOT = Path(trio_sse.__file__).parent
-TREES = {path: ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
 
 #: The public modules of other libraries, as their documentation names them.
 PUBLIC_MODULES = {
@@ -45,6 +46,15 @@ DOCUMENTED = {"_asdict", "_current_frames", "_exit", "_fields", "_replace"}
 BACK_DOORS = {"__self__", "__func__", "__closure__", "__wrapped__", "cr_frame", "gi_frame", "f_locals"}
 
 
+Trees = dict[Path, ast.Module]
+
+
+@pytest.fixture(scope="module")
+def trees() -> Trees:
+    """Return the syntax tree of each module of the package."""
+    return {path: ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
+
+
 def is_private(name: str) -> bool:
     return name.startswith("_") and not (name.startswith("__") and name.endswith("__"))
 
@@ -54,10 +64,10 @@ def is_foreign(module: str) -> bool:
     return top not in sys.stdlib_module_names and top != "trio_sse"
 
 
-def own_names() -> set[str]:
+def own_names(trees: Trees) -> set[str]:
     """Return every private name that the package defines, as a variable, function, class or attribute."""
     names: set[str] = set()
-    for path, tree in TREES.items():
+    for path, tree in trees.items():
         names.add(path.stem)
         names.add(path.parent.name)
         for node in ast.walk(tree):
@@ -80,8 +90,8 @@ def imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
             yield from ((node.module, alias.name) for alias in node.names)
 
 
-def test_imports_of_other_libraries_are_public() -> None:
-    for path, tree in TREES.items():
+def test_imports_of_other_libraries_are_public(trees: Trees) -> None:
+    for path, tree in trees.items():
         for module, name in imports(tree):
             assert not any(is_private(part) for part in [*module.split("."), name]), (
                 f"{path}: {module} {name}"
@@ -90,16 +100,16 @@ def test_imports_of_other_libraries_are_public() -> None:
                 assert module in PUBLIC_MODULES, f"{path}: {module} is not in the list of public modules"
 
 
-def test_no_private_attribute_of_another_library_is_used() -> None:
-    own = own_names() | DOCUMENTED
-    for path, tree in TREES.items():
+def test_no_private_attribute_of_another_library_is_used(trees: Trees) -> None:
+    own = own_names(trees) | DOCUMENTED
+    for path, tree in trees.items():
         for name, line in accessed_names(tree):
             assert not is_private(name) or name in own, f"{path}:{line}: {name}"
             assert name not in BACK_DOORS, f"{path}:{line}: {name}"
 
 
-def test_no_other_library_is_patched() -> None:
-    for path, tree in TREES.items():
+def test_no_other_library_is_patched(trees: Trees) -> None:
+    for path, tree in trees.items():
         foreign = set(imported_names(tree))
         for node in ast.walk(tree):
             match node:
