@@ -138,12 +138,12 @@ def _is_open(client: socket.socket) -> bool:
 
 
 def test_a_worker_whose_event_loop_stands_still_gets_no_connections_and_is_killed(tmp_path: Path) -> None:
-    with hanging(tmp_path, "--worker-timeout", "6") as (program, url, _):
+    with hanging(tmp_path, "--worker-timeout", "4") as (program, url, _):
         victim = min(started(program, url))
         with blocked(url, victim, tmp_path / "fifo"):
             (slot,) = program.stderr.expect(r"no worker accepts connections in slot (\d)").groups()
             assert victim not in ask_at_once(url, 20)
-            killing = f"worker {slot}, pid {victim}, has been silent for 6 s: killing it"
+            killing = f"worker {slot}, pid {victim}, has been silent for 4 s: killing it"
             until_blocking(lambda: killing in program.stderr.text)
             program.stderr.expect(f"worker {slot} started")
         until_blocking(lambda: len(set(ask_at_once(url, 20))) == 2)
@@ -151,7 +151,7 @@ def test_a_worker_whose_event_loop_stands_still_gets_no_connections_and_is_kille
 
 
 def test_a_worker_that_is_heard_again_gets_connections_again(tmp_path: Path) -> None:
-    with hanging(tmp_path, "--worker-timeout", "12") as (program, url, _):
+    with hanging(tmp_path, "--worker-timeout", "8") as (program, url, _):
         pids = started(program, url)
         with blocked(url, min(pids), tmp_path / "fifo"):
             (slot,) = program.stderr.expect(r"no worker accepts connections in slot (\d)").groups()

@@ -2,8 +2,8 @@
 
 The kernel spreads new connections over all sockets that listen on an address (SO_REUSEPORT), whether or not
 a process accepts them. A slot without an accepting worker would swallow its share, for as long as the
-worker hangs or waits for its restart. So after two seconds the slot is withdrawn, unless no other worker
-accepts either: then connections wait in the queues.
+worker hangs or waits for its restart. So the slot is withdrawn, after two seconds or as soon as its worker
+counts as silent, unless no other worker accepts either: then connections wait in the queues.
 
 To withdraw, the supervisor calls `shutdown` on the slot's sockets. Closing them has no effect, because a
 worker that hangs has copies. After `shutdown`, the kernel gives new connections to the other slots. Those
@@ -49,13 +49,16 @@ class WorkerSlots:
         """Return a slot's sockets, for its worker."""
         return self._slots[slot]
 
-    def update(self, accepting: Collection[int]) -> None:
-        """Withdraw the slots in which no worker accepts, and bring back the others."""
+    def update(self, accepting: Collection[int], silent: Collection[int]) -> None:
+        """Withdraw the slots in which no worker accepts, after a grace; bring back the others.
+
+        Slots whose worker is silent are withdrawn without a grace.
+        """
         now = time.monotonic()
         for slot in range(len(self._slots)):
             if slot in accepting or not accepting:
                 self.bring_back(slot)
-            elif now >= self._idle_since.setdefault(slot, now) + _GRACE_SECONDS:
+            elif slot in silent or now >= self._idle_since.setdefault(slot, now) + _GRACE_SECONDS:
                 self._withdraw(slot)
 
     def bring_back(self, slot: int) -> None:

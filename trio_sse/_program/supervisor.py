@@ -125,7 +125,7 @@ class Supervisor:
                 worker.kill()
         if not self._is_stopping:
             self._kill_faulty()
-            self._slots.update({worker.slot for worker in self._workers.values() if worker.is_accepting})
+            self._update_slots()
         self._status.write(self._workers.values())
 
     def _kill_faulty(self) -> None:
@@ -139,6 +139,12 @@ class Supervisor:
             if not worker.was_killed and not worker.is_draining and (fault := worker.find_fault(now)):
                 logger.error("worker %d, pid %d, %s: killing it", worker.slot, worker.pid, fault)
                 worker.kill()
+
+    def _update_slots(self) -> None:
+        """Tell the slots in which a worker accepts, and in which the latest one is silent."""
+        accepting = {worker.slot for worker in self._workers.values() if worker.is_accepting}
+        latest = {worker.slot: worker for worker in self._workers.values()}
+        self._slots.update(accepting, {slot for slot, worker in latest.items() if worker.is_silent})
 
     def _handle_signal(self, number: signal.Signals) -> None:
         match number:

@@ -73,8 +73,12 @@ class WorkerProcess:
     @property
     def is_accepting(self) -> bool:
         """Whether it accepts connections, as far as the supervisor knows."""
-        is_silent = time.monotonic() >= self.heard_at + self._timeouts.serving
-        return self.has_started and not (self.is_replaced or self.was_killed or is_silent)
+        return self.has_started and not (self.is_replaced or self.was_killed or self.is_silent)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has started, and its last sign of life came too long ago for it to count as serving."""
+        return self.has_started and time.monotonic() >= self.heard_at + self._timeouts.serving
 
     @property
     def is_serving(self) -> bool:
