@@ -484,22 +484,27 @@ async def test_statistics_are_a_snapshot_of_everything(make_hub: MakeHub) -> Non
                 statistics = hub.statistics()
             await wait_all_tasks_blocked()
             size = slow.queued_bytes // 4
-    assert statistics == HubStatistics(
-        topics=3,
-        subscriptions=4,
-        published=5,
-        deliveries=6,
-        replayed=2,
-        resets=1,
-        inbox_events=statistics.inbox_events,  # the pump holds one of the two already
-        inbox_bytes=2 * len(b"data: x\n\n"),
-        queued_events=4,
-        queued_bytes=4 * size,
-        log_events=3,
-        log_bytes=3 * size,
-        log_topics=2,
-        evicted=2,
-        last_event_id=f"{engine_of(hub).log.epoch}.5",
+    assert (
+        statistics
+        == HubStatistics(
+            topics=3,
+            subscriptions=4,
+            published=5,
+            deliveries=6,
+            replayed=2,
+            resets=1,
+            inbox_events=statistics.inbox_events,  # the pump holds one of the two already
+            inbox_bytes=2 * len(b"data: x\n\n"),
+            states=0,
+            snapshots=0,
+            queued_events=5,  # a reset is one of them
+            queued_bytes=4 * size + len(f"id: {statistics.last_event_id[:-1]}0\nevent: reset\n") + 28,
+            log_events=3,
+            log_bytes=3 * size,
+            log_topics=2,
+            evicted=2,
+            last_event_id=f"{engine_of(hub).log.epoch}.5",
+        )
     )
     assert statistics.inbox_events in (1, 2)
 

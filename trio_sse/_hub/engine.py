@@ -6,7 +6,6 @@ what applications do not need.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import final
@@ -19,7 +18,7 @@ from .._log.protocol import Log
 from .._log.retention import Retention, RetentionRules
 from .._log.window import Window
 from .._validate import check_bounds, check_seconds
-from .._wire.event import Dumps, ServerSentEvent, check_key, dumps_compact
+from .._wire.event import Dumps, ServerSentEvent, check_key
 from .._wire.message import Message
 from .._wire.topic import check_topic, check_topics
 from .feed import Feed
@@ -31,6 +30,7 @@ from .registry import Registry
 from .sequencer import MemorySequencer, Sequencer, SharedSequencer
 from .state import State
 from .state_topic import PatchFormat, StateTopic
+from .state_value import encode_state
 from .statistics import HubStatistics
 
 _engines: WeakSet[HubEngine] = WeakSet()
@@ -113,7 +113,7 @@ class HubEngine:
         if key is not None:
             key = check_key(key)
         topic = check_topic(topic)
-        if topic in self.registry.states:
+        if self.registry.is_state(topic):
             raise ValueError(f"topic {topic!r} is a state: change it by the state's own set or update")
         made = ServerSentEvent(data, event=event, retry=retry)
         return Message(topic, made, made.text(dumps=self._dumps), key)
@@ -137,9 +137,7 @@ class HubEngine:
             )
             check_bounds(1, queue=bounds[0], queue_bytes=bounds[1])
         checked = check_topics(topics)
-        if overflow is not Overflow.DISCONNECT and self.registry.has_states(checked):
-            raise ValueError("a state cannot drop events: use the overflow policy DISCONNECT, or an interval")
-        return Feed(
+        feed = Feed(
             self.registry,
             checked,
             last_event_id=last_event_id,
@@ -147,37 +145,21 @@ class HubEngine:
             queue_bounds=bounds,
             throttle=check_throttle(interval, batch),
         )
+        self.registry.check_overflow(feed, checked)
+        return feed
 
     def declare_state(self, topic: str, initial: object, patch: PatchFormat) -> State:
         """Declare a topic to be a state; see `Hub.state`."""
         self.inbox.check_thread()
-        states = self.registry.states
         if self.sequencer.is_shared:
             raise RuntimeError("a state belongs to one process: a hub with a shared log cannot have states")
         topic = check_topic(topic)
-        if topic in states:
-            raise ValueError(f"topic {topic!r} is a state already")
-        if self.registry.live(topic):
-            raise ValueError(
-                f"topic {topic!r} has subscribers: declare a state before anyone subscribes to it"
-            )
-        state_topic = StateTopic(topic, self._encode_state(initial), patch)
-        states[topic] = state_topic
-        return State(
-            state_topic,
-            encode=self._encode_state,
-            inbox=self.inbox,
-            forget=partial(states.__delitem__, topic),
-        )
-
-    def _encode_state(self, value: object) -> str:
-        text = ServerSentEvent([value]).text(dumps=self._dumps)[1:-1]
-        if self._dumps is not dumps_compact:
-            try:
-                json.loads(text)
-            except ValueError as error:
-                raise ValueError(f"a state needs a dumps that returns JSON: {error}") from error
-        return text
+        self.registry.check_can_be_state(topic)
+        encode = partial(encode_state, dumps=self._dumps)
+        since = self.log.last + self.inbox.used_events  # all that is published is in the log then
+        state_topic = StateTopic(topic, encode(initial), patch, since)
+        self.registry.states[topic] = state_topic
+        return State(state_topic, encode=encode, inbox=self.inbox, close=self.registry.close_state)
 
     # Its life
 
@@ -221,6 +203,8 @@ class HubEngine:
             deliveries=self.pump.deliveries + self.scheduler.deliveries,
             replayed=self.registry.replayed,
             resets=self.registry.resets,
+            states=len(self.registry.states),
+            snapshots=self.registry.snapshots,
             inbox_events=self.inbox.used_events,
             inbox_bytes=self.inbox.used_bytes,
             queued_events=sum(feed.queued_events for feed in feeds),

@@ -41,7 +41,7 @@ import trio
 
 from .._wire.message import Batch, Framing, Message
 from .pacing import Throttle
-from .queue import Overflow, Queue, QueueFull, make_queue, take_page
+from .queue import Overflow, Queue, QueueFull, make_queue, take_page, take_run
 from .source import ReplayFrom, Source, StartWith, WaitForLog
 
 
@@ -133,12 +133,19 @@ class Feed:
     @property
     def queued_events(self) -> int:
         """How many events wait for the reader."""
-        return len(self._queue) if self._queue is not None else 0
+        queued = len(self._queue) if self._queue is not None else 0
+        return queued + len(self._first)
 
     @property
     def queued_bytes(self) -> int:
         """The bytes of the events that wait for the reader."""
-        return self._queue.size if self._queue is not None else 0
+        queued = self._queue.size if self._queue is not None else 0
+        return queued + sum([len(message.wire) for message in self._first])
+
+    @property
+    def _first(self) -> Sequence[Message]:
+        """The events with which it went live, and that were not taken: a reset, and snapshots."""
+        return self._page if self._page is not None and self._phase is _Phase.LIVE else ()
 
     @property
     def is_over(self) -> bool:
@@ -303,7 +310,8 @@ class Feed:
 
     def _take_replayed(self) -> Sequence[Message]:
         if self._page is not None:
-            page, self._page = list(self._page), None
+            page = take_run(self._page)
+            self._page = self._page or None
             return page
         if self._phase is not _Phase.REPLAYING:
             return ()

@@ -71,7 +71,7 @@ class ThrottledGroup:
         self._throttle = throttle
         self._scheduler = scheduler
         self._members: dict[Subscriber, int] = {}  # and the position from which on each is live
-        self._waiting: dict[tuple[str, str | None] | int, Message] = {}
+        self._waiting: dict[tuple[str, str | bool | None] | int, Message] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -107,8 +107,11 @@ class ThrottledGroup:
             self._scheduler.reorder()
 
     def _keep(self, message: Message) -> None:
-        key: tuple[str, str | None] | int
-        key = message.sequence if self._throttle.keeps_all else (message.topic, message.key)
+        key: tuple[str, str | bool | None] | int
+        if self._throttle.keeps_all:
+            key = message.sequence
+        else:  # the event of an ordinary topic does not replace a change of the state that it was
+            key = (message.topic, message.key if message.change is None else True)
         # Out and in again rather than in place: the newest goes last, so ids only grow.
         replaced = self._waiting.pop(key, None)
         self._waiting[key] = message
@@ -144,14 +147,16 @@ class ThrottledGroup:
     def _since_last(self, message: Message) -> Message:
         """Return all changes of a state since the last flush as one, if the message is a state's."""
         state = self._states.get(message.topic)
-        if state is None:
+        if state is None or message.change is None:
             return message
         known, self._known[message.topic] = self._known[message.topic], state.text
         return state.changes_since(known, message)
 
     def _snapshot(self, message: Message) -> Message:
         state = self._states.get(message.topic)
-        return message if state is None else state.snapshot(message.sequence, message.id)
+        if state is None or message.change is None:
+            return message
+        return state.snapshot(message.sequence, message.id)
 
 
 @final

@@ -76,6 +76,14 @@ def take_page(queue: Queue) -> list[Message]:
     return page
 
 
+def take_run(messages: deque[Message]) -> list[Message]:
+    """Remove and return the first messages, all that are written together; there must be one."""
+    run = [messages.popleft()]
+    while messages and not (run[0].shares_frames or messages[0].shares_frames):
+        run.append(messages.popleft())
+    return run
+
+
 @final
 class _ResetKeepingQueue:
     """A queue under a policy that drops events: a reset empties it, and stays the first in it."""

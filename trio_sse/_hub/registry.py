@@ -7,6 +7,7 @@ log's last position is that of the newest batch which was bound to its subscribe
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import partial
 from typing import final
 
 import trio
@@ -18,6 +19,7 @@ from .containment import cut_off_alone
 from .feed import Feed
 from .inbox import Inbox
 from .pacing import FlushScheduler, Throttle, ThrottledGroup
+from .queue import Overflow
 from .source import ReplayFrom, StartWith, WaitForLog
 from .state_topic import StateTopic
 
@@ -36,6 +38,7 @@ class Registry:
         arrivals: how many feeds have ever joined with an id that the log had not reached.
         replayed: events read from the log.
         resets: gaps that were announced to a feed.
+        snapshots: snapshots that were delivered to a feed.
     """
 
     def __init__(self, log: MemoryLog, inbox: Inbox, scheduler: FlushScheduler) -> None:
@@ -43,6 +46,7 @@ class Registry:
         self.arrivals = 0
         self.replayed = 0
         self.resets = 0
+        self.snapshots = 0
         self._log = log
         self._inbox = inbox
         self._registered: dict[Feed, None] = {}
@@ -66,6 +70,31 @@ class Registry:
         """Whether some of the topics are states; see `Source.has_states`."""
         return bool(self.states) and not self.states.keys().isdisjoint(topics)
 
+    def is_state(self, topic: str) -> bool:
+        """Whether nothing but changes of a state may be published to a topic."""
+        state = self.states.get(topic)
+        return state is not None and not state.is_closed
+
+    def check_can_be_state(self, topic: str) -> None:
+        """Raise `ValueError` unless a topic can be declared a state."""
+        if self.is_state(topic):
+            raise ValueError(f"topic {topic!r} is a state already")
+        if topic in self.states:
+            raise ValueError(f"the last changes of the closed state {topic!r} are still being published")
+        if any(topic in feed.topics for feed in self._registered):
+            raise ValueError(
+                f"topic {topic!r} has subscribers: declare a state before anyone subscribes to it"
+            )
+
+    def check_overflow(self, feed: Feed, topics: Collection[str]) -> None:
+        """Raise `ValueError` if a feed would drop changes of a state among these topics."""
+        if feed.overflow is not Overflow.DISCONNECT and self.has_states(topics):
+            raise ValueError("a state cannot drop events: use the overflow policy DISCONNECT, or an interval")
+
+    def close_state(self, state: StateTopic) -> None:
+        """Turn a state's topic into an ordinary one as soon as its last change has its place."""
+        state.close(partial(self.states.__delitem__, state.name))
+
     def check_thread(self) -> None:
         """Raise `RuntimeError` if the hub runs in another thread; see `Source.check_thread`."""
         self._inbox.check_thread()
@@ -75,6 +104,7 @@ class Registry:
     def join(self, feed: Feed) -> ReplayFrom | StartWith | WaitForLog:
         """Register a feed; see `Source.join`."""
         self._inbox.check_open()
+        self.check_overflow(feed, feed.topics)
         self._registered[feed] = None
         last_event_id = feed.last_event_id
         if last_event_id is None:
@@ -99,7 +129,13 @@ class Registry:
             position = Gap.EXPIRED
         if isinstance(position, Gap):
             return self._after_gap(feed.topics, position)
+        if self._lacks_state(feed.topics, position):
+            return self._after_gap(feed.topics, Gap.EXPIRED)  # its client does not have the state
         return ReplayFrom(position) if position < self._log.last else StartWith([])
+
+    def _lacks_state(self, topics: Collection[str], position: int) -> bool:
+        states = self.states
+        return bool(states) and any(topic in states and position < states[topic].since for topic in topics)
 
     def read(self, position: int, topics: Collection[str]) -> Page | StartWith:
         """Read a page of the log; see `Source.read`."""
@@ -197,7 +233,9 @@ class Registry:
         if not self.states:
             return []
         last, id = self._log.last, self._log.last_id
-        return [self.states[topic].snapshot(last, id) for topic in topics if topic in self.states]
+        snapshots = [self.states[topic].snapshot(last, id) for topic in topics if topic in self.states]
+        self.snapshots += len(snapshots)
+        return snapshots
 
     def _reset(self, gap: Gap) -> Message:
         """Return the event that announces a gap; after it, the client continues from now."""

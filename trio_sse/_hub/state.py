@@ -29,7 +29,7 @@ class State:
         *,
         encode: Callable[[object], str],
         inbox: Inbox,
-        forget: Callable[[], None],
+        close: Callable[[StateTopic], None],
     ) -> None:
         self.topic = state_topic.name
         self.is_closed = False
@@ -37,7 +37,7 @@ class State:
         self._published = state_topic.text  # with the changes that are still in the inbox
         self._encode = encode
         self._inbox = inbox
-        self._forget = forget
+        self._close = close
 
     @property
     def value(self) -> object:
@@ -66,6 +66,7 @@ class State:
         if text == self._published:
             return
         self._inbox.put_nowait(self._state_topic.change(self._published, text))
+        self._state_topic.unplaced += 1
         self._published = text
 
     async def update(self, changes: Mapping[str, object]) -> None:
@@ -85,8 +86,11 @@ class State:
         self.set_nowait({**value, **changes})
 
     def close(self) -> None:
-        """Turn the topic into an ordinary one. Its subscribers stay, and keep what they received."""
+        """Turn the topic into an ordinary one. Its subscribers stay, and keep what they received.
+
+        They still receive the changes that were published before.
+        """
         self._inbox.check_thread()
         if not self.is_closed:
             self.is_closed = True
-            self._forget()
+            self._close(self._state_topic)

@@ -26,9 +26,13 @@ from typing import Any, final
 
 from .._wire.event import ServerSentEvent
 from .._wire.message import Message
+from .._wire.state_change import StateChange
 from .containment import contained
 
 _MISSING_EXTRA = "state topics need their extra: pip install 'trio-sse[state]'"
+
+# Smaller snapshots are written together, as other events are.
+_LARGE_BYTES = 4096
 
 #: Returns the patch that turns one JSON value into another.
 Diff = Callable[[object, object], object]
@@ -52,16 +56,36 @@ class PatchFormat(Enum):
 class StateTopic:
     """A topic that is a state.
 
+    Args:
+        since: the position at which it became one.
+
     Attributes:
         name: the topic's name.
         text: the state as JSON, as of its newest event that has an id.
+        since: a reader that resumes from a position before it does not have the state.
+        unplaced: how many changes are on their way to their place.
     """
 
-    def __init__(self, name: str, text: str, patch: PatchFormat) -> None:
+    def __init__(self, name: str, text: str, patch: PatchFormat, since: int) -> None:
         self.name = name
         self.text = text
+        self.since = since
+        self.unplaced = 0
+        self._forget: Callable[[], None] | None = None  # once it is closed
         self._format = patch
         self._diff, self._apply = _load(patch)
+        self._snapshot: Message | None = None  # the newest
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the topic is an ordinary one after the changes that are not placed yet."""
+        return self._forget is not None
+
+    def close(self, forget: Callable[[], None]) -> None:
+        """Call `forget` as soon as the last change has its place."""
+        self._forget = forget
+        if not self.unplaced:
+            forget()
 
     def change(self, old: str, new: str) -> Message:
         """Return the event that changes the state from one JSON text to another when it is placed."""
@@ -71,12 +95,24 @@ class StateTopic:
 
     def _place(self, text: str) -> None:
         self.text = text
+        self._snapshot = None
+        self.unplaced -= 1
+        if not self.unplaced and self._forget is not None:
+            self._forget()
 
     def snapshot(self, sequence: int, id: str) -> Message:
-        """Return the snapshot event for this place in the order, which must be the newest one."""
-        message = Message(self.name, ServerSentEvent(self.text, event="snapshot"), self.text)
-        message.place(sequence, id)
-        return message
+        """Return the snapshot event for this place in the order, which must be the newest one.
+
+        All who start at one place share one message, and its frames.
+        """
+        known = self._snapshot
+        if known is None or known.id != id or known.sequence != sequence:
+            message = self._snapshot = self._event("snapshot", self.text)
+            message.place(sequence, id)
+            if len(message.wire) >= _LARGE_BYTES:
+                message.share_frames()
+            return message
+        return known
 
     def changes_since(self, text: str, newest: Message) -> Message:
         """Return all changes since the state was `text` as one event, in the place of the newest."""
@@ -87,8 +123,12 @@ class StateTopic:
     def _message(self, old: str, new: str) -> Message:
         """Return the event that turns one state into another."""
         patch = self._patch(old, new)
-        event, text = ("snapshot", new) if patch is None else (self._format.value, patch)
-        return Message(self.name, ServerSentEvent(text, event=event), text)
+        return self._event("snapshot", new) if patch is None else self._event(self._format.value, patch)
+
+    def _event(self, kind: str, text: str) -> Message:
+        message = Message(self.name, ServerSentEvent(text, event=kind), text)
+        message.change = StateChange()
+        return message
 
     def _patch(self, old: str, new: str) -> str | None:
         """Return a patch as text, or `None` if there is none that is smaller than the state.

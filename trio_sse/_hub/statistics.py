@@ -16,8 +16,12 @@ class HubStatistics:
         deliveries: events delivered to live subscriptions, counted once for each of them.
         replayed: events replayed from the log.
         resets: gaps that were announced to a subscriber.
+        states: topics that are states.
+        snapshots: snapshots that subscribers received when they started, or after a gap. All who start
+            between two events share one.
         inbox_events, inbox_bytes: what was published and has no id yet.
-        queued_events, queued_bytes: what waits for readers that lag, summed over the subscriptions.
+        queued_events, queued_bytes: what waits for readers that lag, summed over the subscriptions; what
+            several of them share counts for each.
         log_events, log_bytes: what can be replayed; of a shared log, what this hub keeps of it in memory.
         log_topics: topics that have events there.
         evicted: events that are no longer there, because of a bound.
@@ -30,6 +34,8 @@ class HubStatistics:
     deliveries: int
     replayed: int
     resets: int
+    states: int
+    snapshots: int
     inbox_events: int
     inbox_bytes: int
     queued_events: int

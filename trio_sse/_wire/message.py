@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import final
 
 from .event import Dumps, ServerSentEvent, encode_parts, trusted_event
+from .state_change import StateChange
 from .websocket_frames import event_frame
 
 
@@ -56,10 +57,22 @@ class Message:
         sequence: its place in the hub's order, from 1; 0 until it is placed.
         id: its id; empty until it is placed.
         wire: its bytes on the wire, with its id as soon as it is placed.
+        change: what it does to the state that is its topic; `None` for all other messages.
         on_place: called when it is placed.
     """
 
-    __slots__ = ("_event", "_websocket_frame", "id", "key", "on_place", "sequence", "topic", "wire")
+    __slots__ = (
+        "_chunk",
+        "_event",
+        "_websocket_frame",
+        "change",
+        "id",
+        "key",
+        "on_place",
+        "sequence",
+        "topic",
+        "wire",
+    )
 
     def __init__(self, topic: str, event: ServerSentEvent, text: str, key: str | None = None) -> None:
         """Encode an event that has no id yet; `text` is its data, encoded."""
@@ -67,10 +80,12 @@ class Message:
         self.key = key
         self.sequence = 0
         self.id = ""
+        self.change: StateChange | None = None
         self.on_place: Callable[[], None] | None = None
         self.wire = encode_parts(text, event.event, None, event.retry, event.comment)
         self._event = event if event.data is text else trusted_event(text, event.event, None, event.retry)
         self._websocket_frame: bytes | None = None
+        self._chunk: bytes | None = None  # empty if it is to be kept when it is made
 
     def place(self, sequence: int, id: str) -> None:
         """Assign the message its place in the hub's order, once."""
@@ -80,6 +95,24 @@ class Message:
         if self.on_place is not None:
             self.on_place()
             self.on_place = None
+
+    def share_frames(self) -> None:
+        """Keep the message's chunk, too, since many connections will write the message each by itself."""
+        self._chunk = b""
+
+    @property
+    def shares_frames(self) -> bool:
+        """Whether it is best written by itself, in a frame that all connections share."""
+        return self._chunk is not None
+
+    def framed(self, framing: Framing) -> bytes:
+        """Return its bytes in this framing."""
+        if framing is Framing.WEBSOCKET:
+            return self.websocket_frame
+        if self._chunk is None or framing is Framing.PLAIN:
+            return frame(self.wire, framing)
+        self._chunk = self._chunk or frame(self.wire, framing)
+        return self._chunk
 
     @property
     def is_reset(self) -> bool:
@@ -133,6 +166,8 @@ class Batch:
 
 def frame_messages(messages: Sequence[Message], framing: Framing) -> bytes:
     """Return the messages' bytes in this framing, one after the other."""
+    if len(messages) == 1:
+        return messages[0].framed(framing)
     if framing is Framing.WEBSOCKET:
         return b"".join([message.websocket_frame for message in messages])
     return frame(join(messages), framing)
@@ -140,6 +175,4 @@ def frame_messages(messages: Sequence[Message], framing: Framing) -> bytes:
 
 def join(messages: Sequence[Message]) -> bytes:
     """Return the messages' bytes on the wire, one after the other."""
-    if len(messages) == 1:
-        return messages[0].wire
     return b"".join([message.wire for message in messages])
