@@ -23,7 +23,7 @@ from __future__ import annotations
 import copy
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, final
 
@@ -34,6 +34,7 @@ from ._asgi.types import ASGIApp
 from ._backoff import delay
 from ._groups import leaf_exceptions
 from ._process.descriptors import raise_descriptor_limit
+from ._process.handshakes import refuse_handshakes
 from ._process.watchdog import Watchdog
 from ._server.app_lifespan import Lifespan
 from ._server.listeners import prepare
@@ -62,6 +63,10 @@ _HANDSHAKE_SECONDS = 10.0
 # How long before the end of the drain time hypercorn shuts down, and cancels everything that still runs.
 _LAST_SECONDS = 0.25
 
+# Hypercorn closes connections whose requests have not arrived when it shuts down. For this long the last
+# clients can be accepted and send theirs.
+_REQUEST_SECONDS = 0.5
+
 # How long to wait before hypercorn is started again: the first time, and at most. A server that has run for a
 # while starts with the first again.
 _RESTART_SECONDS = (0.05, 5.0)
@@ -73,6 +78,7 @@ async def serve(
     config: Config,
     *,
     shutdown_trigger: Callable[[], Awaitable[object]] | None = None,
+    exclusive: bool | None = None,
     write_timeout: float = 30.0,
     drain_timeout: float = 10.0,
     send_buffer: int = 64 * 1024,
@@ -88,6 +94,9 @@ async def serve(
             `read_timeout` and `ssl_handshake_timeout`.
         shutdown_trigger: the server shuts down when this returns. Event streams end first, so that their
             clients reconnect, and everything else after them.
+        exclusive: no other process has the listening sockets, or ever gets them; see
+            `trio_sse.Server.serve_listeners`. By default that is assumed unless the configuration has
+            descriptors (`fd://`).
         write_timeout: seconds for which a client may accept no bytes while some are waiting for it. It is set
             as `TCP_USER_TIMEOUT`, with five seconds more, where the platform has that.
         drain_timeout: seconds that a shutdown may take before everything that still runs is cancelled.
@@ -98,6 +107,8 @@ async def serve(
 
     Raises:
         OSError: an address cannot be listened on.
+        RuntimeError: the app could not be started, or its lifespan ended while the app was served, which
+            shuts the server down.
         TypeError, ValueError: an option is not acceptable.
     """
     check_seconds(write_timeout=write_timeout, drain_timeout=drain_timeout, slow_step=slow_step)
@@ -106,6 +117,8 @@ async def serve(
     if ours.ssl_enabled:
         ours.create_ssl_context()  # so that an error is raised before anything else has begun
     sockets = ours.create_sockets()
+    if exclusive is None:
+        exclusive = not any(bind.startswith("fd://") for bind in (*ours.bind, *ours.insecure_bind))
     watchdog = Watchdog(slow_step)
     trio.lowlevel.add_instrument(watchdog)
     try:
@@ -115,7 +128,7 @@ async def serve(
             prepare(listening, send_buffer=send_buffer, write_timeout=write_timeout)
         lifespan = Lifespan(app)
         async with lifespan.running(shutdown_timeout=ours.shutdown_timeout):
-            service = _Service(app, lifespan.state, ours, sockets, drain_timeout, task_status)
+            service = _Service(app, lifespan, ours, sockets, drain_timeout, task_status, exclusive=exclusive)
             await service.run(shutdown_trigger)
     finally:
         trio.lowlevel.remove_instrument(watchdog)
@@ -129,20 +142,25 @@ class _Service:
     def __init__(
         self,
         app: ASGIApp,
-        state: Mapping[str, Any],
+        lifespan: Lifespan,
         config: Config,
         sockets: Sockets,
         drain_timeout: float,
         task_status: trio.TaskStatus[list[str]],
+        *,
+        exclusive: bool,
     ) -> None:
         self._open_work = OpenWork()
-        self._app: Any = OutermostApp(app, state, self._open_work)  # hypercorn has its own ASGI types
+        self._app: Any = OutermostApp(app, lifespan, self._open_work)  # hypercorn has its own ASGI types
+        self._lifespan = lifespan
         self._config = config
+        self._exclusive = _tcp_sockets(sockets) if exclusive else []
         # Of our copy: where hypercorn asks its configuration for sockets, it gets new copies of ours.
         config.create_sockets = partial(_copies, sockets)  # type: ignore[method-assign]
         self._drain_timeout = drain_timeout
         self._task_status = task_status
         self._has_started = False
+        self._has_begun_shutdown = False
         self._is_shutting_down = trio.Event()
 
     def started(self, value: Any = None) -> None:
@@ -152,9 +170,10 @@ class _Service:
             self._task_status.started(value)
 
     async def run(self, shutdown_trigger: Callable[[], Awaitable[object]] | None) -> None:
-        """Serve until cancelled, or until the trigger returns."""
+        """Serve until cancelled, or until the trigger returns or the app's lifespan ends by itself."""
         async with trio.open_nursery() as nursery:
             self._open_work.nursery = nursery
+            nursery.start_soon(self._shut_down_on, self._lifespan.failed.wait)
             if shutdown_trigger is not None:
                 nursery.start_soon(self._shut_down_on, shutdown_trigger)
             attempt = 0
@@ -186,11 +205,22 @@ class _Service:
 
     async def _shut_down_on(self, shutdown_trigger: Callable[[], Awaitable[object]]) -> None:
         await shutdown_trigger()
+        if self._has_begun_shutdown:
+            return
+        self._has_begun_shutdown = True
         deadline = trio.current_time() + self._drain_timeout
         with trio.move_on_at(deadline - min(_LAST_SECONDS, self._drain_timeout / 2)):
-            await self._open_work.drain(self._drain_timeout)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._open_work.drain, self._drain_timeout)
+                await self._answer_last_clients()
         self._config.graceful_timeout = max(deadline - trio.current_time(), 0)
         self._is_shutting_down.set()
+
+    async def _answer_last_clients(self) -> None:
+        """Refuse new clients, if that is possible, and let hypercorn accept and answer those that wait."""
+        if self._exclusive:
+            refuse_handshakes(self._exclusive)
+            await trio.sleep(_REQUEST_SECONDS)
 
 
 def _with_safe_settings(config: Config, drain_timeout: float) -> Config:
@@ -204,6 +234,11 @@ def _with_safe_settings(config: Config, drain_timeout: float) -> Config:
     ours.read_timeout = None  # an event stream's client sends nothing
     ours.ssl_handshake_timeout = min(config.ssl_handshake_timeout, _HANDSHAKE_SECONDS)
     return ours
+
+
+def _tcp_sockets(sockets: Sockets) -> list[socket.socket]:
+    every = (*sockets.secure_sockets, *sockets.insecure_sockets)
+    return [each for each in every if each.family in (socket.AF_INET, socket.AF_INET6)]
 
 
 def _copies(sockets: Sockets) -> Sockets:

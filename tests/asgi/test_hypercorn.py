@@ -206,6 +206,37 @@ async def test_streams_end_before_the_app_does(no_leak: LeakCheck) -> None:
     assert order == ["stream", "app"]
 
 
+async def test_an_app_whose_lifespan_ends_is_shut_down_and_serve_raises(no_leak: LeakCheck) -> None:
+    fails, may_answer = trio.Event(), trio.Event()
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await fails.wait()
+            raise ValueError("a task of the app has failed")
+        fails.set()
+        await may_answer.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+
+            async def serve(*, task_status: trio.TaskStatus[list[str]]) -> None:
+                with pytest.raises(RuntimeError, match="lifespan has ended"):
+                    await trio_sse.hypercorn.serve(app, make_config(), task_status=task_status)
+
+            (where,) = await nursery.start(serve)
+            async with Client(await connect(where)) as first, Client(await connect(where)) as late:
+                await first.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+                await fails.wait()
+                await wait_all_tasks_blocked()
+                assert (await late.get("/")).status == 503
+                may_answer.set()
+                assert (await first.head()).status == 200
+
+
 async def test_listening_sockets_have_our_limits(no_leak: LeakCheck) -> None:
     given = socket.create_server(("127.0.0.1", 0))
     kept = given.dup()  # options belong to the socket, not to the descriptor

@@ -7,11 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import trio
 from click.testing import Result
+
+from trio_sse import Server
+from trio_sse._program.errors import ProgramError
+from trio_sse._program.serve import serve_until_signalled
 
 from ..support import http
 from ..support.certificates import Certificate
@@ -256,3 +261,17 @@ def test_serving_works_with_closed_standard_streams() -> None:
         assert http.get(f"{url}/count/1").text.endswith('{"n":1}\n\n')
         program.send(signal.SIGTERM)
         assert program.wait() == 0
+
+
+async def test_signals_are_handled_before_anybody_can_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers = []
+
+    async def listen(addresses: Sequence[str]) -> list[trio.SocketListener]:
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        raise ProgramError("not now")
+
+    monkeypatch.setattr("trio_sse._program.serve.listen", listen)
+    with pytest.raises(ProgramError):
+        await serve_until_signalled(Server(), ["127.0.0.1:0"], announce=lambda urls: None)
+
+    assert handlers != [signal.getsignal(signal.SIGTERM)]

@@ -51,6 +51,12 @@ def run_http1(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: C
     return partial(hosts.running, request.param, no_leak, certificate)
 
 
+@pytest.fixture(params=[name for name in hosts.OVER_HTTP1 if name not in hosts.IN_MEMORY])
+def run_listening(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: Certificate) -> Run:
+    """Run those of HTTP/1.1 that listen on sockets."""
+    return partial(hosts.running, request.param, no_leak, certificate)
+
+
 @pytest.fixture(params=hosts.OF_QUART)
 def run_quart(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: Certificate) -> Run:
     """Run those hosts whose streams are in an app."""
@@ -585,6 +591,29 @@ async def test_a_shutdown_has_every_client_reconnect(run: Run) -> None:
             assert stream.retry is not None
             assert 1000 <= stream.retry <= 5000
         assert host.life.ends == [EndReason.SERVER_SHUTDOWN] * 100
+
+
+async def test_a_shutdown_resets_no_client_that_connects_meanwhile(run_listening: Run) -> None:
+    answered = 0
+
+    async def ask_until_refused(host: Host) -> None:
+        nonlocal answered
+        while True:
+            try:
+                connection = await host.connect()
+            except ConnectionRefusedError:
+                return
+            async with connection as client:
+                await client.send(b"GET /three HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                while await client.stream.receive_some():  # which raises an exception after a reset
+                    pass
+            answered += 1
+
+    async with run_listening() as host, trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(ask_until_refused, host)
+        await until(lambda: answered > 20)
+        await host.shut_down()
 
 
 async def test_readers_that_never_read_can_not_hold_a_shutdown_up(run_http1: Run) -> None:

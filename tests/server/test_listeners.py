@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from trio_sse import Connection, HTTPException, Server
 from trio_sse._server.listeners import Acceptor
 
 from ..support.client import Client
+from ..support.handshakes import connecting
 from ..support.hostile import Target, logged
 from ..support.leaks import CAN_LIST_DESCRIPTORS, MakeServer, open_descriptors
 from ..support.serving import in_memory, on_sockets
@@ -381,6 +383,94 @@ async def test_an_error_that_only_time_helps_is_logged_once_a_second(
 
     assert 4 <= trio.current_time() - began_at < 5
     assert len(logged(caplog)) == 5
+
+
+async def test_a_socket_that_does_not_listen_for_a_while_is_not_logged(
+    no_leak: object, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    await accept_after(*[errno.EINVAL] * 45)  # a worker's slot that is withdrawn
+
+    assert logged(caplog) == []
+
+
+async def test_a_socket_that_does_not_listen_for_long_is_logged(
+    no_leak: object, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    await accept_after(*[errno.EINVAL] * 65)
+
+    assert logged(caplog) == ["cannot accept connections: Invalid argument; new clients are disconnected"] * 2
+
+
+# The end
+
+
+class LateClient(socket.socket):
+    """A listening socket to which a client connects in the last moment before it is closed."""
+
+    client: socket.socket | None = None
+
+    def close(self) -> None:
+        if self.client is None and self.fileno() != -1:
+            self.client = socket.socket()
+            self.client.setblocking(False)
+            self.client.connect_ex(self.getsockname())
+        super().close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not support it")
+@pytest.mark.parametrize("how", ["drain", "stop_accepting"])
+async def test_a_client_that_connects_in_the_last_moment_is_refused_and_not_reset(
+    make_server: MakeServer, how: str
+) -> None:
+    server = make_server()
+    listening = LateClient()
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
+
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(server.serve_listeners, [listening], exclusive=True))
+            if how == "stop_accepting":
+                server.stop_accepting()
+                await until(lambda: listening.fileno() == -1)
+            await server.drain()
+        assert listening.client is not None
+        with trio.socket.from_stdlib_socket(listening.client) as client:
+            await trio.lowlevel.wait_writable(client)
+            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+async def test_a_socket_that_other_processes_may_have_is_not_changed(
+    make_server: MakeServer, exclusive: bool
+) -> None:
+    server = make_server()
+    listening = tcp_listener()
+    with listening.dup() as other, trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(server.serve_listeners, [listening], exclusive=exclusive))
+            await server.drain()
+        with trio.move_on_after(0.1) as scope:
+            await (await trio.open_tcp_stream(*other.getsockname())).aclose()
+
+    assert scope.cancelled_caught == (exclusive and sys.platform == "linux")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not support it")
+async def test_a_handshake_under_way_at_a_drain_is_completed_and_its_request_answered(
+    make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_sse._process.handshakes._HANDSHAKE_SECONDS", SECONDS)
+    target = Target(make_server)
+    with trio.fail_after(SECONDS / 2):
+        async with trio.open_nursery() as nursery:
+            addresses = await nursery.start(partial(target.server.serve, "0.0.0.0", 0))
+            with connecting(("127.0.0.1", addresses[0][1])) as client:
+                nursery.start_soon(target.server.drain)
+                await trio.testing.wait_all_tasks_blocked()
+            await trio.lowlevel.wait_writable(client)
+            assert await say(trio.SocketStream(trio.socket.from_stdlib_socket(client))) == b"a"
+            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])

@@ -328,7 +328,11 @@ async def dial_socket(address: tuple[str, int], receive_buffer: int | None) -> t
     plain = trio.socket.socket()
     if receive_buffer is not None:
         plain.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
-    await plain.connect(address)
+    try:
+        await plain.connect(address)
+    except OSError:
+        plain.close()
+        raise
     return trio.SocketStream(plain)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import trio
 
@@ -62,6 +61,18 @@ class OpenWork:
             await self._changed.park()
 
 
+class AppLife(Protocol):
+    """The life of an app, as far as its requests need it.
+
+    Attributes:
+        is_up: whether the app accepts requests.
+        state: the state that the app has set, for the scopes of requests.
+    """
+
+    is_up: bool
+    state: dict[str, Any]
+
+
 @final
 class OutermostApp:
     """The app as hypercorn calls it.
@@ -70,9 +81,9 @@ class OutermostApp:
     The app's lifespan is not hypercorn's, which starts and ends more often than the app.
     """
 
-    def __init__(self, app: ASGIApp, state: Mapping[str, Any], open_work: OpenWork) -> None:
+    def __init__(self, app: ASGIApp, life: AppLife, open_work: OpenWork) -> None:
         self._app = app
-        self._state = state
+        self._life = life
         self._open_work = open_work
         self._flood = DisconnectFlood()
 
@@ -80,7 +91,7 @@ class OutermostApp:
         if scope["type"] == "lifespan":
             await _live(receive, send)
             return
-        scope["state"] = dict(self._state)
+        scope["state"] = dict(self._life.state)
         extensions = {**(scope.get("extensions") or {}), DRAIN_REGISTRY: self._open_work}
         scope["extensions"] = extensions
         if scope["type"] == "http":
@@ -91,8 +102,9 @@ class OutermostApp:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         guard = scope["extensions"][GUARD] = ResponseGuard(scope, receive, send)
         client = tuple(scope.get("client") or ())
-        if self._flood.is_refused(client):
-            head = {"type": "http.response.start", "status": 429, "headers": [(b"retry-after", b"10")]}
+        if not self._life.is_up or self._flood.is_refused(client):
+            status = 429 if self._life.is_up else 503
+            head = {"type": "http.response.start", "status": status, "headers": [(b"retry-after", b"10")]}
             await guard.send(head)
             await guard.send({"type": "http.response.body", "body": b""})
             return

@@ -58,7 +58,6 @@ async def serve_until_signalled(
     Raises:
         ProgramError: an address is malformed or not available.
     """
-    listeners = await listen(addresses)
     is_serving = False
 
     async def drain() -> None:
@@ -69,14 +68,17 @@ async def serve_until_signalled(
 
     with (
         StopGuard(server.drain_timeout) as guard,
-        guard.signals(signal.SIGINT, signal.SIGTERM) as signals,
+        guard.signals(signal.SIGINT, signal.SIGTERM) as signals,  # before anybody can connect
     ):
+        listeners = await listen(addresses)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain_on_signal, signals, drain, nursery)
             scheme = "http" if ssl_context is None else "https"
 
             async def serve(*, task_status: trio.TaskStatus[object]) -> None:
-                await server.serve_listeners(listeners, ssl_context=ssl_context, task_status=task_status)
+                await server.serve_listeners(
+                    listeners, ssl_context=ssl_context, exclusive=True, task_status=task_status
+                )
                 nursery.cancel_scope.cancel()
 
             sockets = await nursery.start(serve)
@@ -104,7 +106,6 @@ async def serve_by_hypercorn(
     config = Config()
     config.certfile, config.keyfile = certfile, keyfile or certfile
     config.errorlog = logging.getLogger("hypercorn.error")
-    config.bind = [f"fd://{listener.socket.detach()}" for listener in await listen(addresses)]
     shutdown = trio.Event()
 
     async def shut_down() -> None:
@@ -114,6 +115,7 @@ async def serve_by_hypercorn(
         StopGuard(_HYPERCORN_DRAIN_SECONDS) as guard,
         guard.signals(signal.SIGINT, signal.SIGTERM) as signals,
     ):
+        config.bind = [f"fd://{listener.socket.detach()}" for listener in await listen(addresses)]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain_on_signal, signals, shut_down, nursery)
 
@@ -122,6 +124,7 @@ async def serve_by_hypercorn(
                     app,
                     config,
                     shutdown_trigger=shutdown.wait,
+                    exclusive=True,
                     drain_timeout=_HYPERCORN_DRAIN_SECONDS,
                     task_status=task_status,
                 )

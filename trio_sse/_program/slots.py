@@ -25,6 +25,8 @@ import time
 from collections.abc import Collection, Sequence
 from typing import final
 
+from .._process.handshakes import refuse_handshakes
+
 logger = logging.getLogger("trio_sse.program")
 
 _GRACE_SECONDS = 2.0  # a worker starts faster, also on a busy machine, and accepts what waits in the queue
@@ -84,8 +86,13 @@ class WorkerSlots:
                 listening.shutdown(socket.SHUT_RD)
         logger.warning("no worker accepts connections in slot %d: the other slots receive them", slot)
 
+    def end(self) -> None:
+        """Refuse new clients in all slots, and leave those that wait to the workers, which drain."""
+        refuse_handshakes([listening for sockets in self._slots for listening in sockets])
+        self.close()
+
     def close(self, *, keep: int | None = None) -> None:
-        """Close the sockets of all slots, or of all but one."""
+        """Close this process's copies of the sockets of all slots, or of all but one."""
         for slot, sockets in enumerate(self._slots):
             if slot != keep:
                 for listening in sockets:

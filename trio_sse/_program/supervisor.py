@@ -98,7 +98,6 @@ class Supervisor:
                 self._do_what_is_due()
         self._selector.close()
         os.close(self._alive)
-        self._slots.close()
         return self._exit_status
 
     def _wait(self, signals: socket.socket) -> None:
@@ -168,6 +167,7 @@ class Supervisor:
         self._is_stopping = True
         self._restarts.clear()
         self._replacement.cancel()
+        self._slots.end()
         for worker in self._workers.values():
             self._drain(worker)
 

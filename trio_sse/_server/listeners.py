@@ -6,12 +6,17 @@ a rush of clients does not cost a task switch for each.
 Without a free file descriptor, a process cannot even refuse a client, and the listening socket stays readable
 forever. So one descriptor is kept in reserve: it is closed, the client is accepted and disconnected, and the
 reserve is opened again.
+
+At the end, the clients that wait are accepted, too, as closing a socket resets them; see
+`_process/handshakes.py`. That refuses further handshakes only on sockets that no other process has. Another
+process may go on accepting on the others, and then closing them resets nobody.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -19,12 +24,17 @@ from typing import final
 
 import trio
 
+from .._process.handshakes import handshake_seconds, refuse_handshakes
+
 logger = logging.getLogger("trio_sse.server")
 
 _ACCEPTS_PER_CHECKPOINT = 64
 
 # At the end, clients that the kernel has accepted are accepted, too: a backlog can hold this many by default.
 _ACCEPTS_AT_END = 4096
+
+# A worker's socket does not listen while its slot is withdrawn. This long, that is nothing to be logged.
+_DEAF_SECONDS = 5.0
 
 # So that the server notices first that a client accepts no bytes, and logs that instead of a disconnect.
 _KERNEL_EXTRA_SECONDS = 5.0
@@ -78,18 +88,26 @@ def prepare(listening: socket.socket, *, send_buffer: int, write_timeout: float)
 
 @final
 class Acceptor:
-    """Accepts connections on several sockets, which it owns, with one reserve descriptor for all."""
+    """Accepts connections on several sockets, which it owns, with one reserve descriptor for all.
 
-    def __init__(self, sockets: Sequence[socket.socket], on_accept: OnAccept) -> None:
+    Args:
+        exclusive: no other process has these sockets.
+    """
+
+    def __init__(
+        self, sockets: Sequence[socket.socket], on_accept: OnAccept, *, exclusive: bool = False
+    ) -> None:
         self._sockets = sockets
         self._on_accept = on_accept
+        self._is_exclusive = exclusive
         self._reserve: int | None = None
         self._logged_at = float("-inf")
 
-    async def run(self, stop: trio.CancelScope) -> None:
+    async def run(self, stop: trio.CancelScope, *, is_draining: Callable[[], bool] = lambda: False) -> None:
         """Accept until cancelled; then close the sockets.
 
-        If it is `stop` that is cancelled, accept those that wait first: closing would reset them.
+        If it is `stop` that is cancelled, accept those that wait first. If no process will accept after this
+        one, because the sockets are exclusive or the server drains, wait for handshakes under way, too.
         """
         try:
             self._reserve = _open_reserve()
@@ -97,8 +115,12 @@ class Acceptor:
                 async with trio.open_nursery() as nursery:
                     for listening in self._sockets:
                         nursery.start_soon(self._accept_from, listening)
-            for listening in self._sockets:
-                self._accept_backlog(listening)
+            if self._is_exclusive:
+                refuse_handshakes(self._sockets)
+            is_last = self._is_exclusive or is_draining()
+            async with trio.open_nursery() as nursery:
+                for listening in self._sockets:
+                    nursery.start_soon(self._accept_rest, listening, is_last)
         finally:
             for listening in self._sockets:
                 if listening.fileno() != -1:
@@ -106,7 +128,11 @@ class Acceptor:
                     listening.close()
             self._close_reserve()
 
-    def _accept_backlog(self, listening: socket.socket) -> None:
+    async def _accept_rest(self, listening: socket.socket, is_last: bool) -> None:
+        """Accept the clients that wait; wait for handshakes under way if this is the last chance for them."""
+        if is_last and (seconds := handshake_seconds(listening)):
+            with trio.move_on_after(seconds):
+                await self._accept_from(listening)
         for _ in range(_ACCEPTS_AT_END):
             try:
                 connected, address = listening.accept()
@@ -119,6 +145,7 @@ class Acceptor:
         listening.close()  # at once, as each client that connects meanwhile is reset
 
     async def _accept_from(self, listening: socket.socket) -> None:
+        deaf_since = math.inf  # since when it does not listen
         while True:
             await trio.lowlevel.wait_readable(listening)
             for _ in range(_ACCEPTS_PER_CHECKPOINT):
@@ -129,12 +156,16 @@ class Acceptor:
                 except OSError as error:
                     if error.errno in _ONE_CONNECTION_FAILED:
                         continue
-                    self._log(error)
+                    if error.errno == errno.EINVAL:
+                        deaf_since = min(deaf_since, trio.current_time())
+                    if error.errno != errno.EINVAL or trio.current_time() >= deaf_since + _DEAF_SECONDS:
+                        self._log(error)
                     if error.errno in _OUT_OF_DESCRIPTORS and self._turn_away(listening):
                         await trio.lowlevel.checkpoint()
                     else:
                         await trio.sleep(0.1)  # such as out of memory: only time helps
                     break
+                deaf_since = math.inf
                 connected.setblocking(False)
                 self._on_accept(connected, address)
 

@@ -297,21 +297,29 @@ class Server:
             ValueError: the TLS context is a client's.
         """
         listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
-        await self.serve_listeners(listeners, ssl_context=ssl_context, task_status=task_status)
+        await self.serve_listeners(
+            listeners, ssl_context=ssl_context, exclusive=True, task_status=task_status
+        )
 
     async def serve_listeners(
         self,
         listeners: Sequence[trio.SocketListener | socket.socket],
         *,
         ssl_context: ssl.SSLContext | None = None,
+        exclusive: bool = False,
         task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve on listening sockets, TCP or Unix, as `serve` does. The server owns and closes them.
 
+        Args:
+            exclusive: no other process has these sockets, or ever gets them. Then a drain can refuse new
+                clients before it closes the sockets, so that it resets none. On a socket that systemd or
+                another process also has, that would last, and refuse its clients, too.
+
         Raises:
             ValueError: a socket does not listen, or the TLS context is a client's.
         """
-        await self._calls.serve_listeners(listeners, ssl_context, task_status)
+        await self._calls.serve_listeners(listeners, ssl_context, task_status, exclusive=exclusive)
 
     async def serve_stream(self, stream: trio.abc.Stream, *, peer: str = "stream") -> None:
         """Serve one client over any Trio stream until either side closes it, or until cancelled or drained.

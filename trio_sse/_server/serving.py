@@ -67,6 +67,8 @@ class ServeCalls:
         listeners: Sequence[trio.SocketListener | socket.socket],
         ssl_context: ssl.SSLContext | None,
         task_status: trio.TaskStatus[list[Address]],
+        *,
+        exclusive: bool,
     ) -> None:
         """Serve on listening sockets; see `Server.serve_listeners`."""
         sockets = as_sockets(listeners)
@@ -90,7 +92,8 @@ class ServeCalls:
             task_status.started([listening.getsockname() for listening in sockets])
             for listening in sockets:
                 logger.info("serving on %s", listening.getsockname())
-            await Acceptor(sockets, on_accept).run(serving.accepting)
+            acceptor = Acceptor(sockets, on_accept, exclusive=exclusive)
+            await acceptor.run(serving.accepting, is_draining=lambda: serving.is_draining)
 
         try:
             if ssl_context is not None:
