@@ -123,7 +123,7 @@ class Hub:
         key: str | None = None,
         retry: int | None = None,
     ) -> None:
-        """Publish an event, waiting while the inbox is full.
+        """Publish an event, waiting while the inbox is full: first come, first served.
 
         Args:
             topic: its name, 1 to 256 printable characters.
@@ -153,7 +153,9 @@ class Hub:
         key: str | None = None,
         retry: int | None = None,
     ) -> None:
-        """Publish an event as `publish` does, or raise `trio.WouldBlock` if the inbox is full.
+        """Publish an event as `publish` does, or raise `trio.WouldBlock` if it is not its turn.
+
+        That is so if the inbox is full, or while other publishers wait for room.
 
         With a shared log, the event waits in the inbox until it is stored, however long that takes.
         """

@@ -2,6 +2,10 @@
 
 `put_nowait` does the work, and `put` waits for room around it. The sequencer takes batches, which makes room.
 
+Publishers are served in the order in which they came. `take` puts what the first of them have, as far as
+there is room, and wakes these and no others: n publishers cost n steps, whatever the bounds. While some wait,
+nobody else can put anything.
+
 The invariant: only the thread that runs the hub touches it. Trio's objects do not notice another thread until
 they are half changed, so each way in checks the thread first. It compares the thread's number, which costs
 25 ns; a Trio token would cost three times as much.
@@ -10,6 +14,7 @@ they are half changed, so each way in checks the thread first. It compares the t
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from threading import get_ident
 from typing import Any, TypeVarTuple, final
 
@@ -22,6 +27,26 @@ Ts = TypeVarTuple("Ts")
 # A batch is delivered in one write. 64 KiB fit into an empty send buffer, and more would gain nothing.
 _BATCH_EVENTS = 256
 _BATCH_BYTES = 64 * 1024
+
+# Making a waiting publisher's message may take long: a state computes its patch then. After this many
+# seconds, what was taken is delivered first.
+_LONGEST_ADMISSION = 0.002
+
+
+@final
+class _Waiter:
+    """A publisher that waits for room, and what it does when it is its turn."""
+
+    __slots__ = ("error", "put", "task")
+
+    def __init__(self, put: Callable[[], None]) -> None:
+        self.put = put
+        self.task = trio.lowlevel.current_task()
+        self.error: BaseException | None = None
+
+    def wake(self, error: BaseException | None) -> None:
+        self.error = error
+        trio.lowlevel.reschedule(self.task)
 
 
 @final
@@ -44,7 +69,9 @@ class Inbox:
         self._thread = 0  # the number of the one that opened it
         self._send_channel: trio.MemorySendChannel[Message] | None = None  # there is one while it is open
         self._receive_channel: trio.MemoryReceiveChannel[Message]
-        self._room = trio.lowlevel.ParkingLot()  # publishers that wait for room
+        self._waiting: dict[_Waiter, None] = {}  # publishers that wait for room, in their order
+        self._needed = 1  # bytes of room that the first of them needs, as far as it is known
+        self._is_admitting = False
         self._closed = trio.lowlevel.ParkingLot()  # tasks that wait until it is closed
 
     @property
@@ -60,7 +87,7 @@ class Inbox:
     @property
     def waiting_publishers(self) -> int:
         """How many tasks wait for room."""
-        return self._room.statistics().tasks_waiting
+        return len(self._waiting)
 
     def open(self) -> None:
         """Accept messages."""
@@ -74,7 +101,9 @@ class Inbox:
         """Refuse messages from now on, and wake all tasks that wait."""
         self._send_channel = None
         self._receive_channel.close()
-        self._room.unpark_all()  # they find that the hub has ended
+        waiting, self._waiting = self._waiting, {}
+        for waiter in waiting:
+            waiter.wake(_ended())
         self._closed.unpark_all()
 
     def check_open(self) -> None:
@@ -84,7 +113,7 @@ class Inbox:
                 raise _wrong_thread()
             return
         if self.has_opened:
-            raise trio.ClosedResourceError("this hub has ended: nothing can be published or subscribed to")
+            raise _ended()
         raise RuntimeError(
             "this hub is not running: serve it by a Server, or run it by `await nursery.start(hub.run)`"
         )
@@ -101,17 +130,29 @@ class Inbox:
 
     # The publishers' side
 
+    def check_room(self) -> None:
+        """Raise `trio.WouldBlock` if there is room for no message; otherwise it depends on its size."""
+        self.check_open()
+        assert self._send_channel is not None
+        is_full = self.used_bytes >= self._max_bytes or self.used_events >= self._max_events
+        if is_full or (self._waiting and not self._is_admitting):
+            raise trio.WouldBlock
+
     def put_nowait(self, message: Message) -> None:
         """Add a message.
 
         Raises:
-            trio.WouldBlock: it is full.
+            trio.WouldBlock: it is full, or others wait for room.
             RuntimeError, trio.ClosedResourceError: see `check_open`. Nothing was touched.
         """
         self.check_open()
         assert self._send_channel is not None
+        if self._waiting and not self._is_admitting:
+            raise trio.WouldBlock
         size = len(message.wire)
         if self.used_bytes and self.used_bytes + size > self._max_bytes:
+            if self._is_admitting:
+                self._needed = size
             raise trio.WouldBlock
         self._send_channel.send_nowait(message)
         self.used_bytes += size
@@ -122,23 +163,40 @@ class Inbox:
         return self.retry(self.put_nowait, message)
 
     async def retry(self, put: Callable[[*Ts], None], *arguments: *Ts) -> None:
-        """Call `put` until it does not raise `trio.WouldBlock`, waiting for room in between."""
+        """Call `put`; if it raises `trio.WouldBlock`, wait for a turn.
+
+        `put` is then called in the task that runs the hub, once more unless its message is too large for the
+        room there is, and what it raises is raised here. If this is cancelled, it has changed nothing.
+        """
         self.check_thread()  # first: without Trio in this thread, a checkpoint raises its own error
         await trio.lowlevel.checkpoint_if_cancelled()
-        while True:
-            try:
-                put(*arguments)
-            except trio.WouldBlock:
-                await self._room.park()
-            else:
-                break
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        try:
+            put(*arguments)
+        except trio.WouldBlock:
+            pass
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        waiter = _Waiter(partial(put, *arguments))
+        self._waiting[waiter] = None
+
+        def abort(raise_cancel: object) -> trio.lowlevel.Abort:
+            del self._waiting[waiter]
+            self._needed = 1  # it may have been the first, and the next may need less
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        if waiter.error is not None:
+            raise waiter.error
 
     # The sequencer's side
 
     async def take(self) -> list[Message]:
         """Remove and return the next batch, waiting for its first message."""
-        return self._take_batch(await self._receive_channel.receive())
+        batch = self._take_batch(await self._receive_channel.receive())
+        if self._waiting:
+            self._admit()
+        return batch
 
     def take_nowait(self) -> list[Message]:
         """Remove and return the next batch; it is empty if the inbox is."""
@@ -157,14 +215,37 @@ class Inbox:
             batch.append(message)
             size += len(message.wire)
         self.used_bytes -= size
-        self._room.unpark_all()
         return batch
+
+    def _admit(self) -> None:
+        """Put what the first waiting publishers have, as far as there is room, and wake them."""
+        self._is_admitting = True
+        until = trio.current_time() + _LONGEST_ADMISSION
+        while self._waiting and (not self.used_bytes or self.used_bytes + self._needed <= self._max_bytes):
+            waiter = next(iter(self._waiting))
+            self._needed = 1
+            error: BaseException | None = None
+            try:
+                waiter.put()
+            except trio.WouldBlock:
+                break
+            except BaseException as failure:  # it is raised in the publisher's task
+                error = failure
+            del self._waiting[waiter]
+            waiter.wake(error)
+            if self.used_bytes and trio.current_time() > until:
+                break
+        self._is_admitting = False
 
     def _receive(self) -> Message | None:
         try:
             return self._receive_channel.receive_nowait()
         except trio.WouldBlock:
             return None
+
+
+def _ended() -> trio.ClosedResourceError:
+    return trio.ClosedResourceError("this hub has ended: nothing can be published or subscribed to")
 
 
 def _wrong_thread() -> RuntimeError:

@@ -55,16 +55,20 @@ class State:
             RuntimeError: the hub has never run.
             trio.ClosedResourceError: the hub has ended, or the state was closed.
         """
-        await self._inbox.retry(self.set_nowait, value)
+        self._inbox.check_thread()
+        await self._inbox.retry(self._publish, self._encode(value))
 
     def set_nowait(self, value: object) -> None:
         """Set the state as `set` does, or raise `trio.WouldBlock` if the inbox is full."""
         self._inbox.check_thread()
+        self._publish(self._encode(value))
+
+    def _publish(self, text: str) -> None:
         if self.is_closed:
             raise trio.ClosedResourceError(f"the state {self.topic!r} was closed")
-        text = self._encode(value)
         if text == self._published:
             return
+        self._inbox.check_room()  # before the patch is made, which may take long
         self._inbox.put_nowait(self._state_topic.change(self._published, text))
         self._state_topic.unplaced += 1
         self._published = text
@@ -75,11 +79,12 @@ class State:
         Raises:
             TypeError: the state is not an object.
         """
-        await self._inbox.retry(self.update_nowait, changes)
+        await self._inbox.retry(self.update_nowait, dict(changes))
 
     def update_nowait(self, changes: Mapping[str, object]) -> None:
         """Set some members as `update` does, or raise `trio.WouldBlock` if the inbox is full."""
         self._inbox.check_thread()
+        self._inbox.check_room()  # before the state is decoded and encoded
         value = self.value
         if not isinstance(value, dict):
             raise TypeError(f"only an object has members to update, and the state is {self._published[:40]}")
