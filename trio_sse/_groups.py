@@ -24,6 +24,12 @@ def only_exception(error: BaseException) -> BaseException:
     return error
 
 
+def is_cancellation(error: BaseException) -> bool:
+    """Whether it is Trio's cancellation, and nothing else."""
+    leaves = leaf_exceptions(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return all(isinstance(leaf, trio.Cancelled) for leaf in leaves)
+
+
 def split_failure(failure: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """Split what user code raised into what must pass, and what ends only its own stream or request.
 

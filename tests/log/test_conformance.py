@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 import trio
@@ -13,49 +12,10 @@ import trio
 from trio_sse import Connection, Entry, Hub, Log, LogSession, Server
 from trio_sse._hub.hub import engine_of
 from trio_sse._hub.subscription import feed_of
-from trio_sse.redis import RedisLog
-from trio_sse.sqlite import SQLiteLog
 
-from ..support.redis_server import redis_server
-from ..support.requirements import needs
+from ..support.logs import MakeAny, MakeLog
 from ..support.serving import on_sockets
 from ..support.waiting import SECONDS
-
-MakeLog = Callable[..., Log]
-MakeAny = Callable[..., Log | None]
-
-
-# The kinds of shared logs; `logs` makes them.
-SHARED = ["sqlite", pytest.param("redis", marks=[needs("redis-server"), pytest.mark.integration])]
-
-
-@asynccontextmanager
-async def logs(kind: str, folder: Path) -> AsyncIterator[MakeLog]:
-    """Return a factory of logs of one kind, which share their entries."""
-    if kind == "sqlite":
-        yield lambda **options: SQLiteLog(folder / "log.db", **options)
-    else:
-        assert kind == "redis", f"how to make a log of the kind {kind!r}?"
-        with redis_server(folder) as server:
-            await server.start()
-            yield lambda **options: RedisLog(server.url, **options)
-
-
-@pytest.fixture(params=["memory", *SHARED])
-async def make_log(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> AsyncIterator[Callable[..., Log | None]]:
-    if request.param == "memory":
-        yield lambda **options: None
-    else:
-        async with logs(request.param, tmp_path) as make:
-            yield make
-
-
-@pytest.fixture(params=SHARED)
-async def make_shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeLog]:
-    async with logs(request.param, tmp_path) as make:
-        yield make
 
 
 async def test_events_are_in_order_and_ids_grow(make_log: MakeAny) -> None:

@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Connection, EndReason
+from trio_sse._hub.hub import engine_of
 
 from ..support.client import Client
 from ..support.leaks import MakeServer
@@ -256,18 +257,36 @@ async def test_a_cancelled_server_is_seen_in_finally_where_publishing_still_work
     assert server.hub.statistics().published == 2
 
 
-async def test_the_end_of_the_hub_ends_what_is_forwarded(make_server: MakeServer) -> None:
+async def test_the_failure_of_the_hub_ends_what_is_forwarded(make_server: MakeServer) -> None:
     server = make_server()
     life = observe(server, forwarding)
+    failure = trio.Event()
+
+    async def run_hub() -> None:
+        engine = engine_of(server.hub)
+        original = engine.sequencer.run
+
+        async def fail() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(original)
+                await failure.wait()
+                engine.sequencer.run = original  # type: ignore[method-assign]
+                raise OSError("a defect")
+
+        engine.sequencer.run = fail  # type: ignore[method-assign]
+        with pytest.RaisesGroup(OSError, flatten_subgroups=True):
+            await server.hub.run()
+
     async with trio.open_nursery() as nursery:
-        async with trio.open_nursery() as hub_nursery:
-            await hub_nursery.start(server.hub.run)
-            client = InMemory(server, nursery).connect()
-            await client.get("/")
-            hub_nursery.cancel_scope.cancel()
+        nursery.start_soon(run_hub)
+        await wait_all_tasks_blocked()
+        client = InMemory(server, nursery).connect()
+        await client.get("/")
+        failure.set()
         await client.rest()
         assert client.is_cut
         await client.__aexit__(None, None, None)
+        nursery.cancel_scope.cancel()
     assert life.in_hook == [EndReason.SERVER_SHUTDOWN]
 
 

@@ -41,6 +41,55 @@ async def test_another_call_runs_the_hub_when_the_one_that_ran_it_is_cancelled(
                 assert (await client.event()).data == "still here"
 
 
+async def test_streams_go_on_when_the_call_that_ran_the_hub_ends(make_server: MakeServer) -> None:
+    server = make_server()
+    server.route("/")(live)
+    scopes = [trio.CancelScope() for _ in range(4)]
+
+    async def serve(scope: trio.CancelScope, stream: trio.abc.Stream) -> None:
+        with scope:
+            await server.serve_stream(stream)
+
+    async with trio.open_nursery() as nursery:
+        clients = []
+        for scope in scopes:
+            ours, theirs = memory_stream_pair()
+            nursery.start_soon(serve, scope, theirs)
+            clients.append(Client(ours))
+            await clients[-1].get("/")
+            await wait_all_tasks_blocked()
+        for number, scope in enumerate(scopes[:3]):
+            scope.cancel()
+            await server.hub.publish("live", f"{number} at that moment")
+            await wait_all_tasks_blocked()
+            server.hub.publish_nowait("live", f"{number} later")
+            for client in clients[number + 1 :]:
+                assert (await client.event()).data == f"{number} at that moment"
+                assert (await client.event()).data == f"{number} later"
+        nursery.cancel_scope.cancel()
+    assert not server.hub.is_running
+
+
+async def test_a_run_of_the_hub_passes_to_the_server_that_uses_it(make_server: MakeServer) -> None:
+    server = make_server()
+    server.route("/")(live)
+    running = trio.CancelScope()
+
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        with running:
+            await server.hub.run(task_status=task_status)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run)
+        async with on_sockets(server) as serving, await serving.connect() as client:
+            await client.get("/")
+            for number in range(300):
+                await server.hub.publish("live", str(number))
+                if number == 150:
+                    running.cancel()
+            assert [(await client.event()).data for _ in range(300)] == [str(n) for n in range(300)]
+
+
 async def test_ids_continue_when_another_call_runs_the_hub(make_server: MakeServer) -> None:
     hub = Hub()
     one, other = make_server(hub=hub), make_server(hub=hub)

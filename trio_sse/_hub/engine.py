@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 import trio
 
+from .._groups import is_cancellation
 from .._log.memory import MemoryLog
 from .._log.protocol import Log
 from .._log.retention import Retention, RetentionRules
@@ -71,6 +72,9 @@ class HubEngine:
         self._queue_bounds = queue
         self._dumps = dumps
         self.inbox = Inbox(*inbox)
+        self._is_loaded = False  # in this run
+        self._is_vacant = False  # a run was passed on, and nobody has taken it over yet
+        self._successors = trio.lowlevel.ParkingLot()  # tasks that wait to take over the run
         self._use_log(log)
 
     def _use_log(self, log: Log | None) -> None:
@@ -166,14 +170,48 @@ class HubEngine:
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """Run until cancelled; see `Hub.run`."""
         self.inbox.open()
+        self._is_loaded = False
+        await self._run(task_status)
+
+    async def keep_running(self, task_status: trio.TaskStatus[None]) -> None:
+        """Run until cancelled. If another task runs it already, wait to take over from that one.
+
+        A run that is cancelled passes to a task that waits here, with its subscriptions and whatever waits in
+        the inbox. It ends only when nobody waits.
+        """
+        while True:
+            if not self.inbox.is_open:
+                await self.run(task_status)
+            task_status.started()
+            task_status = trio.TASK_STATUS_IGNORED
+            await self._successors.park()
+            if self._is_vacant:
+                self._is_vacant = False
+                await self._run(task_status)
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         try:
-            await self.sequencer.load()
+            if not self._is_loaded:
+                await self.sequencer.load()
+                self._is_loaded = True
             task_status.started()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.scheduler.run)
                 await self.sequencer.run()  # in this task: it takes what is published from now on at once
-        finally:
-            self._finish()
+        except BaseException as failure:
+            if is_cancellation(failure) and len(self._successors):
+                self._pause()
+                self._is_vacant = True
+                self._successors.unpark()
+            else:
+                self._finish()
+            raise
+
+    def _pause(self) -> None:
+        """Finish what is being delivered, so that another task can run the hub on; there is no checkpoint."""
+        self.pump.complete()
+        self.scheduler.complete()
+        self.pump.settle()
 
     def _finish(self) -> None:
         """Order and deliver what was published, without a checkpoint; then end all subscriptions."""
@@ -184,10 +222,7 @@ class HubEngine:
         self.inbox.close()
         for feed in list(self.registry):
             feed.end()
-
-    async def wait_ended(self) -> None:
-        """Wait until the hub does not run. To run it then, call `run` without a checkpoint in between."""
-        await self.inbox.wait_closed()
+        self._successors.unpark_all()  # if there are any, the hub has failed: one of them runs it anew
 
     def when_settled(self, act: Callable[[], None]) -> None:
         """Call `act` between two batches: now, or after the one that is being delivered."""

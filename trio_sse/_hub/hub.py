@@ -271,7 +271,8 @@ class Hub:
 
         `task_status.started` is called when events can be published. When this is cancelled, what has been
         published still gets its ids and is delivered, without waiting for anyone; then all subscriptions
-        end. The hub may be run again later, with the same log.
+        end. The hub may be run again later, with the same log. If a server that serves the hub still runs,
+        the hub does not end: that server runs it on.
 
         Raises:
             RuntimeError: it runs already.

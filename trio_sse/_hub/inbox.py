@@ -72,7 +72,6 @@ class Inbox:
         self._waiting: dict[_Waiter, None] = {}  # publishers that wait for room, in their order
         self._needed = 1  # bytes of room that the first of them needs, as far as it is known
         self._is_admitting = False
-        self._closed = trio.lowlevel.ParkingLot()  # tasks that wait until it is closed
 
     @property
     def is_open(self) -> bool:
@@ -104,7 +103,6 @@ class Inbox:
         waiting, self._waiting = self._waiting, {}
         for waiter in waiting:
             waiter.wake(_ended())
-        self._closed.unpark_all()
 
     def check_open(self) -> None:
         """Raise the error that says why nothing can be published or subscribed to here, unless it is open."""
@@ -122,11 +120,6 @@ class Inbox:
         """Raise `RuntimeError` if the hub runs in another thread."""
         if self._send_channel is not None and self._thread != get_ident():
             raise _wrong_thread()
-
-    async def wait_closed(self) -> None:
-        """Wait until it is not open; there may be no checkpoint if it is not."""
-        while self._send_channel is not None:
-            await self._closed.park()
 
     # The publishers' side
 

@@ -207,10 +207,14 @@ class FlushScheduler:
                     if written % _WRITES_PER_CHECKPOINT == 0:
                         await trio.lowlevel.checkpoint()
 
-    def finish(self) -> None:
-        """Flush everything that waits, without a checkpoint: `run` was cancelled, or the log has a gap."""
+    def complete(self) -> None:
+        """Flush the rest of the group that was being flushed when `run` was cancelled."""
         for _ in self._under_way:
             pass
+
+    def finish(self) -> None:
+        """Flush everything that waits, without a checkpoint: `run` was cancelled, or the log has a gap."""
+        self.complete()
         due, self._due = self._due, []
         for group in due:
             for _ in group.flush(trio.current_time()):

@@ -88,6 +88,7 @@ class Ticker:
         self._stepped = 0.0  # by how much the wall clock was stepped since the start
         self._unreported_step = 0.0
         self._has_clock_failed = False
+        self._is_log_available = True
         self._ticks = self._skipped = self._steps = self._sequence = 0
 
     def statistics(self) -> TickerStatistics:
@@ -165,7 +166,11 @@ class Ticker:
         except LogUnavailable as error:  # the next tick has the time, too
             self._ticks -= 1
             self._skipped += 1
-            logger.warning("ticker %r: a tick was not published: %s", self._topic, error)
+            if self._is_log_available:
+                logger.warning("ticker %r: ticks are skipped: %s", self._topic, error)
+            self._is_log_available = False
+        else:
+            self._is_log_available = True
 
 
 def _checked_time(now: object) -> float:

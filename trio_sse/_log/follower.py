@@ -204,10 +204,11 @@ class LogFollower:
 
     async def _process(self, entries: Sequence[Entry]) -> None:
         """Deliver entries in runs without a gap; announce the gap between two runs."""
+        # When the task is cancelled, what is being delivered still is. So the cursor is beyond that then, and
+        # not beyond what follows.
         run: list[ReadEntry] = []
         epoch, number = self._window.epoch, self._window.last
         for entry in entries:
-            self._cursor = entry.id
             if not entry.epoch:
                 self._note_skipped(entry, "no hub has appended it")
                 continue
@@ -216,6 +217,7 @@ class LogFollower:
                 continue
             if (entry.epoch, entry.number) != (epoch, number + 1):
                 if run:
+                    self._cursor = run[-1].entry.id
                     await self._deliver(run)
                     run = []
                 logger.warning("shared log: gap after %s.%d; subscribers receive a reset", epoch, number)
@@ -224,6 +226,7 @@ class LogFollower:
                 self._readers.announce_gap(Gap.EXPIRED if is_later else Gap.UNKNOWN)
             epoch, number = entry.epoch, entry.number
             run.append(ReadEntry(entry, self._decode(entry)))
+        self._cursor = entries[-1].id
         if run:
             await self._deliver(run)
 

@@ -83,6 +83,7 @@ class LogPublisher:
         self._sweep_soon = trio.lowlevel.ParkingLot()
         self._is_sweeping = False  # its next sleep will end
         self._own: dict[bytes, Message] = {}
+        self._pending: list[tuple[int, Message, bytes]] = []  # not known to be stored
         self._abandoned: set[Message] = set()  # not yet stored, and not to be tried again
 
     def begin(self) -> None:
@@ -94,6 +95,7 @@ class LogPublisher:
         waiting, self._waiting = self._waiting, {}
         for waiter in waiting.values():
             waiter.wake(_Outcome.ENDED)
+        self._pending.clear()
         self._abandoned.clear()
         self._own.clear()
 
@@ -150,23 +152,21 @@ class LogPublisher:
 
     async def append_all(self, take: Callable[[], Awaitable[list[Message]]]) -> None:
         """Append the messages that `take` returns, until cancelled."""
-        pending: list[tuple[int, Message, bytes]] = []
 
         async def work(session: LogSession) -> None:
-            nonlocal pending
             while True:
-                if not pending:
-                    pending = [self._number_message(message) for message in await take()]
-                pending = self._without_abandoned(pending)
-                if not pending:
+                if not self._pending:
+                    self._pending = [self._number_message(message) for message in await take()]
+                self._pending = self._without_abandoned(self._pending)
+                if not self._pending:
                     continue
-                await session.append(self._name, [(number, record) for number, _, record in pending])
-                for _, message, _ in pending:
+                await session.append(self._name, [(number, record) for number, _, record in self._pending])
+                for _, message, _ in self._pending:
                     if (waiter := self._waiting.pop(message, None)) is not None:
                         waiter.wake(_Outcome.STORED)
                 if self._abandoned:  # by publishers that were cancelled during the append
-                    self._abandoned.difference_update(message for _, message, _ in pending)
-                pending = []
+                    self._abandoned.difference_update(message for _, message, _ in self._pending)
+                self._pending = []
 
         await self._sessions.keep(work)
 

@@ -9,7 +9,7 @@ import trio
 
 from .._wire.message import Message
 from .follower import LogFollower, LogReaders, ReadEntry
-from .protocol import Log
+from .protocol import Log, LogRefused
 from .publisher import LogPublisher
 from .sessions import LogSessions
 from .window import Window
@@ -41,7 +41,16 @@ class LogReplica:
             LogRefused: the log rejects the connection.
         """
         self.publisher.begin()
-        await self._sessions.try_once(self.follower.reload)
+        refusal: LogRefused | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.publisher.sweep)  # whoever publishes meanwhile waits no longer than ever
+            try:
+                await self._sessions.try_once(self.follower.reload)
+            except LogRefused as error:
+                refusal = error
+            nursery.cancel_scope.cancel()
+        if refusal is not None:
+            raise refusal
 
     async def run(self, take: Callable[[], Awaitable[list[Message]]]) -> None:
         """Append the messages that `take` returns, and deliver the log's entries, until cancelled."""

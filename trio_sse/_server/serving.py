@@ -218,6 +218,6 @@ class ServeCalls:
             for serving in scopes:
                 await serving.ended.wait()
         for serving in scopes:
-            serving.connections.cancel_scope.cancel()
+            serving.cancel_connections()
         for serving in scopes:
             await serving.ended.wait()

@@ -112,35 +112,52 @@ class ServeScope:
         self._hub_start_scope = trio.CancelScope()
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run `work`, which starts tasks in `connections`, and wait for all of them."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.wait_cancelled)
-            # If this is cancelled already, Trio would leave the services in `nursery.start`, which would wait
-            # forever, as they are shielded. So the start is shielded, too. Only the hub's start waits in it,
-            # for a shared log, and a cancellation ends that.
-            with trio.CancelScope(shield=True):
-                await nursery.start(self._services)
-            try:
-                await self._serve(work)
-            finally:
-                self._services_scope.cancel()
-            nursery.cancel_scope.cancel()
+        """Run `work`, which starts tasks in `connections`, and wait for all of them.
+
+        If the server drains while the hub still starts, `work` is not run.
+        """
+        self._serve_scopes[self] = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.wait_cancelled)
+                # If this is cancelled already, Trio would leave the services in `nursery.start`, which would
+                # wait forever, as they are shielded. So the start is shielded, too. Only the hub's start
+                # waits in it, for a shared log, and a cancellation or a drain ends that.
+                with trio.CancelScope(shield=True):
+                    await nursery.start(self._services)
+                try:
+                    if not self.is_draining:
+                        await self._serve(work)
+                finally:
+                    self._services_scope.cancel()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._end()
 
     async def _serve(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            async with trio.open_nursery() as self.connections:
-                self._serve_scopes[self] = None
+            async with trio.open_nursery() as connections:
+                self.connections = connections
                 await work()
         finally:
-            self._serve_scopes.pop(self, None)
-            self.ended.set()
+            self._end()
+
+    def _end(self) -> None:
+        self._serve_scopes.pop(self, None)
+        self.ended.set()
 
     def stop_accepting(self) -> None:
         """Accept no more connections, and end those that carry no stream."""
         self.is_draining = True
+        self._hub_start_scope.cancel()
         self.accepting.cancel()
         for scope in self.waiting:
             scope.cancel()
+
+    def cancel_connections(self) -> None:
+        """Cancel the tasks of all connections, if there are any yet."""
+        if hasattr(self, "connections"):
+            self.connections.cancel_scope.cancel()
 
     async def linger(self, transport: Transport) -> None:
         """Let a client receive the end of its response before its connection is closed.
@@ -172,14 +189,8 @@ class ServeScope:
                 task_status.started()
 
     async def _run_hub(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Run the hub. If another task already runs it, wait until that ends."""
-        hub = self._hub
-        if hub.is_running:
-            task_status.started()
-            task_status = trio.TASK_STATUS_IGNORED
-        while True:
-            await engine_of(hub).wait_ended()
-            await hub.run(task_status=task_status)
+        """Run the hub. If another task already runs it, wait to take over from that one."""
+        await engine_of(self._hub).keep_running(task_status)
 
     async def wait_cancelled(self) -> NoReturn:
         """Sleep until cancelled, and set `is_cancelled` before any other task sees the cancellation.

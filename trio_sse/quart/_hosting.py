@@ -47,7 +47,7 @@ class AppServices:
             await end_streams(list(self.serving.streams), drain_timeout=self._drain_timeout)
             await self._has_ended.wait()
             return
-        self.serving.connections.cancel_scope.cancel()
+        self.serving.cancel_connections()
         await self._has_ended.wait()
 
 

@@ -1,0 +1,77 @@
+"""The logs that the same tests check: add your own to `SHARED` and to `logs`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from trio_sse import Entry, Log, LogEnd, LogSession, LogUnavailable
+from trio_sse.redis import RedisLog
+from trio_sse.sqlite import SQLiteLog
+
+from .redis_server import redis_server
+from .requirements import needs
+
+MakeLog = Callable[..., Log]
+MakeAny = Callable[..., Log | None]
+
+
+# The kinds of shared logs; `logs` makes them.
+SHARED = ["sqlite", pytest.param("redis", marks=[needs("redis-server"), pytest.mark.integration])]
+
+
+@asynccontextmanager
+async def logs(kind: str, folder: Path) -> AsyncIterator[MakeLog]:
+    """Return a factory of logs of one kind, which share their entries."""
+    if kind == "sqlite":
+        yield lambda **options: SQLiteLog(folder / "log.db", **options)
+    else:
+        assert kind == "redis", f"how to make a log of the kind {kind!r}?"
+        with redis_server(folder) as server:
+            await server.start()
+            yield lambda **options: RedisLog(server.url, **options)
+
+
+class Interrupted:
+    """A log that can be away, for reads and appends."""
+
+    publish_timeout = 0.2
+
+    def __init__(self, log: Log) -> None:
+        self.is_away = False
+        self._log = log
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[LogSession]:
+        self.check()
+        async with self._log.connect() as session:
+            yield InterruptedSession(session, self)
+
+    def check(self) -> None:
+        if self.is_away:
+            raise LogUnavailable("away")
+
+
+class InterruptedSession:
+    def __init__(self, session: LogSession, log: Interrupted) -> None:
+        self._session = session
+        self._log = log
+
+    async def tail(self) -> LogEnd:
+        self._log.check()
+        return await self._session.tail()
+
+    async def read_backward(self, upto: str, limit: int) -> Sequence[Entry]:
+        self._log.check()
+        return await self._session.read_backward(upto, limit)
+
+    async def read(self, after: str, limit: int) -> Sequence[Entry]:
+        self._log.check()
+        return await self._session.read(after, limit)
+
+    async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
+        self._log.check()
+        await self._session.append(publisher, records)
