@@ -45,6 +45,18 @@ async def test_a_whole_response_passes() -> None:
     assert server.sent == [START, MORE, END]
 
 
+async def test_a_connection_that_hypercorn_closes_meanwhile_is_a_disconnect() -> None:
+    server = FakeServer("2")
+
+    async def fail() -> None:
+        raise trio.BusyResourceError("another task is currently sending")
+
+    await server.guard.send(START)
+    server.on_send = fail
+    with pytest.raises(OSError, match="disconnected"):
+        await server.guard.send(MORE)
+
+
 async def test_the_end_of_a_cut_response_is_withheld_over_http1() -> None:
     server = FakeServer("1.1")
     await send_all(server.guard, START, MORE)

@@ -567,6 +567,23 @@ async def test_a_reader_that_never_reads_is_cut_and_others_go_on(run: Run) -> No
         assert (await other.event()).data == "afterwards"
 
 
+async def test_readers_that_leave_without_having_read_leave_nothing(run: Run, clock: MockClock) -> None:
+    async with run(**PATIENT, keepalive=NEVER) as host:
+        async with host.opened("/live") as stream:
+            await until_subscribed(host)
+            await stream.leave()
+        await host.life.wait_ends(1)
+        tasks, descriptors = len(living_tasks()), len(open_descriptors())
+        for count in range(2, 8):
+            async with host.opened("/flood", held=True) as stream:
+                await trio.sleep(0.1)  # by now it waits for the client
+                await hosts.leave_by_reset(stream)
+            await host.life.wait_ends(count)
+        clock.rate = FAST  # a `send` of hypercorn may go on for a while
+        await until(lambda: len(living_tasks()) <= tasks, seconds=math.inf)
+        await until(lambda: len(open_descriptors()) <= descriptors, seconds=math.inf)
+
+
 # The end
 
 

@@ -44,11 +44,9 @@ class DrainRegistry(Protocol):
     """What a server that is not ours has to end when it drains.
 
     Attributes:
-        nursery: outlives the calls of apps.
         waiting: the scopes of everything but streams and polls.
     """
 
-    nursery: trio.Nursery
     waiting: set[trio.CancelScope]
 
     def check(self) -> None:
@@ -143,9 +141,7 @@ class ForeignStreamExtension:
         self.check()
         pending = self._pending = PendingStream()
         request = self.request
-        transport = ASGITransport(
-            self._send, self._disconnected.wait, request.peer, self._serving.connections
-        )
+        transport = ASGITransport(self._send, self._disconnected.wait, request.peer)
         pending.stream = manager.new_stream(self._serving, transport, request, pending)
         self._serving.connections.start_soon(self._run, manager, pending, transport, handle, name=name)
         return pending
@@ -224,8 +220,7 @@ class ForeignInlineStream:
         self, manager: StreamManager, request: Request, response_start: ResponseStart
     ) -> LiveStream:
         serving = self.serving_for(manager)
-        nursery = None if self._registry is None else self._registry.nursery
-        transport = ASGITransport(self._send, self._wait_disconnected, request.peer, nursery)
+        transport = ASGITransport(self._send, self._wait_disconnected, request.peer)
         return manager.new_stream(serving, transport, request, response_start)
 
     def serving_for(self, manager: StreamManager) -> ServeScope:

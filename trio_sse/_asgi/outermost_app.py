@@ -12,6 +12,7 @@ from .._stream.scope import ServeScope, end_streams
 from .disconnect_flood import DisconnectFlood
 from .foreign_server import DRAIN_REGISTRY
 from .response_guard import GUARD, ResponseGuard
+from .surviving_send import SurvivingSend
 from .types import ASGIApp, Receive, Scope, Send
 
 
@@ -19,7 +20,7 @@ from .types import ASGIApp, Receive, Scope, Send
 class OpenWork:
     """What is open on this server and must end when it drains; see `DrainRegistry`."""
 
-    nursery: trio.Nursery  # set before the first request
+    nursery: trio.Nursery  # outlives the calls of the app; set before the first one
 
     def __init__(self) -> None:
         self.waiting: set[trio.CancelScope] = set()
@@ -100,7 +101,8 @@ class OutermostApp:
             await self._call(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        guard = scope["extensions"][GUARD] = ResponseGuard(scope, receive, send)
+        surviving = SurvivingSend(send, self._open_work.nursery)
+        guard = scope["extensions"][GUARD] = ResponseGuard(scope, receive, surviving)
         client = tuple(scope.get("client") or ())
         if not self._life.is_up or self._flood.is_refused(client):
             status = 429 if self._life.is_up else 503
@@ -116,6 +118,7 @@ class OutermostApp:
             try:
                 await guard.finish()
             finally:
+                surviving.close()
                 self._open_work.on_call_end(guard)
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:

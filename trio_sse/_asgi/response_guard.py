@@ -116,6 +116,9 @@ class ResponseGuard:
                 await self._end(message)
             else:
                 await self._send(message)
+        except trio.BusyResourceError as error:
+            # Hypercorn closes the connection in one task and writes to it in another.
+            raise OSError("the client has disconnected") from error
         finally:
             self._sends -= 1
             if not self._sends:
@@ -150,7 +153,10 @@ class ResponseGuard:
         self._is_over = True
         if self._is_http2:
             await self._discard_body()
-            await self._end_http2(message)
+            if self.is_disconnected:  # hypercorn would wait until the client has received it
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._end_http2(message)
         elif self._is_cut and not self.is_disconnected:
             await trio.lowlevel.checkpoint()
         else:

@@ -1,0 +1,91 @@
+"""`SurvivingSend`: what becomes of a server's `send` when the app's call is cancelled or ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_sse._asgi.surviving_send import SurvivingSend
+
+FIRST, SECOND = {"type": "first"}, {"type": "second"}
+
+
+@dataclass
+class Subject:
+    send: SurvivingSend
+    sent: list[Any]
+    proceed: trio.Event = field(default_factory=trio.Event)
+    fails: BaseException | None = None
+
+
+@asynccontextmanager
+async def subject() -> AsyncIterator[Subject]:
+    async def send(message: Any) -> None:
+        await made.proceed.wait()
+        if made.fails is not None:
+            raise made.fails
+        made.sent.append(message)
+
+    async with trio.open_nursery() as nursery:
+        made = Subject(SurvivingSend(send, nursery), [])
+        yield made
+
+
+async def cancelled_send(made: Subject, message: Any) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.send, message)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_send_goes_on_when_its_caller_is_cancelled() -> None:
+    async with subject() as made:
+        await cancelled_send(made, FIRST)
+        made.proceed.set()
+    assert made.sent == [FIRST]
+
+
+async def test_what_is_sent_next_waits_for_it(autojump_clock: MockClock) -> None:
+    async with subject() as made, trio.open_nursery() as nursery:
+        await cancelled_send(made, FIRST)
+        nursery.start_soon(made.send, SECOND)
+        await wait_all_tasks_blocked()
+        made.proceed.set()
+    assert made.sent == [FIRST, SECOND]
+    assert trio.current_time() < 1
+
+
+async def test_what_is_sent_next_does_not_wait_for_long(autojump_clock: MockClock) -> None:
+    async with subject() as made:
+        await cancelled_send(made, FIRST)
+        with trio.move_on_after(1.5):
+            await made.send(SECOND)
+        made.send.close()
+    assert trio.current_time() == pytest.approx(31.5, abs=0.1)
+
+
+async def test_a_send_that_never_returns_ends_some_time_after_the_call(autojump_clock: MockClock) -> None:
+    async with subject() as made:
+        await cancelled_send(made, FIRST)
+        made.send.close()
+    assert made.sent == []
+    assert trio.current_time() == pytest.approx(30, abs=0.1)
+
+
+@pytest.mark.parametrize("is_abandoned", [False, True])
+async def test_what_a_send_raises_is_its_caller_s_only(is_abandoned: bool) -> None:
+    async with subject() as made:
+        made.fails = OSError("gone")
+        if is_abandoned:
+            await cancelled_send(made, FIRST)
+            made.proceed.set()
+        else:
+            made.proceed.set()
+            with pytest.raises(OSError, match="gone"):
+                await made.send(FIRST)

@@ -1,0 +1,82 @@
+"""Calls of hypercorn's `send` that survive the app's call.
+
+In a `send` of one response, hypercorn may find that the connection is closed. Then it reports that to all
+other responses of the connection, within this `send`. If an app cancelled it, as many do when they learn of
+the disconnect, the others would never learn of it, and over HTTP/2 would live until their maximum duration.
+Also, hypercorn shields its writes, and an app's call must end even if its client accepts nothing.
+
+So each `send` runs in its own task, which the app cannot cancel. Some never return: over HTTP/2, those that
+wait for the window of a client that has disconnected. They are cancelled some time after the app's call.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import trio
+
+from .._groups import split_failure
+from .types import Message, Send
+
+# How long a `send` may go on after the app's call. Reporting a disconnect takes a moment for each stream.
+_LAST_SECONDS = 30.0
+
+# How long the next message of a response waits for one whose `send` was cancelled.
+_ORDER_SECONDS = 1.0
+
+
+@final
+class SurvivingSend:
+    """The `send` of one response; `nursery` outlives the app's call."""
+
+    def __init__(self, send: Send, nursery: trio.Nursery) -> None:
+        self._send = send
+        self._nursery = nursery
+        self._running: set[_Call] = set()
+
+    async def __call__(self, message: Message) -> None:
+        for earlier in self._running:
+            if earlier.is_abandoned:
+                with trio.move_on_after(_ORDER_SECONDS):
+                    await earlier.has_ended.wait()
+                break
+        call = _Call()
+        self._running.add(call)
+        self._nursery.start_soon(self._run, call, message, name="trio_sse.send")
+        try:
+            await call.has_ended.wait()
+        except trio.Cancelled:
+            call.is_abandoned = True
+            raise
+        if call.error is not None:
+            raise call.error
+
+    async def _run(self, call: _Call, message: Message) -> None:
+        try:
+            with call.scope:
+                await self._send(message)
+            if call.scope.cancelled_caught:
+                call.error = OSError("the response is over")
+        except BaseException as failure:
+            passing, call.error = split_failure(failure)
+            if passing is not None:
+                raise passing from None
+        finally:
+            self._running.discard(call)
+            call.has_ended.set()
+
+    def close(self) -> None:
+        """Bound what still runs, now that the app's call has ended."""
+        for call in self._running:
+            call.scope.deadline = trio.current_time() + _LAST_SECONDS
+
+
+@final
+class _Call:
+    """One call of `send`."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.has_ended = trio.Event()
+        self.is_abandoned = False
+        self.error: BaseException | None = None
