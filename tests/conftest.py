@@ -62,10 +62,10 @@ def _keep_out_of_collections() -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Return what `-n auto` is: more than the cores, as tests of other programs mostly wait."""
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return what `-n auto` is: twice the cores, as tests of other programs mostly wait; one more without."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(2 * cores, 16)
+    return min(cores + 1 if "not integration" in config.option.markexpr else 2 * cores, 16)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,13 +37,15 @@ def at(moment: str, tmp_path: Path) -> Iterator[tuple[Program, str, int]]:
     with serving(APP, "--workers", "2", "--separate-hubs", env={"HANG": str(hang)}) as (program, url):
         seen = {int(program.stderr.expect(STARTED)[1]) for _ in range(2)}
         first = pids_of(url, 2)
-        with RawStream(f"{url}/stubborn") as stream:
-            worker = int(stream.read_until(b"\n\n").rpartition(b"data: ")[2].split()[0])
+        with ExitStack() as stack:
+            worker = min(first)
+            if moment in ("draining", "replaced"):  # it must not have ended when the signal is sent
+                stream = stack.enter_context(RawStream(f"{url}/stubborn"))
+                worker = int(stream.read_until(b"\n\n").rpartition(b"data: ")[2].split()[0])
             match moment:
                 case "start":
                     hang.touch()
-                    (killed,) = first - {worker}
-                    os.kill(killed, signal.SIGKILL)
+                    os.kill(worker, signal.SIGKILL)
                     worker = int(program.stderr.expect(STARTED)[1])
                     program.stderr.expect("hanging")
                     hang.unlink()
