@@ -59,6 +59,7 @@ server = Server(
     max_duration=math.inf,
     max_connections=10,
     max_connections_per_host=None,
+    max_pending_bytes=1 << 28,
     allowed_hosts={"example.org"},
     cors_origins=["https://example.org"],
     health_path=None,

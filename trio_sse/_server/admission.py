@@ -13,11 +13,16 @@ from .options import AdmissionOptions
 
 @final
 class Admission:
-    """Counts a server's open streams and endpoints at work, and refuses those above its bounds."""
+    """Counts a server's open streams and endpoints at work, and refuses those above its bounds.
+
+    Attributes:
+        endpoints: endpoints at work.
+    """
 
     def __init__(self, options: AdmissionOptions) -> None:
         self._max_connections = options.max_connections
         self._max_connections_per_host = options.max_connections_per_host
+        self.endpoints = 0
         self._open = 0
         self._open_of: Counter[str] = Counter()  # by the client's address, if there is a bound
 

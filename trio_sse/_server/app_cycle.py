@@ -243,7 +243,12 @@ class RequestResponseCycle:
 
     async def _write(self, payloads: tuple[bytes, ...]) -> None:
         try:
-            await send_all(self.transport, *payloads, write_timeout=self._write_timeout)
+            await send_all(
+                self.transport,
+                *payloads,
+                write_timeout=self._write_timeout,
+                counts=self._serving.pending_bytes,
+            )
         except trio.BrokenResourceError as error:
             self._disconnected.set()
             raise ClientDisconnected(str(error)) from None

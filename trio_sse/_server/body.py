@@ -11,6 +11,7 @@ from .._http.body_decoders import BodyDecoder, ChunkedDecoder, SizedDecoder
 from .._http.exceptions import HTTPException
 from .._http.request_head import RequestHead
 from .._transport.base import Transport, send_all
+from .._transport.pending_bytes import PendingBytes
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -66,7 +67,7 @@ class BodyReader:
         """
         deadline = trio.current_time() + self._patience
         if self._must_continue:
-            await send_all(self._transport, _CONTINUE, write_timeout=BODY_SECONDS)
+            await send_all(self._transport, _CONTINUE, write_timeout=BODY_SECONDS, counts=PendingBytes())
             self._must_continue = False
         self._decoder.feed(self.buffer)
         while not (self._decoder.body or self._decoder.is_complete):

@@ -162,9 +162,11 @@ class ConnectionHandler:
         except HTTPException as refusal:
             return await self._responder.reply_to_failure(transport, serving, routed, refusal)
         self._admission.enter(transport)
+        self._admission.endpoints += 1
         try:
             answer = await self._call_endpoint(transport, routed, destination, buffer)
         finally:
+            self._admission.endpoints -= 1
             self._admission.leave(transport)
         if answer is None:
             return AfterResponse.CLOSE

@@ -58,7 +58,9 @@ class RequestOptions:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionOptions:
-    """The bounds on open streams; `max_connections_per_host` may be `None` for no bound.
+    """The bounds on open streams, and on what waits for slow clients.
+
+    `max_connections_per_host` may be `None` for no bound.
 
     Raises:
         TypeError, ValueError: an option is not acceptable.
@@ -66,8 +68,9 @@ class AdmissionOptions:
 
     max_connections: int
     max_connections_per_host: int | None
+    max_pending_bytes: int
 
     def __post_init__(self) -> None:
-        check_bounds(1, max_connections=self.max_connections)
+        check_bounds(1, max_connections=self.max_connections, max_pending_bytes=self.max_pending_bytes)
         if self.max_connections_per_host is not None:
             check_bounds(1, max_connections_per_host=self.max_connections_per_host)

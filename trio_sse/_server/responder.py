@@ -110,7 +110,13 @@ class Responder:
         Raises:
             trio.BrokenResourceError: the client has disconnected, or accepts nothing.
         """
-        await send_all(transport, *payloads, write_timeout=self._manager.options.write_timeout)
+        manager = self._manager
+        await send_all(
+            transport,
+            *payloads,
+            write_timeout=manager.options.write_timeout,
+            counts=manager.pending_bytes,
+        )
 
     def _note_refusal(self, transport: Transport, status: int, detail: str | bytes) -> None:
         self.refused += 1

@@ -17,6 +17,7 @@ from .._http.websocket_handshake import SUBPROTOCOL
 from .._hub.hub import Hub
 from .._stream.manager import ConnectHook, DisconnectHook, StreamManager
 from .._stream.options import StreamOptions
+from .._transport.pending_bytes import MAX_PENDING_BYTES
 from .._wire.event import Dumps, dumps_compact
 from .admission import Admission
 from .app import AppHandler
@@ -65,6 +66,9 @@ class Server:
             are refused with 503.
         max_connections_per_host: the same for each client address, refused with 429. There is no bound by
             default, as behind a proxy all clients have the proxy's address.
+        max_pending_bytes: how many bytes may wait for all clients that read slowly, in responses, streams and
+            WebSockets. Beyond that, those are cut that have waited longest. Bytes that wait for several
+            clients count once.
         write_timeout: how long a client may accept no bytes while some are waiting for it. On Linux,
             `TCP_USER_TIMEOUT` is set to five seconds more.
         request_timeout: how long an endpoint may take; then it is cancelled and answered with 503.
@@ -96,6 +100,7 @@ class Server:
         max_duration: float = 3600.0,
         max_connections: int = 16_384,
         max_connections_per_host: int | None = None,
+        max_pending_bytes: int = MAX_PENDING_BYTES,
         write_timeout: float = 30.0,
         request_timeout: float = 30.0,
         drain_timeout: float = 10.0,
@@ -128,12 +133,16 @@ class Server:
             dumps=dumps,
         )
         bounds = AdmissionOptions(
-            max_connections=max_connections, max_connections_per_host=max_connections_per_host
+            max_connections=max_connections,
+            max_connections_per_host=max_connections_per_host,
+            max_pending_bytes=max_pending_bytes,
         )
         serve_options = ServeOptions(
             drain_timeout=drain_timeout, send_buffer=send_buffer, slow_step=slow_step
         )
-        self._manager = StreamManager(Hub() if hub is None else hub, stream_options)
+        self._manager = StreamManager(
+            Hub() if hub is None else hub, stream_options, max_pending_bytes=max_pending_bytes
+        )
         self._routes = Routes()
         self._admission = Admission(bounds)
         hosted = None if app is None else AppHandler(app, self._admission)
@@ -369,6 +378,9 @@ class Server:
             events_sent=events_sent,
             bytes_sent=bytes_sent,
             refused=self._responder.refused,
+            endpoints=self._admission.endpoints,
+            pending_bytes=manager.pending_bytes.total,
+            pending_cut=manager.pending_bytes.cut,
             is_draining=any(serving.is_draining for serving in manager.serve_scopes),
             hub=manager.hub.statistics(),
         )

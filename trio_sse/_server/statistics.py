@@ -20,6 +20,9 @@ class ServerStatistics:
         events_sent, bytes_sent: sums over all streams, open and ended; replayed events count, and bytes are
             counted before TLS.
         refused: requests that were answered with an error.
+        endpoints: endpoints that are at work.
+        pending_bytes: bytes that wait for clients that read slowly; those that wait for several count once.
+        pending_cut: responses and streams that were cut because too many bytes waited.
         is_draining: the server finishes its streams and answers no further request.
         hub: the hub's statistics.
     """
@@ -30,5 +33,8 @@ class ServerStatistics:
     events_sent: int
     bytes_sent: int
     refused: int
+    endpoints: int
+    pending_bytes: int
+    pending_cut: int
     is_draining: bool
     hub: HubStatistics

@@ -12,6 +12,7 @@ from .._http.request import Request
 from .._hub.hub import Hub
 from .._hub.statistics import HubStatistics
 from .._transport.base import Transport
+from .._transport.pending_bytes import MAX_PENDING_BYTES, PendingBytes
 from .connection import Connection
 from .counters import StreamCounters
 from .end_reason import EndReason
@@ -52,14 +53,12 @@ class StreamManager:
         hub: the hub that the streams subscribe to.
         options: the options of each stream.
         on_connect, on_disconnect: the hooks that are called for each stream.
-        hub: the hub that the streams subscribe to.
-        options: the options of each stream.
-        on_connect, on_disconnect: the hooks that are called for each stream.
         max_connections: streams that may be open at once, where the server does not limit them itself.
         refusals: the exceptions with which handlers and hooks refuse a request.
         streams: the open streams, oldest first.
         serve_scopes: the calls to serve that are running.
         counters: counts of the streams that have ended.
+        pending_bytes: what waits for clients that read slowly.
     """
 
     def __init__(
@@ -68,6 +67,7 @@ class StreamManager:
         options: StreamOptions,
         *,
         max_connections: int | None = None,
+        max_pending_bytes: int = MAX_PENDING_BYTES,
         refusals: tuple[type[Exception], ...] = (),
     ) -> None:
         self.hub = hub
@@ -77,13 +77,16 @@ class StreamManager:
         self.streams: dict[LiveStream, None] = {}
         self.serve_scopes: dict[ServeScope, None] = {}
         self.counters = StreamCounters()
+        self.pending_bytes = PendingBytes(max_pending_bytes)
         self.on_connect: list[ConnectHook] = []
         self.on_disconnect: list[DisconnectHook] = []
         self._ids = itertools.count(1)
 
     def new_serve_scope(self, *, drain_timeout: float) -> ServeScope:
         """Return the scope of a new call to serve."""
-        return ServeScope(self.hub, self.counters, self.serve_scopes, drain_timeout=drain_timeout)
+        return ServeScope(
+            self.hub, self.counters, self.serve_scopes, self.pending_bytes, drain_timeout=drain_timeout
+        )
 
     def new_stream(
         self, serving: ServeScope, transport: Transport, request: Request, head: bytes | ResponseStart

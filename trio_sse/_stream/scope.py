@@ -22,6 +22,7 @@ import trio
 
 from .._hub.hub import Hub, engine_of
 from .._transport.base import Transport
+from .._transport.pending_bytes import PendingBytes
 from .coalescer import WriteCoalescer
 from .counters import StreamCounters
 from .disconnects import DisconnectWatcher
@@ -76,6 +77,7 @@ class ServeScope:
         waiting: the scopes of connections that wait for a request, or linger.
         streams: the open streams, oldest first, those of apps included.
         counters: where the ends of its streams are counted.
+        pending_bytes: counts and bounds what waits for clients that read slowly.
         is_draining: no further request is answered.
         is_cancelled: the call was cancelled from outside, so each of its streams ends.
         keepalives: writes keepalives for streams that can be written to without waiting.
@@ -91,11 +93,13 @@ class ServeScope:
         hub: Hub,
         counters: StreamCounters,
         serve_scopes: dict[ServeScope, None],
+        pending_bytes: PendingBytes,
         *,
         drain_timeout: float,
     ) -> None:
         """Prepare a call that runs `hub` and is in `serve_scopes` while it serves."""
         self.counters = counters
+        self.pending_bytes = pending_bytes
         self.accepting = trio.CancelScope()
         self.waiting: set[trio.CancelScope] = set()
         self.streams: dict[OpenStream, None] = {}

@@ -17,6 +17,7 @@ import trio
 
 from .._hub.feed import Feed
 from .._transport.base import Transport
+from .._transport.pending_bytes import PendingSend
 from .._transport.socket import SocketTransport
 from .._wire.message import Framing, frame
 from .._wire.websocket_frames import ping_frame
@@ -177,18 +178,23 @@ class StreamWriter(StreamLifetime):
                 await self._flush()
 
     async def _flush(self) -> None:
-        while self.transport.pending is not None:
-            with trio.move_on_after(self.options.write_timeout):
-                try:
-                    await self.transport.flush_some()
-                    continue
-                except trio.BrokenResourceError:
-                    self.end(EndReason.CLIENT_DISCONNECTED)
-                except trio.Cancelled:
-                    # By the timeout, or by one of the handler's scopes. Nothing can follow half an event. If
-                    # the stream had ended already, its reason stays.
-                    self.end(EndReason.WRITE_TIMEOUT)
-                    raise
+        if self.transport.pending is None:
+            return
+        with PendingSend(self.serving.pending_bytes, self.transport.pending) as send:
+            while self.transport.pending is not None:
+                with trio.move_on_after(self.options.write_timeout):
+                    try:
+                        await self.transport.flush_some()
+                        continue
+                    except trio.BrokenResourceError:
+                        self.end(EndReason.CLIENT_DISCONNECTED)
+                    except trio.Cancelled:
+                        # By the timeout, by one of the handler's scopes, or because too much is pending.
+                        # Nothing can follow half an event. If the stream had ended already, its reason stays.
+                        self.end(EndReason.SLOW_CONSUMER if send.is_cut else EndReason.WRITE_TIMEOUT)
+                        raise
+                await self.leave()
+        if send.is_cut:
             await self.leave()
 
     def stop_writers(self) -> None:

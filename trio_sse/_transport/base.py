@@ -36,6 +36,7 @@ from typing import Protocol, Self
 import trio
 
 from .._wire.message import Framing
+from .pending_bytes import PendingBytes, PendingSend
 
 #: An address and a port; the port is `None` for a Unix socket.
 Endpoint = tuple[str, int | None]
@@ -200,18 +201,34 @@ async def read_to_end(receive: Callable[[], Awaitable[bytes]]) -> None:
 _MAX_JOINED = 16 * 1024
 
 
-async def send_all(transport: Transport, *payloads: bytes, write_timeout: float) -> None:
+async def send_all(
+    transport: Transport, *payloads: bytes, write_timeout: float, counts: PendingBytes
+) -> None:
     """Send the payloads, waiting up to `write_timeout` seconds each time for the peer to take some bytes.
 
     Raises:
-        trio.BrokenResourceError: the peer has disconnected, or took nothing for that time.
+        trio.BrokenResourceError: the peer has disconnected, or took nothing for that time, or too much waits
+            for slow peers.
     """
     await trio.lowlevel.checkpoint()  # a peer that sends request after request must not block the event loop
     is_small = sum(map(len, payloads)) <= _MAX_JOINED
-    for piece in (b"".join(payloads),) if is_small else filter(None, payloads):
-        transport.send_nowait(piece, 0, trio.current_time())
-        while transport.pending is not None:
-            with trio.move_on_after(write_timeout) as scope:
-                await transport.flush_some()
-            if scope.cancelled_caught:
-                raise trio.BrokenResourceError(f"the peer accepted no bytes for {write_timeout} s")
+    pieces = [b"".join(payloads)] if is_small else [piece for piece in payloads if piece]
+    while pieces and transport.send_nowait(pieces[0], 0, trio.current_time()):
+        del pieces[0]
+    if not pieces:
+        return
+    with PendingSend(counts, *pieces) as send:
+        await _flush(transport, write_timeout)
+        for piece in pieces[1:]:
+            transport.send_nowait(piece, 0, trio.current_time())
+            await _flush(transport, write_timeout)
+    if send.is_cut:
+        raise trio.BrokenResourceError("too many bytes wait for peers that read slowly")
+
+
+async def _flush(transport: Transport, write_timeout: float) -> None:
+    while transport.pending is not None:
+        with trio.move_on_after(write_timeout) as scope:
+            await transport.flush_some()
+        if scope.cancelled_caught:
+            raise trio.BrokenResourceError(f"the peer accepted no bytes for {write_timeout} s")

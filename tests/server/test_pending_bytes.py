@@ -1,0 +1,165 @@
+"""What waits for clients that read slowly is bounded over all of them, whatever it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from trio_sse import Connection, EndReason, Request, Response, Server
+from trio_sse.websocket import WebSocketConnection
+
+from ..support.asgi_apps import Receive, Send, answer, http_only
+from ..support.client import Client
+from ..support.leaks import LeakCheck
+from ..support.serving import InMemory, in_memory
+
+SIZE = 60_000
+MOST = 3 * SIZE
+HANDSHAKE = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+ASKS = {
+    "endpoint": ("/endpoint", ()),
+    "app": ("/app", ()),
+    "pieces": ("/pieces", ()),
+    "stream": ("/stream", ()),
+    "poll": ("/stream?wait=0", ("Accept: application/json",)),
+    "websocket": ("/websocket", HANDSHAKE),
+}
+
+
+class Target:
+    """A server whose every answer is an object of its own, but for a page that is one for all."""
+
+    def __init__(self, no_leak: LeakCheck) -> None:
+        self.server = no_leak.watch(Server(http_only(self.app), max_pending_bytes=MOST))
+        self.ends: list[EndReason | None] = []
+        page = b"x" * SIZE
+
+        @self.server.endpoint("/endpoint")
+        async def endpoint(request: Request) -> Response:
+            return Response(bytes(bytearray(SIZE)))
+
+        @self.server.endpoint("/page")
+        async def constant(request: Request) -> Response:
+            return Response(page)
+
+        @self.server.route("/stream")
+        async def stream(connection: Connection) -> None:
+            await connection.send(f"{connection.id}".ljust(SIZE))
+
+        @self.server.websocket("/websocket")
+        async def websocket(connection: WebSocketConnection) -> None:
+            await connection.send_bytes(bytes(bytearray(SIZE)))
+
+        @self.server.on_disconnect
+        def note(connection: Connection) -> None:
+            self.ends.append(connection.end_reason)
+
+    async def app(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["path"] == "/app":
+            await answer(send, bytes(bytearray(SIZE)))
+            return
+        await send({"type": "http.response.start", "status": 200})
+        for number in range(3):
+            piece = bytes(bytearray(SIZE))
+            await send({"type": "http.response.body", "body": piece, "more_body": number < 2})
+
+    @property
+    def pending(self) -> tuple[int, int]:
+        statistics = self.server.statistics()
+        return statistics.pending_bytes // SIZE, statistics.pending_cut
+
+
+async def ask(serving: InMemory, path: str, lines: tuple[str, ...] = ()) -> Client:
+    """Ask for a path, and do not read the answer."""
+    client = serving.connect_lockstep()
+    await client.send("\r\n".join([f"GET {path} HTTP/1.1", "Host: test", *lines, "", ""]).encode())
+    await wait_all_tasks_blocked()
+    return client
+
+
+@pytest.mark.parametrize("kind", ASKS)
+async def test_those_that_have_waited_longest_are_cut(no_leak: LeakCheck, kind: str) -> None:
+    target = Target(no_leak)
+    async with in_memory(target.server) as serving:
+        clients = [await ask(serving, *ASKS[kind]) for _ in range(2)]
+        assert target.pending == (2, 0)
+        clients += [await ask(serving, *ASKS[kind]) for _ in range(2)]
+        cut = target.server.statistics().pending_cut
+        assert cut in (1, 2)  # what frames a body counts, too
+        assert target.server.statistics().pending_bytes <= MOST
+        received = [await read(client) for client in clients]
+        assert target.pending == (0, cut)
+    assert all(len(data) >= SIZE for data in received[cut:])
+    if kind in ("stream", "websocket"):
+        assert sorted(reason.value for reason in target.ends if reason is not None) == sorted(
+            ["slow_consumer"] * cut + ["finished"] * (4 - cut)
+        )
+
+
+async def read(client: Client) -> bytes:
+    """Read until the connection is cut, or nothing more comes."""
+    received = b""
+    try:
+        with trio.move_on_after(0.05):
+            while data := await client.stream.receive_some():
+                received += data
+    except trio.BrokenResourceError:
+        pass
+    await trio.aclose_forcefully(client.stream)
+    await wait_all_tasks_blocked()
+    return received
+
+
+async def test_what_many_wait_for_counts_once(no_leak: LeakCheck) -> None:
+    target = Target(no_leak)
+    async with in_memory(target.server) as serving:
+        clients = [await ask(serving, "/page") for _ in range(20)]
+        assert target.pending == (1, 0)
+        for client in clients:
+            assert len(await read(client)) > SIZE
+        assert target.pending == (0, 0)
+
+
+async def test_a_response_that_is_larger_than_the_bound_is_sent_alone(no_leak: LeakCheck) -> None:
+    server = no_leak.watch(Server(max_pending_bytes=1000))
+
+    @server.endpoint("/")
+    async def endpoint(request: Request) -> Response:
+        return Response(bytes(bytearray(SIZE)))
+
+    async with in_memory(server) as serving:
+        first = await ask(serving, "/")
+        second = await ask(serving, "/")
+        assert len(await read(first)) < SIZE
+        assert len(await read(second)) > SIZE
+        assert server.statistics().pending_cut == 1
+
+
+async def test_endpoints_at_work_are_counted(no_leak: LeakCheck) -> None:
+    server, proceed = no_leak.watch(Server()), trio.Event()
+
+    @server.endpoint("/")
+    async def endpoint(request: Request) -> Response:
+        await proceed.wait()
+        return Response("done")
+
+    async with in_memory(server) as serving:
+        clients = [await ask(serving, "/") for _ in range(3)]
+        assert server.statistics().endpoints == 3
+        proceed.set()
+        for client in clients:
+            assert await client.sized_body(await client.head()) == b"done"
+        assert server.statistics().endpoints == 0
+
+
+def test_the_bound_is_checked() -> None:
+    with pytest.raises(ValueError, match="max_pending_bytes"):
+        Server(max_pending_bytes=0)
