@@ -6,6 +6,7 @@ sockets is real.
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -325,6 +326,44 @@ async def test_a_stream_begins_while_its_request_s_body_arrives(run: Run, path: 
         await until(lambda: host.statistics().open_streams == 1)
         await host.hub.publish("live", "the others live on")
         assert (await other.event()).data == "the others live on"
+
+
+def copying(copied: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return middleware that passes a copy of the scope on."""
+
+    def middleware(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            await app(copied(scope) if scope["type"] == "http" else scope, receive, send)
+
+        return call
+
+    return middleware
+
+
+def copy_each(scope: Any) -> Any:
+    """Copy each object of a scope, and each of its extensions."""
+    copied = {name: copy.copy(value) for name, value in scope.items()}
+    extensions = scope.get("extensions") or {}
+    return {**copied, "extensions": {name: copy.copy(value) for name, value in extensions.items()}}
+
+
+@pytest.mark.parametrize("copied", [dict, copy.copy, copy.deepcopy, copy_each])
+async def test_middleware_may_copy_the_scope(run: Run, copied: Callable[[Any], Any]) -> None:
+    async with run(middleware=copying(copied), drain_timeout=20) as host:
+        async with host.opened("/fails_after") as stream:
+            assert [event.data for event in await stream.rest()] == ["one"]
+            assert host.is_cut_or_ended(stream)
+        async with host.opened("/live") as stream, host.opened("/live") as other:
+            await until_subscribed(host, 2)
+            await host.hub.publish("live", "hello")
+            assert (await stream.event()).data == "hello"
+            await other.leave()
+            await host.life.wait_ends(2)
+            assert host.life.ends == [EndReason.HANDLER_ERROR, EndReason.CLIENT_DISCONNECTED]
+            await host.shut_down()
+            await stream.rest()
+            assert stream.retry is not None
+        assert host.life.ends[2:] == [EndReason.SERVER_SHUTDOWN]
 
 
 # Polling

@@ -475,9 +475,14 @@ async def running(
     write_timeout: float = 30.0,
     seconds: float = SECONDS,
     history: int = 10_000,
+    middleware: Callable[[Any], Any] | None = None,
     **options: Any,
 ) -> AsyncIterator[Host]:
-    """Run a host by its name; at the end, it is cancelled unless it was shut down."""
+    """Run a host by its name; at the end, it is cancelled unless it was shut down.
+
+    Args:
+        middleware: wraps the app, and Quart's own callable, too.
+    """
     hub, life, ended = check.watch_hub(Hub(history=history)), Life(), trio.Event()
     bounds: dict[str, Any] = {"drain_timeout": drain_timeout, "write_timeout": write_timeout}
     tls = certificate.context if name in ON_HTTP2 else None
@@ -492,9 +497,13 @@ async def running(
     elif kind == "quart":
         app, sse = make_quart(hub, life, **bounds, **options)
         statistics = sse.statistics
+        if middleware is not None:
+            app.asgi_app = middleware(app.asgi_app)
     else:
         endpoints = make_event_streams(hub, life, write_timeout=write_timeout, **options)
         app, statistics = make_app(kind, endpoints, hub), statistics_of(endpoints)
+    if app is not None and middleware is not None:
+        app = middleware(app)
     if name not in ON_HYPERCORN and name not in ON_HTTP2:
         if app is not None:
             server = check.watch(Server(app, hub=hub, **bounds))

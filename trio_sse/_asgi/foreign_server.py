@@ -27,6 +27,7 @@ from .._stream.writer import ResponseStart
 from .request import request_of
 from .response_guard import ResponseGuard, find_guard
 from .response_stream import PendingState, PendingStream
+from .scope_object import ScopeObject
 from .transport import ASGITransport
 from .types import Message, Receive, Scope, Send
 
@@ -79,7 +80,7 @@ def _end_response(guard: ResponseGuard | None, stream: LiveStream) -> bool:
 
 
 @final
-class ForeignStreamExtension:
+class ForeignStreamExtension(ScopeObject):
     """The `StreamExtension` of one request, with the `receive` and `send` that the app uses."""
 
     def __init__(
@@ -95,9 +96,6 @@ class ForeignStreamExtension:
         self._pending: PendingStream | None = None
         self._is_head_sent = False
         self._stream_ended = trio.Event()
-
-    def __deepcopy__(self, memo: object) -> ForeignStreamExtension:
-        return self  # middleware may copy the scope, but there is one request
 
     @property
     def request(self) -> Request:

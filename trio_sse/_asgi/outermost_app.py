@@ -12,12 +12,13 @@ from .._stream.scope import ServeScope, end_streams
 from .disconnect_flood import DisconnectFlood
 from .foreign_server import DRAIN_REGISTRY
 from .response_guard import GUARD, ResponseGuard
+from .scope_object import ScopeObject
 from .surviving_send import SurvivingSend
 from .types import ASGIApp, Receive, Scope, Send
 
 
 @final
-class OpenWork:
+class OpenWork(ScopeObject):
     """What is open on this server and must end when it drains; see `DrainRegistry`."""
 
     nursery: trio.Nursery  # outlives the calls of the app; set before the first one
@@ -28,9 +29,6 @@ class OpenWork:
         self._scopes: set[ServeScope] = set()
         self._calls: set[ResponseGuard] = set()  # that answer with a stream or poll
         self._changed = trio.lowlevel.ParkingLot()
-
-    def __deepcopy__(self, memo: object) -> OpenWork:
-        return self  # middleware may copy the scope, but there is one server
 
     def check(self) -> None:
         if self.is_draining:

@@ -17,6 +17,7 @@ from typing import Any, final
 import trio
 
 from .._http.fields import check_raw_field
+from .scope_object import ScopeObject
 from .types import Message, Receive, Scope, Send
 
 #: Where a scope's `extensions` have the `ResponseGuard` of the request.
@@ -39,7 +40,7 @@ def find_guard(scope: Mapping[str, Any]) -> ResponseGuard | None:
 
 
 @final
-class ResponseGuard:
+class ResponseGuard(ScopeObject):
     """The outermost `receive` and `send` of one request.
 
     Attributes:
@@ -63,9 +64,6 @@ class ResponseGuard:
         self._ending: trio.CancelScope | None = None
         self._sends = 0  # calls of `send` that are under way
         self._sent = trio.lowlevel.ParkingLot()
-
-    def __deepcopy__(self, memo: object) -> ResponseGuard:
-        return self  # middleware may copy the scope, but there is one response
 
     async def receive(self) -> Message:
         """Receive from the server."""

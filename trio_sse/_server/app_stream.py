@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from functools import partial
-from typing import Any, Protocol, Self, final
+from typing import Protocol, final
 
 import trio
 
 from .._asgi.response_stream import PendingState, PendingStream
+from .._asgi.scope_object import ScopeObject
 from .._http.exceptions import TemporaryRefusal
 from .._http.request import Request
 from .._stream.closing import linger_if_unread
@@ -51,7 +52,7 @@ class ResumeServing(Protocol):
 
 
 @final
-class AppStream:
+class AppStream(ScopeObject):
     """The `StreamExtension` and the `InlineStream` of one request.
 
     Attributes:
@@ -115,12 +116,6 @@ class AppStream:
     @property
     def watches_peer(self) -> bool:
         return True
-
-    def __copy__(self) -> Self:
-        return self  # middleware that copies a scope passes it on to the same request
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self
 
     def _awaited(self) -> AwaitedTransport:
         transport = self._cycle.transport
