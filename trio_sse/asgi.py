@@ -14,7 +14,6 @@ allows.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import final
@@ -32,6 +31,7 @@ from ._http.fields import check_fields
 from ._http.request import Request
 from ._http.response import STREAM_FIELDS, Response, error_response
 from ._hub.hub import Hub
+from ._logger import get_logger
 from ._server.app_stream import AppStream
 from ._server.routes import StreamHandler
 from ._stream.end_reason import EndReason
@@ -46,7 +46,7 @@ from ._wire.topic import TopicError
 
 __all__ = ["ASGIApp", "EventStream", "event_stream"]
 
-logger = logging.getLogger("trio_sse.stream")
+logger = get_logger("trio_sse.stream")
 
 
 def event_stream(

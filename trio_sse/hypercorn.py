@@ -21,7 +21,6 @@ Needs the extra `hypercorn`: pip install 'trio-sse[hypercorn]'.
 from __future__ import annotations
 
 import copy
-import logging
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -33,6 +32,7 @@ from ._asgi.outermost_app import OpenWork, OutermostApp
 from ._asgi.types import ASGIApp
 from ._backoff import delay
 from ._groups import leaf_exceptions
+from ._logger import get_logger
 from ._process.descriptors import raise_descriptor_limit
 from ._process.handshakes import refuse_handshakes
 from ._process.watchdog import Watchdog
@@ -48,7 +48,7 @@ except ImportError as error:
 
 __all__ = ["serve"]
 
-logger = logging.getLogger("trio_sse.hypercorn")
+logger = get_logger("trio_sse.hypercorn")
 
 # Hypercorn ends a connection after some requests, and with it all streams of an HTTP/2 connection. That is
 # its only defence against requests that are reset at once (CVE-2023-44487), so it stays bounded. A page that

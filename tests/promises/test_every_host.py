@@ -7,6 +7,7 @@ sockets is real.
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -525,6 +526,40 @@ async def test_what_is_no_exception_ends_its_own_stream_only(run: Run, path: str
         assert await host.life.wait_ends(1) == [EndReason.HANDLER_ERROR]
         await host.hub.publish("live", "the others live on")
         assert (await other.event()).data == "the others live on"
+
+
+class FailingHandler(logging.Handler):
+    """A handler of the application's, which fails in a way that the standard library does not contain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.calls += 1
+        raise hosts.Panic("the log is broken")
+
+
+async def test_a_log_that_fails_ends_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing, logger = FailingHandler(), logging.getLogger("trio_sse")
+    monkeypatch.setattr(logger, "handlers", [failing])
+    monkeypatch.setattr(logger, "propagate", False)
+    logger.setLevel(logging.DEBUG)
+    try:
+        async with run() as host, host.opened("/live") as other:
+            await until_subscribed(host)
+            for path in ("/fails_after", "/panics_after", "/three"):
+                async with host.opened(path) as stream:
+                    assert (await stream.event()).data
+                    await stream.rest()
+            async with host.opened("/fails_before") as stream:
+                assert stream.response.status == 500
+            await host.life.wait_ends(4)
+            await host.hub.publish("live", "the others live on")
+            assert (await other.event()).data == "the others live on"
+    finally:
+        logger.setLevel(logging.NOTSET)
+    assert failing.calls > 4
 
 
 async def test_a_handler_may_refuse(run: Run, caplog: pytest.LogCaptureFixture) -> None:

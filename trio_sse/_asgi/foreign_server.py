@@ -9,7 +9,6 @@ Such a stream uses ASGI's `receive` and `send` alone. How its response ends is t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Protocol, final
 
@@ -17,6 +16,7 @@ import trio
 
 from .._groups import split_failure
 from .._http.request import Request
+from .._logger import get_logger
 from .._stream.end_reason import EndReason
 from .._stream.lifecycle import Handle, Refused, StreamOutcome, run_stream
 from .._stream.live_stream import LiveStream
@@ -31,7 +31,7 @@ from .scope_object import ScopeObject
 from .transport import ASGITransport
 from .types import Message, Receive, Scope, Send
 
-logger = logging.getLogger("trio_sse.stream")
+logger = get_logger("trio_sse.stream")
 
 #: Where a scope's `extensions` have the `DrainRegistry` of the server.
 DRAIN_REGISTRY = "trio_sse.drain"

@@ -6,14 +6,14 @@ Only Trio's cancellation and `KeyboardInterrupt` pass; everything else is logged
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from .._groups import split_failure
+from .._logger import get_logger
 
-logger = logging.getLogger("trio_sse.hub")
+logger = get_logger("trio_sse.hub")
 
 
 class CanBeCutOff(Protocol):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import final
 
+from .._logger import get_logger
 from .._wire.message import Batch
 
-logger = logging.getLogger("trio_sse.hub")
+logger = get_logger("trio_sse.hub")
 
 #: Writes from this size on are counted.
 LARGE_BYTES = 16 * 1024

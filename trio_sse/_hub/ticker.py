@@ -8,7 +8,6 @@ reported in the next one, and does not change `elapsed`.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ import trio
 
 from .._groups import split_failure
 from .._log.protocol import LogUnavailable
+from .._logger import get_logger
 from .containment import contain
 
-logger = logging.getLogger("trio_sse.hub")
+logger = get_logger("trio_sse.hub")
 
 # The wall clock may be set unnoticed while the ticker sleeps, so it reads the clock at least this often.
 _LOOK_SECONDS = 60.0

@@ -8,12 +8,12 @@ reached the end.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol, final
 
 import trio
 
+from .._logger import get_logger
 from .._wire.message import Message
 from .checks import check_after, check_end, check_upto
 from .entry_id import id_before, parse_id
@@ -22,7 +22,7 @@ from .protocol import Entry, LogEnd, LogSession
 from .record import decode_record
 from .window import Window
 
-logger = logging.getLogger("trio_sse.log")
+logger = get_logger("trio_sse.log")
 
 # The pause between two reads that have returned something: a read costs some ten times what an entry does, so
 # at a thousand entries a second this saves a third of a core, and it delays no single entry.

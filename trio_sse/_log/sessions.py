@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Awaitable, Callable
 from typing import final
@@ -11,9 +10,10 @@ import trio
 
 from .._backoff import delays
 from .._groups import leaf_exceptions, split_failure
+from .._logger import get_logger
 from .protocol import Log, LogRefused, LogSession, LogUnavailable
 
-logger = logging.getLogger("trio_sse.log")
+logger = get_logger("trio_sse.log")
 
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 2.0

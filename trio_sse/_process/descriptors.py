@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+from .._logger import get_logger
 
-logger = logging.getLogger("trio_sse.process")
+logger = get_logger("trio_sse.process")
 
 
 def raise_descriptor_limit() -> int | None:

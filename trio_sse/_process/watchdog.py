@@ -6,14 +6,15 @@ a step; a broadcast has one step for every hundred writes.
 
 from __future__ import annotations
 
-import logging
 import os
 from time import perf_counter
 from typing import final
 
 import trio
 
-logger = logging.getLogger("trio_sse.process")
+from .._logger import get_logger
+
+logger = get_logger("trio_sse.process")
 
 
 @final

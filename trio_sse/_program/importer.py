@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import logging
 import sys
 import traceback
 from pathlib import Path
 
 from .._asgi.types import ASGIApp
+from .._logger import get_logger
 from .._server.server import Server
 from .errors import ProgramError
 
-logger = logging.getLogger("trio_sse.program")
+logger = get_logger("trio_sse.program")
 
 
 def load_target(target: str) -> Server | ASGIApp:

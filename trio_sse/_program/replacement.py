@@ -8,15 +8,15 @@ average.
 
 from __future__ import annotations
 
-import logging
 import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, final
 
+from .._logger import get_logger
 from .worker_process import WorkerProcess
 
-logger = logging.getLogger("trio_sse.program")
+logger = get_logger("trio_sse.program")
 
 _RETIRE_SECONDS = 1.0  # for a worker that no longer accepts to answer what it has accepted
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
@@ -10,7 +9,9 @@ from contextlib import contextmanager
 
 import trio
 
-logger = logging.getLogger("trio_sse.program")
+from .._logger import get_logger
+
+logger = get_logger("trio_sse.program")
 
 
 async def drain_on_signal(

@@ -19,15 +19,15 @@ worker would need a channel for descriptors and a second call to serve, which ca
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import time
 from collections.abc import Collection, Sequence
 from typing import final
 
+from .._logger import get_logger
 from .._process.handshakes import refuse_handshakes
 
-logger = logging.getLogger("trio_sse.program")
+logger = get_logger("trio_sse.program")
 
 _GRACE_SECONDS = 2.0  # a worker starts faster, also on a busy machine, and accepts what waits in the queue
 

@@ -27,7 +27,9 @@ from typing import final
 
 import trio
 
-logger = logging.getLogger("trio_sse.program")
+from .._logger import get_logger
+
+logger = get_logger("trio_sse.program")
 
 #: The exit status when something was abandoned that did not end; EX_SOFTWARE in sysexits.h.
 ABANDONED = 70

@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, final
 
+from .._logger import get_logger
 from .._process.garbage_collector import tune_garbage_collector
 from .errors import ProgramError
 from .replacement import RollingReplacement
@@ -34,7 +35,7 @@ from .slots import WorkerSlots
 from .worker_process import WorkerProcess, WorkerTimeouts
 from .worker_status import WorkerStatus
 
-logger = logging.getLogger("trio_sse.program")
+logger = get_logger("trio_sse.program")
 
 #: Runs a worker on its sockets until it ends. The descriptors are its pipe to the supervisor, and one that
 #: becomes readable when the supervisor ends. Raises `SystemExit` with the reason if it cannot run at all, and
@@ -223,8 +224,8 @@ class Supervisor:
             status = _CANNOT_RUN
         except ProgramError as error:
             logger.error("worker %d failed: %s", slot, error)
-        except BaseException:
-            logger.exception("worker %d failed", slot)
+        except BaseException as error:
+            logger.error("worker %d failed", slot, exc_info=error)
         finally:
             logging.shutdown()
             os._exit(status)

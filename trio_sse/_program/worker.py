@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import signal
 import socket
@@ -15,10 +14,11 @@ from collections.abc import AsyncIterator, Sequence
 import trio
 
 from .._hub.engine import existing_engines
+from .._logger import get_logger
 from .._server.server import Server
 from .stop_guard import StopGuard
 
-logger = logging.getLogger("trio_sse.program")
+logger = get_logger("trio_sse.program")
 
 _REPORT_SECONDS = 1.0
 _MOST_REPORT_SHARE = 1 / 200  # of a worker's CPU time

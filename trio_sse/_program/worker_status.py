@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import final
 
+from .._logger import get_logger
 from .errors import ProgramError
 from .worker_process import WorkerProcess
 
-logger = logging.getLogger("trio_sse.program")
+logger = get_logger("trio_sse.program")
 
 # These only grow. The sums include those of workers that have ended.
 _COUNTERS = ("opened", "events_sent", "bytes_sent", "refused")

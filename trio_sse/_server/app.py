@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import NamedTuple, final
 
@@ -10,6 +9,7 @@ from .._asgi.types import STREAMS, ASGIApp, Scope
 from .._groups import leaf_exceptions, only_exception, split_failure
 from .._http.exceptions import HTTPException
 from .._http.request import raw_fields
+from .._logger import get_logger
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .admission import Admission
@@ -20,7 +20,7 @@ from .body import BodyReader
 from .request_reader import RoutedRequest
 from .results import AfterResponse
 
-logger = logging.getLogger("trio_sse.app")
+logger = get_logger("trio_sse.app")
 
 # How far to look for the reason of an exception: a chain may be a circle.
 _MOST_CAUSES = 20

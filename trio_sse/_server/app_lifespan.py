@@ -9,7 +9,6 @@ tasks have ended with it. It must not go on being served by accident.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, final
@@ -18,8 +17,9 @@ import trio
 
 from .._asgi.types import ASGIApp, Message
 from .._groups import only_exception, split_failure
+from .._logger import get_logger
 
-logger = logging.getLogger("trio_sse.app")
+logger = get_logger("trio_sse.app")
 
 _STARTUP_SECONDS = 60.0
 

@@ -13,7 +13,6 @@ Invariants:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, final
@@ -25,6 +24,7 @@ from .._groups import as_exception, split_failure
 from .._http.exceptions import HTTPException
 from .._http.response import Response
 from .._http.websocket_handshake import accept_head
+from .._logger import get_logger
 from .._stream.closing import linger_if_unread
 from .._stream.lifecycle import Handle, Refused, StreamOutcome, run_stream
 from .._stream.live_stream import LiveStream
@@ -42,7 +42,7 @@ from .responder import Responder
 from .results import AfterResponse
 from .routes import AppRoute, EndpointRoute, StreamRoute, WebSocketRoute
 
-logger = logging.getLogger("trio_sse.server")
+logger = get_logger("trio_sse.server")
 
 
 class _AdmittedStream(NamedTuple):

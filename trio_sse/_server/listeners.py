@@ -15,7 +15,6 @@ process may go on accepting on the others, and then closing them resets nobody.
 from __future__ import annotations
 
 import errno
-import logging
 import math
 import os
 import socket
@@ -24,9 +23,10 @@ from typing import final
 
 import trio
 
+from .._logger import get_logger
 from .._process.handshakes import handshake_seconds, refuse_handshakes
 
-logger = logging.getLogger("trio_sse.server")
+logger = get_logger("trio_sse.server")
 
 _ACCEPTS_PER_CHECKPOINT = 64
 

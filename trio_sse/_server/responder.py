@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import final
 
 import trio
@@ -12,6 +11,7 @@ from .._http.event_source import refusal_response
 from .._http.exceptions import HTTPException
 from .._http.request import NO_HEADERS, Headers
 from .._http.response import Response, encode_response, encode_stream_head
+from .._logger import get_logger
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
 from .._transport.base import Transport, send_all
@@ -20,7 +20,7 @@ from .._wire.topic import TopicError
 from .request_reader import RoutedRequest
 from .results import AfterResponse
 
-logger = logging.getLogger("trio_sse.server")
+logger = get_logger("trio_sse.server")
 
 
 @final

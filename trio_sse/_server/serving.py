@@ -10,7 +10,6 @@ While any call is in progress, exactly one watchdog is installed.
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,6 +17,7 @@ from typing import final
 
 import trio
 
+from .._logger import get_logger
 from .._process.descriptors import raise_descriptor_limit
 from .._process.watchdog import Watchdog
 from .._stream.manager import StreamManager
@@ -30,7 +30,7 @@ from .connection_handler import ConnectionHandler
 from .listeners import Acceptor, as_sockets, prepare
 from .options import ServeOptions
 
-logger = logging.getLogger("trio_sse.server")
+logger = get_logger("trio_sse.server")
 
 _HANDSHAKE_SECONDS = 10.0
 

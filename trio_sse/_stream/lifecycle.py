@@ -30,6 +30,7 @@ import trio
 
 from .._groups import as_exception, leaf_exceptions, only_exception, split_failure
 from .._hub.subscription import SlowConsumer
+from .._logger import get_logger
 from .._wire.topic import TopicError
 from .closing import finish_stream, send_reconnect_hint
 from .connection import Connection
@@ -39,8 +40,8 @@ from .live_stream import LiveStream
 from .manager import StreamManager
 from .scope import ServeScope
 
-logger = logging.getLogger("trio_sse.stream")
-access_logger = logging.getLogger("trio_sse.access")
+logger = get_logger("trio_sse.stream")
+access_logger = get_logger("trio_sse.access")
 
 #: A handler, without the parameters of its path.
 Handle = Callable[[Connection], Awaitable[None]]

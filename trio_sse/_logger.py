@@ -1,0 +1,71 @@
+"""Loggers whose filters and handlers are the application's, and may fail.
+
+The standard library contains what a handler's `emit` raises (`Handler.handleError`), but not what a filter or
+an own `handle` raises. A log call stands in the hub's pump and in the tasks of all connections, so what it
+raised would end everybody's streams. These loggers treat every failure as `handleError` does: it ends the log
+call, and is printed to `sys.stderr` unless `logging.raiseExceptions` is false.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import traceback
+from typing import final
+
+from ._groups import split_failure
+
+_CALLER = 3  # the frame of the log call, for `LogRecord.lineno` and so on
+
+
+@final
+class ContainedLogger:
+    """The methods of a `logging.Logger` that this project uses. They raise only what must pass."""
+
+    __slots__ = ("_logger",)
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def isEnabledFor(self, level: int) -> bool:  # as the standard library names it
+        return self._logger.isEnabledFor(level)
+
+    def debug(self, message: str, *args: object, exc_info: BaseException | None = None) -> None:
+        self._log(logging.DEBUG, message, args, exc_info)
+
+    def info(self, message: str, *args: object, exc_info: BaseException | None = None) -> None:
+        self._log(logging.INFO, message, args, exc_info)
+
+    def warning(self, message: str, *args: object, exc_info: BaseException | None = None) -> None:
+        self._log(logging.WARNING, message, args, exc_info)
+
+    def error(self, message: str, *args: object, exc_info: BaseException | None = None) -> None:
+        self._log(logging.ERROR, message, args, exc_info)
+
+    def log(self, level: int, message: str, *args: object) -> None:
+        self._log(level, message, args, None)
+
+    def _log(
+        self, level: int, message: str, args: tuple[object, ...], exc_info: BaseException | None
+    ) -> None:
+        try:
+            self._logger.log(level, message, *args, exc_info=exc_info, stacklevel=_CALLER)
+        except BaseException as failure:
+            passing, contained = split_failure(failure)
+            if contained is not None:
+                _report(contained, message)
+            if passing is not None:
+                raise passing from None
+
+
+def get_logger(name: str) -> ContainedLogger:
+    """Return the logger with this name."""
+    return ContainedLogger(logging.getLogger(name))
+
+
+def _report(failure: BaseException, message: str) -> None:
+    if logging.raiseExceptions and sys.stderr is not None:
+        text = "".join(traceback.format_exception(failure))
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it has been closed
+            sys.stderr.write(f"--- Logging error ---\n{text}Message: {message!r}\n")
