@@ -56,6 +56,7 @@ async def test_a_drain_finds_streams_whose_scope_was_copied(no_leak: LeakCheck) 
     options: dict[str, Any] = {"shutdown_trigger": shutdown.wait, "drain_timeout": 20}
     async with serving_app(app, **options) as where, Client(await connect(where)) as client:
         await client.get("/live")
+        await client.read()  # the cursor
         began_at = trio.current_time()
         shutdown.set()
         await client.rest()

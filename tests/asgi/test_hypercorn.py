@@ -199,6 +199,7 @@ async def test_streams_end_before_the_app_does(no_leak: LeakCheck) -> None:
         sse._app.after_serving_funcs.insert(0, after_serving)
         async with Client(await connect(where)) as client:
             await client.get("/live")
+            await client.read()  # the cursor
             shutdown.set()
             await client.rest()
             assert client.retry is not None
@@ -387,9 +388,13 @@ async def test_httpx_streams_and_its_disconnect_is_noticed_when_it_closes(run: R
                 assert (await response.aread()).count(b"data:") == 3
             async with client.stream("GET", "/live") as response:
                 await until_subscribed(host)
-                await host.hub.publish("live", "hello")
                 decoder = EventDecoder()
-                (event,) = [e async for data in first(response.aiter_raw()) for e in decoder.feed(data)]
+                pieces = response.aiter_raw()
+                cursor = host.hub.last_event_id
+                assert [e async for data in first(pieces) for e in decoder.feed(data)] == []
+                assert decoder.last_event_id == cursor
+                await host.hub.publish("live", "hello")
+                (event,) = [e async for data in first(pieces) for e in decoder.feed(data)]
                 assert event.data == "hello"
             assert (await client.get("/plain")).text == "plain"
         assert await host.life.wait_ends(2) == [EndReason.FINISHED, EndReason.CLIENT_DISCONNECTED]

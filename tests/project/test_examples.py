@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import partial
 from pathlib import Path
@@ -31,13 +32,15 @@ PAGES = {
 
 
 def lines(response: httpx.Response, count: int) -> list[str]:
-    """Return the first lines of a stream that are not empty."""
-    found = []
+    """Return the first lines of a stream that are not empty, without its first cursor."""
+    found: list[str] = []
     for line in response.iter_lines():
         if line:
             found.append(line)
             if len(found) == count:
                 break
+        elif len(found) == 1:
+            found.clear()  # a block of an id alone
     return found
 
 
@@ -96,7 +99,8 @@ async def test_websocket_sends_topics_and_an_echo() -> None:
             assert await connection.get_message() == b"bytes"
         async with client("/ws", subprotocols=["trio-sse.v1"]) as connection:
             await connection.send_message('{"type":"subscribe","topics":["chat"]}')
-            assert await connection.get_message() == '{"type":"topics","topics":["chat"]}'
+            answer = json.loads(await connection.get_message())
+            assert (answer["type"], answer["topics"]) == ("topics", ["chat"])
             await connection.send_message('{"type":"publish","topic":"chat","data":"hello"}')
             assert '"data":"hello"' in await connection.get_message()
 
@@ -141,7 +145,7 @@ def test_starlette_app_sends_the_state_and_its_changes() -> None:
         assert http.get(f"{url}/lots/3").status_code == 404
         with http.stream("GET", f"{url}/lots/1") as response:
             assert http.post(f"{url}/lots/1").status_code == 204
-            found = lines(response, 5)
+            found = lines(response, 6)
             assert [line for line in found if not line.startswith("id: ")] == [
                 "event: bid",
                 'data: {"amount":0}',

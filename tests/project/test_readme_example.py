@@ -29,9 +29,10 @@ def test_the_readme_example_runs_as_pasted(tmp_path: Path) -> None:
             text = ""
             for part in response.iter_text():
                 text += part
-                if text.count("\n") >= 3:
+                if text.count("\n") >= 5:
                     break
-    identifier, event, data = text.splitlines()[:3]
+    cursor, _, identifier, event, data = text.splitlines()[:5]
+    assert re.fullmatch(r"id: [0-9a-f]{8}\.[0-9]+", cursor)
     assert re.fullmatch(r"id: [0-9a-f]{8}\.[0-9]+", identifier)
     assert event == "event: tick"
     assert re.fullmatch(r'data: \{"time":[0-9.]+\}', data)

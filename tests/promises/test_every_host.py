@@ -673,6 +673,8 @@ async def test_a_shutdown_has_every_client_reconnect(run: Run) -> None:
                 opened = [await connection.request("GET", "/live") for _ in range(25)]
                 streams += opened
         await until_subscribed(host, 100)
+        for stream in streams:
+            await stream.read()  # the cursor
         began_at = trio.current_time()
         await host.shut_down()
         assert trio.current_time() - began_at < 30

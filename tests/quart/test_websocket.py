@@ -128,6 +128,7 @@ async def test_it_subscribes_and_resumes_without_a_gap(run: Callable[..., Any]) 
             assert await peer.ask(type="subscribe", topics=["a", "b"]) == {
                 "type": "topics",
                 "topics": ["a", "b"],
+                "last_event_id": app.hub.last_event_id,
             }
             await app.hub.publish("a", {"n": 1}, event="tick")
             frame = await peer.frame()

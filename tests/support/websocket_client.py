@@ -114,8 +114,10 @@ class WebSocket:
         return frame.payload.decode() if frame.opcode == TEXT else frame.payload
 
     async def json(self) -> dict[str, object]:
-        """Wait for a message of JSON."""
+        """Wait for a message of JSON; cursors do not count."""
         found: dict[str, object] = json.loads(await self.message())
+        while found.get("type") == "cursor":
+            found = json.loads(await self.message())
         return found
 
     async def close_code(self) -> tuple[int, str] | None:

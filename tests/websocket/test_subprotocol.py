@@ -37,7 +37,11 @@ async def test_topics_are_added_and_removed(make_server: MakeServer) -> None:
     server = serving_topics(make_server, ["a", "b", "c"])
     async with in_memory(server) as memory, opened(memory, "/ws") as websocket:
         assert await ask(websocket, type="unsubscribe", topics=["a"]) == {"type": "topics", "topics": []}
-        assert await ask(websocket, type="subscribe", topics=["a"]) == {"type": "topics", "topics": ["a"]}
+        assert await ask(websocket, type="subscribe", topics=["a"]) == {
+            "type": "topics",
+            "topics": ["a"],
+            "last_event_id": server.hub.last_event_id,
+        }
         answer = await ask(websocket, type="subscribe", topics=["b", "a"])
         assert answer == {"type": "topics", "topics": ["a", "b"]}
         answer = await ask(websocket, type="unsubscribe", topics=["a", "c"])
@@ -116,7 +120,11 @@ async def test_unknown_frames_are_an_error_and_nothing_is_lost(
         assert answer["error"].startswith(error)
         await websocket.send(BINARY, b"{}")
         assert await websocket.json() == {"type": "error", "error": "a frame must be text, not binary"}
-        assert await ask(websocket, type="subscribe", topics=["a"]) == {"type": "topics", "topics": ["a"]}
+        assert await ask(websocket, type="subscribe", topics=["a"]) == {
+            "type": "topics",
+            "topics": ["a"],
+            "last_event_id": server.hub.last_event_id,
+        }
         answer = await ask(websocket, type="subscribe", topics=["a"], last_event_id="x")
         assert "goes with the first subscribe" in answer["error"]
 
@@ -144,4 +152,8 @@ async def test_a_publish_is_refused_while_the_log_is_unavailable(make_server: Ma
         answer = await ask(websocket, type="publish", topic="a", data="x")
         assert answer["type"] == "error"
         assert "the log is unavailable" in answer["error"]
-        assert await ask(websocket, type="subscribe", topics=["a"]) == {"type": "topics", "topics": ["a"]}
+        assert await ask(websocket, type="subscribe", topics=["a"]) == {
+            "type": "topics",
+            "topics": ["a"],
+            "last_event_id": server.hub.last_event_id,
+        }

@@ -341,6 +341,7 @@ async def test_an_independent_client_is_served(
         assert websocket.closed.code == 1000
         async with connected(served, "/news") as websocket:
             await subscribed(server, 1)
+            assert '"type":"cursor"' in str(await websocket.get_message())
             await server.hub.publish("news", "all", event="said")
             assert '"event":"said","data":"all"' in str(await websocket.get_message())
 
@@ -352,6 +353,7 @@ async def test_a_broadcast_reaches_many_over_sockets_while_they_ping(make_server
 
     async def client(served: OnSockets) -> None:
         async with connected(served, "/news") as websocket:
+            assert '"type":"cursor"' in str(await websocket.get_message())
             for number in range(50):
                 if number % 10 == 0:
                     served.nursery.start_soon(websocket.ping)

@@ -25,6 +25,7 @@ from .._wire.topic import check_topic, check_topics
 from .feed import Feed
 from .inbox import Inbox
 from .pacing import FlushScheduler, check_throttle
+from .progress import Progress
 from .pump import Pump
 from .queue import Overflow
 from .registry import Registry
@@ -85,8 +86,9 @@ class HubEngine:
         else:
             self.log = window = Window(max_events=max_events, max_bytes=max_bytes, retention=self._retention)
         self.scheduler = FlushScheduler()
-        self.registry = Registry(self.log, self.inbox, self.scheduler)
-        self.pump = Pump(self.registry, self.scheduler)
+        progress = Progress(self.log)
+        self.registry = Registry(self.log, self.inbox, self.scheduler, progress)
+        self.pump = Pump(self.registry, self.scheduler, progress)
         if log is None or window is None:
             self.sequencer = MemorySequencer(self.log, self.inbox, self.pump)
         else:

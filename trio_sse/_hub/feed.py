@@ -32,6 +32,7 @@ The owner changes only between checkpoints, so no lock is needed.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -39,6 +40,7 @@ from typing import Protocol, final
 
 import trio
 
+from .._wire.cursor import Cursor
 from .._wire.message import Batch, Framing, Message
 from .pacing import Throttle
 from .queue import Overflow, Queue, QueueFull, make_queue, take_page, take_run
@@ -68,7 +70,9 @@ class _Phase(Enum):
     LEFT = "left"
 
 
-_OVER = (_Phase.ENDED, _Phase.OVERFLOWED, _Phase.LEFT)
+# Looking up a member of an enumeration takes longer than a global.
+_NEW, _AHEAD, _REPLAYING, _LIVE, _ENDED, _OVERFLOWED, _LEFT = _Phase
+_OVER = (_ENDED, _OVERFLOWED, _LEFT)
 
 
 @final
@@ -90,6 +94,7 @@ class Feed:
         "_queue",
         "_source",
         "_task",
+        "_told",
         "_writer",
         "dropped",
         "last_event_id",
@@ -120,10 +125,11 @@ class Feed:
         self.on_overflow: Callable[[], None] | None = None
         self.on_live: Callable[[], None] | None = None
         self._source = source
-        self._phase = _Phase.NEW
+        self._phase = _NEW
         self._queue: Queue | None = None  # made when the reader lags, dropped when it has caught up
         self._page: deque[Message] | None = None  # what was read of the log and not yet taken
-        self._position = 0  # while replaying: where to read on in the log
+        self._position = 0  # where to read on in the log; once live, a position that the reader has reached
+        self._told = -1  # the position that its reader was last told, by an event's id or a cursor
         self._task: trio.lowlevel.Task | None = None  # the one that waits in `wait`
         self._writer: Writer | None = None
 
@@ -155,27 +161,27 @@ class Feed:
     @property
     def is_live(self) -> bool:
         """Whether it receives what is published."""
-        return self._phase is _Phase.LIVE
+        return self._phase is _LIVE
 
     @property
     def has_ended(self) -> bool:
         """Whether its hub has ended."""
-        return self._phase is _Phase.ENDED
+        return self._phase is _ENDED
 
     @property
     def has_overflowed(self) -> bool:
         """Whether it was cut off because its reader fell too far behind."""
-        return self._phase is _Phase.OVERFLOWED
+        return self._phase is _OVERFLOWED
 
     # Its lifetime
 
     def enter(self) -> None:
         """Register, as entering the subscription's context does. There is no checkpoint in it."""
-        if self._phase is not _Phase.NEW:
+        if self._phase is not _NEW:
             raise RuntimeError("this subscription has been entered already: subscribe again for another")
         start = self._source.join(self)
         if isinstance(start, WaitForLog):
-            self._phase = _Phase.AHEAD
+            self._phase = _AHEAD
         else:
             self._start(start)
 
@@ -186,25 +192,29 @@ class Feed:
 
     def _start(self, start: ReplayFrom | StartWith) -> None:
         if isinstance(start, ReplayFrom):
-            self._phase = _Phase.REPLAYING
+            self._phase = _REPLAYING
             self._position = start.position
         else:
             self._go_live(start.messages)
 
     def skip_replay(self, first: Sequence[Message]) -> None:
         """Go live with these messages: what it was reading from the log is lost."""
-        if self._phase is _Phase.REPLAYING:
+        if self._phase is _REPLAYING:
             self._go_live([*(self._page or ()), *first])
             self.return_to_task()
+
+    def restart(self, position: int) -> None:
+        """Continue at a position of another log: a reset will tell the reader."""
+        self._position = self._told = position
 
     def leave(self) -> None:
         """Unregister, as leaving the subscription's context does. There is no checkpoint in it."""
         self._source.check_thread()
-        self._stop(_Phase.LEFT)
+        self._stop(_LEFT)
 
     def end(self) -> None:
         """End it for its reader, which first receives what is queued."""
-        self._stop(_Phase.ENDED)
+        self._stop(_ENDED)
 
     def check_entered(self) -> None:
         """Raise an error unless it was entered and not left.
@@ -214,7 +224,7 @@ class Feed:
             RuntimeError: the hub runs in another thread.
         """
         self._source.check_thread()
-        if self._phase in (_Phase.NEW, _Phase.LEFT):
+        if self._phase in (_NEW, _LEFT):
             raise trio.ClosedResourceError("use a subscription inside its own `async with`")
 
     def change_topics(self, topics: tuple[str, ...]) -> None:
@@ -222,15 +232,15 @@ class Feed:
 
         Call it by `HubEngine.when_settled`: during a batch, a state's snapshot could overtake older events.
         """
-        if self._phase is _Phase.LIVE:
+        if self._phase is _LIVE:
             first = self._source.change_topics(self, topics)
             self.topics = topics
             if first:
                 self._enqueue(Batch(first))
 
     def _go_live(self, first: Sequence[Message] = ()) -> None:
-        self._source.go_live(self)
-        self._phase = _Phase.LIVE
+        self._position = self._source.go_live(self)
+        self._phase = _LIVE
         if first:
             self._page = deque(first)
         if self.on_live is not None:
@@ -240,7 +250,7 @@ class Feed:
         if self._phase not in _OVER:
             self._source.leave(self)
         self._phase = phase
-        if phase is not _Phase.ENDED:
+        if phase is not _ENDED:
             self._queue = self._page = None
         self.return_to_task()
 
@@ -253,7 +263,7 @@ class Feed:
             if not writer.send_nowait(batch.framed(writer.framing), batch.count, now):
                 self.return_to_task()
             return
-        if self._phase is _Phase.LIVE:  # it may have been left since the pump listed the subscribers
+        if self._phase is _LIVE:  # it may have been left since the pump listed the subscribers
             self._enqueue(batch)
 
     def _enqueue(self, batch: Batch) -> None:
@@ -269,7 +279,7 @@ class Feed:
 
     def cut_off(self) -> None:
         """End it as overflowed: the next event cannot be delivered, and none may be left out silently."""
-        self._stop(_Phase.OVERFLOWED)
+        self._stop(_OVERFLOWED)
         if self.on_overflow is not None:
             self.on_overflow()
 
@@ -313,12 +323,12 @@ class Feed:
             page = take_run(self._page)
             self._page = self._page or None
             return page
-        if self._phase is not _Phase.REPLAYING:
+        if self._phase is not _REPLAYING:
             return ()
         if self.throttle is None or self.throttle.keeps_all or self._source.has_states(self.topics):
             return self._read_log()
         newest: dict[tuple[str, str | None], Message] = {}
-        while self._phase is _Phase.REPLAYING and len(newest) < self.queue_bounds[0]:
+        while self._phase is _REPLAYING and len(newest) < self.queue_bounds[0]:
             messages = self._read_log()
             for message in messages:
                 newest.pop((message.topic, message.key), None)
@@ -335,6 +345,39 @@ class Feed:
         if not found.messages:
             self._go_live()
         return found.messages
+
+    # The reader's cursor
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the reader was told a position."""
+        return self._told >= 0
+
+    def tell(self, position: int) -> None:
+        """Record that the reader is told a position, by the id of an event or by a cursor."""
+        self._told = position
+        if self._phase is _LIVE:
+            self._position = position
+
+    def new_cursor(self, written_at: float) -> Cursor | None:
+        """Return the reader's cursor if it is known now, and is not what the reader was told.
+
+        Call it only if all that was taken is written; the last write was at `written_at`.
+        """
+        if self._phase is not _LIVE or self._queue is not None or self._page is not None:
+            return None
+        return self._source.new_cursor(self, self._position, self._told, written_at)
+
+    def first_cursor(self) -> str | None:
+        """Tell the reader its cursor, to which nothing was written yet; `None` if its first event has one.
+
+        While it is replaying, this is the id that it has resumed from.
+        """
+        cursor = self.new_cursor(-math.inf)
+        if cursor is None:
+            return self.last_event_id
+        self.tell(cursor.position)
+        return cursor.id
 
     async def forward_to(self, writer: Writer) -> None:
         """Let the pump write to `writer` itself; return when the task has something to do again.

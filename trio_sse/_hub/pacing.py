@@ -73,12 +73,18 @@ class ThrottledGroup:
         self._members: dict[Subscriber, int] = {}  # and the position from which on each is live
         self._waiting: dict[tuple[str, str | bool | None] | int, Message] = {}
         self._size = 0
+        self._is_flushing = False
 
     def __len__(self) -> int:
         return len(self._members)
 
     def __lt__(self, other: ThrottledGroup) -> bool:
         return self.due < other.due
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its members have received all that was delivered to it."""
+        return not (self._waiting or self._is_flushing)
 
     def add(self, member: Subscriber, position: int) -> None:
         """Add a subscription that has received everything up to `position`."""
@@ -124,6 +130,7 @@ class ThrottledGroup:
 
     def flush(self, now: float) -> Iterator[None]:
         """Deliver to each member what waits; yield after each."""
+        self._is_flushing = True
         waiting = list(self._waiting.values())
         self._waiting.clear()
         self._size = 0
@@ -143,6 +150,7 @@ class ThrottledGroup:
                 except BaseException as failure:  # as in the pump
                     cut_off_alone(member, failure)
             yield
+        self._is_flushing = False
 
     def _since_last(self, message: Message) -> Message:
         """Return all changes of a state since the last flush as one, if the message is a state's."""

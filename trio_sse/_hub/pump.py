@@ -21,6 +21,7 @@ from .._wire.message import Batch, Message
 from .containment import contained, cut_off_alone
 from .large_events import LARGE_BYTES, LargeEventMonitor
 from .pacing import FlushScheduler, Subscriber
+from .progress import Progress
 
 # Let other tasks run after this many writes (about 1 ms, at 10 us each). Large batches count for more,
 # because copying and encrypting them takes time.
@@ -46,10 +47,12 @@ class Pump:
         deliveries: events delivered, counted once for each subscriber.
     """
 
-    def __init__(self, subscribers: Subscribers, scheduler: FlushScheduler) -> None:
+    def __init__(self, subscribers: Subscribers, scheduler: FlushScheduler, progress: Progress) -> None:
         self.deliveries = 0
         self._subscribers = subscribers
         self._scheduler = scheduler
+        self._progress = progress
+        self._newest: Message | None = None  # of the batch that was placed last
         self._monitor = LargeEventMonitor()
         self._under_way: Iterator[None] = iter(())  # the rest of the batch that is being delivered
         self._is_delivering = False
@@ -62,6 +65,7 @@ class Pump:
         """
         self._under_way = self._fan_out(place)
         self._is_delivering = True
+        self._progress.begin(trio.current_time())
         if self._scheduler.groups:
             async with self._scheduler.lock:
                 for _ in self._under_way:
@@ -91,6 +95,7 @@ class Pump:
     def settle(self) -> None:
         """End the delivery of a batch, and call what waits for that."""
         self._is_delivering = False
+        self._progress.settle(self._newest)
         acts, self._when_settled = self._when_settled, []
         for act in acts:
             with contained("a change of topics failed"):
@@ -101,9 +106,11 @@ class Pump:
 
         All up to the first yield is the step of which the invariant speaks.
         """
+        messages = place()
+        self._newest = messages[-1] if messages else None
         deliveries = [
             (Batch(list(run)), self._subscribers.live(topic))
-            for topic, run in groupby(place(), key=attrgetter("topic"))
+            for topic, run in groupby(messages, key=attrgetter("topic"))
         ]
         share = 0.0  # what was written since the last yield, of what is allowed
         for batch, subscribers in deliveries:

@@ -13,12 +13,14 @@ from typing import final
 import trio
 
 from .._log.memory import Gap, MemoryLog, Page
+from .._wire.cursor import Cursor
 from .._wire.event import ServerSentEvent
 from .._wire.message import Batch, Message
 from .containment import cut_off_alone
 from .feed import Feed
 from .inbox import Inbox
 from .pacing import FlushScheduler, Throttle, ThrottledGroup
+from .progress import Progress
 from .queue import Overflow
 from .source import ReplayFrom, StartWith, WaitForLog
 from .state_topic import StateTopic
@@ -41,7 +43,7 @@ class Registry:
         snapshots: snapshots that were delivered to a feed.
     """
 
-    def __init__(self, log: MemoryLog, inbox: Inbox, scheduler: FlushScheduler) -> None:
+    def __init__(self, log: MemoryLog, inbox: Inbox, scheduler: FlushScheduler, progress: Progress) -> None:
         self.states: dict[str, StateTopic] = {}
         self.arrivals = 0
         self.replayed = 0
@@ -54,6 +56,7 @@ class Registry:
         self._live: dict[str, dict[Feed | ThrottledGroup, None]] = {}
         self._groups: dict[tuple[tuple[str, ...], Throttle], ThrottledGroup] = {}
         self._scheduler = scheduler
+        self._progress = progress
 
     def __len__(self) -> int:
         return len(self._registered)
@@ -151,11 +154,11 @@ class Registry:
         """Return the topic's live subscribers of this moment; a group counts as one."""
         return list(self._live.get(topic, ()))
 
-    def go_live(self, feed: Feed) -> None:
-        """Deliver to a feed from now on."""
+    def go_live(self, feed: Feed) -> int:
+        """Deliver to a feed from now on; return the position up to which it has received everything."""
         if feed.throttle is None:
             self._add(feed.topics, feed)
-            return
+            return self._log.last
         group = self._groups.get((feed.topics, feed.throttle))
         if group is None:
             states = [self.states[topic] for topic in feed.topics if topic in self.states]
@@ -164,6 +167,13 @@ class Registry:
             self._groups[feed.topics, feed.throttle] = group
             self._add(feed.topics, group)
         group.add(feed, self._log.last)
+        return self._log.last
+
+    def new_cursor(self, feed: Feed, position: int, told: int, written_at: float) -> Cursor | None:
+        """Return a feed's cursor; see `Source.new_cursor`."""
+        if feed.throttle is not None and not self._groups[feed.topics, feed.throttle].is_settled:
+            return None
+        return self._progress.new_cursor(position, told, written_at)
 
     def change_topics(self, feed: Feed, topics: tuple[str, ...]) -> list[Message]:
         """Change a live feed's topics; see `Source.change_topics`."""
@@ -204,6 +214,7 @@ class Registry:
 
     def announce_gap(self, gap: Gap) -> None:
         """Deliver a reset to all feeds but those that are ahead: the log has lost continuity."""
+        self._progress.restart()
         if not self._registered:
             return
         self._scheduler.finish()  # what waits for an interval's end was published before the gap
@@ -215,6 +226,7 @@ class Registry:
             if not feed.is_live:
                 feed.skip_replay(batch.messages)
             else:
+                feed.restart(self._log.last)
                 try:
                     feed.deliver(batch, now)
                 except BaseException as failure:  # as in the pump

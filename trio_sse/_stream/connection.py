@@ -8,6 +8,7 @@ from .._http.request import Request
 from .._hub.hub import engine_of
 from .._hub.queue import Overflow
 from .._hub.subscription import Subscription, feed_of
+from .._wire.cursor import CursorForm
 from .._wire.event import ServerSentEvent, encode_comment
 from .._wire.message import Framing, frame, frame_event
 from .end_reason import EndReason
@@ -108,6 +109,8 @@ class Connection:
         elif event is not None or id is not None or retry is not None:
             raise TypeError("a ServerSentEvent is sent as it is: pass event, id and retry to its constructor")
         stream = self._stream
+        if data.id is not None:
+            stream.cursor_form = CursorForm.NONE
         await stream.write(frame_event(data, stream.transport.framing, stream.options.dumps), 1)
 
     async def comment(self, text: str) -> None:

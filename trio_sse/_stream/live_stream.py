@@ -6,6 +6,7 @@ streams, and each further object costs memory for as long as the stream lives.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn, final
 
 import trio
@@ -14,7 +15,9 @@ from .._http.request import Request, announced_body_size
 from .._hub.feed import Feed
 from .._hub.hub import Hub
 from .._transport.base import Transport
-from .._wire.message import frame_messages
+from .._wire.cursor import frame_cursor, frame_keepalive
+from .._wire.message import Message, frame_messages
+from .cursor_form import cursor_form
 from .disconnects import MAX_UNREAD_BYTES
 from .end_reason import EndReason
 from .options import StreamOptions
@@ -31,11 +34,10 @@ class LiveStream(StreamWriter):
         request: the request that opened it.
         hub: the hub of `Connection.subscribe`.
         is_connected: whether every `on_connect` hook has accepted it.
-        has_forwarded: whether a subscription was forwarded, so that its events' ids are the hub's.
         close_frame: how a WebSocket is closed, where the reason alone is not enough.
     """
 
-    __slots__ = ("close_frame", "has_forwarded", "hub", "id", "is_connected", "request")
+    __slots__ = ("close_frame", "hub", "id", "is_connected", "request")
 
     def __init__(
         self,
@@ -53,7 +55,6 @@ class LiveStream(StreamWriter):
         self.request = request
         self.hub = hub
         self.is_connected = False
-        self.has_forwarded = False
         self.close_frame: bytes | None = None
 
     @property
@@ -72,25 +73,31 @@ class LiveStream(StreamWriter):
         """Send all events of an entered feed until it is over; see `Connection.forward`."""
         if feed.on_overflow is not None:
             raise trio.BusyResourceError("another task forwards this subscription")
-        self.has_forwarded = True
         self.serving.coalescer.flush(self)
+        if self.cursor_form is None:
+            self.cursor_form = cursor_form(self.request)
         feed.on_overflow = self._on_overflow
         self.forwarded += (feed,)
         try:
-            await self.send_head()
             while self.end_reason is None:
                 if self.transport.pending is not None:
                     await self.flush_then_write()
                     continue
-                # What is taken must be written: a cancellation in between would lose it.
+                if self.response_start is not None:
+                    await self.start_response()
+                    continue
                 await trio.lowlevel.checkpoint_if_cancelled()
-                if messages := feed.take():
-                    await self.write(frame_messages(messages, self.transport.framing), len(messages))
+                # No checkpoint from here on: what is taken is written, and no cursor passes what waits.
+                messages = feed.take()
+                payload = self._next_payload(feed, messages)
+                if payload and not self.transport.send_nowait(payload, len(messages), trio.current_time()):
+                    continue
+                if messages:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
                 elif feed.is_over:
                     break
                 else:
-                    # No checkpoint since `take` returned nothing: now the pump has the write side.
-                    await feed.forward_to(self.transport)
+                    await feed.forward_to(self.transport)  # now the pump has the write side
         finally:
             feed.on_overflow = None
             self.forwarded = tuple(other for other in self.forwarded if other is not feed)
@@ -98,6 +105,22 @@ class LiveStream(StreamWriter):
                 # One of the handler's scopes was cancelled in the middle of an event: as in `_flush`.
                 self.end(EndReason.WRITE_TIMEOUT)
         feed.check_entered()
+
+    def _next_payload(self, feed: Feed, messages: Sequence[Message]) -> bytes:
+        """Return what is to be written next: messages, or the first cursor, with the head before it."""
+        payload = b""
+        if messages:
+            feed.tell(messages[-1].sequence)
+            payload = frame_messages(messages, self.transport.framing)
+        elif not feed.is_told:
+            transport = self.transport
+            cursor = feed.new_cursor(transport.written_at)
+            if cursor is not None and self.cursor_form:
+                feed.tell(cursor.position)
+                payload = frame_cursor(cursor.id, transport.framing, self.cursor_form)
+            elif self._head is not None:
+                payload = frame_keepalive(transport.framing)  # some proxies withhold the head until the body
+        return self.with_head(payload) if self._head is not None else payload
 
     async def end_forwarded(self, feed: Feed) -> NoReturn:
         """Leave the handler, since its subscription is over: it overflowed, or the hub has ended."""

@@ -20,6 +20,7 @@ from .._http.request import Request
 from .._http.response import Response
 from .._hub.hub import engine_of
 from .._transport.buffered import BufferedTransport
+from .._wire.cursor import CursorForm
 from .._wire.decoder import EventDecoder
 from .._wire.event import ServerSentEvent
 from .connection import Connection
@@ -90,12 +91,11 @@ async def run_poll(
     """
     wait = wait_of(request)
     own_cursor = request.last_event_id or ""
-    # Read before the handler runs: every event up to it is in the response, or not meant for this client.
-    newest = manager.hub.last_event_id
     if engine_of(manager.hub).is_ahead(own_cursor):  # wait until the log has the id, or never will
-        newest, wait = own_cursor, max(wait, _AHEAD_SECONDS)
+        wait = max(wait, _AHEAD_SECONDS)
     transport = PollTransport(peer, discard, own_cursor)
     stream = manager.new_stream(serving, transport, request, b"")
+    stream.cursor_form = CursorForm.BLOCK  # for the decoder in the transport
 
     async def handle_until_cancelled(connection: Connection) -> None:
         try:
@@ -112,7 +112,7 @@ async def run_poll(
         return outcome
     if stream.end_reason is EndReason.CLIENT_DISCONNECTED:
         return None
-    return transport.response(newest if stream.has_forwarded else own_cursor)
+    return transport.response()
 
 
 async def _close_in_time(stream: LiveStream, transport: PollTransport, wait: float) -> None:
@@ -189,8 +189,8 @@ class PollTransport(BufferedTransport):
         while not self._is_full:
             await self._changed.park()
 
-    def response(self, cursor: str) -> Response:
-        """Return the response. The client continues at `cursor` if none of the events has an id."""
+    def response(self) -> Response:
+        """Return the response; its cursor is the last one that was written, if there was any."""
         events = [
             {
                 name: value
@@ -199,10 +199,8 @@ class PollTransport(BufferedTransport):
             }
             for event in self._events
         ]
-        if any(event.id is not None for event in self._events):
-            cursor = self._decoder.last_event_id
         return Response(
-            json.dumps({"events": events, "last_event_id": cursor}, ensure_ascii=False),
+            json.dumps({"events": events, "last_event_id": self._decoder.last_event_id}, ensure_ascii=False),
             content_type="application/json",
             headers={"Cache-Control": "no-store", "Vary": "Accept"},
         )

@@ -19,8 +19,7 @@ from .._hub.feed import Feed
 from .._transport.base import Transport
 from .._transport.pending_bytes import PendingSend
 from .._transport.socket import SocketTransport
-from .._wire.message import Framing, frame
-from .._wire.websocket_frames import ping_frame
+from .._wire.cursor import CursorForm, frame_keepalive, frame_keepalive_with
 from .end_reason import EndReason
 from .lifetime import StreamLifetime
 from .options import StreamOptions
@@ -28,11 +27,6 @@ from .scope import ServeScope
 
 # After asking an app to start its response, look again after this time.
 _START_REQUEST_SECONDS = 1.0
-
-# WHATWG (HTML, 9.2.7) advises a comment every 15 seconds or so. No blank line: see `encode_comment`.
-_KEEPALIVE = {
-    framing: ping_frame() if framing is Framing.WEBSOCKET else frame(b":\n", framing) for framing in Framing
-}
 
 
 class ResponseStart(Protocol):
@@ -58,9 +52,10 @@ class StreamWriter(StreamLifetime):
         transport: where it is written to; while an app decides about the response, an `AwaitedTransport`.
         options: the options of its server or app.
         forwarded: the feeds whose pump may have the write side.
+        cursor_form: how the client receives cursors; `None` until a subscription is forwarded.
     """
 
-    __slots__ = ("_head", "_lock", "forwarded", "options", "transport")
+    __slots__ = ("_head", "_lock", "cursor_form", "forwarded", "options", "transport")
 
     def __init__(
         self, serving: ServeScope, options: StreamOptions, transport: Transport, head: bytes | ResponseStart
@@ -70,6 +65,7 @@ class StreamWriter(StreamLifetime):
         self.transport = transport
         transport.bytes_sent = transport.events_sent = 0  # a kept-alive connection counts for each stream
         self.forwarded: tuple[Feed, ...] = ()
+        self.cursor_form: CursorForm | None = None
         self._head: bytes | ResponseStart | None = head
         self._lock: trio.Lock | None = None  # made when a task has to wait
 
@@ -90,7 +86,8 @@ class StreamWriter(StreamLifetime):
     @property
     def response_start(self) -> ResponseStart | None:
         """What starts the response; `None` if that has happened, or no app decides about it."""
-        return None if isinstance(self._head, bytes | None) else self._head
+        head = self._head
+        return None if head is None or isinstance(head, bytes) else head
 
     async def start_response(self) -> None:
         """Start the response where an app decides about its head; otherwise do nothing."""
@@ -116,20 +113,6 @@ class StreamWriter(StreamLifetime):
             return payload
         assert isinstance(head, bytes), "the response has not started"
         return head + payload
-
-    async def send_head(self) -> None:
-        """Send the head, without a checkpoint where it goes out at once: the caller has one."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        head, transport = self._head, self.transport
-        if (
-            isinstance(head, bytes)
-            and transport.is_direct
-            and transport.pending is None
-            and not self.end_reason
-        ):
-            transport.send_nowait(self.with_head(b""), 0, trio.current_time())
-        else:
-            await self.write(b"")
 
     # Tasks that write
 
@@ -251,7 +234,7 @@ class StreamWriter(StreamLifetime):
         if self.response_start is not None:
             self.response_start.request_start()
             return now + min(_START_REQUEST_SECONDS, options.keepalive)  # then the head goes out
-        transport.send_nowait(self.with_head(_KEEPALIVE[transport.framing]), 0, now)
+        transport.send_nowait(self.with_head(self._next_keepalive()), 0, now)
         return now + options.keepalive
 
     async def keep_alive_task(self) -> None:
@@ -259,4 +242,15 @@ class StreamWriter(StreamLifetime):
         while True:
             await trio.sleep_until(self.keepalive_due)
             if self.keepalive_due <= trio.current_time():
-                await self.write(_KEEPALIVE[self.transport.framing])
+                await self.write(self._next_keepalive())
+
+    def _next_keepalive(self) -> bytes:
+        """Return a keepalive, with the client's cursor if that has moved. Write it without a checkpoint."""
+        transport = self.transport
+        if self.cursor_form and len(self.forwarded) == 1 and transport.pending is None:
+            (feed,) = self.forwarded
+            cursor = feed.new_cursor(transport.written_at)
+            if cursor is not None:
+                feed.tell(cursor.position)
+                return frame_keepalive_with(cursor.id, transport.framing, self.cursor_form)
+        return frame_keepalive(transport.framing)

@@ -95,7 +95,7 @@ class Tail:
     def _fields(self) -> list[tuple[bytes, bytes]]:
         """Return the request's headers. Those of the caller replace ours, but not a newer event id."""
         names = {name.lower() for name, _ in self.headers}
-        own = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        own = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
         fields = [(name, value) for name, value in own.items() if name.lower() not in names]
         fields += self.headers
         if self.last_event_id:

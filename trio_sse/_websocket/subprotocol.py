@@ -122,7 +122,7 @@ class _Session:
         feed.on_live = self._is_live.set
         feed.enter()
         self._feed = feed
-        await self._send_topics(topics)
+        await self._send_topics(topics, feed.first_cursor())
         self._nursery.start_soon(self._websocket.forward, subscription)
 
     async def _change(self, topics: tuple[str, ...]) -> None:
@@ -139,8 +139,11 @@ class _Session:
         self._feed.change_topics(topics)
         is_done.set()
 
-    async def _send_topics(self, topics: tuple[str, ...]) -> None:
-        await self._websocket.send_json({"type": "topics", "topics": topics})
+    async def _send_topics(self, topics: tuple[str, ...], cursor: str | None = None) -> None:
+        answer: dict[str, object] = {"type": "topics", "topics": topics}
+        if cursor is not None:
+            answer["last_event_id"] = cursor
+        await self._websocket.send_json(answer)
 
     async def _publish(self, frame: dict[str, object]) -> None:
         topic = frame.get("topic")
