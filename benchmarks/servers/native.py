@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ssl
 from functools import partial
+from itertools import combinations, islice
 
 import trio
 
@@ -29,6 +30,18 @@ async def updates(connection: Connection) -> None:
 @server.route("/topics/{topic}")
 async def topics(connection: Connection, topic: str) -> None:
     await connection.subscribe(topic)
+
+
+@server.route("/first/{count:int}")
+async def first(connection: Connection, count: int) -> None:
+    await connection.subscribe(*(f"{topic}" for topic in range(count)))
+
+
+@server.route("/different/{number:int}")
+async def different(connection: Connection, number: int) -> None:
+    """Subscribe to four of 16 topics: 1,820 streams have different sets, which overlap."""
+    chosen = next(islice(combinations(range(16), 4), number % 1820, None))
+    await connection.subscribe(*(f"{topic}" for topic in chosen))
 
 
 @server.route("/own")

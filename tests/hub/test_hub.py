@@ -13,34 +13,12 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sse import Hub, HubStatistics, Overflow, ServerSentEvent
 from trio_sse._hub.hub import engine_of
 from trio_sse._hub.subscription import feed_of
-from trio_sse._wire.message import Framing
 from trio_sse._wire.topic import MAX_TOPICS, TopicError
 
 from ..support.leaks import MakeHub
+from ..support.recorder import Recorder, record
 from ..support.serving import running
 from ..support.waiting import SECONDS
-
-
-class Recorder:
-    """A writer that the pump writes to directly, and that keeps up."""
-
-    framing = Framing.PLAIN
-    pending: bytes | memoryview | None = None
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-        self.events: list[int] = []
-
-    def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
-        self.written.append(payload)
-        self.events.append(events)
-        return True
-
-
-async def record(hub: Hub, recorder: Recorder, *topics: str) -> None:
-    """Subscribe and have the pump write to a recorder until cancelled."""
-    async with hub.subscribe(*topics) as subscription:
-        await feed_of(subscription).forward_to(recorder)
 
 
 def park_pump(hub: Hub) -> None:
@@ -307,19 +285,6 @@ async def test_what_is_published_together_is_sent_in_one_write(make_hub: MakeHub
     assert recorder.written == [
         b"".join(b"id: %b.%d\ndata: %d\n\n" % (epoch.encode(), n + 1, n) for n in range(10))
     ]
-
-
-async def test_runs_of_one_topic_are_joined_and_the_order_is_kept(make_hub: MakeHub) -> None:
-    hub, recorder = make_hub(), Recorder()
-    async with running(hub) as nursery:
-        nursery.start_soon(record, hub, recorder, "a", "b")
-        await wait_all_tasks_blocked()
-        for topic in "aabaccbb":
-            hub.publish_nowait(topic, topic)
-        await wait_all_tasks_blocked()
-    assert recorder.events == [2, 1, 1, 2]
-    ids = [int(line.split(b".")[1]) for write in recorder.written for line in write.splitlines()[::3]]
-    assert ids == [1, 2, 3, 4, 7, 8]
 
 
 async def test_a_write_is_bounded(make_hub: MakeHub) -> None:

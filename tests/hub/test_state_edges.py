@@ -54,8 +54,8 @@ async def test_after_the_close_of_a_state_its_subscribers_receive_what_is_publis
     async with running(hub) as nursery:
         follower = await follow(hub, nursery, "s", **options)
         await trio.sleep(1)
-        await state.update({"n": 1})
-        await state.update({"n": 2})
+        for number in (1, 2):  # at once: a first one alone would be sent alone
+            state.update_nowait({"n": number})
         state.close()
         await hub.publish("s", "plain")
         await hub.publish("s", "keyed", key="k")

@@ -5,12 +5,13 @@ checkpoint. A subscription therefore goes live before or after such a step, neve
 live traffic meet exactly. And batches are delivered one after the other, so every connection receives ids
 that only grow.
 
-Runs of one topic are joined to one write, so the cost of a delivery falls as the rate rises.
+What one subscriber receives from a batch is joined to one write, so the cost of a delivery falls as the rate
+rises. `joining` says who shares a write where a batch has several topics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Protocol, final
@@ -19,7 +20,8 @@ import trio
 
 from .._wire.message import Batch, Message
 from .containment import contained, cut_off_alone
-from .large_events import LARGE_BYTES, LargeEventMonitor
+from .joining import Bound, Delivery, join
+from .large_events import LargeEventMonitor
 from .pacing import FlushScheduler, Subscriber
 from .progress import Progress
 
@@ -108,14 +110,13 @@ class Pump:
         """
         messages = place()
         self._newest = messages[-1] if messages else None
-        deliveries = [
-            (Batch(list(run)), self._subscribers.live(topic))
-            for topic, run in groupby(messages, key=attrgetter("topic"))
-        ]
         share = 0.0  # what was written since the last yield, of what is allowed
-        for batch, subscribers in deliveries:
-            if batch.size >= LARGE_BYTES:
-                self._monitor.note(batch, len(subscribers), trio.current_time())
+        for delivery in self._bind(messages):
+            if delivery is None:
+                share = 0.0
+                yield
+                continue
+            batch, subscribers = delivery
             write = max(1 / _WRITES_PER_CHECKPOINT, batch.size / _BYTES_PER_CHECKPOINT)
             self.deliveries += batch.count * len(subscribers)
             now = trio.current_time()
@@ -129,3 +130,15 @@ class Pump:
                     share = 0.0
                     yield
                     now = trio.current_time()
+
+    def _bind(self, messages: Sequence[Message]) -> Iterable[Delivery | None]:
+        """Bind messages to their topics' live subscribers of this moment; return what is to be delivered."""
+        by_topic: dict[str, list[Message]] = {}
+        for topic, run in groupby(messages, key=attrgetter("topic")):
+            by_topic.setdefault(topic, []).extend(run)
+        bound = [Bound(of_topic, self._subscribers.live(topic)) for topic, of_topic in by_topic.items()]
+        for of_topic, subscribers in bound:
+            self._monitor.note(of_topic, len(subscribers))
+        if len(bound) == 1:
+            return [Delivery(Batch(bound[0].messages), bound[0].subscribers)]
+        return join(bound)

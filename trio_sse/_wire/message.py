@@ -1,4 +1,4 @@
-"""A published event on its way: `Message`, and `Batch`, a run of messages that is sent in one write.
+"""A published event on its way: `Message`, and `Batch`, several messages that are sent in one write.
 
 The invariant: **a message does not change after it has been placed** in the hub's order. So the log, every
 queue and every connection's write share it. Frames are made on first need, and shared as well.
@@ -143,7 +143,7 @@ class Message:
 
 @final
 class Batch:
-    """Consecutive messages of one topic, joined so that they cost one write for each connection.
+    """Messages in their order, joined so that they cost one write for each connection.
 
     A batch is framed at most once for each framing, and all connections share the bytes.
     """

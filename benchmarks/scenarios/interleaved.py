@@ -1,0 +1,63 @@
+"""Topics that take turns, to subscribers of all of them: `python -m benchmarks.interleaved`.
+
+What one subscriber receives from a batch is joined to one write, so four topics must cost what one does. The
+last case is the worst one: each subscriber has four of 16 topics, and no two have the same, so none can share
+a write.
+"""
+
+from __future__ import annotations
+
+from benchmarks.harness import broadcasts, subjects
+from benchmarks.harness.benchmark import Benchmark, Settings
+from benchmarks.harness.command_line import main
+from benchmarks.harness.measurement import Measurement, ratio
+
+EVENTS = 2000
+TOPICS = 4
+DIFFERENT_TOPICS = 16
+
+TARGET_RATIO = 1.2
+
+UNIT = "us of server CPU per delivery"
+
+
+async def measure(settings: Settings) -> list[Measurement]:
+    one: list[float] = []
+    four: list[float] = []
+    different: list[float] = []
+    for _ in range(settings.rounds):
+        one.append(await _turn(settings.connections, "/first/1", 1))
+        four.append(await _turn(settings.connections, f"/first/{TOPICS}", TOPICS))
+        different.append(await _turn(settings.connections, "/different/{n}", DIFFERENT_TOPICS))
+    of_one, of_four = (
+        Measurement("one topic", UNIT, tuple(one)),
+        Measurement("four topics", UNIT, tuple(four)),
+    )
+    of_different = Measurement("different sets of four", UNIT, tuple(different))
+    return [
+        of_one,
+        of_four,
+        ratio(of_four, of_one, "one topic", TARGET_RATIO),
+        of_different,
+        ratio(of_different, of_one, "one topic"),
+    ]
+
+
+async def _turn(connections: int, path: str, topics: int) -> float:
+    received = min(topics, TOPICS)  # topics of one stream
+    async with (
+        subjects.native() as (server, port),
+        subjects.load(port, connections, "--share", "1", path=path) as load,
+    ):
+        for events in (TOPICS, EVENTS):
+            rounds = events // received
+            measured = await broadcasts.broadcast(
+                server, load, connections, f"topics {topics} {rounds}", events, has_ids=False
+            )
+        return measured.microseconds
+
+
+BENCHMARK = Benchmark("interleaved topics", 1000, measure)
+
+if __name__ == "__main__":
+    main([BENCHMARK])
