@@ -14,8 +14,10 @@ from trio_sse._wire.event import (
     MAX_DATA_SIZE,
     MAX_NAME_SIZE,
     check_key,
+    dumps_compact,
     encode_comment,
 )
+from trio_sse._wire.message import Framing, Message, frame_event
 
 from ..support.strategies import cut, large_texts
 
@@ -23,8 +25,11 @@ LINE_END = re.compile("\r\n|\r|\n")
 
 
 def data_size(text: str) -> int:
-    """Return the bytes that data has on the wire, without the first prefix and the last line's end."""
-    lines = LINE_END.split(text)
+    """Return the bytes that data has on the wire, without the first prefix and the last line's end.
+
+    A control character counts as in JSON.
+    """
+    lines = [re.sub("[\0-\7\x0b\x0e-\x1f]", r"\\u0000", line) for line in LINE_END.split(text)]
     return sum(len(f"data: {line}\n".encode()) for line in lines) - len("data: \n")
 
 
@@ -81,6 +86,9 @@ def is_valid(name: str, value: str) -> bool:
 @example("\n" * (MAX_DATA_SIZE // 7 + 1))
 @example("\r\n" * (MAX_DATA_SIZE // 7))
 @example("x" * MAX_DATA_SIZE)
+@example("\0" * (MAX_DATA_SIZE // 6))
+@example("\x1f" * (MAX_DATA_SIZE // 6 + 1))
+@example("\t\b\f\x7f" * (MAX_DATA_SIZE // 4))
 @example("\n" * (MAX_COMMENT_SIZE // 2 - 1))
 @example("\n" * (MAX_COMMENT_SIZE // 2))
 def test_each_bound_is_exact(text: str) -> None:
@@ -124,3 +132,20 @@ def test_a_comment_of_its_own_has_the_same_bound() -> None:
     assert len(encode_comment("x" * (MAX_COMMENT_SIZE - 3))) == MAX_COMMENT_SIZE
     with pytest.raises(ValueError, match="comment must be at most 65536 bytes once encoded"):
         encode_comment("x" * (MAX_COMMENT_SIZE - 2))
+
+
+@settings(max_examples=60)
+@given(large_texts)
+@example("\0" * (MAX_DATA_SIZE // 6))
+@example('"' * MAX_DATA_SIZE)
+def test_as_a_websocket_frame_an_event_has_at_most_twice_its_bound(text: str) -> None:
+    if is_accepted(data=text):
+        assert len(frame_event(make(text), Framing.WEBSOCKET, dumps_compact)) <= 2 * MAX_DATA_SIZE + 100
+
+
+@pytest.mark.parametrize(("data", "is_kept"), [("plain", True), ('{"a":"b"}', True), ("\0" * 1000, False)])
+def test_a_frame_that_is_much_larger_than_what_bounds_count_is_not_kept(data: str, is_kept: bool) -> None:
+    message = Message("t", ServerSentEvent(data), data)
+    message.place(1, "0badc0de.1")
+    assert (message.websocket_frame is message.websocket_frame) == is_kept
+    assert message.websocket_frame == message.websocket_frame

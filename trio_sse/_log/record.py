@@ -12,8 +12,8 @@ from .._wire.topic import check_topic
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-# A hub's records are smaller: a byte of the data takes six at most, and the other fields are short.
-_MAX_RECORD_SIZE = 8 * MAX_DATA_SIZE
+# A hub's records are smaller: the data takes twice its bound at most, and the other fields are short.
+_MAX_RECORD_SIZE = 3 * MAX_DATA_SIZE
 
 
 def encode_record(message: Message, mark: str) -> bytes:

@@ -19,7 +19,9 @@ from typing import final
 
 Dumps = Callable[[object], str]
 
-#: The most bytes that one event's data may have, encoded. A line break has seven, with its prefix.
+#: The most bytes that one event's data may have, encoded. A line break has seven, with its prefix. Any other
+#: control character counts as the six that JSON has for it. So as JSON, in WebSocket frames and records of
+#: shared logs, the data has at most twice as many: a quote or a backslash has two.
 MAX_DATA_SIZE = 1024 * 1024
 
 #: The most bytes that a type, an id or a key may have, encoded. A request's head can carry such an id back.
@@ -39,6 +41,10 @@ _SHORT_NAME = MAX_NAME_SIZE // 4
 _SHORT_COMMENT = MAX_COMMENT_SIZE // 4 - 1
 _SHORT_DATA = MAX_DATA_SIZE // _LINE_BREAK_SIZE
 
+# The characters that take six bytes in JSON, such as \u0000.
+_LONG_IN_JSON = bytes(number for number in range(32) if chr(number) not in "\b\t\n\f\r")
+_ESCAPE_SIZE = len("\\u0000")
+
 _LINE_END = re.compile("\r\n|\r|\n")
 _NOT_IN_EVENT = re.compile("[\r\n]")
 _NOT_IN_ID = re.compile("[\r\n\0]")
@@ -57,7 +63,8 @@ class ServerSentEvent:
     Args:
         data: a `str` is sent as it is, with CR and CRLF turned into LF, since the wire has one kind of line
             break only; anything else is encoded as JSON when the event is sent. At most 1 MiB encoded, where
-            a line break counts as seven bytes: the next line has a prefix.
+            a line break counts as seven bytes, as the next line has a prefix, and any other control character
+            as the six that JSON has for it.
         event: the event's type, without line breaks, at most 4 KiB; `None` is what `EventSource` calls
             "message".
         id: what the client sends as `Last-Event-ID` when it reconnects, without line breaks or NUL, at most
@@ -230,8 +237,11 @@ def _check_size(text: str) -> None:
     size = len(text) if text.isascii() else utf8_size("data", text)
     if size > _SHORT_DATA:
         breaks = text.count("\n")
+        controls = size - len(text.encode().translate(None, _LONG_IN_JSON))
         advice = ": each line break has 7 of them" if breaks else ""
-        _check_bound("data", size + breaks * (_LINE_BREAK_SIZE - 1), MAX_DATA_SIZE, advice)
+        advice += ": each control character counts as 6" if controls else ""
+        size += breaks * (_LINE_BREAK_SIZE - 1) + controls * (_ESCAPE_SIZE - 1)
+        _check_bound("data", size, MAX_DATA_SIZE, advice)
 
 
 def _check_bound(name: str, size: int, most: int, advice: str = "") -> None:

@@ -121,11 +121,17 @@ class Message:
 
     @property
     def websocket_frame(self) -> bytes:
-        """Its frame on a WebSocket. It is made on first need, and kept for replays and readers that lag."""
-        if self._websocket_frame is None:
-            event = self._event
-            self._websocket_frame = event_frame(str(event.data), event.event, self.id or None, event.retry)
-        return self._websocket_frame
+        """Its frame on a WebSocket. It is made on first need, and kept for replays and readers that lag.
+
+        It is not kept if it is much larger than `wire`, whose size the bounds of logs and queues count.
+        """
+        if self._websocket_frame is not None:
+            return self._websocket_frame
+        event = self._event
+        made = event_frame(str(event.data), event.event, self.id or None, event.retry)
+        if len(made) <= 2 * len(self.wire):
+            self._websocket_frame = made
+        return made
 
     @property
     def unplaced_event(self) -> ServerSentEvent:
