@@ -9,6 +9,7 @@ from ._hub.hub import Hub
 from ._hub.queue import Overflow
 from ._hub.state import State
 from ._hub.state_topic import PatchFormat
+from ._hub.state_writer import StateConflict
 from ._hub.statistics import HubStatistics
 from ._hub.subscription import SlowConsumer, Subscription
 from ._hub.ticker import Ticker, TickerStatistics
@@ -47,6 +48,7 @@ __all__ = [
     "ServerStatistics",
     "SlowConsumer",
     "State",
+    "StateConflict",
     "Subscription",
     "Ticker",
     "TickerStatistics",

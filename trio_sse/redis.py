@@ -75,8 +75,8 @@ class RedisLog:
         self._stream = f"{{{prefix}}}:log"
         self._state = f"{{{prefix}}}:state"
         self._publisher = f"{{{prefix}}}:publisher:"
-        self._max_events = max_events
-        self._max_age = max_age
+        self.max_events = self._max_events = max_events
+        self.max_age = self._max_age = max_age
         self._timeout = timeout
 
     def __repr__(self) -> str:

@@ -80,8 +80,8 @@ class SQLiteLog:
         check_seconds(max_age=max_age, publish_timeout=publish_timeout, timeout=timeout)
         self.publish_timeout = publish_timeout
         self._path = os.path.abspath(os.fspath(path))
-        self._max_events = max_events
-        self._max_age = max_age
+        self.max_events = self._max_events = max_events
+        self.max_age = self._max_age = max_age
         self._timeout = timeout
 
     def __repr__(self) -> str:

@@ -10,7 +10,6 @@ import pytest
 import trio
 
 from trio_sse import Connection, Entry, Hub, Log, LogSession, Server
-from trio_sse._hub.hub import engine_of
 from trio_sse._hub.subscription import feed_of
 
 from ..support.logs import MakeAny, MakeLog
@@ -293,12 +292,3 @@ async def test_retention_by_age(make_shared: MakeLog) -> None:
         await trio.sleep(0.15)
         await session.append("p", [(2, b"y")])
         assert await numbers(session) == [2]
-
-
-async def test_states_need_the_log_in_memory(make_log: MakeAny) -> None:
-    hub = Hub(log=make_log())
-    if not engine_of(hub).sequencer.is_shared:
-        hub.state("s", {})
-    else:
-        with pytest.raises(RuntimeError, match="shared log"):
-            hub.state("s", {})

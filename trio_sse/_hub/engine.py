@@ -6,6 +6,7 @@ what applications do not need.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import final
@@ -30,7 +31,8 @@ from .pump import Pump
 from .queue import Overflow
 from .registry import Registry
 from .sequencer import MemorySequencer, Sequencer, SharedSequencer
-from .state import State
+from .shared_states import SharedStates
+from .state import State, topic_of
 from .state_topic import PatchFormat, StateTopic
 from .state_value import encode_state
 from .statistics import HubStatistics
@@ -76,6 +78,7 @@ class HubEngine:
         self._is_loaded = False  # in this run
         self._is_vacant = False  # a run was passed on, and nobody has taken it over yet
         self._successors = trio.lowlevel.ParkingLot()  # tasks that wait to take over the run
+        self._states: dict[str, State] = {}
         self._use_log(log)
 
     def _use_log(self, log: Log | None) -> None:
@@ -91,19 +94,41 @@ class HubEngine:
         self.pump = Pump(self.registry, self.scheduler, progress)
         if log is None or window is None:
             self.sequencer = MemorySequencer(self.log, self.inbox, self.pump)
-        else:
-            self.sequencer = SharedSequencer(
-                log, window, self.inbox, self.pump, bounds=self._history, readers=self.registry
-            )
+            return
+        shared_states = self.registry.shared_states = self._share_states(log)
+        self.sequencer = SharedSequencer(
+            log,
+            window,
+            self.inbox,
+            self.pump,
+            bounds=self._history,
+            readers=self.registry,
+            states=shared_states,
+        )
+        for state in self._states.values():
+            self._add_state(state)
+
+    def _share_states(self, log: Log) -> SharedStates:
+        kept = getattr(log, "max_events", None)
+        max_age = getattr(log, "max_age", None)
+        return SharedStates(
+            self.registry,
+            when_settled=self.when_settled,
+            position=lambda: self.log.last,
+            publish=lambda message: self.sequencer.publish(message),
+            keeps=min(self._history[0], kept) if isinstance(kept, int) else self._history[0],
+            max_age=max_age if isinstance(max_age, int | float) else math.inf,
+            timeout=log.publish_timeout,
+        )
 
     def use_log(self, log: Log) -> None:
         """Use a shared log instead of the hub's own, as `Hub(log=...)` does; before the hub has run.
 
         Raises:
-            RuntimeError: the hub has run already, or has states, which need the in-memory log.
+            RuntimeError: the hub has run already.
         """
-        if self.inbox.has_opened or self.registry.states:
-            raise RuntimeError("a hub that has run, or has states, keeps its log")
+        if self.inbox.has_opened:
+            raise RuntimeError("a hub that has run keeps its log")
         self._use_log(log)
 
     def is_ahead(self, event_id: str) -> bool:
@@ -157,15 +182,27 @@ class HubEngine:
     def declare_state(self, topic: str, initial: object, patch: PatchFormat) -> State:
         """Declare a topic to be a state; see `Hub.state`."""
         self.inbox.check_thread()
-        if self.sequencer.is_shared:
-            raise RuntimeError("a state belongs to one process: a hub with a shared log cannot have states")
         topic = check_topic(topic)
         self.registry.check_can_be_state(topic)
         encode = partial(encode_state, dumps=self._dumps)
         since = self.log.last + self.inbox.used_events  # all that is published is in the log then
         state_topic = StateTopic(topic, encode(initial), patch, since)
-        self.registry.states[topic] = state_topic
-        return State(state_topic, encode=encode, inbox=self.inbox, close=self.registry.close_state)
+        state = State(state_topic, encode=encode, inbox=self.inbox, close=self._close_state)
+        self._states[topic] = state
+        self._add_state(state)
+        return state
+
+    def _add_state(self, state: State) -> None:
+        state_topic = topic_of(state)
+        self.registry.states[state.topic] = state_topic
+        if (shared := self.registry.shared_states) is not None:
+            state.share(shared.add(state_topic, is_running=self.inbox.is_open))
+
+    def _close_state(self, state: StateTopic) -> None:
+        del self._states[state.name]
+        self.registry.close_state(state)
+        if (shared := self.registry.shared_states) is not None:
+            shared.remove(state.name)
 
     # Its life
 

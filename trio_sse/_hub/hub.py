@@ -204,17 +204,17 @@ class Hub:
     def state(self, topic: str, initial: object, *, patch: PatchFormat = PatchFormat.MERGE) -> State:
         """Declare a topic to be a state: subscribers receive a snapshot first, and then changes.
 
-        It stays one until `State.close`, also when the hub ends and is run again.
+        It stays one until `State.close`, also when the hub ends and is run again. With a shared log, all hubs
+        that declare it have the same state: declare it on each.
 
         Args:
             topic: its name, which must have no subscribers; nothing else may be published to it.
-            initial: the first state, any JSON value.
+            initial: the first state, any JSON value; with a shared log, only as long as the log has none.
             patch: how changes are sent.
 
         Raises:
             TypeError, ValueError: the topic or value is not acceptable, the topic is a state already, or it
                 has subscribers, which would receive changes without a snapshot.
-            RuntimeError: the hub has a shared log: states need the in-memory one.
             ImportError: the extra `state` is missing.
         """
         return self._engine.declare_state(topic, initial, patch)

@@ -16,7 +16,7 @@ The invariant: a flush never sees a part of a batch. `FlushScheduler.lock` ensur
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple, Protocol, final
 
 import trio
@@ -93,6 +93,12 @@ class ThrottledGroup:
     def restart(self, position: int) -> None:
         """Continue at a position of another log: all members have received what there was."""
         self._members = dict.fromkeys(self._members, position)
+
+    def know_again(self, states: Collection[str]) -> None:
+        """Record that all members receive these states as they are now."""
+        for topic in states:
+            if topic in self._states:
+                self._known[topic] = self._states[topic].text
 
     def remove(self, member: Subscriber) -> None:
         """Stop delivering to a subscription."""

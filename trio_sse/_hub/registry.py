@@ -22,6 +22,7 @@ from .inbox import Inbox
 from .pacing import FlushScheduler, Throttle, ThrottledGroup
 from .progress import Progress
 from .queue import Overflow
+from .shared_states import SharedStates
 from .source import ReplayFrom, StartWith, WaitForLog
 from .state_topic import StateTopic
 
@@ -37,6 +38,7 @@ class Registry:
 
     Attributes:
         states: the topics that are states.
+        shared_states: the same, if they are over a shared log.
         arrivals: how many feeds have ever joined with an id that the log had not reached.
         replayed: events read from the log.
         resets: gaps that were announced to a feed.
@@ -45,6 +47,7 @@ class Registry:
 
     def __init__(self, log: MemoryLog, inbox: Inbox, scheduler: FlushScheduler, progress: Progress) -> None:
         self.states: dict[str, StateTopic] = {}
+        self.shared_states: SharedStates | None = None
         self.arrivals = 0
         self.replayed = 0
         self.resets = 0
@@ -110,23 +113,37 @@ class Registry:
         self.check_overflow(feed, feed.topics)
         self._registered[feed] = None
         last_event_id = feed.last_event_id
-        if last_event_id is None:
-            return StartWith(self._snapshots(feed.topics))
-        if self._log.is_ahead(last_event_id):
+        if self._must_wait(feed):
             self.arrivals += 1
             self._ahead[feed] = self.arrivals
             return WaitForLog()
         return self._start_of(feed, last_event_id)
 
+    def _must_wait(self, feed: Feed) -> bool:
+        """Whether a feed's id is ahead of the log, or a state is not loaded that it needs."""
+        if self._needs_unloaded(feed.topics):
+            return True
+        return feed.last_event_id is not None and self._log.is_ahead(feed.last_event_id)
+
+    def _needs_unloaded(self, topics: Collection[str]) -> bool:
+        return self.shared_states is not None and not all(map(self.shared_states.is_loaded, topics))
+
     def start_ahead(self, arrived_before: int) -> None:
         """Start the feeds whose ids the log has reached, and the first arrivals; see `LogReaders`."""
         for feed, arrival in list(self._ahead.items()):
-            assert feed.last_event_id is not None
-            if arrival <= arrived_before or not self._log.is_ahead(feed.last_event_id):
+            if self._needs_unloaded(feed.topics):
+                continue
+            if arrival <= arrived_before or not self._must_wait(feed):
                 del self._ahead[feed]
                 feed.start(self._start_of(feed, feed.last_event_id))
 
-    def _start_of(self, feed: Feed, last_event_id: str) -> ReplayFrom | StartWith:
+    def start_waiting(self) -> None:
+        """Start the feeds that wait for nothing any more; see `StateSubscribers`."""
+        self.start_ahead(0)
+
+    def _start_of(self, feed: Feed, last_event_id: str | None) -> ReplayFrom | StartWith:
+        if last_event_id is None:
+            return StartWith(self._snapshots(feed.topics))
         position = self._log.position_of(last_event_id, feed.topics)
         if not isinstance(position, Gap) and not self._log.covers(position, feed.topics):
             position = Gap.EXPIRED
@@ -142,9 +159,16 @@ class Registry:
 
     def read(self, position: int, topics: Collection[str]) -> Page | StartWith:
         """Read a page of the log; see `Source.read`."""
+        if self._lacks_state(topics, position):
+            return self._after_gap(topics, Gap.EXPIRED)
         found = self._log.read(position, topics)
         if isinstance(found, Gap):
             return self._after_gap(topics, found)
+        if self.shared_states is not None and found.messages and self.has_states(topics):
+            sent = self.shared_states.without_hidden(found.messages)
+            if not sent:
+                return self.read(found.position, topics)
+            found = Page(sent, found.position)
         self.replayed += len(found.messages)
         return found
 
@@ -213,7 +237,10 @@ class Registry:
     # Gaps and snapshots
 
     def announce_gap(self, gap: Gap) -> None:
-        """Deliver a reset to all feeds but those that are ahead: the log has lost continuity."""
+        """Deliver a reset to all feeds but those that are ahead: the log has lost continuity.
+
+        Feeds of states alone receive snapshots instead, as soon as the states are found in the log.
+        """
         self._progress.restart()
         if not self._registered:
             return
@@ -221,16 +248,27 @@ class Registry:
         for group in self._groups.values():
             group.restart(self._log.last)
         batch = Batch([self._reset(gap)])
-        now = trio.current_time()
         for feed in list(self._registered):
+            is_of_states = self.states.keys() >= set(feed.topics)
             if not feed.is_live:
-                feed.skip_replay(batch.messages)
-            else:
-                feed.restart(self._log.last)
-                try:
-                    feed.deliver(batch, now)
-                except BaseException as failure:  # as in the pump
-                    cut_off_alone(feed, failure)
+                feed.skip_replay([] if is_of_states else batch.messages)
+                continue
+            feed.restart(self._log.last)
+            if not is_of_states:
+                _deliver_alone(feed, batch)
+
+    def announce_states(self, names: Collection[str]) -> None:
+        """Deliver snapshots to the live feeds of states; see `StateSubscribers`."""
+        self._scheduler.finish()  # as in `announce_gap`
+        for group in self._groups.values():
+            group.know_again(names)
+        batches: dict[tuple[str, ...], Batch] = {}
+        for feed in [feed for feed in self._registered if feed.is_live]:
+            topics = tuple(topic for topic in feed.topics if topic in names and topic in self.states)
+            if topics not in batches:
+                batches[topics] = Batch(self._snapshots(topics))
+            if topics:
+                _deliver_alone(feed, batches[topics])
 
     def _after_gap(self, topics: Collection[str], gap: Gap) -> StartWith:
         """Return what replaces events that are lost: a reset, and the states as they are now.
@@ -256,3 +294,11 @@ class Registry:
         reset = Message("", ServerSentEvent(text, event="reset"), text)
         reset.place(self._log.last, self._log.last_id)
         return reset
+
+
+def _deliver_alone(feed: Feed, batch: Batch) -> None:
+    """Deliver a batch to one feed, as the pump does."""
+    try:
+        feed.deliver(batch, trio.current_time())
+    except BaseException as failure:
+        cut_off_alone(feed, failure)

@@ -6,6 +6,8 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, Protocol, final
 
+import trio
+
 from .._log.follower import LogReaders, ReadEntry
 from .._log.memory import MemoryLog
 from .._log.protocol import Log
@@ -14,6 +16,7 @@ from .._log.window import Window
 from .._wire.message import Message
 from .inbox import Inbox
 from .pump import Pump
+from .shared_states import SharedStates
 
 
 class Sequencer(Protocol):
@@ -94,6 +97,7 @@ class SharedSequencer:
     Args:
         bounds: how many events, and how many bytes, the window holds.
         readers: the hub's subscriptions.
+        states: the hub's states.
     """
 
     is_shared = True
@@ -107,11 +111,15 @@ class SharedSequencer:
         *,
         bounds: tuple[int, int],
         readers: LogReaders,
+        states: SharedStates,
     ) -> None:
         self._window = window
         self._inbox = inbox
         self._pump = pump
-        self.replica = LogReplica(log, window, bounds=bounds, readers=readers, deliver=self._deliver)
+        self._states = states
+        self.replica = LogReplica(
+            log, window, bounds=bounds, readers=readers, states=states, deliver=self._deliver
+        )
 
     @property
     def is_ready(self) -> bool:
@@ -125,10 +133,13 @@ class SharedSequencer:
         await self.replica.load()
 
     async def run(self) -> None:
-        await self.replica.run(self._inbox.take)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._states.run)
+            await self.replica.run(self._inbox.take)
 
     def finish(self) -> None:
         self.replica.publisher.finish()
+        self._states.finish()
         self._inbox.clear()  # what the log has not stored is lost, and `publish` says so
 
     def renew(self) -> None:
@@ -138,6 +149,11 @@ class SharedSequencer:
         await self._pump.deliver(partial(self._place, entries))
 
     def _place(self, entries: Sequence[ReadEntry]) -> list[Message]:
+        placed = []
         for entry, message in entries:
-            self._window.put(entry, message)
-        return [message for _, message in entries if message is not None]
+            is_sent = message is not None and (message.change is None or self._states.read(entry, message))
+            self._window.put(entry, message if is_sent else None)
+            if message is not None and is_sent:
+                placed.append(message)
+        self._states.check_repeat(self._window.last)
+        return placed

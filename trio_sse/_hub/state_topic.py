@@ -24,10 +24,11 @@ from enum import Enum
 from functools import partial
 from typing import Any, final
 
-from .._wire.event import ServerSentEvent
+from .._wire.event import ServerSentEvent, dumps_compact
 from .._wire.message import Message
-from .._wire.state_change import StateChange
+from .._wire.state_change import ChangeKind, StateChange
 from .containment import contained
+from .state_value import encode_state
 
 _MISSING_EXTRA = "state topics need their extra: pip install 'trio-sse[state]'"
 
@@ -100,6 +101,18 @@ class StateTopic:
         if not self.unplaced and self._forget is not None:
             self._forget()
 
+    def replace(self, text: str) -> None:
+        """Make this the state, as an entry of a shared log has it."""
+        self.text = text
+        self._snapshot = None
+
+    def next_message(self, old: str, new: str, change: StateChange) -> Message:
+        """Return the event that changes the state for a shared log; a snapshot if any version may precede."""
+        is_snapshot = change.base is None or change.base == "" or change.kind is not ChangeKind.CHANGE
+        message = self._event("snapshot", new) if is_snapshot else self._message(old, new)
+        message.change = change
+        return message
+
     def snapshot(self, sequence: int, id: str) -> Message:
         """Return the snapshot event for this place in the order, which must be the newest one.
 
@@ -147,6 +160,20 @@ class StateTopic:
             return None
         text = json.dumps(patch, ensure_ascii=False, separators=(",", ":"))
         return text if len(text.encode()) < len(new.encode()) else None  # in bytes, as the bound counts
+
+
+def apply_event(text: str, message: Message) -> str:
+    """Return the state after an event that another hub has made.
+
+    Raises:
+        Exception: the event is none of a state's, or its patch cannot be applied.
+    """
+    event = message.unplaced_event
+    data: object = json.loads(str(event.data))
+    if event.event != "snapshot":
+        _, apply_patch = _load(PatchFormat(event.event))
+        data = apply_patch(json.loads(text), data)
+    return encode_state(data, dumps_compact)
 
 
 def _load(patch: PatchFormat) -> tuple[Diff, Apply]:

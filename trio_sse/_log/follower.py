@@ -20,6 +20,7 @@ from .entry_id import id_before, parse_id
 from .memory import Gap
 from .protocol import Entry, LogEnd, LogSession
 from .record import decode_record
+from .state_scan import LogStates, find_states
 from .window import Window
 
 logger = get_logger("trio_sse.log")
@@ -85,6 +86,7 @@ class LogFollower:
         window: the part of the log that is kept in memory.
         bounds: how many events, and how many bytes, the window holds.
         readers: the hub's subscriptions.
+        states: the hub's states.
         deliver: puts entries into the window and delivers their messages, in order.
         recall: returns the message of a record that this hub itself has appended, or `None`.
 
@@ -99,6 +101,7 @@ class LogFollower:
         *,
         bounds: tuple[int, int],
         readers: LogReaders,
+        states: LogStates,
         deliver: Callable[[Sequence[ReadEntry]], Awaitable[None]],
         recall: Callable[[bytes], Message | None],
     ) -> None:
@@ -107,6 +110,7 @@ class LogFollower:
         self._window = window
         self._bounds = bounds
         self._readers = readers
+        self._states = states
         self._deliver = deliver
         self._recall = recall
         self._cursor = "0-0"
@@ -123,7 +127,8 @@ class LogFollower:
         else:
             self._window.restart(end.epoch, end.number, end.last)
         for entry, message in reversed(newest):
-            self._window.put(entry, message)
+            is_sent = message is not None and (message.change is None or message.change.is_sent)
+            self._window.put(entry, message if is_sent else None)
         self._cursor = end.last
         self.is_loaded = True
 
@@ -178,8 +183,18 @@ class LogFollower:
         """Load, and announce a gap to those who are subscribed already: what they have missed is unknown."""
         arrivals = self._readers.arrivals
         await self._load(session)
+        self._states.lose()
         self._readers.announce_gap(Gap.UNKNOWN)
         self._readers.start_ahead(arrivals)
+
+    async def find_states(self, session: LogSession) -> None:
+        """Find the states that are not loaded in the log."""
+        await find_states(session, self._states, look_back=0, skipped=self._note_skipped)
+
+    async def start(self, session: LogSession) -> None:
+        """Begin a run: load, and find the states as far back as the window reaches."""
+        await self.reload(session)
+        await find_states(session, self._states, look_back=self._bounds[0], skipped=self._note_skipped)
 
     async def _is_continued(self, session: LogSession) -> bool:
         """Whether the log still has the entry that was read last.
@@ -223,6 +238,7 @@ class LogFollower:
                 logger.warning("shared log: gap after %s.%d; subscribers receive a reset", epoch, number)
                 is_later = entry.epoch == epoch and entry.number > number
                 self._window.restart(entry.epoch, entry.number - 1, id_before(entry.id))
+                self._states.lose()
                 self._readers.announce_gap(Gap.EXPIRED if is_later else Gap.UNKNOWN)
             epoch, number = entry.epoch, entry.number
             run.append(ReadEntry(entry, self._decode(entry)))

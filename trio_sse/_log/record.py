@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 
 from .._wire.event import MAX_DATA_SIZE, ServerSentEvent, check_key
 from .._wire.message import Message
+from .._wire.state_change import ChangeKind, StateChange
 from .._wire.topic import check_topic
 
 # Made once: `json.dumps` with options makes one for each call. It is quicker with texts than with a list.
@@ -19,7 +21,9 @@ _MAX_RECORD_SIZE = 3 * MAX_DATA_SIZE
 def encode_record(message: Message, mark: str) -> bytes:
     """Return a message's record; `mark` distinguishes it from other messages with the same content."""
     event = message.unplaced_event
-    fields = (message.topic, event.data, event.event, message.key, event.retry, mark)
+    fields: tuple[object, ...] = (message.topic, event.data, event.event, message.key, event.retry, mark)
+    if (change := message.change) is not None:
+        fields += ([change.kind.value, change.base, change.token],)
     return f"[{','.join(['null' if field is None else _encode(field) for field in fields])}]".encode()
 
 
@@ -34,10 +38,25 @@ def decode_record(record: bytes) -> Message:
     fields = json.loads(record.decode())  # of bytes, it would look for their encoding
     if not isinstance(fields, list) or len(fields) < 5:
         raise ValueError("the record is not a list of five fields and a mark")
-    topic, data, event, key, retry, *_ = fields
+    topic, data, event, key, retry, _, *more = [*fields, None][: max(6, len(fields))]
     if not isinstance(data, str):
         raise TypeError("the record's data is not a string")
     if key is not None:
         key = check_key(key)
     made = ServerSentEvent(data, event=event, retry=retry)
-    return Message(check_topic(topic), made, str(made.data), key)
+    message = Message(check_topic(topic), made, str(made.data), key)
+    if more:
+        message.change = _decode_change(more[0])
+    return message
+
+
+def may_change(record: bytes, topics: Collection[str]) -> bool:
+    """Whether a record may be of one of these topics; most others are told apart without decoding them."""
+    return record.startswith(tuple([f"[{_encode(topic)},".encode() for topic in topics]))
+
+
+def _decode_change(field: object) -> StateChange:
+    match field:
+        case [str(kind), None | str() as base, str(token)]:
+            return StateChange(ChangeKind(kind), base, token)
+    raise ValueError("the record's change of a state is malformed")

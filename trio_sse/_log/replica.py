@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import final
 
 import trio
 
+from .._backoff import delays
 from .._wire.message import Message
 from .follower import LogFollower, LogReaders, ReadEntry
 from .protocol import Log, LogRefused
 from .publisher import LogPublisher
 from .sessions import LogSessions
+from .state_scan import LogStates
 from .window import Window
+
+_FIRST_WAIT = 0.05
+_LONGEST_WAIT = 2.0
 
 
 @final
@@ -26,12 +32,19 @@ class LogReplica:
         *,
         bounds: tuple[int, int],
         readers: LogReaders,
+        states: LogStates,
         deliver: Callable[[Sequence[ReadEntry]], Awaitable[None]],
     ) -> None:
         self._sessions = LogSessions(log)
         self.publisher = LogPublisher(self._sessions, log.publish_timeout)
+        self._states = states
         self.follower = LogFollower(
-            window, bounds=bounds, readers=readers, deliver=deliver, recall=self.publisher.recall
+            window,
+            bounds=bounds,
+            readers=readers,
+            states=states,
+            deliver=deliver,
+            recall=self.publisher.recall,
         )
 
     async def load(self) -> None:
@@ -45,7 +58,7 @@ class LogReplica:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.publisher.sweep)  # whoever publishes meanwhile waits no longer than ever
             try:
-                await self._sessions.try_once(self.follower.reload)
+                await self._sessions.try_once(self.follower.start)
             except LogRefused as error:
                 refusal = error
             nursery.cancel_scope.cancel()
@@ -58,3 +71,16 @@ class LogReplica:
             nursery.start_soon(self.publisher.append_all, take)
             nursery.start_soon(self.publisher.sweep)
             nursery.start_soon(self._sessions.keep, self.follower.follow)
+            nursery.start_soon(self._find_states)
+
+    async def _find_states(self) -> None:
+        """Find states in the log that are declared while the hub runs, or were lost, until cancelled."""
+        waits = delays(_FIRST_WAIT, _LONGEST_WAIT)
+        while True:
+            await self._states.wait_unloaded()
+            with suppress(LogRefused):  # logged by the follower's own session
+                await self._sessions.try_once(self.follower.find_states)
+            if self._states.unloaded():
+                await trio.sleep(next(waits))
+            else:
+                waits = delays(_FIRST_WAIT, _LONGEST_WAIT)

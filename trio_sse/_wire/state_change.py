@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from enum import Enum
+from typing import NamedTuple, final
 
-CHANGE: Final = "change"
-"""It changes the state, by a patch or a snapshot."""
+
+@final
+class ChangeKind(Enum):
+    """What a message of a state does."""
+
+    CHANGE = "change"
+    """It changes the state, by a patch or a snapshot, and subscribers receive it."""
+
+    REPEAT = "repeat"
+    """It repeats the state, for the hubs that start later."""
 
 
 class StateChange(NamedTuple):
@@ -13,6 +22,17 @@ class StateChange(NamedTuple):
 
     Attributes:
         kind: what it does.
+        base: the version of the state that it follows: the epoch and the number of the log's entry that made
+            it, empty before the first one. If another version is the newest, nothing is changed. `None` if it
+            applies to any version, which only a snapshot does.
+        token: which hub made it, and as which one, so that the hub finds it again.
     """
 
-    kind: str = CHANGE
+    kind: ChangeKind = ChangeKind.CHANGE
+    base: str | None = None
+    token: str = ""
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether subscribers receive it, if their hub does not have the topic as a state."""
+        return self.kind is ChangeKind.CHANGE

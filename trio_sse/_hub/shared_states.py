@@ -1,0 +1,214 @@
+"""The states of a hub with a shared log: what the log's follower and the hub need of them all.
+
+A node that starts finds every state in the log, since some node repeats each state's snapshot there: after so
+many changes, and before as many other events were published as a node or the log keeps.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
+from typing import Protocol, final
+
+import trio
+
+from .._log.protocol import Entry, LogEnd
+from .._log.state_scan import FoundState
+from .._wire.message import Message
+from .state_replica import StateReplica
+from .state_topic import StateTopic
+from .state_writer import StateWriter
+
+# After so many changes, a snapshot is repeated; a node that starts reads as many at most.
+_MOST_CHANGES = 500
+
+
+class StateSubscribers(Protocol):
+    """What the states need of the hub's subscribers."""
+
+    def announce_states(self, names: Collection[str]) -> None:
+        """Deliver snapshots to the live subscribers of these states, between two batches."""
+
+    def start_waiting(self) -> None:
+        """Start those that have waited for a state."""
+
+
+@final
+class SharedStates:
+    """The states over a shared log.
+
+    Args:
+        when_settled: calls a function between two batches of the pump.
+        position: returns the hub's position in the log.
+        publish: stores a message in the log; raises `LogUnavailable`.
+        keeps: how many events the hub or the log keeps, whichever are fewer.
+        max_age: how many seconds the log keeps them.
+        timeout: how many seconds a caller waits for a change.
+    """
+
+    def __init__(
+        self,
+        subscribers: StateSubscribers,
+        *,
+        when_settled: Callable[[Callable[[], None]], None],
+        position: Callable[[], int],
+        publish: Callable[[Message], Awaitable[None]],
+        keeps: int,
+        max_age: float,
+        timeout: float,
+    ) -> None:
+        self._subscribers = subscribers
+        self._when_settled = when_settled
+        self._position = position
+        self._publish = publish
+        self._repeat_after = max(1, keeps // 2)
+        self._max_age = max_age
+        self._timeout = timeout
+        self._writers: dict[str, StateWriter] = {}
+        self._ready: dict[StateWriter, None] = {}
+        self._changed = trio.lowlevel.ParkingLot()
+        self._next_repeat = math.inf  # at this position, or later
+
+    def add(self, topic: StateTopic, *, is_running: bool) -> StateWriter:
+        """Add a state, which is loaded soon; `is_running` says whether the hub runs already."""
+        writer = self._writers[topic.name] = StateWriter(
+            StateReplica(topic, is_loaded_late=is_running),
+            publish=self._publish,
+            timeout=self._timeout,
+            wake=self._wake,
+        )
+        self._changed.unpark_all()
+        return writer
+
+    def remove(self, name: str) -> None:
+        """Forget a state."""
+        self._writers.pop(name).finish()
+
+    def _wake(self, writer: StateWriter) -> None:
+        self._ready[writer] = None
+        self._changed.unpark_all()
+
+    # For the log's follower
+
+    def unloaded(self) -> Collection[str]:
+        """Return the names of the states that are not loaded; see `LogStates`."""
+        return [name for name, writer in self._writers.items() if not writer.replica.is_loaded]
+
+    def is_loaded(self, name: str) -> bool:
+        """Whether a state is loaded; what is not a state is."""
+        writer = self._writers.get(name)
+        return writer is None or writer.replica.is_loaded
+
+    async def wait_unloaded(self) -> None:
+        """Wait until there is a state that is not loaded."""
+        while not self.unloaded():
+            await self._changed.park()
+
+    def lose(self) -> None:
+        """Unload all states; see `LogStates`."""
+        for writer in self._writers.values():
+            writer.replica.lose()
+            writer.on_read()
+        self._changed.unpark_all()
+
+    def load(self, name: str, found: FoundState, end: LogEnd) -> None:
+        """Load a state, and deliver it to those who subscribe to it; see `LogStates`."""
+        writer = self._writers.get(name)
+        if writer is None or writer.replica.is_loaded:
+            return  # it was closed meanwhile
+        writer.replica.load(found, end, self._position())
+        writer.on_read()
+        if not writer.replica.is_loaded:
+            return
+        self._plan_repeat(writer)
+        if found.is_new:
+            writer.repeat()
+        self._when_settled(partial(self._subscribers.announce_states, [name]))
+        self._subscribers.start_waiting()
+
+    def read(self, entry: Entry, message: Message) -> bool:
+        """Read an entry with a change; return whether the subscribers of its topic receive it."""
+        writer = self._writers.get(message.topic)
+        if writer is None:
+            return message.change is None or message.change.is_sent
+        replica = writer.replica
+        was_loaded, before = replica.is_loaded, replica.topic.text
+        is_valid = replica.read(entry, message)
+        writer.on_read()
+        if was_loaded and not replica.is_loaded:
+            self._changed.unpark_all()
+        if not is_valid:
+            return False
+        if replica.snapshot_number == entry.number:
+            self._plan_repeat(writer)
+        elif replica.changes >= _MOST_CHANGES * random.uniform(1, 1.5):
+            writer.repeat()
+        assert message.change is not None
+        return message.change.is_sent or replica.topic.text != before
+
+    def without_hidden(self, messages: Sequence[Message]) -> list[Message]:
+        """Return the messages of a replay without those that have not changed their state."""
+        return [message for message in messages if not self._is_hidden(message)]
+
+    def _is_hidden(self, message: Message) -> bool:
+        if message.change is None or (writer := self._writers.get(message.topic)) is None:
+            return False
+        return message.sequence in writer.replica.hidden
+
+    # Repeating
+
+    def _plan_repeat(self, writer: StateWriter) -> None:
+        due = writer.replica.snapshot_number + self._repeat_after * random.uniform(0.5, 1)
+        self._next_repeat = min(self._next_repeat, due)
+
+    def check_repeat(self, position: int) -> None:
+        """Repeat the states whose snapshots the log may drop soon; call it after each batch."""
+        if position < self._next_repeat:
+            return
+        self._next_repeat = math.inf
+        for writer in self._writers.values():
+            if writer.replica.is_loaded:
+                if position >= writer.replica.snapshot_number + self._repeat_after // 2:
+                    writer.repeat()
+                else:
+                    self._plan_repeat(writer)
+
+    # Its tasks
+
+    async def run(self) -> None:
+        """Make changes, until cancelled."""
+        self._ready.update(dict.fromkeys(writer for writer in self._writers.values() if writer.has_work))
+        async with trio.open_nursery() as nursery:
+            if self._max_age < math.inf:
+                nursery.start_soon(self._repeat_old)
+            while True:
+                while self._ready:
+                    writer = next(iter(self._ready))
+                    del self._ready[writer]
+                    if not writer.is_running:
+                        nursery.start_soon(self._run_writer, writer)
+                await self._changed.park()
+
+    async def _run_writer(self, writer: StateWriter) -> None:
+        if writer.is_running:
+            return
+        writer.is_running = True
+        try:
+            await writer.run()
+        finally:
+            writer.is_running = False
+
+    async def _repeat_old(self) -> None:
+        """Repeat the states whose snapshots the log would drop as too old."""
+        while True:
+            await trio.sleep(self._max_age / 4 * random.uniform(0.5, 1))
+            for writer in self._writers.values():
+                if trio.current_time() > writer.replica.snapshot_at + self._max_age / 3:
+                    writer.repeat()
+
+    def finish(self) -> None:
+        """Fail what waits: the hub has ended."""
+        for writer in self._writers.values():
+            writer.finish()
