@@ -97,6 +97,13 @@ class Life:
     changed: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
     is_silent: trio.Event = field(default_factory=trio.Event)
     steps: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(0))
+    place: str = ""  # where the code of `/raises` and `/generated` raises an exception
+    make_error: Callable[[], BaseException] = RuntimeError
+
+    def visit(self, place: str) -> None:
+        """Raise the exception if this is the place."""
+        if place == self.place:
+            raise self.make_error()
 
     async def step(self) -> None:
         """Wait, in a handler, until the test lets it go on."""
@@ -206,6 +213,16 @@ def handlers(hub: Hub, life: Life) -> Mapping[str, Handler]:
         for number in range(5):
             await connection.send(f"{number}")
             await life.step()
+
+    async def raises(connection: Connection) -> None:
+        life.visit("before the head")
+        try:
+            await connection.start()
+            life.visit("after the head")
+            await connection.send("one")
+            life.visit("in mid-stream")
+        finally:
+            life.visit("in finally")
 
     async def panics_before(connection: Connection) -> None:
         raise Panic("secret")
@@ -394,6 +411,19 @@ def make_quart(hub: Hub, life: Life, **options: Any) -> tuple[QuartTrio, QuartSS
             return response
 
         await connection.send("with a cookie")
+
+    @app.get("/generated")
+    async def generated() -> Any:
+        async def generate() -> AsyncIterator[bytes]:
+            life.visit("after the head")
+            try:
+                yield b"one"
+                life.visit("in mid-stream")
+            finally:
+                life.visit("in finally")
+
+        life.visit("before the head")
+        return generate(), {"Content-Type": "text/plain"}
 
     @app.get("/plain")
     async def plain() -> str:
