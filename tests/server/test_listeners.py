@@ -401,6 +401,21 @@ async def test_a_socket_that_does_not_listen_for_long_is_logged(
     assert logged(caplog) == ["cannot accept connections: Invalid argument; new clients are disconnected"] * 2
 
 
+async def test_a_log_that_fails_does_not_end_the_accepting(
+    no_leak: object, autojump_clock: trio.testing.MockClock
+) -> None:
+    class Failing(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            raise SystemExit(1)
+
+    logger, failing = logging.getLogger("trio_sse.server"), Failing()
+    logger.addFilter(failing)
+    try:
+        await accept_after(errno.ENOMEM, errno.ENOBUFS)
+    finally:
+        logger.removeFilter(failing)
+
+
 # The end
 
 

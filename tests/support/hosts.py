@@ -17,7 +17,7 @@ import trio
 from fastapi import FastAPI
 from hypercorn.config import Config
 from litestar import Litestar, asgi
-from quart import after_this_request, request
+from quart import after_this_request, request, websocket
 from quart_trio import QuartTrio
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -424,6 +424,17 @@ def make_quart(hub: Hub, life: Life, **options: Any) -> tuple[QuartTrio, QuartSS
 
         life.visit("before the head")
         return generate(), {"Content-Type": "text/plain"}
+
+    @app.websocket("/socket")
+    async def socket() -> None:
+        life.visit("before the head")
+        try:
+            await websocket.accept()
+            life.visit("after the head")
+            await websocket.send("one")
+            life.visit("in mid-stream")
+        finally:
+            life.visit("in finally")
 
     @app.get("/plain")
     async def plain() -> str:
