@@ -132,9 +132,9 @@ async def set_state(request: Request, name: str) -> Response:
 
 @server.endpoint("/forget", methods=["POST"])
 async def forget(request: Request) -> Response:
-    """Fill the log, so that nobody is given what it missed."""
+    """Publish more to the topic than the log holds, so that nobody receives what they missed of it."""
     for _ in range(1001):
-        await hub.publish("other", "x")
+        await hub.publish("live", "x")
     return Response("")
 
 
