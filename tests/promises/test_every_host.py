@@ -264,6 +264,19 @@ async def test_a_client_that_has_sent_a_second_request_is_noticed_when_it_leaves
         assert host.life.opened == 1
 
 
+async def test_a_client_that_has_sent_two_requests_at_once_is_noticed_when_it_leaves(run_http1: Run) -> None:
+    # A server that is not ours does not read until the stream is over, so there keepalives notice it.
+    is_ours = run_http1.args[0] not in hosts.ON_HYPERCORN  # type: ignore[attr-defined]  # a partial
+    async with run_http1(keepalive=NEVER if is_ours else 0.2) as host, await host.connect() as client:
+        await client.send(
+            b"GET /quiet HTTP/1.1\r\nHost: test\r\n\r\nGET /three HTTP/1.1\r\nHost: test\r\n\r\n"
+        )
+        await client.head()
+        await client.leave()
+        assert await host.life.wait_ends(1) == [EndReason.CLIENT_DISCONNECTED]
+        assert host.life.opened == 1
+
+
 async def test_a_client_that_leaves_before_the_head_is_noticed(run: Run) -> None:
     async with run(keepalive=NEVER) as host, host.asked("/silent") as stream:
         await host.life.is_silent.wait()
