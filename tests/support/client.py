@@ -27,18 +27,65 @@ class Head:
         return values[0] if values else None
 
 
-class Client:
-    """One HTTP/1.1 connection over any stream."""
+class ResponseReader:
+    """What reads the body of a response, as events; a subclass has `read`."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self.stream = stream
+    def __init__(self) -> None:
         self.response: Head | None = None  # the last one
-        self.body = b""  # the bytes of the present body, un-chunked
+        self.body = b""
         self.is_ended = False  # the body was ended properly
-        self.is_cut = False  # the connection was closed before that
-        self._buffer = b""
+        self.is_cut = False  # the stream was reset, or the connection closed before that
+        self.forget_events()
+
+    def forget_events(self) -> None:
+        """Begin anew, with another body."""
         self._decoder = EventDecoder()
         self._events: list[ServerSentEvent] = []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.is_ended or self.is_cut
+
+    async def read(self) -> bytes:
+        """Wait for more of the body; return it, empty when it was ended or cut."""
+        raise NotImplementedError
+
+    async def event(self) -> ServerSentEvent:
+        """Wait for the next event."""
+        while not self._events:
+            data = await self.read()
+            assert data, "the stream is over"
+            self._events += self._decoder.feed(data)
+        return self._events.pop(0)
+
+    async def events(self, count: int) -> list[ServerSentEvent]:
+        """Wait for this many events."""
+        return [await self.event() for _ in range(count)]
+
+    async def rest(self) -> list[ServerSentEvent]:
+        """Wait for the stream's end; return the events up to it. See `is_ended` and `is_cut`."""
+        while data := await self.read():
+            self._events += self._decoder.feed(data)
+        events, self._events = self._events, []
+        return events
+
+    @property
+    def last_event_id(self) -> str:
+        return self._decoder.last_event_id
+
+    @property
+    def retry(self) -> int | None:
+        return self._decoder.retry
+
+
+class Client(ResponseReader):
+    """One HTTP/1.1 connection over any stream; `body` is that of its present response, un-chunked."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        super().__init__()
+        self.stream = stream
+        self._buffer = b""
 
     async def __aenter__(self) -> Client:
         return self
@@ -65,7 +112,8 @@ class Client:
         status_line, *lines = raw.decode("latin-1").split("\r\n")
         version, status, reason = status_line.split(" ", 2)
         assert version == "HTTP/1.1"
-        self.body, self.is_ended, self._decoder, self._events = b"", False, EventDecoder(), []
+        self.body, self.is_ended = b"", False
+        self.forget_events()
         fields = [(n, v.strip()) for n, _, v in (x.partition(":") for x in lines)]
         self.response = Head(int(status), reason, fields)
         return self.response
@@ -84,7 +132,7 @@ class Client:
 
     async def read(self) -> bytes:
         """Wait for more of a chunked body; return it un-chunked, empty when it was ended or cut."""
-        while not (self.is_ended or self.is_cut):
+        while not self.is_over:
             size, separator, rest = self._buffer.partition(b"\r\n")
             if separator and len(rest) >= int(size, 16) + 2:
                 count = int(size, 16)
@@ -99,39 +147,12 @@ class Client:
                 self.is_cut = True
         return b""
 
-    async def event(self) -> ServerSentEvent:
-        """Wait for the next event of a chunked stream."""
-        while not self._events:
-            data = await self.read()
-            assert data, "the stream is over"
-            self._events += self._decoder.feed(data)
-        return self._events.pop(0)
-
-    async def events(self, count: int) -> list[ServerSentEvent]:
-        """Wait for this many events."""
-        return [await self.event() for _ in range(count)]
-
-    async def rest(self) -> list[ServerSentEvent]:
-        """Wait for the stream's end; return the events up to it. See `is_ended` and `is_cut`."""
-        while data := await self.read():
-            self._events += self._decoder.feed(data)
-        events, self._events = self._events, []
-        return events
-
     async def closed(self) -> bytes:
         """Wait until the server has closed the connection; return what came before."""
         while await self._receive():
             pass
         rest, self._buffer = self._buffer, b""
         return rest
-
-    @property
-    def last_event_id(self) -> str:
-        return self._decoder.last_event_id
-
-    @property
-    def retry(self) -> int | None:
-        return self._decoder.retry
 
     async def whole(self) -> bytes:
         """Wait for the whole body, sized or chunked."""

@@ -10,30 +10,18 @@ import h2.connection
 import h2.events
 import trio
 
-from trio_sse import EventDecoder, ServerSentEvent
-
-from .client import Head, abort
+from .client import Head, ResponseReader, abort
 
 
-class Http2Stream:
-    """One response; it has what `client.Client` has for its body."""
+class Http2Stream(ResponseReader):
+    """One response; `body` is what has come of it and was not read."""
 
     def __init__(self, connection: Http2Connection, number: int) -> None:
+        super().__init__()
         self.number = number
-        self.response: Head | None = None
-        self.body = b""
-        self.is_ended = False  # the body was ended properly
-        self.is_cut = False  # the stream was reset, or the connection closed before that
         self.is_held = False  # the stream's window is not opened again for what has come
         self._held_bytes = 0
         self.connection = connection
-        self._decoder = EventDecoder()
-        self._events: list[ServerSentEvent] = []
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more will come."""
-        return self.is_ended or self.is_cut
 
     async def wait_head(self) -> Head:
         """Wait for the response's head."""
@@ -55,33 +43,6 @@ class Http2Stream:
         while data := await self.read():
             body += data
         return body
-
-    async def event(self) -> ServerSentEvent:
-        """Wait for the next event."""
-        while not self._events:
-            data = await self.read()
-            assert data, "the stream is over"
-            self._events += self._decoder.feed(data)
-        return self._events.pop(0)
-
-    async def events(self, count: int) -> list[ServerSentEvent]:
-        """Wait for this many events."""
-        return [await self.event() for _ in range(count)]
-
-    async def rest(self) -> list[ServerSentEvent]:
-        """Wait for the end; return the events up to it."""
-        while data := await self.read():
-            self._events += self._decoder.feed(data)
-        events, self._events = self._events, []
-        return events
-
-    @property
-    def last_event_id(self) -> str:
-        return self._decoder.last_event_id
-
-    @property
-    def retry(self) -> int | None:
-        return self._decoder.retry
 
     async def release(self) -> None:
         """Take what comes again, after `is_held`."""
