@@ -296,6 +296,7 @@ class FakeWriter:
     """Records what the pump writes; the test decides how it behaves."""
 
     framing = Framing.CHUNKED
+    written_at = 0.0
 
     def __init__(self) -> None:
         self.pending: bytes | memoryview | None = None

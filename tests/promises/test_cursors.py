@@ -78,3 +78,26 @@ async def test_a_poll_without_events_answers_with_a_cursor(run: Run) -> None:
         await host.hub.publish("live", "between")
         second = await host.poll(f"/live?wait=0&last_event_id={first['last_event_id']}")
         assert [event["data"] for event in second["events"]] == ["between"]
+
+
+async def test_two_subscriptions_are_resumed_exactly(run: Run) -> None:
+    async with run() as host:
+        async with host.opened("/pair") as stream:
+            cursor = await read_cursor(stream)
+            await until_subscribed(host, 2)
+        await left(host)
+        for number in range(50):
+            await host.hub.publish("live", f"live {number}")
+            await host.hub.publish("paced", f"paced {number}")
+        received: list[str] = []
+        while len(received) < 100:
+            async with host.opened("/pair", f"Last-Event-ID: {cursor}") as stream:
+                for _ in range(min(9, 100 - len(received))):
+                    event = await stream.event()
+                    received.append(str(event.data))
+                    cursor = str(event.id)
+                await leave_by_reset(stream)
+            await left(host)
+        for topic in ("live", "paced"):
+            of_topic = [data for data in received if data.startswith(topic)]
+            assert of_topic == [f"{topic} {number}" for number in range(50)]

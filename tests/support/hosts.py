@@ -209,6 +209,11 @@ def handlers(hub: Hub, life: Life) -> Mapping[str, Handler]:
             nursery.start_soon(connection.send, "one")
             nursery.start_soon(connection.send, "two")
 
+    async def pair(connection: Connection) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.subscribe, "live")
+            nursery.start_soon(partial(connection.subscribe, "paced", batch=0.2))
+
     async def stepwise(connection: Connection) -> None:
         for number in range(5):
             await connection.send(f"{number}")

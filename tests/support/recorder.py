@@ -12,6 +12,7 @@ class Recorder:
 
     framing = Framing.PLAIN
     pending: bytes | memoryview | None = None
+    written_at = 0.0
 
     def __init__(self) -> None:
         self.written: list[bytes] = []

@@ -20,6 +20,7 @@ from .._log.protocol import Log
 from .._log.retention import Retention, RetentionRules
 from .._log.window import Window
 from .._validate import check_bounds, check_seconds
+from .._wire.composite_id import parse_composite, tag_of
 from .._wire.event import Dumps, ServerSentEvent, check_key
 from .._wire.message import Message
 from .._wire.topic import check_topic, check_topics
@@ -133,7 +134,9 @@ class HubEngine:
 
     def is_ahead(self, event_id: str) -> bool:
         """Whether a shared log may have an event id that this hub has not read yet."""
-        return self.log.is_ahead(event_id)
+        composite = parse_composite(event_id)
+        ids = [event_id] if composite is None else [composite.base, *composite.own.values()]
+        return any(self.log.is_ahead(id) for id in ids)
 
     # Publishing and subscribing
 
@@ -168,13 +171,17 @@ class HubEngine:
             )
             check_bounds(1, queue=bounds[0], queue_bytes=bounds[1])
         checked = check_topics(topics)
+        throttle = check_throttle(interval, batch)
+        composite = None if last_event_id is None else parse_composite(last_event_id)
+        if composite is not None:
+            last_event_id = composite.own.get(tag_of(checked, throttle), composite.base)
         feed = Feed(
             self.registry,
             checked,
             last_event_id=last_event_id,
             overflow=Overflow(overflow),
             queue_bounds=bounds,
-            throttle=check_throttle(interval, batch),
+            throttle=throttle,
         )
         self.registry.check_overflow(feed, checked)
         return feed

@@ -40,6 +40,7 @@ from typing import Protocol, final
 
 import trio
 
+from .._wire.composite_id import NOTHING, tag_of
 from .._wire.cursor import Cursor
 from .._wire.message import Batch, Framing, Message
 from .pacing import Throttle
@@ -52,6 +53,7 @@ class Writer(Protocol):
 
     framing: Framing
     pending: bytes | memoryview | None
+    written_at: float
 
     def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
         """Write `payload`, which holds `events` events; keep as `pending` what is not sent at once.
@@ -72,6 +74,7 @@ class _Phase(Enum):
 
 # Looking up a member of an enumeration takes longer than a global.
 _NEW, _AHEAD, _REPLAYING, _LIVE, _ENDED, _OVERFLOWED, _LEFT = _Phase
+_FAR = 1 << 62  # a position after all others
 _OVER = (_ENDED, _OVERFLOWED, _LEFT)
 
 
@@ -88,13 +91,14 @@ class Feed:
     """
 
     __slots__ = (
+        "_is_told",
         "_page",
         "_phase",
         "_position",
         "_queue",
+        "_reached",
         "_source",
         "_task",
-        "_told",
         "_writer",
         "dropped",
         "last_event_id",
@@ -128,8 +132,9 @@ class Feed:
         self._phase = _NEW
         self._queue: Queue | None = None  # made when the reader lags, dropped when it has caught up
         self._page: deque[Message] | None = None  # what was read of the log and not yet taken
-        self._position = 0  # where to read on in the log; once live, a position that the reader has reached
-        self._told = -1  # the position that its reader was last told, by an event's id or a cursor
+        self._position = 0  # while replaying: where to read on in the log
+        self._reached = NOTHING  # everything up to here was written to the reader; it may have received more
+        self._is_told = False  # the reader has received the id of that position
         self._task: trio.lowlevel.Task | None = None  # the one that waits in `wait`
         self._writer: Writer | None = None
 
@@ -182,6 +187,7 @@ class Feed:
         start = self._source.join(self)
         if isinstance(start, WaitForLog):
             self._phase = _AHEAD
+            self._reached = Cursor(_FAR, self.last_event_id or "")
         else:
             self._start(start)
 
@@ -194,7 +200,10 @@ class Feed:
         if isinstance(start, ReplayFrom):
             self._phase = _REPLAYING
             self._position = start.position
+            self._reached = Cursor(start.position, self.last_event_id or "")
         else:
+            if start.messages:  # a reset, or snapshots: until they are written, it begins again as now
+                self._reached = NOTHING if self.last_event_id is None else Cursor(-1, self.last_event_id)
             self._go_live(start.messages)
 
     def skip_replay(self, first: Sequence[Message]) -> None:
@@ -203,9 +212,9 @@ class Feed:
             self._go_live([*(self._page or ()), *first])
             self.return_to_task()
 
-    def restart(self, position: int) -> None:
-        """Continue at a position of another log: a reset will tell the reader."""
-        self._position = self._told = position
+    def restart(self) -> None:
+        """Continue on another log, whose positions are others: a reset will tell the reader."""
+        self._reached = Cursor(-1, self._reached.id)
 
     def leave(self) -> None:
         """Unregister, as leaving the subscription's context does. There is no checkpoint in it."""
@@ -239,10 +248,12 @@ class Feed:
                 self._enqueue(Batch(first))
 
     def _go_live(self, first: Sequence[Message] = ()) -> None:
-        self._position = self._source.go_live(self)
+        end = self._source.go_live(self)
         self._phase = _LIVE
         if first:
             self._page = deque(first)
+        else:
+            self._reach(end)
         if self.on_live is not None:
             self.on_live()
 
@@ -261,9 +272,13 @@ class Feed:
         writer = self._writer
         if writer is not None and writer.pending is None:
             if not writer.send_nowait(batch.framed(writer.framing), batch.count, now):
+                newest = batch.messages[-1]
+                self._reached = Cursor(newest.sequence, newest.id)
                 self.return_to_task()
             return
         if self._phase is _LIVE:  # it may have been left since the pump listed the subscribers
+            if writer is not None:
+                self.reached(writer.written_at)  # while nothing is queued
             self._enqueue(batch)
 
     def _enqueue(self, batch: Batch) -> None:
@@ -350,33 +365,48 @@ class Feed:
 
     @property
     def is_told(self) -> bool:
-        """Whether the reader was told a position."""
-        return self._told >= 0
+        """Whether the reader has received the id of the position that it has reached, as far as is known."""
+        return self._is_told
 
-    def tell(self, position: int) -> None:
-        """Record that the reader is told a position, by the id of an event or by a cursor."""
-        self._told = position
-        if self._phase is _LIVE:
-            self._position = position
+    @property
+    def tag(self) -> str:
+        """What names it in the ids of a connection that forwards several."""
+        return tag_of(self.topics, self.throttle)
 
-    def new_cursor(self, written_at: float) -> Cursor | None:
-        """Return the reader's cursor if it is known now, and is not what the reader was told.
+    def tell(self, cursor: Cursor) -> None:
+        """Record that the reader receives a cursor, or the events up to it."""
+        self._reached = cursor
+        self._is_told = True
+
+    def reached(self, written_at: float) -> Cursor:
+        """Return the newest position that is known now up to which everything was written to the reader.
 
         Call it only if all that was taken is written; the last write was at `written_at`.
         """
-        if self._phase is not _LIVE or self._queue is not None or self._page is not None:
-            return None
-        return self._source.new_cursor(self, self._position, self._told, written_at)
+        if self._phase is _LIVE and self._queue is None and self._page is None:
+            cursor = self._source.cursor(self, self._reached.position, written_at)
+            if cursor is not None:
+                self._reach(cursor)
+        return self._reached
+
+    def _reach(self, cursor: Cursor) -> None:
+        self._is_told = self._is_told and cursor.id == self._reached.id
+        self._reached = cursor
+
+    def new_cursor(self, written_at: float) -> Cursor | None:
+        """Return the reader's cursor if the reader is live and was not told it yet; see `reached`."""
+        cursor = self.reached(written_at)
+        return None if self._is_told or self._phase is not _LIVE else cursor
 
     def first_cursor(self) -> str | None:
         """Tell the reader its cursor, to which nothing was written yet; `None` if its first event has one.
 
         While it is replaying, this is the id that it has resumed from.
         """
-        cursor = self.new_cursor(-math.inf)
-        if cursor is None:
+        if self._page is not None or self._phase is not _LIVE:
             return self.last_event_id
-        self.tell(cursor.position)
+        cursor = self.reached(-math.inf)
+        self._is_told = True
         return cursor.id
 
     async def forward_to(self, writer: Writer) -> None:

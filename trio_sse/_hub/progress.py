@@ -23,6 +23,8 @@ class Progress:
         self._is_delivering = False
         self._began_at = 0.0
         self._settled: Message | None = None  # the newest of the batches that were delivered
+        self._end = Cursor(-1, "")  # the log's end when it was asked for last, shared by all readers
+        self._end_epoch = ""
 
     def begin(self, now: float) -> None:
         """Record that the pump begins to place and deliver a batch."""
@@ -38,21 +40,29 @@ class Progress:
     def restart(self) -> None:
         """Record that the log has lost continuity: earlier positions mean nothing any more."""
         self._settled = None
+        self._end_epoch = ""
 
-    def new_cursor(self, position: int, told: int, written_at: float) -> Cursor | None:
+    @property
+    def end(self) -> Cursor:
+        """The log's end."""
+        log = self._log
+        if self._end.position != log.last or self._end_epoch is not log.epoch:
+            self._end, self._end_epoch = Cursor(log.last, log.last_id), log.epoch
+        return self._end
+
+    def cursor(self, position: int, written_at: float) -> Cursor | None:
         """Return the cursor of a reader that has received everything that was delivered to it.
 
-        Return `None` if it is not known now, or not after the position that the reader was told.
+        Return `None` if it is not known now.
 
         Args:
             position: a position that it is known to have reached.
-            told: the position that it was told, by an event's id or a cursor; -1 if none.
             written_at: when it was last written to.
         """
-        log = self._log
-        if not self._is_delivering or log.last == position:
-            return Cursor(log.last, log.last_id) if told < log.last >= position else None
+        last = self._log.last
+        if not self._is_delivering or last == position:
+            return self.end if last >= position else None
         settled = self._settled
-        if settled is None or not told < settled.sequence >= position or written_at >= self._began_at:
+        if settled is None or settled.sequence < position or written_at >= self._began_at:
             return None  # it may have received a part of the batch, and must not fall behind that
         return Cursor(settled.sequence, settled.id)

@@ -178,11 +178,11 @@ class Registry:
         """Return the topic's live subscribers of this moment; a group counts as one."""
         return list(self._live.get(topic, ()))
 
-    def go_live(self, feed: Feed) -> int:
-        """Deliver to a feed from now on; return the position up to which it has received everything."""
+    def go_live(self, feed: Feed) -> Cursor:
+        """Deliver to a feed from now on; see `Source.go_live`."""
         if feed.throttle is None:
             self._add(feed.topics, feed)
-            return self._log.last
+            return self._progress.end
         group = self._groups.get((feed.topics, feed.throttle))
         if group is None:
             states = [self.states[topic] for topic in feed.topics if topic in self.states]
@@ -191,13 +191,13 @@ class Registry:
             self._groups[feed.topics, feed.throttle] = group
             self._add(feed.topics, group)
         group.add(feed, self._log.last)
-        return self._log.last
+        return self._progress.end
 
-    def new_cursor(self, feed: Feed, position: int, told: int, written_at: float) -> Cursor | None:
-        """Return a feed's cursor; see `Source.new_cursor`."""
+    def cursor(self, feed: Feed, position: int, written_at: float) -> Cursor | None:
+        """Return a feed's cursor; see `Source.cursor`."""
         if feed.throttle is not None and not self._groups[feed.topics, feed.throttle].is_settled:
             return None
-        return self._progress.new_cursor(position, told, written_at)
+        return self._progress.cursor(position, written_at)
 
     def change_topics(self, feed: Feed, topics: tuple[str, ...]) -> list[Message]:
         """Change a live feed's topics; see `Source.change_topics`."""
@@ -253,7 +253,7 @@ class Registry:
             if not feed.is_live:
                 feed.skip_replay([] if is_of_states else batch.messages)
                 continue
-            feed.restart(self._log.last)
+            feed.restart()
             if not is_of_states:
                 _deliver_alone(feed, batch)
 

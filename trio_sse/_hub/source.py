@@ -48,11 +48,11 @@ class Source(Protocol):
     def has_states(self, topics: Collection[str]) -> bool:
         """Whether some of the topics are states, of whose changes none may be left out."""
 
-    def go_live(self, feed: Feed) -> int:
-        """Deliver to a feed from now on; return the position up to which it has received everything."""
+    def go_live(self, feed: Feed) -> Cursor:
+        """Deliver to a feed from now on; return up to where it has received everything: the log's end."""
 
-    def new_cursor(self, feed: Feed, position: int, told: int, written_at: float) -> Cursor | None:
-        """Return the cursor of a live feed that keeps nothing for its reader; see `Progress.new_cursor`."""
+    def cursor(self, feed: Feed, position: int, written_at: float) -> Cursor | None:
+        """Return the cursor of a live feed that keeps nothing for its reader; see `Progress.cursor`."""
 
     def change_topics(self, feed: Feed, topics: tuple[str, ...]) -> list[Message]:
         """Deliver other topics to a live feed from now on; return the snapshots of the new ones."""

@@ -15,8 +15,10 @@ from .._http.request import Request, announced_body_size
 from .._hub.feed import Feed
 from .._hub.hub import Hub
 from .._transport.base import Transport
-from .._wire.cursor import frame_cursor, frame_keepalive
-from .._wire.message import Message, frame_messages
+from .._wire.composite_id import parse_composite
+from .._wire.cursor import Cursor, frame_cursor, frame_keepalive, frame_unshared_cursor
+from .._wire.message import Message, frame_messages, frame_with_ids
+from .composite_ids import PIN_SECONDS, CompositeIds
 from .cursor_form import cursor_form
 from .disconnects import MAX_UNREAD_BYTES
 from .end_reason import EndReason
@@ -77,8 +79,10 @@ class LiveStream(StreamWriter):
         if self.cursor_form is None:
             self.cursor_form = cursor_form(self.request)
         feed.on_overflow = self._on_overflow
-        self.forwarded += (feed,)
+        self._add_forwarded(feed)
         try:
+            if feed.last_event_id is not None:
+                await trio.lowlevel.checkpoint()  # let others begin before the first id is written
             while self.end_reason is None:
                 if self.transport.pending is not None:
                     await self.flush_then_write()
@@ -96,31 +100,72 @@ class LiveStream(StreamWriter):
                     await trio.lowlevel.cancel_shielded_checkpoint()
                 elif feed.is_over:
                     break
-                else:
+                elif self.composite is None:
                     await feed.forward_to(self.transport)  # now the pump has the write side
+                else:
+                    await feed.wait()
         finally:
             feed.on_overflow = None
-            self.forwarded = tuple(other for other in self.forwarded if other is not feed)
+            self._remove_forwarded(feed)
             if self.transport.pending is not None:
                 # One of the handler's scopes was cancelled in the middle of an event: as in `_flush`.
                 self.end(EndReason.WRITE_TIMEOUT)
         feed.check_entered()
 
+    def _add_forwarded(self, feed: Feed) -> None:
+        pinned = None
+        if feed.last_event_id is not None and not self.forwarded and self.request.last_event_id is not None:
+            pinned = parse_composite(self.request.last_event_id)
+        if self.composite is None and (self.forwarded or pinned is not None):
+            self.composite = CompositeIds(pinned, trio.current_time() + PIN_SECONDS)
+            for other in self.forwarded:
+                other.reached(self.transport.written_at)
+                other.return_to_task()  # its ids are composite from now on
+        self.forwarded += (feed,)
+
+    def _remove_forwarded(self, feed: Feed) -> None:
+        self.forwarded = tuple(other for other in self.forwarded if other is not feed)
+        if self.end_reason is None and not feed.is_over:
+            if self.composite is None:
+                self.composite = CompositeIds()
+            feed.reached(self.transport.written_at)
+            self.composite.park(feed)
+        for other in self.forwarded:
+            other.return_to_task()  # it may be the only one now
+
     def _next_payload(self, feed: Feed, messages: Sequence[Message]) -> bytes:
         """Return what is to be written next: messages, or the first cursor, with the head before it."""
         payload = b""
+        transport = self.transport
+        composite = self.composite
+        if composite is not None and not composite.is_needed(self.forwarded, trio.current_time()):
+            composite = self.composite = None
         if messages:
-            feed.tell(messages[-1].sequence)
-            payload = frame_messages(messages, self.transport.framing)
-        elif not feed.is_told:
-            transport = self.transport
-            cursor = feed.new_cursor(transport.written_at)
-            if cursor is not None and self.cursor_form:
-                feed.tell(cursor.position)
-                payload = frame_cursor(cursor.id, transport.framing, self.cursor_form)
-            elif self._head is not None:
-                payload = frame_keepalive(transport.framing)  # some proxies withhold the head until the body
-        return self.with_head(payload) if self._head is not None else payload
+            if composite is None:
+                newest = messages[-1]
+                feed.tell(Cursor(newest.sequence, newest.id))
+                payload = frame_messages(messages, transport.framing)
+            else:
+                ids = composite.ids_of(feed, messages, self.forwarded, transport.written_at)
+                payload = frame_with_ids(messages, ids, transport.framing)
+        elif not feed.is_told and self.cursor_form:
+            payload = self._next_cursor(feed, composite)
+        if self._head is None:
+            return payload
+        # Some proxies withhold the head until the body begins.
+        return self.with_head(payload or frame_keepalive(transport.framing))
+
+    def _next_cursor(self, feed: Feed, composite: CompositeIds | None) -> bytes:
+        transport = self.transport
+        assert self.cursor_form
+        cursor = feed.new_cursor(transport.written_at)
+        if cursor is None:
+            return b""
+        feed.tell(cursor)
+        if composite is None:
+            return frame_cursor(cursor.id, transport.framing, self.cursor_form)
+        id = composite.new_id(self.forwarded, transport.written_at)
+        return b"" if id is None else frame_unshared_cursor(id, transport.framing, self.cursor_form)
 
     async def end_forwarded(self, feed: Feed) -> NoReturn:
         """Leave the handler, since its subscription is over: it overflowed, or the hub has ended."""

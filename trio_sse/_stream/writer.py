@@ -19,7 +19,13 @@ from .._hub.feed import Feed
 from .._transport.base import Transport
 from .._transport.pending_bytes import PendingSend
 from .._transport.socket import SocketTransport
-from .._wire.cursor import CursorForm, frame_keepalive, frame_keepalive_with
+from .._wire.cursor import (
+    CursorForm,
+    frame_keepalive,
+    frame_keepalive_with,
+    frame_unshared_keepalive,
+)
+from .composite_ids import CompositeIds
 from .end_reason import EndReason
 from .lifetime import StreamLifetime
 from .options import StreamOptions
@@ -53,9 +59,10 @@ class StreamWriter(StreamLifetime):
         options: the options of its server or app.
         forwarded: the feeds whose pump may have the write side.
         cursor_form: how the client receives cursors; `None` until a subscription is forwarded.
+        composite: makes the ids where several subscriptions are forwarded; otherwise `None`.
     """
 
-    __slots__ = ("_head", "_lock", "cursor_form", "forwarded", "options", "transport")
+    __slots__ = ("_head", "_lock", "composite", "cursor_form", "forwarded", "options", "transport")
 
     def __init__(
         self, serving: ServeScope, options: StreamOptions, transport: Transport, head: bytes | ResponseStart
@@ -66,6 +73,7 @@ class StreamWriter(StreamLifetime):
         transport.bytes_sent = transport.events_sent = 0  # a kept-alive connection counts for each stream
         self.forwarded: tuple[Feed, ...] = ()
         self.cursor_form: CursorForm | None = None
+        self.composite: CompositeIds | None = None
         self._head: bytes | ResponseStart | None = head
         self._lock: trio.Lock | None = None  # made when a task has to wait
 
@@ -247,10 +255,12 @@ class StreamWriter(StreamLifetime):
     def _next_keepalive(self) -> bytes:
         """Return a keepalive, with the client's cursor if that has moved. Write it without a checkpoint."""
         transport = self.transport
-        if self.cursor_form and len(self.forwarded) == 1 and transport.pending is None:
-            (feed,) = self.forwarded
-            cursor = feed.new_cursor(transport.written_at)
-            if cursor is not None:
-                feed.tell(cursor.position)
-                return frame_keepalive_with(cursor.id, transport.framing, self.cursor_form)
+        form = self.cursor_form
+        if form and self.forwarded and transport.pending is None and self.response_start is None:
+            if self.composite is not None:
+                if id := self.composite.new_id(self.forwarded, transport.written_at):
+                    return frame_unshared_keepalive(id, transport.framing, form)
+            elif cursor := self.forwarded[0].new_cursor(transport.written_at):
+                self.forwarded[0].tell(cursor)
+                return frame_keepalive_with(cursor.id, transport.framing, form)
         return frame_keepalive(transport.framing)

@@ -54,6 +54,16 @@ def frame_cursor(id: str, framing: Framing, form: CursorForm) -> bytes:
     return _frames_of(id).cursor(framing, form)
 
 
+def frame_unshared_cursor(id: str, framing: Framing, form: CursorForm) -> bytes:
+    """Return a cursor of one client alone, as it is written."""
+    return _Frames(id).cursor(framing, form)
+
+
+def frame_unshared_keepalive(id: str, framing: Framing, form: CursorForm) -> bytes:
+    """Return a keepalive with a cursor of one client alone, as it is written."""
+    return _Frames(id).keepalive(framing, form)
+
+
 def frame_keepalive(framing: Framing) -> bytes:
     """Return a keepalive without a cursor, as it is written."""
     return _KEEPALIVES[framing]

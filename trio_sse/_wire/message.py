@@ -133,6 +133,15 @@ class Message:
             self._websocket_frame = made
         return made
 
+    def wire_with(self, id: str) -> bytes:
+        """Return its bytes on the wire with another id; it must be placed."""
+        return b"id: %b\n%b" % (id.encode(), self.wire[len(f"id: {self.id}\n".encode()) :])
+
+    def websocket_frame_with(self, id: str) -> bytes:
+        """Return its frame on a WebSocket with another id."""
+        event = self._event
+        return event_frame(str(event.data), event.event, id, event.retry)
+
     @property
     def unplaced_event(self) -> ServerSentEvent:
         """The event; before the message is placed, it has no id."""
@@ -177,6 +186,14 @@ def frame_messages(messages: Sequence[Message], framing: Framing) -> bytes:
     if framing is Framing.WEBSOCKET:
         return b"".join([message.websocket_frame for message in messages])
     return frame(join(messages), framing)
+
+
+def frame_with_ids(messages: Sequence[Message], ids: Sequence[str], framing: Framing) -> bytes:
+    """Return the messages' bytes in this framing, with these ids instead of their own."""
+    if framing is Framing.WEBSOCKET:
+        return b"".join([message.websocket_frame_with(id) for message, id in zip(messages, ids, strict=True)])
+    wires = [message.wire_with(id) for message, id in zip(messages, ids, strict=True)]
+    return frame(b"".join(wires), framing)
 
 
 def join(messages: Sequence[Message]) -> bytes:
