@@ -44,6 +44,12 @@ async def different(connection: Connection, number: int) -> None:
     await connection.subscribe(*(f"{topic}" for topic in chosen))
 
 
+@server.route("/throttled/{number:int}")
+async def throttled(connection: Connection, number: int) -> None:
+    """Subscribe with a batch to a topic that all have, and to one that nobody else has."""
+    await connection.subscribe(LIVE, f"user/{number}", batch=0.5)
+
+
 @server.route("/own")
 async def own(connection: Connection) -> None:
     await connection.start()

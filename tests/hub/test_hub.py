@@ -464,6 +464,8 @@ async def test_statistics_are_a_snapshot_of_everything(make_hub: MakeHub) -> Non
             snapshots=0,
             queued_events=5,  # a reset is one of them
             queued_bytes=4 * size + len(f"id: {statistics.last_event_id[:-1]}0\nevent: reset\n") + 28,
+            waiting_events=0,
+            waiting_bytes=0,
             log_events=3,
             log_bytes=3 * size,
             log_topics=2,

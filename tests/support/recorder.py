@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from trio_sse import Hub
 from trio_sse._hub.subscription import feed_of
 from trio_sse._wire.message import Framing
@@ -18,13 +20,19 @@ class Recorder:
         self.written: list[bytes] = []
         self.events: list[int] = []
 
+    @property
+    def sequences(self) -> list[int]:
+        """The numbers of the events that were written."""
+        lines = b"".join(self.written).splitlines()
+        return [int(line.partition(b".")[2]) for line in lines if line.startswith(b"id: ")]
+
     def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
         self.written.append(payload)
         self.events.append(events)
         return True
 
 
-async def record(hub: Hub, recorder: Recorder, *topics: str) -> None:
+async def record(hub: Hub, recorder: Recorder, *topics: str, **options: Any) -> None:
     """Subscribe and have the pump write to a recorder until cancelled."""
-    async with hub.subscribe(*topics) as subscription:
+    async with hub.subscribe(*topics, **options) as subscription:
         await feed_of(subscription).forward_to(recorder)

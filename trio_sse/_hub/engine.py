@@ -25,8 +25,9 @@ from .._wire.event import Dumps, ServerSentEvent, check_key
 from .._wire.message import Message
 from .._wire.topic import check_topic, check_topics
 from .feed import Feed
+from .flushing import FlushScheduler
 from .inbox import Inbox
-from .pacing import FlushScheduler, check_throttle
+from .pacing import check_throttle
 from .progress import Progress
 from .pump import Pump
 from .queue import Overflow
@@ -171,7 +172,7 @@ class HubEngine:
             )
             check_bounds(1, queue=bounds[0], queue_bytes=bounds[1])
         checked = check_topics(topics)
-        throttle = check_throttle(interval, batch)
+        throttle = check_throttle(interval, batch, bounds)
         composite = None if last_event_id is None else parse_composite(last_event_id)
         if composite is not None:
             last_event_id = composite.own.get(tag_of(checked, throttle), composite.base)
@@ -290,6 +291,8 @@ class HubEngine:
             inbox_bytes=self.inbox.used_bytes,
             queued_events=sum(feed.queued_events for feed in feeds),
             queued_bytes=sum(feed.queued_bytes for feed in feeds),
+            waiting_events=sum(group.waiting_events for group in self.registry.groups),
+            waiting_bytes=sum(group.waiting_bytes for group in self.registry.groups),
             log_events=len(self.log),
             log_bytes=self.log.size,
             log_topics=self.log.topics,

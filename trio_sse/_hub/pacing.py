@@ -1,35 +1,28 @@
 """Fewer updates: groups of subscriptions that are written to once in an interval.
 
 All live subscriptions with the same topics and the same throttle are one group. The group, not each of its
-members, keeps what is published. When the interval is over, it joins what it has kept to one batch and
-delivers it to all members as the pump does: one encoding, and a direct write to each member that keeps up. So
-ten thousand dashboards that are updated once a second cost what a broadcast once a second costs, whatever is
-published in between.
+members, keeps what is published. When the interval is over, it joins what it has kept and delivers it to all
+members as the pump does: one encoding, and a direct write to each member that keeps up. So ten thousand
+dashboards that are updated once a second cost what a broadcast once a second costs, whatever is published in
+between. Groups that have kept the same, since only their other topics differ, share the encoding, too.
 
 A group keeps the newest event of each topic and key (`interval`), or all events (`batch`). The first event
 after a quiet time is sent at once, and the last one is always sent. A flush takes all that waits, in the
 order of ids, so ids only grow on every connection.
 
-The invariant: a flush never sees a part of a batch. `FlushScheduler.lock` ensures it.
+What waits is bounded: a group that has kept as much as its throttle allows is flushed early, before the pump
+delivers anything more; see `flushing`.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple, Protocol, final
-
-import trio
 
 from .._wire.message import Batch, Message
 from .containment import cut_off_alone
+from .kept_events import PAGE_BYTES, PAGE_EVENTS, AllKept, Kept, NewestKept, SharedPages, messages_of
 from .state_topic import StateTopic
-
-# A group that keeps all is flushed early when it holds as much as a batch of the pump.
-_MOST_EVENTS = 256
-_MOST_BYTES = 64 * 1024
-
-_WRITES_PER_CHECKPOINT = 100
 
 
 class Throttle(NamedTuple):
@@ -38,10 +31,13 @@ class Throttle(NamedTuple):
     Attributes:
         seconds: at most once in this time.
         keeps_all: no event is left out; otherwise only the newest of each topic and key is sent.
+        most_events, most_bytes: what may wait; it is sent early then.
     """
 
     seconds: float
     keeps_all: bool
+    most_events: int
+    most_bytes: int
 
 
 class Subscriber(Protocol):
@@ -54,37 +50,58 @@ class Subscriber(Protocol):
         """End it, since the next event cannot be delivered."""
 
 
+class Scheduler(Protocol):
+    """What a group needs of the scheduler that flushes it."""
+
+    deliveries: int
+
+    def add(self, group: ThrottledGroup) -> None:
+        """Flush a group when it is due."""
+
+    def hurry(self, group: ThrottledGroup) -> None:
+        """Flush a group as soon as possible."""
+
+
 @final
 class ThrottledGroup:
     """Live subscriptions that are written to together; to the pump, they are one subscriber.
 
     Attributes:
         due: when it may be flushed, in Trio's time; meaningless while nothing waits.
+        is_scheduled, is_ready: the scheduler's.
     """
 
-    def __init__(self, throttle: Throttle, scheduler: FlushScheduler, states: Sequence[StateTopic]) -> None:
+    def __init__(self, throttle: Throttle, scheduler: Scheduler, states: Sequence[StateTopic]) -> None:
         """Make an empty group; `states` are those of its topics that are states."""
         self.due = -float("inf")
+        self.is_scheduled = False
+        self.is_ready = False
         # What its members have of each state: where only the newest counts, all changes become one.
         self._states = {} if throttle.keeps_all else {state.name: state for state in states}
         self._known = {topic: state.text for topic, state in self._states.items()}
         self._throttle = throttle
         self._scheduler = scheduler
         self._members: dict[Subscriber, int] = {}  # and the position from which on each is live
-        self._waiting: dict[tuple[str, str | bool | None] | int, Message] = {}
-        self._size = 0
+        self._kept: Kept = AllKept() if throttle.keeps_all else NewestKept()
         self._is_flushing = False
 
     def __len__(self) -> int:
         return len(self._members)
 
-    def __lt__(self, other: ThrottledGroup) -> bool:
-        return self.due < other.due
+    @property
+    def waiting_events(self) -> int:
+        """How many events wait for the interval's end."""
+        return self._kept.events
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The bytes of the events that wait."""
+        return self._kept.size
 
     @property
     def is_settled(self) -> bool:
         """Whether its members have received all that was delivered to it."""
-        return not (self._waiting or self._is_flushing)
+        return not (self._kept.events or self._is_flushing)
 
     def add(self, member: Subscriber, position: int) -> None:
         """Add a subscription that has received everything up to `position`."""
@@ -103,59 +120,57 @@ class ThrottledGroup:
     def remove(self, member: Subscriber) -> None:
         """Stop delivering to a subscription."""
         self._members.pop(member, None)
+        if not self._members:
+            self._kept.take()
 
     # The pump's side
 
     def deliver(self, batch: Batch, now: float) -> None:
         """Keep what was published until the interval is over."""
-        if not self._waiting:
+        self._scheduler.deliveries -= batch.count  # the pump has counted this group as one subscriber
+        if not self._members:
+            return  # the last one has left since the pump listed the subscribers
+        kept = self._kept
+        if not kept.events:
             self.due = max(self.due, now)
             self._scheduler.add(self)
-        self._scheduler.deliveries -= batch.count  # the pump has counted this group as one subscriber
-        for message in batch.messages:
-            self._keep(message)
-        if self._throttle.keeps_all and (len(self._waiting) >= _MOST_EVENTS or self._size >= _MOST_BYTES):
-            self.due = now
-            self._scheduler.reorder()
-
-    def _keep(self, message: Message) -> None:
-        key: tuple[str, str | bool | None] | int
-        if self._throttle.keeps_all:
-            key = message.sequence
-        else:  # the event of an ordinary topic does not replace a change of the state that it was
-            key = (message.topic, message.key if message.change is None else True)
-        # Out and in again rather than in place: the newest goes last, so ids only grow.
-        replaced = self._waiting.pop(key, None)
-        self._waiting[key] = message
-        self._size += len(message.wire) - (0 if replaced is None else len(replaced.wire))
+        kept.keep(batch)
+        if kept.events >= self._throttle.most_events or kept.size >= self._throttle.most_bytes:
+            self._scheduler.hurry(self)
 
     def cut_off(self) -> None:
         """Do nothing: a defect in one member does not concern the others."""
 
     # The scheduler's side
 
-    def flush(self, now: float) -> Iterator[None]:
-        """Deliver to each member what waits; yield after each."""
-        self._is_flushing = True
-        waiting = list(self._waiting.values())
-        self._waiting.clear()
-        self._size = 0
+    def flush(self, now: float, shared: SharedPages) -> Iterator[int]:
+        """Deliver to each member what waits; yield after each write how many bytes it had."""
         self.due = now + self._throttle.seconds
-        messages = [self._since_last(message) for message in waiting]
-        batch = Batch(messages)
-        for member, position in list(self._members.items()):
-            if member not in self._members:
-                continue  # it was left since
-            own = batch
-            if position >= messages[0].sequence:  # it joined while these were waiting
-                own = Batch([self._snapshot(message) for message in waiting if message.sequence > position])
-            if own.count:
-                self._scheduler.deliveries += own.count
-                try:
-                    member.deliver(own, now)
-                except BaseException as failure:  # as in the pump
-                    cut_off_alone(member, failure)
-            yield
+        if not self._kept.events:
+            return
+        self._is_flushing = True
+        kept = self._kept.take()
+        as_snapshots: Callable[[Message], Message] | None = None
+        if self._states:
+            as_snapshots = self._snapshot
+            pages = SharedPages().of(tuple([self._since_last(message) for message in messages_of(kept)]))
+        else:
+            pages = shared.of(kept)
+        for page in pages:
+            first = page.messages[0].sequence
+            for member, position in list(self._members.items()):
+                if member not in self._members:
+                    continue  # it was left since
+                own = page
+                if position >= first:  # it joined while these were waiting
+                    own = _after(position, page, as_snapshots)
+                if own.count:
+                    self._scheduler.deliveries += own.count
+                    try:
+                        member.deliver(own, now)
+                    except BaseException as failure:  # as in the pump
+                        cut_off_alone(member, failure)
+                yield own.size
         self._is_flushing = False
 
     def _since_last(self, message: Message) -> Message:
@@ -173,69 +188,15 @@ class ThrottledGroup:
         return state.snapshot(message.sequence, message.id)
 
 
-@final
-class FlushScheduler:
-    """Flushes groups when they are due, in one task.
-
-    Attributes:
-        lock: held while a group is flushed, and, as long as there are groups, by the pump while it delivers a
-            batch.
-        groups: how many there are.
-        deliveries: events delivered to members, less those delivered to groups, which the pump has counted.
-    """
-
-    def __init__(self) -> None:
-        self.lock = trio.StrictFIFOLock()
-        self.groups = 0
-        self.deliveries = 0
-        self._due: list[ThrottledGroup] = []  # a heap of those for which something waits
-        self._under_way: Iterator[None] = iter(())
-        self._changed = trio.lowlevel.ParkingLot()
-
-    def add(self, group: ThrottledGroup) -> None:
-        """Flush a group when it is due; it must not have been added since its last flush."""
-        heapq.heappush(self._due, group)
-        if self._due[0] is group:
-            self._changed.unpark_all()
-
-    def reorder(self) -> None:
-        """Reorder the heap, since a group has become due earlier."""
-        heapq.heapify(self._due)
-        self._changed.unpark_all()
-
-    async def run(self) -> None:
-        """Flush groups until cancelled."""
-        written = 0
-        while True:
-            due = self._due[0].due if self._due else float("inf")
-            if due > trio.current_time():
-                with trio.move_on_at(due):
-                    await self._changed.park()
-                continue
-            async with self.lock:
-                if not self._due:
-                    continue
-                self._under_way = heapq.heappop(self._due).flush(trio.current_time())
-                for _ in self._under_way:
-                    written += 1
-                    if written % _WRITES_PER_CHECKPOINT == 0:
-                        await trio.lowlevel.checkpoint()
-
-    def complete(self) -> None:
-        """Flush the rest of the group that was being flushed when `run` was cancelled."""
-        for _ in self._under_way:
-            pass
-
-    def finish(self) -> None:
-        """Flush everything that waits, without a checkpoint: `run` was cancelled, or the log has a gap."""
-        self.complete()
-        due, self._due = self._due, []
-        for group in due:
-            for _ in group.flush(trio.current_time()):
-                pass
+def _after(position: int, page: Batch, as_snapshots: Callable[[Message], Message] | None) -> Batch:
+    """Return the messages of a page for a member that has received everything up to a position."""
+    messages = [message for message in page.messages if message.sequence > position]
+    return Batch(messages if as_snapshots is None else [as_snapshots(message) for message in messages])
 
 
-def check_throttle(interval: float | None, batch: float | None) -> Throttle | None:
+def check_throttle(
+    interval: float | None, batch: float | None, queue_bounds: tuple[int, int]
+) -> Throttle | None:
     """Return the throttle that a subscription asks for, or `None` if it asks for none.
 
     Raises:
@@ -250,5 +211,17 @@ def check_throttle(interval: float | None, batch: float | None) -> Throttle | No
             raise TypeError(f"{name} must be a number of seconds, not {type(seconds).__name__}")
         if not 0.01 <= seconds <= 3600:
             raise ValueError(f"{name} must be 0.01 to 3600 seconds, not {seconds}")
-        return Throttle(float(seconds), keeps_all=name == "batch")
+        events, size = _most_waiting(queue_bounds)
+        if name == "batch":
+            return Throttle(float(seconds), True, min(PAGE_EVENTS, events), min(PAGE_BYTES, size))
+        return Throttle(float(seconds), False, events, size)
     return None
+
+
+def _most_waiting(queue_bounds: tuple[int, int]) -> tuple[int, int]:
+    """Return how much may wait so that it fits into the queue of a reader that has caught up.
+
+    A batch of the pump may come on top of it.
+    """
+    events, size = queue_bounds
+    return max(events - PAGE_EVENTS, events // 2, 1), max(size - PAGE_BYTES, size // 2, 1)

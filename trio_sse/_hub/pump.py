@@ -20,9 +20,10 @@ import trio
 
 from .._wire.message import Batch, Message
 from .containment import contained, cut_off_alone
+from .flushing import FlushScheduler
 from .joining import Bound, Delivery, join
 from .large_events import LargeEventMonitor
-from .pacing import FlushScheduler, Subscriber
+from .pacing import Subscriber
 from .progress import Progress
 
 # Let other tasks run after this many writes (about 1 ms, at 10 us each). Large batches count for more,

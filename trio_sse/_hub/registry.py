@@ -18,8 +18,9 @@ from .._wire.event import ServerSentEvent
 from .._wire.message import Batch, Message
 from .containment import cut_off_alone
 from .feed import Feed
+from .flushing import FlushScheduler
 from .inbox import Inbox
-from .pacing import FlushScheduler, Throttle, ThrottledGroup
+from .pacing import Throttle, ThrottledGroup
 from .progress import Progress
 from .queue import Overflow
 from .shared_states import SharedStates
@@ -71,6 +72,11 @@ class Registry:
     def topics(self) -> int:
         """How many topics have live subscribers."""
         return len(self._live)
+
+    @property
+    def groups(self) -> Collection[ThrottledGroup]:
+        """The groups of throttled feeds that are live."""
+        return self._groups.values()
 
     def has_states(self, topics: Collection[str]) -> bool:
         """Whether some of the topics are states; see `Source.has_states`."""
@@ -220,6 +226,7 @@ class Registry:
             if not group:
                 del self._groups[feed.topics, feed.throttle]
                 self._scheduler.groups -= 1
+                self._scheduler.discard(group)
                 self._remove(feed.topics, group)
 
     def _add(self, topics: Collection[str], subscriber: Feed | ThrottledGroup) -> None:

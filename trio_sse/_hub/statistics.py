@@ -22,6 +22,8 @@ class HubStatistics:
         inbox_events, inbox_bytes: what was published and has no id yet.
         queued_events, queued_bytes: what waits for readers that lag, summed over the subscriptions; what
             several of them share counts for each.
+        waiting_events, waiting_bytes: what waits for the end of an interval or batch, summed over the groups
+            of subscriptions that are served together.
         log_events, log_bytes: what can be replayed; of a shared log, what this hub keeps of it in memory.
         log_topics: topics that have events there.
         evicted: events that are no longer there, because of a bound.
@@ -40,6 +42,8 @@ class HubStatistics:
     inbox_bytes: int
     queued_events: int
     queued_bytes: int
+    waiting_events: int
+    waiting_bytes: int
     log_events: int
     log_bytes: int
     log_topics: int

@@ -75,8 +75,11 @@ def compose(cursors: Iterable[tuple[str, Cursor]], pinned: CompositeId | None = 
 
 
 @lru_cache(maxsize=256)
-def tag_of(topics: tuple[str, ...], throttle: tuple[float, bool] | None) -> str:
-    """Return the tag of a subscription: the same in every process, and for any order of its topics."""
+def tag_of(topics: tuple[str, ...], throttle: tuple[float, bool, int, int] | None) -> str:
+    """Return the tag of a subscription: the same in every process, and for any order of its topics.
+
+    Of a throttle, its time and whether it keeps all events count, and its bounds do not.
+    """
     asked = "\n".join([*sorted(topics), "" if throttle is None else f"{throttle[0]:g} {throttle[1]}"])
     return blake2s(asked.encode(), digest_size=4).hexdigest()
 

@@ -156,6 +156,11 @@ class Message:
         return self._event
 
 
+#: What an event is about: its topic and its key, or `True` for a change of the state that is its topic. So
+#: the event of an ordinary topic does not replace a change of the state that it was.
+Key = tuple[str, str | bool | None]
+
+
 @final
 class Batch:
     """Messages in their order, joined so that they cost one write for each connection.
@@ -163,13 +168,25 @@ class Batch:
     A batch is framed at most once for each framing, and all connections share the bytes.
     """
 
-    __slots__ = ("_framed", "count", "messages", "size")
+    __slots__ = ("_framed", "_newest", "count", "messages", "size")
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self.messages = messages
         self.count = len(messages)
         self.size = sum(len(message.wire) for message in messages)  # in bytes
         self._framed: list[bytes | None] = [None] * len(Framing)
+        self._newest: dict[Key, Message] | None = None
+
+    @property
+    def newest(self) -> dict[Key, Message]:
+        """The newest message of each topic and key, in their order; made once, on first need."""
+        if self._newest is None:
+            self._newest = {}
+            for message in self.messages:
+                key = (message.topic, message.key if message.change is None else True)
+                self._newest.pop(key, None)
+                self._newest[key] = message
+        return self._newest
 
     def framed(self, framing: Framing) -> bytes:
         """Return the batch's bytes in this framing."""
