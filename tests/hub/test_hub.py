@@ -470,6 +470,8 @@ async def test_statistics_are_a_snapshot_of_everything(make_hub: MakeHub) -> Non
             log_bytes=3 * size,
             log_topics=2,
             evicted=2,
+            log_reads=0,
+            log_waiting=0,
             last_event_id=f"{engine_of(hub).log.epoch}.5",
         )
     )

@@ -84,7 +84,7 @@ def test_an_empty_log_can_be_read_on_from_its_start() -> None:
     log = make_log()
     assert log.position_of(log.id_at(0), T) == 0
     assert log.covers(0, T)
-    assert log.read(0, ("t",)) == ([], 0)
+    assert log.read(0, ("t",)) == ([], 0, log.last_id)
 
 
 NOT_IDS = [

@@ -98,7 +98,7 @@ class HubEngine:
             self.sequencer = MemorySequencer(self.log, self.inbox, self.pump)
             return
         shared_states = self.registry.shared_states = self._share_states(log)
-        self.sequencer = SharedSequencer(
+        self.sequencer = shared = SharedSequencer(
             log,
             window,
             self.inbox,
@@ -107,6 +107,7 @@ class HubEngine:
             readers=self.registry,
             states=shared_states,
         )
+        self.registry.history = shared.replica.history
         for state in self._states.values():
             self._add_state(state)
 
@@ -297,5 +298,7 @@ class HubEngine:
             log_bytes=self.log.size,
             log_topics=self.log.topics,
             evicted=self.log.evicted,
+            log_reads=0 if self.registry.history is None else self.registry.history.reads,
+            log_waiting=0 if self.registry.history is None else self.registry.history.waiting,
             last_event_id=self.log.last_id,
         )

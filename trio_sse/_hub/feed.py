@@ -7,14 +7,16 @@ connection that forwards it. It passes through these phases:
 |------------|----------------------------------------------|-----------------------------------------|
 | new        | nothing: it is not registered                | `enter`                                 |
 | ahead      | waits until a shared log has reached its id  | `start`, at the id, or at the log's end |
-| replaying  | reads the log, page by page                  | a read that finds nothing more          |
+| fetching   | reads a shared log itself, page by page      | a page after which memory has the rest  |
+| replaying  | reads the log in memory, page by page        | a read that finds nothing more          |
 | live       | receives what is published to its topics     | the hub's end, an overflow, `leave`     |
 | ended      | still has what is queued, and no more        | `leave`                                 |
 | overflowed | nothing                                      | `leave`                                 |
 | left       | nothing                                      |                                         |
 
-A feed is ahead if its client comes from another hub that reads the shared log faster. While it replays, the
-log itself is its queue, and nothing is kept for it.
+A feed is ahead if its client comes from another hub that reads the shared log faster. It fetches if its
+client has missed more than is in memory, also if that becomes so while it is replaying. While it replays, the
+log itself is its queue, and nothing is kept for it but a page.
 
 It goes live in the same step in which a read of the log finds nothing more, so nothing is missing or repeated
 between history and what follows.
@@ -40,12 +42,13 @@ from typing import Protocol, final
 
 import trio
 
+from .._log.history import Fetch
 from .._wire.composite_id import NOTHING, tag_of
 from .._wire.cursor import Cursor
 from .._wire.message import Batch, Framing, Message
 from .pacing import Throttle
 from .queue import Overflow, Queue, QueueFull, make_queue, take_page, take_run
-from .source import ReplayFrom, Source, StartWith, WaitForLog
+from .source import FetchFrom, ReplayFrom, Source, StartWith, WaitForLog
 
 
 class Writer(Protocol):
@@ -65,6 +68,7 @@ class Writer(Protocol):
 class _Phase(Enum):
     NEW = "not entered"
     AHEAD = "ahead of the log"
+    FETCHING = "reading the shared log"
     REPLAYING = "replaying"
     LIVE = "live"
     ENDED = "ended with its hub"
@@ -73,7 +77,7 @@ class _Phase(Enum):
 
 
 # Looking up a member of an enumeration takes longer than a global.
-_NEW, _AHEAD, _REPLAYING, _LIVE, _ENDED, _OVERFLOWED, _LEFT = _Phase
+_NEW, _AHEAD, _FETCHING, _REPLAYING, _LIVE, _ENDED, _OVERFLOWED, _LEFT = _Phase
 _FAR = 1 << 62  # a position after all others
 _OVER = (_ENDED, _OVERFLOWED, _LEFT)
 
@@ -91,6 +95,8 @@ class Feed:
     """
 
     __slots__ = (
+        "_cursor",
+        "_fetch",
         "_is_told",
         "_page",
         "_phase",
@@ -133,6 +139,8 @@ class Feed:
         self._queue: Queue | None = None  # made when the reader lags, dropped when it has caught up
         self._page: deque[Message] | None = None  # what was read of the log and not yet taken
         self._position = 0  # while replaying: where to read on in the log
+        self._cursor = ""  # its id
+        self._fetch: Fetch | None = None  # while fetching: where to read on in the shared log
         self._reached = NOTHING  # everything up to here was written to the reader; it may have received more
         self._is_told = False  # the reader has received the id of that position
         self._task: trio.lowlevel.Task | None = None  # the one that waits in `wait`
@@ -191,16 +199,20 @@ class Feed:
         else:
             self._start(start)
 
-    def start(self, start: ReplayFrom | StartWith) -> None:
+    def start(self, start: ReplayFrom | FetchFrom | StartWith) -> None:
         """Start after `enter` had to wait for the log."""
         self._start(start)
         self.return_to_task()
 
-    def _start(self, start: ReplayFrom | StartWith) -> None:
+    def _start(self, start: ReplayFrom | FetchFrom | StartWith) -> None:
         if isinstance(start, ReplayFrom):
             self._phase = _REPLAYING
-            self._position = start.position
-            self._reached = Cursor(start.position, self.last_event_id or "")
+            self._position, self._cursor = start
+            self._reached = Cursor(start.position, start.id)
+        elif isinstance(start, FetchFrom):
+            self._phase = _FETCHING
+            self._fetch = Fetch(*start, self.return_to_task)
+            self._reach(Cursor(-1 if start.position is None else start.position, start.id))
         else:
             if start.messages:  # a reset, or snapshots: until they are written, it begins again as now
                 self._reached = NOTHING if self.last_event_id is None else Cursor(-1, self.last_event_id)
@@ -208,7 +220,7 @@ class Feed:
 
     def skip_replay(self, first: Sequence[Message]) -> None:
         """Go live with these messages: what it was reading from the log is lost."""
-        if self._phase is _REPLAYING:
+        if self._phase in (_FETCHING, _REPLAYING):
             self._go_live([*(self._page or ()), *first])
             self.return_to_task()
 
@@ -248,6 +260,7 @@ class Feed:
                 self._enqueue(Batch(first))
 
     def _go_live(self, first: Sequence[Message] = ()) -> None:
+        self._end_fetch()
         end = self._source.go_live(self)
         self._phase = _LIVE
         if first:
@@ -259,11 +272,17 @@ class Feed:
 
     def _stop(self, phase: _Phase) -> None:
         if self._phase not in _OVER:
+            self._end_fetch()
             self._source.leave(self)
         self._phase = phase
         if phase is not _ENDED:
             self._queue = self._page = None
         self.return_to_task()
+
+    def _end_fetch(self) -> None:
+        if self._fetch is not None:
+            self._source.cancel_fetch(self._fetch)
+            self._fetch = None
 
     # The pump's side
 
@@ -338,6 +357,8 @@ class Feed:
             page = take_run(self._page)
             self._page = self._page or None
             return page
+        if self._fetch is not None:
+            return self._take_fetched(self._fetch)
         if self._phase is not _REPLAYING:
             return ()
         if self.throttle is None or self.throttle.keeps_all or self._source.has_states(self.topics):
@@ -352,14 +373,32 @@ class Feed:
 
     def _read_log(self) -> list[Message]:
         """Read the next page of the log; go live if there are no more, or if they are lost."""
-        found = self._source.read(self._position, self.topics)
+        found = self._source.read(self._position, self._cursor, self.topics)
         if isinstance(found, StartWith):
             self._go_live()
             return found.messages
-        self._position = found.position
+        if isinstance(found, FetchFrom):
+            self._start(found)
+            return []
+        self._position, self._cursor = found.position, found.id
         if not found.messages:
             self._go_live()
         return found.messages
+
+    def _take_fetched(self, fetch: Fetch) -> list[Message]:
+        """Return what was read of the shared log; nothing if `wait` must have it read."""
+        while (found := self._source.take_fetched(fetch, self.topics)) is not None:
+            if isinstance(found, StartWith):
+                self._go_live()
+                return found.messages
+            if found.is_covered:
+                self._fetch = None
+                self._phase = _REPLAYING
+                self._position, self._cursor = found.page.position, found.page.id
+                return found.page.messages or self._read_log()
+            if found.page.messages:
+                return found.page.messages
+        return []
 
     # The reader's cursor
 
@@ -419,16 +458,20 @@ class Feed:
             raise self._busy()
         self._writer = writer
         self._task = trio.lowlevel.current_task()
+        if self._fetch is not None:
+            self._source.request_fetch(self._fetch)
         try:
             await trio.lowlevel.wait_task_rescheduled(self._abort_wait)
         finally:
             self._writer = None
 
     async def wait(self) -> None:
-        """Wait until something is queued, something is pending in the writer, or it is over."""
+        """Wait until something is queued or read, something is pending in the writer, or it is over."""
         if self._task is not None:
             raise self._busy()
         self._task = trio.lowlevel.current_task()
+        if self._fetch is not None:
+            self._source.request_fetch(self._fetch)
         await trio.lowlevel.wait_task_rescheduled(self._abort_wait)
 
     def _busy(self) -> trio.BusyResourceError:

@@ -12,6 +12,7 @@ from typing import final
 
 import trio
 
+from .._log.history import Fetch, LogHistory
 from .._log.memory import Gap, MemoryLog, Page
 from .._wire.cursor import Cursor
 from .._wire.event import ServerSentEvent
@@ -24,7 +25,7 @@ from .pacing import Throttle, ThrottledGroup
 from .progress import Progress
 from .queue import Overflow
 from .shared_states import SharedStates
-from .source import ReplayFrom, StartWith, WaitForLog
+from .source import Fetched, FetchFrom, ReplayFrom, StartWith, WaitForLog
 from .state_topic import StateTopic
 
 
@@ -40,6 +41,7 @@ class Registry:
     Attributes:
         states: the topics that are states.
         shared_states: the same, if they are over a shared log.
+        history: reads a shared log for feeds that have missed more than is in memory, if there is one.
         arrivals: how many feeds have ever joined with an id that the log had not reached.
         replayed: events read from the log.
         resets: gaps that were announced to a feed.
@@ -49,6 +51,7 @@ class Registry:
     def __init__(self, log: MemoryLog, inbox: Inbox, scheduler: FlushScheduler, progress: Progress) -> None:
         self.states: dict[str, StateTopic] = {}
         self.shared_states: SharedStates | None = None
+        self.history: LogHistory | None = None
         self.arrivals = 0
         self.replayed = 0
         self.resets = 0
@@ -113,7 +116,7 @@ class Registry:
 
     # How a feed starts
 
-    def join(self, feed: Feed) -> ReplayFrom | StartWith | WaitForLog:
+    def join(self, feed: Feed) -> ReplayFrom | FetchFrom | StartWith | WaitForLog:
         """Register a feed; see `Source.join`."""
         self._inbox.check_open()
         self.check_overflow(feed, feed.topics)
@@ -147,36 +150,73 @@ class Registry:
         """Start the feeds that wait for nothing any more; see `StateSubscribers`."""
         self.start_ahead(0)
 
-    def _start_of(self, feed: Feed, last_event_id: str | None) -> ReplayFrom | StartWith:
+    def _start_of(self, feed: Feed, last_event_id: str | None) -> ReplayFrom | FetchFrom | StartWith:
         if last_event_id is None:
             return StartWith(self._snapshots(feed.topics))
         position = self._log.position_of(last_event_id, feed.topics)
-        if not isinstance(position, Gap) and not self._log.covers(position, feed.topics):
-            position = Gap.EXPIRED
-        if isinstance(position, Gap):
+        if position is Gap.UNKNOWN:
             return self._after_gap(feed.topics, position)
+        if position is Gap.EXPIRED:
+            return self._beyond(last_event_id, None, feed.topics)
+        if not self._log.covers(position, feed.topics):
+            return self._beyond(last_event_id, position, feed.topics)
         if self._lacks_state(feed.topics, position):
             return self._after_gap(feed.topics, Gap.EXPIRED)  # its client does not have the state
-        return ReplayFrom(position) if position < self._log.last else StartWith([])
+        return ReplayFrom(position, last_event_id) if position < self._log.last else StartWith([])
 
     def _lacks_state(self, topics: Collection[str], position: int) -> bool:
         states = self.states
         return bool(states) and any(topic in states and position < states[topic].since for topic in topics)
 
-    def read(self, position: int, topics: Collection[str]) -> Page | StartWith:
+    def _beyond(self, id: str, position: int | None, topics: Collection[str]) -> FetchFrom | StartWith:
+        """Return how a feed reads on where the log in memory does not reach.
+
+        Of a state, the snapshot replaces whatever was missed.
+        """
+        if self.history is None or self.has_states(topics):
+            return self._after_gap(topics, Gap.EXPIRED)
+        return FetchFrom(id, position)
+
+    def read(self, position: int, id: str, topics: Collection[str]) -> Page | FetchFrom | StartWith:
         """Read a page of the log; see `Source.read`."""
         if self._lacks_state(topics, position):
             return self._after_gap(topics, Gap.EXPIRED)
         found = self._log.read(position, topics)
         if isinstance(found, Gap):
-            return self._after_gap(topics, found)
+            return self._beyond(id, position, topics)
         if self.shared_states is not None and found.messages and self.has_states(topics):
             sent = self.shared_states.without_hidden(found.messages)
             if not sent:
-                return self.read(found.position, topics)
-            found = Page(sent, found.position)
+                return self.read(found.position, found.id, topics)
+            found = Page(sent, found.position, found.id)
         self.replayed += len(found.messages)
         return found
+
+    # Reading a shared log itself
+
+    def take_fetched(self, fetch: Fetch, topics: Collection[str]) -> Fetched | StartWith | None:
+        """Return what was read at a place; see `Source.take_fetched`."""
+        assert self.history is not None
+        found = fetch.result or self.history.find(fetch)
+        if found is None:
+            return None
+        if isinstance(found, Gap):
+            return self._after_gap(topics, found)
+        assert fetch.position is not None
+        page = found.read(fetch.position, topics)
+        self.replayed += len(page.messages)
+        fetch.advance(page.id, page.position)
+        return Fetched(page, self._log.covers(page.position, topics))
+
+    def request_fetch(self, fetch: Fetch) -> None:
+        """Let a shared log be read; see `Source.request_fetch`."""
+        assert self.history is not None
+        self.history.request(fetch)
+
+    def cancel_fetch(self, fetch: Fetch) -> None:
+        """Forget what was asked for."""
+        assert self.history is not None
+        self.history.cancel(fetch)
 
     # Who is live
 

@@ -140,6 +140,7 @@ class SharedSequencer:
     def finish(self) -> None:
         self.replica.publisher.finish()
         self._states.finish()
+        self.replica.history.finish()
         self._inbox.clear()  # what the log has not stored is lost, and `publish` says so
 
     def renew(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from .._log.history import Fetch
 from .._log.memory import Page
 from .._wire.cursor import Cursor
 from .._wire.message import Message
@@ -14,9 +15,29 @@ if TYPE_CHECKING:
 
 
 class ReplayFrom(NamedTuple):
-    """A feed starts by reading the log from a position."""
+    """A feed starts by reading the log in memory from a position, which has this id."""
 
     position: int
+    id: str
+
+
+class FetchFrom(NamedTuple):
+    """A feed starts by reading a shared log itself from an id on, whose position may not be known."""
+
+    id: str
+    position: int | None
+
+
+class Fetched(NamedTuple):
+    """What a feed reads of a shared log.
+
+    Attributes:
+        page: the messages, and where to read on.
+        is_covered: whether the rest can be read from memory.
+    """
+
+    page: Page
+    is_covered: bool
 
 
 class StartWith(NamedTuple):
@@ -32,18 +53,30 @@ class WaitForLog(NamedTuple):
 class Source(Protocol):
     """What a feed needs of its hub; the registry implements it.
 
-    No method has a checkpoint. A feed calls `join` first, `go_live` once at most, `read` only before it and
-    `change_topics` only after it, and `leave` last.
+    No method has a checkpoint. A feed calls `join` first, `go_live` once at most, `read` and `take_fetched`
+    only before it and `change_topics` only after it, and `leave` last.
     """
 
     def check_thread(self) -> None:
         """Raise `RuntimeError` if the hub runs in another thread than the caller's."""
 
-    def join(self, feed: Feed) -> ReplayFrom | StartWith | WaitForLog:
+    def join(self, feed: Feed) -> ReplayFrom | FetchFrom | StartWith | WaitForLog:
         """Register a feed, and return how it starts."""
 
-    def read(self, position: int, topics: Collection[str]) -> Page | StartWith:
-        """Return a page of the log after `position`, or what replaces a page that the log has dropped."""
+    def read(self, position: int, id: str, topics: Collection[str]) -> Page | FetchFrom | StartWith:
+        """Return a page of the log after a position, which has this id.
+
+        If it is no longer in memory, return where to read a shared log itself, or what replaces the page.
+        """
+
+    def take_fetched(self, fetch: Fetch, topics: Collection[str]) -> Fetched | StartWith | None:
+        """Return what a shared log has at the place of `fetch`, or `None` if it was not read yet."""
+
+    def request_fetch(self, fetch: Fetch) -> None:
+        """Let a shared log be read at the place of `fetch`, which is then woken; it may be asked again."""
+
+    def cancel_fetch(self, fetch: Fetch) -> None:
+        """Forget what was asked for."""
 
     def has_states(self, topics: Collection[str]) -> bool:
         """Whether some of the topics are states, of whose changes none may be left out."""

@@ -27,6 +27,8 @@ class HubStatistics:
         log_events, log_bytes: what can be replayed; of a shared log, what this hub keeps of it in memory.
         log_topics: topics that have events there.
         evicted: events that are no longer there, because of a bound.
+        log_reads: pages read from a shared log, for subscriptions that missed more than this hub has.
+        log_waiting: subscriptions that wait for such a page.
         last_event_id: see `Hub.last_event_id`.
     """
 
@@ -48,4 +50,6 @@ class HubStatistics:
     log_bytes: int
     log_topics: int
     evicted: int
+    log_reads: int
+    log_waiting: int
     last_event_id: str

@@ -19,6 +19,7 @@ from .checks import check_after, check_end, check_upto
 from .entry_id import id_before, parse_id
 from .memory import Gap
 from .protocol import Entry, LogEnd, LogSession
+from .read_limit import ReadLimit
 from .record import decode_record
 from .state_scan import LogStates, find_states
 from .window import Window
@@ -35,7 +36,6 @@ _SHORTEST_READ = 0.05
 # So many entries of others in a row are read through to fill the window; older events are then not replayed.
 _MOST_FOREIGN = 10_000
 
-_PAGE_ENTRIES = 256
 _PAGE_BYTES = 1024 * 1024
 
 
@@ -58,24 +58,6 @@ class ReadEntry(NamedTuple):
 
     entry: Entry
     message: Message | None
-
-
-@final
-class _ReadLimit:
-    """How many entries to ask a session for.
-
-    One at first, so that a slow link delivers some in time, however large they are. The limit then doubles
-    with each read, as long as entries are small.
-    """
-
-    def __init__(self) -> None:
-        self.entries = 1
-
-    def adapt(self, entries: Sequence[Entry]) -> None:
-        """Adapt the limit to the entries of the last read."""
-        if entries:
-            mean = max(1, sum(len(entry.record) for entry in entries) // len(entries))
-            self.entries = max(1, min(2 * self.entries, _PAGE_ENTRIES, _PAGE_BYTES // mean))
 
 
 @final
@@ -137,7 +119,7 @@ class LogFollower:
         newest: list[ReadEntry] = []
         most, most_bytes = self._bounds
         size, foreign, upto = 0, 0, end.last
-        limit = _ReadLimit()
+        limit = ReadLimit(_PAGE_BYTES)
         while len(newest) <= most and size <= most_bytes and foreign <= _MOST_FOREIGN:
             await trio.lowlevel.checkpoint()  # whatever the session does
             entries = check_upto(await session.read_backward(upto, limit.entries), upto)
@@ -162,7 +144,7 @@ class LogFollower:
         """Deliver the log's entries until cancelled."""
         if not (self.is_loaded and await self._is_continued(session)):
             await self.reload(session)
-        limit = _ReadLimit()
+        limit = ReadLimit(_PAGE_BYTES)
         while True:
             arrivals = self._readers.arrivals
             asked, began = limit.entries, trio.current_time()

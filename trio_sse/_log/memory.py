@@ -42,11 +42,12 @@ class Page(NamedTuple):
 
     Attributes:
         messages: in their order; none if there are no more.
-        position: where to read on from.
+        position, id: where to read on from.
     """
 
     messages: list[Message]
     position: int
+    id: str
 
 
 @final
@@ -260,9 +261,9 @@ class MemoryLog:
         for message in runs[0] if len(runs) == 1 else heapq.merge(*runs, key=_sequence):
             size += len(message.wire)
             if messages and (len(messages) == PAGE_EVENTS or size > PAGE_BYTES):
-                return Page(messages, messages[-1].sequence)
+                return Page(messages, messages[-1].sequence, messages[-1].id)
             messages.append(message)
-        return Page(messages, self.last)
+        return Page(messages, self.last, self.last_id)
 
 
 _sequence = attrgetter("sequence")

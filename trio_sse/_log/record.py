@@ -27,6 +27,21 @@ def encode_record(message: Message, mark: str) -> bytes:
     return f"[{','.join(['null' if field is None else _encode(field) for field in fields])}]".encode()
 
 
+def topic_of(record: bytes) -> str | None:
+    """Return the topic of a record, or `None` if the record is corrupt, as far as that is seen.
+
+    It costs a tenth of decoding: most records of a page are for other topics than a reader's.
+    """
+    if record.startswith(b'["'):
+        name, quote, _ = record[2:].partition(b'"')
+        if quote and b"\\" not in name:
+            return name.decode(errors="replace")  # what is not UTF-8 is no topic that anybody has
+    try:
+        return decode_record(record).topic
+    except Exception:  # as for the follower
+        return None
+
+
 def decode_record(record: bytes) -> Message:
     """Return the message of a record.
 

@@ -1,4 +1,7 @@
-"""A hub's part in a shared log: one task appends what is published here, one follows what all publish."""
+"""A hub's part in a shared log.
+
+One task appends what is published here, one follows what all publish, and some read what clients have missed.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import trio
 from .._backoff import delays
 from .._wire.message import Message
 from .follower import LogFollower, LogReaders, ReadEntry
+from .history import LogHistory
 from .protocol import Log, LogRefused
 from .publisher import LogPublisher
 from .sessions import LogSessions
@@ -38,6 +42,7 @@ class LogReplica:
         self._sessions = LogSessions(log)
         self.publisher = LogPublisher(self._sessions, log.publish_timeout)
         self._states = states
+        self.history = LogHistory(self._sessions, window)
         self.follower = LogFollower(
             window,
             bounds=bounds,
@@ -53,6 +58,7 @@ class LogReplica:
         Raises:
             LogRefused: the log rejects the connection.
         """
+        self._sessions.begin()
         self.publisher.begin()
         refusal: LogRefused | None = None
         async with trio.open_nursery() as nursery:
@@ -70,6 +76,7 @@ class LogReplica:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.publisher.append_all, take)
             nursery.start_soon(self.publisher.sweep)
+            nursery.start_soon(self.history.run)
             nursery.start_soon(self._sessions.keep, self.follower.follow)
             nursery.start_soon(self._find_states)
 

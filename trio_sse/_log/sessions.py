@@ -18,6 +18,7 @@ logger = get_logger("trio_sse.log")
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 2.0
 _LOG_AGAIN_SECONDS = 60.0
+_MOST_REASONS = 16
 
 
 @final
@@ -31,6 +32,11 @@ class LogSessions:
     def __init__(self, log: Log) -> None:
         self.failure = "it has not answered yet"
         self._log = log
+        self._logged: dict[str, float] = {}  # when each reason was logged last, by any of the tasks
+
+    def begin(self) -> None:
+        """Begin a run, in which each reason of a failure is logged again."""
+        self._logged.clear()
 
     async def try_once(self, work: Callable[[LogSession], Awaitable[None]]) -> None:
         """Run work in a session if the log can be reached now.
@@ -51,14 +57,14 @@ class LogSessions:
             )
 
     async def keep(self, work: Callable[[LogSession], Awaitable[None]]) -> None:
-        """Run work that never ends; start it again in a new session whenever a session has failed."""
+        """Run work until it returns; start it again in a new session whenever a session has failed."""
         waits = delays(_FIRST_WAIT, _LONGEST_WAIT)
-        logged, logged_at = "", -math.inf
         while True:
             began = trio.current_time()
             try:
                 async with self._log.connect() as session:
                     await work(session)
+                return
             except BaseException as failure:
                 # A refusal midway, for example after a change of the password, may end as an outage does.
                 error = _contained(failure)
@@ -66,11 +72,13 @@ class LogSessions:
                 now = trio.current_time()
                 if now - began > _LONGEST_WAIT:
                     waits = delays(_FIRST_WAIT, _LONGEST_WAIT)
-                if self.failure != logged or now > logged_at + _LOG_AGAIN_SECONDS:
+                if now > self._logged.get(self.failure, -math.inf) + _LOG_AGAIN_SECONDS:
                     logger.warning(
                         "the shared log failed, trying again: %s", self.failure, exc_info=_unexpected(error)
                     )
-                    logged, logged_at = self.failure, now
+                    if len(self._logged) >= _MOST_REASONS:
+                        self._logged.clear()
+                    self._logged[self.failure] = now
             await trio.sleep(next(waits))
 
 

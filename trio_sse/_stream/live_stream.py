@@ -71,6 +71,11 @@ class LiveStream(StreamWriter):
 
     # Forwarding
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether a subscription that it forwards has not read all that the client has missed."""
+        return any(not feed.is_live and not feed.is_over for feed in self.forwarded)
+
     async def forward(self, feed: Feed) -> None:
         """Send all events of an entered feed until it is over; see `Connection.forward`."""
         if feed.on_overflow is not None:

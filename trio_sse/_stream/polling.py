@@ -120,6 +120,13 @@ async def _close_in_time(stream: LiveStream, transport: PollTransport, wait: flo
         await transport.wait_arrived()
         with trio.move_on_after(_BATCH_SECONDS):
             await transport.wait_full()
+    if wait < _AHEAD_SECONDS and stream.is_behind and not transport.events_sent:
+        # It waits for the first page of a shared log, which another node's log may be slow to return.
+        for feed in stream.forwarded:
+            feed.on_live = transport.note_change
+        with trio.move_on_after(_AHEAD_SECONDS - wait):
+            while stream.is_behind and not transport.events_sent:
+                await transport.wait_change()
     transport.is_closed = True
     stream.end(EndReason.FINISHED)
 
@@ -156,7 +163,7 @@ class PollTransport(BufferedTransport):
         self.events_sent += events
         self.bytes_sent += len(payload)
         self._events += self._decoder.feed(payload)
-        self._changed.unpark_all()
+        self.note_change()
         return True
 
     async def flush_some(self) -> None:
@@ -178,6 +185,14 @@ class PollTransport(BufferedTransport):
 
     async def aclose(self, *, abort: bool = False) -> None:
         """Do nothing: there is no connection."""
+
+    def note_change(self) -> None:
+        """Wake who waits for a change: events have arrived, or there are none that were missed."""
+        self._changed.unpark_all()
+
+    async def wait_change(self) -> None:
+        """Wait until something has changed."""
+        await self._changed.park()
 
     async def wait_arrived(self) -> None:
         """Wait until there is an event."""
