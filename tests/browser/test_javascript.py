@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 import sys
 import threading
 import time
@@ -176,6 +177,25 @@ def test_a_server_that_is_away_is_waited_for(page: Any, url: str) -> None:
     assert got(page) == list(range(1, 11))
 
 
+def test_what_is_published_before_its_first_event_is_not_lost(page: Any, url: str) -> None:
+    follow(page)
+    until(page, "follower.status === 'streaming' && follower.lastEventId !== ''")
+    post(f"{url}/mode", "away")
+    post(f"{url}/publish", "1 5")
+    post(f"{url}/mode", "ok")
+    until(page, "got.length === 5")
+    assert (got(page), page.evaluate("resets")) == ([1, 2, 3, 4, 5], [])
+
+
+def test_a_stream_without_a_cursor_gets_one_from_a_poll(page: Any, url: str) -> None:
+    post(f"{url}/mode", "withheld")
+    follow(page)
+    until(page, "follower.status === 'streaming' && follower.lastEventId !== ''")
+    post(f"{url}/publish", "1 5")
+    until(page, "got.length === 5")
+    assert page.evaluate("follower.status") == "polling"
+
+
 def test_a_final_refusal_ends_it(page: Any, url: str) -> None:
     post(f"{url}/mode", "gone")
     follow(page)
@@ -216,6 +236,45 @@ def test_it_outlives_the_server(browser: Any) -> None:
         until(opened, "got.length === 9")
         assert got(opened) == list(range(1, 10))
         opened.close()
+
+
+# Cursors, by what a browser itself sends
+
+
+def test_an_event_source_resumes_from_the_cursor_of_a_stream_without_events(page: Any, url: str) -> None:
+    page.evaluate("""() => {
+      window.got = [];
+      window.others = [];
+      window.source = new EventSource("/live");
+      source.addEventListener("message", (event) => got.push(Number(event.data)));
+      source.addEventListener("number", (event) => got.push(Number(event.data)));
+      source.addEventListener("reset", () => others.push("reset"));
+    }""")
+    until_told(url, lambda told: told["subscriptions"] == 1)
+    until(page, "source.readyState === EventSource.OPEN")
+    post(f"{url}/mode", "ok")  # the stream is cut
+    post(f"{url}/publish", "1 5")
+    until(page, "got.length === 5")
+    assert (got(page), page.evaluate("others")) == ([1, 2, 3, 4, 5], [])
+    page.evaluate("source.close()")
+
+
+@pytest.mark.parametrize(("cache", "ending"), [("default", "\n"), ("no-store", "\n\n")])
+def test_a_fetch_receives_the_cursor_without_a_blank_line(
+    page: Any, url: str, cache: str, ending: str
+) -> None:
+    """By default: with `no-store`, a browser sends what an `EventSource` sends."""
+    first = page.evaluate(
+        """async (cache) => {
+          const response = await fetch("/live", {headers: {Accept: "text/event-stream"}, cache});
+          const reader = response.body.getReader();
+          const {value} = await reader.read();
+          await reader.cancel();
+          return new TextDecoder().decode(value);
+        }""",
+        cache,
+    )
+    assert re.fullmatch(rf"id: [0-9a-f]{{8}}\.\d+{ending}", first)
 
 
 # The clock

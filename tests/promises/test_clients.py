@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import httpx
 import httpx_sse
@@ -12,11 +12,12 @@ import pytest
 import trio
 
 from trio_sse import Connection, EndReason, EventDecoder, ServerSentEvent
+from trio_sse._tools.tail import Tail
 
 from ..support.leaks import MakeServer
 from ..support.requirements import find, needs
 from ..support.serving import OnSockets, on_sockets
-from ..support.waiting import SECONDS
+from ..support.waiting import SECONDS, until
 
 TEXTS = ["plain", "one\ntwo\n\nfour", "größe", " : leading", ""]
 
@@ -146,3 +147,64 @@ async def test_curl_asks_for_the_head_alone(make_server: MakeServer) -> None:
     assert head.startswith("HTTP/1.1 200 OK\r\n")
     assert "\r\nContent-Type: text/event-stream\r\n" in head
     assert server.statistics().opened == 0
+
+
+# Before the first event
+
+
+async def test_a_cursor_is_no_message(make_server: MakeServer, read: Read) -> None:
+    server = make_server(keepalive=0.1)
+
+    @server.route("/live")
+    async def live(connection: Connection) -> None:
+        await connection.subscribe("live")
+
+    async def publish() -> None:
+        await until(lambda: server.hub.statistics().subscriptions == 1)
+        await server.hub.publish("live", "first")
+        await server.hub.publish("other", "x")  # a keepalive brings the cursor
+        await trio.sleep(0.4)
+        await server.hub.publish("live", "second")
+        await trio.sleep(0.2)
+        for stream in list(server._manager.streams):
+            stream.end(EndReason.FINISHED)
+
+    async with on_sockets(server) as serving:
+        serving.nursery.start_soon(publish)
+        events = await read(serving, "/live", None)
+        epoch = server.hub.last_event_id.partition(".")[0]
+    assert events == [("message", "first", f"{epoch}.1"), ("message", "second", f"{epoch}.3")]
+
+
+async def test_tail_resumes_a_stream_that_had_no_event(make_server: MakeServer) -> None:
+    server = make_server()
+
+    @server.route("/live")
+    async def live(connection: Connection) -> None:
+        await connection.subscribe("live")
+
+    reports: list[str] = []
+    received: list[ServerSentEvent] = []
+
+    async with on_sockets(server) as serving:
+        tail = Tail(url=serving.url("/live"), report=reports.append, _retry_seconds=0.05)
+        async with aclosing(tail.events()) as events:
+
+            async def cut() -> None:
+                await until(lambda: tail.last_event_id != "")
+                assert tail.last_event_id == server.hub.last_event_id
+                for stream in list(server._manager.streams):
+                    stream.end(EndReason.RECONNECT)
+                await until(lambda: EndReason.RECONNECT in server.statistics().ended)
+                await server.hub.publish("live", "while it was away")
+                await until(lambda: len(received) == 1)
+                for stream in list(server._manager.streams):
+                    stream.end(EndReason.FINISHED)
+
+            serving.nursery.start_soon(cut)
+            tail.may_reconnect = True
+            async for event in events:
+                received.append(event)
+                tail.may_reconnect = False
+    assert [event.data for event in received] == ["while it was away"]
+    assert any("resumed after" in report and report.endswith(".0") for report in reports), reports

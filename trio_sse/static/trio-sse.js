@@ -13,6 +13,9 @@ globalThis.TrioSSE = (() => {
 
   const STRIKES = 3; // after so many streams in a row that broke early, poll
   const FINAL_UNLESS = [408, 425, 429]; // the 4xx statuses after which another attempt makes sense
+  const CURSORS = { cursor_events: "1" }; // ask for cursors as events: a page cannot read the id of an empty block
+  const CURSOR_EVENT = "trio-sse.cursor";
+  const UNKNOWN_CURSOR = 1; // seconds after which a stream without a cursor gets one from a poll
   const SAMPLES = 20; // the number of ticks that set a clock
 
   /**
@@ -69,7 +72,7 @@ globalThis.TrioSSE = (() => {
     #source = null;
     #ongoing = new AbortController();
     #failures = 0; // in a row
-    #hasShown = false; // this stream has delivered an event, so no proxy holds it back
+    #hasShown = false; // this stream has delivered an event or a cursor, so no proxy holds it back
     #streamAt = 0; // no stream is tried before performance.now() reaches this
     #streamPause; // seconds
 
@@ -111,10 +114,11 @@ globalThis.TrioSSE = (() => {
       const signal = this.#supersede("connecting");
       if (signal.aborted) return;
       const { patience, withCredentials } = this.#options;
-      const source = new EventSource(this.#address(this.lastEventId), { withCredentials });
+      const source = new EventSource(this.#address(this.lastEventId, CURSORS), { withCredentials });
       signal.addEventListener("abort", () => source.close());
       this.#source = source;
       for (const type of this.#types) this.#listenOn(source, type);
+      source.addEventListener(CURSOR_EVENT, ({ lastEventId }) => this.#moveTo(lastEventId));
       let openedAt = null;
       let stopTimer = after(patience, signal, () => this.#poll());
       source.addEventListener("open", () => {
@@ -123,7 +127,8 @@ globalThis.TrioSSE = (() => {
         this.#failures = 0;
         this.#hasShown = false;
         const cursor = this.lastEventId;
-        stopTimer = after(patience, signal, () => this.#probe(source, signal, cursor, patience));
+        const first = cursor ? patience : Math.min(patience, UNKNOWN_CURSOR); // until then, nothing could be resumed
+        stopTimer = after(first, signal, () => this.#probe(source, signal, cursor, patience));
         this.#become("streaming");
       });
       source.addEventListener("error", (event) => {
@@ -140,7 +145,7 @@ globalThis.TrioSSE = (() => {
       });
     }
 
-    // An open stream without events is quiet, or a proxy holds it back: poll for events after the cursor.
+    // An open stream without events or a cursor is quiet, or a proxy holds it back: poll for events after the cursor.
     async #probe(source, signal, cursor, seconds) {
       const isInDoubt = () => !signal.aborted && !this.#hasShown && source.readyState === EventSource.OPEN;
       if (!isInDoubt()) return;
@@ -150,6 +155,7 @@ globalThis.TrioSSE = (() => {
         this.lastEventId = cursor;
         this.#poll();
       } else {
+        this.lastEventId ||= answer.last_event_id;
         after(2 * seconds, signal, () => this.#probe(source, signal, answer.last_event_id, 2 * seconds));
       }
     }
@@ -252,8 +258,9 @@ globalThis.TrioSSE = (() => {
       this.dispatchEvent(new Event("statuschange"));
     }
 
-    #address(cursor) {
+    #address(cursor, parameters = {}) {
       const url = new URL(this.#url);
+      for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
       if (cursor) url.searchParams.set("last_event_id", cursor);
       else url.searchParams.delete("last_event_id");
       return url.href;
@@ -268,9 +275,15 @@ globalThis.TrioSSE = (() => {
     #listenOn(source, type) {
       source.addEventListener(type, (event) => {
         if (!(event instanceof MessageEvent)) return; // the server may use the types "open" and "error", too
-        this.#hasShown = true;
+        this.#moveTo(event.lastEventId);
         this.#take(type, event.data, event.lastEventId);
       });
+    }
+
+    // The stream has shown something.
+    #moveTo(id) {
+      this.#hasShown = true;
+      this.lastEventId = id || this.lastEventId;
     }
 
     #take(type, data, id) {
