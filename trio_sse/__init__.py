@@ -6,6 +6,7 @@ from ._http.offset import read_offset
 from ._http.request import Headers, Request
 from ._http.response import Response
 from ._hub.hub import Hub
+from ._hub.presence import Presence
 from ._hub.queue import Overflow
 from ._hub.state import State
 from ._hub.state_topic import PatchFormat
@@ -40,6 +41,7 @@ __all__ = [
     "LogUnavailable",
     "Overflow",
     "PatchFormat",
+    "Presence",
     "Request",
     "Response",
     "Retention",

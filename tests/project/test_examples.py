@@ -105,6 +105,22 @@ async def test_websocket_sends_topics_and_an_echo() -> None:
             assert '"data":"hello"' in await connection.get_message()
 
 
+def test_presence_nodes_show_the_names_of_both() -> None:
+    with example("presence_nodes") as (program, first):
+        second = program.stdout.expect(r"http://\S+")[0].rstrip("/")
+        with (
+            http.stream("GET", f"{first}/room?name=ada"),
+            http.stream("GET", f"{second}/room?name=bob") as response,
+        ):
+            found = ""
+            for line in response.iter_lines():
+                found += line
+                if '"ada":{"node":1}' in found and '"bob":{"node":2}' in found:
+                    break
+        assert http.get(f"{first}/room").status_code == 400
+        assert "Who is here" in http.get(first).text
+
+
 def test_embedded_counts_the_open_windows() -> None:
     with example("embedded") as (_, url):
         assert "Open windows" in http.get(url).text

@@ -28,6 +28,8 @@ from .feed import Feed
 from .flushing import FlushScheduler
 from .inbox import Inbox
 from .pacing import check_throttle
+from .presence import Presence
+from .presence_keeper import LONGEST_TTL, SHORTEST_TTL, PresenceKeeper
 from .progress import Progress
 from .pump import Pump
 from .queue import Overflow
@@ -81,6 +83,7 @@ class HubEngine:
         self._is_vacant = False  # a run was passed on, and nobody has taken it over yet
         self._successors = trio.lowlevel.ParkingLot()  # tasks that wait to take over the run
         self._states: dict[str, State] = {}
+        self.presence = PresenceKeeper(self.inbox.put_nowait, lambda: self.sequencer.is_shared)
         self._use_log(log)
 
     def _use_log(self, log: Log | None) -> None:
@@ -119,6 +122,7 @@ class HubEngine:
             when_settled=self.when_settled,
             position=lambda: self.log.last,
             publish=lambda message: self.sequencer.publish(message),
+            on_presence=self.presence.read,
             keeps=min(self._history[0], kept) if isinstance(kept, int) else self._history[0],
             max_age=max_age if isinstance(max_age, int | float) else math.inf,
             timeout=log.publish_timeout,
@@ -201,6 +205,13 @@ class HubEngine:
         self._add_state(state)
         return state
 
+    def declare_presence(self, topic: str, ttl: float, patch: PatchFormat) -> Presence:
+        """Declare a topic to be a presence list; see `Hub.presence`."""
+        check_seconds(ttl=ttl)
+        if not SHORTEST_TTL <= ttl <= LONGEST_TTL:
+            raise ValueError(f"ttl must be {SHORTEST_TTL} to {LONGEST_TTL} seconds, not {ttl}")
+        return self.presence.add(self.declare_state(topic, {}, patch), ttl)
+
     def _add_state(self, state: State) -> None:
         state_topic = topic_of(state)
         self.registry.states[state.topic] = state_topic
@@ -245,6 +256,7 @@ class HubEngine:
             task_status.started()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.scheduler.run)
+                nursery.start_soon(self.presence.run)
                 await self.sequencer.run()  # in this task: it takes what is published from now on at once
         except BaseException as failure:
             if is_cancellation(failure) and len(self._successors):

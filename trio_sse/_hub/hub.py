@@ -16,6 +16,7 @@ from .._validate import check_bounds
 from .._wire.event import Dumps, dumps_compact
 from .._wire.topic import check_topic, check_topics
 from .engine import HubEngine
+from .presence import Presence
 from .queue import Overflow
 from .state import State
 from .state_topic import PatchFormat
@@ -218,6 +219,22 @@ class Hub:
             ImportError: the extra `state` is missing.
         """
         return self._engine.declare_state(topic, initial, patch)
+
+    def presence(self, topic: str, *, ttl: float = 30.0, patch: PatchFormat = PatchFormat.MERGE) -> Presence:
+        """Declare a topic to be a presence list: a state of members that stay as long as they are there.
+
+        With a shared log, declare it on each hub; all show the same members.
+
+        Args:
+            topic: as for `state`.
+            ttl: how many seconds a member stays when its node has died, or after `Presence.touch`: 0.2 to
+                86400. Up to a third more may pass.
+            patch: how changes are sent.
+
+        Raises:
+            TypeError, ValueError, ImportError: as `state`, or the `ttl` is not acceptable.
+        """
+        return self._engine.declare_presence(topic, ttl, patch)
 
     async def run_ticker(
         self,

@@ -17,6 +17,7 @@ import trio
 from .._log.protocol import Entry, LogEnd
 from .._log.state_scan import FoundState
 from .._wire.message import Message
+from .._wire.state_change import ChangeKind
 from .state_replica import StateReplica
 from .state_topic import StateTopic
 from .state_writer import StateWriter
@@ -43,6 +44,7 @@ class SharedStates:
         when_settled: calls a function between two batches of the pump.
         position: returns the hub's position in the log.
         publish: stores a message in the log; raises `LogUnavailable`.
+        on_presence: called with what other hubs tell of their presence lists.
         keeps: how many events the hub or the log keeps, whichever are fewer.
         max_age: how many seconds the log keeps them.
         timeout: how many seconds a caller waits for a change.
@@ -55,6 +57,7 @@ class SharedStates:
         when_settled: Callable[[Callable[[], None]], None],
         position: Callable[[], int],
         publish: Callable[[Message], Awaitable[None]],
+        on_presence: Callable[[Message], None],
         keeps: int,
         max_age: float,
         timeout: float,
@@ -63,6 +66,7 @@ class SharedStates:
         self._when_settled = when_settled
         self._position = position
         self._publish = publish
+        self._on_presence = on_presence
         self._repeat_after = max(1, keeps // 2)
         self._max_age = max_age
         self._timeout = timeout
@@ -130,9 +134,13 @@ class SharedStates:
 
     def read(self, entry: Entry, message: Message) -> bool:
         """Read an entry with a change; return whether the subscribers of its topic receive it."""
+        assert message.change is not None
+        if message.change.kind is ChangeKind.PRESENCE:
+            self._on_presence(message)
+            return False
         writer = self._writers.get(message.topic)
         if writer is None:
-            return message.change is None or message.change.is_sent
+            return message.change.is_sent
         replica = writer.replica
         was_loaded, before = replica.is_loaded, replica.topic.text
         is_valid = replica.read(entry, message)
@@ -145,7 +153,6 @@ class SharedStates:
             self._plan_repeat(writer)
         elif replica.changes >= _MOST_CHANGES * random.uniform(1, 1.5):
             writer.repeat()
-        assert message.change is not None
         return message.change.is_sent or replica.topic.text != before
 
     def without_hidden(self, messages: Sequence[Message]) -> list[Message]:

@@ -152,6 +152,12 @@ class State:
         if self.is_closed:
             raise trio.ClosedResourceError(f"the state {self.topic!r} was closed")
 
+    async def _make(self, make: Callable[[str], str]) -> None:
+        if self._writer is None:
+            await self._inbox.retry(lambda: self._publish(make(self._published)))
+        else:
+            await self._put(self._writer, StateRequest(make))
+
     async def _put(self, writer: StateWriter, request: StateRequest) -> None:
         self._check_not_closed()
         self._inbox.check_open()
@@ -176,6 +182,11 @@ class State:
         if not self.is_closed:
             self.is_closed = True
             self._close(self._state_topic)
+
+
+async def change_state(state: State, make: Callable[[str], str]) -> None:
+    """Change a state to what a function returns for it, both as JSON; raise what `State.update` raises."""
+    await state._make(make)
 
 
 def topic_of(state: State) -> StateTopic:

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol, final
 import trio
 
 from .._wire.message import Message
+from .._wire.state_change import ChangeKind
 from .checks import check_end, check_upto
 from .entry_id import id_before
 from .protocol import Entry, LogEnd, LogSession
@@ -177,5 +178,6 @@ def _note(searches: dict[str, _Search], entry: Entry, skipped: Callable[[Entry, 
         skipped(entry, str(error))
         return
     search = searches.get(message.topic)
-    if search is not None and message.change is not None:
+    change = message.change
+    if search is not None and change is not None and change.kind is not ChangeKind.PRESENCE:
         search.note(StateEntry(entry, message))

@@ -16,6 +16,9 @@ class ChangeKind(Enum):
     REPEAT = "repeat"
     """It repeats the state, for the hubs that start later."""
 
+    PRESENCE = "presence"
+    """It tells the other hubs which members of presence lists are on one."""
+
 
 class StateChange(NamedTuple):
     """The part of a message that only the states of hubs read.
