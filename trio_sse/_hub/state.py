@@ -110,7 +110,7 @@ class State:
 
         Raises:
             TypeError: the state is not an object.
-            StateConflict: other nodes have changed the state each time, sixteen times.
+            StateConflict: other nodes have changed the state each time, 32 times.
         """
         self._inbox.check_thread()
         changes = self._checked(changes)

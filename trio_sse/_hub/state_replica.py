@@ -11,6 +11,7 @@ what the hub reads of it is kept aside until a search of the log (`find_states`)
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 import trio
@@ -43,6 +44,7 @@ class StateReplica:
         changes: how many entries there were since the last snapshot.
         snapshot_number: the number of the entry with the last snapshot.
         snapshot_at: when that was read, in Trio's time.
+        refused_at: when an entry was read that came too late, in Trio's time: several hubs change the state.
         outcomes: of the changes that this hub has made, by token: whether they changed the state.
     """
 
@@ -54,6 +56,7 @@ class StateReplica:
         self.changes = 0
         self.snapshot_number = 0
         self.snapshot_at = 0.0
+        self.refused_at = -math.inf
         self.outcomes: dict[str, bool | None] = {}
         self._place = ("", 0)  # the epoch and number of the newest entry that is part of the state
         self._aside: list[StateEntry] = []
@@ -120,6 +123,7 @@ class StateReplica:
         if change.token in self.outcomes:
             self.outcomes[change.token] = is_valid
         if not is_valid:
+            self.refused_at = trio.current_time()
             self._check_missed(entry, change)
             return False
         self.version = f"{entry.epoch}.{entry.number}"

@@ -24,9 +24,13 @@ from .state_replica import StateReplica
 logger = get_logger("trio_sse.hub")
 
 _MOST_WAITING = 1024
-_MOST_ATTEMPTS = 16
+_MOST_ATTEMPTS = 32
 _ATTEMPTS_OF_PATCHES = 4  # then a state that is set is sent whole, which follows any version
-_LONGEST_PAUSE = 0.25
+
+# While several nodes change a state, each waits for a random time before it tries, and those that have lost
+# before wait for less. Otherwise the node that has won would win again.
+_CONTENTION_SECONDS = 0.5
+_LONGEST_PAUSE = 0.03
 
 
 class StateConflict(Exception):
@@ -152,6 +156,8 @@ class StateWriter:
     async def run(self) -> None:
         """Make the changes that wait; return when there are none."""
         while self.has_work:
+            if trio.current_time() < self.replica.refused_at + _CONTENTION_SECONDS:
+                await trio.sleep(self._pause())
             requests = [request for request in self._waiting if not request.is_abandoned]
             self._waiting.clear()
             try:
@@ -159,9 +165,11 @@ class StateWriter:
             finally:  # if this is cancelled, another task may run the hub on
                 again = [request for request in requests if not request.is_done.is_set()]
                 self._waiting.extendleft(reversed(again))
-            if again:
-                exponent = min(10, max(request.conflicts for request in again))
-                await trio.sleep(random.random() * min(_LONGEST_PAUSE, 0.002 * 2**exponent))
+
+    def _pause(self) -> float:
+        """Return how long to wait while several nodes change the state: less where more conflicts were."""
+        conflicts = max([request.conflicts for request in self._waiting], default=0)
+        return random.random() * _LONGEST_PAUSE / (1 + conflicts)
 
     async def _try(self, requests: list[StateRequest]) -> None:
         """Append one entry for all requests; those that are not done then are to be tried again."""
