@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from trio.testing import wait_all_tasks_blocked
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Hub
+from trio_sse._hub.hub import engine_of
+from trio_sse._hub.registry import Registry
 from trio_sse._hub.subscription import feed_of
-from trio_sse._log.memory import PAGE_EVENTS
+from trio_sse._log.memory import PAGE_EVENTS, Gap
 
 from ..support.leaks import MakeHub
 from ..support.serving import running
@@ -167,3 +172,94 @@ async def test_without_history_a_resume_is_a_gap_unless_nothing_was_missed(make_
             assert await take_waiting(subscription) == ["2"]
         async with hub.subscribe("t", last_event_id=cursor) as subscription:
             assert [event.event for event in await take(subscription, 1)] == ["reset"]
+
+
+# Replay under an interval
+
+
+class LongestStep(trio.abc.Instrument):
+    """How many pages of the log were read in one step of a task."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.replayed = 0
+        self._registry = registry
+        self._before = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._before = self._registry.replayed
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.replayed = max(self.replayed, self._registry.replayed - self._before)
+
+
+async def test_under_an_interval_the_newest_of_each_key_is_replayed_in_small_steps(
+    make_hub: MakeHub, autojump_clock: MockClock
+) -> None:
+    hub = make_hub(history=100_000, history_bytes=1 << 30)
+    async with running(hub):
+        start = hub.first_event_id
+        for number in range(20_000):
+            await hub.publish("t", f"{number}", key=f"{number % 7}")
+        await wait_all_tasks_blocked()
+        steps = LongestStep(engine_of(hub).registry)
+        trio.lowlevel.add_instrument(steps)
+        async with hub.subscribe("t", last_event_id=start, interval=5) as events:
+            assert await take_data(events, 7) == [f"{number}" for number in range(19_993, 20_000)]
+            await hub.publish("t", "live", key="0")
+            assert await take_data(events, 1) == ["live"]
+        trio.lowlevel.remove_instrument(steps)
+        assert PAGE_EVENTS < steps.replayed <= 8 * PAGE_EVENTS
+
+
+@pytest.mark.parametrize("bounds", [{"queue": 500}, {"queue_bytes": 40_000}, {}])
+async def test_more_keys_than_an_interval_holds_are_replayed_in_parts(
+    make_hub: MakeHub, autojump_clock: MockClock, bounds: dict[str, Any]
+) -> None:
+    hub = make_hub(history=100_000, history_bytes=1 << 30)
+    async with running(hub):
+        start = hub.first_event_id
+        for number in range(6000):
+            await hub.publish("t", f"{number}", key=f"{number % 3000}")
+        await wait_all_tasks_blocked()
+        async with hub.subscribe("t", last_event_id=start, interval=5, **bounds) as events:
+            found = [int(str(data)) for data in await take_waiting(events)]
+    assert found == sorted(set(found))
+    assert found[-3000:] == list(range(3000, 6000))
+    assert len(found) == (3000 if not bounds else 6000)
+
+
+async def test_a_gap_during_a_replay_under_an_interval_loses_nothing_that_was_read(
+    make_hub: MakeHub, autojump_clock: MockClock
+) -> None:
+    hub = make_hub(history=100_000, history_bytes=1 << 30)
+    async with running(hub):
+        start = hub.first_event_id
+        for number in range(10_000):
+            await hub.publish("t", f"{number}", key=f"{number % 7}")
+        await wait_all_tasks_blocked()
+        async with hub.subscribe("t", last_event_id=start, interval=5) as events:
+            feed = feed_of(events)
+            assert feed.take() == ()
+            engine_of(hub).registry.announce_gap(Gap.UNKNOWN)
+            found = [event.event or event.data for event in await take(events, 8)]
+        assert found[-1] == "reset"
+        numbers = [int(str(data)) for data in found[:-1]]
+        assert numbers == list(range(numbers[0], numbers[0] + 7))
+        assert numbers[0] >= 256
+
+
+async def test_under_an_interval_a_cursor_passes_no_event_that_waits_to_be_written(
+    make_hub: MakeHub, autojump_clock: MockClock
+) -> None:
+    hub = make_hub()
+    async with running(hub):
+        start = hub.first_event_id
+        for number in range(600):
+            await hub.publish("t", f"{number}", key=f"{number}")
+        await wait_all_tasks_blocked()
+        async with hub.subscribe("t", last_event_id=start, interval=5) as events:
+            feed = feed_of(events)
+            while not (page := feed.take()):
+                await feed.wait()
+            assert feed.is_live
+            assert feed.reached(trio.current_time()).position <= page[-1].sequence < 600

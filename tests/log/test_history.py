@@ -280,3 +280,14 @@ async def test_a_replay_goes_on_when_the_hub_has_ended_only_to_what_was_read(
                 assert found == numbers(len(found), 2)
                 assert feed_of(events).has_ended
     assert hub.statistics().log_waiting == 0
+
+
+async def test_under_an_interval_the_newest_of_each_key_is_replayed(
+    log: ListLog, autojump_clock: MockClock
+) -> None:
+    first, *_ = [log.publish("t", f"{number}", key=f"{number % 5}")[0] for number in range(3000)]
+    async with running(log) as hub, hub.subscribe("t", last_event_id=first, interval=1) as events:
+        assert await take(events, 5) == numbers(5, 2995)
+        log.publish("t", "live")
+        assert await take(events, 1) == ["live"]
+        assert hub.statistics().replayed == 2999

@@ -54,11 +54,11 @@ class ListLog:
         self.changed.unpark_all()
         return self.entries[-1]
 
-    def publish(self, topic: str, *data: str) -> list[str]:
+    def publish(self, topic: str, *data: str, key: str | None = None) -> list[str]:
         """Add events as another node does, and return their ids."""
         ids = []
         for text in data:
-            message = Message(topic, ServerSentEvent(text), text)
+            message = Message(topic, ServerSentEvent(text), text, key)
             ids.append(self.add(encode_record(message, f"m-{self.number}")).id)
         return ids
 

@@ -77,10 +77,14 @@ def take_page(queue: Queue) -> list[Message]:
 
 
 def take_run(messages: deque[Message]) -> list[Message]:
-    """Remove and return the first messages, all that are written together; there must be one."""
+    """Remove and return the first messages that are written together, a page at most; there must be one."""
     run = [messages.popleft()]
+    size = len(run[0].wire)
     while messages and not (run[0].shares_frames or messages[0].shares_frames):
+        if len(run) == PAGE_EVENTS or size >= PAGE_BYTES:
+            break
         run.append(messages.popleft())
+        size += len(run[-1].wire)
     return run
 
 
