@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from typing import Any
 
 import pytest
@@ -15,21 +16,21 @@ from trio_sse import EndReason
 from ..support import hosts
 from ..support.certificates import Certificate
 from ..support.client import Client
-from ..support.hosts import Host, Panic, Run, until_subscribed
+from ..support.hosts import Host, Life, Panic, Run, until_subscribed
 from ..support.leaks import LeakCheck
 
 pytestmark = pytest.mark.integration
 
 PLACES = ["before the head", "after the head", "in mid-stream", "in finally"]
-ERRORS: list[Callable[[], BaseException]] = [
-    lambda: ValueError("why"),
-    lambda: BaseExceptionGroup("several", [ValueError("why"), Panic("why")]),
-    asyncio.CancelledError,
-    GeneratorExit,
-    lambda: SystemExit(3),
-    Panic,
-]
-NAMES_OF_ERRORS = ["error", "group", "cancelled", "generator", "exit", "panic"]
+OF_MIDDLEWARE = ["before the app", "at the head", "at a body", "after the app"]
+ERRORS: dict[str, Callable[[], BaseException]] = {
+    "error": lambda: ValueError("why"),
+    "group": lambda: BaseExceptionGroup("several", [ValueError("why"), Panic("why")]),
+    "cancelled": asyncio.CancelledError,
+    "generator": GeneratorExit,
+    "exit": lambda: SystemExit(3),
+    "panic": Panic,
+}
 OF_APPS = [name for name in hosts.NAMES if not name.startswith("native")]
 
 
@@ -38,14 +39,26 @@ def run(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: Certifi
     return partial(hosts.running, request.param, no_leak, certificate)
 
 
-@asynccontextmanager
-async def bystander(host: Host) -> AsyncIterator[None]:
-    """Open another client's stream; at the end, it still goes on."""
-    async with host.opened("/live") as stream:
-        await until_subscribed(host)
+@contextmanager
+def named(place: str, error: str) -> Iterator[None]:
+    """Name the case in what fails: all cases of a host run on one, as its start takes longest."""
+    try:
         yield
-        await host.hub.publish("live", "still here")
-        assert (await stream.event()).data == "still here"
+    except BaseException as failure:
+        failure.add_note(f"the case was: {error} {place}")
+        raise
+
+
+async def try_each(host: Host, life: Life, places: list[str], check: Callable[[str], Any]) -> None:
+    """Raise each error at each place, while another client's stream is open; it goes on after each."""
+    async with host.opened("/live") as bystander:
+        await until_subscribed(host)
+        for place, error in product(places, ERRORS):
+            with named(place, error):
+                life.place, life.make_error = place, ERRORS[error]
+                await check(place)
+                await host.hub.publish("live", f"still here after {error} {place}")
+                assert (await bystander.event()).data == f"still here after {error} {place}"
 
 
 async def take_what_comes(host: Host, path: str) -> int | None:
@@ -60,35 +73,38 @@ async def take_what_comes(host: Host, path: str) -> int | None:
         return int(stream.response.status)
 
 
-@pytest.mark.parametrize("make_error", ERRORS, ids=NAMES_OF_ERRORS)
-@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("run", hosts.NAMES, indirect=True)
-async def test_a_handler(run: Run, place: str, make_error: Callable[[], BaseException]) -> None:
-    async with run() as host, bystander(host):
-        host.life.place, host.life.make_error = place, make_error
-        assert await take_what_comes(host, "/raises") == (500 if place == "before the head" else 200)
-        assert await host.life.wait_ends(1) == [EndReason.HANDLER_ERROR]
+async def test_a_handler(run: Run) -> None:
+    async with run() as host:
+
+        async def check(place: str) -> None:
+            before = len(host.life.ends)
+            assert await take_what_comes(host, "/raises") == (500 if place == "before the head" else 200)
+            assert (await host.life.wait_ends(before + 1))[before:] == [EndReason.HANDLER_ERROR]
+
+        await try_each(host, host.life, PLACES, check)
 
 
-@pytest.mark.parametrize("make_error", ERRORS, ids=NAMES_OF_ERRORS)
-@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("run", hosts.OF_QUART, indirect=True)
-async def test_a_generator_of_quart(run: Run, place: str, make_error: Callable[[], BaseException]) -> None:
-    async with run() as host, bystander(host):
-        host.life.place, host.life.make_error = place, make_error
-        status = await take_what_comes(host, "/generated")
-        assert status in ((500,) if place == "before the head" else (200, 500, None))
+async def test_a_generator_of_quart(run: Run) -> None:
+    async with run() as host:
+
+        async def check(place: str) -> None:
+            status = await take_what_comes(host, "/generated")
+            assert status in ((500,) if place == "before the head" else (200, 500, None))
+
+        await try_each(host, host.life, PLACES, check)
 
 
-@pytest.mark.parametrize("make_error", ERRORS, ids=NAMES_OF_ERRORS)
-@pytest.mark.parametrize("place", ["before the app", "at the head", "at a body", "after the app"])
 @pytest.mark.parametrize("run", OF_APPS, indirect=True)
-async def test_middleware(run: Run, place: str, make_error: Callable[[], BaseException]) -> None:
+async def test_middleware(run: Run) -> None:
+    life = Life()  # of the middleware alone
+
     def failing(app: Any) -> Any:
         async def call(scope: Any, receive: Any, send: Any) -> None:
             def visit(here: str) -> None:
-                if here == place and scope["type"] == "http" and scope["path"] == "/three":
-                    raise make_error()
+                if scope["type"] == "http" and scope["path"] == "/three":
+                    life.visit(here)
 
             async def send_on(message: Any) -> None:
                 visit("at the head" if message["type"] == "http.response.start" else "at a body")
@@ -100,6 +116,10 @@ async def test_middleware(run: Run, place: str, make_error: Callable[[], BaseExc
 
         return call
 
-    async with run(middleware=failing) as host, bystander(host):
-        status = await take_what_comes(host, "/three")
-        assert status in ((500,) if place in ("before the app", "at the head") else (200, 500, None))
+    async with run(middleware=failing) as host:
+
+        async def check(place: str) -> None:
+            status = await take_what_comes(host, "/three")
+            assert status in ((500,) if place in ("before the app", "at the head") else (200, 500, None))
+
+        await try_each(host, life, OF_MIDDLEWARE, check)
