@@ -31,21 +31,25 @@ def children_of(pid: int) -> list[int]:
 
 
 @contextmanager
-def at(moment: str, tmp_path: Path) -> Iterator[tuple[Program, str, int]]:
-    """Run two workers; yield one of them in that moment of its life. Nothing is left afterwards."""
+def at(moment: str, tmp_path: Path, *, is_stubborn: bool) -> Iterator[tuple[Program, str, int]]:
+    """Run two workers; yield one of them in that moment of its life. Nothing is left afterwards.
+
+    Args:
+        is_stubborn: have one run a handler that ignores its cancellation, in any case
+    """
     hang = tmp_path / "hang"
     with serving(APP, "--workers", "2", "--separate-hubs", env={"HANG": str(hang)}) as (program, url):
         seen = {int(program.stderr.expect(STARTED)[1]) for _ in range(2)}
         first = pids_of(url, 2)
         with ExitStack() as stack:
             worker = min(first)
-            if moment in ("draining", "replaced"):  # it must not have ended when the signal is sent
+            if is_stubborn or moment in ("draining", "replaced"):  # these must last until the signal
                 stream = stack.enter_context(RawStream(f"{url}/stubborn"))
                 worker = int(stream.read_until(b"\n\n").rpartition(b"data: ")[2].split()[0])
             match moment:
                 case "start":
                     hang.touch()
-                    os.kill(worker, signal.SIGKILL)
+                    os.kill(min(first - {worker}), signal.SIGKILL)
                     worker = int(program.stderr.expect(STARTED)[1])
                     program.stderr.expect("hanging")
                     hang.unlink()
@@ -73,7 +77,7 @@ def at(moment: str, tmp_path: Path) -> Iterator[tuple[Program, str, int]]:
 def test_after_a_signal_to_a_worker_two_workers_serve(
     tmp_path: Path, moment: str, number: signal.Signals
 ) -> None:
-    with at(moment, tmp_path) as (program, url, worker):
+    with at(moment, tmp_path, is_stubborn=number == signal.SIGTERM) as (program, url, worker):
         os.kill(worker, number)
         stays = number not in ENDS_A_WORKER and moment in ("start", "ready")
         if not stays:
@@ -87,7 +91,7 @@ def test_after_a_signal_to_a_worker_two_workers_serve(
 def test_after_a_signal_to_the_supervisor_nothing_is_left(
     tmp_path: Path, moment: str, number: signal.Signals
 ) -> None:
-    with at(moment, tmp_path) as (program, _, _):
+    with at(moment, tmp_path, is_stubborn=number == signal.SIGTERM) as (program, _, _):
         program.send(number)
         if number == signal.SIGHUP:
             program.stderr.expect("SIGHUP: replacing")
