@@ -14,7 +14,15 @@ from ._hub.state_writer import StateConflict
 from ._hub.statistics import HubStatistics
 from ._hub.subscription import SlowConsumer, Subscription
 from ._hub.ticker import Ticker, TickerStatistics
-from ._log.protocol import Entry, Log, LogEnd, LogRefused, LogSession, LogUnavailable
+from ._log.protocol import (
+    Entry,
+    Log,
+    LogEnd,
+    LogRefused,
+    LogSession,
+    LogUnavailable,
+    RenewableSession,
+)
 from ._log.retention import Retention
 from ._module_metadata import set_public_module
 from ._process.garbage_collector import tune_garbage_collector
@@ -42,6 +50,7 @@ __all__ = [
     "Overflow",
     "PatchFormat",
     "Presence",
+    "RenewableSession",
     "Request",
     "Response",
     "Retention",

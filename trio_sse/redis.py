@@ -19,7 +19,7 @@ import trio
 from ._groups import leaf_exceptions
 from ._log.log_url import redact
 from ._log.protocol import Entry, LogEnd, LogRefused, LogSession, LogUnavailable
-from ._log.redis_scripts import APPEND, TAIL
+from ._log.redis_scripts import APPEND, RENEW, TAIL
 from ._log.redis_url import check_redis_url
 from ._validate import check_bounds, check_seconds
 from ._wire.event import utf8_size
@@ -139,6 +139,12 @@ class _Session:
             return ()
         (entries,) = found.values()
         return _entries(entries)
+
+    async def renew(self, epoch: str) -> None:
+        """See `RenewableSession`."""
+        log = self._log
+        with _translated(log._url, log._timeout), trio.fail_after(log._timeout):
+            await self._client.eval(RENEW, [log._stream, log._state], [epoch])
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         log = self._log

@@ -18,12 +18,14 @@ import trio
 
 from ._log.entry_id import parse_id
 from ._log.protocol import Entry, LogEnd, LogRefused, LogSession, LogUnavailable
+from ._log.sqlite_file import DatabaseFiles
 from ._validate import check_bounds, check_seconds
 
 __all__ = ["SQLiteLog"]
 
 _SCHEMA = """
 create table if not exists log_state (epoch integer not null);
+create table if not exists log_start (number integer not null, inode integer not null);
 create table if not exists log_entries (
   number integer primary key autoincrement, milliseconds integer not null, record blob not null
 );
@@ -114,6 +116,13 @@ class SQLiteLog:
                 with _transaction(connection):
                     if connection.execute("select 1 from log_state").fetchone() is None:
                         connection.execute("insert into log_state values (?)", (round(time.time() * 1000),))
+                    inode = os.stat(self._path).st_ino
+                    start = connection.execute("select inode from log_start").fetchone()
+                    if start is None:
+                        connection.execute("insert into log_start values (0, ?)", (inode,))
+                    elif start[0] != inode:  # a copy: the original may have had more
+                        _renew(connection)
+                        connection.execute("update log_start set inode = ?", (inode,))
             except BaseException:
                 connection.close()
                 raise
@@ -127,26 +136,45 @@ class _Session:
         self._connection = connection
         self._limiter = trio.CapacityLimiter(1)
         with _translated(log._path):
-            (self._epoch,) = connection.execute("select epoch from log_state").fetchone()
-            self._file = os.stat(log._path)
+            self._files = DatabaseFiles(log._path)
+        with self._with_files():
+            self._read_start()
 
     async def tail(self) -> LogEnd:
         return await self._in_thread(self._tail)
 
+    def _read_start(self) -> None:
+        """Read the epoch, and after which number of all entries its own ones begin."""
+        (self._epoch,) = self._connection.execute("select epoch from log_state").fetchone()
+        (self._start,) = self._connection.execute("select number from log_start").fetchone()
+
     def _tail(self) -> LogEnd:
-        with self._with_file():
-            newest = self._connection.execute(
-                f"select number, milliseconds from log_entries where {_HAS_TIME} order by number desc limit 1"
-            ).fetchone()
-            used = self._connection.execute(
-                "select seq from sqlite_sequence where name = 'log_entries'"
-            ).fetchone()
-        number = used[0] if used is not None else 0
-        if newest is not None:
-            last = _id(*newest)
-        else:  # the log is empty; if there were entries, no client's id may be the end
-            last = _id(number, max(self._epoch, round(time.time() * 1000)) if number else self._epoch)
-        return LogEnd(str(self._epoch), number, last)
+        with self._with_files():
+            with _transaction(self._connection, "deferred"):
+                end = self._find_end()
+            if end is None:  # there were entries: no client's id may be the end
+                with _transaction(self._connection):
+                    end = self._find_end()
+                    if end is None:
+                        _renew(self._connection)
+                        end = self._find_end()
+        assert end is not None
+        return end
+
+    def _find_end(self) -> LogEnd | None:
+        """Return where the log ends; `None` if all entries of the epoch were removed."""
+        self._read_start()
+        newest = self._connection.execute(
+            f"select number, milliseconds from log_entries where {_HAS_TIME} and number > ?"
+            " order by number desc limit 1",
+            (self._start,),
+        ).fetchone()
+        used = self._connection.execute("select seq from sqlite_sequence where name = 'log_entries'")
+        number = max(self._start, *(used.fetchone() or (0,)))
+        if newest is None and number > self._start:
+            return None
+        last = _id(self._start, self._epoch) if newest is None else _id(*newest)
+        return LogEnd(str(self._epoch), number - self._start, last)
 
     async def read_backward(self, upto: str, limit: int) -> Sequence[Entry]:
         order = "milliseconds desc, number desc"
@@ -165,11 +193,12 @@ class _Session:
 
     def _select(self, condition: str, id: str, limit: int) -> list[Entry]:
         first, second = parse_id(id) or (0, 0)
-        with self._with_file():
+        with self._with_files(), _transaction(self._connection, "deferred"):
+            self._read_start()
             rows = self._connection.execute(
                 f"select number, milliseconds, record from log_entries"
-                f" where {_HAS_TIME} and {condition} limit ?",
-                (min(first, _GREATEST), min(second, _GREATEST), limit),
+                f" where {_HAS_TIME} and number > ? and {condition} limit ?",
+                (self._start, min(first, _GREATEST), min(second, _GREATEST), limit),
             ).fetchall()
         return [self._entry(*row) for row in rows]
 
@@ -178,24 +207,30 @@ class _Session:
         return await trio.to_thread.run_sync(work, *arguments, limiter=self._limiter)
 
     @contextmanager
-    def _with_file(self) -> Iterator[None]:
-        """Translate errors, and check that the path still names the file.
-
-        A file that was moved or deleted would be its own log.
-        """
-        path = self._log._path
-        with _translated(path):
-            if not os.path.samestat(os.stat(path), self._file):
-                raise LogUnavailable(f"SQLite, {path}: the file was replaced")
+    def _with_files(self) -> Iterator[None]:
+        """Translate errors, and check before and after the work that the files are those that were opened."""
+        with _translated(self._log._path):
+            self._files.check()
             yield
+            self._files.check()
+
+    async def renew(self, epoch: str) -> None:
+        """See `RenewableSession`."""
+        await self._in_thread(self._renew, epoch)
+
+    def _renew(self, epoch: str) -> None:
+        with self._with_files(), _transaction(self._connection):
+            self._read_start()
+            if str(self._epoch) == epoch:
+                _renew(self._connection)
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         await self._in_thread(self._append, publisher, records)
 
     def _append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
-        now = time.time()
         connection = self._connection
-        with self._with_file(), _transaction(connection):
+        with self._with_files(), _transaction(connection):
+            now = time.time()  # ids grow in the order of transactions
             found = connection.execute(
                 "select last from log_publishers where name = ?", (publisher,)
             ).fetchone()
@@ -203,8 +238,9 @@ class _Session:
             newest = connection.execute(
                 f"select milliseconds from log_entries where {_HAS_TIME} order by milliseconds desc limit 1"
             ).fetchone()
+            self._read_start()
             # Ids grow, whatever the clock does.
-            milliseconds = max(round(now * 1000), self._epoch if newest is None else newest[0])
+            milliseconds = max(round(now * 1000), self._epoch, 0 if newest is None else newest[0])
             connection.executemany(
                 "insert into log_entries (milliseconds, record) values (?, ?)",
                 [(milliseconds, record) for number, record in records if number > last],
@@ -227,7 +263,7 @@ class _Session:
 
     def _entry(self, number: int, milliseconds: int, record: object) -> Entry:
         id, epoch = _id(number, milliseconds), str(self._epoch)
-        return Entry(id, epoch, number, record if isinstance(record, bytes) else b"")
+        return Entry(id, epoch, number - self._start, record if isinstance(record, bytes) else b"")
 
 
 def _id(number: int, milliseconds: int) -> str:
@@ -235,9 +271,22 @@ def _id(number: int, milliseconds: int) -> str:
     return f"{milliseconds}-{number}"
 
 
+def _renew(connection: sqlite3.Connection) -> None:
+    """Begin a new epoch; the entries of the old one are no longer read."""
+    connection.execute(
+        "update log_state set epoch = max(?, epoch + 1,"
+        f" (select coalesce(max(milliseconds), 0) + 1 from log_entries where {_HAS_TIME}))",
+        (round(time.time() * 1000),),
+    )
+    connection.execute(
+        "update log_start set number = coalesce("
+        "(select seq from sqlite_sequence where name = 'log_entries'), 0)"
+    )
+
+
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("begin immediate")
+def _transaction(connection: sqlite3.Connection, kind: str = "immediate") -> Iterator[None]:
+    connection.execute(f"begin {kind}")
     try:
         yield
     except BaseException:

@@ -221,8 +221,10 @@ async def test_equal_events_are_not_repetitions_when_the_newest_entries_were_los
         await server.do(f"XDEL {{trio-sse}}:log {' '.join(map(str, ids[1:]))}")
         for _ in range(3):
             await hub.publish("t", "refresh")
-        found = await take(events, 4)
-        assert [event.event for event in found] == ["reset", None, None, None]
+        found = await take(events, 1)
+        while sum(event.event is None for event in found) < 3:
+            found += await take(events, 1)
+        assert found[0].event == "reset"
         async with hub.subscribe("t", last_event_id=ids[2]) as again:
             assert (await take(again, 1))[0].event == "reset"
     async with running(server) as late, late.subscribe("t", last_event_id=ids[2]) as again:

@@ -15,10 +15,11 @@ import trio
 
 from .._logger import get_logger
 from .._wire.message import Message
+from .acknowledged import AcknowledgedNumbers
 from .checks import check_after, check_end, check_upto
 from .entry_id import id_before, parse_id
 from .memory import Gap
-from .protocol import Entry, LogEnd, LogSession
+from .protocol import Entry, LogEnd, LogSession, RenewableSession
 from .read_limit import ReadLimit
 from .record import decode_record
 from .state_scan import LogStates, find_states
@@ -53,6 +54,24 @@ class LogReaders(Protocol):
         """Deliver a reset to all subscriptions but those that are ahead: the log has lost continuity."""
 
 
+class OwnEntries(Protocol):
+    """What a follower needs of the task that appends what is published here.
+
+    Attributes:
+        acknowledged: the numbers of what was stored and not read yet.
+        has_lost_some: the log has lost some of these, as `recall` has found.
+    """
+
+    acknowledged: AcknowledgedNumbers
+    has_lost_some: bool
+
+    def resume(self) -> None:
+        """Append: the log can be read."""
+
+    def recall(self, record: bytes) -> Message | None:
+        """Note that a record was read; return its message if it was published here and is remembered."""
+
+
 class ReadEntry(NamedTuple):
     """An entry and its message; the message is `None` if the record is corrupt."""
 
@@ -70,7 +89,7 @@ class LogFollower:
         readers: the hub's subscriptions.
         states: the hub's states.
         deliver: puts entries into the window and delivers their messages, in order.
-        recall: returns the message of a record that this hub itself has appended, or `None`.
+        own: the task that appends what is published here.
 
     Attributes:
         skipped: how many entries were foreign, corrupt or repeated.
@@ -85,7 +104,7 @@ class LogFollower:
         readers: LogReaders,
         states: LogStates,
         deliver: Callable[[Sequence[ReadEntry]], Awaitable[None]],
-        recall: Callable[[bytes], Message | None],
+        own: OwnEntries,
     ) -> None:
         self.skipped = 0
         self.is_loaded = False
@@ -94,12 +113,16 @@ class LogFollower:
         self._readers = readers
         self._states = states
         self._deliver = deliver
-        self._recall = recall
+        self._own = own
+        self._expected: LogEnd | None = None  # where the log ended when it was last looked at
+        self._must_renew = False  # the log has lost entries that were read, as those after them show
         self._cursor = "0-0"
 
-    async def _load(self, session: LogSession) -> None:
-        """Fill the window with the log's newest entries, and follow from there."""
-        end = check_end(await session.tail())
+    async def _load(self, session: LogSession, end: LogEnd | None) -> None:
+        """Fill the window with the log's newest entries, up to `end` if it is known; follow from there."""
+        stored = self._own.acknowledged.newest
+        if end is None:
+            end = check_end(await session.tail())
         newest = await self._read_newest(session, end)
         if len(newest) == end.number:
             self._window.restart(end.epoch, 0, f"{end.epoch}-0")
@@ -112,6 +135,9 @@ class LogFollower:
             is_sent = message is not None and (message.change is None or message.change.is_sent)
             self._window.put(entry, message if is_sent else None)
         self._cursor = end.last
+        self._expected = end
+        self._own.acknowledged.forget(stored)
+        self._own.has_lost_some = False
         self.is_loaded = True
 
     async def _read_newest(self, session: LogSession, end: LogEnd) -> list[ReadEntry]:
@@ -142,29 +168,39 @@ class LogFollower:
 
     async def follow(self, session: LogSession) -> None:
         """Deliver the log's entries until cancelled."""
-        if not (self.is_loaded and await self._is_continued(session)):
+        if self.is_loaded:
+            await self._continue(session)
+        else:
             await self.reload(session)
+        self._own.resume()
         limit = ReadLimit(_PAGE_BYTES)
         while True:
-            arrivals = self._readers.arrivals
+            arrivals, stored = self._readers.arrivals, self._own.acknowledged.newest
             asked, began = limit.entries, trio.current_time()
             await trio.lowlevel.checkpoint()  # whatever the session does
             entries = check_after(await session.read(self._cursor, asked), self._cursor)
             limit.adapt(entries)
+            is_at_end = len(entries) < asked
             if entries:
                 await self._process(entries)
-            elif await self._is_behind(session):
-                logger.warning("shared log: replaced by one with lower ids; subscribers receive a reset")
-                await self.reload(session)
-            self._readers.start_ahead(arrivals if len(entries) < asked else 0)
-            if len(entries) < asked:
+            if self._must_renew:
+                self._must_renew = False
+                await self._renew(session)
+            if is_at_end and self._own.acknowledged.is_missing(stored):
+                self._own.has_lost_some = True
+            if self._own.has_lost_some:
+                await self._recover(session, "events that were stored are lost")
+            elif not entries and (loss := await self._find_loss(session)):
+                await self._recover(session, loss)
+            self._readers.start_ahead(arrivals if is_at_end else 0)
+            if is_at_end:
                 pause = _PAUSE if entries else began + _SHORTEST_READ - trio.current_time()
                 await trio.sleep(max(pause, 0))
 
-    async def reload(self, session: LogSession) -> None:
+    async def reload(self, session: LogSession, end: LogEnd | None = None) -> None:
         """Load, and announce a gap to those who are subscribed already: what they have missed is unknown."""
         arrivals = self._readers.arrivals
-        await self._load(session)
+        await self._load(session, end)
         self._states.lose()
         self._readers.announce_gap(Gap.UNKNOWN)
         self._readers.start_ahead(arrivals)
@@ -178,29 +214,55 @@ class LogFollower:
         await self.reload(session)
         await find_states(session, self._states, look_back=self._bounds[0], skipped=self._note_skipped)
 
-    async def _is_continued(self, session: LogSession) -> bool:
-        """Whether the log still has the entry that was read last.
+    async def _recover(self, session: LogSession, loss: str) -> None:
+        """Load again. Other hubs may not be able to notice the loss, so a new epoch tells them."""
+        logger.warning("shared log: %s; subscribers receive a reset", loss)
+        end = self._expected
+        if end is not None and end.epoch != self._window.epoch:
+            await self.reload(session, end)  # what was appended since is delivered
+            return
+        await self._renew(session)
+        await self.reload(session)
 
-        In a restored backup, another entry may have its id.
-        """
+    async def _renew(self, session: LogSession) -> None:
+        if isinstance(session, RenewableSession):
+            await session.renew(self._window.epoch)
+
+    async def _continue(self, session: LogSession) -> None:
+        """Read on in a new session, if the log still has what was read; otherwise load again."""
+        self._expected = None
+        loss = await self._find_loss(session)
+        # In a restored backup, another entry may have the cursor's id.
         for entry in check_upto(await session.read_backward(self._cursor, 1), self._cursor):
             is_same = (entry.epoch, entry.number) == (self._window.epoch, self._window.last)
             if entry.epoch and (not is_same or self._window.contradicts(entry.number, entry.record)):
-                logger.warning("shared log: entries that were read are lost; subscribers receive a reset")
-                return False
-        return True
+                loss = "entries that were read are lost"
+        if loss:
+            await self._recover(session, loss)
 
-    async def _is_behind(self, session: LogSession) -> bool:
-        """Whether the log, which has nothing after the cursor, is another one, with lower ids.
+    async def _find_loss(self, session: LogSession) -> str:
+        """Return what has become of the log, if it is not the one that was read; otherwise nothing.
 
-        Reading on would never return its entries. A new log with higher ids is detected by its entries.
+        Reading on might never show that: nothing may be appended any more, or the ids may be lower.
         """
         end = check_end(await session.tail())
-        is_other = (end.epoch, end.number) != (self._window.epoch, self._window.last)
-        return is_other and (parse_id(end.last) or (0, 0)) <= (parse_id(self._cursor) or (0, 0))
+        expected, self._expected = self._expected, end
+        if end.epoch == self._window.epoch and end.number < self._window.last:
+            return "entries that were read are lost"
+        if self._is_read(end):
+            return ""
+        if not end.number or (parse_id(end.last) or (0, 0)) <= (parse_id(self._cursor) or (0, 0)):
+            return "emptied, or replaced by one with lower ids"
+        if expected is not None and not self._is_read(expected):  # the read that found nothing began later
+            return "entries that were not read are lost"
+        return ""  # there are new entries, which show what has become of the log
+
+    def _is_read(self, end: LogEnd) -> bool:
+        return end.epoch == self._window.epoch and end.number <= self._window.last
 
     async def _process(self, entries: Sequence[Entry]) -> None:
         """Deliver entries in runs without a gap; announce the gap between two runs."""
+        stored = self._own.acknowledged.newest
         # When the task is cancelled, what is being delivered still is. So the cursor is beyond that then, and
         # not beyond what follows.
         run: list[ReadEntry] = []
@@ -217,10 +279,13 @@ class LogFollower:
                     self._cursor = run[-1].entry.id
                     await self._deliver(run)
                     run = []
-                logger.warning("shared log: gap after %s.%d; subscribers receive a reset", epoch, number)
                 is_later = entry.epoch == epoch and entry.number > number
+                self._must_renew = entry.epoch == epoch and not is_later
+                logger.warning("shared log: gap after %s.%d; subscribers receive a reset", epoch, number)
                 self._window.restart(entry.epoch, entry.number - 1, id_before(entry.id))
                 self._states.lose()
+                self._expected = None
+                self._own.acknowledged.forget(stored)
                 self._readers.announce_gap(Gap.EXPIRED if is_later else Gap.UNKNOWN)
             epoch, number = entry.epoch, entry.number
             run.append(ReadEntry(entry, self._decode(entry)))
@@ -239,7 +304,7 @@ class LogFollower:
         return self._window.holds_record(entry.number, entry.record)
 
     def _decode(self, entry: Entry) -> Message | None:
-        if (own := self._recall(entry.record)) is not None:
+        if (own := self._own.recall(entry.record)) is not None:
             return own
         try:
             return decode_record(entry.record)

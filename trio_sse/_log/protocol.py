@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class LogUnavailable(Exception):
@@ -77,6 +77,19 @@ class LogSession(Protocol):
         Each record comes with the publisher's number for it; these numbers grow. Skip a record whose number
         is not above the publisher's last one: it is stored already. So an append can be repeated when its
         reply was lost.
+        """
+
+
+@runtime_checkable
+class RenewableSession(Protocol):
+    """What a session may have besides: the log can begin a new epoch."""
+
+    async def renew(self, epoch: str) -> None:
+        """Begin a new epoch, unless the log's is another one than `epoch` already.
+
+        A hub calls this when the log has lost entries, which other hubs may not be able to notice. Older
+        entries need not be kept. The new epoch is greater, and not greater than the first part of the ids of
+        all later entries.
         """
 
 

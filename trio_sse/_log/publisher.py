@@ -15,12 +15,14 @@ from typing import Protocol, final
 import trio
 
 from .._wire.message import Message
+from .acknowledged import AcknowledgedNumbers
 from .protocol import LogSession, LogUnavailable
 from .record import encode_record
 from .sessions import LogSessions
 
 _MOST_REMEMBERED = 4096
 _LARGEST_REMEMBERED = 16 * 1024  # bytes
+_LONGEST_MARK = 40  # bytes, with quotes and a bracket
 
 
 class MessageSink(Protocol):
@@ -72,23 +74,34 @@ class LogPublisher:
 
     Args:
         timeout: how many seconds a publisher waits until its message is stored.
+
+    Attributes:
+        acknowledged: the numbers of the messages that were stored and not read back yet.
+        has_lost_some: the log has lost some of these, as `recall` has found.
     """
 
     def __init__(self, sessions: LogSessions, timeout: float) -> None:
+        self.acknowledged = AcknowledgedNumbers()
+        self.has_lost_some = False
         self._sessions = sessions
         self._timeout = timeout
         self._name = ""
+        self._mark = b""  # what precedes the number in the records of this run
         self._number = 0  # of the newest message
         self._waiting: dict[Message, _Waiter] = {}  # by the message whose publisher waits
         self._sweep_soon = trio.lowlevel.ParkingLot()
         self._is_sweeping = False  # its next sleep will end
-        self._own: dict[bytes, Message] = {}
+        self._own: dict[bytes, tuple[int, Message]] = {}
         self._pending: list[tuple[int, Message, bytes]] = []  # not known to be stored
+        self._is_readable = trio.Event()
+        self._idling = trio.CancelScope()  # in which the session waits for messages
         self._abandoned: set[Message] = set()  # not yet stored, and not to be tried again
 
     def begin(self) -> None:
         """Begin a run, under its own name: forks of one hub must not pass for one publisher."""
         self._name = secrets.token_hex(8)
+        self._mark = f'"{self._name}-'.encode()
+        self.pause()
 
     def finish(self) -> None:
         """Wake the publishers that still wait: the hub ends."""
@@ -96,6 +109,7 @@ class LogPublisher:
         for waiter in waiting.values():
             waiter.wake(_Outcome.ENDED)
         self._pending.clear()
+        self.acknowledged.forget(self._number)
         self._abandoned.clear()
         self._own.clear()
 
@@ -154,21 +168,42 @@ class LogPublisher:
         """Append the messages that `take` returns, until cancelled."""
 
         async def work(session: LogSession) -> None:
-            while True:
+            while self._is_readable.is_set():
+                self._idling = trio.CancelScope()
                 if not self._pending:
-                    self._pending = [self._number_message(message) for message in await take()]
+                    with self._idling:
+                        self._pending = [self._number_message(message) for message in await take()]
+                    if self._idling.cancelled_caught:
+                        return
                 self._pending = self._without_abandoned(self._pending)
                 if not self._pending:
                     continue
                 await session.append(self._name, [(number, record) for number, _, record in self._pending])
-                for _, message, _ in self._pending:
+                for number, message, _ in self._pending:
+                    self.acknowledged.add(number)
                     if (waiter := self._waiting.pop(message, None)) is not None:
                         waiter.wake(_Outcome.STORED)
                 if self._abandoned:  # by publishers that were cancelled during the append
                     self._abandoned.difference_update(message for _, message, _ in self._pending)
                 self._pending = []
 
-        await self._sessions.keep(work)
+        while True:
+            await self._is_readable.wait()
+            await self._sessions.keep(work)
+
+    def resume(self) -> None:
+        """Append: the log can be read."""
+        self._is_readable.set()
+
+    def pause(self) -> None:
+        """Leave the session, and append nothing more until the log can be read: nobody would receive it.
+
+        An idle session would not notice that its log has failed. While it is open, it can also keep others
+        from a file that was replaced.
+        """
+        if self._is_readable.is_set():
+            self._is_readable = trio.Event()
+        self._idling.cancel()
 
     def _number_message(self, message: Message) -> tuple[int, Message, bytes]:
         self._number += 1
@@ -189,8 +224,19 @@ class LogPublisher:
         if len(self._own) >= _MOST_REMEMBERED:
             self._own.clear()
         if len(record) <= _LARGEST_REMEMBERED:
-            self._own[record] = message
+            self._own[record] = self._number, message
 
     def recall(self, record: bytes) -> Message | None:
-        """Return the message that was appended as this record, once; it need not be decoded then."""
-        return self._own.pop(record, None)
+        """Note that a record was read. Return the message that was appended as this record, once."""
+        number, message = self._own.pop(record, (0, None))
+        if not number:
+            number = self._number_in(record)
+        if number and self.acknowledged.read(number):
+            self.has_lost_some = True
+        return message
+
+    def _number_in(self, record: bytes) -> int:
+        """Return the number that this hub has given a record in this run; 0 if it is another's."""
+        start = record.rfind(self._mark, -_LONGEST_MARK) + len(self._mark)
+        digits = record[start:-2]
+        return int(digits) if start > len(self._mark) and digits.isdigit() else 0

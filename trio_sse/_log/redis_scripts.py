@@ -46,6 +46,23 @@ return {state[1], state[2], last}
 """
 )
 
+#: Begins a new epoch, unless the log's is another one than the argument. Entries of the old one are kept.
+RENEW = (
+    _OPEN
+    + """
+if state[1] == ARGV[1] then
+  local now = redis.call('TIME')
+  local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+  local past = last and tonumber(string.match(last[1], '^(%d+)')) or 0
+  local epoch = math.max(now[1] * 1000 + math.floor(now[2] / 1000), past + 1, tonumber(ARGV[1]) + 1)
+  epoch = string.format('%.0f', epoch)
+  redis.call('XSETID', KEYS[1], epoch .. '-0')
+  redis.call('HSET', KEYS[2], 'epoch', epoch, 'number', 0)
+end
+return 1
+"""
+)
+
 #: Appends records, each once. Arguments: the most entries, their age in milliseconds, numbers and records.
 APPEND = (
     _OPEN

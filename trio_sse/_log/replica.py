@@ -49,7 +49,7 @@ class LogReplica:
             readers=readers,
             states=states,
             deliver=deliver,
-            recall=self.publisher.recall,
+            own=self.publisher,
         )
 
     async def load(self) -> None:
@@ -77,7 +77,7 @@ class LogReplica:
             nursery.start_soon(self.publisher.append_all, take)
             nursery.start_soon(self.publisher.sweep)
             nursery.start_soon(self.history.run)
-            nursery.start_soon(self._sessions.keep, self.follower.follow)
+            nursery.start_soon(self._sessions.keep, self.follower.follow, self.publisher.pause)
             nursery.start_soon(self._find_states)
 
     async def _find_states(self) -> None:

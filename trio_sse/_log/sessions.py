@@ -56,8 +56,10 @@ class LogSessions:
                 "the shared log is not available yet: %s", self.failure, exc_info=_unexpected(error)
             )
 
-    async def keep(self, work: Callable[[LogSession], Awaitable[None]]) -> None:
-        """Run work until it returns; start it again in a new session whenever a session has failed."""
+    async def keep(
+        self, work: Callable[[LogSession], Awaitable[None]], on_failure: Callable[[], None] | None = None
+    ) -> None:
+        """Run work until it returns; start it again in a new session whenever its session fails."""
         waits = delays(_FIRST_WAIT, _LONGEST_WAIT)
         while True:
             began = trio.current_time()
@@ -79,6 +81,8 @@ class LogSessions:
                     if len(self._logged) >= _MOST_REASONS:
                         self._logged.clear()
                     self._logged[self.failure] = now
+                if on_failure is not None:
+                    on_failure()
             await trio.sleep(next(waits))
 
 

@@ -40,7 +40,7 @@ class FoundState(NamedTuple):
 
     Attributes:
         entries: the state's snapshot and what follows it, oldest first; none if there is no snapshot.
-        is_new: the log has no entry of the state.
+        is_new: the log has no entry of the state, or changes of a lost one only.
     """
 
     entries: list[StateEntry]
@@ -99,7 +99,8 @@ class _Search:
         entries = self._newest_first[::-1]
         snapshots = [index for index, item in enumerate(entries) if is_snapshot(item.message)]
         if not snapshots:
-            return FoundState([], not entries)
+            # Changes without a snapshot were appended by hubs that had not noticed yet that it was lost.
+            return FoundState([], is_new=not entries or self._reached == 1)
         certain = [index for index in snapshots if self._is_certain(entries, index)]
         start = min(certain, default=snapshots[0])
         return FoundState(entries[start:], is_new=False)
