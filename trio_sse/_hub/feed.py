@@ -426,10 +426,15 @@ class Feed:
 
     # The reader's cursor
 
-    @property
-    def is_told(self) -> bool:
-        """Whether the reader has received the id of the position that it has reached, as far as is known."""
-        return self._is_told
+    def untold_cursor(self) -> Cursor | None:
+        """Return the position that the reader has reached, and tell it, unless the reader was told.
+
+        Call it only if nothing is left to take. The position may be older than that of `reached`.
+        """
+        if self._is_told or self._phase is not _LIVE:
+            return None
+        self._is_told = True
+        return self._reached
 
     @property
     def tag(self) -> str:

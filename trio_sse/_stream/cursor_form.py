@@ -16,13 +16,19 @@ from .._wire.cursor import CursorForm
 #: The parameter of a query with which a page's own code asks for cursors as events.
 _EVENT_PARAMETER = "cursor_events"
 
+# Looking up a member of an enumeration takes longer than a global.
+_, _BLOCK, _LINE, _EVENT = CursorForm
+
 
 def cursor_form(request: Request) -> CursorForm:
     """Return the form in which the client of a request receives cursors."""
     if _EVENT_PARAMETER in request.target and request.query.get(_EVENT_PARAMETER) == "1":
-        return CursorForm.EVENT
-    caching = (request.headers.get("cache-control") or "").lower()
-    if "no-cache" in caching:
-        return CursorForm.BLOCK
-    is_fetch = "sec-fetch-mode" in request.headers
-    return CursorForm.LINE if is_fetch or "no-store" in caching else CursorForm.BLOCK
+        return _EVENT
+    headers = request.headers
+    caching = headers.get("cache-control")
+    if caching is not None:
+        if "no-cache" in caching.lower():
+            return _BLOCK
+        if "no-store" in caching.lower():
+            return _LINE
+    return _LINE if "sec-fetch-mode" in headers else _BLOCK

@@ -96,12 +96,10 @@ class LiveStream(StreamWriter):
                     await self.start_response()
                     continue
                 await trio.lowlevel.checkpoint_if_cancelled()
-                # No checkpoint from here on: what is taken is written, and no cursor passes what waits.
-                messages = feed.take()
-                payload = self._next_payload(feed, messages)
-                if payload and not self.transport.send_nowait(payload, len(messages), trio.current_time()):
+                written = self._write_next(feed)
+                if self.transport.pending is not None:
                     continue
-                if messages:
+                if written:
                     await trio.lowlevel.cancel_shielded_checkpoint()
                 elif feed.is_over:
                     break
@@ -138,6 +136,17 @@ class LiveStream(StreamWriter):
         for other in self.forwarded:
             other.return_to_task()  # it may be the only one now
 
+    def _write_next(self, feed: Feed) -> int:
+        """Write what the feed has now; return how many messages that were.
+
+        There is no checkpoint in it: what is taken is written, and no cursor passes what waits. It is its own
+        function so that a stream that sleeps holds no payload.
+        """
+        messages = feed.take()
+        if payload := self._next_payload(feed, messages):
+            self.transport.send_nowait(payload, len(messages), trio.current_time())
+        return len(messages)
+
     def _next_payload(self, feed: Feed, messages: Sequence[Message]) -> bytes:
         """Return what is to be written next: messages, or the first cursor, with the head before it."""
         payload = b""
@@ -153,24 +162,15 @@ class LiveStream(StreamWriter):
             else:
                 ids = composite.ids_of(feed, messages, self.forwarded, transport.written_at)
                 payload = frame_with_ids(messages, ids, transport.framing)
-        elif not feed.is_told and self.cursor_form:
-            payload = self._next_cursor(feed, composite)
+        elif self.cursor_form and (cursor := feed.untold_cursor()) is not None:
+            if composite is None:
+                payload = frame_cursor(cursor.id, transport.framing, self.cursor_form)
+            elif id := composite.new_id(self.forwarded, transport.written_at):
+                payload = frame_unshared_cursor(id, transport.framing, self.cursor_form)
         if self._head is None:
             return payload
         # Some proxies withhold the head until the body begins.
         return self.with_head(payload or frame_keepalive(transport.framing))
-
-    def _next_cursor(self, feed: Feed, composite: CompositeIds | None) -> bytes:
-        transport = self.transport
-        assert self.cursor_form
-        cursor = feed.new_cursor(transport.written_at)
-        if cursor is None:
-            return b""
-        feed.tell(cursor)
-        if composite is None:
-            return frame_cursor(cursor.id, transport.framing, self.cursor_form)
-        id = composite.new_id(self.forwarded, transport.written_at)
-        return b"" if id is None else frame_unshared_cursor(id, transport.framing, self.cursor_form)
 
     async def end_forwarded(self, feed: Feed) -> NoReturn:
         """Leave the handler, since its subscription is over: it overflowed, or the hub has ended."""
