@@ -189,7 +189,8 @@ class HubEngine:
             queue_bounds=bounds,
             throttle=throttle,
         )
-        self.registry.check_overflow(feed, checked)
+        if self.registry.states:
+            self.registry.check_overflow(feed, checked)
         return feed
 
     def declare_state(self, topic: str, initial: object, patch: PatchFormat) -> State:

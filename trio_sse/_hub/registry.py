@@ -119,10 +119,11 @@ class Registry:
     def join(self, feed: Feed) -> ReplayFrom | FetchFrom | StartWith | WaitForLog:
         """Register a feed; see `Source.join`."""
         self._inbox.check_open()
-        self.check_overflow(feed, feed.topics)
+        if self.states:  # as few calls as possible for each stream
+            self.check_overflow(feed, feed.topics)
         self._registered[feed] = None
         last_event_id = feed.last_event_id
-        if self._must_wait(feed):
+        if (last_event_id is not None or self.states) and self._must_wait(feed):
             self.arrivals += 1
             self._ahead[feed] = self.arrivals
             return WaitForLog()
@@ -152,7 +153,7 @@ class Registry:
 
     def _start_of(self, feed: Feed, last_event_id: str | None) -> ReplayFrom | FetchFrom | StartWith:
         if last_event_id is None:
-            return StartWith(self._snapshots(feed.topics))
+            return StartWith(self._snapshots(feed.topics) if self.states else [])
         position = self._log.position_of(last_event_id, feed.topics)
         if position is Gap.UNKNOWN:
             return self._after_gap(feed.topics, position)

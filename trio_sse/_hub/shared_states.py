@@ -40,6 +40,9 @@ class StateSubscribers(Protocol):
 class SharedStates:
     """The states over a shared log.
 
+    Attributes:
+        losses: see `LogStates`.
+
     Args:
         when_settled: calls a function between two batches of the pump.
         position: returns the hub's position in the log.
@@ -62,6 +65,7 @@ class SharedStates:
         max_age: float,
         timeout: float,
     ) -> None:
+        self.losses = 0
         self._subscribers = subscribers
         self._when_settled = when_settled
         self._position = position
@@ -112,6 +116,7 @@ class SharedStates:
 
     def lose(self) -> None:
         """Unload all states; see `LogStates`."""
+        self.losses += 1
         for writer in self._writers.values():
             writer.replica.lose()
             writer.on_read()

@@ -9,13 +9,13 @@ and its version it has read every entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol, final
 
 import trio
 
 from .._wire.message import Message
-from .._wire.state_change import ChangeKind
+from .._wire.state_change import ChangeKind, StateChange
 from .checks import check_end, check_upto
 from .entry_id import id_before
 from .protocol import Entry, LogEnd, LogSession
@@ -48,7 +48,13 @@ class FoundState(NamedTuple):
 
 
 class LogStates(Protocol):
-    """What a follower needs of the hub's states."""
+    """What a follower needs of the hub's states.
+
+    Attributes:
+        losses: how often all states were unloaded. What a search has found from before that is out of date.
+    """
+
+    losses: int
 
     def unloaded(self) -> Collection[str]:
         """Return the states whose values must be found in the log."""
@@ -69,15 +75,14 @@ class _Search:
 
     def __init__(self) -> None:
         self._newest_first: list[StateEntry] = []
-        self._certain_at: int | None = None  # with all entries from this number on, a snapshot is certain
+        self._unsure: list[tuple[int, int]] = []  # snapshots: their indexes, and the numbers that they follow
+        self._certain: list[int] = []  # the indexes of others
         self._reached: int | None = None
 
     @property
     def has_snapshot(self) -> bool:
         """Whether a snapshot is certain, so that the search may end."""
-        if self._certain_at is None or self._reached is None:
-            return False
-        return self._reached <= self._certain_at
+        return bool(self._certain)
 
     @property
     def has_enough(self) -> bool:
@@ -87,37 +92,38 @@ class _Search:
     def note(self, item: StateEntry) -> None:
         """Add an entry that is older than those before."""
         self._newest_first.append(item)
-        if self._certain_at is None and is_snapshot(item.message):
-            base = _base_number(item)
-            self._certain_at = item.entry.number if base is None else base + 1
+        if is_snapshot(item.message):
+            index, base = len(self._newest_first) - 1, _base_number(item)
+            if base is None:
+                self._certain.append(index)
+            else:
+                self._unsure.append((index, base))
 
     def reach(self, number: int) -> None:
         """Record that all entries from this number on were noted."""
         self._reached = number
+        for index, base in [(index, base) for index, base in self._unsure if number <= base + 1]:
+            self._unsure.remove((index, base))
+            if self._came_first(index, base):
+                self._certain.append(index)
+
+    def _came_first(self, index: int, base: int) -> bool:
+        """Whether nothing changed the state between a snapshot and the version that it follows."""
+        version = _change_of(self._newest_first[index]).base
+        for item in self._newest_first[index + 1 :]:
+            if item.entry.number <= base:
+                break
+            if _change_of(item).base in (None, version):
+                return False
+        return True
 
     def result(self) -> FoundState:
-        entries = self._newest_first[::-1]
-        snapshots = [index for index, item in enumerate(entries) if is_snapshot(item.message)]
-        if not snapshots:
+        """Return the oldest certain snapshot and what follows it, or the oldest that may be one."""
+        starts = self._certain or [index for index, _ in self._unsure]
+        if not starts:
             # Changes without a snapshot were appended by hubs that had not noticed yet that it was lost.
-            return FoundState([], is_new=not entries or self._reached == 1)
-        certain = [index for index in snapshots if self._is_certain(entries, index)]
-        start = min(certain, default=snapshots[0])
-        return FoundState(entries[start:], is_new=False)
-
-    def _is_certain(self, entries: Sequence[StateEntry], index: int) -> bool:
-        base = _base_number(entries[index])
-        if base is None:
-            return True
-        if self._reached is None or self._reached > base + 1:
-            return False
-        version = entries[index].message.change
-        assert version is not None
-        between = [item for item in entries[:index] if item.entry.number > base]
-        return all(
-            item.message.change is not None and item.message.change.base not in (None, version.base)
-            for item in between
-        )
+            return FoundState([], is_new=not self._newest_first or self._reached == 1)
+        return FoundState(self._newest_first[max(starts) :: -1], is_new=False)
 
 
 def is_snapshot(message: Message) -> bool:
@@ -125,13 +131,18 @@ def is_snapshot(message: Message) -> bool:
     return message.unplaced_event.event == "snapshot"
 
 
-def _base_number(item: StateEntry) -> int | None:
-    """Return the number of the entry that a snapshot follows; `None` if it applies to any version."""
+def _change_of(item: StateEntry) -> StateChange:
     change = item.message.change
     assert change is not None
-    if change.base is None:
+    return change
+
+
+def _base_number(item: StateEntry) -> int | None:
+    """Return the number of the entry that a snapshot follows; `None` if it applies to any version."""
+    base = _change_of(item).base
+    if base is None:
         return None
-    epoch, _, number = change.base.partition(".")
+    epoch, _, number = base.partition(".")
     return int(number) if epoch == item.entry.epoch and number.isascii() and number.isdigit() else 0
 
 
@@ -148,6 +159,7 @@ async def find_states(
     searches = {name: _Search() for name in states.unloaded()}
     if not searches:
         return
+    losses = states.losses
     end = check_end(await session.tail())
     upto, reached, limit = end.last, end.number + 1, _PAGE_ENTRIES // 4
     while not all(
@@ -168,6 +180,8 @@ async def find_states(
         mean = max(1, sum(len(entry.record) for entry in entries) // len(entries))
         limit = max(1, min(_PAGE_ENTRIES, _PAGE_BYTES // mean))
         upto = id_before(entries[-1].id)
+    if losses != states.losses:
+        return
     for name, search in searches.items():
         states.load(name, search.result(), end)
 
