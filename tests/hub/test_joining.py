@@ -117,7 +117,7 @@ def test_other_tasks_run_while_sets_are_made() -> None:
     chance = random.Random(1)
     topics = "abcdefghij"
     subscribers = [Subscriber(*chance.sample(topics, 5)) for _ in range(3000)]
-    assert deliver(messages_of(topics), subscribers) >= 3
+    assert deliver(messages_of(topics), subscribers) >= 2
     assert all(len(subscriber.received) == 5 for subscriber in subscribers)
 
 

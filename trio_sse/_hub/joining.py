@@ -110,18 +110,21 @@ def _join_parts(parts: Sequence[_Part]) -> Iterator[Delivery | None]:
             if steps > _STEPS_PER_PAUSE:
                 steps = 0
                 yield None
-    yield Delivery(
-        Batch(largest.messages), [subscriber for subscriber in largest.subscribers if subscriber not in sets]
-    )
+    alone: dict[int, Batch] = {}  # the batches of single large messages, by sequence
+    others = [subscriber for subscriber in largest.subscribers if subscriber not in sets]
+    if others:
+        for batch in _batches(largest.messages, len(others), alone):
+            yield Delivery(batch, others)
     for subscriber in largest.subscribers:
         if subscriber in sets:
             sets[subscriber] |= largest.bit
-    yield None
+    if len(sets) > _STEPS_PER_PAUSE:
+        yield None
     members: dict[int, list[Subscriber]] = {}
     for subscriber, bits in sets.items():
         members.setdefault(bits, []).append(subscriber)
-    yield None
-    alone: dict[int, Batch] = {}  # the batches of single large messages, by sequence
+    if len(sets) > _STEPS_PER_PAUSE:
+        yield None
     for bits, subscribers in members.items():
         for batch in _batches(_messages_of(bits, parts), len(subscribers), alone):
             yield Delivery(batch, subscribers)
