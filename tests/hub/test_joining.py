@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from trio_sse._hub.joining import Bound, Delivery, join
+from trio_sse._hub.joining import join
 from trio_sse._wire.message import Batch, Framing, Message
 
 from ..support.leaks import MakeHub
@@ -39,20 +39,20 @@ def deliver(messages: Sequence[Message], subscribers: Sequence[Subscriber]) -> i
     """Deliver messages to those who subscribe to their topics; return how often others could run."""
     topics = dict.fromkeys(message.topic for message in messages)
     bound = [
-        Bound(
+        (
             [message for message in messages if message.topic == topic],
             [subscriber for subscriber in subscribers if topic in subscriber.topics],
         )
         for topic in topics
     ]
     pauses = 0
-    for delivery in join(bound):
+    for delivery in join(bound, has_overlaps=True):
         if delivery is None:
             pauses += 1
             continue
-        assert isinstance(delivery, Delivery)
-        for subscriber in delivery.subscribers:
-            subscriber.deliver(delivery.batch, 0)
+        batch, receivers = delivery
+        for subscriber in receivers:
+            subscriber.deliver(batch, 0)
     return pauses
 
 

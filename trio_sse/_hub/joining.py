@@ -12,9 +12,9 @@ piece at most, and of the rest the messages, which all share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import NamedTuple, final
+from typing import final
 
 from .._wire.message import Batch, Message
 from .pacing import Subscriber
@@ -30,18 +30,11 @@ _COMPARED_PER_STEP = 16
 _sequence = attrgetter("sequence")
 
 
-class Bound(NamedTuple):
-    """Messages of one topic, and the topic's live subscribers when they were placed."""
+#: Messages of one topic, and the topic's live subscribers when they were placed.
+Bound = tuple[list[Message], Sequence[Subscriber]]
 
-    messages: list[Message]
-    subscribers: Sequence[Subscriber]
-
-
-class Delivery(NamedTuple):
-    """A batch and those who receive it."""
-
-    batch: Batch
-    subscribers: Sequence[Subscriber]
+#: A batch and those who receive it.
+Delivery = tuple[Batch, Sequence[Subscriber]]
 
 
 @final
@@ -50,23 +43,38 @@ class _Part:
 
     __slots__ = ("bit", "messages", "subscribers")
 
-    def __init__(self, bound: Bound, bit: int) -> None:
-        self.messages = bound.messages
-        self.subscribers = bound.subscribers
+    def __init__(self, messages: list[Message], subscribers: Sequence[Subscriber], bit: int) -> None:
+        self.messages = messages
+        self.subscribers = subscribers
         self.bit = bit
 
 
-def join(bound: Sequence[Bound]) -> Iterator[Delivery | None]:
-    """Yield what is to be delivered; yield `None` where other tasks should run.
+def join(bound: Sequence[Bound], *, has_overlaps: bool) -> Iterable[Delivery | None]:
+    """Return what is to be delivered; `None` stands where other tasks should run.
 
     Each subscriber receives all of its messages, in their order.
+
+    Args:
+        has_overlaps: whether a subscriber may have several of the topics.
     """
+    if len(bound) == 1 or not has_overlaps or _are_disjoint(bound):
+        return [(Batch(messages), subscribers) for messages, subscribers in bound]
+    return _join_some([each for each in bound if each[1]])
+
+
+def _join_some(bound: Sequence[Bound]) -> Iterator[Delivery | None]:
     parts: list[_Part] = []
     yield from _merge_equal(bound, parts)
     if len(parts) > 1:
         yield from _join_parts(parts)
     elif parts:
-        yield Delivery(Batch(parts[0].messages), parts[0].subscribers)
+        yield Batch(parts[0].messages), parts[0].subscribers
+
+
+def _are_disjoint(bound: Sequence[Bound]) -> bool:
+    """Whether nobody receives messages of two topics, as far as that can be seen at once."""
+    count = sum([len(subscribers) for _, subscribers in bound])
+    return count <= _STEPS_PER_PAUSE and count == len(set().union(*[subscribers for _, subscribers in bound]))
 
 
 def _merge_equal(bound: Sequence[Bound], parts: list[_Part]) -> Iterator[None]:
@@ -74,21 +82,17 @@ def _merge_equal(bound: Sequence[Bound], parts: list[_Part]) -> Iterator[None]:
     similar: dict[tuple[int, int, int], _Part] = {}
     merged: set[_Part] = set()
     steps = 0
-    for each in bound:
-        if not each.subscribers:
-            continue
-        subscribers = each.subscribers
+    for messages, subscribers in bound:
         steps += len(subscribers) // _COMPARED_PER_STEP
         if steps > _STEPS_PER_PAUSE:
             steps = 0
             yield
-        part = similar.setdefault(
-            (len(subscribers), id(subscribers[0]), id(subscribers[-1])), new := _Part(each, 1 << len(parts))
-        )
+        new = _Part(messages, subscribers, 1 << len(parts))
+        part = similar.setdefault((len(subscribers), id(subscribers[0]), id(subscribers[-1])), new)
         if part is new:
             parts.append(part)
         elif part.subscribers == subscribers:
-            part.messages += each.messages
+            part.messages += messages
             merged.add(part)
         else:
             parts.append(new)
@@ -114,7 +118,7 @@ def _join_parts(parts: Sequence[_Part]) -> Iterator[Delivery | None]:
     others = [subscriber for subscriber in largest.subscribers if subscriber not in sets]
     if others:
         for batch in _batches(largest.messages, len(others), alone):
-            yield Delivery(batch, others)
+            yield batch, others
     for subscriber in largest.subscribers:
         if subscriber in sets:
             sets[subscriber] |= largest.bit
@@ -127,7 +131,7 @@ def _join_parts(parts: Sequence[_Part]) -> Iterator[Delivery | None]:
         yield None
     for bits, subscribers in members.items():
         for batch in _batches(_messages_of(bits, parts), len(subscribers), alone):
-            yield Delivery(batch, subscribers)
+            yield batch, subscribers
 
 
 def _messages_of(bits: int, parts: Sequence[_Part]) -> list[Message]:

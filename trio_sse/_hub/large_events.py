@@ -12,8 +12,8 @@ from .._wire.message import Message
 
 logger = get_logger("trio_sse.hub")
 
-# What is published to one topic at once is counted from this size on.
-_LARGE_BYTES = 16 * 1024
+#: What is published to one topic at once is counted from this size on.
+LARGE_BYTES = 16 * 1024
 
 _WINDOW_SECONDS = 10.0
 _MOST_BYTES = 256 * 1024  # for each subscriber, in that time; a dashboard takes some KB a second
@@ -32,7 +32,7 @@ class LargeEventMonitor:
     def note(self, messages: Sequence[Message], subscribers: int) -> None:
         """Count messages of one topic that are delivered together."""
         size = sum([len(message.wire) for message in messages])
-        if size >= _LARGE_BYTES:
+        if size >= LARGE_BYTES:
             self._count(messages[0].topic, size, subscribers, trio.current_time())
 
     def _count(self, topic: str, size: int, subscribers: int, now: float) -> None:

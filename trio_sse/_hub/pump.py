@@ -18,11 +18,11 @@ from typing import Protocol, final
 
 import trio
 
-from .._wire.message import Batch, Message
+from .._wire.message import Message
 from .containment import contained, cut_off_alone
 from .flushing import FlushScheduler
-from .joining import Bound, Delivery, join
-from .large_events import LargeEventMonitor
+from .joining import Delivery, join
+from .large_events import LARGE_BYTES, LargeEventMonitor
 from .pacing import Subscriber
 from .progress import Progress
 
@@ -37,6 +37,10 @@ Place = Callable[[], Sequence[Message]]
 
 class Subscribers(Protocol):
     """Who is subscribed, as the pump needs to know it."""
+
+    @property
+    def has_overlaps(self) -> bool:
+        """Whether some subscriber may have several topics."""
 
     def live(self, topic: str) -> Sequence[Subscriber]:
         """Return the topic's live subscribers of this moment."""
@@ -136,10 +140,13 @@ class Pump:
         """Bind messages to their topics' live subscribers of this moment; return what is to be delivered."""
         by_topic: dict[str, list[Message]] = {}
         for topic, run in groupby(messages, key=attrgetter("topic")):
-            by_topic.setdefault(topic, []).extend(run)
-        bound = [Bound(of_topic, self._subscribers.live(topic)) for topic, of_topic in by_topic.items()]
-        for of_topic, subscribers in bound:
-            self._monitor.note(of_topic, len(subscribers))
-        if len(bound) == 1:
-            return [Delivery(Batch(bound[0].messages), bound[0].subscribers)]
-        return join(bound)
+            if (of_topic := by_topic.get(topic)) is None:
+                by_topic[topic] = list(run)
+            else:
+                of_topic += run
+        live = self._subscribers.live
+        bound = [(of_topic, live(topic)) for topic, of_topic in by_topic.items()]
+        if sum([len(message.wire) for message in messages]) >= LARGE_BYTES:
+            for of_topic, subscribers in bound:
+                self._monitor.note(of_topic, len(subscribers))
+        return join(bound, has_overlaps=self._subscribers.has_overlaps)

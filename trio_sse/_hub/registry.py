@@ -42,6 +42,7 @@ class Registry:
         states: the topics that are states.
         shared_states: the same, if they are over a shared log.
         history: reads a shared log for feeds that have missed more than is in memory, if there is one.
+        has_overlaps: whether anybody has ever had several topics.
         arrivals: how many feeds have ever joined with an id that the log had not reached.
         replayed: events read from the log.
         resets: gaps that were announced to a feed.
@@ -52,6 +53,7 @@ class Registry:
         self.states: dict[str, StateTopic] = {}
         self.shared_states: SharedStates | None = None
         self.history: LogHistory | None = None
+        self.has_overlaps = False
         self.arrivals = 0
         self.replayed = 0
         self.resets = 0
@@ -227,6 +229,7 @@ class Registry:
 
     def go_live(self, feed: Feed) -> Cursor:
         """Deliver to a feed from now on; see `Source.go_live`."""
+        self.has_overlaps = self.has_overlaps or len(feed.topics) > 1
         if feed.throttle is None:
             self._add(feed.topics, feed)
             return self._progress.end
@@ -249,6 +252,7 @@ class Registry:
     def change_topics(self, feed: Feed, topics: tuple[str, ...]) -> list[Message]:
         """Change a live feed's topics; see `Source.change_topics`."""
         assert feed.throttle is None, "the members of a group share their topics"
+        self.has_overlaps = self.has_overlaps or len(topics) > 1
         added = [topic for topic in topics if topic not in feed.topics]
         self._remove([topic for topic in feed.topics if topic not in topics], feed)
         self._add(added, feed)
