@@ -1,7 +1,8 @@
 """Notifications: a topic for each user, a login, and unread messages. `python -m examples.notifications`.
 
 Unread messages are kept in memory; an application would keep them in its database. The stream sends new
-ones. The cursor is read before the unread messages, so the page misses none between the two.
+ones. The cursor is read before the unread messages, so the page misses none between the two. Each user's
+topic keeps 100 messages for a day: a page that was away for longer receives a `reset`, and loads again.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from http.cookies import SimpleCookie
 import trio
 
 from examples.pages import add_pages, serve
-from trio_sse import Connection, HTTPException, Request, Response, Server
+from trio_sse import Connection, HTTPException, Hub, Request, Response, Retention, Server
 
-server = Server()
+DAY = 24 * 3600
+
+server = Server(hub=Hub(retention={"users/*": Retention(events=100, age=DAY)}))
 sessions: dict[str, str] = {}  # user by cookie
 unread: dict[str, list[str]] = {}  # messages by user
 

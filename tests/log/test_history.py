@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,7 +15,7 @@ from trio_sse._hub.hub import engine_of
 from trio_sse._hub.subscription import feed_of
 from trio_sse._log.memory import PAGE_EVENTS
 
-from ..support.list_log import ListLog
+from ..support.list_log import ListLog, order
 from ..support.waiting import SECONDS
 
 
@@ -291,3 +292,88 @@ async def test_under_an_interval_the_newest_of_each_key_is_replayed(
         log.publish("t", "live")
         assert await take(events, 1) == ["live"]
         assert hub.statistics().replayed == 2999
+
+
+# At random
+
+
+class Witness:
+    """A client that reads, leaves and comes back, and checks that nothing is missing or repeated silently."""
+
+    def __init__(self, hub: Hub, published: list[tuple[str, str]], chance: random.Random) -> None:
+        self.resets = 0
+        self._seen = 0  # of what was published, this much was received, or is not for this client
+        self._hub = hub
+        self._published = published  # the topic and id of each event
+        self._chance = chance
+        self._topics = tuple(chance.sample(TOPICS, chance.randint(1, 3)))
+        self._cursor = chance.choice(published)[1] if published else hub.last_event_id
+
+    async def run(self) -> None:
+        while True:
+            async with self._hub.subscribe(*self._topics, last_event_id=self._cursor) as events:
+                with trio.move_on_after(self._chance.choice([0.1, 1, 5])):
+                    while True:
+                        self.take(await anext(events))
+                        if self._chance.random() < 0.02:
+                            await trio.sleep(self._chance.choice([0.1, 1]))
+            await trio.sleep(self._chance.choice([0, 0.5, 3]))
+
+    def take(self, event: ServerSentEvent) -> None:
+        id = event.id or ""
+        if event.event == "reset":
+            self.resets += 1
+        else:
+            assert id == self.expected()
+        self._cursor = id
+
+    def expected(self) -> str | None:
+        """Return the id of the next event that it has to receive, or `None` if it has all."""
+        after = order(self._cursor)
+        for topic, id in self._published[self._seen :]:
+            if topic in self._topics and order(id) > after:
+                return id
+            self._seen += 1
+        return None
+
+
+TOPICS = ["busy", "quiet", *(f"t{number}" for number in range(4))]
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_nothing_is_missing_or_repeated_silently(autojump_clock: MockClock, seed: int) -> None:
+    chance, log = random.Random(seed), ListLog()
+    log.takes = chance.choice([0, 0.01, 0.1])
+    keeps = chance.choice([50, 1000, 10**6])
+    published: list[tuple[str, str]] = []
+    hub = Hub(log=log, history=chance.choice([0, 5, 60]), history_bytes=chance.choice([500, 10**6]))
+
+    def publish() -> None:
+        for _ in range(chance.choice([1, 3, 40])):
+            topic = "busy" if chance.random() < 0.8 else chance.choice(TOPICS)
+            if chance.random() < 0.1:
+                log.add_foreign()
+            published.extend((topic, id) for id in log.publish(topic, "x" * chance.choice([1, 50, 20_000])))
+
+    with trio.fail_after(3600):
+        async with trio.open_nursery() as nursery:
+            for _ in range(30):
+                publish()
+            await nursery.start(hub.run)
+            witnesses = [Witness(hub, published, chance) for _ in range(12)]
+            async with trio.open_nursery() as inner:
+                for witness in witnesses:
+                    inner.start_soon(witness.run)
+                for _ in range(60):
+                    publish()
+                    log.trim(keeps)
+                    log.is_away = chance.random() < 0.1
+                    await trio.sleep(chance.choice([0, 0.1, 2]))
+                log.is_away = False
+                await trio.sleep(60)
+                inner.cancel_scope.cancel()
+            assert [witness.expected() for witness in witnesses] == [None] * 12
+            assert hub.statistics().log_waiting == 0
+            if keeps == 10**6:
+                assert hub.statistics().resets == 0
+            nursery.cancel_scope.cancel()

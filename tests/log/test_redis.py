@@ -304,6 +304,31 @@ async def test_an_id_from_before_the_first_event_is_not_the_end_of_an_emptied_lo
         assert [event.event for event in await take(events, 1)] == [None]
 
 
+async def test_a_long_replay_survives_a_restart_of_redis(server: RedisServer) -> None:
+    log = RedisLog(server.url, timeout=0.5, publish_timeout=10)
+    hub = Hub(log=log, history=10, inbox=5000)
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            cursor = hub.last_event_id
+            async with hub.subscribe("t") as events:
+                for number in range(2000):
+                    hub.publish_nowait("t", str(number))
+                await take(events, 2000)
+            async with hub.subscribe("t", last_event_id=cursor) as events:
+                found = [event.data for event in await take(events, 300)]
+                server.kill()
+                with trio.move_on_after(1):
+                    while True:
+                        found.append((await anext(events)).data)
+                assert len(found) < 2000
+                await server.start()
+                found += [event.data for event in await take(events, 2000 - len(found))]
+                assert found == [str(number) for number in range(2000)]
+            assert hub.statistics().resets == 0
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_client_can_resume_after_a_corrupt_entry(server: RedisServer) -> None:
     async with running(server) as hub, hub.subscribe("t") as events:
         await hub.publish("t", "first")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -66,6 +67,10 @@ class ListLog:
         """Drop all but the newest entries."""
         self.entries = self.entries[-count:] if count else []
 
+    def index_after(self, id: str) -> int:
+        """Return where the entries after an id begin."""
+        return bisect_right(self.entries, order(id), key=lambda entry: order(entry.id))
+
     def check(self) -> None:
         if self.is_away:
             raise LogUnavailable("it is away")
@@ -92,7 +97,8 @@ class ListSession:
     async def read_backward(self, upto: str, limit: int) -> Sequence[Entry]:
         await trio.sleep(self.log.takes)
         self.log.check()
-        return [entry for entry in self.log.entries if order(entry.id) <= order(upto)][::-1][:limit]
+        end = self.log.index_after(upto)
+        return self.log.entries[max(0, end - limit) : end][::-1]
 
     async def read(self, after: str, limit: int) -> Sequence[Entry]:
         log = self.log
@@ -102,7 +108,8 @@ class ListSession:
             log.check()
             if after in log.unreadable:
                 raise ValueError("it cannot be read on from there")
-            found = [entry for entry in log.entries if order(entry.id) > order(after)][:limit]
+            start = log.index_after(after)
+            found = log.entries[start : start + limit]
             if found or trio.current_time() >= deadline:
                 break
             with trio.move_on_at(deadline):
