@@ -328,14 +328,16 @@ class Registry:
         If all topics are states, the snapshots replace everything, and there is no reset.
         """
         snapshots = self._snapshots(topics)
-        return StartWith(snapshots if len(snapshots) == len(topics) else [self._reset(gap), *snapshots])
+        is_of_states = self.states.keys() >= set(topics)
+        return StartWith(snapshots if is_of_states else [self._reset(gap), *snapshots])
 
     def _snapshots(self, topics: Collection[str]) -> list[Message]:
-        """Return snapshots of the states among the topics."""
+        """Return snapshots of the states among the topics; those that are not loaded follow later."""
         if not self.states:
             return []
         last, id = self._log.last, self._log.last_id
-        snapshots = [self.states[topic].snapshot(last, id) for topic in topics if topic in self.states]
+        states = [topic for topic in topics if topic in self.states and not self._needs_unloaded([topic])]
+        snapshots = [self.states[topic].snapshot(last, id) for topic in states]
         self.snapshots += len(snapshots)
         return snapshots
 
