@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import random
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_sse import Connection, Hub, Overflow, Server
+from trio_sse import Connection, EventDecoder, Hub, Overflow, Server
+from trio_sse._hub.hub import engine_of
+from trio_sse._log.memory import Gap
+from trio_sse.sqlite import SQLiteLog
 from trio_sse.testing import Client, Stream
-from trio_sse.websocket import WebSocketConnection
+from trio_sse.websocket import WebSocketConnection, serve_topics
 
+from ..support.client import Client as RawClient
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory, on_sockets
+from ..support.waiting import until
 from ..support.websocket_client import PING, WebSocket, opened
 
 
@@ -281,3 +289,151 @@ async def next_but_pings(websocket: WebSocket) -> object:
     assert frame is not None
     assert pings > 0, "the cursor comes with a keepalive"
     return json.loads(frame.payload)
+
+
+async def test_the_topics_of_a_websocket_change_without_a_loss(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    server = make_server(keepalive=1)
+
+    @server.websocket("/ws")
+    async def ws(websocket: WebSocketConnection) -> None:
+        await serve_topics(websocket, topics=["a", "b", "c"])
+
+    async with in_memory(server) as memory:
+        async with opened(memory, "/ws") as websocket:
+            await websocket.send_json(type="subscribe", topics=["a"])
+            answer = await websocket.json()
+            assert answer["last_event_id"] == server.hub.last_event_id
+            await server.hub.publish("b", "before it was asked for")
+            await websocket.send_json(type="subscribe", topics=["b"])
+            assert (await websocket.json())["topics"] == ["a", "b"]
+            assert await next_but_pings(websocket) == {
+                "type": "cursor",
+                "last_event_id": server.hub.last_event_id,
+            }
+            cursor = server.hub.last_event_id
+        for topic in "abc":
+            await server.hub.publish(topic, topic)
+        async with opened(memory, "/ws") as websocket:
+            await websocket.send_json(type="subscribe", topics=["a", "b"], last_event_id=cursor)
+            assert (await websocket.json())["last_event_id"] == cursor
+            assert [(await websocket.json())["data"] for _ in range(2)] == ["a", "b"]
+
+
+# Logs
+
+
+async def test_before_the_first_event_of_a_shared_log(make_server: MakeServer, tmp_path: Path) -> None:
+    server = serving(make_server, hub=Hub(log=SQLiteLog(tmp_path / "log.db")), keepalive=0.05)
+    async with Client(server) as client:
+        async with client.stream("/") as stream:
+            await wait_all_tasks_blocked()
+            first = stream.last_event_id
+            await server.hub.publish("other", "x")
+            while stream.last_event_id != server.hub.last_event_id:
+                await stream.wait_keepalives(stream.keepalives + 1)
+            cursor = stream.last_event_id
+        await server.hub.publish("t", "while it was away")
+        for event_id in (first, cursor):
+            async with client.stream("/", last_event_id=event_id) as stream:
+                assert (await stream.event()).data == "while it was away"
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+async def test_after_a_reset_the_cursor_is_of_the_new_log(
+    make_server: MakeServer, autojump_clock: MockClock, is_told: bool
+) -> None:
+    server = serving(make_server, keepalive=1)
+    async with Client(server) as client:
+        async with client.stream("/") as stream:
+            for number in range(5):
+                await server.hub.publish("t", f"{number}")
+            await stream.events(5)
+            engine = engine_of(server.hub)
+            engine.log.renew()
+            engine.registry.announce_gap(Gap.UNKNOWN)  # as the follower of a shared log does
+            if is_told:
+                assert (await stream.event()).event == "reset"
+            await quiet(stream, 2)
+            assert stream.last_event_id == server.hub.last_event_id
+            await server.hub.publish("other", "x")
+            await quiet(stream, 2)
+            assert stream.last_event_id == server.hub.last_event_id
+            cursor = stream.last_event_id
+        await server.hub.publish("t", "next")
+        async with client.stream("/", last_event_id=cursor) as stream:
+            assert (await stream.event()).data == "next"
+
+
+# Whatever happens at once
+
+
+def check_cursors(body: bytes, topics: str, published: dict[int, str]) -> None:
+    """Check that no cursor of a stream passes an event that comes later, or falls behind."""
+    decoder = EventDecoder()
+    missing = [sequence for sequence, topic in published.items() if topic in topics]
+    known = ""
+    for line in body.splitlines(keepends=True):
+        for event in decoder.feed(line):
+            sequence = int(str(event.id).partition(".")[2])
+            while missing and missing[0] < sequence:
+                missing.pop(0)  # published before this stream began, or replaced in an interval
+            assert missing.pop(0) == sequence
+        if decoder.last_event_id != known:
+            before = int(known.partition(".")[2] or 0)
+            known = decoder.last_event_id
+            cursor = int(known.partition(".")[2])
+            assert before <= cursor, "it has fallen behind"
+            assert before == 0 or not missing or missing[0] > cursor, "it has passed an event"
+            if before == 0:
+                missing = [sequence for sequence in missing if sequence > cursor]
+    assert missing == [] or known == ""
+
+
+@pytest.mark.parametrize(("over_sockets", "streams"), [(True, 250), (False, 50)])
+async def test_no_cursor_passes_an_event_or_falls_behind(
+    make_server: MakeServer, over_sockets: bool, streams: int
+) -> None:
+    """Many streams, so that the pump lets keepalives be written in the middle of a batch."""
+    choose = random.Random(streams)
+    server = make_server(keepalive=0.001)
+
+    @server.route("/{topics}")
+    async def some(connection: Connection, topics: str) -> None:
+        await connection.subscribe(*topics, batch=0.03 if "d" in topics else None)
+
+    published: dict[int, str] = {}
+    bodies: list[tuple[str, RawClient]] = []
+
+    async def read(client: RawClient) -> None:
+        while await client.read():
+            pass
+
+    running = on_sockets(server) if over_sockets else in_memory(server)
+    async with running as served, AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        for number in range(streams):
+            topics = ["a", "b", "ab", "bc", "cd"][number % 5]
+            connecting = served.connect()
+            client = connecting if isinstance(connecting, RawClient) else await connecting
+            await stack.enter_async_context(client)
+            await client.get(f"/{topics}")
+            bodies.append((topics, client))
+            nursery.start_soon(read, client)
+        for _ in range(15):
+            for _ in range(choose.randrange(9)):
+                topic = choose.choice("abcdx")
+                server.hub.publish_nowait(topic, "x" * choose.choice([1, 5_000]))
+                published[len(published) + 1] = topic
+            await trio.sleep(choose.choice([0, 0.001, 0.002, 0.01]))
+        last = max(sequence for sequence, topic in published.items() if topic != "x")
+        await until(lambda: all(known_of(client) >= last for _, client in bodies))
+        for topics, client in bodies:
+            check_cursors(client.body, topics, published)
+        nursery.cancel_scope.cancel()
+
+
+def known_of(client: RawClient) -> int:
+    """Return the newest position that a client knows."""
+    found = client.body.rfind(b"id: ")
+    return int(client.body[found : client.body.find(b"\n", found)].rpartition(b".")[2]) if found >= 0 else -1
