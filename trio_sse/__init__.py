@@ -16,6 +16,9 @@ from ._hub.subscription import SlowConsumer, Subscription
 from ._hub.ticker import Ticker, TickerStatistics
 from ._log.protocol import (
     Entry,
+    EventRefused,
+    IdempotentSession,
+    KeyedRecord,
     Log,
     LogEnd,
     LogRefused,
@@ -38,10 +41,13 @@ __all__ = [
     "EndReason",
     "Entry",
     "EventDecoder",
+    "EventRefused",
     "HTTPException",
     "Headers",
     "Hub",
     "HubStatistics",
+    "IdempotentSession",
+    "KeyedRecord",
     "Log",
     "LogEnd",
     "LogRefused",

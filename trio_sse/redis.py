@@ -17,8 +17,17 @@ from typing import Any, final
 import trio
 
 from ._groups import leaf_exceptions
+from ._log.idempotency import KEY_SECONDS, MOST_SHARED_KEYS, check_key_age
 from ._log.log_url import redact
-from ._log.protocol import Entry, LogEnd, LogRefused, LogSession, LogUnavailable
+from ._log.protocol import (
+    Entry,
+    EventRefused,
+    KeyedRecord,
+    LogEnd,
+    LogRefused,
+    LogSession,
+    LogUnavailable,
+)
 from ._log.redis_scripts import APPEND, RENEW, TAIL
 from ._log.redis_url import check_redis_url
 from ._validate import check_bounds, check_seconds
@@ -31,6 +40,7 @@ _BLOCK_SECONDS = 1.0
 _REFUSALS = re.compile(
     "WRONGPASS|NOAUTH|NOPERM|WRONGTYPE|AUTH|invalid password|DB index|unknown command", re.I
 )
+_TOO_LARGE = re.compile("invalid bulk length|string exceeds maximum allowed size", re.I)
 
 
 @final
@@ -44,6 +54,7 @@ class RedisLog:
         prefix: what the names of its keys start with; hubs with the same prefix share one log.
         max_events: how many entries Redis keeps.
         max_age: how many seconds it keeps them; old entries are dropped when something is published.
+        max_keys, key_age: how many idempotency keys are remembered, and for how many seconds.
         publish_timeout: how many seconds `Hub.publish` waits until its event is stored.
         timeout: how many seconds to wait for a reply before the connection is closed.
 
@@ -59,11 +70,14 @@ class RedisLog:
         prefix: str = "trio-sse",
         max_events: int = 100_000,
         max_age: float = math.inf,
+        max_keys: int = MOST_SHARED_KEYS,
+        key_age: float = KEY_SECONDS,
         publish_timeout: float = 5.0,
         timeout: float = 2.0,
     ) -> None:
         self._ssl_context = check_redis_url(url)
-        check_bounds(1, max_events=max_events)
+        check_bounds(1, max_events=max_events, max_keys=max_keys)
+        check_key_age(key_age)
         utf8_size("prefix", prefix)
         try:
             import coredis  # noqa: F401  # now, so that workers that are forked later share it
@@ -75,7 +89,10 @@ class RedisLog:
         self._stream = f"{{{prefix}}}:log"
         self._state = f"{{{prefix}}}:state"
         self._publisher = f"{{{prefix}}}:publisher:"
+        self._keys = f"{{{prefix}}}:keys"
         self.max_events = self._max_events = max_events
+        self._max_keys = max_keys
+        self._key_age = key_age
         self.max_age = self._max_age = max_age
         self._timeout = timeout
 
@@ -147,12 +164,17 @@ class _Session:
             await self._client.eval(RENEW, [log._stream, log._state], [epoch])
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
+        await self.append_once(publisher, [KeyedRecord(number, record, None) for number, record in records])
+
+    async def append_once(self, publisher: str, records: Sequence[KeyedRecord]) -> None:
+        """See `IdempotentSession`."""
         log = self._log
         age = "0" if log._max_age == math.inf else str(max(1, round(log._max_age * 1000)))
         arguments: list[str | bytes] = [str(log._max_events), age]
-        for number, record in records:
-            arguments += (str(number), record)
-        keys = [log._stream, log._state, log._publisher + publisher]
+        arguments += (str(log._max_keys), str(max(1, round(log._key_age * 1000))))
+        for number, record, key in records:
+            arguments += (str(number), key or b"", record)
+        keys = [log._stream, log._state, log._publisher + publisher, log._keys]
         with _translated(log._url, log._timeout), trio.fail_after(log._timeout):
             await self._client.eval(APPEND, keys, arguments)
 
@@ -204,7 +226,7 @@ def _translate(error: BaseException, url: str, seconds: float) -> Exception | No
     """Return the error of this project for another's, or `None` if it is not one of the log."""
     from coredis.exceptions import RedisError
 
-    if isinstance(error, LogUnavailable | LogRefused):
+    if isinstance(error, LogUnavailable | LogRefused | EventRefused):
         return error
     if isinstance(error, trio.TooSlowError | TimeoutError):
         return LogUnavailable(f"Redis did not answer within {seconds:g} s")
@@ -224,6 +246,8 @@ def _translate_redis(error: Exception, url: str) -> Exception:
     text = redact(str(error), url)
     # The text of a connection's error contains the host, which may be named like a refusal.
     is_reply = not isinstance(error, coredis.exceptions.ConnectionError)
+    if is_reply and _TOO_LARGE.search(text):
+        return EventRefused(f"Redis: {text}")
     is_refusal = is_reply and _REFUSALS.search(f"{type(error).__name__} {text}")
     kind = LogRefused if is_refusal else LogUnavailable
     needs_password = is_refusal and re.search("NOAUTH|HELLO must be called", text)

@@ -17,7 +17,16 @@ from typing import TypeVar, final
 import trio
 
 from ._log.entry_id import parse_id
-from ._log.protocol import Entry, LogEnd, LogRefused, LogSession, LogUnavailable
+from ._log.idempotency import KEY_SECONDS, MOST_SHARED_KEYS, check_key_age
+from ._log.protocol import (
+    Entry,
+    EventRefused,
+    KeyedRecord,
+    LogEnd,
+    LogRefused,
+    LogSession,
+    LogUnavailable,
+)
 from ._log.sqlite_file import DatabaseFiles
 from ._validate import check_bounds, check_seconds
 
@@ -30,6 +39,9 @@ create table if not exists log_entries (
   number integer primary key autoincrement, milliseconds integer not null, record blob not null
 );
 create index if not exists log_ids on log_entries (milliseconds, number);
+create table if not exists log_keys (
+  number integer primary key autoincrement, digest blob not null unique, time real not null
+);
 create table if not exists log_publishers (name text primary key, last integer not null, time real not null);
 """
 
@@ -58,6 +70,7 @@ class SQLiteLog:
         path: the file; it is created if it does not exist. It must not be on a network file system.
         max_events: how many entries are kept.
         max_age: how many seconds they are kept; old entries are dropped when something is published.
+        max_keys, key_age: how many idempotency keys are remembered, and for how many seconds.
         publish_timeout: how many seconds `Hub.publish` waits until its event is stored.
         timeout: how many seconds to wait for the file's lock.
 
@@ -71,10 +84,13 @@ class SQLiteLog:
         *,
         max_events: int = 100_000,
         max_age: float = math.inf,
+        max_keys: int = MOST_SHARED_KEYS,
+        key_age: float = KEY_SECONDS,
         publish_timeout: float = 5.0,
         timeout: float = 2.0,
     ) -> None:
-        check_bounds(1, max_events=max_events)
+        check_bounds(1, max_events=max_events, max_keys=max_keys)
+        check_key_age(key_age)
         if os.fspath(path) in ("", ":memory:"):
             raise ValueError("SQLiteLog needs a file: without one, each session has its own database")
         if "\0" in os.fspath(path):
@@ -83,6 +99,8 @@ class SQLiteLog:
         self.publish_timeout = publish_timeout
         self._path = os.path.abspath(os.fspath(path))
         self.max_events = self._max_events = max_events
+        self._max_keys = max_keys
+        self._key_age = key_age
         self.max_age = self._max_age = max_age
         self._timeout = timeout
 
@@ -225,9 +243,13 @@ class _Session:
                 _renew(self._connection)
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
+        await self.append_once(publisher, [KeyedRecord(number, record, None) for number, record in records])
+
+    async def append_once(self, publisher: str, records: Sequence[KeyedRecord]) -> None:
+        """See `IdempotentSession`."""
         await self._in_thread(self._append, publisher, records)
 
-    def _append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
+    def _append(self, publisher: str, records: Sequence[KeyedRecord]) -> None:
         connection = self._connection
         with self._with_files(), _transaction(connection):
             now = time.time()  # ids grow in the order of transactions
@@ -241,13 +263,17 @@ class _Session:
             self._read_start()
             # Ids grow, whatever the clock does.
             milliseconds = max(round(now * 1000), self._epoch, 0 if newest is None else newest[0])
-            connection.executemany(
-                "insert into log_entries (milliseconds, record) values (?, ?)",
-                [(milliseconds, record) for number, record in records if number > last],
-            )
+            new = [item for item in records if item.number > last]
+            if any(item.key is not None for item in new):
+                new = self._without_known_keys(new, now)
+            with _refused_if_invalid(self._log._path):
+                connection.executemany(
+                    "insert into log_entries (milliseconds, record) values (?, ?)",
+                    [(milliseconds, item.record) for item in new],
+                )
             connection.execute(
                 "insert or replace into log_publishers values (?, ?, ?)",
-                (publisher, max(last, records[-1][0]), now),
+                (publisher, max([last, *(item.number for item in records)]), now),
             )
             connection.execute("delete from log_publishers where time < ?", (now - 86_400,))
             connection.execute(
@@ -260,6 +286,23 @@ class _Session:
                     " and number < (select max(number) from log_entries)",
                     (max(0, (now - self._log._max_age) * 1000),),
                 )
+
+    def _without_known_keys(self, records: Sequence[KeyedRecord], now: float) -> list[KeyedRecord]:
+        """Remember the keys of records; return those whose keys were not remembered already."""
+        execute = self._connection.execute
+        execute("delete from log_keys where time < ?", (now - self._log._key_age,))
+        new = []
+        for item in records:
+            if item.key is not None:
+                if execute("select 1 from log_keys where digest = ?", (item.key,)).fetchone():
+                    continue
+                execute("insert into log_keys (digest, time) values (?, ?)", (item.key, now))
+            new.append(item)
+        execute(
+            "delete from log_keys where number <= (select max(number) from log_keys) - ?",
+            (self._log._max_keys,),
+        )
+        return new
 
     def _entry(self, number: int, milliseconds: int, record: object) -> Entry:
         id, epoch = _id(number, milliseconds), str(self._epoch)
@@ -293,6 +336,15 @@ def _transaction(connection: sqlite3.Connection, kind: str = "immediate") -> Ite
         connection.execute("rollback")
         raise
     connection.execute("commit")
+
+
+@contextmanager
+def _refused_if_invalid(path: str) -> Iterator[None]:
+    """Raise `EventRefused` if a row can never be stored: it is too large, for example."""
+    try:
+        yield
+    except (sqlite3.DataError, sqlite3.IntegrityError) as error:
+        raise EventRefused(f"SQLite, {path}: {error}") from error
 
 
 @contextmanager

@@ -455,6 +455,7 @@ async def test_statistics_are_a_snapshot_of_everything(make_hub: MakeHub) -> Non
             topics=3,
             subscriptions=4,
             published=5,
+            refused=0,
             deliveries=6,
             replayed=2,
             resets=1,

@@ -36,7 +36,8 @@ async def test_a_ticker_survives_an_outage_and_warns_once(
                 log.is_away = False
             await until_more(ticker, "ticks")
             nursery.cancel_scope.cancel()
-    assert len([record for record in caplog.records if "ticks are skipped" in record.getMessage()]) == 2
+    warnings = [record for record in caplog.records if "ticks are skipped" in record.getMessage()]
+    assert 2 <= len(warnings) < ticker.statistics().skipped  # a tick may succeed before the log is steady
 
 
 @pytest.mark.parametrize("interval", [None, 0.01])

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_sse import Hub, LogRefused, LogSession, LogUnavailable, Server
+from trio_sse import EventRefused, Hub, LogRefused, LogSession, LogUnavailable, Server
+from trio_sse.redis import RedisLog
+from trio_sse.sqlite import SQLiteLog
+
+from ..support.logs import Interrupted, MakeLog
+from ..support.redis_server import redis_server
+from ..support.requirements import needs
+from ..support.serving import running
+from ..support.waiting import SECONDS
 
 
 class HangingLog:
@@ -56,3 +67,97 @@ async def test_a_server_drains_during_the_first_load(autojump_clock: MockClock) 
             assert server.statistics().is_draining is False
             await server.drain()  # then `serve` returns
     assert not server.hub.is_running
+
+
+# What a log never takes
+
+
+BAD = 1_048_570  # bytes; the largest event has six more
+
+
+async def publish_around_it(hub: Hub, expected: type[Exception] | tuple[type[Exception], ...]) -> None:
+    """Publish an event that the log does not take among others; check that these are stored in order."""
+    outcomes: dict[int, type[BaseException] | None] = {}
+
+    async def publish(number: int) -> None:
+        try:
+            await hub.publish("t", f"{number}".ljust(BAD if number == 3 else 1))
+        except (EventRefused, LogUnavailable) as error:
+            outcomes[number] = type(error)
+        else:
+            outcomes[number] = None
+
+    with trio.fail_after(SECONDS):
+        async with hub.subscribe("t") as events:
+            for _ in range(2):
+                async with trio.open_nursery() as nursery:
+                    for number in range(8):
+                        nursery.start_soon(publish, number)
+                        await trio.lowlevel.checkpoint()
+                error = outcomes.pop(3)
+                assert error is not None
+                assert issubclass(error, expected)
+                assert set(outcomes.values()) == {None}
+            hub.publish_nowait("t", "x" * BAD)
+            hub.publish_nowait("t", "the last")
+            received = [(await anext(events)).data for _ in range(15)]
+            assert sorted(map(str, received[:7])) == list("0124567")
+            assert received[-1] == "the last"
+    assert hub.statistics().refused == 3
+
+
+async def test_an_event_that_sqlite_never_takes_does_not_block_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "log.db"
+    async with running(Hub(log=SQLiteLog(path))) as nursery:
+        connection = sqlite3.connect(path)
+        connection.execute(
+            "create trigger small before insert on log_entries when length(new.record) > 1000000"
+            " begin select raise(abort, 'too large'); end"
+        )
+        connection.close()
+        nursery.cancel_scope.cancel()
+    hub = Hub(log=SQLiteLog(path))
+    async with running(hub):
+        await publish_around_it(hub, EventRefused)
+    assert "an event of the topic 't' was not stored" in caplog.text
+
+
+@needs("redis-server")
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "client-query-buffer-limit 1048576",  # closes the connection
+        "proto-max-bulk-len 1048576",
+        "maxmemory 4000000",  # too little for this one command
+    ],
+)
+async def test_an_event_that_redis_never_takes_does_not_block_others(tmp_path: Path, setting: str) -> None:
+    with redis_server(tmp_path) as server:
+        await server.start()
+        if setting.startswith("maxmemory"):
+            used = re.search(rb"used_memory:(\d+)", await server.do("INFO memory"))
+            assert used is not None
+            setting = f"maxmemory {int(used[1]) + 700_000}"
+        assert b"OK" in await server.do(f"CONFIG SET {setting}")
+        hub = Hub(log=RedisLog(server.url))
+        async with running(hub):
+            await publish_around_it(hub, (EventRefused, LogUnavailable))
+
+
+async def test_an_outage_gives_up_no_event(make_shared: MakeLog) -> None:
+    log = Interrupted(make_shared())
+    log.publish_timeout = 30
+    hub = Hub(log=log)
+    with trio.fail_after(SECONDS):
+        async with running(hub), hub.subscribe("t") as events:
+            for round in range(3):
+                log.is_away = True
+                for number in range(20):
+                    hub.publish_nowait("t", f"{round} {number}")
+                await trio.sleep(0.5)
+                log.is_away = False
+                assert [(await anext(events)).data for _ in range(20)] == [f"{round} {n}" for n in range(20)]
+    assert hub.statistics().refused == 0

@@ -38,7 +38,7 @@ async def logs(kind: str, folder: Path) -> AsyncIterator[MakeLog]:
 class Interrupted:
     """A log that can be away, for reads and appends."""
 
-    publish_timeout = 0.2
+    publish_timeout: float = 0.2
 
     def __init__(self, log: Log) -> None:
         self.is_away = False

@@ -15,6 +15,7 @@ from weakref import WeakSet
 import trio
 
 from .._groups import is_cancellation
+from .._log.idempotency import key_digest
 from .._log.memory import MemoryLog
 from .._log.protocol import Log
 from .._log.retention import Retention, RetentionRules
@@ -147,7 +148,13 @@ class HubEngine:
     # Publishing and subscribing
 
     def make_message(
-        self, topic: str, data: object, event: str | None, key: str | None, retry: int | None
+        self,
+        topic: str,
+        data: object,
+        event: str | None,
+        key: str | None,
+        retry: int | None,
+        idempotency_key: str | None = None,
     ) -> Message:
         """Return the message of an event; `Hub.publish` lists the errors."""
         if key is not None:
@@ -156,7 +163,10 @@ class HubEngine:
         if self.registry.is_state(topic):
             raise ValueError(f"topic {topic!r} is a state: change it by the state's own set or update")
         made = ServerSentEvent(data, event=event, retry=retry)
-        return Message(topic, made, made.text(dumps=self._dumps), key)
+        message = Message(topic, made, made.text(dumps=self._dumps), key)
+        if idempotency_key is not None:
+            message.idempotency = key_digest(topic, check_key(idempotency_key))
+        return message
 
     def make_feed(
         self,
@@ -296,6 +306,7 @@ class HubEngine:
             topics=self.registry.topics,
             subscriptions=len(feeds),
             published=self.log.last,
+            refused=self.sequencer.refused,
             deliveries=self.pump.deliveries + self.scheduler.deliveries,
             replayed=self.registry.replayed,
             resets=self.registry.resets,

@@ -123,6 +123,7 @@ class Hub:
         event: str | None = None,
         key: str | None = None,
         retry: int | None = None,
+        idempotency_key: str | None = None,
     ) -> None:
         """Publish an event, waiting while the inbox is full: first come, first served.
 
@@ -131,6 +132,9 @@ class Hub:
             data, event, retry: as for `ServerSentEvent`. The id is the hub's: an id of the
                 application's own belongs into the data.
             key: what the event is about; a newer one may replace it under `Overflow.LATEST`.
+            idempotency_key: an event that was published to the topic with the same key is not published
+                again. Keys are remembered for 24 hours, and the newest 10,000 of them; with a shared log
+                100,000, over all nodes.
 
         Raises:
             TypeError, ValueError: a field is not acceptable; see `ServerSentEvent`.
@@ -138,12 +142,13 @@ class Hub:
             trio.ClosedResourceError: the hub has ended.
             LogUnavailable: a shared log has not stored it within its `publish_timeout`. It may have been
                 stored all the same, if only the log's reply was lost.
+            EventRefused: a shared log never stores it, for example because it is too large.
 
         With a shared log, this returns when the event is stored. If it is cancelled, the event was not
         published; with a shared log, it may have been stored.
         """
         engine = self._engine
-        await engine.sequencer.publish(engine.make_message(topic, data, event, key, retry))
+        await engine.sequencer.publish(engine.make_message(topic, data, event, key, retry, idempotency_key))
 
     def publish_nowait(
         self,
@@ -153,6 +158,7 @@ class Hub:
         event: str | None = None,
         key: str | None = None,
         retry: int | None = None,
+        idempotency_key: str | None = None,
     ) -> None:
         """Publish an event as `publish` does, or raise `trio.WouldBlock` if it is not its turn.
 
@@ -161,7 +167,7 @@ class Hub:
         With a shared log, the event waits in the inbox until it is stored, however long that takes.
         """
         engine = self._engine
-        engine.inbox.put_nowait(engine.make_message(topic, data, event, key, retry))
+        engine.inbox.put_nowait(engine.make_message(topic, data, event, key, retry, idempotency_key))
 
     def subscribe(
         self,

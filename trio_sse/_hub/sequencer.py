@@ -9,6 +9,7 @@ from typing import Any, Protocol, final
 import trio
 
 from .._log.follower import LogReaders, ReadEntry
+from .._log.idempotency import RecentKeys
 from .._log.memory import MemoryLog
 from .._log.protocol import Log
 from .._log.replica import LogReplica
@@ -35,6 +36,10 @@ class Sequencer(Protocol):
         """Whether there is a log to replay from."""
 
     @property
+    def refused(self) -> int:
+        """How many messages were given up, since a shared log does not take them."""
+
+    @property
     def is_shared(self) -> bool:
         """Whether other hubs publish to the same log."""
 
@@ -59,12 +64,14 @@ class MemorySequencer:
     """Orders events as they come; the log is in memory, and this hub's own."""
 
     is_ready = True
+    refused = 0
     is_shared = False
 
     def __init__(self, log: MemoryLog, inbox: Inbox, pump: Pump) -> None:
         self._log = log
         self._inbox = inbox
         self._pump = pump
+        self._keys = RecentKeys()
 
     def publish(self, message: Message) -> Coroutine[Any, Any, None]:
         return self._inbox.put(message)
@@ -85,9 +92,12 @@ class MemorySequencer:
         self._log.renew()
 
     def _place(self, batch: list[Message]) -> list[Message]:
+        placed = []
         for message in batch:
-            self._log.append(message)
-        return batch
+            if message.idempotency is None or self._keys.add(message.idempotency):
+                self._log.append(message)
+                placed.append(message)
+        return placed
 
 
 @final
@@ -124,6 +134,10 @@ class SharedSequencer:
     @property
     def is_ready(self) -> bool:
         return self.replica.follower.is_loaded
+
+    @property
+    def refused(self) -> int:
+        return self.replica.publisher.refused
 
     async def publish(self, message: Message) -> None:
         self._inbox.check_open()  # before the publisher's own lists are touched

@@ -13,6 +13,7 @@ class HubStatistics:
         topics: topics that have subscribers.
         subscriptions: subscriptions that are registered.
         published: events that have an id.
+        refused: events that were given up because a shared log does not take them.
         deliveries: events delivered to live subscriptions, counted once for each of them.
         replayed: events replayed from the log.
         resets: gaps that were announced to a subscriber.
@@ -35,6 +36,7 @@ class HubStatistics:
     topics: int
     subscriptions: int
     published: int
+    refused: int
     deliveries: int
     replayed: int
     resets: int

@@ -21,6 +21,10 @@ class LogRefused(Exception):
     """The shared log rejects the connection, such as for wrong credentials. Another attempt does not help."""
 
 
+class EventRefused(Exception):
+    """The shared log never stores this event, for example because it is too large."""
+
+
 class Entry(NamedTuple):
     """An entry of a shared log.
 
@@ -76,7 +80,34 @@ class LogSession(Protocol):
 
         Each record comes with the publisher's number for it; these numbers grow. Skip a record whose number
         is not above the publisher's last one: it is stored already. So an append can be repeated when its
-        reply was lost.
+        reply was lost. An append of no records checks that the log stores something at present.
+
+        Raise `EventRefused` if one of the records can never be stored; then store none.
+        """
+
+
+class KeyedRecord(NamedTuple):
+    """A record for `IdempotentSession.append_once`.
+
+    Attributes:
+        number, record: as for `LogSession.append`.
+        key: the digest of its idempotency key, 16 bytes, if it has one.
+    """
+
+    number: int
+    record: bytes
+    key: bytes | None
+
+
+@runtime_checkable
+class IdempotentSession(Protocol):
+    """What a session may have besides: the log stores events with the same key once."""
+
+    async def append_once(self, publisher: str, records: Sequence[KeyedRecord]) -> None:
+        """Append as `append` does, but skip a record whose key the log remembers from an earlier one.
+
+        Keys are remembered in the same step in which records are stored, for a limited time and in a limited
+        number.
         """
 
 

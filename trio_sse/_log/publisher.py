@@ -14,15 +14,30 @@ from typing import Protocol, final
 
 import trio
 
+from .._logger import get_logger
 from .._wire.message import Message
 from .acknowledged import AcknowledgedNumbers
-from .protocol import LogSession, LogUnavailable
+from .attempts import AppendAttempts
+from .protocol import (
+    EventRefused,
+    IdempotentSession,
+    KeyedRecord,
+    LogRefused,
+    LogSession,
+    LogUnavailable,
+)
 from .record import encode_record
 from .sessions import LogSessions
+
+logger = get_logger("trio_sse.log")
 
 _MOST_REMEMBERED = 4096
 _LARGEST_REMEMBERED = 16 * 1024  # bytes
 _LONGEST_MARK = 40  # bytes, with quotes and a bracket
+
+
+#: A message with its number and its record.
+_Item = tuple[int, Message, bytes]
 
 
 class MessageSink(Protocol):
@@ -40,17 +55,19 @@ class _Outcome(Enum):
     STORED = 2
     LATE = 3
     ENDED = 4
+    REFUSED = 5
 
 
 @final
 class _Waiter:
     """A publisher that waits until its event is stored."""
 
-    __slots__ = ("_task", "deadline", "outcome")
+    __slots__ = ("_task", "deadline", "error", "outcome")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.outcome = _Outcome.WAITING
+        self.error: Exception | None = None  # why the log does not take it
         self._task: trio.lowlevel.Task | None = None
 
     async def wait(self) -> None:
@@ -78,6 +95,7 @@ class LogPublisher:
     Attributes:
         acknowledged: the numbers of the messages that were stored and not read back yet.
         has_lost_some: the log has lost some of these, as `recall` has found.
+        refused: how many messages were given up, since the log does not take them.
     """
 
     def __init__(self, sessions: LogSessions, timeout: float) -> None:
@@ -91,8 +109,10 @@ class LogPublisher:
         self._waiting: dict[Message, _Waiter] = {}  # by the message whose publisher waits
         self._sweep_soon = trio.lowlevel.ParkingLot()
         self._is_sweeping = False  # its next sleep will end
+        self.refused = 0
+        self._attempts = AppendAttempts(timeout / 2)
         self._own: dict[bytes, tuple[int, Message]] = {}
-        self._pending: list[tuple[int, Message, bytes]] = []  # not known to be stored
+        self._pending: list[_Item] = []  # not known to be stored
         self._is_readable = trio.Event()
         self._idling = trio.CancelScope()  # in which the session waits for messages
         self._abandoned: set[Message] = set()  # not yet stored, and not to be tried again
@@ -109,6 +129,7 @@ class LogPublisher:
         for waiter in waiting.values():
             waiter.wake(_Outcome.ENDED)
         self._pending.clear()
+        self._attempts.skip()
         self.acknowledged.forget(self._number)
         self._abandoned.clear()
         self._own.clear()
@@ -118,6 +139,7 @@ class LogPublisher:
 
         Raises:
             LogUnavailable: it was not stored in time.
+            EventRefused: the log does not take it.
             trio.ClosedResourceError: the hub has ended.
 
         If this is cancelled, the message may have been stored; it is not tried again.
@@ -140,6 +162,8 @@ class LogPublisher:
                 self._abandoned.add(message)
         if waiter.outcome is _Outcome.ENDED:
             raise trio.ClosedResourceError("this hub has ended: the event may not have been stored")
+        if waiter.error is not None:
+            raise waiter.error
         if waiter.outcome is not _Outcome.STORED:
             raise LogUnavailable(f"not stored within {self._timeout:g} s: {self._sessions.failure}")
 
@@ -176,20 +200,72 @@ class LogPublisher:
                     if self._idling.cancelled_caught:
                         return
                 self._pending = self._without_abandoned(self._pending)
-                if not self._pending:
-                    continue
-                await session.append(self._name, [(number, record) for number, _, record in self._pending])
-                for number, message, _ in self._pending:
-                    self.acknowledged.add(number)
-                    if (waiter := self._waiting.pop(message, None)) is not None:
-                        waiter.wake(_Outcome.STORED)
-                if self._abandoned:  # by publishers that were cancelled during the append
-                    self._abandoned.difference_update(message for _, message, _ in self._pending)
-                self._pending = []
+                if self._pending:
+                    await self._append(session)
 
         while True:
             await self._is_readable.wait()
             await self._sessions.keep(work)
+
+    async def _append(self, session: LogSession) -> None:
+        """Append the oldest messages; give up one that the log does not take."""
+        attempts = self._attempts
+        if attempts.is_failed:
+            await self._check_appends(session)
+        batch = self._pending[: attempts.size]
+        attempts.begin()
+        try:
+            await self._append_batch(session, batch)
+        except EventRefused as error:
+            if len(batch) == 1:
+                self._give_up(batch[0], error)
+            else:
+                attempts.narrow(len(batch))
+            return
+        attempts.succeed(len(batch))
+        for number, message, _ in batch:
+            if message.idempotency is None:  # others may be stored already, by whoever came first
+                self.acknowledged.add(number)
+            if (waiter := self._waiting.pop(message, None)) is not None:
+                waiter.wake(_Outcome.STORED)
+        if self._abandoned:  # by publishers that were cancelled during the append
+            self._abandoned.difference_update(message for _, message, _ in batch)
+        self._pending = self._pending[len(batch) :]
+
+    async def _append_batch(self, session: LogSession, batch: list[_Item]) -> None:
+        if all(message.idempotency is None for _, message, _ in batch):
+            await session.append(self._name, [(number, record) for number, _, record in batch])
+        elif isinstance(session, IdempotentSession):
+            records = [KeyedRecord(number, record, message.idempotency) for number, message, record in batch]
+            await session.append_once(self._name, records)
+        else:
+            raise EventRefused("this log has no idempotency keys")
+
+    async def _check_appends(self, session: LogSession) -> None:
+        """After a failure, give up what is to blame if the log takes entries; else raise what it does."""
+        try:
+            await session.append(self._name, [])
+        except (LogUnavailable, LogRefused):
+            raise
+        except Exception:  # a log of the application's own that does not expect this
+            return
+        count = min(len(self._pending), self._attempts.size)
+        if self._attempts.narrow(count):
+            reason = f"the log fails when it is sent this event: {self._sessions.failure}"
+            self._give_up(self._pending[0], LogUnavailable(reason))
+
+    def _give_up(self, item: _Item, error: Exception) -> None:
+        _, message, record = item
+        self._attempts.succeed(1)
+        self._pending = self._pending[1:]
+        self._own.pop(record, None)
+        self._abandoned.discard(message)
+        self.refused += 1
+        if (waiter := self._waiting.pop(message, None)) is not None:
+            waiter.error = error
+            waiter.wake(_Outcome.REFUSED)
+        else:
+            logger.error("an event of the topic %r was not stored: %s", message.topic, error)
 
     def resume(self) -> None:
         """Append: the log can be read."""
@@ -205,18 +281,18 @@ class LogPublisher:
             self._is_readable = trio.Event()
         self._idling.cancel()
 
-    def _number_message(self, message: Message) -> tuple[int, Message, bytes]:
+    def _number_message(self, message: Message) -> _Item:
         self._number += 1
         record = encode_record(message, f"{self._name}-{self._number}")
         self._remember(record, message)
         return self._number, message, record
 
-    def _without_abandoned(
-        self, pending: list[tuple[int, Message, bytes]]
-    ) -> list[tuple[int, Message, bytes]]:
+    def _without_abandoned(self, pending: list[_Item]) -> list[_Item]:
         if not self._abandoned:
             return pending
         kept = [item for item in pending if item[1] not in self._abandoned]
+        if kept[:1] != pending[:1]:
+            self._attempts.skip()
         self._abandoned.difference_update(item[1] for item in pending)
         return kept
 

@@ -1,7 +1,7 @@
 """The Lua scripts of `RedisLog`: Redis runs each as one step.
 
-The keys of both are the stream, the hash with the epoch and the newest entry's number, and, to append, the
-publisher's last number.
+The keys of all are the stream, the hash with the epoch and the newest entry's number, and, to append, the
+publisher's last number and the sorted set of idempotency keys, by the time.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ return 1
 """
 )
 
-#: Appends records, each once. Arguments: the most entries, their age in milliseconds, numbers and records.
+#: Appends records, each once. Arguments: the most entries, their age in milliseconds; the same two for keys;
+#: then for each record its number, its key, which may be empty, and the record.
 APPEND = (
     _OPEN
     + """
@@ -74,13 +75,31 @@ if ARGV[2] ~= '0' then  -- first, as it frees memory, which may be short
 end
 local number = tonumber(state[2])
 local last = tonumber(redis.call('GET', KEYS[3]) or '0')
-for i = 3, #ARGV, 2 do
+local has_keys = false
+local now
+for i = 5, #ARGV, 3 do
   local own = tonumber(ARGV[i])
   if own > last then
-    number = number + 1
     last = own
-    redis.call('XADD', KEYS[1], '*', 'e', state[1], 'n', string.format('%.0f', number), 'd', ARGV[i + 1])
+    local is_new = true
+    if ARGV[i + 1] ~= '' then
+      if not has_keys then
+        has_keys = true
+        now = redis.call('TIME')
+        now = now[1] * 1000 + math.floor(now[2] / 1000)
+        redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.0f', now - ARGV[4]))
+      end
+      is_new = redis.call('ZADD', KEYS[4], 'NX', string.format('%.0f', now), ARGV[i + 1]) == 1
+    end
+    if is_new then
+      number = number + 1
+      redis.call('XADD', KEYS[1], '*', 'e', state[1], 'n', string.format('%.0f', number), 'd', ARGV[i + 2])
+    end
   end
+end
+if has_keys then
+  redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -1 - ARGV[3])
+  redis.call('PEXPIRE', KEYS[4], string.format('%.0f', ARGV[4]))
 end
 redis.call('HSET', KEYS[2], 'number', string.format('%.0f', number))
 redis.call('SET', KEYS[3], string.format('%.0f', last), 'EX', 86400)

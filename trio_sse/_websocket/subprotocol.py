@@ -18,7 +18,7 @@ import trio
 from .._hub.feed import Feed
 from .._hub.hub import Hub, engine_of
 from .._hub.subscription import Subscription, feed_of
-from .._log.protocol import LogUnavailable
+from .._log.protocol import EventRefused, LogUnavailable
 from .._wire.event import ServerSentEvent
 from .._wire.topic import check_topic, check_topics
 
@@ -152,16 +152,19 @@ class _Session:
         try:
             topic = check_topic(topic)
             event = ServerSentEvent(frame["data"], event=_text(frame, "event"))
+            key = _text(frame, "idempotency_key")
         except (TypeError, ValueError) as error:
             raise RejectedFrame(str(error)) from None
         if not await _is_allowed(self._may_publish, topic):
             raise RejectedFrame(f"you may not publish to {_shown(topic)}")
         try:
-            await self._hub.publish(topic, event.data, event=event.event)
+            await self._hub.publish(topic, event.data, event=event.event, idempotency_key=key)
         except (TypeError, ValueError) as error:
             raise RejectedFrame(str(error)) from None
         except RecursionError:
             raise RejectedFrame("data is nested too deeply") from None
+        except EventRefused:
+            raise RejectedFrame("the log does not store this event") from None
         except LogUnavailable:  # the client does not need to know why
             raise RejectedFrame("it may not have been published: the log is unavailable") from None
 

@@ -58,6 +58,7 @@ class Message:
         id: its id; empty until it is placed.
         wire: its bytes on the wire, with its id as soon as it is placed.
         change: what it does to the state that is its topic; `None` for all other messages.
+        idempotency: the digest of its idempotency key, if it has one.
         on_place: called when it is placed.
     """
 
@@ -67,6 +68,7 @@ class Message:
         "_websocket_frame",
         "change",
         "id",
+        "idempotency",
         "key",
         "on_place",
         "sequence",
@@ -81,6 +83,7 @@ class Message:
         self.sequence = 0
         self.id = ""
         self.change: StateChange | None = None
+        self.idempotency: bytes | None = None
         self.on_place: Callable[[], None] | None = None
         self.wire = encode_parts(text, event.event, None, event.retry, event.comment)
         self._event = event if event.data is text else trusted_event(text, event.event, None, event.retry)
