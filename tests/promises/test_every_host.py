@@ -40,6 +40,9 @@ SOON = 1.0
 ATTEMPTS = 10
 NEVER = 3600.0
 
+# One host of each kind, which has thousands of connections come and go; hundreds show the same of the others.
+MANY = ("native", "quart", "starlette on hypercorn", "starlette on http2")
+
 
 @pytest.fixture(params=hosts.NAMES)
 def run(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: Certificate) -> Run:
@@ -742,7 +745,7 @@ async def test_a_host_that_is_cancelled_leaves_nothing(run: Run) -> None:
         host.nursery.cancel_scope.cancel()
 
 
-async def test_two_thousand_connects_and_drops_leave_nothing(run: Run) -> None:
+async def test_many_connects_and_drops_leave_nothing(run: Run) -> None:
     async with run(seconds=math.inf) as host:
         async with host.opened("/live") as stream:
             await until_subscribed(host)
@@ -750,6 +753,7 @@ async def test_two_thousand_connects_and_drops_leave_nothing(run: Run) -> None:
         await host.life.wait_ends(1)
         await until(lambda: host.hub.statistics().subscriptions == 0)
         tasks, descriptors = len(living_tasks()), len(open_descriptors())
+        count = 2000 if host.name in MANY else 400
         per_connection = 40 if host.tls is not None else 1  # a handshake for each would be all that is tested
         limit = trio.CapacityLimiter(20)
 
@@ -767,7 +771,7 @@ async def test_two_thousand_connects_and_drops_leave_nothing(run: Run) -> None:
                         await connection.head()
 
         async with trio.open_nursery() as nursery:
-            for number in range(2000 // per_connection):
+            for number in range(count // per_connection):
                 nursery.start_soon(drop, number)
         await until(lambda: host.hub.statistics().subscriptions == 0)
         await until(lambda: len(living_tasks()) <= tasks)
