@@ -6,6 +6,7 @@ sockets is real.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import math
@@ -326,6 +327,23 @@ async def test_a_body_that_nobody_reads_does_not_harm_the_stream(run: Run) -> No
             stream = await connection.request("POST", "/three", body=body)
         assert len(await stream.rest()) == 3
         assert stream.is_ended
+
+
+async def test_what_follows_a_request_that_is_refused_late_is_no_request(run_http1: Run) -> None:
+    body = b"GET /three HTTP/1.1\r\nHost: test\r\n\r\n"
+    async with run_http1() as host, await host.connect() as client:
+        await client.send(b"GET /refuses_late HTTP/1.1\r\nHost: test\r\n\r\n")
+        await host.life.is_silent.wait()
+        head = f"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: {len(body)}\r\n\r\n"
+        await client.send(head.encode())
+        await trio.sleep(0.05)  # a server that only watches its client has discarded it by now
+        host.life.steps.release()
+        assert (await client.head()).status == 403
+        with contextlib.suppress(trio.BrokenResourceError):
+            await client.send(body)
+        with trio.move_on_after(0.2):
+            await client.closed()
+        assert "/three" not in host.life.paths
 
 
 @pytest.mark.parametrize("path", ["/three", "/quiet"])
@@ -700,6 +718,36 @@ async def test_a_shutdown_has_every_client_reconnect(run: Run) -> None:
             assert stream.retry is not None
             assert 1000 <= stream.retry <= 5000
         assert host.life.ends == [EndReason.SERVER_SHUTDOWN] * 100
+
+
+@pytest.mark.parametrize("is_event_source", [True, False])
+async def test_a_shutdown_answers_a_stream_that_has_not_begun(run: Run, is_event_source: bool) -> None:
+    lines = ("Accept: text/event-stream", "Cache-Control: no-cache") if is_event_source else ()
+    async with run(drain_timeout=20, keepalive=NEVER) as host, host.asked("/silent", *lines) as stream:
+        await host.life.is_silent.wait()
+        host.nursery.start_soon(host.shut_down)
+        await check_temporary_refusal(stream, is_event_source)
+        assert await host.life.wait_ends(1) == [EndReason.SERVER_SHUTDOWN]
+
+
+@pytest.mark.parametrize("is_event_source", [True, False])
+async def test_a_stream_that_is_cut_before_it_began_is_answered(run: Run, is_event_source: bool) -> None:
+    lines = ("Accept: text/event-stream", "Cache-Control: no-cache") if is_event_source else ()
+    async with run(max_duration=0.2, keepalive=NEVER) as host:
+        for path in ("/silent", "/closes_first"):
+            async with host.asked(path, *lines) as stream:
+                await check_temporary_refusal(stream, is_event_source)
+        assert await host.life.wait_ends(2) == [EndReason.MAX_DURATION, EndReason.RECONNECT]
+
+
+async def check_temporary_refusal(stream: Any, is_event_source: bool) -> None:
+    """Check that the client is asked to try again, in the way that it understands."""
+    head = await stream.wait_head()
+    assert (head.status, head.get("retry-after") is None) == (
+        (200, True) if is_event_source else (503, False)
+    )
+    if is_event_source:
+        assert (await stream.whole()).startswith(b"retry: ")
 
 
 async def test_a_shutdown_resets_no_client_that_connects_meanwhile(run_listening: Run) -> None:

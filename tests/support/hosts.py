@@ -94,6 +94,7 @@ class Life:
 
     ends: list[EndReason] = field(default_factory=list)
     opened: int = 0
+    paths: list[str] = field(default_factory=list)  # of those that were entered
     changed: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
     is_silent: trio.Event = field(default_factory=trio.Event)
     steps: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(0))
@@ -116,6 +117,7 @@ class Life:
 
     def note_start(self, connection: Connection) -> None:
         self.opened += 1
+        self.paths.append(connection.request.path)
         self.changed.unpark_all()
 
     async def wait_ends(self, count: int) -> list[EndReason]:
@@ -180,6 +182,15 @@ def handlers(hub: Hub, life: Life) -> Mapping[str, Handler]:
 
     async def refuses(connection: Connection) -> None:
         raise HTTPException(403, "not you", {"X-Why": "because"})
+
+    async def refuses_late(connection: Connection) -> None:
+        life.is_silent.set()
+        await life.step()
+        raise HTTPException(403, "not you")
+
+    async def closes_first(connection: Connection) -> None:
+        connection.close(reconnect=True)
+        await trio.sleep_forever()
 
     async def upgrades(connection: Connection) -> None:
         raise HTTPException(426, "not here", {"Upgrade": "h2c"})

@@ -258,5 +258,9 @@ class ForeignInlineStream:
             self._is_over = True
             self._started.unpark_all()
             if not isinstance(outcome, Refused):
-                self.is_cut = _end_response(self._guard, stream)
+                self.end_response(stream)
         return outcome
+
+    def end_response(self, stream: LiveStream) -> None:
+        """Record how the response must end, now that its stream has ended."""
+        self.is_cut = _end_response(self._guard, stream)

@@ -33,10 +33,12 @@ class Answered(NamedTuple):
         after: what becomes of the transport.
         transport: the handle that is to be used further, or closed. A stream in another task may own the
             connection; then this handle is MOVED.
+        refusal: the answer, if the app has not answered. The connection must not be used again after it.
     """
 
     after: AfterResponse
     transport: Transport
+    refusal: HTTPException | None = None
 
 
 @final
@@ -64,13 +66,11 @@ class AppHandler:
     ) -> Answered:
         """Have the app answer a request.
 
-        The connection has been closed if this raises anything but an `HTTPException`.
-
-        Raises:
-            HTTPException: the app has not answered. The connection must not be used again.
+        The connection has been closed if this raises an exception.
         """
         if not self.lifespan.is_up:
-            raise HTTPException(503, "the app is not running")
+            refusal = HTTPException(503, "the app is not running")
+            return Answered(AfterResponse.CLOSE, transport, refusal)
         cycle = RequestResponseCycle(
             transport,
             serving,
@@ -94,8 +94,8 @@ class AppHandler:
             else:
                 after = await self._finish(cycle, cycle.transport, serving, body, has_failed=has_failed)
             return Answered(after, cycle.transport)
-        except HTTPException:
-            raise
+        except HTTPException as refusal:
+            return Answered(AfterResponse.CLOSE, cycle.transport, refusal)
         except BaseException:
             await cycle.transport.aclose(abort=True)
             raise

@@ -209,6 +209,12 @@ class RequestResponseCycle:
         self.is_complete = True
         self._disconnected.set()  # there is nothing more to receive
 
+    def take_back_unused(self, transport: Transport, refusal: HTTPException) -> None:
+        """Own the transport again, after a stream that has not even written the head, and refuse."""
+        self.transport = transport
+        self.has_begun = False
+        self.refuse(refusal)
+
     # What the app sends
 
     async def send(self, message: Message) -> None:

@@ -16,11 +16,11 @@ import trio
 
 from .._asgi.response_stream import PendingState, PendingStream
 from .._asgi.scope_object import ScopeObject
-from .._http.exceptions import TemporaryRefusal
+from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.request import Request
 from .._stream.closing import linger_if_unread
 from .._stream.end_reason import EndReason
-from .._stream.lifecycle import Ended, Handle, StreamOutcome, run_stream
+from .._stream.lifecycle import Ended, Handle, Refused, StreamOutcome, run_stream
 from .._stream.live_stream import LiveStream
 from .._stream.manager import StreamManager
 from .._stream.padding import padding
@@ -168,7 +168,12 @@ class AppStream(ScopeObject):
         finally:
             self._admission.leave(counted)
             self._cycle.on_start = self._cycle.on_disconnect = None
-        if has_started:
+        if has_started and isinstance(outcome, Refused):
+            # The head has not been written, so the client can still get an answer, but not the app's.
+            error = outcome.error
+            refusal = error if isinstance(error, HTTPException) else HTTPException(500)
+            self._cycle.take_back_unused(stream.transport.hand_over(), refusal)
+        elif has_started:
             may_reuse = isinstance(outcome, Ended) and outcome.may_reuse
             self.ended = AfterResponse.reuse_if(may_reuse and self._may_keep_alive)
             self._cycle.take_back(stream.transport.hand_over() if may_reuse else stream.transport)

@@ -111,7 +111,7 @@ class ConnectionHandler:
                 elif isinstance(routed.destination, WebSocketRoute):
                     after = await self._run_websocket(transport, serving, routed, routed.destination, buffer)
                 elif isinstance(routed.destination, AppRoute):
-                    after, transport = await self._call_app(transport, serving, routed)
+                    after, transport, _ = await self._call_app(transport, serving, routed)
                 else:
                     after = await self._respond(transport, serving, routed, buffer)
         except HTTPException as refusal:
@@ -136,18 +136,22 @@ class ConnectionHandler:
         """Have the app answer a request."""
         assert self._app is not None
         assert routed.app_body is not None
-        try:
-            return await self._app.answer(
-                transport,
-                serving,
-                routed,
-                routed.app_body,
-                write_timeout=self._manager.options.write_timeout,
-                resume_serving=self._run_detached_stream,
-            )
-        except HTTPException as refusal:
-            await self._responder.refuse(transport, serving, refusal, routed.request.headers)
-            return Answered(AfterResponse.CLOSE, transport)
+        answered = await self._app.answer(
+            transport,
+            serving,
+            routed,
+            routed.app_body,
+            write_timeout=self._manager.options.write_timeout,
+            resume_serving=self._run_detached_stream,
+        )
+        if answered.refusal is not None:
+            headers = routed.request.headers
+            try:
+                await self._responder.refuse(answered.transport, serving, answered.refusal, headers)
+            except BaseException:
+                await answered.transport.aclose(abort=True)
+                raise
+        return answered
 
     async def _respond(
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest, buffer: bytearray
@@ -258,6 +262,15 @@ class ConnectionHandler:
             self._admission.leave(transport)
         if answer is None:
             return AfterResponse.CLOSE
+        return await self._answer_watched(transport, serving, routed, answer)
+
+    async def _answer_watched(
+        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, answer: Response | Refused
+    ) -> AfterResponse:
+        """Answer a request whose client was watched by reading.
+
+        What it has sent meanwhile is not executed, and nobody can tell where its next request would begin.
+        """
         has_unread = transport.unread_bytes() > 0  # what comes later is the next request
         if has_unread:
             routed = routed._replace(may_keep_alive=False)
@@ -279,7 +292,7 @@ class ConnectionHandler:
     ) -> AfterResponse:
         """Answer the request if its stream never started, and let the client read the end of one that did."""
         if isinstance(outcome, Refused):
-            return await self._responder.reply_to_failure(transport, serving, routed, outcome.error)
+            return await self._answer_watched(transport, serving, routed, outcome)
         if not outcome.may_reuse:
             await linger_if_unread(serving, stream)
         return AfterResponse.reuse_if(outcome.may_reuse and routed.may_keep_alive)

@@ -2,7 +2,8 @@
 
 `run_stream` has three exits:
 
-- It returns `Refused`: the stream never began, and the caller answers the request.
+- It returns `Refused`: the stream never began, and the caller answers the request. That is also so when it
+  was ended from outside before it had anything to send.
 - It returns `Ended`: the stream began and has ended, and its last bytes were sent as far as possible.
 - It raises: it was cancelled from outside, so the stream has ended as `SERVER_SHUTDOWN`.
 
@@ -29,6 +30,7 @@ from typing import final
 import trio
 
 from .._groups import as_exception, leaf_exceptions, only_exception, split_failure
+from .._http.exceptions import TemporaryRefusal
 from .._hub.subscription import SlowConsumer
 from .._logger import get_logger
 from .._wire.topic import TopicError
@@ -55,7 +57,8 @@ Read = Callable[[], Awaitable[None]]
 class Refused:
     """The stream never began, because the handler or a hook raised this. The caller answers the request.
 
-    The caller also logs the error, unless it is a deliberate refusal.
+    The caller also logs the error, unless it is a deliberate refusal. It is a `TemporaryRefusal` if the
+    stream was ended before it began, by a drain for example.
     """
 
     error: Exception
@@ -70,6 +73,15 @@ class Ended:
 
 
 StreamOutcome = Refused | Ended
+
+# Why a stream is ended though its client still waits for an answer.
+_ENDED_BY_US = (
+    EndReason.MAX_DURATION,
+    EndReason.SLOW_CONSUMER,
+    EndReason.WRITE_TIMEOUT,
+    EndReason.RECONNECT,
+    EndReason.SERVER_SHUTDOWN,
+)
 
 
 async def run_stream(
@@ -114,7 +126,8 @@ async def run_stream(
         finally:
             stream.stop_writers()
         stream.end(EndReason.FINISHED)
-        return refused or Ended(may_reuse=await finish_stream(stream, manager.options))
+        may_reuse = await finish_stream(stream, manager.options)
+        return refused or _refuse_late(stream) or Ended(may_reuse)
     except BaseException:
         _end_cancelled(stream, manager)
         raise
@@ -259,6 +272,13 @@ def _settle_failure(manager: StreamManager, stream: LiveStream, failure: BaseExc
     logger.error("the handler failed for id=%d path=%.200s", stream.id, _path(stream), exc_info=only)
     stream.end(EndReason.HANDLER_ERROR)
     return None
+
+
+def _refuse_late(stream: LiveStream) -> Refused | None:
+    """Return what to answer if a stream was ended before it began, so that its client tries again."""
+    if stream.has_started or stream.end_reason not in _ENDED_BY_US:
+        return None
+    return Refused(TemporaryRefusal(503, "the stream ended before it began"))
 
 
 def _find_refusal(manager: StreamManager, errors: list[BaseException]) -> Exception | None:

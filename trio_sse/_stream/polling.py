@@ -108,8 +108,9 @@ async def run_poll(
         nursery.start_soon(_close_in_time, stream, transport, wait)
         outcome = await run_stream(manager, serving, stream, handle_until_cancelled)
         nursery.cancel_scope.cancel()
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, Refused) and stream.end_reason in (EndReason.REFUSED, EndReason.HANDLER_ERROR):
         return outcome
+    # Otherwise it is a batch, maybe an empty one, whatever has ended the stream.
     if stream.end_reason is EndReason.CLIENT_DISCONNECTED:
         return None
     return transport.response()
