@@ -68,6 +68,13 @@ def test_broadcast() -> None:
         assert lines(response, 2)[1] == "event: tick"
 
 
+def test_two_paces_sends_alarms_and_readings() -> None:
+    with example("two_paces") as (_, url), http.stream("GET", f"{url}/house") as response:
+        found = lines(response, 20)
+        assert "event: alarm" in found
+        assert any('"celsius"' in line for line in found)
+
+
 def test_countdown_continues_where_the_client_disconnected() -> None:
     with (
         example("countdown") as (_, url),

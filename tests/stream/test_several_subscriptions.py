@@ -360,3 +360,18 @@ async def test_a_reset_that_was_not_written_is_not_passed(
             assert received.resets >= 2, (length, before)
             assert received.resets == 2 or length < len(body)
             assert received.of("a") == [0] or before < 2
+
+
+async def test_positions_that_a_client_makes_up_are_not_kept(make_server: MakeServer) -> None:
+    server = serving_both(make_server)
+
+    @server.route("/a")
+    async def only_a(connection: Connection) -> None:
+        await connection.subscribe("a")
+
+    async with Client(server) as client:
+        start = server.hub.last_event_id
+        await server.hub.publish("a", "one")
+        made_up = start + "".join(f"~{number:08x}.0" for number in range(100))
+        async with client.stream("/a", last_event_id=made_up) as stream:
+            assert (await stream.event()).id == server.hub.last_event_id

@@ -18,6 +18,9 @@ from .._wire.message import Message
 # A client may bring positions of subscriptions that its handler has not begun yet. They are kept this long.
 PIN_SECONDS = 10.0
 
+# Each of them is in every id that is written meanwhile, and a client may make up as many as a head holds.
+MAX_PINNED = 16
+
 
 @final
 class CompositeIds:

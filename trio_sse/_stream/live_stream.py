@@ -18,7 +18,7 @@ from .._transport.base import Transport
 from .._wire.composite_id import parse_composite
 from .._wire.cursor import Cursor, frame_cursor, frame_keepalive, frame_unshared_cursor
 from .._wire.message import Message, frame_messages, frame_with_ids
-from .composite_ids import PIN_SECONDS, CompositeIds
+from .composite_ids import MAX_PINNED, PIN_SECONDS, CompositeIds
 from .cursor_form import cursor_form
 from .disconnects import MAX_UNREAD_BYTES
 from .end_reason import EndReason
@@ -119,6 +119,8 @@ class LiveStream(StreamWriter):
         pinned = None
         if feed.last_event_id is not None and not self.forwarded and self.request.last_event_id is not None:
             pinned = parse_composite(self.request.last_event_id)
+            if pinned is not None and len(pinned.own) > MAX_PINNED:
+                pinned = None
         if self.composite is None and (self.forwarded or pinned is not None):
             self.composite = CompositeIds(pinned, trio.current_time() + PIN_SECONDS)
             for other in self.forwarded:
