@@ -14,6 +14,7 @@ from trio_sse._hub.flushing import FlushScheduler
 from trio_sse._hub.hub import engine_of
 from trio_sse._hub.inbox import _BATCH_EVENTS
 from trio_sse._hub.pacing import Throttle, ThrottledGroup
+from trio_sse._hub.subscription import feed_of
 from trio_sse._wire.message import Batch
 
 from ..support.follower import follow
@@ -135,6 +136,31 @@ async def test_groups_with_a_topic_in_common_share_its_encoding(
         assert len({id(write) for write in writes}) == 1
     assert [sum(recorder.events) for recorder in recorders] == [100 + (number == 7) for number in range(30)]
     assert recorders[7].sequences == list(range(1, 102))
+
+
+async def test_groups_with_a_state_in_common_share_its_patches(
+    make_hub: MakeHub, autojump_clock: MockClock
+) -> None:
+    hub = make_hub()
+    state = hub.state("s", {"text": "x" * 100, "n": 0})
+    recorders = [Recorder() for _ in range(30)]
+    async with running(hub) as nursery:
+        for number, recorder in enumerate(recorders):
+            topics = ("s", f"user/{number}")
+            feed = feed_of(hub.subscribe(*topics, interval=0.5))
+            feed.enter()
+            feed.take()
+            nursery.start_soon(feed.forward_to, recorder)
+        await wait_all_tasks_blocked()
+        for number in range(1, 40):
+            await state.update({"n": number})
+            await trio.sleep(0.1)
+        await trio.sleep(1)
+        assert engine_of(hub).scheduler.groups == 30
+    for writes in zip(*[recorder.written for recorder in recorders], strict=True):
+        assert len({id(write) for write in writes}) == 1
+    assert len(recorders[0].written) < 12
+    assert b'{"n":39}' in recorders[0].written[-1]
 
 
 # Many groups

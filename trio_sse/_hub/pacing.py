@@ -153,9 +153,8 @@ class ThrottledGroup:
         as_snapshots: Callable[[Message], Message] | None = None
         if self._states:
             as_snapshots = self._snapshot
-            pages = SharedPages().of(tuple([self._since_last(message) for message in messages_of(kept)]))
-        else:
-            pages = shared.of(kept)
+            kept = tuple([self._since_last(message) for message in messages_of(kept)])
+        pages = shared.of(kept)
         for page in pages:
             first = page.messages[0].sequence
             for member, position in list(self._members.items()):

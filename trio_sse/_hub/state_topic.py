@@ -35,6 +35,9 @@ _MISSING_EXTRA = "state topics need their extra: pip install 'trio-sse[state]'"
 # Smaller snapshots are written together, as other events are.
 _LARGE_BYTES = 4096
 
+# As many patches to the state as it is are kept.
+_MOST_CHANGES = 4
+
 #: Returns the patch that turns one JSON value into another.
 Diff = Callable[[object, object], object]
 
@@ -76,6 +79,7 @@ class StateTopic:
         self._format = patch
         self._diff, self._apply = _load(patch)
         self._snapshot: Message | None = None  # the newest
+        self._changes: dict[tuple[str, str], Message] = {}  # by the old state, and the newest id
 
     @property
     def is_closed(self) -> bool:
@@ -95,8 +99,7 @@ class StateTopic:
         return message
 
     def _place(self, text: str) -> None:
-        self.text = text
-        self._snapshot = None
+        self.replace(text)
         self.unplaced -= 1
         if not self.unplaced and self._forget is not None:
             self._forget()
@@ -105,6 +108,7 @@ class StateTopic:
         """Make this the state, as an entry of a shared log has it."""
         self.text = text
         self._snapshot = None
+        self._changes.clear()
 
     def next_message(self, old: str, new: str, change: StateChange) -> Message:
         """Return the event that changes the state for a shared log; a snapshot if any version may precede."""
@@ -128,9 +132,16 @@ class StateTopic:
         return known
 
     def changes_since(self, text: str, newest: Message) -> Message:
-        """Return all changes since the state was `text` as one event, in the place of the newest."""
-        message = self._message(text, self.text)
-        message.place(newest.sequence, newest.id)
+        """Return all changes since the state was `text` as one event, in the place of the newest.
+
+        Groups of subscriptions that have the same of the state share one message.
+        """
+        message = self._changes.get((text, newest.id))
+        if message is None:
+            if len(self._changes) == _MOST_CHANGES:
+                del self._changes[next(iter(self._changes))]
+            message = self._changes[text, newest.id] = self._message(text, self.text)
+            message.place(newest.sequence, newest.id)
         return message
 
     def _message(self, old: str, new: str) -> Message:
