@@ -126,6 +126,34 @@ async def test_a_log_that_is_emptied_during_a_replay_is_one_reset(
         assert found[:-1] == numbers(len(found) - 1, 2)
 
 
+async def test_pages_of_entries_that_the_log_has_lost_are_not_used(
+    log: ListLog, autojump_clock: MockClock
+) -> None:
+    ids = log.publish("t", *numbers(600))
+    async with running(log) as hub:
+        async with hub.subscribe("t", last_event_id=ids[0]) as events:
+            await take(events, 599)  # its pages are in memory
+            log.entries, log.number = log.entries[:300], 300  # as after a crash: the epoch is the same
+            log.publish("t", *numbers(600, 1000))
+            assert await take(events, 1) == ["reset"]
+        async with hub.subscribe("t", last_event_id=ids[200]) as events:
+            assert await take(events, 699) == [*numbers(99, 201), *numbers(600, 1000)]
+        async with hub.subscribe("t", last_event_id=ids[400]) as events:
+            assert await take(events, 1) == ["reset"]
+
+
+async def test_pages_are_dropped_when_nobody_reads(log: ListLog, autojump_clock: MockClock) -> None:
+    first, *_ = log.publish("t", *numbers(600))
+    async with running(log) as hub:
+        history = engine_of(hub).registry.history
+        assert history is not None
+        async with hub.subscribe("t", last_event_id=first) as events:
+            await take(events, 599)
+        assert history._pages._pages
+        await trio.sleep(15)
+        assert not history._pages._pages
+
+
 async def test_foreign_and_corrupt_entries_are_passed_over(log: ListLog, autojump_clock: MockClock) -> None:
     first, *_ = log.publish("t", *numbers(10))
     for _ in range(600):

@@ -96,6 +96,8 @@ class LogHistory:
         self._sessions = sessions
         self._window = window
         self._pages = HistoryPages()
+        self._restarts = window.restarts  # of the window, when the pages were read
+        self._sessions_open = 0
         self._waiting = _Sweep()
         self._limit = ReadLimit(PAGE_BYTES)
         # Tasks that have nothing to do, those with an open session apart: these are preferred.
@@ -109,11 +111,12 @@ class LogHistory:
 
     def find(self, fetch: Fetch) -> HistoryPage | None:
         """Return the page that continues at a client's place, if it was read already."""
+        if self._restarts != self._window.restarts:  # the log may have lost what is on the pages
+            self._restarts = self._window.restarts
+            self._pages.clear()
         if fetch.position is None:
-            fetch.position = self._pages.number_of(self._window.epoch, fetch.cursor)
-        if fetch.position is None:
-            return None
-        return self._pages.find(self._window.epoch, fetch.position)
+            fetch.position = self._pages.number_of(fetch.cursor)
+        return None if fetch.position is None else self._pages.find(fetch.position)
 
     def request(self, fetch: Fetch) -> None:
         """Let a page be read for a client, unless it has asked already."""
@@ -148,6 +151,15 @@ class LogHistory:
             await self._sessions.keep(self._serve)
 
     async def _serve(self, session: LogSession) -> None:
+        self._sessions_open += 1
+        try:
+            await self._serve_until_idle(session)
+        finally:
+            self._sessions_open -= 1
+            if not self._sessions_open:
+                self._pages.clear()
+
+    async def _serve_until_idle(self, session: LogSession) -> None:
         """Read for those who wait; return when nobody did for some seconds."""
         while True:
             with trio.move_on_after(_IDLE_SECONDS):
@@ -201,7 +213,7 @@ class LogHistory:
         return Gap.EXPIRED
 
     async def _read(self, session: LogSession, cursor: str, position: int) -> HistoryPage | Gap:
-        epoch, last = self._window.epoch, self._window.last
+        epoch, last, restarts = self._window.epoch, self._window.last, self._window.restarts
         entries = check_after(await session.read(cursor, self._limit.entries), cursor)
         self._limit.adapt(entries)
         self.reads += 1
@@ -209,7 +221,8 @@ class LogHistory:
         found = _consecutive(numbered, epoch, position, last)
         if found:
             page = HistoryPage(position, found, found[-1].id)
-            self._pages.add(epoch, page)
+            if restarts == self._restarts == self._window.restarts:
+                self._pages.add(page)
             return page
         if entries and not numbered:  # read on after what no hub has appended
             return HistoryPage(position, (), entries[-1].id)
@@ -238,6 +251,7 @@ class _Sweep:
         self._place = 0
         self._numbers = count()
         self._cancelled = 0
+        self._is_turn_of_unlocated = False
 
     def __len__(self) -> int:
         return len(self._unlocated) + len(self._ahead) + len(self._behind) - self._cancelled
@@ -272,7 +286,10 @@ class _Sweep:
         return None
 
     def _pop(self) -> Fetch | None:
-        if self._unlocated:
+        # By turns: many who are not located yet must not hold up the others.
+        self._is_turn_of_unlocated = not self._is_turn_of_unlocated
+        has_located = self._ahead or self._behind
+        if self._unlocated and (self._is_turn_of_unlocated or not has_located):
             return self._unlocated.popleft()
         if not self._ahead:
             self._ahead, self._behind = self._behind, []

@@ -90,30 +90,29 @@ class HistoryPages:
     def __init__(self) -> None:
         self._pages: deque[HistoryPage] = deque()
         self._size = 0
-        self._epoch = ""
 
-    def find(self, epoch: str, position: int) -> HistoryPage | None:
+    def find(self, position: int) -> HistoryPage | None:
         """Return a page that continues after this position, if there is one."""
-        if epoch == self._epoch:
-            for page in self._pages:
-                if page.after <= position < page.end:
-                    return page
+        for page in self._pages:
+            if page.after <= position < page.end:
+                return page
         return None
 
-    def number_of(self, epoch: str, id: str) -> int | None:
+    def number_of(self, id: str) -> int | None:
         """Return the number of the entry with this id, if it is on one of the pages."""
-        if epoch == self._epoch:
-            for page in self._pages:
-                if (number := page.number_of(id)) is not None:
-                    return number
+        for page in self._pages:
+            if (number := page.number_of(id)) is not None:
+                return number
         return None
 
-    def add(self, epoch: str, page: HistoryPage) -> None:
-        """Keep a page, and drop the oldest ones; pages of another epoch, too."""
-        if epoch != self._epoch:
-            self._pages.clear()
-            self._size, self._epoch = 0, epoch
+    def add(self, page: HistoryPage) -> None:
+        """Keep a page, and drop the oldest ones."""
         self._pages.appendleft(page)
         self._size += page.size
         while len(self._pages) > _MOST_PAGES or (self._size > _MOST_BYTES and len(self._pages) > 1):
             self._size -= self._pages.pop().size
+
+    def clear(self) -> None:
+        """Drop all pages."""
+        self._pages.clear()
+        self._size = 0

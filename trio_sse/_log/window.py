@@ -24,19 +24,25 @@ from .topic_log import Losses, TopicLog
 
 @final
 class Window(MemoryLog):
-    """The newest messages of a shared log."""
+    """The newest messages of a shared log.
 
-    __slots__ = ("_hashes", "_ids", "_last_id")
+    Attributes:
+        restarts: how often it was emptied, since the log's continuity was lost.
+    """
+
+    __slots__ = ("_hashes", "_ids", "_last_id", "restarts")
 
     def __init__(self, *, max_events: int, max_bytes: int, retention: RetentionRules | None = None) -> None:
         super().__init__(max_events=max_events, max_bytes=max_bytes, retention=retention)
         # Of the newest entries, whose numbers have no holes: their ids, and the hashes of their records.
         self._ids: deque[tuple[int, int]] = deque(maxlen=max_events)
         self._hashes: deque[int] = deque(maxlen=max_events)
+        self.restarts = 0
         self.restart("0", 0, "0-0")
 
     def restart(self, epoch: str, number: int, last_id: str) -> None:
         """Empty the window and continue after the entry with this number."""
+        self.restarts += 1
         self.epoch = epoch
         self.last = number
         self._last_id = last_id
