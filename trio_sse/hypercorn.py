@@ -31,7 +31,7 @@ import trio
 from ._asgi.outermost_app import OpenWork, OutermostApp
 from ._asgi.types import ASGIApp
 from ._backoff import delay
-from ._groups import leaf_exceptions
+from ._groups import leaf_exceptions, split_failure
 from ._logger import get_logger
 from ._process.descriptors import raise_descriptor_limit
 from ._process.handshakes import refuse_handshakes
@@ -194,12 +194,17 @@ class _Service:
                 shutdown_trigger=self._is_shutting_down.wait,
                 task_status=self,
             )
-        except Exception as error:
+        except BaseException as failure:
             if not self._has_started:
                 raise
-            causes = leaf_exceptions(error) if isinstance(error, ExceptionGroup) else [error]
-            logger.error("hypercorn failed, and is started again: %s", ", ".join(map(repr, causes)))
-            logger.debug("the failure was", exc_info=error)
+            passing, error = split_failure(failure)
+            if error is not None:
+                causes = leaf_exceptions(error) if isinstance(error, BaseExceptionGroup) else [error]
+                what = "and is started again" if passing is None else "while it was cancelled"
+                logger.error("hypercorn failed, %s: %s", what, ", ".join(map(repr, causes)))
+                logger.debug("the failure was", exc_info=error)
+            if passing is not None:
+                raise passing from None
             return self._open_work.is_draining
         return True
 

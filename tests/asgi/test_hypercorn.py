@@ -562,3 +562,29 @@ async def test_after_a_peer_on_which_hypercorn_fails_others_are_served(
         await check_stream(sse, await connect(where))
     assert "hypercorn failed, and is started again: " in caplog.text
     assert sse.statistics().ended == {EndReason.SERVER_SHUTDOWN: 1, EndReason.CLIENT_DISCONNECTED: 1}
+
+
+async def test_a_failure_while_it_is_cancelled_is_contained(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail_when_cancelled(app: Any, config: Any, *, task_status: Any, **options: Any) -> None:
+        async def fail() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise KeyError(3)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            nursery.start_soon(trio.sleep_forever)
+            task_status.started([])
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(trio_sse.hypercorn, "serve_by_hypercorn", fail_when_cancelled)
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(trio_sse.hypercorn.serve, app, make_config()))
+            nursery.cancel_scope.cancel()
+    assert "hypercorn failed, while it was cancelled: KeyError(3)" in caplog.text

@@ -14,7 +14,7 @@ from trio_sse import Connection, Request, Response, Server
 
 from ..support.asgi_apps import GET, Receive, Send, answer, http_only, ignore, post
 from ..support.certificates import Contexts
-from ..support.client import Head
+from ..support.client import Client, Head
 from ..support.leaks import LeakCheck, MakeServer
 from ..support.serving import InMemory, in_memory, on_sockets
 
@@ -178,6 +178,54 @@ async def test_100_continue_is_not_sent_if_the_app_does_not_read(
     async with serve(ignore) as serving:
         head, body, is_closed = await ask(serving, post(b"", b"Expect: 100-continue", length=3))
         assert (head.status, head.get("Connection"), body, is_closed) == (200, "close", b"ignored", True)
+
+
+@pytest.mark.parametrize("has_sockets", [False, True])
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_100_continue_never_follows_the_head(
+    no_leak: LeakCheck, at_once: bool, has_sockets: bool
+) -> None:
+    @http_only
+    async def answer_first(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        async def read() -> None:
+            await receive()
+
+        async def write() -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"one", "more_body": True})
+
+        async with trio.open_nursery() as nursery:
+            if at_once:
+                nursery.start_soon(read)
+            await write()
+            if not at_once:
+                nursery.start_soon(read)
+            await trio.sleep(0.01)
+            await send({"type": "http.response.body", "body": b"two"})
+            nursery.cancel_scope.cancel()
+
+    async def check(client: Client) -> None:
+        await client.send(post(b"", b"Expect: 100-continue", length=3))
+        head = await client.head()
+        if head.status == 100:
+            await client.send(b"abc")
+            head = await client.head()
+        else:
+            assert head.get("connection") == "close"  # it may never send the body
+        assert head.status == 200
+        assert await client.whole() == b"onetwo"
+
+    server = no_leak.watch(Server(answer_first))
+    if has_sockets:
+        async with on_sockets(server) as listening:
+            for _ in range(10):
+                async with await listening.connect() as client:
+                    await check(client)
+    else:
+        async with in_memory(server) as serving:
+            for _ in range(10):
+                async with serving.connect() as client:
+                    await check(client)
 
 
 async def test_an_unread_body_closes_the_connection(serve: Any, autojump_clock: MockClock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -178,3 +179,29 @@ async def test_a_connection_closed_without_a_response_is_cut(autojump_clock: Moc
 
     async with Client(Server(app, drain_timeout=1)) as client, client.stream("/") as stream:
         assert (stream.status, stream.is_cut) == (0, True)
+
+
+async def test_a_server_that_has_been_drained_refuses_connections(server: Server) -> None:
+    async with Client(server) as client:
+        assert (await client.get("/echo")).status == 200
+        await server.drain()
+        with pytest.raises(ConnectionRefusedError):
+            await client.get("/echo")
+
+
+async def test_clients_that_go_on_connecting_do_not_hold_a_drain_up(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    server = make_server(drain_timeout=1)
+    async with trio.open_nursery() as nursery:
+        connect = await nursery.start(server.serve_in_memory)
+
+        async def go_on() -> None:
+            with suppress(ConnectionRefusedError):
+                while True:
+                    connect(trio.testing.memory_stream_pair()[0], "test")
+                    await trio.sleep(0.01)
+
+        nursery.start_soon(go_on)
+        with trio.fail_after(10):
+            await server.drain()

@@ -181,7 +181,7 @@ class Http2Connection:
                 stream.body += event.data
                 if stream.took(count):
                     self._h2.acknowledge_received_data(count, event.stream_id)
-                else:
+                elif count:
                     self._h2.increment_flow_control_window(count)  # the connection's, for its other streams
             case h2.events.StreamEnded():
                 self.streams[event.stream_id].is_ended = True

@@ -176,6 +176,10 @@ class RequestResponseCycle:
     async def _receive_body(self) -> bytes | None:
         """Return the next piece of the body; `None` if it was invalid, or nothing more is to be read."""
         try:
+            if self._body.is_awaited:
+                await self._permit_body()
+            if not self._may_receive:
+                return None
             with trio.CancelScope() as self._receiving:
                 piece = await self._body.receive_some()
                 self._body_is_read = self._body.is_complete
@@ -188,6 +192,20 @@ class RequestResponseCycle:
         finally:
             self._receiving = None
         return None
+
+    async def _permit_body(self) -> None:
+        """Send `100 Continue` before the response, never into it."""
+        with trio.CancelScope() as self._receiving:  # `stop_watching` may be called with the lock held
+            await self._send_lock.acquire()
+        if self._receiving.cancelled_caught:
+            return
+        try:
+            if self.has_begun:
+                self._body.never_permit()
+            elif self._may_receive:
+                await self._body.permit()
+        finally:
+            self._send_lock.release()
 
     async def stop_watching(self) -> None:
         """Stop watching and reading. Once this returns, no task of the app reads from the transport."""
@@ -296,7 +314,9 @@ class RequestResponseCycle:
         else:
             self._may_keep_alive = False  # the body ends with the connection
         # An app that answers piece by piece may still read the rest of the request.
-        will_be_read = whole_size is None and not response.closes and not self._serving.is_draining
+        # But one that still waits for permission will not get it.
+        will_be_read = whole_size is None and not (response.closes or self._body.is_awaited)
+        will_be_read = will_be_read and not self._serving.is_draining
         return self._encode_head(response, fields, will_be_read=will_be_read)
 
     def _encode_head(

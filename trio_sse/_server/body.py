@@ -53,8 +53,22 @@ class BodyReader:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether the client waits for `100 Continue`, which the first read sends."""
+        """Whether the client waits for `100 Continue`."""
         return self._must_continue
+
+    async def permit(self) -> None:
+        """Send `100 Continue` if the client waits for it. The first read does so, too.
+
+        Raises:
+            trio.BrokenResourceError: the peer has disconnected.
+        """
+        if self._must_continue:
+            await send_all(self._transport, _CONTINUE, write_timeout=BODY_SECONDS, counts=PendingBytes())
+            self._must_continue = False
+
+    def never_permit(self) -> None:
+        """Never send `100 Continue`: the response has begun, and would be torn apart."""
+        self._must_continue = False
 
     async def receive_some(self) -> bytes:
         """Wait for the next bytes of the body and return them; return `b""` when the body is complete.
@@ -66,9 +80,7 @@ class BodyReader:
             trio.BrokenResourceError: the peer disconnected before the end of the body.
         """
         deadline = trio.current_time() + self._patience
-        if self._must_continue:
-            await send_all(self._transport, _CONTINUE, write_timeout=BODY_SECONDS, counts=PendingBytes())
-            self._must_continue = False
+        await self.permit()
         self._decoder.feed(self.buffer)
         while not (self._decoder.body or self._decoder.is_complete):
             self.buffer += await self._wait(deadline)

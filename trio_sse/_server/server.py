@@ -346,7 +346,8 @@ class Server:
     ) -> None:
         """Serve Trio streams that are passed one by one, until cancelled or drained.
 
-        `task_status.started` is called with a function that takes a stream and the client's address.
+        `task_status.started` is called with a function that takes a stream and the client's address. Once the
+        server drains or was cancelled, it raises `ConnectionRefusedError`, and the stream stays the caller's.
         `trio_sse.testing` serves this way.
         """
         await self._calls.serve_in_memory(task_status)

@@ -10,6 +10,7 @@ While any call is in progress, exactly one watchdog is installed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -143,14 +144,22 @@ class ServeCalls:
     ) -> None:
         """Serve streams that are passed one by one; see `Server.serve_in_memory`."""
         serving = self._scope()
+        is_accepting = False
 
         def connect(stream: trio.abc.Stream, peer: str) -> None:
+            if not is_accepting:
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "the server accepts no connections any more")
             serving.connections.start_soon(self._handler.serve, StreamTransport(stream, peer), serving)
 
         async def wait() -> None:
+            nonlocal is_accepting
+            is_accepting = True
             task_status.started(connect)
-            with serving.accepting:
-                await trio.sleep_forever()
+            try:
+                with serving.accepting:
+                    await trio.sleep_forever()
+            finally:
+                is_accepting = False  # otherwise the call would not end while clients go on connecting
 
         await self._run(serving, wait)
 
