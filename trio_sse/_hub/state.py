@@ -154,9 +154,13 @@ class State:
 
     async def _make(self, make: Callable[[str], str]) -> None:
         if self._writer is None:
-            await self._inbox.retry(lambda: self._publish(make(self._published)))
+            await self._inbox.retry(self._publish_made, make)
         else:
             await self._put(self._writer, StateRequest(make))
+
+    def _publish_made(self, make: Callable[[str], str]) -> None:
+        self._inbox.check_room()  # before it is made
+        self._publish(make(self._published))
 
     async def _put(self, writer: StateWriter, request: StateRequest) -> None:
         self._check_not_closed()
