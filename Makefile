@@ -25,7 +25,7 @@ $(BIN)/coverage combine -q
 $(BIN)/coverage report --fail-under=95
 endef
 
-.PHONY: help demo test coverage test-unit check docs bench bench-full soak clean FORCE
+.PHONY: help demo test coverage test-unit check docs model bench bench-full soak clean FORCE
 
 help:
 	@echo "make demo        a live dashboard of this machine in the browser (pip needs the network)"
@@ -36,6 +36,7 @@ help:
 	@echo "make docs        the documentation site, docs/build/index.html"
 	@echo "make bench       speed and memory, compared with minimal servers in C (needs a C compiler; Linux)"
 	@echo "make bench-full  all scenarios, other servers, workers and a million streams (four hours)"
+	@echo "make model       the rule of delivery in a million random steps"
 	@echo "make soak        memory over an hour of clients connecting and disconnecting"
 	@echo "make clean       remove what make has set up"
 
@@ -59,6 +60,10 @@ check: $(READY)
 
 docs: $(READY)
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --jobs auto --quiet -c docs . docs/build
+
+# Each case takes some 25 steps a run, and mostly waits.
+model: $(READY) $(SYSTEM)
+	TRIO_SSE_MODEL_RUNS=1600 $(BIN)/python -m pytest -q -n 8 tests/promises/test_delivery.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -46,12 +46,12 @@ class Presence:
         """Return a context manager: the member is there while the context is entered.
 
         One name may join several times, on any nodes, for example a user with several tabs: the member stays
-        until the last one has left, with the value that was given last.
+        until the last one has left, with the value that was given last. The errors are raised on entering it.
 
         Args:
             value: what is shown of the member, any JSON value.
 
-        Raises (on entering it):
+        Raises:
             TypeError, ValueError: the name is not a string, the value is not a JSON value, or the members are
                 larger than an event may be.
             RuntimeError, trio.ClosedResourceError, LogUnavailable, StateConflict: as `State.update`.

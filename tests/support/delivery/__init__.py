@@ -1,0 +1,1 @@
+"""The model of delivery: what clients do, what they receive, and the rule that it must obey."""
