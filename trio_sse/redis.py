@@ -28,7 +28,7 @@ from ._log.protocol import (
     LogSession,
     LogUnavailable,
 )
-from ._log.redis_scripts import APPEND, RENEW, TAIL
+from ._log.redis_scripts import APPEND, HOLD, RELEASE, RENEW, TAIL
 from ._log.redis_url import check_redis_url
 from ._validate import check_bounds, check_seconds
 from ._wire.event import utf8_size
@@ -90,6 +90,7 @@ class RedisLog:
         self._state = f"{{{prefix}}}:state"
         self._publisher = f"{{{prefix}}}:publisher:"
         self._keys = f"{{{prefix}}}:keys"
+        self._lease = f"{{{prefix}}}:lease:"
         self.max_events = self._max_events = max_events
         self._max_keys = max_keys
         self._key_age = key_age
@@ -162,6 +163,19 @@ class _Session:
         log = self._log
         with _translated(log._url, log._timeout), trio.fail_after(log._timeout):
             await self._client.eval(RENEW, [log._stream, log._state], [epoch])
+
+    async def hold(self, name: str, holder: str, seconds: float) -> bool:
+        """See `LeaseSession`."""
+        log = self._log
+        with _translated(log._url, log._timeout), trio.fail_after(log._timeout):
+            arguments = [holder, str(round(seconds * 1000))]
+            return bool(await self._client.eval(HOLD, [log._lease + name], arguments))
+
+    async def release(self, name: str, holder: str) -> None:
+        """See `LeaseSession`."""
+        log = self._log
+        with _translated(log._url, log._timeout), trio.fail_after(log._timeout):
+            await self._client.eval(RELEASE, [log._lease + name], [holder])
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         await self.append_once(publisher, [KeyedRecord(number, record, None) for number, record in records])

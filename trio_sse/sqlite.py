@@ -28,6 +28,7 @@ from ._log.protocol import (
     LogUnavailable,
 )
 from ._log.sqlite_file import DatabaseFiles
+from ._process.suspension import seconds_suspended
 from ._validate import check_bounds, check_seconds
 
 __all__ = ["SQLiteLog"]
@@ -42,6 +43,7 @@ create index if not exists log_ids on log_entries (milliseconds, number);
 create table if not exists log_keys (
   number integer primary key autoincrement, digest blob not null unique, time real not null
 );
+create table if not exists log_leases (name text primary key, holder text not null, until real not null);
 create table if not exists log_publishers (name text primary key, last integer not null, time real not null);
 """
 
@@ -242,6 +244,32 @@ class _Session:
             if str(self._epoch) == epoch:
                 _renew(self._connection)
 
+    async def hold(self, name: str, holder: str, seconds: float) -> bool:
+        """See `LeaseSession`."""
+        return await self._in_thread(self._hold, name, holder, seconds)
+
+    def _hold(self, name: str, holder: str, seconds: float) -> bool:
+        with self._with_files(), _transaction(self._connection):
+            now = _seconds_since_boot()
+            # A lease that ends later than any that begins now is from before the machine was started.
+            found = self._connection.execute(
+                "select 1 from log_leases where name = ? and holder != ? and until between ? and ?",
+                (name, holder, now, now + seconds),
+            ).fetchone()
+            if found is None:
+                self._connection.execute(
+                    "insert or replace into log_leases values (?, ?, ?)", (name, holder, now + seconds)
+                )
+        return found is None
+
+    async def release(self, name: str, holder: str) -> None:
+        """See `LeaseSession`."""
+        await self._in_thread(self._release, name, holder)
+
+    def _release(self, name: str, holder: str) -> None:
+        with self._with_files(), _transaction(self._connection):
+            self._connection.execute("delete from log_leases where name = ? and holder = ?", (name, holder))
+
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         await self.append_once(publisher, [KeyedRecord(number, record, None) for number, record in records])
 
@@ -307,6 +335,11 @@ class _Session:
     def _entry(self, number: int, milliseconds: int, record: object) -> Entry:
         id, epoch = _id(number, milliseconds), str(self._epoch)
         return Entry(id, epoch, number - self._start, record if isinstance(record, bytes) else b"")
+
+
+def _seconds_since_boot() -> float:
+    """Return the time of a clock that all processes of this machine share, and that nobody sets."""
+    return time.monotonic() + seconds_suspended()
 
 
 def _id(number: int, milliseconds: int) -> str:

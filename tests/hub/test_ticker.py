@@ -15,6 +15,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+import trio_sse._hub.ticker as ticker_module
 from trio_sse import Hub, Server, Ticker, TickerStatistics
 from trio_sse.testing import Client
 
@@ -355,3 +356,24 @@ async def test_a_ticker_needs_a_running_hub(make_hub: MakeHub, autojump_clock: M
             await hub.run_ticker("", every=86_400)
     with pytest.raises(trio.ClosedResourceError):
         await hub.run_ticker("time", every=86_400)
+
+
+async def test_the_sleep_of_the_machine_is_part_of_elapsed(
+    make_hub: MakeHub, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept = 5.0  # before the ticker began
+    monkeypatch.setattr(ticker_module, "seconds_suspended", lambda: slept)
+    clock = WallClock()
+    async with ticking(make_hub(), clock=clock) as (ticker, ticks):
+        assert (await ticks.receive())["elapsed"] == 1
+        clock.step(3600)
+        slept += 3600
+        tick = await ticks.receive()
+        assert tick["elapsed"] == pytest.approx(3602, abs=1)
+        assert "stepped" not in tick
+        assert ticker.elapsed == pytest.approx(tick["elapsed"], abs=1)
+        clock.step(-60)  # and then the clock is set
+        ticked = [await ticks.receive() for _ in range(2)]
+        assert -60 in [tick.get("stepped") for tick in ticked]
+        assert ticked[-1]["elapsed"] == pytest.approx(3604, abs=1)
+        assert ticker.statistics().steps == 1

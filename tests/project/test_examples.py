@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -110,6 +111,18 @@ async def test_websocket_sends_topics_and_an_echo() -> None:
             assert (answer["type"], answer["topics"]) == ("topics", ["chat"])
             await connection.send_message('{"type":"publish","topic":"chat","data":"hello"}')
             assert '"data":"hello"' in await connection.get_message()
+
+
+def test_singleton_nodes_pass_the_job_to_the_other_node() -> None:
+    with example("singleton_nodes", env={"SECONDS": "3"}) as (program, first):
+        other = program.stdout.expect(r"http://\S+")[0]
+        program.stdout.expect("the first node has ended")
+        found: list[str] = []
+        for url in (first.removesuffix("/jobs"), other.removesuffix("/jobs")):
+            with suppress(httpx.ConnectError), http.stream("GET", f"{url}/jobs") as response:
+                found += lines(response, 30)
+        assert any('"node":"second"' in line for line in found)
+        assert any('"elapsed"' in line for line in found)
 
 
 def test_presence_nodes_show_the_names_of_both() -> None:

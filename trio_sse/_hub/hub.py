@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
-from typing import final
+from typing import TypeVar, TypeVarTuple, final
 
 import trio
 
@@ -23,6 +24,9 @@ from .state_topic import PatchFormat
 from .statistics import HubStatistics
 from .subscription import Subscription
 from .ticker import Ticker
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _MIB = 1024 * 1024
 
@@ -250,6 +254,7 @@ class Hub:
         event: str | None = "tick",
         reference: datetime | float | None = None,
         clock: Callable[[], float] = time.time,
+        singleton: bool = True,
         task_status: trio.TaskStatus[Ticker] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Publish the time to a topic, at whole multiples of `every` seconds, until cancelled.
@@ -267,13 +272,17 @@ class Hub:
             clock: returns the wall clock's time in seconds since 1970. If it fails later, the ticker
                 continues by the time that has passed.
 
+            singleton: with a shared log, run the ticker on one of the nodes that call this. If that one
+                ends, another one continues, with the same numbers and `elapsed`.
+
         While a shared log is unavailable, ticks are skipped.
 
         `task_status.started` is called with the `Ticker`.
 
         Raises:
             TypeError, ValueError: an option is not acceptable.
-            RuntimeError: the topic has a ticker already, or the hub has never run.
+            RuntimeError: the topic has a ticker already, the hub has never run, or its log has no leases and
+                this is to be a singleton.
             trio.ClosedResourceError: the hub has ended.
         """
         if check_topic(topic) in self._tickers:
@@ -281,13 +290,43 @@ class Hub:
         # What cannot be published is refused now, rather than at a first tick that may be a day away.
         self._engine.make_message(topic, {}, event, None, None)
         self._engine.inbox.check_open()
-        ticker = Ticker(topic, self.publish, every=every, event=event, reference=reference, clock=clock)
+        sequencer = self._engine.sequencer
+        is_singleton = singleton and sequencer.is_shared
+        ticker = Ticker(
+            topic,
+            self.publish,
+            every=every,
+            event=event,
+            reference=reference,
+            clock=clock,
+            newest=partial(self._engine.log.newest, topic) if is_singleton else lambda: None,
+        )
         self._tickers.add(topic)
         try:
             task_status.started(ticker)
-            await ticker.run()
+            if is_singleton:
+                await sequencer.leases.run(f"ticker {topic}", ticker.run)
+            else:
+                await ticker.run()
         finally:
             self._tickers.remove(topic)
+
+    async def run_singleton(self, name: str, function: Callable[[*Ts], Awaitable[T]], *arguments: *Ts) -> T:
+        """Run a function on one of the nodes that call this with the same name; return what it returns.
+
+        The others wait until it has ended there. If its node is lost, another one begins it after ten
+        seconds. A node that can't reach the log for 7.5 seconds cancels the function, and begins it again
+        when it holds the lease again. Without a shared log, the hub is the only node.
+
+        Raises:
+            ValueError: the name does not have 1 to 256 characters.
+            RuntimeError: the hub has never run, or its log has no leases.
+            trio.ClosedResourceError: the hub has ended.
+        """
+        if not 1 <= len(name) <= 256:
+            raise ValueError(f"a singleton's name must have 1 to 256 characters, not {len(name)}")
+        self._engine.inbox.check_open()
+        return await self._engine.sequencer.leases.run(f"singleton {name}", partial(function, *arguments))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the hub until cancelled.

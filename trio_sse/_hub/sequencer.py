@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Protocol, final
+from typing import Any, Protocol, TypeVar, final
 
 import trio
 
 from .._log.follower import LogReaders, ReadEntry
 from .._log.idempotency import RecentKeys
+from .._log.leases import LocalLeases, SharedLeases
 from .._log.memory import MemoryLog
 from .._log.protocol import Log
 from .._log.replica import LogReplica
@@ -18,6 +19,15 @@ from .._wire.message import Message
 from .inbox import Inbox
 from .pump import Pump
 from .shared_states import SharedStates
+
+T = TypeVar("T")
+
+
+class Leases(Protocol):
+    """Lets functions of one name run one after the other."""
+
+    async def run(self, name: str, function: Callable[[], Awaitable[T]]) -> T:
+        """Run a function when no other one of this name runs, on any node."""
 
 
 class Sequencer(Protocol):
@@ -46,6 +56,10 @@ class Sequencer(Protocol):
     async def publish(self, message: Message) -> None:
         """Put a message into the inbox; return when it is certain to be ordered."""
 
+    @property
+    def leases(self) -> Leases:
+        """What runs functions once among the hubs that share the log."""
+
     async def load(self) -> None:
         """Prepare a run; raises `LogRefused`."""
 
@@ -72,6 +86,7 @@ class MemorySequencer:
         self._inbox = inbox
         self._pump = pump
         self._keys = RecentKeys()
+        self.leases = LocalLeases()
 
     def publish(self, message: Message) -> Coroutine[Any, Any, None]:
         return self._inbox.put(message)
@@ -127,6 +142,7 @@ class SharedSequencer:
         self._inbox = inbox
         self._pump = pump
         self._states = states
+        self.leases = SharedLeases(log)
         self.replica = LogReplica(
             log, window, bounds=bounds, readers=readers, states=states, deliver=self._deliver
         )

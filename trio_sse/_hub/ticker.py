@@ -12,13 +12,15 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol, final
+from typing import NamedTuple, Protocol, final
 
 import trio
 
 from .._groups import split_failure
 from .._log.protocol import LogUnavailable
 from .._logger import get_logger
+from .._process.suspension import seconds_suspended
+from .._wire.message import Message
 from .containment import contain
 
 logger = get_logger("trio_sse.hub")
@@ -71,6 +73,7 @@ class Ticker:
         event: str | None,
         reference: datetime | float | None,
         clock: Callable[[], float],
+        newest: Callable[[], Message | None] = lambda: None,
     ) -> None:
         if isinstance(every, bool) or not isinstance(every, int | float):
             raise TypeError(f"every must be a number of seconds, not {type(every).__name__}")
@@ -85,6 +88,9 @@ class Ticker:
         # Trio's time at which the wall clock would have shown 0, had it never been stepped.
         self._epoch = trio.current_time() - now
         self._reference = _seconds_of(reference, default=now)
+        self._has_own_reference = reference is not None
+        self._newest = newest
+        self._slept_at_start = seconds_suspended()
         self._stepped = 0.0  # by how much the wall clock was stepped since the start
         self._unreported_step = 0.0
         self._has_clock_failed = False
@@ -98,11 +104,31 @@ class Ticker:
     @property
     def elapsed(self) -> float:
         """Seconds from the reference until now, for a page that is rendered now and follows the ticks."""
-        return trio.current_time() - self._epoch - self._reference
+        self._follow_newest()
+        return self._unstepped_time() - self._reference
+
+    def _unstepped_time(self) -> float:
+        """Return what the wall clock would show if nobody had set it."""
+        return trio.current_time() - self._epoch + seconds_suspended() - self._slept_at_start
+
+    def _follow_newest(self) -> float | None:
+        """Continue after the newest tick of another node, if there is one; return when it was due."""
+        message = self._newest()
+        if message is None or (tick := _parse_tick(message)) is None:
+            return None
+        if tick.sequence > self._sequence:
+            self._sequence = tick.sequence
+            if not self._has_own_reference:
+                self._reference = tick.due - self._stepped - tick.elapsed
+        return tick.due
 
     async def run(self) -> None:
         """Tick until cancelled."""
         multiple = self._next_multiple(self._read_clock())
+        if (due := self._follow_newest()) is not None:  # ticks that nobody has published count, too
+            missed = max(0, multiple - round(due / self._every) - 1)
+            self._sequence += missed
+            self._skipped += missed
         looked_at = trio.current_time()
         while True:
             now = self._read_clock()
@@ -132,14 +158,14 @@ class Ticker:
                 self._has_clock_failed = True
             elif (passing := split_failure(failure)[0]) is not None:
                 raise passing from None
-            return trio.current_time() - self._epoch + self._stepped
+            return self._unstepped_time() + self._stepped
         return now
 
     def _next_multiple(self, now: float) -> int:
         return math.floor(now / self._every) + 1
 
     def _was_stepped(self, now: float) -> bool:
-        step = now - (trio.current_time() - self._epoch) - self._stepped
+        step = now - self._unstepped_time() - self._stepped
         if abs(step) < _STEP_SECONDS:
             return False
         self._stepped += step
@@ -171,6 +197,23 @@ class Ticker:
             self._is_log_available = False
         else:
             self._is_log_available = True
+
+
+class _Tick(NamedTuple):
+    sequence: int
+    due: float
+    elapsed: float
+
+
+def _parse_tick(message: Message) -> _Tick | None:
+    """Return a tick that was published, on whichever node; `None` if it is none."""
+    try:
+        tick = message.event.json()
+        due = datetime.fromisoformat(tick["time"]).timestamp()  # type: ignore[index]
+        found = _Tick(int(tick["sequence"]), due, float(tick["elapsed"]))  # type: ignore[index]
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return None
+    return found
 
 
 def _checked_time(now: object) -> float:

@@ -143,6 +143,11 @@ class MemoryLog:
         topic = self._by_topic.get(name)
         return self._losses.of(name) if topic is None else topic.loss
 
+    def newest(self, topic: str) -> Message | None:
+        """Return the newest message of a topic, if there is one."""
+        held = self._by_topic.get(topic)
+        return held.messages[-1] if held is not None and held.messages else None
+
     def append(self, message: Message) -> None:
         """Place a message after the newest one, and keep it as long as the bounds allow."""
         self.last += 1

@@ -124,6 +124,22 @@ class RenewableSession(Protocol):
         """
 
 
+@runtime_checkable
+class LeaseSession(Protocol):
+    """What a session may have besides: leases, so that something runs once among the hubs."""
+
+    async def hold(self, name: str, holder: str, seconds: float) -> bool:
+        """Hold a lease for this many seconds from now on; return whether `holder` has it.
+
+        It has it if nobody else does: the time of the last holder has passed, or it has released the lease.
+        The log's clock counts, and must not be one that can be set. If `holder` has the lease already, this
+        renews it.
+        """
+
+    async def release(self, name: str, holder: str) -> None:
+        """Release a lease, if `holder` has it."""
+
+
 class Log(Protocol):
     """A log that hubs share.
 

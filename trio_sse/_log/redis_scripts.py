@@ -46,6 +46,24 @@ return {state[1], state[2], last}
 """
 )
 
+#: Holds a lease, or renews it. The key is the lease's; arguments: the holder, and for how many milliseconds.
+HOLD = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+#: Releases a lease, if the argument is its holder.
+RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+end
+return 1
+"""
+
 #: Begins a new epoch, unless the log's is another one than the argument. Entries of the old one are kept.
 RENEW = (
     _OPEN
