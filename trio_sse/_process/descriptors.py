@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 from .._logger import get_logger
+
+#: How many descriptors are kept for the program itself: an eighth of the limit if that is fewer.
+RESERVED = 32
 
 logger = get_logger("trio_sse.process")
 
@@ -28,6 +33,20 @@ def raise_descriptor_limit() -> int | None:
             logger.info("raised the file descriptor limit from %s to %s", _describe(soft), _describe(hard))
             soft = hard
     return None if soft == resource.RLIM_INFINITY else soft
+
+
+def first_reserved() -> int:
+    """Return the number from which on descriptors are kept for the program itself, not for clients.
+
+    A new descriptor has the lowest number that is free, so its number says how many are left. The log's
+    connections, an app's and files need some while clients take all that they can get.
+    """
+    try:
+        import resource  # not on every platform
+    except ImportError:
+        return sys.maxsize
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft - min(RESERVED, soft // 8)
 
 
 def _describe(limit: int) -> str:

@@ -4,8 +4,9 @@ The loop uses the standard library's sockets. It accepts until no client waits, 
 a rush of clients does not cost a task switch for each.
 
 Without a free file descriptor, a process cannot even refuse a client, and the listening socket stays readable
-forever. So one descriptor is kept in reserve: it is closed, the client is accepted and disconnected, and the
-reserve is opened again.
+forever. So clients do not get the last descriptors, which the program itself may need: to connect to its log,
+for example. If these are gone, too, there is one descriptor in reserve: it is closed, the client is accepted
+and disconnected, and the reserve is opened again.
 
 At the end, the clients that wait are accepted, too, as closing a socket resets them; see
 `_process/handshakes.py`. That refuses further handshakes only on sockets that no other process has. Another
@@ -24,6 +25,7 @@ from typing import final
 import trio
 
 from .._logger import get_logger
+from .._process.descriptors import first_reserved
 from .._process.handshakes import handshake_seconds, refuse_handshakes
 
 logger = get_logger("trio_sse.server")
@@ -92,13 +94,21 @@ class Acceptor:
 
     Args:
         exclusive: no other process has these sockets.
+        on_turn_away: called when a client was disconnected at once, since there are too few descriptors.
     """
 
     def __init__(
-        self, sockets: Sequence[socket.socket], on_accept: OnAccept, *, exclusive: bool = False
+        self,
+        sockets: Sequence[socket.socket],
+        on_accept: OnAccept,
+        *,
+        exclusive: bool = False,
+        on_turn_away: Callable[[], None] = lambda: None,
     ) -> None:
         self._sockets = sockets
         self._on_accept = on_accept
+        self._on_turn_away = on_turn_away
+        self._first_reserved = first_reserved()
         self._is_exclusive = exclusive
         self._reserve: int | None = None
         self._logged_at = float("-inf")
@@ -140,8 +150,7 @@ class Acceptor:
                 if error.errno in _ONE_CONNECTION_FAILED:
                     continue
                 break  # none is left, or no descriptor
-            connected.setblocking(False)
-            self._on_accept(connected, address)
+            self._admit(connected, address)
         listening.close()  # at once, as each client that connects meanwhile is reset
 
     async def _accept_from(self, listening: socket.socket) -> None:
@@ -159,15 +168,24 @@ class Acceptor:
                     if error.errno == errno.EINVAL:
                         deaf_since = min(deaf_since, trio.current_time())
                     if error.errno != errno.EINVAL or trio.current_time() >= deaf_since + _DEAF_SECONDS:
-                        self._log(error)
+                        self._log(error.strerror)
                     if error.errno in _OUT_OF_DESCRIPTORS and self._turn_away(listening):
                         await trio.lowlevel.checkpoint()
                     else:
                         await trio.sleep(0.1)  # such as out of memory: only time helps
                     break
                 deaf_since = math.inf
-                connected.setblocking(False)
-                self._on_accept(connected, address)
+                self._admit(connected, address)
+
+    def _admit(self, connected: socket.socket, address: object) -> None:
+        """Pass a client on, unless it has taken one of the descriptors that are not for clients."""
+        if connected.fileno() < self._first_reserved:
+            connected.setblocking(False)
+            self._on_accept(connected, address)
+            return
+        connected.close()
+        self._on_turn_away()
+        self._log("the file descriptors that are left are for the program itself")
 
     def _turn_away(self, listening: socket.socket) -> bool:
         """Accept a client with the reserve descriptor and close it at once; return whether that worked."""
@@ -181,6 +199,7 @@ class Acceptor:
             return False
         finally:
             self._reserve = _open_reserve()
+        self._on_turn_away()
         return True
 
     def _close_reserve(self) -> bool:
@@ -189,12 +208,12 @@ class Acceptor:
             os.close(reserve)
         return reserve is not None
 
-    def _log(self, error: OSError) -> None:
-        """Log an error, at most once a second."""
+    def _log(self, reason: str | None) -> None:
+        """Log why clients cannot be accepted, at most once a second."""
         now = trio.current_time()
         if now >= self._logged_at + 1:
             self._logged_at = now
-            logger.error("cannot accept connections: %s; new clients are disconnected", error.strerror)
+            logger.error("cannot accept connections: %s; new clients are disconnected", reason)
 
 
 def _open_reserve() -> int | None:

@@ -379,6 +379,7 @@ class Server:
             events_sent=events_sent,
             bytes_sent=bytes_sent,
             refused=self._responder.refused,
+            turned_away=self._calls.turned_away,
             endpoints=self._admission.endpoints,
             pending_bytes=manager.pending_bytes.total,
             pending_cut=manager.pending_bytes.cut,

@@ -60,6 +60,7 @@ class ServeCalls:
         self._starting: set[trio.CancelScope] = set()  # of calls that wait for the app to start
         self._watchdog = Watchdog(options.slow_step)
         self._count = 0  # of calls in progress
+        self.turned_away = 0  # clients
 
     # Listening sockets
 
@@ -93,7 +94,7 @@ class ServeCalls:
             task_status.started([listening.getsockname() for listening in sockets])
             for listening in sockets:
                 logger.info("serving on %s", listening.getsockname())
-            acceptor = Acceptor(sockets, on_accept, exclusive=exclusive)
+            acceptor = Acceptor(sockets, on_accept, exclusive=exclusive, on_turn_away=self._count_turned_away)
             await acceptor.run(serving.accepting, is_draining=lambda: serving.is_draining)
 
         try:
@@ -164,6 +165,9 @@ class ServeCalls:
         await self._run(serving, wait)
 
     # One call
+
+    def _count_turned_away(self) -> None:
+        self.turned_away += 1
 
     def _scope(self) -> ServeScope:
         return self._manager.new_serve_scope(drain_timeout=self.options.drain_timeout)

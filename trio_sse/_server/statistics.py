@@ -20,6 +20,7 @@ class ServerStatistics:
         events_sent, bytes_sent: sums over all streams, open and ended; replayed events count, and bytes are
             counted before TLS.
         refused: requests that were answered with an error.
+        turned_away: connections that were closed at once because too few file descriptors were left.
         endpoints: endpoints that are at work.
         pending_bytes: bytes that wait for clients that read slowly; those that wait for several count once.
         pending_cut: responses and streams that were cut because too many bytes waited.
@@ -33,6 +34,7 @@ class ServerStatistics:
     events_sent: int
     bytes_sent: int
     refused: int
+    turned_away: int
     endpoints: int
     pending_bytes: int
     pending_cut: int

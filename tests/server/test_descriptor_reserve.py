@@ -1,0 +1,122 @@
+"""Descriptors in reserve: clients that take all others do not cut a hub off from its log."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from trio_sse import Connection, Hub, Log, Server
+from trio_sse._process.descriptors import RESERVED, first_reserved
+from trio_sse.redis import RedisLog
+from trio_sse.sqlite import SQLiteLog
+
+from ..support.leaks import open_descriptors
+from ..support.redis_server import redis_server
+from ..support.requirements import needs
+from ..support.serving import on_sockets
+from ..support.waiting import until
+
+# Opens connections, again when they are closed, until its input ends.
+FLOOD = """
+import socket, sys, threading, time
+threading.Thread(target=lambda: (sys.stdin.read(), sys.exit()), daemon=True).start()
+sockets = []
+while threading.active_count() > 1:
+    try:
+        connected = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=1)
+        connected.settimeout(0.01)
+        connected.send(b"GET / HTTP/1.1\\r\\nHost: test\\r\\n\\r\\n")
+        sockets.append(connected)
+    except OSError:
+        time.sleep(0.01)
+    sockets = sockets[-500:]
+"""
+
+
+@contextmanager
+def low_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let this process have 200 descriptors more than it has."""
+    monkeypatch.setattr("trio_sse._server.serving.raise_descriptor_limit", lambda: None)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, open_descriptors())) + 200, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@contextmanager
+def flooding(host: str, port: int) -> Iterator[None]:
+    command = [sys.executable, "-c", FLOOD, host, str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as flood:
+        try:
+            yield
+        finally:
+            assert flood.stdin is not None
+            flood.stdin.close()
+
+
+async def publish_under_flood(server: Server, host: str, port: int) -> None:
+    """Publish while another process takes all descriptors that clients can get."""
+    before = server.statistics().turned_away
+    with flooding(host, port):
+        await until(lambda: server.statistics().turned_away > before + 20)
+        async with server.hub.subscribe("t") as events:
+            for number in range(3):
+                await server.hub.publish("t", number)
+                assert (await anext(events)).data == str(number)
+
+
+def make_server(log: Log) -> Server:
+    server = Server(hub=Hub(log=log))
+
+    @server.route("/")
+    async def live(connection: Connection) -> None:
+        await connection.subscribe("live")
+
+    return server
+
+
+async def test_a_flood_does_not_cut_the_hub_off_from_sqlite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = make_server(SQLiteLog(tmp_path / "log.db", publish_timeout=30))
+    with low_limit(monkeypatch):
+        async with on_sockets(server) as serving:
+            await publish_under_flood(server, *serving.address)
+            for suffix in ("", "-wal", "-shm"):  # the hub opens the file anew
+                (tmp_path / f"log.db{suffix}").unlink()
+            await trio.sleep(0.5)
+            await publish_under_flood(server, *serving.address)
+
+
+@needs("redis-server")
+@pytest.mark.integration
+async def test_a_flood_does_not_cut_the_hub_off_from_redis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redis_server(tmp_path) as redis:
+        await redis.start()
+        server = make_server(RedisLog(redis.url, publish_timeout=30))
+        with low_limit(monkeypatch):
+            async with on_sockets(server) as serving:
+                for _ in range(2):
+                    await publish_under_flood(server, *serving.address)
+                    await redis.do("CLIENT KILL TYPE normal SKIPME yes")
+
+
+def test_the_reserve_is_a_part_of_a_low_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = resource.RLIM_INFINITY
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (found, found))
+    assert first_reserved() == sys.maxsize
+    found = 20_000
+    assert first_reserved() == 20_000 - RESERVED
+    found = 64
+    assert first_reserved() == 56
