@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ..support.logs import SHARED, MakeAny, MakeLog, logs
+from trio_sse import IdempotentSession, LeaseSession, RenewableSession
+
+from ..support.logs import SHARED, MakeAny, MakeLog, logs, skip_without
 
 
 @pytest.fixture(params=["memory", *SHARED])
@@ -25,3 +27,24 @@ async def make_shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIt
     """Return a factory of shared logs of one kind."""
     async with logs(request.param, tmp_path) as make:
         yield make
+
+
+@pytest.fixture
+async def make_idempotent(make_shared: MakeLog) -> MakeLog:
+    """Return a factory of shared logs that have idempotency keys."""
+    await skip_without(make_shared(), IdempotentSession)
+    return make_shared
+
+
+@pytest.fixture
+async def make_leasing(make_shared: MakeLog) -> MakeLog:
+    """Return a factory of shared logs that have leases."""
+    await skip_without(make_shared(), LeaseSession)
+    return make_shared
+
+
+@pytest.fixture
+async def make_renewable(make_shared: MakeLog) -> MakeLog:
+    """Return a factory of shared logs that can begin a new epoch."""
+    await skip_without(make_shared(), RenewableSession)
+    return make_shared

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_sse import EventRefused, Hub, KeyedRecord
+from trio_sse import EventRefused, Hub, IdempotentSession, KeyedRecord
 from trio_sse._log.idempotency import MOST_KEYS
 
 from ..support.logs import Interrupted, MakeAny, MakeLog
@@ -43,8 +43,8 @@ async def test_publishers_with_one_key_store_one_event(make_log: MakeAny) -> Non
             nursery.cancel_scope.cancel()
 
 
-async def test_a_key_counts_for_all_nodes(make_shared: MakeLog) -> None:
-    log = make_shared()
+async def test_a_key_counts_for_all_nodes(make_idempotent: MakeLog) -> None:
+    log = make_idempotent()
     hubs = [Hub(log=log) for _ in range(3)]
     with trio.fail_after(SECONDS):
         async with (
@@ -62,8 +62,8 @@ async def test_a_key_counts_for_all_nodes(make_shared: MakeLog) -> None:
             assert [(await anext(events)).data for _ in range(11)] == [*map(str, range(10)), "end"]
 
 
-async def test_keys_are_bounded_in_number_and_time(make_shared: MakeLog) -> None:
-    async with make_shared(max_keys=3, key_age=0.5).connect() as session:
+async def test_keys_are_bounded_in_number_and_time(make_idempotent: MakeLog) -> None:
+    async with make_idempotent(max_keys=3, key_age=0.5).connect() as session:
         number = 0
 
         async def is_stored(*keys: bytes) -> list[bool]:
@@ -73,7 +73,8 @@ async def test_keys_are_bounded_in_number_and_time(make_shared: MakeLog) -> None
             for key in keys:
                 number += 1
                 records.append(KeyedRecord(number, key, key))
-            await session.append_once("p", records)  # type: ignore[attr-defined]  # both logs have it
+            assert isinstance(session, IdempotentSession)
+            await session.append_once("p", records)
             end = await session.tail()
             entries = await session.read_backward(end.last, 10)
             stored = {entry.record for entry in entries if entry.number > before}
@@ -89,11 +90,12 @@ async def test_keys_are_bounded_in_number_and_time(make_shared: MakeLog) -> None
         assert await is_stored(b"a", b"d") == [True, True]
 
 
-async def test_a_repeated_append_with_keys_is_stored_once(make_shared: MakeLog) -> None:
-    async with make_shared().connect() as session:
+async def test_a_repeated_append_with_keys_is_stored_once(make_idempotent: MakeLog) -> None:
+    async with make_idempotent().connect() as session:
         records = [KeyedRecord(1, b"a", b"k"), KeyedRecord(2, b"b", None), KeyedRecord(3, b"c", b"k")]
         for _ in range(2):
-            await session.append_once("p", records)  # type: ignore[attr-defined]  # both logs have it
+            assert isinstance(session, IdempotentSession)
+            await session.append_once("p", records)
         assert (await session.tail()).number == 2
 
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_sse import Hub, LogSession
+from trio_sse import Hub, LeaseSession, LogSession
 from trio_sse._log import leases
 from trio_sse._log.leases import LEASE_MARGIN, LEASE_SECONDS
 
@@ -19,9 +19,10 @@ from ..support.serving import running
 from ..support.waiting import SECONDS, until
 
 
-async def test_a_lease_has_one_holder(make_shared: MakeLog) -> None:
-    async with make_shared().connect() as session:
-        hold, release = session.hold, session.release  # type: ignore[attr-defined]  # both logs have them
+async def test_a_lease_has_one_holder(make_leasing: MakeLog) -> None:
+    async with make_leasing().connect() as session:
+        assert isinstance(session, LeaseSession)
+        hold, release = session.hold, session.release
         assert await hold("n", "a", 30)
         assert await hold("n", "a", 30)  # renewed
         assert not await hold("n", "b", 30)
@@ -80,9 +81,9 @@ async def test_a_singleton_runs_on_one_node_at_a_time(make_log: MakeAny) -> None
 
 
 async def test_a_node_that_is_cancelled_lets_its_function_end_before_another_begins(
-    make_shared: MakeLog,
+    make_leasing: MakeLog,
 ) -> None:
-    log = make_shared()
+    log = make_leasing()
     one, two = Hub(log=log), Hub(log=log)
     steps: list[str] = []
     begun = trio.Event()
@@ -127,19 +128,20 @@ class Leasing(Interrupted):
     async def connect(self) -> AsyncIterator[LogSession]:
         self.check()
         async with self._log.connect() as session:
-            inner = session.hold  # type: ignore[attr-defined]  # both logs have it
+            assert isinstance(session, LeaseSession)
+            inner = session.hold
 
             async def hold(name: str, holder: str, seconds: float) -> bool:
                 self.check()
                 return bool(await inner(name, holder, seconds))
 
-            session.hold = hold  # type: ignore[attr-defined]
+            session.hold = hold  # type: ignore[method-assign]
             yield session
 
 
 @pytest.mark.usefixtures("_short_leases")
-async def test_a_node_that_loses_the_log_is_cancelled_before_another_begins(make_shared: MakeLog) -> None:
-    inner = make_shared()
+async def test_a_node_that_loses_the_log_is_cancelled_before_another_begins(make_leasing: MakeLog) -> None:
+    inner = make_leasing()
     logs = Leasing(inner), Leasing(inner)
     hubs = [Hub(log=log) for log in logs]
     holders: list[int] = []
@@ -167,13 +169,13 @@ async def test_a_node_that_loses_the_log_is_cancelled_before_another_begins(make
 
 @pytest.mark.usefixtures("_short_leases")
 async def test_a_machine_that_has_slept_stops_what_runs_with_a_lease(
-    make_shared: MakeLog, monkeypatch: pytest.MonkeyPatch
+    make_leasing: MakeLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept = 0.0
     monkeypatch.setattr(leases, "seconds_suspended", lambda: slept)
     monkeypatch.setattr(leases, "_LOOK_SECONDS", 0.02)
     monkeypatch.setattr(leases, "_RENEW_SECONDS", 0.6)
-    hub = Hub(log=make_shared())
+    hub = Hub(log=make_leasing())
     runs = ends = 0
 
     async def work() -> None:
@@ -222,8 +224,8 @@ async def test_names_are_independent(autojump_clock: MockClock) -> None:
 # Tickers
 
 
-async def test_a_ticker_ticks_once_among_the_nodes_and_another_one_continues(make_shared: MakeLog) -> None:
-    log = make_shared()
+async def test_a_ticker_ticks_once_among_the_nodes_and_another_one_continues(make_leasing: MakeLog) -> None:
+    log = make_leasing()
     one, two = Hub(log=log), Hub(log=log)
     first = trio.CancelScope()
 
@@ -252,8 +254,8 @@ async def test_a_ticker_ticks_once_among_the_nodes_and_another_one_continues(mak
     assert max(spans) - min(spans) < 0.01  # elapsed and sequence belong together, on both nodes
 
 
-async def test_tickers_that_are_no_singletons_tick_on_every_node(make_shared: MakeLog) -> None:
-    log = make_shared()
+async def test_tickers_that_are_no_singletons_tick_on_every_node(make_leasing: MakeLog) -> None:
+    log = make_leasing()
     hubs = Hub(log=log), Hub(log=log)
     with trio.fail_after(SECONDS):
         async with running(hubs[0]), running(hubs[1]), trio.open_nursery() as nursery:
@@ -265,8 +267,8 @@ async def test_tickers_that_are_no_singletons_tick_on_every_node(make_shared: Ma
             nursery.cancel_scope.cancel()
 
 
-async def test_a_ticker_continues_after_ticks_that_are_none(make_shared: MakeLog) -> None:
-    hub = Hub(log=make_shared())
+async def test_a_ticker_continues_after_ticks_that_are_none(make_leasing: MakeLog) -> None:
+    hub = Hub(log=make_leasing())
     with trio.fail_after(SECONDS):
         async with running(hub), trio.open_nursery() as nursery:
             await hub.publish("clock", {"sequence": "x"})

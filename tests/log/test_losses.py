@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from trio_sse import Entry, Hub, Log, LogSession, LogUnavailable, Subscription
+from trio_sse import Entry, Hub, Log, LogSession, LogUnavailable, RenewableSession, Subscription
 from trio_sse._log.acknowledged import AcknowledgedNumbers
 from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
@@ -357,16 +357,17 @@ def test_numbers_are_missing_when_later_ones_were_read() -> None:
     assert numbers.is_missing(7)
 
 
-async def test_a_hub_that_was_behind_receives_a_reset_too(make_shared: MakeLog) -> None:
+async def test_a_hub_that_was_behind_receives_a_reset_too(make_renewable: MakeLog) -> None:
     """The log loses entries that one node has read and another one has not: only the first can notice."""
-    log = make_shared()
+    log = make_renewable()
     one, two = Hub(log=log), Hub(log=log)
     async with trio.open_nursery() as nursery:
         await nursery.start(one.run)
         await nursery.start(two.run)
         async with one.subscribe("t") as at_one, two.subscribe("t") as at_two:
             async with log.connect() as session:
-                await session.renew((await session.tail()).epoch)  # type: ignore[attr-defined]  # as `one` does
+                assert isinstance(session, RenewableSession)
+                await session.renew((await session.tail()).epoch)  # as `one` does
             await reset_of(at_one)
             await reset_of(at_two)
             await two.publish("t", "next")
@@ -375,12 +376,13 @@ async def test_a_hub_that_was_behind_receives_a_reset_too(make_shared: MakeLog) 
         nursery.cancel_scope.cancel()
 
 
-async def test_a_new_epoch_begins_once(make_shared: MakeLog) -> None:
-    async with make_shared().connect() as session:
+async def test_a_new_epoch_begins_once(make_renewable: MakeLog) -> None:
+    async with make_renewable().connect() as session:
         await session.append("p", [(1, b"a"), (2, b"b")])
         old = await session.tail()
         for _ in range(2):
-            await session.renew(old.epoch)  # type: ignore[attr-defined]  # both logs have it
+            assert isinstance(session, RenewableSession)
+            await session.renew(old.epoch)
         new = await session.tail()
         assert int(new.epoch) > int(old.epoch)
         assert new.number == 0

@@ -21,10 +21,14 @@ from trio_sse import (
     EndReason,
     Entry,
     EventDecoder,
+    EventRefused,
     Headers,
     HTTPException,
     Hub,
     HubStatistics,
+    IdempotentSession,
+    KeyedRecord,
+    LeaseSession,
     Log,
     LogEnd,
     LogRefused,
@@ -32,6 +36,7 @@ from trio_sse import (
     LogUnavailable,
     Overflow,
     PatchFormat,
+    RenewableSession,
     Request,
     Response,
     Retention,
@@ -210,11 +215,34 @@ class OwnSession:
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         raise LogRefused("wrong credentials")
 
+    async def append_once(self, publisher: str, records: Sequence[KeyedRecord]) -> None:
+        raise EventRefused("it is too large")
+
+    async def renew(self, epoch: str) -> None: ...
+
+    async def hold(self, name: str, holder: str, seconds: float) -> bool:
+        return True
+
+    async def release(self, name: str, holder: str) -> None: ...
+
+
+idempotent: IdempotentSession = OwnSession()
+leasing: LeaseSession = OwnSession()
+renewable: RenewableSession = OwnSession()
+
 
 shared: Log = OwnLog()
 Hub(log=shared)
 Hub(log=RedisLog("redis://localhost", prefix="p", max_events=10, max_age=math.inf, timeout=2))
 Hub(log=SQLiteLog("log.db", max_events=10, publish_timeout=1))
+
+
+async def once(number: int, text: str) -> bytes:
+    assert_type(await hub.run_singleton("name", once, 1, "text"), bytes)
+    await hub.run_singleton("name", once, 1)  # type: ignore[arg-type]  # an argument is missing
+    await hub.publish("t", 1, idempotency_key="key")
+    hub.publish_nowait("t", 1, idempotency_key="key")
+    return b""
 
 
 # Serving

@@ -35,6 +35,13 @@ async def logs(kind: str, folder: Path) -> AsyncIterator[MakeLog]:
             yield lambda **options: RedisLog(server.url, **options)
 
 
+async def skip_without(log: Log, ability: type) -> None:
+    """Skip the test if a log of your own does not have something that is optional, such as `LeaseSession`."""
+    async with log.connect() as session:
+        if not isinstance(session, ability):
+            pytest.skip(f"the log has no {ability.__name__}")
+
+
 class Interrupted:
     """A log that can be away, for reads and appends."""
 

@@ -72,7 +72,8 @@ class LogSession(Protocol):
     async def read(self, after: str, limit: int) -> Sequence[Entry]:
         """Return the entries after an id, oldest first; wait about a second for the first one.
 
-        Return fewer than `limit` only if the log has no more at this moment.
+        Return fewer than `limit` only if the log has no more at this moment. What any session has appended
+        before this is called must be among them: if a hub does not find it, it takes it for lost.
         """
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
