@@ -207,7 +207,9 @@ class AwayLog:
 async def test_a_ticker_outlives_an_outage_of_the_log(autojump_clock: MockClock) -> None:
     hub = Hub(log=AwayLog())
     async with running(hub) as nursery:
-        ticker = await nursery.start(partial(hub.run_ticker, "time", clock=trio.current_time))
+        ticker = await nursery.start(
+            partial(hub.run_ticker, "time", clock=trio.current_time, singleton=False)
+        )
         await trio.sleep(20)
         assert ticker.statistics().ticks <= 1  # the one that waits
         assert ticker.statistics().skipped >= 15

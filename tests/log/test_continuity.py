@@ -28,7 +28,9 @@ async def test_a_ticker_survives_an_outage_and_warns_once(
     with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)
-            ticker: Ticker = await nursery.start(partial(hub.run_ticker, "clock", every=0.05))
+            ticker: Ticker = await nursery.start(
+                partial(hub.run_ticker, "clock", every=0.05, singleton=False)
+            )
             for _ in range(2):
                 await until_more(ticker, "ticks")
                 log.is_away = True
