@@ -178,9 +178,9 @@ class EventStream:
         finally:
             await head.aclose()
         if isinstance(outcome, Refused):
-            if not (isinstance(inline, ForeignInlineStream) and head.has_been_sent):
+            if not (head.has_been_sent and isinstance(outcome.error, HTTPException)):
                 raise outcome.error
-            inline.end_response(head.stream)  # the head cannot be taken back
+            inline.refuse_late(head.stream, outcome.error)
         if head.has_been_sent and not (isinstance(inline, ForeignInlineStream) and inline.is_cut):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -349,3 +349,38 @@ async def test_a_head_that_is_cancelled_ends_the_stream(no_leak: LeakCheck) -> N
     with trio.fail_after(5):
         await endpoint(scope, receive, send)
     assert ends == [EndReason.WRITE_TIMEOUT]
+
+
+@pytest.mark.parametrize("ticks", range(6))
+async def test_a_stream_may_end_while_another_task_sends_its_head(
+    ticks: int, no_leak: LeakCheck, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened: list[Connection] = []
+
+    async def handler(connection: Connection) -> None:
+        opened.append(connection)
+        await connection.start()
+        await trio.sleep_forever()
+
+    endpoint = event_stream(handler)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        async with trio.open_nursery() as nursery:
+
+            async def send_later(message: Any) -> None:
+                if message["type"] != "http.response.start":
+                    return
+                nursery.start_soon(send, message)
+                for _ in range(ticks):
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                opened[-1].close(reconnect=True)
+
+            await endpoint(scope, receive, send_later)
+
+    server = no_leak.watch(Server(app, drain_timeout=1))
+    for _ in range(4):
+        async with Client(server) as client:
+            assert (await client.get("/any")).status in (200, 503)  # or it has just begun
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -15,6 +15,7 @@ from typing import Any, Protocol, final
 import trio
 
 from .._groups import split_failure
+from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._logger import get_logger
 from .._stream.end_reason import EndReason
@@ -258,9 +259,8 @@ class ForeignInlineStream:
             self._is_over = True
             self._started.unpark_all()
             if not isinstance(outcome, Refused):
-                self.end_response(stream)
+                self.is_cut = _end_response(self._guard, stream)
         return outcome
 
-    def end_response(self, stream: LiveStream) -> None:
-        """Record how the response must end, now that its stream has ended."""
-        self.is_cut = _end_response(self._guard, stream)
+    def refuse_late(self, stream: LiveStream, refusal: HTTPException) -> None:
+        self.is_cut = _end_response(self._guard, stream)  # the head cannot be taken back

@@ -51,6 +51,7 @@ from typing import Protocol, final
 
 import trio
 
+from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._stream.end_reason import EndReason
 from .._stream.lifecycle import Handle, Refused, StreamOutcome
@@ -155,6 +156,12 @@ class InlineStream(Protocol):
 
     async def run_inline(self, manager: StreamManager, stream: LiveStream, handle: Handle) -> StreamOutcome:
         """Run the stream; see `run_stream`."""
+
+    def refuse_late(self, stream: LiveStream, refusal: HTTPException) -> None:
+        """Refuse a stream that has not begun, though the app has sent the response's head.
+
+        Middleware may hold the head back. Where it has not been written, the refusal is sent instead.
+        """
 
 
 @final

@@ -227,11 +227,10 @@ class RequestResponseCycle:
         self.is_complete = True
         self._disconnected.set()  # there is nothing more to receive
 
-    def take_back_unused(self, transport: Transport, refusal: HTTPException) -> None:
-        """Own the transport again, after a stream that has not even written the head, and refuse."""
+    def take_back_unused(self, transport: Transport) -> None:
+        """Own the transport again, after a stream that has not even written the head."""
         self.transport = transport
         self.has_begun = False
-        self.refuse(refusal)
 
     # What the app sends
 
@@ -256,7 +255,10 @@ class RequestResponseCycle:
             self._response = AppResponse(message)
             if self.on_start is not None:
                 await self.stop_watching()
-                self.on_start()
+                if self.on_start is None:  # the stream has ended meanwhile, in another task
+                    self._ignores_app = True
+                else:
+                    self.on_start()
         elif kind == "http.response.body" and self._response is not None and not self.is_complete:
             data, goes_on = bytes(message.get("body", b"")), bool(message.get("more_body", False))
             payloads = self._encode_body(data, goes_on=goes_on)

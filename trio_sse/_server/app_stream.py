@@ -170,14 +170,15 @@ class AppStream(ScopeObject):
             self._cycle.on_start = self._cycle.on_disconnect = None
         if has_started and isinstance(outcome, Refused):
             # The head has not been written, so the client can still get an answer, but not the app's.
-            error = outcome.error
-            refusal = error if isinstance(error, HTTPException) else HTTPException(500)
-            self._cycle.take_back_unused(stream.transport.hand_over(), refusal)
+            self._cycle.take_back_unused(stream.transport.hand_over())
         elif has_started:
             may_reuse = isinstance(outcome, Ended) and outcome.may_reuse
             self.ended = AfterResponse.reuse_if(may_reuse and self._may_keep_alive)
             self._cycle.take_back(stream.transport.hand_over() if may_reuse else stream.transport)
         return outcome
+
+    def refuse_late(self, stream: LiveStream, refusal: HTTPException) -> None:
+        self._cycle.refuse(refusal)
 
     # A stream that outlives the app's call
 
