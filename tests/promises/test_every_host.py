@@ -242,6 +242,23 @@ async def seconds_to_notice(host: Host, path: str, how: Leave) -> float:
     return seconds
 
 
+async def test_a_connection_that_was_kept_writes_to_nobody_else(run: Run) -> None:
+    async with run() as host:
+        async with host.opened("/quiet") as stream:
+            await hosts.leave_by_reset(stream)
+            await host.life.wait_ends(1)
+        kept = host.life.last
+        assert kept is not None
+        async with AsyncExitStack() as stack:
+            others = [await stack.enter_async_context(host.opened("/live")) for _ in range(5)]
+            await until_subscribed(host, 5)  # one of them has the descriptor of the one that has left
+            for use in (kept.start, partial(kept.send, "foreign"), partial(kept.subscribe, "live")):
+                with pytest.raises(trio.ClosedResourceError):
+                    await use()
+            await host.hub.publish("live", "own")
+            assert [(await other.event()).data for other in others] == ["own"] * 5
+
+
 async def test_a_connection_that_is_closed_ends_its_streams(run: Run) -> None:
     count = 1
     async with run() as host:
@@ -718,6 +735,24 @@ async def test_a_shutdown_has_every_client_reconnect(run: Run) -> None:
             assert stream.retry is not None
             assert 1000 <= stream.retry <= 5000
         assert host.life.ends == [EndReason.SERVER_SHUTDOWN] * 100
+
+
+async def test_a_shutdown_lets_a_stream_finish_that_answers_a_post(run: Run) -> None:
+    async with run(drain_timeout=20) as host, await host.connect() as connection:
+        if isinstance(connection, Client):
+            await connection.send(b"POST /stepwise HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n{}")
+            await connection.head()
+            stream: Any = connection
+        else:
+            stream = await connection.request("POST", "/stepwise", body=b"{}")
+        assert (await stream.event()).data == "0"
+        host.nursery.start_soon(host.shut_down)
+        await trio.sleep(0.1)
+        for _ in range(5):
+            host.life.steps.release()
+        assert [event.data for event in await stream.rest()] == ["1", "2", "3", "4"]
+        assert stream.is_ended
+        assert await host.life.wait_ends(1) == [EndReason.FINISHED]
 
 
 @pytest.mark.parametrize("is_event_source", [True, False])

@@ -94,6 +94,7 @@ class Life:
 
     ends: list[EndReason] = field(default_factory=list)
     opened: int = 0
+    last: Connection | None = None  # that was entered
     paths: list[str] = field(default_factory=list)  # of those that were entered
     changed: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
     is_silent: trio.Event = field(default_factory=trio.Event)
@@ -117,6 +118,7 @@ class Life:
 
     def note_start(self, connection: Connection) -> None:
         self.opened += 1
+        self.last = connection
         self.paths.append(connection.request.path)
         self.changed.unpark_all()
 
