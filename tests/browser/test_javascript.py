@@ -51,18 +51,30 @@ def url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def page(browser: Any, url: str) -> Iterator[Any]:
-    """Open the page; what it complains about fails the test."""
-    post(f"{url}/mode", "ok")
+@pytest.fixture(scope="module")
+def tab(browser: Any) -> Iterator[Any]:
+    """Open the page that the tests share: each loads it again, which takes less than opening another."""
     context = browser.new_context()
     opened = context.new_page()
     opened.set_default_timeout(MILLISECONDS)
-    errors: list[str] = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.goto(url)
     yield opened
     context.close()
+
+
+@pytest.fixture
+def page(tab: Any, url: str) -> Iterator[Any]:
+    """Load the page; what it complains about fails the test."""
+    post(f"{url}/mode", "ok")
+    errors: list[str] = []
+
+    def note(error: object) -> None:
+        errors.append(str(error))
+
+    tab.on("pageerror", note)
+    tab.goto(url)
+    yield tab
+    tab.goto("about:blank")  # which ends its streams
+    tab.remove_listener("pageerror", note)
     assert errors == []
 
 

@@ -367,7 +367,7 @@ async def test_what_follows_a_request_that_is_refused_late_is_no_request(run_htt
 async def test_a_stream_begins_while_its_request_s_body_arrives(run: Run, path: str) -> None:
     async with run() as host, host.opened("/live") as other:
         await until_subscribed(host)
-        for _ in range(20):
+        for _ in range(10):
             async with host.uploading(path) as stream:
                 # A framework may read the whole body first, which never comes.
                 with trio.move_on_after(0.1):
