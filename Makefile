@@ -25,7 +25,7 @@ $(BIN)/coverage combine -q
 $(BIN)/coverage report --fail-under=95
 endef
 
-.PHONY: help demo test coverage test-unit check docs model bench bench-full soak clean FORCE
+.PHONY: help demo test tests coverage test-unit check lint types docs model bench bench-full soak clean FORCE
 
 help:
 	@echo "make demo        a live dashboard of this machine in the browser (pip needs the network)"
@@ -43,7 +43,13 @@ help:
 demo: $(READY)
 	$(BIN)/trio-sse demo $(if $(BIND),--bind $(BIND))
 
-test: check $(SYSTEM)
+# The types are checked beside the tests, and said at the end: two cores are not busy all the time.
+test: lint $(SYSTEM)
+	@$(MAKE) --no-print-directory types >$(VENV)/types.log 2>&1 & types=$$!; \
+	$(MAKE) --no-print-directory tests; status=$$?; \
+	wait $$types || status=1; cat $(VENV)/types.log; exit $$status
+
+tests: $(SYSTEM)
 	$(if $(CI),$(MEASURED),$(BIN)/python -m $(PYTEST))
 
 coverage: $(SYSTEM)
@@ -52,11 +58,15 @@ coverage: $(SYSTEM)
 test-unit: $(READY)
 	$(BIN)/python -m $(PYTEST) -q -m "not integration"
 
-check: $(READY)
+check: lint types
+
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types: $(READY)
+	$(BIN)/mypy
 
 docs: $(READY)
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --jobs auto --quiet -c docs . docs/build
