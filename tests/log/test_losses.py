@@ -205,6 +205,7 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
+@pytest.mark.integration  # 4 s of CPU time
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 async def test_damage_to_the_file_of_sqlite(tmp_path: Path, damage: Damage) -> None:
     path = tmp_path / "log.db"

@@ -103,6 +103,7 @@ class World:
         self.seen.append(reader.value)
 
 
+@pytest.mark.integration  # it takes seconds
 @pytest.mark.parametrize("seed", range(4))
 async def test_nothing_that_was_confirmed_is_lost_and_all_agree(
     autojump_clock: MockClock, seed: int, caplog: pytest.LogCaptureFixture
