@@ -117,14 +117,18 @@ async def test_without_a_snapshot_the_version_is_unknown() -> None:
     log = ListLog()
     log.number = 7  # what came first was dropped
     log.add(record(ChangeKind.CHANGE, "merge-patch", "1.1", 2))
-    states = await search(log)
-    assert states.replicas["s"].version is None
+    states = States()
+    async with log.connect() as session:
+        await find_states(session, states, look_back=0, skipped=lambda entry, reason: None)
+    assert states.replicas["s"].is_asking
+    assert not states.replicas["s"].is_loaded
 
 
 async def test_changes_of_a_state_that_the_log_has_lost_are_none() -> None:
     log = ListLog()
     log.add(record(ChangeKind.CHANGE, "merge-patch", "0.7", 2))  # of an earlier epoch
     states = await search(log)
+    assert states.replicas["s"].is_loaded
     assert states.replicas["s"].version == ""
 
 
@@ -134,7 +138,10 @@ async def test_of_a_log_that_was_cut_off_the_oldest_snapshot_is_taken() -> None:
     log.number = 50
     log.entries = [Entry("1-1", "1", 50, record(ChangeKind.REPEAT, "snapshot", "1.7", 4))]
     log.add(record(ChangeKind.CHANGE, "merge-patch", "1.50", 1))
-    states = await search(log)
+    states = States()
+    async with log.connect() as session:
+        await find_states(session, states, look_back=0, skipped=lambda entry, reason: None)
+    assert states.replicas["missing"].is_asking
     assert states.topics["s"].text == '{"4":4,"1":1}'
 
 

@@ -207,6 +207,42 @@ async def test_the_snapshot_of_a_quiet_state_stays_in_the_log(make_log: MakeLog)
         assert state.value == {"quiet": True}
 
 
+async def test_a_state_that_the_log_has_dropped_is_asked_for(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = ListLog()
+    async with nodes(lambda: log, 2) as ((_, state), _):
+        await state.set({"n": 1})
+        for _ in range(3):  # as a log does that keeps few entries
+            log.add(b'["t","x",null,null,null,"m"]')
+        await trio.sleep(1)
+        log.entries = [*[entry._replace(record=b"") for entry in log.entries[:-1]], log.entries[-1]]
+        log.entries = [entry if entry.record else entry._replace(epoch="", number=0) for entry in log.entries]
+        async with nodes(lambda: log, 1, {"n": "declared"}) as ((hub, late),):
+            async with hub.subscribe("s") as events:
+                with trio.fail_after(1.5):
+                    assert (await anext(events)).json() == {"n": 1}
+            await late.update({"m": 2})
+            await trio.sleep(1)
+            assert state.value == {"n": 1, "m": 2}
+
+
+async def test_a_state_that_nobody_has_any_more_is_the_declared_one(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = ListLog()
+    log.number = 100
+    log.add(b'["t","x",null,null,null,"m"]')
+    async with nodes(lambda: log, 2, {"n": "declared"}) as ((hub, state), (_, other)):
+        async with hub.subscribe("s") as events:
+            with trio.fail_after(4):
+                assert (await anext(events)).json() == {"n": "declared"}
+        await state.update({"m": 1})
+        await trio.sleep(1)
+        assert other.value == {"n": "declared", "m": 1}
+    assert "is not in the log any more, and no hub has it" in caplog.text
+
+
 async def test_after_many_changes_there_is_a_snapshot(
     make_log: MakeLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

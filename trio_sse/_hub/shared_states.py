@@ -76,6 +76,7 @@ class SharedStates:
         self._timeout = timeout
         self._writers: dict[str, StateWriter] = {}
         self._ready: dict[StateWriter, None] = {}
+        self._asking: dict[StateWriter, None] = {}
         self._changed = trio.lowlevel.ParkingLot()
         self._next_repeat = math.inf  # at this position, or later
 
@@ -86,6 +87,7 @@ class SharedStates:
             publish=self._publish,
             timeout=self._timeout,
             wake=self._wake,
+            on_unanswered=self._give_up,
         )
         self._changed.unpark_all()
         return writer
@@ -102,7 +104,8 @@ class SharedStates:
 
     def unloaded(self) -> Collection[str]:
         """Return the names of the states that are not loaded; see `LogStates`."""
-        return [name for name, writer in self._writers.items() if not writer.replica.is_loaded]
+        replicas = [writer.replica for writer in self._writers.values()]
+        return [item.topic.name for item in replicas if not item.is_loaded and not item.is_asking]
 
     def is_loaded(self, name: str) -> bool:
         """Whether a state is loaded; what is not a state is."""
@@ -128,11 +131,23 @@ class SharedStates:
         if writer is None or writer.replica.is_loaded:
             return  # it was closed meanwhile
         writer.replica.load(found, end, self._position())
+        if writer.replica.is_asking:
+            self._asking[writer] = None
+            self._changed.unpark_all()
+        if writer.replica.is_loaded:
+            self._on_load(writer)
+
+    def _give_up(self, writer: StateWriter) -> None:
+        """Load a state that no hub has, as it was."""
+        writer.replica.give_up(self._position())
+        if writer.replica.is_loaded:
+            self._on_load(writer)
+
+    def _on_load(self, writer: StateWriter) -> None:
+        name = writer.replica.topic.name
         writer.on_read()
-        if not writer.replica.is_loaded:
-            return
         self._plan_repeat(writer)
-        if found.is_new:
+        if not writer.replica.version:
             writer.repeat()
         self._when_settled(partial(self._subscribers.announce_states, [name]))
         self._subscribers.start_waiting()
@@ -147,10 +162,14 @@ class SharedStates:
         if writer is None:
             return message.change.is_sent
         replica = writer.replica
-        was_loaded, before = replica.is_loaded, replica.topic.text
+        if message.change.kind is ChangeKind.REQUEST:
+            if replica.is_loaded:
+                writer.repeat()
+            return False
+        was_searched, before = replica.is_loaded or replica.is_asking, replica.topic.text
         is_valid = replica.read(entry, message)
         writer.on_read()
-        if was_loaded and not replica.is_loaded:
+        if was_searched and not replica.is_loaded and not replica.is_asking:
             self._changed.unpark_all()
         if not is_valid:
             return False
@@ -191,11 +210,15 @@ class SharedStates:
 
     async def run(self) -> None:
         """Make changes, until cancelled."""
-        self._ready.update(dict.fromkeys(writer for writer in self._writers.values() if writer.has_work))
+        writers = list(self._writers.values())
+        self._ready.update(dict.fromkeys(writer for writer in writers if writer.has_work))
+        self._asking.update(dict.fromkeys(writer for writer in writers if writer.replica.is_asking))
         async with trio.open_nursery() as nursery:
             if self._max_age < math.inf:
                 nursery.start_soon(self._repeat_old)
             while True:
+                while self._asking:
+                    nursery.start_soon(self._asking.popitem()[0].ask)
                 while self._ready:
                     writer = next(iter(self._ready))
                     del self._ready[writer]

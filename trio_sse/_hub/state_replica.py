@@ -38,8 +38,8 @@ class StateReplica:
     Attributes:
         topic: its topic.
         is_loaded: its newest version is known.
-        version: that version: an entry's epoch and number. Empty before the first entry; `None` if it cannot
-            be known, since the log has dropped the last snapshot.
+        is_asking: it is not in the log any more, so the other hubs are asked for it.
+        version: the newest version: an entry's epoch and number. Empty before the first entry.
         hidden: the numbers of entries that changed nothing, and that the hub's window may have.
         changes: how many entries there were since the last snapshot.
         snapshot_number: the number of the entry with the last snapshot.
@@ -51,6 +51,7 @@ class StateReplica:
     def __init__(self, topic: StateTopic, *, is_loaded_late: bool) -> None:
         self.topic = topic
         self.is_loaded = False
+        self.is_asking = False
         self.version: str | None = ""
         self.hidden: set[int] = set()
         self.changes = 0
@@ -68,17 +69,20 @@ class StateReplica:
     def lose(self) -> None:
         """Unload it: the newest version is not known."""
         self._is_live = self._is_live or self.is_loaded
-        self.is_loaded = False
+        self.is_loaded = self.is_asking = False
         self._aside.clear()
         self._has_lost_aside = False
 
     def load(self, found: FoundState, end: LogEnd, position: int) -> None:
         """Load it from what a search has found; `position` is the hub's in the log.
 
-        It is not loaded if too much was read meanwhile.
+        It is not loaded if too much was read meanwhile, or if the other hubs must be asked for it.
         """
         if self._has_lost_aside:
             self._has_lost_aside = False
+            return
+        self.is_asking = not found.entries and not found.is_new
+        if self.is_asking:
             return
         has_read = self._is_live or bool(self._aside)
         self.is_loaded = self._is_live = True
@@ -100,9 +104,16 @@ class StateReplica:
             if not self._is_included(entry):
                 self._read(entry, message)
 
+    def give_up(self, position: int) -> None:
+        """Load it as it was, since no other hub has it."""
+        epoch = self._aside[-1].entry.epoch if self._aside else self._place[0]
+        self.load(FoundState([], is_new=True), LogEnd(epoch, 0, ""), position)
+
     def read(self, entry: Entry, message: Message) -> bool:
         """Read the next entry of the topic; return whether it changed the state."""
         if not self.is_loaded:
+            if is_snapshot(message):
+                self.is_asking = False  # another hub has answered, so it is searched for again
             if len(self._aside) >= _MOST_ASIDE:
                 self._aside.clear()
                 self._has_lost_aside = True
@@ -150,9 +161,9 @@ class StateReplica:
     def _check_missed(self, entry: Entry, change: StateChange) -> None:
         """Search anew if the entry follows a version that was not read: something was lost on the way."""
         epoch, _, number = (change.base or "").partition(".")
-        if epoch != entry.epoch or not number.isdigit() or self.version is None:
+        if epoch != entry.epoch or not number.isdigit():
             return
-        known = int(self.version.partition(".")[2] or "0")
+        known = int((self.version or "").partition(".")[2] or "0")
         now = trio.current_time()
         if known < int(number) < entry.number and now > self._searched_at + _SEARCH_AGAIN_SECONDS:
             logger.warning("the state %r is searched for anew: an entry was missed", self.topic.name)

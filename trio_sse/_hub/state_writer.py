@@ -32,6 +32,8 @@ _ATTEMPTS_OF_PATCHES = 4  # then a state that is set is sent whole, which follow
 _CONTENTION_SECONDS = 0.5
 _LONGEST_PAUSE = 0.03
 
+_ANSWER_SECONDS = 2.0
+
 
 class StateConflict(Exception):
     """A state was not changed, because other nodes have changed it again and again at the same time."""
@@ -79,6 +81,7 @@ class StateWriter:
         publish: stores a message in the log; raises `LogUnavailable`.
         timeout: how many seconds a caller waits.
         wake: called when `run` has something to do.
+        on_unanswered: called when no other hub has the state.
     """
 
     def __init__(
@@ -88,12 +91,14 @@ class StateWriter:
         publish: Callable[[Message], Awaitable[None]],
         timeout: float,
         wake: Callable[[StateWriter], None],
+        on_unanswered: Callable[[StateWriter], None],
     ) -> None:
         self.replica = replica
         self.is_running = False
         self._publish = publish
         self._timeout = timeout
         self._wake = wake
+        self.on_unanswered = on_unanswered
         self._waiting: deque[StateRequest] = deque()
         self._is_to_repeat = False
         self._tokens = (f"{secrets.token_hex(8)}-{number}" for number in count(1))
@@ -133,6 +138,22 @@ class StateWriter:
         """Append the state as it is, for the hubs that start later."""
         self._is_to_repeat = True
         self._wake(self)
+
+    async def ask(self) -> None:
+        """Ask the other hubs for the state, and load it as it was if none has it."""
+        replica = self.replica
+        name = replica.topic.name
+        message = replica.topic.next_message("", "null", StateChange(ChangeKind.REQUEST, None, ""))
+        while replica.is_asking:
+            try:
+                await self._publish(message)
+            except LogUnavailable:
+                await trio.sleep(_ANSWER_SECONDS)
+                continue
+            await trio.sleep(_ANSWER_SECONDS)
+            if replica.is_asking:
+                logger.warning("the state %r is not in the log any more, and no hub has it", name)
+                self.on_unanswered(self)
 
     def finish(self) -> None:
         """Fail what waits: the hub has ended."""
@@ -180,7 +201,7 @@ class StateWriter:
         old, version = replica.topic.text, replica.version
         new = self._made(requests, old)
         pending = [request for request in requests if not request.is_done.is_set()]
-        if new == old and (version is None or not self._is_to_repeat):
+        if new == old and not self._is_to_repeat:
             self._is_to_repeat = False
             _finish(pending)
             return

@@ -28,6 +28,9 @@ _PAGE_ENTRIES = 256
 _PAGE_BYTES = 1024 * 1024
 
 
+_CHANGING = (ChangeKind.CHANGE, ChangeKind.REPEAT)
+
+
 class StateEntry(NamedTuple):
     """An entry of a state's topic."""
 
@@ -40,7 +43,7 @@ class FoundState(NamedTuple):
 
     Attributes:
         entries: the state's snapshot and what follows it, oldest first; none if there is no snapshot.
-        is_new: the log has no entry of the state, or changes of a lost one only.
+        is_new: the log has all its entries, and none is a snapshot of the state.
     """
 
     entries: list[StateEntry]
@@ -77,7 +80,6 @@ class _Search:
         self._newest_first: list[StateEntry] = []
         self._unsure: list[tuple[int, int]] = []  # snapshots: their indexes, and the numbers that they follow
         self._certain: list[int] = []  # the indexes of others
-        self._reached: int | None = None
 
     @property
     def has_snapshot(self) -> bool:
@@ -101,7 +103,6 @@ class _Search:
 
     def reach(self, number: int) -> None:
         """Record that all entries from this number on were noted."""
-        self._reached = number
         for index, base in [(index, base) for index, base in self._unsure if number <= base + 1]:
             self._unsure.remove((index, base))
             if self._came_first(index, base):
@@ -117,12 +118,16 @@ class _Search:
                 return False
         return True
 
-    def result(self) -> FoundState:
-        """Return the oldest certain snapshot and what follows it, or the oldest that may be one."""
+    def result(self, *, is_whole: bool) -> FoundState:
+        """Return the oldest certain snapshot and what follows it, or the oldest that may be one.
+
+        Args:
+            is_whole: all entries of the log were read, and it has dropped none.
+        """
         starts = self._certain or [index for index, _ in self._unsure]
         if not starts:
             # Changes without a snapshot were appended by hubs that had not noticed yet that it was lost.
-            return FoundState([], is_new=not self._newest_first or self._reached == 1)
+            return FoundState([], is_new=is_whole)
         return FoundState(self._newest_first[max(starts) :: -1], is_new=False)
 
 
@@ -183,7 +188,7 @@ async def find_states(
     if losses != states.losses:
         return
     for name, search in searches.items():
-        states.load(name, search.result(), end)
+        states.load(name, search.result(is_whole=reached == 1), end)
 
 
 def _note(searches: dict[str, _Search], entry: Entry, skipped: Callable[[Entry, str], None]) -> None:
@@ -194,5 +199,5 @@ def _note(searches: dict[str, _Search], entry: Entry, skipped: Callable[[Entry, 
         return
     search = searches.get(message.topic)
     change = message.change
-    if search is not None and change is not None and change.kind is not ChangeKind.PRESENCE:
+    if search is not None and change is not None and change.kind in _CHANGING:
         search.note(StateEntry(entry, message))

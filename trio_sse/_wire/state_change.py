@@ -16,6 +16,9 @@ class ChangeKind(Enum):
     REPEAT = "repeat"
     """It repeats the state, for the hubs that start later."""
 
+    REQUEST = "request"
+    """It asks the other hubs to repeat the state, since the log does not have it any more."""
+
     PRESENCE = "presence"
     """It tells the other hubs which members of presence lists are on one."""
 
