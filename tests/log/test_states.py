@@ -235,11 +235,16 @@ async def test_a_state_that_nobody_has_any_more_is_the_declared_one(
     log.add(b'["t","x",null,null,null,"m"]')
     async with nodes(lambda: log, 2, {"n": "declared"}) as ((hub, state), (_, other)):
         async with hub.subscribe("s") as events:
-            with trio.fail_after(4):
+            with trio.fail_after(7):
                 assert (await anext(events)).json() == {"n": "declared"}
         await state.update({"m": 1})
         await trio.sleep(1)
         assert other.value == {"n": "declared", "m": 1}
+        await trio.sleep(10)
+        hub.state("new", 0)
+        async with hub.subscribe("new") as events:
+            with trio.fail_after(1.5):
+                assert (await anext(events)).json() == 0
     assert "is not in the log any more, and no hub has it" in caplog.text
 
 

@@ -122,6 +122,7 @@ class HubEngine:
             self.registry,
             when_settled=self.when_settled,
             position=lambda: self.log.last,
+            follows_for=lambda: self.sequencer.follows_for,
             publish=lambda message: self.sequencer.publish(message),
             on_presence=self.presence.read,
             keeps=min(self._history[0], kept) if isinstance(kept, int) else self._history[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, final
@@ -53,6 +54,10 @@ class Sequencer(Protocol):
     def is_shared(self) -> bool:
         """Whether other hubs publish to the same log."""
 
+    @property
+    def follows_for(self) -> float:
+        """For how many seconds a shared log was followed without a failure."""
+
     async def publish(self, message: Message) -> None:
         """Put a message into the inbox; return when it is certain to be ordered."""
 
@@ -80,6 +85,7 @@ class MemorySequencer:
     is_ready = True
     refused = 0
     is_shared = False
+    follows_for = math.inf
 
     def __init__(self, log: MemoryLog, inbox: Inbox, pump: Pump) -> None:
         self._log = log
@@ -146,6 +152,10 @@ class SharedSequencer:
         self.replica = LogReplica(
             log, window, bounds=bounds, readers=readers, states=states, deliver=self._deliver
         )
+
+    @property
+    def follows_for(self) -> float:
+        return trio.current_time() - self.replica.follower.follows_since
 
     @property
     def is_ready(self) -> bool:

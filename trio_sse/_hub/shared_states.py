@@ -25,6 +25,10 @@ from .state_writer import StateWriter
 # After so many changes, a snapshot is repeated; a node that starts reads as many at most.
 _MOST_CHANGES = 500
 
+_ANSWER_SECONDS = 1.0
+_LONG_ANSWER_SECONDS = 6.0
+_LONG_SECONDS = 10.0
+
 
 class StateSubscribers(Protocol):
     """What the states need of the hub's subscribers."""
@@ -46,6 +50,7 @@ class SharedStates:
     Args:
         when_settled: calls a function between two batches of the pump.
         position: returns the hub's position in the log.
+        follows_for: returns for how many seconds the hub has followed the log without a failure.
         publish: stores a message in the log; raises `LogUnavailable`.
         on_presence: called with what other hubs tell of their presence lists.
         keeps: how many events the hub or the log keeps, whichever are fewer.
@@ -59,6 +64,7 @@ class SharedStates:
         *,
         when_settled: Callable[[Callable[[], None]], None],
         position: Callable[[], int],
+        follows_for: Callable[[], float],
         publish: Callable[[Message], Awaitable[None]],
         on_presence: Callable[[Message], None],
         keeps: int,
@@ -69,6 +75,7 @@ class SharedStates:
         self._subscribers = subscribers
         self._when_settled = when_settled
         self._position = position
+        self._follows_for = follows_for
         self._publish = publish
         self._on_presence = on_presence
         self._repeat_after = max(1, keeps // 2)
@@ -87,10 +94,15 @@ class SharedStates:
             publish=self._publish,
             timeout=self._timeout,
             wake=self._wake,
+            answer_time=self._answer_time,
             on_unanswered=self._give_up,
         )
         self._changed.unpark_all()
         return writer
+
+    def _answer_time(self) -> float:
+        """Return how long to wait for other hubs: longer if they may have lost the log a moment ago."""
+        return _ANSWER_SECONDS if self._follows_for() > _LONG_SECONDS else _LONG_ANSWER_SECONDS
 
     def remove(self, name: str) -> None:
         """Forget a state."""

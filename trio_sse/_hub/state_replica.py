@@ -38,6 +38,7 @@ class StateReplica:
     Attributes:
         topic: its topic.
         is_loaded: its newest version is known.
+        has_value: it was loaded before, with a value that some hub has set.
         is_asking: it is not in the log any more, so the other hubs are asked for it.
         version: the newest version: an entry's epoch and number. Empty before the first entry.
         hidden: the numbers of entries that changed nothing, and that the hub's window may have.
@@ -51,7 +52,7 @@ class StateReplica:
     def __init__(self, topic: StateTopic, *, is_loaded_late: bool) -> None:
         self.topic = topic
         self.is_loaded = False
-        self.is_asking = False
+        self.has_value = self.is_asking = False
         self.version: str | None = ""
         self.hidden: set[int] = set()
         self.changes = 0
@@ -138,6 +139,7 @@ class StateReplica:
             self._check_missed(entry, change)
             return False
         self.version = f"{entry.epoch}.{entry.number}"
+        self.has_value = True
         self.changes += 1
         if is_snapshot(message):
             self.changes, self.snapshot_number = 0, entry.number

@@ -32,7 +32,7 @@ _ATTEMPTS_OF_PATCHES = 4  # then a state that is set is sent whole, which follow
 _CONTENTION_SECONDS = 0.5
 _LONGEST_PAUSE = 0.03
 
-_ANSWER_SECONDS = 2.0
+_ASK_AGAIN_SECONDS = 1.0
 
 
 class StateConflict(Exception):
@@ -81,6 +81,7 @@ class StateWriter:
         publish: stores a message in the log; raises `LogUnavailable`.
         timeout: how many seconds a caller waits.
         wake: called when `run` has something to do.
+        answer_time: returns how many seconds the other hubs may take to answer.
         on_unanswered: called when no other hub has the state.
     """
 
@@ -91,6 +92,7 @@ class StateWriter:
         publish: Callable[[Message], Awaitable[None]],
         timeout: float,
         wake: Callable[[StateWriter], None],
+        answer_time: Callable[[], float],
         on_unanswered: Callable[[StateWriter], None],
     ) -> None:
         self.replica = replica
@@ -98,6 +100,7 @@ class StateWriter:
         self._publish = publish
         self._timeout = timeout
         self._wake = wake
+        self._answer_time = answer_time
         self.on_unanswered = on_unanswered
         self._waiting: deque[StateRequest] = deque()
         self._is_to_repeat = False
@@ -148,9 +151,10 @@ class StateWriter:
             try:
                 await self._publish(message)
             except LogUnavailable:
-                await trio.sleep(_ANSWER_SECONDS)
+                await trio.sleep(_ASK_AGAIN_SECONDS)
                 continue
-            await trio.sleep(_ANSWER_SECONDS)
+            # If all hubs have lost it, those that had a value store theirs first.
+            await trio.sleep(self._answer_time() * (0.5 if replica.has_value else 1))
             if replica.is_asking:
                 logger.warning("the state %r is not in the log any more, and no hub has it", name)
                 self.on_unanswered(self)

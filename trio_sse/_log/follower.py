@@ -8,6 +8,7 @@ reached the end.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol, final
 
@@ -92,6 +93,7 @@ class LogFollower:
         own: the task that appends what is published here.
 
     Attributes:
+        follows_since: when the present session began, in Trio's time.
         skipped: how many entries were foreign, corrupt or repeated.
         is_loaded: the log could be read once.
     """
@@ -107,6 +109,7 @@ class LogFollower:
         own: OwnEntries,
     ) -> None:
         self.skipped = 0
+        self.follows_since = math.inf
         self.is_loaded = False
         self._window = window
         self._bounds = bounds
@@ -168,6 +171,7 @@ class LogFollower:
 
     async def follow(self, session: LogSession) -> None:
         """Deliver the log's entries until cancelled."""
+        self.follows_since = trio.current_time()
         if self.is_loaded:
             await self._continue(session)
         else:

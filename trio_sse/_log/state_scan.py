@@ -24,6 +24,9 @@ from .record import decode_record, may_change
 # This many changes are made again where there is a choice: clients that resume between them need no snapshot.
 _ENOUGH = 500
 
+# A state's snapshot is repeated before so many entries have followed it, unless a node keeps more events.
+_MOST_ENTRIES = 20_000
+
 _PAGE_ENTRIES = 256
 _PAGE_BYTES = 1024 * 1024
 
@@ -170,7 +173,7 @@ async def find_states(
     while not all(
         search.has_enough or (search.has_snapshot and end.number - reached >= look_back)
         for search in searches.values()
-    ):
+    ) and end.number - reached < max(look_back, _MOST_ENTRIES):
         await trio.lowlevel.checkpoint()  # whatever the session does
         entries = check_upto(await session.read_backward(upto, limit), upto)
         if not entries:
