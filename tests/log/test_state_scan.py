@@ -158,3 +158,20 @@ async def test_what_was_lost_meanwhile_is_searched_again() -> None:
     async with log.connect() as session:
         await find_states(session, states, look_back=0, skipped=lambda entry, reason: None)
     assert states.loaded == []
+
+
+async def test_of_snapshots_that_may_have_come_too_late_the_one_that_others_follow_is_taken() -> None:
+    log = ListLog()
+    log.number = 50
+    for kind, event, base, number in (
+        (ChangeKind.REPEAT, "snapshot", "1.20", 1),  # too late
+        (ChangeKind.REPEAT, "snapshot", "1.30", 2),
+        (ChangeKind.CHANGE, "merge-patch", "1.52", 3),
+        (ChangeKind.REPEAT, "snapshot", "1.40", 4),  # too late, too
+    ):
+        log.add(record(kind, event, base, number))
+    log.entries = [entry._replace(id=f"1-{index}") for index, entry in enumerate(log.entries, 1)]
+    states = States()
+    async with log.connect() as session:
+        await find_states(session, states, look_back=0, skipped=lambda entry, reason: None)
+    assert states.topics["s"].text == '{"2":2,"3":3}'

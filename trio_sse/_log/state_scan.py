@@ -27,6 +27,9 @@ _ENOUGH = 500
 # A state's snapshot is repeated before so many entries have followed it, unless a node keeps more events.
 _MOST_ENTRIES = 20_000
 
+# Of so many snapshots, the right one is looked for if none is certain.
+_MOST_UNSURE = 50
+
 _PAGE_ENTRIES = 256
 _PAGE_BYTES = 1024 * 1024
 
@@ -121,17 +124,30 @@ class _Search:
                 return False
         return True
 
+    def _followers(self, index: int) -> int:
+        """Return how many entries follow a snapshot, one after the other: none do if it came too late."""
+        version, count = _version(self._newest_first[index]), 0
+        for item in self._newest_first[:index][::-1]:
+            if _change_of(item).base in (None, version):
+                version, count = _version(item), count + 1
+        return count
+
     def result(self, *, is_whole: bool) -> FoundState:
-        """Return the oldest certain snapshot and what follows it, or the oldest that may be one.
+        """Return the oldest certain snapshot and what follows it, or that which most entries follow.
 
         Args:
             is_whole: all entries of the log were read, and it has dropped none.
         """
-        starts = self._certain or [index for index, _ in self._unsure]
-        if not starts:
+        unsure = [index for index, _ in self._unsure[-_MOST_UNSURE:]]
+        start = max(self._certain, default=max(unsure, key=self._followers, default=None))
+        if start is None:
             # Changes without a snapshot were appended by hubs that had not noticed yet that it was lost.
             return FoundState([], is_new=is_whole)
-        return FoundState(self._newest_first[max(starts) :: -1], is_new=False)
+        return FoundState(self._newest_first[start::-1], is_new=False)
+
+
+def _version(item: StateEntry) -> str:
+    return f"{item.entry.epoch}.{item.entry.number}"
 
 
 def is_snapshot(message: Message) -> bool:
