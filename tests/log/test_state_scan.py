@@ -166,6 +166,7 @@ async def test_of_snapshots_that_may_have_come_too_late_the_one_that_others_foll
     for kind, event, base, number in (
         (ChangeKind.REPEAT, "snapshot", "1.20", 1),  # too late
         (ChangeKind.REPEAT, "snapshot", "1.30", 2),
+        (ChangeKind.REPEAT, "snapshot", "1.30", 0),  # the second one
         (ChangeKind.CHANGE, "merge-patch", "1.52", 3),
         (ChangeKind.REPEAT, "snapshot", "1.40", 4),  # too late, too
     ):

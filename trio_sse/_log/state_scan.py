@@ -138,7 +138,8 @@ class _Search:
         Args:
             is_whole: all entries of the log were read, and it has dropped none.
         """
-        unsure = [index for index, _ in self._unsure[-_MOST_UNSURE:]]
+        newest = self._unsure[:_MOST_UNSURE]
+        unsure = [index for index, base in newest if self._came_first(index, base)]
         start = max(self._certain, default=max(unsure, key=self._followers, default=None))
         if start is None:
             # Changes without a snapshot were appended by hubs that had not noticed yet that it was lost.
