@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import final
+from typing import NoReturn, final
 
 import trio
 
@@ -237,7 +237,7 @@ class _Head:
             await self._send({"type": "http.response.body", "body": b"", "more_body": True})
         except OSError:  # how ASGI servers report a disconnect
             self.stream.on_disconnect()
-            await trio.sleep_forever()  # until the stream ends, which cancels this
+            await self._leave()
         except trio.Cancelled:
             self.stream.end(EndReason.WRITE_TIMEOUT)  # how much of the head was sent is unknown
             raise
@@ -246,6 +246,15 @@ class _Head:
 
     async def wait_started(self) -> None:
         await self._inline.wait_started(self.stream)
+        if self.stream.response_start is not None:
+            await self._leave()
+
+    async def _leave(self) -> NoReturn:
+        """Leave a stream whose response never begins; one that has finished is not cancelled any more."""
+        if self.stream.end_reason is not EndReason.FINISHED:
+            await self.stream.leave()
+        await trio.lowlevel.checkpoint()
+        raise trio.BrokenResourceError("the client has disconnected before the response began")
 
     def request_start(self) -> None:
         """Send the head from its own task, as the handler has nothing to send yet."""
@@ -259,6 +268,8 @@ class _Head:
         try:
             with scope:
                 await self.start_response()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the stream has ended for it
         except BaseException as failure:
             passing, contained = split_failure(failure)
             if contained is not None:

@@ -305,6 +305,17 @@ async def test_a_client_that_leaves_before_the_head_is_noticed(run: Run) -> None
         assert await host.life.wait_ends(1) == [EndReason.CLIENT_DISCONNECTED]
 
 
+@pytest.mark.parametrize("path", ["/returns", "/three", "/silent"])
+async def test_clients_that_leave_before_the_head_leave_nothing(run: Run, path: str) -> None:
+    async with run(keepalive=0.05) as host:
+        for steps in range(20):
+            async with host.asked(path) as stream:
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                await leave(stream)
+        await until(lambda: host.statistics().open_streams == 0)
+
+
 async def test_a_silent_handler_s_client_receives_the_head_and_keepalives(run: Run) -> None:
     async with run(keepalive=0.2) as host, host.opened("/silent") as stream:
         assert stream.response.status == 200

@@ -137,8 +137,12 @@ class AppStream(ScopeObject):
         self.check()
         stream = manager.new_stream(self._serving, self._awaited(), request, response_start)
         self._cycle.on_start = partial(self._start, stream)
-        self._cycle.on_disconnect = stream.on_disconnect
+        self._cycle.on_disconnect = partial(self._on_disconnect, stream)
         return stream
+
+    def _on_disconnect(self, stream: LiveStream) -> None:
+        stream.on_disconnect()
+        self._started.unpark_all()  # a stream that has finished still waits for its head
 
     def _start(self, stream: LiveStream) -> None:
         start = self._cycle.start_stream()
@@ -151,7 +155,7 @@ class AppStream(ScopeObject):
         """Do nothing: the cycle calls `_start` when it receives the head, which middleware may hold back."""
 
     async def wait_started(self, stream: LiveStream) -> None:
-        while stream.response_start is not None:
+        while stream.response_start is not None and not self._cycle.is_disconnected:
             await self._started.park()
 
     async def run_inline(self, manager: StreamManager, stream: LiveStream, handle: Handle) -> StreamOutcome:
