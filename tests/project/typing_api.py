@@ -36,6 +36,7 @@ from trio_sse import (
     LogUnavailable,
     Overflow,
     PatchFormat,
+    Presence,
     RenewableSession,
     Request,
     Response,
@@ -45,6 +46,7 @@ from trio_sse import (
     ServerStatistics,
     SlowConsumer,
     State,
+    StateConflict,
     Subscription,
     Ticker,
     TickerStatistics,
@@ -152,6 +154,17 @@ async def publish() -> None:
     assert_type(hub.is_ready, bool)
     state = hub.state("s", {"n": 1}, patch=PatchFormat.JSON)
     assert_type(state, State)
+    try:
+        await state.update({"n": 2})
+        await state.update(lambda value: {"n": value["n"] + 1})
+    except StateConflict:
+        pass
+    room = hub.presence("room", ttl=10)
+    assert_type(room, Presence)
+    assert_type(room.members, dict[str, object])
+    async with room.join("ada", {"any": "JSON"}):
+        await room.touch("bob")
+        await room.remove("bob")
     assert_type(state.topic, str)
     assert_type(state.value, object)
     await state.set([1])
