@@ -139,7 +139,10 @@ class Seen:
             while b"\r\n\r\n" not in self.client._buffer:
                 if not await self.client._receive():
                     return
-            assert (await self.client.head()).status == 200
+            head = await self.client.head()
+            if head.status == 503:
+                return  # it was ended before it began
+            assert head.status == 200
             decoder = EventDecoder()
             while True:
                 if self.permits is not None:
@@ -255,8 +258,9 @@ class World:
                 for _ in range(count):
                     await trio.lowlevel.checkpoint()
         for subscription in engine_of(self.hub).registry:
-            assert subscription.queued_events <= QUEUE
-            assert subscription.queued_bytes <= QUEUE_BYTES or subscription.queued_events == 1
+            # A reset with which it has begun counts for no bound, nor does a large event in an empty queue.
+            assert subscription.queued_events <= QUEUE + 1
+            assert subscription.queued_bytes <= QUEUE_BYTES or subscription.queued_events <= 2
 
     async def settle(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until a condition holds. Over sockets, what was sent may take its time in the kernel."""
