@@ -23,13 +23,11 @@ _CALLER = 3  # the frame of the log call, for `LogRecord.lineno` and so on
 class ContainedLogger:
     """The methods of a `logging.Logger` that this project uses. They raise only what must pass."""
 
-    __slots__ = ("_logger",)
+    __slots__ = ("_logger", "isEnabledFor")
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-
-    def isEnabledFor(self, level: int) -> bool:  # as the standard library names it
-        return self._logger.isEnabledFor(level)
+        self.isEnabledFor = logger.isEnabledFor  # as the standard library names it; each stream asks twice
 
     def debug(self, message: str, *args: object, exc_info: BaseException | None = None) -> None:
         self._log(logging.DEBUG, message, args, exc_info)

@@ -47,9 +47,9 @@ def check_topics(topics: Iterable[object]) -> tuple[str, ...]:
     Raises:
         TypeError, TopicError: as `check_topic` does, or there are none or too many.
     """
+    if isinstance(topics, tuple) and len(topics) == 1:  # as in most calls
+        return _check_one(check_topic(topics[0]))
     asked = tuple(islice(topics, _MOST_NAMES + 1))
-    if len(asked) == 1:
-        return _check_one(check_topic(asked[0]))
     if len(asked) > _MOST_NAMES:  # counted before any name is checked, which takes longer
         raise TopicError(f"a subscription has 1 to {MAX_TOPICS} topics, not more than {_MOST_NAMES}")
     checked = tuple(dict.fromkeys(check_topic(topic) for topic in asked))
