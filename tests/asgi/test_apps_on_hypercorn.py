@@ -86,6 +86,7 @@ async def test_below_middleware_a_stream_that_fails_is_cut(
         assert (client.is_ended, client.is_cut) == (False, True)
 
 
+@pytest.mark.integration
 async def test_a_handler_that_ends_before_the_slow_view_has_answered_is_cut_and_logged(
     no_leak: LeakCheck, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -354,6 +354,7 @@ async def test_an_end_that_is_read_late_is_complete(run: Run) -> None:
         assert host.life.ends == [EndReason.FINISHED]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("close", [False, True])
 async def test_a_disconnect_from_a_stream_that_is_not_read_is_noticed(run: Run, close: bool) -> None:
     async with run() as host, await connected(host) as connection:
@@ -364,6 +365,7 @@ async def test_a_disconnect_from_a_stream_that_is_not_read_is_noticed(run: Run, 
             assert await host.life.wait_ends(1) == [EndReason.CLIENT_DISCONNECTED]
 
 
+@pytest.mark.integration
 async def test_clients_that_never_read_delay_a_shutdown_by_the_write_timeout(run: Run) -> None:
     async with run(drain_timeout=0.5, write_timeout=1) as host, AsyncExitStack() as stack:
         for _ in range(10):
@@ -435,6 +437,7 @@ class RawHttp2:
         raise AssertionError("the connection was closed")
 
 
+@pytest.mark.integration
 async def test_the_requests_of_a_connection_are_bounded(
     no_leak: LeakCheck, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -479,6 +479,7 @@ async def test_statistics_are_a_snapshot_of_everything(make_hub: MakeHub) -> Non
     assert statistics.inbox_events in (1, 2)
 
 
+@pytest.mark.integration
 async def test_topics_without_subscribers_use_no_memory(make_hub: MakeHub) -> None:
     hub = make_hub(history=0)
 

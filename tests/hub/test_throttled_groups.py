@@ -227,6 +227,7 @@ async def test_the_pump_waits_for_groups_that_are_full(make_hub: MakeHub) -> Non
     assert [recorder.sequences for recorder in recorders] == [list(range(1, 3001))] * 20
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("seed", range(20))
 async def test_any_groups_keep_the_promises(make_hub: MakeHub, autojump_clock: MockClock, seed: int) -> None:
     chance = random.Random(seed)

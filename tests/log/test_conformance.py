@@ -50,6 +50,7 @@ async def test_a_replay_starts_after_each_id(make_log: MakeAny) -> None:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("id", ["", "7", "nonsense", "99999999999999-0", "1-0"])
 async def test_an_unknown_id_is_a_reset(make_log: MakeAny, id: str) -> None:
     hub = Hub(log=make_log())
@@ -176,6 +177,7 @@ async def test_an_id_older_than_the_shared_log_is_a_reset(make_shared: MakeLog) 
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.integration
 async def test_a_deep_replay_and_live_events_meet_exactly(make_shared: MakeLog) -> None:
     hub = Hub(log=make_shared(), history=20, inbox=5000)
     seen: list[int] = []
@@ -208,6 +210,7 @@ async def test_a_deep_replay_and_live_events_meet_exactly(make_shared: MakeLog) 
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.integration
 async def test_clients_that_reconnect_together_share_a_few_sessions(make_shared: MakeLog) -> None:
     counted = Counted(make_shared())
     hub = Hub(log=counted, history=10, inbox=5000)
@@ -389,6 +392,7 @@ async def test_a_client_that_is_ahead_of_its_new_node_waits_for_it(make_shared: 
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.integration
 async def test_a_poll_at_a_slower_node_keeps_its_cursor(make_shared: MakeLog) -> None:
     log = make_shared()
     held_up = Watched(log)

@@ -20,6 +20,7 @@ async def until_more(ticker: Ticker, name: str, more: int = 3) -> None:
     await until(lambda: getattr(ticker.statistics(), name) >= before + more)
 
 
+@pytest.mark.integration
 async def test_a_ticker_survives_an_outage_and_warns_once(
     make_shared: MakeLog, caplog: pytest.LogCaptureFixture
 ) -> None:

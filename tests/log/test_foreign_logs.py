@@ -135,6 +135,7 @@ async def break_and_mend(hub: Hub, log: ListLog, method: str, fault: Callable[[]
         await check_it_works(hub)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", RAISED)
 async def test_what_a_method_raises_ends_its_session_only(
@@ -146,6 +147,7 @@ async def test_what_a_method_raises_ends_its_session_only(
     assert len(tries) < 12
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("method", ["tail", "read_backward", "read"])
 @pytest.mark.parametrize("junk", JUNK, ids=repr)
 async def test_what_a_method_returns_ends_its_session_only(
@@ -156,6 +158,7 @@ async def test_what_a_method_returns_ends_its_session_only(
     await break_and_mend(Hub(log=log), log, method, lambda: junk)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "end",
     [
@@ -173,6 +176,7 @@ async def test_an_end_that_is_none_ends_its_session_only(autojump_clock: MockClo
     await break_and_mend(Hub(log=log), log, "tail", lambda: LogEnd(*end))
 
 
+@pytest.mark.integration
 async def test_a_log_that_never_waits_does_not_block_the_program(autojump_clock: MockClock) -> None:
     log = ListLog()
     log.waits = False
@@ -324,6 +328,7 @@ def test_the_largest_event_fits_into_a_record() -> None:
         assert decode_record(record).event.data == data
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("row", [("abc", b""), (-5, b""), (2**62, "text"), (1.5, b""), (b"x", b"")], ids=repr)
 async def test_a_foreign_row_of_sqlite_is_skipped(tmp_path: Path, row: tuple[object, object]) -> None:
     hub = Hub(log=SQLiteLog(tmp_path / "log.db"))

@@ -220,6 +220,7 @@ async def test_a_slow_replay_that_memory_overruns_reads_the_log(
         assert (hub.statistics().resets, hub.statistics().log_reads > 0) == (0, True)
 
 
+@pytest.mark.integration
 async def test_sessions_are_few_and_closed_when_nobody_reads(log: ListLog, autojump_clock: MockClock) -> None:
     log.takes = 0.1
     ids = log.publish("t", *numbers(3000))
@@ -243,6 +244,7 @@ async def test_sessions_are_few_and_closed_when_nobody_reads(log: ListLog, autoj
         assert log.open == 2
 
 
+@pytest.mark.integration
 async def test_one_reader_needs_one_session(log: ListLog, autojump_clock: MockClock) -> None:
     first, *_ = log.publish("t", *numbers(2000))
     async with running(log) as hub, hub.subscribe("t", last_event_id=first) as events:
@@ -368,6 +370,7 @@ class Witness:
 TOPICS = ["busy", "quiet", *(f"t{number}" for number in range(4))]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("seed", range(12))
 async def test_nothing_is_missing_or_repeated_silently(autojump_clock: MockClock, seed: int) -> None:
     chance, log = random.Random(seed), ListLog()

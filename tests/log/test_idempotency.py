@@ -16,6 +16,7 @@ from ..support.serving import running
 from ..support.waiting import SECONDS
 
 
+@pytest.mark.integration
 async def test_an_event_with_a_known_key_is_stored_once(make_log: MakeAny) -> None:
     hub = Hub(log=make_log())
     with trio.fail_after(SECONDS):
@@ -43,6 +44,7 @@ async def test_publishers_with_one_key_store_one_event(make_log: MakeAny) -> Non
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.integration
 async def test_a_key_counts_for_all_nodes(make_idempotent: MakeLog) -> None:
     log = make_idempotent()
     hubs = [Hub(log=log) for _ in range(3)]
@@ -62,6 +64,7 @@ async def test_a_key_counts_for_all_nodes(make_idempotent: MakeLog) -> None:
             assert [(await anext(events)).data for _ in range(11)] == [*map(str, range(10)), "end"]
 
 
+@pytest.mark.integration
 async def test_keys_are_bounded_in_number_and_time(make_idempotent: MakeLog) -> None:
     async with make_idempotent(max_keys=3, key_age=0.5).connect() as session:
         number = 0

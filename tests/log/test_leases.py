@@ -56,6 +56,7 @@ async def test_a_singleton_returns_what_its_function_returns(make_log: MakeAny) 
                 await hub.run_singleton("", double, 1)
 
 
+@pytest.mark.integration
 async def test_a_singleton_runs_on_one_node_at_a_time(make_log: MakeAny) -> None:
     log = make_log()
     hubs = [Hub(log=log) for _ in range(3)] if log is not None else [Hub()] * 3
@@ -80,6 +81,7 @@ async def test_a_singleton_runs_on_one_node_at_a_time(make_log: MakeAny) -> None
     assert sorted(done) == list(range(6))
 
 
+@pytest.mark.integration
 async def test_a_node_that_is_cancelled_lets_its_function_end_before_another_begins(
     make_leasing: MakeLog,
 ) -> None:
@@ -139,6 +141,7 @@ class Leasing(Interrupted):
             yield session
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("_short_leases")
 async def test_a_node_that_loses_the_log_is_cancelled_before_another_begins(make_leasing: MakeLog) -> None:
     inner = make_leasing()
@@ -224,6 +227,7 @@ async def test_names_are_independent(autojump_clock: MockClock) -> None:
 # Tickers
 
 
+@pytest.mark.integration
 async def test_a_ticker_ticks_once_among_the_nodes_and_another_one_continues(make_leasing: MakeLog) -> None:
     log = make_leasing()
     one, two = Hub(log=log), Hub(log=log)

@@ -71,6 +71,7 @@ def refusals_of(url: str) -> list[str]:
     return texts
 
 
+@pytest.mark.integration
 def test_no_error_about_a_malformed_url_quotes_a_secret() -> None:
     refusals = {url: refusals_of(url) for url in URLS}
     assert sum(len(texts) for texts in refusals.values()) > len(URLS)

@@ -295,6 +295,7 @@ class HeldUp:
             yield session
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=needs("redis-server"))])
 async def test_acknowledged_events_that_nobody_has_read_are_a_reset_for_all(
     tmp_path: Path, kind: str
@@ -332,8 +333,12 @@ async def test_acknowledged_events_that_nobody_has_read_are_a_reset_for_all(
                     for log in logs:
                         log.may_read.set()
                     for events in at_one, at_two:
-                        found = [(await anext(events)) for _ in range(3)]
-                        assert [event.event or event.data for event in found] == ["0", "1", "reset"]
+                        found: list[str] = []
+                        while not found or found[-1] != "reset":
+                            event = await anext(events)
+                            found.append(event.event or str(event.data))
+                        # A node that first reads when the other has begun a new epoch has read nothing.
+                        assert found[:-1] in (["0", "1"], [])
                 nursery.cancel_scope.cancel()
 
 
@@ -358,6 +363,7 @@ def test_numbers_are_missing_when_later_ones_were_read() -> None:
     assert numbers.is_missing(7)
 
 
+@pytest.mark.integration
 async def test_a_hub_that_was_behind_receives_a_reset_too(make_renewable: MakeLog) -> None:
     """The log loses entries that one node has read and another one has not: only the first can notice."""
     log = make_renewable()

@@ -38,6 +38,7 @@ async def wait_for(room: Presence, members: dict[str, object]) -> None:
             await trio.sleep(0.005)
 
 
+@pytest.mark.integration
 async def test_all_nodes_show_the_members_of_all(make_log: MakeLog) -> None:
     async with node(make_log(), 1) as one, node(make_log(), 1) as two:
         async with one.join("ada", 1), two.join("bob", 2):
@@ -51,6 +52,7 @@ async def test_all_nodes_show_the_members_of_all(make_log: MakeLog) -> None:
             await wait_for(room, {})
 
 
+@pytest.mark.integration
 async def test_the_members_of_a_node_that_has_died_leave(make_log: MakeLog) -> None:
     async with AsyncExitStack() as dead, node(make_log(), 0.5) as one:
         async with node(make_log(), 0.5) as two:

@@ -147,6 +147,7 @@ async def test_an_event_that_redis_never_takes_does_not_block_others(tmp_path: P
             await publish_around_it(hub, (EventRefused, LogUnavailable))
 
 
+@pytest.mark.integration
 async def test_an_outage_gives_up_no_event(make_shared: MakeLog) -> None:
     log = Interrupted(make_shared())
     log.publish_timeout = 30

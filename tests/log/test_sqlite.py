@@ -95,6 +95,7 @@ async def test_a_client_resumes_after_a_restart(tmp_path: Path) -> None:
         await hub.publish("t", "5")
 
 
+@pytest.mark.integration
 async def test_a_file_that_is_locked_for_too_long_is_unavailable_and_used_again(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     async with hub_on(path, timeout=0.05, publish_timeout=2) as hub, hub.subscribe("t") as events:

@@ -87,6 +87,7 @@ async def test_every_node_shows_what_any_node_has_set(make_log: MakeLog) -> None
         assert (await read_until(one, there.value)).kinds == ["snapshot"]
 
 
+@pytest.mark.integration
 async def test_updates_of_several_nodes_at_once_lose_nothing(make_log: MakeLog) -> None:
     async with nodes(make_log, 3) as found:
 
@@ -109,6 +110,7 @@ async def test_updates_of_several_nodes_at_once_lose_nothing(make_log: MakeLog) 
             assert (await read_until(hub, expected)).kinds == ["snapshot"]
 
 
+@pytest.mark.integration
 async def test_the_last_set_wins_on_all_nodes(make_log: MakeLog) -> None:
     async with nodes(make_log, 3, 0) as found:
 
@@ -127,6 +129,7 @@ async def test_the_last_set_wins_on_all_nodes(make_log: MakeLog) -> None:
         assert values[0]["n"] in (119, 219, 319)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("patch", PatchFormat)
 async def test_readers_of_all_nodes_agree_whenever_they_join(make_log: MakeLog, patch: PatchFormat) -> None:
     chance = random.Random(7)
@@ -173,6 +176,7 @@ async def test_readers_of_all_nodes_agree_whenever_they_join(make_log: MakeLog, 
 # Nodes that start
 
 
+@pytest.mark.integration
 async def test_a_node_that_starts_has_the_state_before_its_first_subscriber(make_log: MakeLog) -> None:
     log = make_log()
     hub = Hub(log=log)
@@ -194,6 +198,7 @@ async def test_a_node_that_starts_has_the_state_before_its_first_subscriber(make
             await state.set({"n": 7})
 
 
+@pytest.mark.integration
 async def test_the_snapshot_of_a_quiet_state_stays_in_the_log(make_log: MakeLog) -> None:
     log = make_log(max_events=60)
     async with nodes(lambda: log, 2, history=60) as ((one, state), (_, other)):
@@ -248,6 +253,7 @@ async def test_a_state_that_nobody_has_any_more_is_the_declared_one(
     assert "is not in the log any more, and no hub has it" in caplog.text
 
 
+@pytest.mark.integration
 async def test_after_many_changes_there_is_a_snapshot(
     make_log: MakeLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def outcome(client: socket.socket, seconds: float = 5) -> int | None:
     return client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if done else None
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_new_clients_are_not_connected_and_those_that_wait_are_kept(host: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -60,6 +61,7 @@ def test_new_clients_are_not_connected_and_those_that_wait_are_kept(host: str) -
             assert outcome(late) == errno.ECONNREFUSED
 
 
+@pytest.mark.integration
 def test_a_handshake_that_has_begun_is_completed() -> None:
     with listening(socket.AF_INET, ("127.0.0.1", 0)) as server:
         with connecting(server.getsockname()) as client:

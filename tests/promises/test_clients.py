@@ -152,6 +152,7 @@ async def test_curl_asks_for_the_head_alone(make_server: MakeServer) -> None:
 # Before the first event
 
 
+@pytest.mark.integration
 async def test_a_cursor_is_no_message(make_server: MakeServer, read: Read) -> None:
     server = make_server(keepalive=0.1)
 

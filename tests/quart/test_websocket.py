@@ -184,6 +184,7 @@ async def test_a_client_that_lags_is_closed_with_a_reason(run: Callable[..., Any
         assert await peer.closed() == (4001, "slow_consumer")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("is_subscribed", [True, False])
 async def test_a_shutdown_closes_with_its_reason(no_leak: LeakCheck, is_subscribed: bool) -> None:
     async with running(trio_sse.hypercorn.serve, no_leak) as app, opened(app) as peer:
@@ -201,6 +202,7 @@ async def test_an_app_that_was_not_started_says_so() -> None:
         await QuartSSE(QuartTrio(__name__)).serve_topics(topics=["a"])
 
 
+@pytest.mark.integration
 async def test_an_exception_closes_with_another_code_than_an_end(
     run: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:

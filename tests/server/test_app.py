@@ -180,6 +180,7 @@ async def test_100_continue_is_not_sent_if_the_app_does_not_read(
         assert (head.status, head.get("Connection"), body, is_closed) == (200, "close", b"ignored", True)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("has_sockets", [False, True])
 @pytest.mark.parametrize("at_once", [False, True])
 async def test_100_continue_never_follows_the_head(

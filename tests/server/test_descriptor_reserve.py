@@ -84,6 +84,7 @@ def make_server(log: Log) -> Server:
     return server
 
 
+@pytest.mark.integration
 async def test_a_flood_does_not_cut_the_hub_off_from_sqlite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

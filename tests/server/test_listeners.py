@@ -432,6 +432,7 @@ class LateClient(socket.socket):
         super().close()
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not support it")
 @pytest.mark.parametrize("how", ["drain", "stop_accepting"])
 async def test_a_client_that_connects_in_the_last_moment_is_refused_and_not_reset(
@@ -471,6 +472,7 @@ async def test_a_socket_that_other_processes_may_have_is_not_changed(
     assert scope.cancelled_caught == (exclusive and sys.platform == "linux")
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not support it")
 async def test_a_handshake_under_way_at_a_drain_is_completed_and_its_request_answered(
     make_server: MakeServer, monkeypatch: pytest.MonkeyPatch

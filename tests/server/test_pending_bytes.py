@@ -118,6 +118,7 @@ async def read(client: Client) -> bytes:
     return received
 
 
+@pytest.mark.integration
 async def test_what_many_wait_for_counts_once(no_leak: LeakCheck) -> None:
     target = Target(no_leak)
     async with in_memory(target.server) as serving:

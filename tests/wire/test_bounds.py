@@ -80,6 +80,7 @@ def is_valid(name: str, value: str) -> bool:
     return name in ("data", "comment") or not re.search("[\r\n\0]" if name == "id" else "[\r\n]", value)
 
 
+@pytest.mark.integration
 @settings(max_examples=60)
 @given(large_texts)
 @example("\n" * (MAX_DATA_SIZE // 7))
