@@ -48,6 +48,35 @@ CHUNKED = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
 # Requests
 
 
+async def test_receive_does_not_end_while_the_response_is_being_sent(
+    serve: Any, autojump_clock: MockClock
+) -> None:
+    """Quart receives in another task, and cancels what it sends when the client has disconnected."""
+    log: list[str] = []
+
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        async def receive_all() -> None:
+            while True:
+                log.append((await receive())["type"])
+                await wait_all_tasks_blocked()  # the response is being sent
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive_all)
+            await answer(send, b"whole")
+            log.append("sent")
+            nursery.cancel_scope.cancel()
+
+    async with serve(app) as serving, serving.connect_lockstep() as client:
+        for method in ("HEAD", "GET"):
+            await client.send(f"{method} / HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            await trio.sleep(1)
+            assert (await client.head()).status == 200
+        assert await client.whole() == b"whole"
+
+    assert log == ["http.request", "sent"] * 2
+
+
 async def test_the_scope_describes_the_request(serve: Any, autojump_clock: MockClock) -> None:
     scopes: list[dict[str, Any]] = []
 

@@ -67,6 +67,7 @@ class RequestResponseCycle:
         "_disconnected",
         "_ignores_app",
         "_is_chunked",
+        "_is_ending",
         "_is_reading_over",
         "_is_released",
         "_may_keep_alive",
@@ -103,6 +104,7 @@ class RequestResponseCycle:
         self.refusal: HTTPException | None = None
         self.has_begun = False
         self.is_complete = False
+        self._is_ending = False  # the last part of the response is being sent, or was
         self.on_start: Callable[[], None] | None = None
         self.on_disconnect: Callable[[], None] | None = None
         self._response: AppResponse | None = None
@@ -135,7 +137,7 @@ class RequestResponseCycle:
         return self._disconnected.is_set()
 
     def _note_disconnect(self) -> None:
-        if self.is_complete:
+        if self._is_ending:
             return
         self._disconnected.set()
         if self.on_disconnect is not None:
@@ -224,7 +226,7 @@ class RequestResponseCycle:
     def take_back(self, transport: Transport) -> None:
         """Own the transport again, after a stream inside the call: the response is complete."""
         self.transport = transport
-        self.is_complete = True
+        self.is_complete = self._is_ending = True
         self._disconnected.set()  # there is nothing more to receive
 
     def take_back_unused(self, transport: Transport) -> None:
@@ -259,11 +261,12 @@ class RequestResponseCycle:
                     self._ignores_app = True
                 else:
                     self.on_start()
-        elif kind == "http.response.body" and self._response is not None and not self.is_complete:
+        elif kind == "http.response.body" and self._response is not None and not self._is_ending:
             data, goes_on = bytes(message.get("body", b"")), bool(message.get("more_body", False))
             payloads = self._encode_body(data, goes_on=goes_on)
             if any(payloads):
                 await self._write(payloads)
+            self.is_complete = not goes_on  # not before: `receive` ends then, and Quart cancels what it sends
         else:
             raise RuntimeError(f"the app sends {kind!r}, which cannot follow what it has sent before")
 
@@ -288,7 +291,7 @@ class RequestResponseCycle:
         length = response.content_length
         if is_sent and length is not None and (self._sent > length or not (goes_on or self._sent == length)):
             raise ValueError(f"the body has {self._sent} bytes, but the head announced {length}")
-        self.is_complete = not goes_on
+        self._is_ending = not goes_on
         if not is_sent:
             return (payload,)
         if not self._is_chunked:
