@@ -15,6 +15,8 @@ IDENTITY := import sys; print(sys.version, sys.base_prefix)
 unexport PYTHONDONTWRITEBYTECODE
 
 PYTEST := pytest -n auto --dist worksteal
+# Half of the time of all tests is spent waiting, for other programs and for deadlines.
+WORKERS ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) * 3)))
 
 # Nearly half of the CPU time of tests whose coverage is measured is the tracer's. `make test` measures it
 # in CI only, where it is a gate.
@@ -50,7 +52,7 @@ test: lint $(SYSTEM)
 	wait $$types || status=1; cat $(VENV)/types.log; exit $$status
 
 tests: $(SYSTEM)
-	$(if $(CI),$(MEASURED),$(BIN)/python -m $(PYTEST))
+	$(if $(CI),$(MEASURED),$(BIN)/python -m $(PYTEST) -n $(WORKERS))
 
 coverage: $(SYSTEM)
 	$(MEASURED)

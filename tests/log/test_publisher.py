@@ -142,7 +142,7 @@ async def test_an_event_that_redis_never_takes_does_not_block_others(tmp_path: P
             assert used is not None
             setting = f"maxmemory {int(used[1]) + 700_000}"
         assert b"OK" in await server.do(f"CONFIG SET {setting}")
-        hub = Hub(log=RedisLog(server.url))
+        hub = Hub(log=RedisLog(server.url, publish_timeout=12))  # the others wait while it is tried
         async with running(hub):
             await publish_around_it(hub, (EventRefused, LogUnavailable))
 
