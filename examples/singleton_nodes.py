@@ -34,7 +34,7 @@ async def work(node: Server, name: str) -> None:
     while True:
         number += 1
         try:
-            # Whoever begins again after a failure publishes nothing twice.
+            # A node that begins again after a failure publishes nothing twice.
             key = f"{name} {number}"
             await node.hub.publish("jobs", {"node": name, "job": number}, idempotency_key=key)
         except LogUnavailable as error:

@@ -328,7 +328,7 @@ async def test_under_an_interval_the_newest_of_each_key_is_replayed(
 
 
 class Witness:
-    """A client that reads, leaves and comes back, and checks that nothing is missing or repeated silently."""
+    """A client that reads and reconnects, and checks that nothing is missing or repeated silently."""
 
     def __init__(self, hub: Hub, published: list[tuple[str, str]], chance: random.Random) -> None:
         self.resets = 0

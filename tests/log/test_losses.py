@@ -1,4 +1,4 @@
-"""What a log loses under running hubs: whoever missed an event that was acknowledged receives a reset."""
+"""What a log loses under running hubs: a subscriber that missed one receives a reset."""
 
 from __future__ import annotations
 

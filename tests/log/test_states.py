@@ -1,4 +1,4 @@
-"""States over a shared log: every hub shows the same one, whoever changes it, starts, or loses the log."""
+"""States over a shared log: all hubs show the same one, on whichever it is changed."""
 
 from __future__ import annotations
 

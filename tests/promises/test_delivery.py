@@ -67,7 +67,7 @@ MakeLog = Callable[[int, int], MakeHub]
 
 @pytest.fixture
 def make_log(log: str, tmp_path: Path) -> Iterator[MakeLog]:
-    """Give a function that makes the log of a run, with a bound in events."""
+    """Yield a function that makes the log of a run, with a bound in events."""
     with redis_server(tmp_path) as redis:
         if log == "redis":
             trio.run(redis.start)

@@ -244,7 +244,7 @@ async def test_a_cancelled_server_is_seen_in_finally_where_publishing_still_work
             await connection.subscribe("t")
         finally:
             reasons.append(connection.end_reason)
-            server.hub.publish_nowait("t", "goodbye")
+            server.hub.publish_nowait("t", "the last")
             with trio.move_on_after(1) as scope:
                 scope.shield = True
                 await server.hub.publish("t", "really")

@@ -467,9 +467,9 @@ class Feed:
         return None if self._is_told or self._phase is not _LIVE else cursor
 
     def first_cursor(self) -> str | None:
-        """Tell the reader its cursor, to which nothing was written yet; `None` if its first event has one.
+        """Return the cursor with which the reader begins; `None` if its first event has one.
 
-        While it is replaying, this is the id that it has resumed from.
+        Nothing was written to it yet. While it is replaying, this is the id that it has resumed from.
         """
         if self._page is not None or self._phase is not _LIVE:
             return self.last_event_id

@@ -96,7 +96,7 @@ class PresenceKeeper:
     # What nodes tell one another
 
     def _beat(self, interval: float) -> None:
-        """Tell the others who is here, and let the time pass up to the last such entry that was read back."""
+        """Report who is here, and let the time pass up to the last such entry that was read back."""
         if not self._is_shared():
             self._pass_time()
             return

@@ -68,7 +68,7 @@ class StateRequest:
         self.is_done = trio.Event()
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Tell whoever waits that it is done, or has failed."""
+        """Wake the task that waits: it is done, or has failed."""
         self.error = error
         self.is_done.set()
 

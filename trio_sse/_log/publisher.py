@@ -224,7 +224,7 @@ class LogPublisher:
             return
         attempts.succeed(len(batch))
         for number, message, _ in batch:
-            if message.idempotency is None:  # others may be stored already, by whoever came first
+            if message.idempotency is None:  # others may be stored already, by another publisher
                 self.acknowledged.add(number)
             if (waiter := self._waiting.pop(message, None)) is not None:
                 waiter.wake(_Outcome.STORED)

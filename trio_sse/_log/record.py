@@ -66,7 +66,7 @@ def decode_record(record: bytes) -> Message:
 
 
 def may_change(record: bytes, topics: Collection[str]) -> bool:
-    """Whether a record may be of one of these topics; most others are told apart without decoding them."""
+    """Whether a record may be of one of these topics; most others are recognized without decoding them."""
     return record.startswith(tuple([f"[{_encode(topic)},".encode() for topic in topics]))
 
 

@@ -62,7 +62,7 @@ class LogReplica:
         self.publisher.begin()
         refusal: LogRefused | None = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.publisher.sweep)  # whoever publishes meanwhile waits no longer than ever
+            nursery.start_soon(self.publisher.sweep)  # who publishes meanwhile has the usual timeout
             try:
                 await self._sessions.try_once(self.follower.start)
             except LogRefused as error:

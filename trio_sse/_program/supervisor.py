@@ -141,7 +141,7 @@ class Supervisor:
                 worker.kill()
 
     def _update_slots(self) -> None:
-        """Tell the slots in which a worker accepts, and in which the latest one is silent."""
+        """Report to the slots in which a worker accepts, and in which the latest one is silent."""
         accepting = {worker.slot for worker in self._workers.values() if worker.is_accepting}
         latest = {worker.slot: worker for worker in self._workers.values()}
         self._slots.update(accepting, {slot for slot, worker in latest.items() if worker.is_silent})

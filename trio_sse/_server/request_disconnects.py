@@ -1,7 +1,7 @@
 """Noticing that the client leaves while an endpoint or an app works on the answer to its request.
 
 On a socket the server's `DisconnectWatcher` does this, without reading. On other transports a task reads
-ahead, and is the only one that reads while it runs: whoever wants the request's body gets it from there. What
+ahead, and is the only one that reads while it runs: the request's body is received from that task. What
 follows the body is the client's next request, which stays in the buffer. There is a bound on what waits.
 """
 
