@@ -89,7 +89,9 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((APP, "--keepalive", "3"), "apply to a Server"),
+        ((APP, "--keepalive", "3"), "--keepalive applies to a Server"),
+        ((APP, "--log", "sqlite:log.db"), "--log applies to a Server"),
+        ((APP, "--http2", "--certfile", __file__, "--max-connections", "3"), "combined with --http2"),
         ((APP, "--http2"), "--http2 needs --certfile"),
         (("tests.support.apps.streams:server", "--http2", "--certfile", __file__), "for ASGI apps"),
         ((APP, "--http2", "--certfile", __file__), "cannot use the certificate"),

@@ -97,3 +97,44 @@ async def test_health_fails_until_the_log_is_loaded(autojump_clock: MockClock) -
 
     assert response.status == 503
     assert response.json() == {"status": "unavailable", "reason": "log_not_loaded"}
+
+
+async def test_a_server_that_is_configured_keeps_its_hub_routes_and_hooks(make_server: MakeServer) -> None:
+    server = make_server(max_connections=1)
+    hub, seen = server.hub, []
+    server.on_connect(lambda connection: seen.append(connection.request.path))
+
+    @server.route("/before")
+    async def before(connection: Connection) -> None:
+        await connection.send("before")
+
+    server.configure(max_connections=5, keepalive=3, drain_timeout=7, max_pending_bytes=1000)
+
+    @server.route("/after")
+    async def after(connection: Connection) -> None:
+        await connection.send("after")
+
+    for _ in range(2):  # it may be served again
+        async with in_memory(server) as serving, serving.connect() as one, serving.connect() as other:
+            for client, path in ((one, "/before"), (other, "/after")):
+                assert (await client.get(path)).status == 200
+            with pytest.raises(RuntimeError, match="before it is served"):
+                server.configure(keepalive=4)
+
+    assert server.hub is hub
+    assert server.drain_timeout == 7
+    assert seen == ["/before", "/after"] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [({"hub": Hub()}, TypeError), ({"keepalive": 0}, ValueError), ({"port": 1}, TypeError)],
+)
+def test_a_change_that_is_not_acceptable_changes_nothing(
+    changes: dict[str, object], error: type[Exception]
+) -> None:
+    server = Server()
+    options = server._options
+    with pytest.raises(error):
+        server.configure(max_connections=3, **changes)
+    assert server._options is options

@@ -89,7 +89,13 @@ async def serve_until_signalled(
 
 
 async def serve_by_hypercorn(
-    app: ASGIApp, addresses: Sequence[str], *, certfile: str, keyfile: str | None, announce: Announce
+    app: ASGIApp,
+    addresses: Sequence[str],
+    *,
+    certfile: str,
+    keyfile: str | None,
+    drain_timeout: float | None = None,
+    announce: Announce,
 ) -> None:
     """Serve an app over HTTP/2 and HTTP/1.1 until SIGTERM or SIGINT, as `serve_until_signalled` does.
 
@@ -102,6 +108,7 @@ async def serve_by_hypercorn(
         from .. import hypercorn
     except ImportError:
         raise ProgramError("--http2 needs its extra: pip install 'trio-sse[hypercorn]'") from None
+    drain_timeout = _HYPERCORN_DRAIN_SECONDS if drain_timeout is None else drain_timeout
     load_certificate(certfile, keyfile)  # hypercorn's own error would be a traceback
     config = Config()
     config.certfile, config.keyfile = certfile, keyfile or certfile
@@ -112,7 +119,7 @@ async def serve_by_hypercorn(
         shutdown.set()
 
     with (
-        StopGuard(_HYPERCORN_DRAIN_SECONDS) as guard,
+        StopGuard(drain_timeout) as guard,
         guard.signals(signal.SIGINT, signal.SIGTERM) as signals,
     ):
         config.bind = [f"fd://{listener.socket.detach()}" for listener in await listen(addresses)]
@@ -125,7 +132,7 @@ async def serve_by_hypercorn(
                     config,
                     shutdown_trigger=shutdown.wait,
                     exclusive=True,
-                    drain_timeout=_HYPERCORN_DRAIN_SECONDS,
+                    drain_timeout=drain_timeout,
                     task_status=task_status,
                 )
                 nursery.cancel_scope.cancel()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, final
 
 from .._http.cors import CrossOrigin
+from .._stream.options import StreamOptions
 from .._validate import check_bounds, check_seconds
 
 
@@ -74,3 +75,29 @@ class AdmissionOptions:
         check_bounds(1, max_connections=self.max_connections, max_pending_bytes=self.max_pending_bytes)
         if self.max_connections_per_host is not None:
             check_bounds(1, max_connections_per_host=self.max_connections_per_host)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """All options of a server, by what they concern."""
+
+    requests: RequestOptions
+    streams: StreamOptions
+    admission: AdmissionOptions
+    serve: ServeOptions
+
+    def with_changes(self, changes: Mapping[str, object]) -> ServerOptions:
+        """Return these options with some of them changed.
+
+        Raises:
+            TypeError, ValueError: there is no such option, or it is not acceptable.
+        """
+        groups = {group.name: getattr(self, group.name) for group in fields(self)}
+        left: dict[str, Any] = dict(changes)
+        for name, group in groups.items():
+            own = {field.name: left.pop(field.name) for field in fields(group) if field.name in left}
+            groups[name] = replace(group, **own)
+        if left:
+            raise TypeError(f"{', '.join(left)}: a server has no such option, or it cannot be changed")
+        return ServerOptions(**groups)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
 from types import EllipsisType
 from typing import TYPE_CHECKING, TypeVar, final
 
@@ -22,7 +21,7 @@ from .._wire.event import Dumps, dumps_compact
 from .admission import Admission
 from .app import AppHandler
 from .connection_handler import ConnectionHandler
-from .options import AdmissionOptions, RequestOptions, ServeOptions
+from .options import AdmissionOptions, RequestOptions, ServeOptions, ServerOptions
 from .request_reader import RequestReader
 from .request_router import RequestRouter
 from .responder import Responder
@@ -118,43 +117,56 @@ class Server:
             raise TypeError(f"app must be an ASGI app, not {type(app).__name__}")
         if health_path is ...:
             health_path = "/health" if app is None else None
-        request_options = RequestOptions(
-            max_body_size=max_body_size,
-            allowed_hosts=allowed_hosts,
-            cross_origin=CrossOrigin(cors_origins, with_credentials=cors_credentials),
-            health_path=health_path,
-            request_timeout=request_timeout,
+        options = ServerOptions(
+            requests=RequestOptions(
+                max_body_size=max_body_size,
+                allowed_hosts=allowed_hosts,
+                cross_origin=CrossOrigin(cors_origins, with_credentials=cors_credentials),
+                health_path=health_path,
+                request_timeout=request_timeout,
+            ),
+            streams=StreamOptions(
+                keepalive=keepalive,
+                max_duration=max_duration,
+                write_timeout=write_timeout,
+                reconnect_spread=reconnect_spread,
+                dumps=dumps,
+            ),
+            admission=AdmissionOptions(
+                max_connections=max_connections,
+                max_connections_per_host=max_connections_per_host,
+                max_pending_bytes=max_pending_bytes,
+            ),
+            serve=ServeOptions(drain_timeout=drain_timeout, send_buffer=send_buffer, slow_step=slow_step),
         )
-        stream_options = StreamOptions(
-            keepalive=keepalive,
-            max_duration=max_duration,
-            write_timeout=write_timeout,
-            reconnect_spread=reconnect_spread,
-            dumps=dumps,
-        )
-        bounds = AdmissionOptions(
-            max_connections=max_connections,
-            max_connections_per_host=max_connections_per_host,
-            max_pending_bytes=max_pending_bytes,
-        )
-        serve_options = ServeOptions(
-            drain_timeout=drain_timeout, send_buffer=send_buffer, slow_step=slow_step
-        )
+        self._app = app
         self._manager = StreamManager(
-            Hub() if hub is None else hub, stream_options, max_pending_bytes=max_pending_bytes
+            Hub() if hub is None else hub, options.streams, max_pending_bytes=max_pending_bytes
         )
         self._routes = Routes()
-        self._admission = Admission(bounds)
+        self._use(options)
+
+    def _use(self, options: ServerOptions) -> None:
+        """Make what the options concern. It has no state as long as the server is not served."""
+        self._options = options
+        requests, app = options.requests, self._app
+        self._manager.options = options.streams
+        self._manager.pending_bytes.most = options.admission.max_pending_bytes
+        self._admission = Admission(options.admission)
         hosted = None if app is None else AppHandler(app, self._admission)
         router = RequestRouter(
-            request_options, self._routes, has_app=app is not None, is_ready=lambda: self.hub.is_ready
+            requests, self._routes, has_app=app is not None, is_ready=lambda: self.hub.is_ready
         )
-        reader = RequestReader(request_options, router)
-        self._responder = Responder(self._manager, request_options.cross_origin)
+        self._responder = Responder(self._manager, requests.cross_origin)
         handler = ConnectionHandler(
-            self._manager, reader, self._responder, self._admission, hosted, request_timeout=request_timeout
+            self._manager,
+            RequestReader(requests, router),
+            self._responder,
+            self._admission,
+            hosted,
+            request_timeout=requests.request_timeout,
         )
-        self._calls = ServeCalls(serve_options, self._manager, handler, hosted)
+        self._calls = ServeCalls(options.serve, self._manager, handler, hosted)
 
     @property
     def hub(self) -> Hub:
@@ -263,8 +275,10 @@ class Server:
         self._manager.on_disconnect.append(hook)
         return hook
 
-    def configure(self, *, keepalive: float | None = None, max_duration: float | None = None) -> None:
+    def configure(self, **changes: object) -> None:
         """Change options of a server that was created elsewhere, before it is served.
+
+        The options are those of the constructor, except `app`, `hub`, `cors_origins` and `cors_credentials`.
 
         Raises:
             RuntimeError: the server is being served.
@@ -272,12 +286,8 @@ class Server:
         """
         if self._manager.serve_scopes:
             raise RuntimeError("configure the server before it is served")
-        options = self._manager.options
-        self._manager.options = replace(
-            options,
-            keepalive=options.keepalive if keepalive is None else keepalive,
-            max_duration=options.max_duration if max_duration is None else max_duration,
-        )
+        if changes:
+            self._use(self._options.with_changes(changes))
 
     # Serving
 

@@ -23,6 +23,7 @@ class PendingBytes:
     The newest one is never cut: a response that is larger than the bound may be sent, but alone.
 
     Attributes:
+        most: the bound.
         total: how many bytes wait now.
         cut: how many sends were ever cut.
     """
@@ -30,7 +31,7 @@ class PendingBytes:
     def __init__(self, most: int = MAX_PENDING_BYTES) -> None:
         self.total = 0
         self.cut = 0
-        self._most = most
+        self.most = most
         self._holders: dict[int, int] = {}  # by the identity of what they hold
         self._waiting: dict[PendingSend, None] = {}  # oldest first
 
@@ -42,7 +43,7 @@ class PendingBytes:
             self._holders[id(held)] = holders + 1
             if not holders:
                 self.total += len(held)
-        while self.total > self._most and len(self._waiting) > 1:
+        while self.total > self.most and len(self._waiting) > 1:
             slowest = next(iter(self._waiting))
             self.remove(slowest)
             self.cut += 1

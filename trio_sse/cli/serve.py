@@ -7,7 +7,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from .._program.worker_status import check_status_file
 from .._server.server import Server
 from .options import Command, bind_option, log_level_option, set_up_logging
 from .output import reader_may_leave
+from .server_options import add_server_options, configure, drain_timeout_of
 
 _LEAST_SILENCE_SECONDS = 4
 
@@ -36,20 +37,7 @@ _LEAST_SILENCE_SECONDS = 4
 @click.command(cls=Command)
 @click.argument("target", metavar="MODULE:NAME", envvar="TRIO_SSE_SERVER")
 @bind_option
-@click.option(
-    "--keepalive",
-    type=click.FloatRange(min=0, min_open=True),
-    envvar="TRIO_SSE_KEEPALIVE",
-    metavar="SECONDS",
-    help="Send a comment on a stream that was idle for this long. Overrides the server's own setting.",
-)
-@click.option(
-    "--max-duration",
-    type=click.FloatRange(min=0, min_open=True),
-    envvar="TRIO_SSE_MAX_DURATION",
-    metavar="SECONDS",
-    help="End a stream after this long; its client reconnects. Overrides the server's own setting.",
-)
+@add_server_options
 @click.option(
     "--certfile",
     type=click.Path(exists=True, dir_okay=False),
@@ -119,8 +107,6 @@ _LEAST_SILENCE_SECONDS = 4
 def serve(
     target: str,
     addresses: Sequence[str],
-    keepalive: float | None,
-    max_duration: float | None,
     certfile: str | None,
     keyfile: str | None,
     http2: bool,
@@ -131,6 +117,7 @@ def serve(
     worker_timeout: float,
     status_file: str | None,
     log_level: str,
+    **server_options: object,
 ) -> None:
     """Run a Server or an ASGI app, as in: trio-sse serve app:server.
 
@@ -139,7 +126,8 @@ def serve(
     SIGTERM and SIGINT start a graceful shutdown: the server closes its streams, and clients reconnect
     elsewhere or later. A second SIGINT stops at once.
 
-    Each option can also be set in the environment: TRIO_SSE_BIND, TRIO_SSE_KEEPALIVE and so on.
+    Each option can also be set in the environment: TRIO_SSE_BIND, TRIO_SSE_KEEPALIVE and so on. Those of the
+    Server override what the program has set.
     """
     set_up_logging(log_level)
     is_supervised = workers > 1 or status_file is not None
@@ -154,31 +142,30 @@ def serve(
             check_status_file(Path(status_file))
         timeouts = _timeouts(start_timeout, worker_timeout)
         found = load_target(target)
-        if isinstance(found, Server):
-            _configure(found, keepalive, max_duration, log_url)
-        elif keepalive is not None or max_duration is not None or log_url is not None:
+        if not isinstance(found, Server) and log_url is not None:
+            raise ProgramError("--log applies to a Server; for an app, set the log on its Hub")
+        if not http2:
+            server = configure(found, server_options)
+            if log_url is not None:
+                use_log(server, log_url)
+        if is_supervised and http2:
             raise ProgramError(
-                "--keepalive, --max-duration and --log apply to a Server; for an app, set them on QuartSSE "
-                "or event_stream, and the log on its Hub"
+                "--http2 cannot be combined with --workers or --status-file; "
+                "run several instances behind a proxy"
             )
         tune_garbage_collector()
         if is_supervised:
-            if http2:
-                raise ProgramError(
-                    "--http2 cannot be combined with --workers or --status-file; "
-                    "run several instances behind a proxy"
-                )
             if workers > 1 and not separate_hubs:
                 check_shareable(existing_engines(), workers)
             _run_workers(
-                found, addresses, workers, load_certificate(certfile, keyfile), timeouts, status_file
+                server, addresses, workers, load_certificate(certfile, keyfile), timeouts, status_file
             )
         elif http2:
-            serve_app = _http2(found, addresses, certfile, keyfile)
+            serve_app = _http2(found, addresses, certfile, keyfile, server_options)
             with expected_errors_as_program_errors():
                 trio.run(serve_app)
         else:
-            _run(found, addresses, load_certificate(certfile, keyfile))
+            _run(server, addresses, load_certificate(certfile, keyfile))
     except ProgramError as error:
         raise click.ClickException(str(error)) from error
 
@@ -193,37 +180,35 @@ def _timeouts(start: float, silence: float) -> WorkerTimeouts:
     return WorkerTimeouts(start=start or math.inf, silence=silence or math.inf)
 
 
-def _configure(
-    server: Server, keepalive: float | None, max_duration: float | None, log_url: str | None
-) -> None:
-    try:
-        server.configure(keepalive=keepalive, max_duration=max_duration)
-    except ValueError as error:  # NaN, which passes the option's own check
-        raise ProgramError(str(error)) from error
-    if log_url is not None:
-        use_log(server, log_url)
-
-
-def _run(found: Server | ASGIApp, addresses: Sequence[str], context: ssl.SSLContext | None) -> None:
-    server = found if isinstance(found, Server) else Server(found)
+def _run(server: Server, addresses: Sequence[str], context: ssl.SSLContext | None) -> None:
     with expected_errors_as_program_errors():
         trio.run(partial(serve_until_signalled, server, addresses, ssl_context=context, announce=_announce))
 
 
 def _http2(
-    found: Server | ASGIApp, addresses: Sequence[str], certfile: str | None, keyfile: str | None
+    found: Server | ASGIApp,
+    addresses: Sequence[str],
+    certfile: str | None,
+    keyfile: str | None,
+    server_options: Mapping[str, object],
 ) -> Callable[[], Awaitable[None]]:
     if isinstance(found, Server):
         raise ProgramError("--http2 is for ASGI apps: a Server speaks HTTP/1.1; put a proxy in front of it")
     if certfile is None:
         raise ProgramError("--http2 needs --certfile: browsers use HTTP/2 only over TLS")
     return partial(
-        serve_by_hypercorn, found, addresses, certfile=certfile, keyfile=keyfile, announce=_announce
+        serve_by_hypercorn,
+        found,
+        addresses,
+        certfile=certfile,
+        keyfile=keyfile,
+        drain_timeout=drain_timeout_of(server_options),
+        announce=_announce,
     )
 
 
 def _run_workers(
-    found: Server | ASGIApp,
+    server: Server,
     addresses: Sequence[str],
     workers: int,
     context: ssl.SSLContext | None,
@@ -233,7 +218,6 @@ def _run_workers(
     from .._program.supervisor import Supervisor
     from .._program.worker import serve_as_worker
 
-    server = found if isinstance(found, Server) else Server(found)
     raise_descriptor_limit()
     slots = bind_slots(addresses, workers)
 

@@ -1,0 +1,129 @@
+"""The options of `Server` that `trio-sse serve` can set, one line each: see `SERVER_OPTIONS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar, cast, final
+
+import click
+
+from .._asgi.types import ASGIApp
+from .._program.errors import ProgramError
+from .._server.server import Server
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SECONDS = click.FloatRange(min=0, min_open=True)
+_COUNT = click.IntRange(min=1)
+
+
+@final
+class ServerOption(NamedTuple):
+    """An option of `Server` as an option of the program: `max_duration` is `--max-duration`.
+
+    Attributes:
+        name: the argument of `Server`.
+        type: how its text is parsed.
+        metavar: what the help calls the value.
+        help: what it is for.
+        is_for_apps: whether it also concerns an app, which is served as `Server(app)`.
+        is_repeated: whether it can be repeated; its values are a tuple. In the environment, they are
+            separated by spaces.
+    """
+
+    name: str
+    type: click.ParamType[Any]
+    metavar: str
+    help: str
+    is_for_apps: bool = True
+    is_repeated: bool = False
+
+    @property
+    def flag(self) -> str:
+        """How it is written on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+
+SERVER_OPTIONS = (
+    ServerOption(
+        "keepalive",
+        _SECONDS,
+        "SECONDS",
+        "Send a comment on a stream that was idle for this long.",
+        is_for_apps=False,
+    ),
+    ServerOption(
+        "max_duration",
+        _SECONDS,
+        "SECONDS",
+        "End a stream after this long; its client reconnects.",
+        is_for_apps=False,
+    ),
+    ServerOption("max_connections", _COUNT, "N", "Refuse further streams and requests above this number."),
+    ServerOption(
+        "drain_timeout", click.FloatRange(min=0), "SECONDS", "How long a graceful shutdown may take."
+    ),
+)
+
+
+def add_server_options(command: F) -> F:
+    """Decorate a command that takes the options of `Server` by name.
+
+    Those that are not set are `None`, or empty if they can be repeated.
+    """
+    for option in reversed(SERVER_OPTIONS):
+        command = click.option(
+            option.flag,
+            type=option.type,
+            envvar=f"TRIO_SSE_{option.name.upper()}",
+            multiple=option.is_repeated,
+            metavar=option.metavar,
+            help=option.help,
+        )(command)
+    return command
+
+
+def configure(found: Server | ASGIApp, values: Mapping[str, object]) -> Server:
+    """Return a server, or the server of an app, with the options that are set.
+
+    Raises:
+        ProgramError: an option is not acceptable, or is not for an app.
+    """
+    changes = _set_options(values)
+    if not isinstance(found, Server):
+        _check_for_app(changes)
+    try:
+        if not isinstance(found, Server):
+            return Server(found, **changes)
+        found.configure(**changes)
+    except (TypeError, ValueError) as error:  # such as NaN, which passes the option's own check
+        raise ProgramError(str(error)) from error
+    return found
+
+
+def drain_timeout_of(values: Mapping[str, object]) -> float | None:
+    """Return the drain timeout of an app that hypercorn serves, if it is set.
+
+    Raises:
+        ProgramError: another option is set.
+    """
+    changes = _set_options(values)
+    _check_for_app(changes)
+    drain_timeout = changes.pop("drain_timeout", None)
+    for option in SERVER_OPTIONS:
+        if option.name in changes:
+            raise ProgramError(f"{option.flag} cannot be combined with --http2: it is an option of a Server")
+    return cast(float | None, drain_timeout)
+
+
+def _set_options(values: Mapping[str, object]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None and value != ()}
+
+
+def _check_for_app(changes: Mapping[str, object]) -> None:
+    """Raise `ProgramError` if an option does not concern an app."""
+    for option in SERVER_OPTIONS:
+        if option.name in changes and not option.is_for_apps:
+            raise ProgramError(
+                f"{option.flag} applies to a Server; for an app, set it on QuartSSE or event_stream"
+            )
