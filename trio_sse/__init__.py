@@ -6,15 +6,14 @@ from ._http.offset import read_offset
 from ._http.request import Headers, Request
 from ._http.response import Response
 from ._hub.hub import Hub
-from ._hub.presence import Presence
-from ._hub.queue import Overflow
-from ._hub.state import State
-from ._hub.state_topic import PatchFormat
-from ._hub.state_writer import StateConflict
 from ._hub.statistics import HubStatistics
-from ._hub.subscription import SlowConsumer, Subscription
 from ._hub.ticker import Ticker, TickerStatistics
-from ._log.protocol import (
+from ._log.retention import Retention
+from ._module_metadata import set_public_module
+from ._process.garbage_collector import tune_garbage_collector
+from ._server.server import Server
+from ._server.statistics import ServerStatistics
+from ._shared_log.protocol import (
     Entry,
     EventRefused,
     IdempotentSession,
@@ -27,13 +26,14 @@ from ._log.protocol import (
     LogUnavailable,
     RenewableSession,
 )
-from ._log.retention import Retention
-from ._module_metadata import set_public_module
-from ._process.garbage_collector import tune_garbage_collector
-from ._server.server import Server
-from ._server.statistics import ServerStatistics
+from ._state.presence import Presence
+from ._state.state import State
+from ._state.topic import PatchFormat
+from ._state.writer import StateConflict
 from ._stream.connection import Connection
 from ._stream.end_reason import EndReason
+from ._subscription.queue import Overflow
+from ._subscription.subscription import SlowConsumer, Subscription
 from ._wire.decoder import EventDecoder
 from ._wire.event import ServerSentEvent
 

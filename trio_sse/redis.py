@@ -18,8 +18,10 @@ import trio
 
 from ._groups import leaf_exceptions
 from ._log.idempotency import KEY_SECONDS, MOST_SHARED_KEYS, check_key_age
-from ._log.log_url import redact
-from ._log.protocol import (
+from ._log_backends.log_url import redact
+from ._log_backends.redis_scripts import APPEND, HOLD, RELEASE, RENEW, TAIL
+from ._log_backends.redis_url import check_redis_url
+from ._shared_log.protocol import (
     Entry,
     EventRefused,
     KeyedRecord,
@@ -28,8 +30,6 @@ from ._log.protocol import (
     LogSession,
     LogUnavailable,
 )
-from ._log.redis_scripts import APPEND, HOLD, RELEASE, RENEW, TAIL
-from ._log.redis_url import check_redis_url
 from ._validate import check_bounds, check_seconds
 from ._wire.event import utf8_size
 

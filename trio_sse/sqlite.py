@@ -16,9 +16,11 @@ from typing import TypeVar, final
 
 import trio
 
-from ._log.entry_id import parse_id
 from ._log.idempotency import KEY_SECONDS, MOST_SHARED_KEYS, check_key_age
-from ._log.protocol import (
+from ._log_backends.sqlite_file import DatabaseFiles
+from ._process.suspension import seconds_suspended
+from ._shared_log.entry_id import parse_id
+from ._shared_log.protocol import (
     Entry,
     EventRefused,
     KeyedRecord,
@@ -27,8 +29,6 @@ from ._log.protocol import (
     LogSession,
     LogUnavailable,
 )
-from ._log.sqlite_file import DatabaseFiles
-from ._process.suspension import seconds_suspended
 from ._validate import check_bounds, check_seconds
 
 __all__ = ["SQLiteLog"]

@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Hub, HubStatistics, Overflow, ServerSentEvent
 from trio_sse._hub.hub import engine_of
-from trio_sse._hub.subscription import feed_of
+from trio_sse._subscription.subscription import feed_of
 from trio_sse._wire.topic import MAX_TOPICS, TopicError
 
 from ..support.leaks import MakeHub

@@ -13,8 +13,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse._hub.flushing import FlushScheduler
 from trio_sse._hub.hub import engine_of
 from trio_sse._hub.inbox import _BATCH_EVENTS
-from trio_sse._hub.pacing import Throttle, ThrottledGroup
-from trio_sse._hub.subscription import feed_of
+from trio_sse._hub.pacing import ThrottledGroup
+from trio_sse._subscription.subscription import feed_of
+from trio_sse._subscription.throttle import Throttle
 from trio_sse._wire.message import Batch
 
 from ..support.follower import follow

@@ -14,12 +14,12 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Hub, LogSession, LogUnavailable, Overflow, PatchFormat, Subscription
+from trio_sse._containment import contain
 from trio_sse._groups import split_failure
-from trio_sse._hub.containment import contain
 from trio_sse._hub.hub import engine_of
-from trio_sse._hub.state_topic import StateTopic
-from trio_sse._hub.subscription import feed_of
 from trio_sse._log.memory import Gap
+from trio_sse._state.topic import StateTopic
+from trio_sse._subscription.subscription import feed_of
 from trio_sse._wire.message import Framing
 
 from ..support.leaks import MakeHub

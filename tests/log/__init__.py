@@ -1,1 +1,1 @@
-"""Tests of the event log."""
+"""Tests of the event log in memory."""

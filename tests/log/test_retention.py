@@ -11,9 +11,9 @@ import pytest
 from trio_sse import Retention
 from trio_sse._log import topic_log
 from trio_sse._log.memory import Gap, MemoryLog, Page
-from trio_sse._log.protocol import Entry
 from trio_sse._log.retention import RetentionRules
-from trio_sse._log.window import Window
+from trio_sse._shared_log.protocol import Entry
+from trio_sse._shared_log.window import Window
 
 from ..support.clocks import StoppedClock
 from ..support.messages import message

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from trio_sse import Entry, LogEnd, LogSession, LogUnavailable, ServerSentEvent
-from trio_sse._log.record import encode_record
+from trio_sse._shared_log.record import encode_record
 from trio_sse._wire.message import Message
 
 

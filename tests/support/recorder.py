@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trio_sse import Hub
-from trio_sse._hub.subscription import feed_of
+from trio_sse._subscription.subscription import feed_of
 from trio_sse._wire.message import Framing
 
 

@@ -1,4 +1,4 @@
-"""The hub: topics, order, replay, fan-out and subscriptions.
+"""The hub: topics, order, fan-out, intervals and tickers.
 
-It may import `_log`, `_wire` and the helper modules.
+It may import `_subscription`, `_state`, `_shared_log`, `_log`, `_wire`, `_process` and the helper modules.
 """

@@ -17,29 +17,29 @@ import trio
 from .._groups import is_cancellation
 from .._log.idempotency import key_digest
 from .._log.memory import MemoryLog
-from .._log.protocol import Log
 from .._log.retention import Retention, RetentionRules
-from .._log.window import Window
+from .._shared_log.protocol import Log
+from .._shared_log.window import Window
+from .._state.presence import Presence
+from .._state.presence_keeper import LONGEST_TTL, SHORTEST_TTL, PresenceKeeper
+from .._state.shared_states import SharedStates
+from .._state.state import State, topic_of
+from .._state.topic import PatchFormat, StateTopic
+from .._state.value import encode_state
+from .._subscription.feed import Feed
+from .._subscription.queue import Overflow
 from .._validate import check_bounds, check_seconds
 from .._wire.composite_id import parse_composite, tag_of
 from .._wire.event import Dumps, ServerSentEvent, check_key
 from .._wire.message import Message
 from .._wire.topic import check_topic, check_topics
-from .feed import Feed
 from .flushing import FlushScheduler
 from .inbox import Inbox
 from .pacing import check_throttle
-from .presence import Presence
-from .presence_keeper import LONGEST_TTL, SHORTEST_TTL, PresenceKeeper
 from .progress import Progress
 from .pump import Pump
-from .queue import Overflow
 from .registry import Registry
 from .sequencer import MemorySequencer, Sequencer, SharedSequencer
-from .shared_states import SharedStates
-from .state import State, topic_of
-from .state_topic import PatchFormat, StateTopic
-from .state_value import encode_state
 from .statistics import HubStatistics
 
 _engines: WeakSet[HubEngine] = WeakSet()

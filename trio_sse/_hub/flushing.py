@@ -19,7 +19,7 @@ from typing import final
 
 import trio
 
-from .kept_events import SharedPages
+from .._subscription.kept_events import SharedPages
 from .pacing import ThrottledGroup
 
 _WRITES_PER_CHECKPOINT = 100

@@ -11,18 +11,18 @@ from typing import TypeVar, TypeVarTuple, final
 
 import trio
 
-from .._log.protocol import Log
 from .._log.retention import Retention
+from .._shared_log.protocol import Log
+from .._state.presence import Presence
+from .._state.state import State
+from .._state.topic import PatchFormat
+from .._subscription.queue import Overflow
+from .._subscription.subscription import Subscription
 from .._validate import check_bounds
 from .._wire.event import Dumps, dumps_compact
 from .._wire.topic import check_topic, check_topics
 from .engine import HubEngine
-from .presence import Presence
-from .queue import Overflow
-from .state import State
-from .state_topic import PatchFormat
 from .statistics import HubStatistics
-from .subscription import Subscription
 from .ticker import Ticker
 
 T = TypeVar("T")

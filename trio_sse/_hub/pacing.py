@@ -17,27 +17,21 @@ delivers anything more; see `flushing`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NamedTuple, Protocol, final
+from typing import Protocol, final
 
+from .._containment import cut_off_alone
+from .._state.topic import StateTopic
+from .._subscription.kept_events import (
+    PAGE_BYTES,
+    PAGE_EVENTS,
+    AllKept,
+    Kept,
+    NewestKept,
+    SharedPages,
+    messages_of,
+)
+from .._subscription.throttle import Throttle
 from .._wire.message import Batch, Message
-from .containment import cut_off_alone
-from .kept_events import PAGE_BYTES, PAGE_EVENTS, AllKept, Kept, NewestKept, SharedPages, messages_of
-from .state_topic import StateTopic
-
-
-class Throttle(NamedTuple):
-    """How often a subscription is written to.
-
-    Attributes:
-        seconds: at most once in this time.
-        keeps_all: no event is left out; otherwise only the newest of each topic and key is sent.
-        most_events, most_bytes: what may wait; it is sent early then.
-    """
-
-    seconds: float
-    keeps_all: bool
-    most_events: int
-    most_bytes: int
 
 
 class Subscriber(Protocol):

@@ -18,8 +18,8 @@ from typing import Protocol, final
 
 import trio
 
+from .._containment import contained, cut_off_alone
 from .._wire.message import Message
-from .containment import contained, cut_off_alone
 from .flushing import FlushScheduler
 from .joining import Delivery, join
 from .large_events import LARGE_BYTES, LargeEventMonitor

@@ -12,21 +12,22 @@ from typing import final
 
 import trio
 
-from .._log.history import Fetch, LogHistory
+from .._containment import cut_off_alone
 from .._log.memory import Gap, MemoryLog, Page
+from .._shared_log.history import Fetch, LogHistory
+from .._state.shared_states import SharedStates
+from .._state.topic import StateTopic
+from .._subscription.feed import Feed
+from .._subscription.queue import Overflow
+from .._subscription.source import Fetched, FetchFrom, ReplayFrom, StartWith, WaitForLog
+from .._subscription.throttle import Throttle
 from .._wire.cursor import Cursor
 from .._wire.event import ServerSentEvent
 from .._wire.message import Batch, Message
-from .containment import cut_off_alone
-from .feed import Feed
 from .flushing import FlushScheduler
 from .inbox import Inbox
-from .pacing import Throttle, ThrottledGroup
+from .pacing import ThrottledGroup
 from .progress import Progress
-from .queue import Overflow
-from .shared_states import SharedStates
-from .source import Fetched, FetchFrom, ReplayFrom, StartWith, WaitForLog
-from .state_topic import StateTopic
 
 
 @final

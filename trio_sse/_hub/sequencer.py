@@ -9,17 +9,17 @@ from typing import Any, Protocol, TypeVar, final
 
 import trio
 
-from .._log.follower import LogReaders, ReadEntry
 from .._log.idempotency import RecentKeys
-from .._log.leases import LocalLeases, SharedLeases
 from .._log.memory import MemoryLog
-from .._log.protocol import Log
-from .._log.replica import LogReplica
-from .._log.window import Window
+from .._shared_log.follower import LogReaders, ReadEntry
+from .._shared_log.leases import LocalLeases, SharedLeases
+from .._shared_log.protocol import Log
+from .._shared_log.replica import LogReplica
+from .._shared_log.window import Window
+from .._state.shared_states import SharedStates
 from .._wire.message import Message
 from .inbox import Inbox
 from .pump import Pump
-from .shared_states import SharedStates
 
 T = TypeVar("T")
 

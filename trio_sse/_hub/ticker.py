@@ -16,12 +16,12 @@ from typing import NamedTuple, Protocol, final
 
 import trio
 
+from .._containment import contain
 from .._groups import split_failure
-from .._log.protocol import LogUnavailable
 from .._logger import get_logger
 from .._process.suspension import seconds_suspended
+from .._shared_log.protocol import LogUnavailable
 from .._wire.message import Message
-from .containment import contain
 
 logger = get_logger("trio_sse.hub")
 

@@ -1,4 +1,4 @@
-"""The event log: in memory, and shared between hubs.
+"""The event log in memory: its bounds, and what it keeps of each topic.
 
 It may import `_wire` and the helper modules.
 """

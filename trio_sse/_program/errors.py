@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .._groups import leaf_exceptions
-from .._log.protocol import LogRefused
 from .._server.app_lifespan import AppLifespanError, AppStartupError
+from .._shared_log.protocol import LogRefused
 
 #: What a call to serve raises because of the app. These need one line, and no traceback.
 _APP_ERRORS = (AppStartupError, AppLifespanError)

@@ -7,9 +7,9 @@ from collections.abc import Collection
 
 from .._hub.engine import HubEngine
 from .._hub.hub import engine_of
-from .._log.log_url import log_url_error
-from .._log.protocol import Log
+from .._log_backends.log_url import log_url_error
 from .._server.server import Server
+from .._shared_log.protocol import Log
 from .errors import ProgramError
 
 _FORMS = "it must be redis://..., rediss://..., unix:///path or sqlite:PATH"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-from .._hub.feed import Feed
+from .._subscription.feed import Feed
 from .._wire.composite_id import CompositeId, compose
 from .._wire.cursor import Cursor
 from .._wire.message import Message

@@ -6,8 +6,8 @@ from typing import final
 
 from .._http.request import Request
 from .._hub.hub import engine_of
-from .._hub.queue import Overflow
-from .._hub.subscription import Subscription, feed_of
+from .._subscription.queue import Overflow
+from .._subscription.subscription import Subscription, feed_of
 from .._wire.cursor import CursorForm
 from .._wire.event import ServerSentEvent, encode_comment
 from .._wire.message import Framing, frame, frame_event

@@ -31,8 +31,8 @@ import trio
 
 from .._groups import as_exception, leaf_exceptions, only_exception, split_failure
 from .._http.exceptions import TemporaryRefusal
-from .._hub.subscription import SlowConsumer
 from .._logger import get_logger
+from .._subscription.subscription import SlowConsumer
 from .._wire.topic import TopicError
 from .closing import finish_stream, send_reconnect_hint
 from .connection import Connection

@@ -12,8 +12,8 @@ from typing import NoReturn, final
 import trio
 
 from .._http.request import Request, announced_body_size
-from .._hub.feed import Feed
 from .._hub.hub import Hub
+from .._subscription.feed import Feed
 from .._transport.base import Transport
 from .._wire.composite_id import parse_composite
 from .._wire.cursor import Cursor, frame_cursor, frame_keepalive, frame_unshared_cursor

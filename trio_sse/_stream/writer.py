@@ -3,7 +3,7 @@
 Everything written goes through the transport's `pending` rule (see `_transport/base.py`): nothing is sent
 while something is pending. A task that has to wait holds the write lock, so several tasks may send.
 
-Between checkpoints, there is one writer: a task, the hub's pump (see `_hub/feed.py`), the coalescer
+Between checkpoints, there is one writer: a task, the hub's pump (see `_subscription/feed.py`), the coalescer
 or the keepalive scheduler. None of them writes while something is pending. The coalescer is used only while
 no subscription is forwarded, since the pump would overtake what is buffered.
 """
@@ -15,7 +15,7 @@ from typing import Protocol
 
 import trio
 
-from .._hub.feed import Feed
+from .._subscription.feed import Feed
 from .._transport.base import Transport
 from .._transport.pending_bytes import PendingSend
 from .._transport.socket import SocketTransport

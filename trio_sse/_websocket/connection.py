@@ -7,14 +7,14 @@ from typing import Any, final
 
 from .._http.request import Request
 from .._hub.hub import Hub
-from .._hub.queue import Overflow
-from .._hub.subscription import Subscription
 from .._stream.connection import Connection
 from .._stream.end_reason import EndReason
 from .._stream.lifecycle import Refused, run_stream
 from .._stream.live_stream import LiveStream
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
+from .._subscription.queue import Overflow
+from .._subscription.subscription import Subscription
 from .._validate import check_bounds
 from .._wire.websocket_frames import MAX_CONTROL_SIZE, binary_frame, close_frame, json_frame, text_frame
 from .receiver import MessageReceiver

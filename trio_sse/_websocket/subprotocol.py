@@ -15,10 +15,10 @@ from typing import Protocol, final
 
 import trio
 
-from .._hub.feed import Feed
 from .._hub.hub import Hub, engine_of
-from .._hub.subscription import Subscription, feed_of
-from .._log.protocol import EventRefused, LogUnavailable
+from .._shared_log.protocol import EventRefused, LogUnavailable
+from .._subscription.feed import Feed
+from .._subscription.subscription import Subscription, feed_of
 from .._wire.event import ServerSentEvent
 from .._wire.topic import check_topic, check_topics
 

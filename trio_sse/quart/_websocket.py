@@ -19,10 +19,10 @@ from .._http.exceptions import HTTPException
 from .._http.request import Headers, find_last_event_id
 from .._http.websocket_handshake import Handshake
 from .._hub.hub import Hub
-from .._hub.subscription import SlowConsumer, Subscription
 from .._stream.closing import CLOSE_CODES
 from .._stream.end_reason import EndReason
 from .._stream.scope import ServeScope
+from .._subscription.subscription import SlowConsumer, Subscription
 from .._websocket.subprotocol import Allowed, serve_topics
 
 

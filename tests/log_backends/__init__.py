@@ -1,0 +1,1 @@
+"""Tests of the logs on Redis and SQLite, and of their URLs."""

@@ -1,0 +1,1 @@
+"""Tests of the logs that hubs share, on every kind of log."""

@@ -1,0 +1,94 @@
+"""Where feeds get their events from: the interface between a feed and the registry of its hub."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from .._log.memory import Page
+from .._shared_log.history import Fetch
+from .._wire.cursor import Cursor
+from .._wire.message import Message
+
+if TYPE_CHECKING:
+    from .feed import Feed
+
+
+class ReplayFrom(NamedTuple):
+    """A feed starts by reading the log in memory from a position, which has this id."""
+
+    position: int
+    id: str
+
+
+class FetchFrom(NamedTuple):
+    """A feed starts by reading a shared log itself from an id on, whose position may not be known."""
+
+    id: str
+    position: int | None
+
+
+class Fetched(NamedTuple):
+    """What a feed reads of a shared log.
+
+    Attributes:
+        page: the messages, and where to read on.
+        is_covered: whether the rest can be read from memory.
+    """
+
+    page: Page
+    is_covered: bool
+
+
+class StartWith(NamedTuple):
+    """A feed starts live, with these messages: none, or a reset and snapshots."""
+
+    messages: list[Message]
+
+
+class WaitForLog(NamedTuple):
+    """A feed cannot start yet; `Feed.start` will be called."""
+
+
+class Source(Protocol):
+    """What a feed needs of its hub; the registry implements it.
+
+    No method has a checkpoint. A feed calls `join` first, `go_live` once at most, `read` and `take_fetched`
+    only before it and `change_topics` only after it, and `leave` last.
+    """
+
+    def check_thread(self) -> None:
+        """Raise `RuntimeError` if the hub runs in another thread than the caller's."""
+
+    def join(self, feed: Feed) -> ReplayFrom | FetchFrom | StartWith | WaitForLog:
+        """Register a feed, and return how it starts."""
+
+    def read(self, position: int, id: str, topics: Collection[str]) -> Page | FetchFrom | StartWith:
+        """Return a page of the log after a position, which has this id.
+
+        If it is no longer in memory, return where to read a shared log itself, or what replaces the page.
+        """
+
+    def take_fetched(self, fetch: Fetch, topics: Collection[str]) -> Fetched | StartWith | None:
+        """Return what a shared log has at the place of `fetch`, or `None` if it was not read yet."""
+
+    def request_fetch(self, fetch: Fetch) -> None:
+        """Let a shared log be read at the place of `fetch`, which is then woken; it may be asked again."""
+
+    def cancel_fetch(self, fetch: Fetch) -> None:
+        """Forget what was asked for."""
+
+    def has_states(self, topics: Collection[str]) -> bool:
+        """Whether some of the topics are states, of whose changes none may be left out."""
+
+    def go_live(self, feed: Feed) -> Cursor:
+        """Deliver to a feed from now on; return up to where it has received everything: the log's end."""
+
+    def cursor(self, feed: Feed, position: int, written_at: float) -> Cursor | None:
+        """Return the cursor of a live feed that keeps nothing for its reader; see `Progress.cursor`."""
+
+    def change_topics(self, feed: Feed, topics: tuple[str, ...]) -> list[Message]:
+        """Deliver other topics to a live feed from now on; return the snapshots of the new ones."""
+
+    def leave(self, feed: Feed) -> None:
+        """Forget a feed."""
