@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from trio_sse import Connection, HTTPException, Request, Response, Server
@@ -128,10 +130,70 @@ async def test_a_preflight_response_lists_what_is_allowed(make_server: MakeServe
     assert cross_origin_fields(head) == {
         "Access-Control-Allow-Origin": MINE,
         "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
-        "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
+        "Access-Control-Allow-Headers": (
+            "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-CSRF-Token, X-Requested-With, "
+            "traceparent, tracestate"
+        ),
         "Access-Control-Max-Age": "7200",
         "Vary": "Origin",
     }
+
+
+async def test_a_preflight_response_lists_further_headers(make_server: MakeServer) -> None:
+    server = serve_something(make_server, cors_origins=[MINE], cors_headers=["Mcp-Session-Id", "X-Mine"])
+
+    head = await ask(server, "/stream", f"Origin: {MINE}", method="OPTIONS")
+
+    allowed = dict(head.fields)["Access-Control-Allow-Headers"].split(", ")
+    assert {"Last-Event-ID", "Mcp-Session-Id", "X-Mine"} <= set(allowed)
+
+
+@pytest.mark.parametrize("path", ["/stream", "/text", "/refused"])
+@pytest.mark.parametrize("origins", [[MINE], ["*"]])
+async def test_a_page_may_read_the_headers_that_are_exposed(
+    make_server: MakeServer, path: str, origins: list[str]
+) -> None:
+    server = serve_something(
+        make_server, cors_origins=origins, cors_exposed_headers=["X-Room", "Retry-After"]
+    )
+
+    head = await ask(server, path, f"Origin: {MINE}")
+    other = await ask(server, path, "Origin: null")
+
+    assert dict(head.fields)["Access-Control-Expose-Headers"] == "X-Room, Retry-After"
+    assert ("Access-Control-Expose-Headers" in dict(other.fields)) == (origins == ["*"])
+
+
+async def test_pages_without_an_origin_are_named_null(make_server: MakeServer) -> None:
+    server = serve_something(make_server, cors_origins=[MINE, "null"])
+
+    head = await ask(server, "/stream", "Origin: null")
+
+    assert cross_origin_fields(head) == {"Access-Control-Allow-Origin": "null", "Vary": "Origin"}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"cors_headers": "X-Mine"}, TypeError, "cors_headers must be a collection of header names"),
+        ({"cors_exposed_headers": "X"}, TypeError, "cors_exposed_headers must be a collection"),
+        ({"cors_headers": ["a b"]}, ValueError, "must have names of header fields, not 'a b'"),
+        ({"cors_headers": ["X\r\nY"]}, ValueError, "must have names of header fields"),
+        ({"cors_exposed_headers": [""]}, ValueError, "must have names of header fields, not ''"),
+        ({"cors_headers": ["*"], "cors_credentials": True}, ValueError, "cors_headers needs a list of names"),
+        ({"cors_exposed_headers": ["*"], "cors_credentials": True}, ValueError, "needs a list of names"),
+        ({"cors_origins": ["null"], "cors_credentials": True}, ValueError, "not 'null'"),
+    ],
+)
+def test_options_that_do_not_work_are_refused(
+    options: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        Server(**{"cors_origins": [MINE], **options})
+
+
+def test_all_headers_may_be_allowed_without_credentials() -> None:
+    Server(cors_origins=["*"], cors_headers=["*"], cors_exposed_headers=["*"])
 
 
 async def test_a_preflight_of_another_origin_gets_no_permission(make_server: MakeServer) -> None:
@@ -156,7 +218,6 @@ async def test_a_page_may_read_why_a_request_was_refused(make_server: MakeServer
     "origin",
     [
         "",
-        "null",
         "mine.example",
         "https://",
         f"{MINE}/",

@@ -62,6 +62,26 @@ async def test_an_unknown_id_is_a_reset(make_log: MakeAny, id: str) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_any_script_is_a_topic_and_half_a_surrogate_pair_is_data(make_log: MakeAny) -> None:
+    topic, data = (
+        "\u0645\u06cc\u200c/\U0001f468\u200d\U0001f469 \u3000\U0001fae9\xa0%",
+        {"a": "\ud83d", "b": "\ude00"},
+    )
+    hub = Hub(log=make_log(), history=10)
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            first = hub.first_event_id
+            await hub.publish(topic, data)
+            for cursor in (first, None):
+                async with hub.subscribe(topic, last_event_id=cursor) as events:
+                    if cursor is None:
+                        await hub.publish(topic, data)
+                    event = await anext(events)
+                    assert (event.data, event.json()) == ('{"a":"\\ud83d","b":"\\ude00"}', data)
+            nursery.cancel_scope.cancel()
+
+
 async def test_events_that_history_has_dropped_are_a_reset(make_log: MakeAny) -> None:
     hub = Hub(log=make_log(), history=3)
     async with trio.open_nursery() as nursery:

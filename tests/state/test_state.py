@@ -101,6 +101,7 @@ async def test_json_patch_changes_items_of_arrays(make_hub: MakeHub, autojump_cl
         ([1, 2], "text"),
         (None, False),
         ({"a/b": {"~": 1}, "": 2, "x": "x" * 50}, {"a/b": {"~": 2}, "": 3, "x": "x" * 50}),
+        ({"a": "", "x": "x" * 50}, {"a": "half of \ud83d", "x": "x" * 50}),
     ],
 )
 async def test_every_value_arrives(

@@ -82,12 +82,12 @@ async def test_every_length_form_is_written(make_server: MakeServer) -> None:
     async def sizes(websocket: WebSocketConnection) -> None:
         for size in (0, 125, 126, 65_535, 65_536):
             await websocket.send_bytes(bytes(size))
-        await websocket.send_json({"n": [1, "\u00fc"]})
+        await websocket.send_json({"n": [1, "\u00fc\ud83d"]})
 
     async with in_memory(server) as memory, opened(memory, "/sizes") as websocket:
         for size in (0, 125, 126, 65_535, 65_536):
             assert await websocket.message() == bytes(size)
-        assert await websocket.message() == '{"n":[1,"\u00fc"]}'
+        assert await websocket.message() == '{"n":[1,"\u00fc\\ud83d"]}'
 
 
 async def test_many_small_frames_do_not_block_other_tasks(make_server: MakeServer) -> None:

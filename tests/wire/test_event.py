@@ -156,9 +156,9 @@ def test_lone_surrogates_in_data_are_refused() -> None:
         ServerSentEvent("ab\udfff")
 
 
-def test_lone_surrogates_inside_json_are_refused() -> None:
+def test_lone_surrogates_that_an_encoder_returns_are_refused() -> None:
     with pytest.raises(ValueError, match="data has a lone surrogate"):
-        ServerSentEvent(["\ud800"]).encode()
+        ServerSentEvent(7).encode(dumps=lambda data: f'"{data}\ud800"')
 
 
 def test_a_mebibyte_of_data_is_the_most() -> None:
@@ -298,3 +298,28 @@ def test_a_comment_of_its_own_has_no_blank_line() -> None:
 
 def test_a_reconnection_time_of_its_own_has_no_blank_line() -> None:
     assert encode_retry(2500) == b"retry: 2500\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({"delta": "hi \ud83d"}, '{"delta":"hi \\ud83d"}'),
+        (["\ude00!", "\xe4"], '["\\ude00!","\xe4"]'),
+        ({"\ud800": "\udfff"}, '{"\\ud800":"\\udfff"}'),
+        ("\ud83d" + "\ude00", None),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_escaped_in_json(data: object, text: str | None) -> None:
+    if text is None:  # text is sent as it is, and UTF-8 cannot encode it
+        with pytest.raises(ValueError, match="a lone surrogate at position 0"):
+            ServerSentEvent(data)
+    else:
+        event = ServerSentEvent(data)
+        assert event.text() == text
+        assert event.encode() == f"data: {text}\n\n".encode()
+        assert json.loads(text) == data
+
+
+def test_the_halves_of_a_character_are_one_again_when_they_are_joined() -> None:
+    pieces = [json.loads(ServerSentEvent([piece]).text())[0] for piece in ("\ud83d", "\ude00")]
+    assert "".join(pieces).encode("utf-16", "surrogatepass").decode("utf-16") == "\U0001f600"

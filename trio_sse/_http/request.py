@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import final
 from urllib.parse import parse_qsl
 
-# The parameters in which a client that cannot set the header puts its last event id: our own, and those of
-# EventSource polyfills.
-_LAST_EVENT_ID_PARAMETERS = ("last_event_id", "lastEventId", "evs_last_event_id")
+# The parameters in which a client that cannot set the header puts its last event id, without case, hyphens
+# and underscores: `last_event_id` is our own, and pages write it; `lastEventId` and `evs_last_event_id` are
+# those of EventSource polyfills, and `Last-Event-ID` and `lastEventID` those of Mercure.
+_LAST_EVENT_ID_PARAMETERS = ("lasteventid", "evslasteventid")
+_OWN_PARAMETER = "last_event_id"
+_IGNORED_IN_PARAMETERS = str.maketrans("", "", "-_")
 
+# The ids of a hub end with numbers that grow: `EPOCH.NUMBER` or `NUMBER-NUMBER`. Positions of the single
+# subscriptions of a connection may follow.
+_COUNTED_ID = re.compile(r"((?:[0-9A-Za-z_-]+\.)?)([0-9]{1,20})(?:-([0-9]{1,20}))?(?:~.*)?", re.ASCII)
 
 _CHUNKED_BODY_SIZE = 1024 * 1024
 
@@ -127,7 +134,12 @@ class Request:
 
     @property
     def last_event_id(self) -> str | None:
-        """The id to resume from: of the `Last-Event-ID` header, else of the query, else `None`."""
+        """The id to resume from, of the header `Last-Event-ID` or of the query; `None` without one.
+
+        A page may have put an id into the URL, to which a client adds a newer one when it reconnects. So of
+        several ids of one log, the newest counts. Where that cannot be told, the header's comes first, then
+        those of other parameters than `last_event_id`, the last one of each first.
+        """
         return find_last_event_id(self.headers, self.query_string)
 
 
@@ -148,8 +160,34 @@ def find_last_event_id(headers: Headers, query_string: str) -> str | None:
     """Return the id to resume from; see `Request.last_event_id`."""
     header = headers.get("last-event-id")
     if header:
-        return header.encode("latin-1").decode("utf-8", "replace")  # WHATWG sends it as UTF-8
+        header = header.encode("latin-1").decode("utf-8", "replace")  # WHATWG sends it as UTF-8
     if not query_string:
+        return header or None
+    ids = [header] if header else []
+    own: list[str] = []
+    for name, value in reversed(parse_qsl(query_string)):
+        if name == _OWN_PARAMETER:
+            own.append(value)
+        elif name.translate(_IGNORED_IN_PARAMETERS).lower() in _LAST_EVENT_ID_PARAMETERS:
+            ids.append(value)
+    return _newest_id([*ids, *own])
+
+
+def _newest_id(ids: list[str]) -> str | None:
+    """Return the newest of the ids that have the form of the first one; of equal ones, the first."""
+    if len(ids) < 2:
+        return ids[0] if ids else None
+    newest, found = ids[0], _count_of(ids[0])
+    for id in ids[1:] if found is not None else ():
+        count = _count_of(id)
+        if count is not None and found is not None and count[0] == found[0] and count > found:
+            newest, found = id, count
+    return newest
+
+
+def _count_of(id: str) -> tuple[str, int, int] | None:
+    """Return an id's epoch and numbers; `None` if it is none of a hub's."""
+    match = _COUNTED_ID.fullmatch(id)
+    if match is None:
         return None
-    query = dict(parse_qsl(query_string, keep_blank_values=True))
-    return next((query[name] for name in _LAST_EVENT_ID_PARAMETERS if query.get(name)), None)
+    return match[1] + ("-" if match[3] else ""), int(match[2]), int(match[3] or 0)

@@ -132,7 +132,7 @@ class Hub:
         """Publish an event, waiting while the inbox is full: first come, first served.
 
         Args:
-            topic: its name, 1 to 256 printable characters.
+            topic: its name, 1 to 256 characters in any script, without control characters.
             data, event, retry: as for `ServerSentEvent`. The id is the hub's: an id of the
                 application's own belongs into the data.
             key: what the event is about; a newer one may replace it under `Overflow.LATEST`.

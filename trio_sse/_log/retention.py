@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import final
 
 from .._validate import check_bounds, check_seconds
-from .._wire.topic import MAX_TOPIC_LENGTH
+from .._wire.topic import MAX_TOPIC_LENGTH, harmful_character
 
 
 @final
@@ -72,9 +72,9 @@ _UNBOUNDED = Retention()
 def _compile(pattern: object) -> re.Pattern[str]:
     if not isinstance(pattern, str):
         raise TypeError(f"a pattern of retention must be a str, not {type(pattern).__name__}")
-    if not 0 < len(pattern) <= MAX_TOPIC_LENGTH or not pattern.isprintable():
+    if not 0 < len(pattern) <= MAX_TOPIC_LENGTH or harmful_character(pattern) is not None:
         raise ValueError(
-            f"a pattern of retention has 1 to {MAX_TOPIC_LENGTH} printable characters, as topics do: "
-            f"{pattern!r} matches none"
+            f"a pattern of retention has 1 to {MAX_TOPIC_LENGTH} characters, without control characters, "
+            f"as topics do: {pattern!r} matches none"
         )
     return re.compile(".*".join(re.escape(part) for part in re.split(r"\*+", pattern)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, final
 
 from .._http.cors import CrossOrigin
+from .._http.host_names import host_names
 from .._stream.options import StreamOptions
 from .._validate import check_bounds, check_seconds
 
@@ -35,7 +36,7 @@ class RequestOptions:
     """The options that concern requests.
 
     Attributes:
-        allowed_hosts: in any case; `None` for all.
+        allowed_hosts: a frozenset of what `canonical_host` returns; `None` for all.
         health_path: `None` for nowhere.
         request_timeout: of endpoints, in seconds.
 
@@ -52,8 +53,8 @@ class RequestOptions:
     def __post_init__(self) -> None:
         check_seconds(request_timeout=self.request_timeout)
         check_bounds(0, max_body_size=self.max_body_size)
-        if isinstance(self.allowed_hosts, str):
-            raise TypeError("allowed_hosts must be a collection of host names, not one str")
+        if self.allowed_hosts is not None:
+            object.__setattr__(self, "allowed_hosts", host_names("allowed_hosts", self.allowed_hosts))
 
 
 @final

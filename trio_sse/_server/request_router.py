@@ -7,6 +7,7 @@ from typing import final
 
 from .._http.body_decoders import too_large
 from .._http.exceptions import HTTPException
+from .._http.host_names import canonical_host
 from .._http.request_head import RequestHead
 from .._http.response import Response, json_response
 from .._http.routing import NO_PARAMETERS
@@ -30,9 +31,8 @@ class RequestRouter:
     def __init__(
         self, options: RequestOptions, routes: Routes, *, has_app: bool, is_ready: Callable[[], bool]
     ) -> None:
-        allowed = options.allowed_hosts
         self._options = options
-        self._allowed_hosts = None if allowed is None else frozenset(host.lower() for host in allowed)
+        self._allowed_hosts = options.allowed_hosts
         self._router = routes.router
         self._has_app = has_app
         self._is_ready = is_ready
@@ -44,7 +44,12 @@ class RequestRouter:
             HTTPException: the request is refused.
         """
         allowed = self._allowed_hosts
-        if allowed is not None and head.host not in allowed and not self._asks_for_health(head):
+        if (
+            allowed is not None
+            and head.host not in allowed
+            and canonical_host(head.host) not in allowed
+            and not self._asks_for_health(head)
+        ):
             raise HTTPException(421, "this server does not serve that host")
         destination, parameters = self._find(head)
         _check_upgrade(head, destination)

@@ -78,8 +78,15 @@ class Server:
             refused with 413.
         send_buffer: how many bytes the kernel may buffer for each client (`SO_SNDBUF`).
         allowed_hosts: the host names, without ports, that requests may be for; others are refused with 421.
-        cors_origins: the origins whose pages may read the streams, like `https://example.org`, or `*`.
+            A name that no request can have, such as one with a port or a wildcard, is not accepted.
+        cors_origins: the origins whose pages may read the streams, like `https://example.org`, or `*`. Pages
+            without an origin, such as files and sandboxed frames, have the origin `null`.
         cors_credentials: whether those pages may send cookies.
+        cors_headers: header fields that those pages may send, besides the usual ones: `Authorization`,
+            `Cache-Control`, `Content-Type`, `Last-Event-ID`, `X-CSRF-Token`, `X-Requested-With` and those of
+            W3C Trace Context.
+        cors_exposed_headers: header fields of responses that those pages may read, besides those that
+            browsers always show.
         health_path: the path of the health check, `None` for none. It answers `{"status": "ok"}`; or 503 and
             `{"status": "unavailable", "reason": "log_not_loaded"}` until a shared log has been loaded. A
             route of the same path replaces it. The default is `/health`, and `None` if there is an app.
@@ -109,6 +116,8 @@ class Server:
         allowed_hosts: Collection[str] | None = None,
         cors_origins: Collection[str] = (),
         cors_credentials: bool = False,
+        cors_headers: Collection[str] = (),
+        cors_exposed_headers: Collection[str] = (),
         health_path: str | EllipsisType | None = ...,
         slow_step: float = 1.0,
         dumps: Dumps = dumps_compact,
@@ -121,7 +130,12 @@ class Server:
             requests=RequestOptions(
                 max_body_size=max_body_size,
                 allowed_hosts=allowed_hosts,
-                cross_origin=CrossOrigin(cors_origins, with_credentials=cors_credentials),
+                cross_origin=CrossOrigin(
+                    cors_origins,
+                    with_credentials=cors_credentials,
+                    headers=cors_headers,
+                    exposed_headers=cors_exposed_headers,
+                ),
                 health_path=health_path,
                 request_timeout=request_timeout,
             ),

@@ -11,6 +11,7 @@ import trio
 
 from .._containment import contained
 from .._shared_log.protocol import LogUnavailable
+from .._wire.json_text import compact_json
 from .presence_table import PresenceTable
 from .state import State, change_state
 from .writer import StateConflict
@@ -127,4 +128,4 @@ def without(text: str, is_over: Callable[[str], bool]) -> str:
     if not isinstance(value, dict) or not any(map(is_over, value)):
         return text
     kept = {name: member for name, member in value.items() if not is_over(name)}
-    return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+    return compact_json(kept)

@@ -18,6 +18,7 @@ import trio
 
 from .._containment import contained
 from .._wire.event import ServerSentEvent
+from .._wire.json_text import compact_json
 from .._wire.message import Message
 from .._wire.state_change import ChangeKind, StateChange
 from .presence import Presence
@@ -124,7 +125,7 @@ class PresenceKeeper:
             self._send({}, left)
 
     def _send(self, held: dict[str, list[str]], left: dict[str, list[str]]) -> None:
-        text = json.dumps([self._node, self._sent + 1, held, left], ensure_ascii=False)
+        text = compact_json([self._node, self._sent + 1, held, left])
         with contained("the members of presence lists could not be told"):
             message = Message(_TOPIC, ServerSentEvent(text), text)
             message.change = StateChange(ChangeKind.PRESENCE)

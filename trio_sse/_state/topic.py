@@ -26,6 +26,7 @@ from typing import Any, final
 
 from .._containment import contained
 from .._wire.event import ServerSentEvent, dumps_compact
+from .._wire.json_text import compact_json
 from .._wire.message import Message
 from .._wire.state_change import ChangeKind, StateChange
 from .value import encode_state
@@ -169,7 +170,7 @@ class StateTopic:
         result = self._apply(json.loads(old), copy.deepcopy(patch))
         if _canonical(result) != _canonical(json.loads(new)):
             return None
-        text = json.dumps(patch, ensure_ascii=False, separators=(",", ":"))
+        text = compact_json(patch)
         return text if len(text.encode()) < len(new.encode()) else None  # in bytes, as the bound counts
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Awaitable, Callable
 from typing import final
 
@@ -42,14 +43,20 @@ _MOST_EVENTS = 256
 _MOST_BYTES = 64 * 1024
 
 
+# A weight of zero, which means "not acceptable" (RFC 9110, 12.4.2).
+_REFUSED = re.compile(r";[ \t]*q[ \t]*=[ \t]*0(?:\.0{0,3})?[ \t]*(?:;|$)")
+
+
 def wants_poll(request: Request) -> bool:
     """Whether a request asks for a batch of events as JSON rather than for a stream."""
-    if request.method != "GET":
+    if request.method not in ("GET", "HEAD"):
         return False
-    accept = request.headers.get("accept") or ""
-    if "json" not in accept.lower():  # as in most requests
+    accept = ",".join(request.headers.get_all("accept")).lower()
+    if "json" not in accept:  # as in most requests
         return False
-    accepted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    accepted = [
+        part.partition(";")[0].strip(" \t") for part in accept.split(",") if not _REFUSED.search(part)
+    ]
     return "application/json" in accepted and "text/event-stream" not in accepted
 
 

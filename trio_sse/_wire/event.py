@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import final
 
+from .json_text import compact_json
+
 Dumps = Callable[[object], str]
 
 #: The most bytes that one event's data may have, encoded. A line break has seven, with its prefix. Any other
@@ -51,8 +53,11 @@ _NOT_IN_ID = re.compile("[\r\n\0]")
 
 
 def dumps_compact(data: object) -> str:
-    """Encode `data` as JSON on one line, without spaces; refuse NaN and infinities, which are not JSON."""
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """Encode `data` as JSON on one line, without spaces; refuse NaN and infinities, which are not JSON.
+
+    A lone surrogate, as in a piece of a text that was split in the middle of a character, becomes an escape.
+    """
+    return compact_json(data)
 
 
 @final

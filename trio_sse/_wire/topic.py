@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import islice
@@ -11,6 +12,12 @@ MAX_TOPIC_LENGTH = 256
 
 #: The most topics of one subscription.
 MAX_TOPICS = 256
+
+# Control characters, ends of lines and paragraphs, the two characters that override the direction of text
+# (UAX #9), and surrogates, which UTF-8 cannot encode. Whatever else `str.isprintable` refuses is used in
+# names: joiners, marks and spaces of many scripts, and characters newer than this Python's Unicode, which
+# other nodes may know.
+_HARMFUL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202d\u202e\ud800-\udfff]")
 
 # The most names that are looked at for one subscription, with repetitions. A client may send many more.
 _MOST_NAMES = 4 * MAX_TOPICS
@@ -28,7 +35,7 @@ def check_topic(topic: object) -> str:
 
     Raises:
         TypeError: it is not a `str`.
-        TopicError: it is empty, too long, or has characters that are not printable.
+        TopicError: it is empty, too long, or has control characters, line ends or lone surrogates.
     """
     if not isinstance(topic, str):
         raise TypeError(f"a topic must be a str, not {type(topic).__name__}")
@@ -36,9 +43,17 @@ def check_topic(topic: object) -> str:
         topic = str.__str__(topic)
     if not 0 < len(topic) <= MAX_TOPIC_LENGTH:
         raise TopicError(f"a topic must have 1 to {MAX_TOPIC_LENGTH} characters, not {len(topic)}")
-    if not topic.isprintable():
-        raise TopicError(f"a topic must have printable characters only: {topic!r}")
+    if (harmful := harmful_character(topic)) is not None:
+        raise TopicError(f"a topic must not have control characters or the like: U+{ord(harmful):04X}")
     return topic
+
+
+def harmful_character(text: str) -> str | None:
+    """Return the first character of a text that no topic may have, such as a control character."""
+    if text.isprintable():  # as most are
+        return None
+    found = _HARMFUL.search(text)
+    return None if found is None else found[0]
 
 
 def check_topics(topics: Iterable[object]) -> tuple[str, ...]:

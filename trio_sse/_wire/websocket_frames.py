@@ -6,9 +6,10 @@ shared. Of the frames that clients send, `FrameHeads` looks at the declared leng
 
 from __future__ import annotations
 
-import json
 import struct
 from typing import final
+
+from .json_text import compact_json
 
 _FINAL = 0x80
 _CONTROL = 0x8
@@ -49,7 +50,7 @@ def event_frame(text: str, event: str | None, id: str | None, retry: int | None)
 
 def json_frame(value: object) -> bytes:
     """Frame a JSON value as a text message."""
-    return text_frame(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    return text_frame(compact_json(value))
 
 
 def ping_frame() -> bytes:

@@ -6,7 +6,6 @@ But each event is encoded and sent for each client separately, through the serve
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn, final
@@ -24,6 +23,7 @@ from .._stream.end_reason import EndReason
 from .._stream.scope import ServeScope
 from .._subscription.subscription import SlowConsumer, Subscription
 from .._websocket.subprotocol import Allowed, serve_topics
+from .._wire.json_text import compact_json
 
 
 async def serve_quart_websocket(
@@ -108,7 +108,7 @@ class QuartSocket:
 
     async def send_json(self, value: object) -> None:
         """Send a value as a text message. If the client accepts nothing in time, end the WebSocket."""
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        text = compact_json(value)
         async with self._send_lock:
             with trio.move_on_after(self._write_timeout) as scope:
                 await self._send(text)
