@@ -7,15 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import trio
 from click.testing import Result
 
 from trio_sse import Server
 from trio_sse._program.errors import ProgramError
+from trio_sse._program.listening import Listening, ListenOptions, listen_options
 from trio_sse._program.serve import serve_until_signalled
 
 from ..support import http
@@ -266,12 +267,14 @@ def test_serving_works_with_closed_standard_streams() -> None:
 async def test_signals_are_handled_before_anybody_can_connect(monkeypatch: pytest.MonkeyPatch) -> None:
     handlers = []
 
-    async def listen(addresses: Sequence[str]) -> list[trio.SocketListener]:
+    @contextmanager
+    def listening_on(options: ListenOptions) -> Iterator[Listening]:
         handlers.append(signal.getsignal(signal.SIGTERM))
         raise ProgramError("not now")
+        yield
 
-    monkeypatch.setattr("trio_sse._program.serve.listen", listen)
+    monkeypatch.setattr("trio_sse._program.serve.listening_on", listening_on)
     with pytest.raises(ProgramError):
-        await serve_until_signalled(Server(), ["127.0.0.1:0"], announce=lambda urls: None)
+        await serve_until_signalled(Server(), listen_options(["127.0.0.1:0"]), announce=lambda urls: None)
 
     assert handlers != [signal.getsignal(signal.SIGTERM)]

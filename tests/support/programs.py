@@ -111,7 +111,11 @@ def tool_environment() -> dict[str, str]:
 
 @contextmanager
 def running(
-    command: Sequence[str | Path], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    *,
+    cwd: Path = ROOT,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[Program]:
     """Run a command; at the end, the process has ended."""
     process = subprocess.Popen(
@@ -122,6 +126,7 @@ def running(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
+        pass_fds=pass_fds,
     )
     program = Program(process)
     try:

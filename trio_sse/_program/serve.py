@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import signal
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from .._asgi.types import ASGIApp
 from .._server.server import Server
-from .addresses import describe_address, listen
 from .errors import ProgramError
+from .listening import ListenOptions, listening_on
 from .signals import drain_on_signal
 from .stop_guard import StopGuard
 
@@ -41,7 +41,7 @@ def load_certificate(certfile: str | None, keyfile: str | None) -> ssl.SSLContex
 
 async def serve_until_signalled(
     server: Server,
-    addresses: Sequence[str],
+    listen: ListenOptions,
     *,
     ssl_context: ssl.SSLContext | None = None,
     announce: Announce,
@@ -56,11 +56,12 @@ async def serve_until_signalled(
         background: runs from then on, and is cancelled when the server has ended.
 
     Raises:
-        ProgramError: an address is malformed or not available.
+        ProgramError: an address is not available.
     """
     is_serving = False
 
     async def drain() -> None:
+        listening.remove_files()  # before the last clients are accepted
         if is_serving:
             await server.drain()
         else:
@@ -69,28 +70,31 @@ async def serve_until_signalled(
     with (
         StopGuard(server.drain_timeout) as guard,
         guard.signals(signal.SIGINT, signal.SIGTERM) as signals,  # before anybody can connect
+        listening_on(listen) as listening,
     ):
-        listeners = await listen(addresses)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain_on_signal, signals, drain, nursery)
-            scheme = "http" if ssl_context is None else "https"
 
             async def serve(*, task_status: trio.TaskStatus[object]) -> None:
                 await server.serve_listeners(
-                    listeners, ssl_context=ssl_context, exclusive=True, task_status=task_status
+                    listening.sockets,
+                    ssl_context=ssl_context,
+                    exclusive=listening.is_exclusive,
+                    task_status=task_status,
                 )
                 nursery.cancel_scope.cancel()
 
-            sockets = await nursery.start(serve)
+            names = listening.describe("http" if ssl_context is None else "https")
+            await nursery.start(serve)
             is_serving = True
-            announce([f"{scheme}://{describe_address(address)}" for address in sockets])
+            announce(names)
             if background is not None:
                 nursery.start_soon(background)
 
 
 async def serve_by_hypercorn(
     app: ASGIApp,
-    addresses: Sequence[str],
+    listen: ListenOptions,
     *,
     certfile: str,
     keyfile: str | None,
@@ -116,25 +120,29 @@ async def serve_by_hypercorn(
     shutdown = trio.Event()
 
     async def shut_down() -> None:
+        listening.remove_files()
         shutdown.set()
 
     with (
         StopGuard(drain_timeout) as guard,
         guard.signals(signal.SIGINT, signal.SIGTERM) as signals,
+        listening_on(listen) as listening,
     ):
-        config.bind = [f"fd://{listener.socket.detach()}" for listener in await listen(addresses)]
+        names = listening.describe("https")
+        config.bind = [f"fd://{each.detach()}" for each in listening.sockets]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain_on_signal, signals, shut_down, nursery)
 
-            async def serve(*, task_status: trio.TaskStatus[list[str]]) -> None:
+            async def serve(*, task_status: trio.TaskStatus[object]) -> None:
                 await hypercorn.serve(
                     app,
                     config,
                     shutdown_trigger=shutdown.wait,
-                    exclusive=True,
+                    exclusive=listening.is_exclusive,
                     drain_timeout=drain_timeout,
                     task_status=task_status,
                 )
                 nursery.cancel_scope.cancel()
 
-            announce(await nursery.start(serve))
+            await nursery.start(serve)
+            announce(names)

@@ -14,6 +14,8 @@ hung, also after `close`; after `shutdown` none was.
 
 Passing the queue to another slot's worker would lose nothing without a setting of the kernel. But that
 worker would need a channel for descriptors and a second call to serve, which cannot end without its streams.
+
+Sockets that all workers share, Unix sockets and inherited ones, stay: whoever accepts takes the next client.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from collections.abc import Collection, Sequence
 from typing import final
 
 from .._logger import get_logger
-from .._process.handshakes import refuse_handshakes
+from .listening import Listening
 
 logger = get_logger("trio_sse.program")
 
@@ -36,8 +38,9 @@ _GRACE_SECONDS = 2.0  # a worker starts faster, also on a busy machine, and acce
 class WorkerSlots:
     """The sockets of each slot, which the supervisor keeps open."""
 
-    def __init__(self, slots: Sequence[Sequence[socket.socket]]) -> None:
-        self._slots = slots
+    def __init__(self, listening: Listening) -> None:
+        self._listening = listening
+        self._slots = listening.slots
         self._idle_since: dict[
             int, float
         ] = {}  # the slots without an accepting worker, beside those with one
@@ -48,8 +51,8 @@ class WorkerSlots:
         return len(self._slots)
 
     def sockets(self, slot: int) -> Sequence[socket.socket]:
-        """Return a slot's sockets, for its worker."""
-        return self._slots[slot]
+        """Return a slot's sockets and those that all share, for its worker."""
+        return [*self._slots[slot], *self._listening.shared]
 
     def update(self, accepting: Collection[int], silent: Collection[int]) -> None:
         """Withdraw the slots in which no worker accepts, after a grace; bring back the others.
@@ -78,7 +81,7 @@ class WorkerSlots:
             logger.info("slot %d listens again", slot)
 
     def _withdraw(self, slot: int) -> None:
-        if slot in self._withdrawn:
+        if slot in self._withdrawn or not self._slots[slot]:
             return
         self._withdrawn.add(slot)
         for listening in self._slots[slot]:
@@ -88,12 +91,9 @@ class WorkerSlots:
 
     def end(self) -> None:
         """Refuse new clients in all slots, and leave those that wait to the workers, which drain."""
-        refuse_handshakes([listening for sockets in self._slots for listening in sockets])
-        self.close()
+        self._listening.refuse_new_clients()
+        self._listening.close()
 
-    def close(self, *, keep: int | None = None) -> None:
-        """Close this process's copies of the sockets of all slots, or of all but one."""
-        for slot, sockets in enumerate(self._slots):
-            if slot != keep:
-                for listening in sockets:
-                    listening.close()
+    def leave(self, slot: int) -> None:
+        """Close what belongs to other slots, in a worker."""
+        self._listening.close_copies(keep=slot)

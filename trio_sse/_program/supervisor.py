@@ -1,9 +1,9 @@
 """`trio-sse serve --workers`: processes that share their addresses, and the supervisor that restarts them.
 
-The supervisor binds the sockets of each worker's slot, by SO_REUSEPORT, and keeps them open. A worker
-inherits them by fork. When it dies or is replaced, the next one accepts the connections that wait in the
-slot's queue, unless that takes longer than two seconds; see `slots`. The app is imported before the first
-fork, so workers share its memory.
+The supervisor binds the sockets of each worker's slot, by SO_REUSEPORT, and those that all share, and keeps
+them open. A worker inherits them by fork. When it dies or is replaced, the next one accepts the connections
+that wait in the slot's queue, unless that takes longer than two seconds; see `slots`. The app is imported
+before the first fork, so workers share its memory.
 
 A worker that does not start in time, or whose event loop is blocked, is killed and restarted.
 
@@ -28,6 +28,7 @@ from typing import NoReturn, final
 from .._logger import get_logger
 from .._process.garbage_collector import tune_garbage_collector
 from .errors import ProgramError
+from .listening import Listening
 from .replacement import RollingReplacement
 from .restarts import RestartSchedule
 from .signals import signals_to_socket
@@ -54,7 +55,7 @@ class Supervisor:
     """Keeps a worker running in each slot.
 
     Args:
-        slots: the listening sockets of each.
+        listening: the sockets of each worker, and those that they share.
         run_worker: is called in the forked process.
         drain_timeout: seconds that a worker may take to drain. It is killed five seconds later.
         timeouts: how long a worker may take to start, and how long it may be silent.
@@ -63,20 +64,20 @@ class Supervisor:
 
     def __init__(
         self,
-        slots: Sequence[Sequence[socket.socket]],
+        listening: Listening,
         run_worker: RunWorker,
         *,
         drain_timeout: float,
         timeouts: WorkerTimeouts,
         status_file: Path | None = None,
     ) -> None:
-        self._slots = WorkerSlots(slots)
+        self._slots = WorkerSlots(listening)
         self._run_worker = run_worker
         self._drain_timeout = drain_timeout
         self._timeouts = timeouts
-        self._status = WorkerStatus(len(slots), status_file)
+        self._status = WorkerStatus(len(self._slots), status_file)
         self._workers: dict[int, WorkerProcess] = {}  # by pid
-        self._restarts = RestartSchedule(len(slots))
+        self._restarts = RestartSchedule(len(self._slots))
         self._replacement = RollingReplacement(self._workers, self._start, self._drain, timeouts.start)
         self._checked_at = time.monotonic()  # for workers that hang
         self._has_served = False  # some worker was ready
@@ -243,7 +244,7 @@ class Supervisor:
         os.close(self._alive)
         for worker in self._workers.values():
             os.close(worker.pipe)
-        self._slots.close(keep=slot)
+        self._slots.leave(slot)
 
     # Workers that end
 

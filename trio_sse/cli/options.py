@@ -30,15 +30,30 @@ class Command(click.Command):
             raise click.exceptions.Exit(0) from None
 
 
+class Permissions(click.ParamType[int]):
+    """The permissions of a file, in octal."""
+
+    name = "octal"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number that the octal digits stand for."""
+        try:
+            mode = int(str(value), 8)
+        except ValueError:
+            mode = -1
+        if not 0 <= mode <= 0o777:
+            self.fail(f"{value!r} is not like 660", param, ctx)
+        return mode
+
+
 bind_option = click.option(
     "--bind",
     "addresses",
     multiple=True,
-    default=["127.0.0.1:8000"],
-    show_default=True,
+    show_default="127.0.0.1:8000",
     envvar="TRIO_SSE_BIND",
-    metavar="HOST:PORT",
-    help="Address to listen on. Can be repeated.",
+    metavar="ADDRESS",
+    help="Listen on HOST:PORT, on unix:PATH, or on the inherited socket fd://N. Can be repeated.",
 )
 
 log_level_option = click.option(

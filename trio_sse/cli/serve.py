@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import socket
 import ssl
@@ -18,16 +19,16 @@ from .._asgi.types import ASGIApp
 from .._hub.engine import existing_engines
 from .._process.descriptors import raise_descriptor_limit
 from .._process.garbage_collector import tune_garbage_collector
-from .._program.addresses import bind_slots, describe_address
 from .._program.errors import AppProgramError, ProgramError, expected_errors_as_program_errors
 from .._program.importer import load_target
+from .._program.listening import ListenOptions, listen_options, listening_on
 from .._program.serve import load_certificate, serve_by_hypercorn, serve_until_signalled
 from .._program.shared_log import check_shareable, use_log
 from .._program.stop_guard import StopGuard
 from .._program.worker_process import WorkerTimeouts
 from .._program.worker_status import check_status_file
 from .._server.server import Server
-from .options import Command, bind_option, log_level_option, set_up_logging
+from .options import Command, Permissions, bind_option, log_level_option, set_up_logging
 from .output import reader_may_leave
 from .server_options import add_server_options, configure, drain_timeout_of
 
@@ -37,6 +38,15 @@ _LEAST_SILENCE_SECONDS = 4
 @click.command(cls=Command)
 @click.argument("target", metavar="MODULE:NAME", envvar="TRIO_SSE_SERVER")
 @bind_option
+@click.option(
+    "--unix-mode",
+    type=Permissions(),
+    default="666",
+    show_default=True,
+    envvar="TRIO_SSE_UNIX_MODE",
+    metavar="OCTAL",
+    help="Permissions of Unix sockets.",
+)
 @add_server_options
 @click.option(
     "--certfile",
@@ -107,6 +117,7 @@ _LEAST_SILENCE_SECONDS = 4
 def serve(
     target: str,
     addresses: Sequence[str],
+    unix_mode: int,
     certfile: str | None,
     keyfile: str | None,
     http2: bool,
@@ -136,6 +147,7 @@ def serve(
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         click.get_current_context().call_on_close(partial(signal.signal, signal.SIGHUP, before))
     try:
+        listen = listen_options(addresses, environment=os.environ, unix_mode=unix_mode)
         if status_file == "":
             raise ProgramError("--status-file must name a file")
         if status_file is not None:
@@ -157,15 +169,13 @@ def serve(
         if is_supervised:
             if workers > 1 and not separate_hubs:
                 check_shareable(existing_engines(), workers)
-            _run_workers(
-                server, addresses, workers, load_certificate(certfile, keyfile), timeouts, status_file
-            )
+            _run_workers(server, listen, workers, load_certificate(certfile, keyfile), timeouts, status_file)
         elif http2:
-            serve_app = _http2(found, addresses, certfile, keyfile, server_options)
+            serve_app = _http2(found, listen, certfile, keyfile, server_options)
             with expected_errors_as_program_errors():
                 trio.run(serve_app)
         else:
-            _run(server, addresses, load_certificate(certfile, keyfile))
+            _run(server, listen, load_certificate(certfile, keyfile))
     except ProgramError as error:
         raise click.ClickException(str(error)) from error
 
@@ -180,14 +190,14 @@ def _timeouts(start: float, silence: float) -> WorkerTimeouts:
     return WorkerTimeouts(start=start or math.inf, silence=silence or math.inf)
 
 
-def _run(server: Server, addresses: Sequence[str], context: ssl.SSLContext | None) -> None:
+def _run(server: Server, listen: ListenOptions, context: ssl.SSLContext | None) -> None:
     with expected_errors_as_program_errors():
-        trio.run(partial(serve_until_signalled, server, addresses, ssl_context=context, announce=_announce))
+        trio.run(partial(serve_until_signalled, server, listen, ssl_context=context, announce=_announce))
 
 
 def _http2(
     found: Server | ASGIApp,
-    addresses: Sequence[str],
+    listen: ListenOptions,
     certfile: str | None,
     keyfile: str | None,
     server_options: Mapping[str, object],
@@ -199,7 +209,7 @@ def _http2(
     return partial(
         serve_by_hypercorn,
         found,
-        addresses,
+        listen,
         certfile=certfile,
         keyfile=keyfile,
         drain_timeout=drain_timeout_of(server_options),
@@ -209,7 +219,7 @@ def _http2(
 
 def _run_workers(
     server: Server,
-    addresses: Sequence[str],
+    listen: ListenOptions,
     workers: int,
     context: ssl.SSLContext | None,
     timeouts: WorkerTimeouts,
@@ -219,7 +229,6 @@ def _run_workers(
     from .._program.worker import serve_as_worker
 
     raise_descriptor_limit()
-    slots = bind_slots(addresses, workers)
 
     def run_worker(
         sockets: Sequence[socket.socket], pipe: int, supervisor_alive: int
@@ -238,16 +247,17 @@ def _run_workers(
             except ProgramError as error:
                 sys.exit(str(error))
 
-    supervisor = Supervisor(
-        slots,
-        run_worker,
-        drain_timeout=server.drain_timeout,
-        timeouts=timeouts,
-        status_file=None if status_file is None else Path(status_file),
-    )
-    scheme = "http" if context is None else "https"
-    _announce([f"{scheme}://{describe_address(listening.getsockname())}" for listening in slots[0]])
-    sys.exit(supervisor.run())
+    with listening_on(listen, workers) as listening:
+        supervisor = Supervisor(
+            listening,
+            run_worker,
+            drain_timeout=server.drain_timeout,
+            timeouts=timeouts,
+            status_file=None if status_file is None else Path(status_file),
+        )
+        _announce(listening.describe("http" if context is None else "https"))
+        status = supervisor.run()
+    sys.exit(status)
 
 
 def _announce(urls: Sequence[str]) -> None:
