@@ -46,12 +46,14 @@ JUNK: list[Any] = [
 
 
 class ListLog:
-    """A log in a list, each of whose methods can be broken."""
+    """A log in a list, each of whose methods can be broken. It keeps this many entries, or all."""
 
     publish_timeout = 5.0
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int | None = None) -> None:
         self.entries: list[Entry] = []
+        self.kept = kept
+        self.dropped = 0
         self.number = 0
         self.broken: dict[str, Callable[[], Any]] = {}
         self.waits = True
@@ -59,10 +61,23 @@ class ListLog:
 
     def add(self, record: bytes) -> None:
         self.number += 1
-        self.entries.append(Entry(f"1-{len(self.entries) + 1}", "1", self.number, record))
+        self.entries.append(Entry(f"1-{self.size + 1}", "1", self.number, record))
+        if self.kept is not None:
+            self.drop(len(self.entries) - self.kept)
+
+    @property
+    def size(self) -> int:
+        """How many entries there are and were."""
+        return self.dropped + len(self.entries)
+
+    def drop(self, count: int) -> None:
+        """Drop the oldest entries."""
+        if count > 0:
+            self.dropped += count
+            del self.entries[:count]
 
     def add_foreign(self, record: bytes = b"", **fields: Any) -> None:
-        entry = Entry(f"1-{len(self.entries) + 1}", "1", self.number + 1, record)
+        entry = Entry(f"1-{self.size + 1}", "1", self.number + 1, record)
         self.entries.append(entry._replace(**fields))
 
     def do(self, method: str) -> Any:
@@ -82,19 +97,19 @@ class ListSession:
     async def tail(self) -> LogEnd:
         if "tail" in self.log.broken:
             return self.log.do("tail")  # type: ignore[no-any-return]  # whatever it is
-        return LogEnd("1", self.log.number, f"1-{len(self.log.entries)}")
+        return LogEnd("1", self.log.number, f"1-{self.log.size}")
 
     async def read_backward(self, upto: str, limit: int) -> Sequence[Entry]:
         if "read_backward" in self.log.broken:
             return self.log.do("read_backward")  # type: ignore[no-any-return]  # whatever it is
-        return self.log.entries[: int(upto[2:])][::-1][:limit]
+        return self.log.entries[: max(int(upto[2:]) - self.log.dropped, 0)][::-1][:limit]
 
     async def read(self, after: str, limit: int) -> Sequence[Entry]:
         if "read" in self.log.broken:
             return self.log.do("read")  # type: ignore[no-any-return]  # whatever it is
         if self.log.waits:
             await trio.sleep(0.01)
-        return self.log.entries[int(after[2:]) :][:limit]
+        return self.log.entries[max(int(after[2:]) - self.log.dropped, 0) :][:limit]
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         self.log.do("append")

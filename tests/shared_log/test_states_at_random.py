@@ -27,7 +27,8 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.log = ListLog()
+        # With a short log that fails now and then, all hubs may miss entries at once: that is a loss.
+        self.log = ListLog(kept=40 if seed % 4 == 2 else None)
         self.patch = self.chance.choice(list(PatchFormat))
         self.topics = self.chance.choice([("s",), ("s", "t")])
         self.until = trio.current_time() + SECONDS
@@ -124,6 +125,8 @@ async def test_nothing_that_was_confirmed_is_lost_and_all_agree(
         late = Hub(log=world.log)
         states.append(late.state("s", {}))
         await outer.start(late.run)
+        async with late.subscribe("s") as events:
+            await anext(events)  # it may have to ask the other hubs
         values: list[Any] = [state.value for state in states]
         assert values == [values[0]] * 3
         assert world.confirmed <= values[0].keys()

@@ -122,6 +122,7 @@ class HubEngine:
             self.registry,
             when_settled=self.when_settled,
             position=lambda: self.log.last,
+            epoch=lambda: self.log.epoch,
             follows_for=lambda: self.sequencer.follows_for,
             publish=lambda message: self.sequencer.publish(message),
             on_presence=self.presence.read,

@@ -23,7 +23,7 @@ def encode_record(message: Message, mark: str) -> bytes:
     event = message.unplaced_event
     fields: tuple[object, ...] = (message.topic, event.data, event.event, message.key, event.retry, mark)
     if (change := message.change) is not None:
-        fields += ([change.kind.value, change.base, change.token],)
+        fields += ([change.kind.value, change.base, change.token, change.seen],)
     return f"[{','.join(['null' if field is None else _encode(field) for field in fields])}]".encode()
 
 
@@ -72,6 +72,6 @@ def may_change(record: bytes, topics: Collection[str]) -> bool:
 
 def _decode_change(field: object) -> StateChange:
     match field:
-        case [str(kind), None | str() as base, str(token)]:
-            return StateChange(ChangeKind(kind), base, token)
+        case [str(kind), None | str() as base, str(token), str(seen)]:
+            return StateChange(ChangeKind(kind), base, token, seen)
     raise ValueError("the record's change of a state is malformed")

@@ -3,8 +3,9 @@
 A state's entries are changes that follow one another, and now and then a snapshot. Each names the version
 that it follows, so of two hubs that change one version at once, the one whose entry comes first in the log
 wins, and every hub sees that. A search must come to the same result without having read what came first. It
-therefore starts from a snapshot of which it is certain: one that applies to any version, or one between which
-and its version it has read every entry.
+therefore starts from a snapshot of which it is certain: one that applies to any version, or one before which
+it has read every entry that the snapshot's hub had not read yet. If it took another one, this hub would have
+a state of its own from then on, and changes that it confirms would be lost to all others.
 """
 
 from __future__ import annotations
@@ -48,12 +49,14 @@ class FoundState(NamedTuple):
     """What a search has found of a state.
 
     Attributes:
-        entries: the state's snapshot and what follows it, oldest first; none if there is no snapshot.
+        entries: the state's snapshot and what follows it, oldest first; none if no snapshot is certain.
         is_new: the log has all its entries, and none is a snapshot of the state.
+        guess: as `entries`, from a snapshot that may have come too late. It is for when no hub knows better.
     """
 
     entries: list[StateEntry]
     is_new: bool
+    guess: list[StateEntry] = []  # noqa: RUF012  # never changed
 
 
 class LogStates(Protocol):
@@ -84,7 +87,7 @@ class _Search:
 
     def __init__(self) -> None:
         self._newest_first: list[StateEntry] = []
-        self._unsure: list[tuple[int, int]] = []  # snapshots: their indexes, and the numbers that they follow
+        self._unsure: list[tuple[int, int]] = []  # snapshots: their indexes, and what their hubs had read
         self._certain: list[int] = []  # the indexes of others
 
     @property
@@ -101,24 +104,24 @@ class _Search:
         """Add an entry that is older than those before."""
         self._newest_first.append(item)
         if is_snapshot(item.message):
-            index, base = len(self._newest_first) - 1, _base_number(item)
-            if base is None:
+            index, seen = len(self._newest_first) - 1, _seen_number(item)
+            if seen is None:
                 self._certain.append(index)
             else:
-                self._unsure.append((index, base))
+                self._unsure.append((index, seen))
 
     def reach(self, number: int) -> None:
         """Record that all entries from this number on were noted."""
-        for index, base in [(index, base) for index, base in self._unsure if number <= base + 1]:
-            self._unsure.remove((index, base))
-            if self._came_first(index, base):
+        for index, seen in [(index, seen) for index, seen in self._unsure if number <= seen + 1]:
+            self._unsure.remove((index, seen))
+            if self._came_first(index, seen):
                 self._certain.append(index)
 
-    def _came_first(self, index: int, base: int) -> bool:
-        """Whether nothing changed the state between a snapshot and the version that it follows."""
+    def _came_first(self, index: int, seen: int) -> bool:
+        """Whether nothing changed the state between what a snapshot's hub had read and the snapshot."""
         version = _change_of(self._newest_first[index]).base
         for item in self._newest_first[index + 1 :]:
-            if item.entry.number <= base:
+            if item.entry.number <= seen:
                 break
             if _change_of(item).base in (None, version):
                 return False
@@ -133,18 +136,20 @@ class _Search:
         return count
 
     def result(self, *, is_whole: bool) -> FoundState:
-        """Return the oldest certain snapshot and what follows it, or that which most entries follow.
+        """Return the oldest certain snapshot and what follows it, or guess.
 
         Args:
             is_whole: all entries of the log were read, and it has dropped none.
         """
+        if self._certain:
+            return FoundState(self._newest_first[max(self._certain) :: -1], is_new=False)
         newest = self._unsure[:_MOST_UNSURE]
-        unsure = [index for index, base in newest if self._came_first(index, base)]
-        start = max(self._certain, default=max(unsure, key=self._followers, default=None))
-        if start is None:
-            # Changes without a snapshot were appended by hubs that had not noticed yet that it was lost.
-            return FoundState([], is_new=is_whole)
-        return FoundState(self._newest_first[start::-1], is_new=False)
+        unsure = [index for index, seen in newest if self._came_first(index, seen)]
+        if unsure:
+            guess = max(unsure, key=self._followers)
+            return FoundState([], is_new=False, guess=self._newest_first[guess::-1])
+        # Changes without a snapshot were appended by hubs that had not noticed yet that it was lost.
+        return FoundState([], is_new=is_whole)
 
 
 def _version(item: StateEntry) -> str:
@@ -162,13 +167,24 @@ def _change_of(item: StateEntry) -> StateChange:
     return change
 
 
-def _base_number(item: StateEntry) -> int | None:
-    """Return the number of the entry that a snapshot follows; `None` if it applies to any version."""
-    base = _change_of(item).base
-    if base is None:
+def _seen_number(item: StateEntry) -> int | None:
+    """Return the number of the last entry that a snapshot's hub had read; `None` if it does not matter.
+
+    A hub may have begun the state anew because no other hub has answered in time. That is not certain.
+    """
+    change, epoch = _change_of(item), item.entry.epoch
+    if change.base is None:
         return None
-    epoch, _, number = base.partition(".")
-    return int(number) if epoch == item.entry.epoch and number.isascii() and number.isdigit() else 0
+    if not change.base:
+        return 0
+    numbers = [_number_in(version, epoch) for version in (change.base, change.seen)]
+    return max([number for number in numbers if number < item.entry.number], default=0)
+
+
+def _number_in(version: str, epoch: str) -> int:
+    """Return the number of a version; 0 if it is of another epoch."""
+    of, _, number = version.partition(".")
+    return int(number) if of == epoch and number.isascii() and number.isdigit() and len(number) < 20 else 0
 
 
 async def find_states(

@@ -39,7 +39,8 @@ class StateReplica:
         topic: its topic.
         is_loaded: its newest version is known.
         has_value: it was loaded before, with a value that some hub has set.
-        is_asking: it is not in the log any more, so the other hubs are asked for it.
+        is_asking: the log does not show it any more, so the other hubs are asked for it.
+        questions: how often they were.
         version: the newest version: an entry's epoch and number. Empty before the first entry.
         hidden: the numbers of entries that changed nothing, and that the hub's window may have.
         changes: how many entries there were since the last snapshot.
@@ -53,6 +54,7 @@ class StateReplica:
         self.topic = topic
         self.is_loaded = False
         self.has_value = self.is_asking = False
+        self.questions = 0
         self.version: str | None = ""
         self.hidden: set[int] = set()
         self.changes = 0
@@ -61,6 +63,7 @@ class StateReplica:
         self.refused_at = -math.inf
         self.outcomes: dict[str, bool | None] = {}
         self._place = ("", 0)  # the epoch and number of the newest entry that is part of the state
+        self._guess: list[StateEntry] = []  # what to load if no other hub answers
         self._aside: list[StateEntry] = []
         self._has_lost_aside = False
         # Whether subscribers may have received entries of it before it was loaded.
@@ -82,8 +85,10 @@ class StateReplica:
         if self._has_lost_aside:
             self._has_lost_aside = False
             return
+        self._guess = found.guess
         self.is_asking = not found.entries and not found.is_new
         if self.is_asking:
+            self.questions += 1
             return
         has_read = self._is_live or bool(self._aside)
         self.is_loaded = self._is_live = True
@@ -106,9 +111,9 @@ class StateReplica:
                 self._read(entry, message)
 
     def give_up(self, position: int) -> None:
-        """Load it as it was, since no other hub has it."""
+        """Load what the log may have, or else as it was, since no other hub has it."""
         epoch = self._aside[-1].entry.epoch if self._aside else self._place[0]
-        self.load(FoundState([], is_new=True), LogEnd(epoch, 0, ""), position)
+        self.load(FoundState(self._guess, is_new=not self._guess), LogEnd(epoch, 0, ""), position)
 
     def read(self, entry: Entry, message: Message) -> bool:
         """Read the next entry of the topic; return whether it changed the state."""

@@ -50,6 +50,7 @@ class SharedStates:
     Args:
         when_settled: calls a function between two batches of the pump.
         position: returns the hub's position in the log.
+        epoch: returns the log's epoch.
         follows_for: returns for how many seconds the hub has followed the log without a failure.
         publish: stores a message in the log; raises `LogUnavailable`.
         on_presence: called with what other hubs tell of their presence lists.
@@ -64,6 +65,7 @@ class SharedStates:
         *,
         when_settled: Callable[[Callable[[], None]], None],
         position: Callable[[], int],
+        epoch: Callable[[], str],
         follows_for: Callable[[], float],
         publish: Callable[[Message], Awaitable[None]],
         on_presence: Callable[[Message], None],
@@ -75,6 +77,7 @@ class SharedStates:
         self._subscribers = subscribers
         self._when_settled = when_settled
         self._position = position
+        self._epoch = epoch
         self._follows_for = follows_for
         self._publish = publish
         self._on_presence = on_presence
@@ -93,6 +96,7 @@ class SharedStates:
             StateReplica(topic, is_loaded_late=is_running),
             publish=self._publish,
             timeout=self._timeout,
+            seen=lambda: f"{self._epoch()}.{self._position()}",
             wake=self._wake,
             answer_time=self._answer_time,
             on_unanswered=self._give_up,

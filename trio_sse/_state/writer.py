@@ -80,6 +80,7 @@ class StateWriter:
     Args:
         publish: stores a message in the log; raises `LogUnavailable`.
         timeout: how many seconds a caller waits.
+        seen: returns the newest entry of the log that the hub has read: its epoch and number.
         wake: called when `run` has something to do.
         answer_time: returns how many seconds the other hubs may take to answer.
         on_unanswered: called when no other hub has the state.
@@ -91,6 +92,7 @@ class StateWriter:
         *,
         publish: Callable[[Message], Awaitable[None]],
         timeout: float,
+        seen: Callable[[], str],
         wake: Callable[[StateWriter], None],
         answer_time: Callable[[], float],
         on_unanswered: Callable[[StateWriter], None],
@@ -99,6 +101,7 @@ class StateWriter:
         self.is_running = False
         self._publish = publish
         self._timeout = timeout
+        self._seen = seen
         self._wake = wake
         self._answer_time = answer_time
         self.on_unanswered = on_unanswered
@@ -147,7 +150,8 @@ class StateWriter:
         replica = self.replica
         name = replica.topic.name
         message = replica.topic.next_message("", "null", StateChange(ChangeKind.REQUEST, None, ""))
-        while replica.is_asking:
+        question = replica.questions
+        while replica.is_asking and replica.questions == question:
             try:
                 await self._publish(message)
             except LogUnavailable:
@@ -155,7 +159,7 @@ class StateWriter:
                 continue
             # If all hubs have lost it, those that had a value store theirs first.
             await trio.sleep(self._answer_time() * (0.5 if replica.has_value else 1))
-            if replica.is_asking:
+            if replica.is_asking and replica.questions == question:
                 logger.warning("the state %r is not in the log any more, and no hub has it", name)
                 self.on_unanswered(self)
 
@@ -212,7 +216,7 @@ class StateWriter:
         kind = ChangeKind.CHANGE if new != old else ChangeKind.REPEAT
         is_forced = any(item.is_whole and item.conflicts >= _ATTEMPTS_OF_PATCHES for item in pending[-1:])
         token = next(self._tokens)
-        change = StateChange(kind, None if is_forced else version, token)
+        change = StateChange(kind, None if is_forced else version, token, self._seen())
         message = replica.topic.next_message(old, new, change)
         replica.outcomes[token] = None
         try:

@@ -32,11 +32,14 @@ class StateChange(NamedTuple):
             it, empty before the first one. If another version is the newest, nothing is changed. `None` if it
             applies to any version, which only a snapshot does.
         token: which hub made it, and as which one, so that the hub finds it again.
+        seen: the newest entry of the log, of any topic, that the hub had read when it made this: its epoch
+            and number. Up to it, nothing but `base` was the state's newest version.
     """
 
     kind: ChangeKind = ChangeKind.CHANGE
     base: str | None = None
     token: str = ""
+    seen: str = ""
 
     @property
     def is_sent(self) -> bool:
