@@ -10,20 +10,14 @@
     @server.websocket("/topics")
     async def topics(websocket: WebSocketConnection) -> None:
         await serve_topics(websocket, topics={"news"}, publish=may_publish)
-
-Needs the extra `websocket`: pip install 'trio-sse[websocket]'.
 """
 
 from __future__ import annotations
 
 from ._http.websocket_handshake import SUBPROTOCOL
 from ._module_metadata import set_public_module
+from ._websocket.connection import WebSocketConnection
 from ._websocket.subprotocol import Allowed, serve_topics
-
-try:
-    from ._websocket.connection import WebSocketConnection
-except ImportError as error:
-    raise ImportError("WebSockets need: pip install 'trio-sse[websocket]'") from error
 
 __all__ = ["SUBPROTOCOL", "Allowed", "WebSocketConnection", "serve_topics"]
 

@@ -33,10 +33,6 @@ PUBLIC_MODULES = {
     "trio.testing",
     "werkzeug.datastructures",
     "werkzeug.exceptions",
-    "wsproto.connection",
-    "wsproto.events",
-    "wsproto.frame_protocol",
-    "wsproto.utilities",
 }
 
 #: Private names that are Python's own and documented.

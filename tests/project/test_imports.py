@@ -32,29 +32,6 @@ print(*sorted(name for name in sys.modules if name.startswith("trio_sse")))
     imported = finished.stdout.split()
     assert "trio_sse._server.server" in imported
     assert "trio_sse.cli" not in imported
-    assert "trio_sse._websocket.connection" not in imported
-
-
-def test_without_the_extra_a_websocket_says_what_to_install() -> None:
-    code = """
-import sys
-
-sys.modules["wsproto"] = None
-from trio_sse import Server
-
-def attempt(use):
-    try:
-        use()
-    except ImportError as error:
-        print(error)
-
-attempt(lambda: Server().websocket("/ws"))
-attempt(lambda: __import__("trio_sse.websocket"))
-"""
-    finished = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=True
-    )
-    assert finished.stdout.splitlines() == ["WebSockets need: pip install 'trio-sse[websocket]'"] * 2
 
 
 @pytest.mark.parametrize(

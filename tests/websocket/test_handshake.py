@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 import trio
 import trio.testing
@@ -247,10 +245,3 @@ def test_options_are_checked() -> None:
         server.websocket("/", max_message_size=0)
     with pytest.raises(TypeError, match="must take"):
         server.websocket("/{name}")(idle)
-
-
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "trio_sse._websocket.connection", None)
-
-    with pytest.raises(ImportError, match=r"pip install 'trio-sse\[websocket\]'"):
-        Server().websocket("/ws")

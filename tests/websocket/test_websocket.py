@@ -145,7 +145,7 @@ async def test_empty_fragments_take_no_memory(make_server: MakeServer) -> None:
         await websocket.send(BINARY, b"", is_final=False)
         await websocket.client.send(encode(CONTINUATION, is_final=False) * 10_000)
         await trio.testing.wait_all_tasks_blocked()
-        assert connections[0]._receiver._parts == b""
+        assert connections[0]._receiver._parser._message == b""
         await websocket.send(CONTINUATION, b"end")
         assert await websocket.message() == b"end"
 

@@ -14,6 +14,7 @@ from .._stream.lifecycle import Refused
 from .._stream.live_stream import LiveStream
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
+from .._websocket.connection import runner
 
 StreamHandler = Callable[..., Awaitable[None]]
 EndpointHandler = Callable[..., Awaitable[Response]]
@@ -90,12 +91,7 @@ def websocket_route(
     """Check a WebSocket's options; return a function that makes the route of a handler.
 
     Raises:
-        ImportError: the extra `websocket` is not installed.
         TypeError, ValueError: an option is not acceptable.
     """
-    try:
-        from .._websocket.connection import runner
-    except ModuleNotFoundError as error:
-        raise ImportError("WebSockets need: pip install 'trio-sse[websocket]'") from error
     handshake = Handshake(origins=origins, subprotocols=subprotocols)
     return partial(WebSocketRoute, handshake=handshake, run=runner(max_message_size=max_message_size))

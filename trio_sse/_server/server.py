@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable, Collection, Iterable, Sequence
 from types import EllipsisType
-from typing import TYPE_CHECKING, TypeVar, final
+from typing import TypeVar, final
 
 import trio
 
@@ -17,6 +17,7 @@ from .._hub.hub import Hub
 from .._stream.manager import ConnectHook, DisconnectHook, StreamManager
 from .._stream.options import StreamOptions
 from .._transport.pending_bytes import MAX_PENDING_BYTES
+from .._websocket.connection import WebSocketHandler
 from .._wire.event import Dumps, dumps_compact
 from .admission import Admission
 from .app import AppHandler
@@ -29,15 +30,12 @@ from .routes import EndpointHandler, Routes, StreamHandler, websocket_route
 from .serving import Address, ServeCalls
 from .statistics import ServerStatistics
 
-if TYPE_CHECKING:
-    from .._websocket.connection import WebSocketHandler
-
 # Decorators return the function that they decorate.
 StreamFunction = TypeVar("StreamFunction", bound=StreamHandler)
 EndpointFunction = TypeVar("EndpointFunction", bound=EndpointHandler)
 ConnectFunction = TypeVar("ConnectFunction", bound=ConnectHook)
 DisconnectFunction = TypeVar("DisconnectFunction", bound=DisconnectHook)
-WebSocketFunction = TypeVar("WebSocketFunction", bound="WebSocketHandler")
+WebSocketFunction = TypeVar("WebSocketFunction", bound=WebSocketHandler)
 
 
 @final
@@ -255,7 +253,6 @@ class Server:
                 with 1009.
 
         Raises:
-            ImportError: the extra is not installed: pip install 'trio-sse[websocket]'
             ValueError: the path or an option is not acceptable, or the path already has a handler.
             TypeError: the handler is not a coroutine function, or does not take the path's parameters.
         """

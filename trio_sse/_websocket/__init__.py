@@ -1,4 +1,4 @@
 """WebSockets: messages, the connection that handlers use, and the subprotocol.
 
-It may import `_stream`, everything that `_stream` may import, and wsproto.
+It may import `_stream`, and everything that `_stream` may import.
 """

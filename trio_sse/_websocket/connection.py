@@ -17,10 +17,8 @@ from .._subscription.queue import Overflow
 from .._subscription.subscription import Subscription
 from .._validate import check_bounds
 from .._wire.websocket_frames import MAX_CONTROL_SIZE, binary_frame, close_frame, json_frame, text_frame
+from .._wire.websocket_parser import CLOSE_CODES
 from .receiver import MessageReceiver
-
-# What RFC 6455, 7.4 lets an endpoint send; the others are reserved or for local use only.
-_CODES = (*range(1000, 1004), *range(1007, 1015))
 
 
 @final
@@ -181,7 +179,7 @@ class WebSocketConnection:
         Raises:
             ValueError: the code is not allowed, or the reason is too long.
         """
-        if code not in _CODES and not 3000 <= code <= 4999:
+        if code not in CLOSE_CODES:
             raise ValueError(f"a close code must be one of RFC 6455, or 3000 to 4999, not {code}")
         if len(reason.encode()) > MAX_CONTROL_SIZE - 2:
             raise ValueError(f"a close reason may have at most {MAX_CONTROL_SIZE - 2} bytes")

@@ -4,31 +4,32 @@ One task owns the read side, from the first byte to the last. When the stream is
 task reads on for the answer to the close frame. Every buffer has a limit: while enough messages wait for the
 handler, nothing more is read, and the kernel makes the client wait.
 
-wsproto parses the frames, which is the engine of trio-websocket. trio-websocket itself does not fit:
-
-- The hub's pump writes broadcasts between checkpoints. trio-websocket writes pongs and close frames itself,
-  under its own lock, so a stream would have to translate between the two rules.
-- It reads a frame that declares 1 TB up to the bound of a message. `FrameHeads` refuses it by its head.
-- It collects the fragments of a message in a list and counts only their bytes. A client that sends empty
-  fragments makes that list grow without limit.
-- It starts with the handshake's bytes, which would have to be reconstructed from the request.
+A route's handler and an app learn of the end in different ways. The handler is cancelled: when the client has
+closed, `get` first returns what came before. An app is not cancelled: `get_or_none` returns what came before,
+and then `None`, so its stream ends at once.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import final
 
 import trio
-from wsproto.connection import Connection as Protocol
-from wsproto.connection import ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
-from wsproto.frame_protocol import CloseReason
 
 from .._stream.end_reason import EndReason
 from .._stream.live_stream import LiveStream
-from .._wire.websocket_frames import FrameHeads, close_frame, pong_frame
+from .._wire.websocket_frames import close_frame, ping_frame, pong_frame
+from .._wire.websocket_parser import (
+    NO_STATUS,
+    PROTOCOL_ERROR,
+    Close,
+    FrameError,
+    FrameParser,
+    Ping,
+    WebSocketEvent,
+)
 
 # How many messages may wait for the handler. Together they may have as many bytes as one message.
 _MAX_WAITING = 16
@@ -37,46 +38,71 @@ _MAX_WAITING = 16
 # before it closed.
 CLOSE_SECONDS = 5.0
 
-# Small frames cost some microseconds each. After this many of them, other tasks run.
-_EVENTS_PER_CHECKPOINT = 100
+# Small frames cost a microsecond each. After this many of them, other tasks run.
+_FRAMES_PER_CHECKPOINT = 100
+
+NORMAL_CLOSURE = 1000
+INTERNAL_ERROR = 1011
 
 
 @final
 class MessageReceiver:
     """The read side of one WebSocket.
 
+    Args:
+        max_message_size: the largest message, in bytes.
+        received: what the client has sent already.
+        ping_interval: a client that has sent nothing for so long is sent a ping.
+        ping_timeout: one that has sent nothing for so long after that is disconnected.
+
     Attributes:
         has_ended: the client has closed or disconnected; nothing more will arrive.
+        client_close: the client's close frame; `None` if it has sent none.
+        failure: what has ended the connection, if that was the client's fault.
     """
 
     __slots__ = (
         "_arrival",
-        "_has_failed",
-        "_heads",
+        "_is_over",
         "_is_read",
         "_max_message_size",
-        "_parts",
-        "_protocol",
+        "_parser",
+        "_ping_interval",
+        "_ping_timeout",
+        "_received",
         "_room",
         "_stream",
         "_waiting",
         "_waiting_size",
+        "client_close",
+        "failure",
         "has_ended",
     )
 
-    def __init__(self, stream: LiveStream, *, max_message_size: int) -> None:
+    def __init__(
+        self,
+        stream: LiveStream,
+        *,
+        max_message_size: int,
+        received: bytes = b"",
+        ping_interval: float = math.inf,
+        ping_timeout: float = math.inf,
+    ) -> None:
         self.has_ended = False
+        self.client_close: Close | None = None
+        self.failure: Close | None = None
         self._stream = stream
         self._max_message_size = max_message_size
-        self._protocol = Protocol(ConnectionType.SERVER)
-        self._heads = FrameHeads(max_message_size)
-        self._parts = bytearray()  # of an incomplete message
+        self._received = received
+        self._ping_interval = ping_interval
+        self._ping_timeout = ping_timeout
+        self._parser = FrameParser(max_message_size)
         self._waiting: deque[tuple[str | bytes, int]] = deque()  # messages and their sizes in bytes
         self._waiting_size = 0
         self._room = trio.lowlevel.ParkingLot()
         self._arrival = trio.lowlevel.ParkingLot()
         self._is_read = False  # the handler has asked for messages
-        self._has_failed = False  # what arrives cannot be parsed any more
+        self._is_over = False  # the stream has ended, for an app
 
     # The handler's side
 
@@ -95,6 +121,19 @@ class MessageReceiver:
                 await trio.lowlevel.checkpoint()
                 raise trio.ClosedResourceError("the connection has ended")
             await self._arrival.park()
+        return await self._take_waiting()
+
+    async def get_or_none(self) -> str | bytes | None:
+        """Wait for the app's next message; return `None` once `set_over` was called and none is left."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not self._waiting:
+            if self._is_over:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                return None
+            await self._arrival.park()
+        return await self._take_waiting()
+
+    async def _take_waiting(self) -> str | bytes:
         message, size = self._waiting.popleft()
         self._waiting_size -= size
         if self._has_room:
@@ -102,69 +141,75 @@ class MessageReceiver:
         await trio.lowlevel.cancel_shielded_checkpoint()
         return message
 
+    def set_over(self) -> None:
+        """Let an app's `get_or_none` return: its stream has ended."""
+        self._is_over = True
+        self._arrival.unpark_all()
+
     # The reading task's side
 
     async def run(self) -> None:
         """Receive all that the client sends, until it closes or the connection ends."""
         try:
-            while not self._has_failed and (data := await self._receive()):
+            if self._received:
+                await self._take_all(self._received)
+                self._received = b""
+            while not (self.has_ended or self.failure) and (data := await self._receive()):
                 if not self._stream.has_started:
-                    self._fail(CloseReason.PROTOCOL_ERROR, "wait until the handshake is answered")
+                    self._fail(PROTOCOL_ERROR, "wait until the handshake is answered")
                     return
-                acceptable = self._heads.feed(data)
-                self._protocol.receive_data(data[:acceptable])
-                await self._take_events()
-                if self.has_ended:
-                    break
-                if acceptable < len(data) and not self._has_failed:
-                    self._fail_too_big()
+                await self._take_all(data)
         except trio.BrokenResourceError:
             pass
-        if not self._has_failed:
+        if self.failure is None:
             await self._note_end()
 
     async def _receive(self) -> bytes:
+        """Wait for bytes; return none if the client has disconnected, or has not answered a ping in time."""
         await trio.lowlevel.checkpoint()  # a client that keeps sending must not block the event loop
-        return await self._stream.transport.receive_some()
+        transport = self._stream.transport
+        if self._ping_interval == math.inf:
+            return await transport.receive_some()
+        with trio.move_on_after(self._ping_interval):
+            return await transport.receive_some()
+        await self._stream.write(ping_frame())
+        with trio.move_on_after(self._ping_timeout):
+            return await transport.receive_some()
+        self.has_ended = True
+        self._end(Close(INTERNAL_ERROR, "ping timeout"), EndReason.CLIENT_DISCONNECTED)
+        return b""
 
-    async def _take_events(self) -> None:
-        for number, event in enumerate(self._protocol.events(), start=1):
-            await self._take(event)
-            if self.has_ended or self._has_failed:
-                return
-            if number % _EVENTS_PER_CHECKPOINT == 0:
-                await trio.lowlevel.checkpoint()
+    async def _take_all(self, data: bytes) -> None:
+        try:
+            with closing(self._parser.feed(data)) as events:  # `wait_closed` goes on where this is cancelled
+                for number, event in enumerate(events, start=1):
+                    if event is not None:
+                        await self._take(event)
+                    if self.has_ended:
+                        return
+                    if number % _FRAMES_PER_CHECKPOINT == 0:
+                        await trio.lowlevel.checkpoint()
+        except FrameError as error:
+            self._fail(error.code, str(error))
 
-    async def _take(self, event: Event) -> None:
-        if isinstance(event, TextMessage | BytesMessage):
-            await self._take_piece(event)
+    async def _take(self, event: WebSocketEvent) -> None:
+        if isinstance(event, str | bytes):
+            size = len(event)
+            if isinstance(event, str) and not event.isascii():
+                size = len(event.encode())
+            self._waiting.append((event, size))
+            self._waiting_size += size
+            self._arrival.unpark()
+            while not self._has_room:
+                await self._room.park()
         elif isinstance(event, Ping):
             # This waits while the client is slow: if it does not read our pongs, we do not read its pings.
-            await self._stream.write(pong_frame(bytes(event.payload)))
-        elif isinstance(event, CloseConnection):
-            if self._protocol.state is not ConnectionState.REMOTE_CLOSING:
-                self._fail(event.code, event.reason or "")
-                return
+            await self._stream.write(pong_frame(event.payload))
+        else:
             self.has_ended = True
-            code = CloseReason.NORMAL_CLOSURE if event.code == CloseReason.NO_STATUS_RCVD else event.code
+            self.client_close = event
+            code = NORMAL_CLOSURE if event.code == NO_STATUS else event.code
             self._stream.close_frame = close_frame(code, "")  # the answer repeats the code
-
-    async def _take_piece(self, event: TextMessage | BytesMessage) -> None:
-        piece = event.data.encode() if isinstance(event, TextMessage) else event.data
-        size = len(self._parts) + len(piece)
-        if size > self._max_message_size:
-            self._fail_too_big()
-            return
-        if not event.message_finished:
-            self._parts += piece
-            return
-        whole = bytes(self._parts + piece)
-        self._parts.clear()
-        self._waiting.append((whole.decode() if isinstance(event, TextMessage) else whole, size))
-        self._waiting_size += size
-        self._arrival.unpark()
-        while not self._has_room:
-            await self._room.park()
 
     @property
     def _has_room(self) -> bool:
@@ -172,16 +217,16 @@ class MessageReceiver:
 
     def _fail(self, code: int, detail: str) -> None:
         """End the connection because of what the client has sent."""
-        self._has_failed = True
         reason = EndReason.PROTOCOL_ERROR
-        self._stream.close_frame = close_frame(code, f"{reason.value}: {detail}")
+        self._end(Close(code, f"{reason.value}: {detail}"), reason)
+
+    def _end(self, failure: Close, reason: EndReason) -> None:
+        self.failure = failure
+        self._stream.close_frame = close_frame(failure.code, failure.reason)
         self._stream.end(reason)
 
-    def _fail_too_big(self) -> None:
-        self._fail(CloseReason.MESSAGE_TOO_BIG, f"a message may have at most {self._max_message_size} bytes")
-
     async def _note_end(self) -> None:
-        """End the connection when the handler has processed what came before, or after a short time."""
+        """End the connection: for a handler, once it has processed what came before, or a little later."""
         self.has_ended = True
         is_waited_for = len(self._arrival) > 0 and not self._waiting
         if self._is_read and not is_waited_for:
@@ -199,12 +244,16 @@ class MessageReceiver:
         stream = self._stream
         if self.has_ended or not stream.has_started or stream.transport.pending is not None:
             return
-        if self._has_failed:
+        if self.failure is not None:
             await stream.transport.linger()
             return
-        with trio.move_on_after(CLOSE_SECONDS), suppress(trio.BrokenResourceError):
-            while not any(isinstance(event, CloseConnection) for event in self._protocol.events()):
-                data = await self._receive()
+        with trio.move_on_after(CLOSE_SECONDS), suppress(trio.BrokenResourceError, FrameError):
+            data = b""  # some may be left to be parsed
+            while not any(isinstance(event, Close) for event in self._parser.feed(data)):
+                data = await self._receive_last()
                 if not data:
                     return
-                self._protocol.receive_data(data)
+
+    async def _receive_last(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return await self._stream.transport.receive_some()
