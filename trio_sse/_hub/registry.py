@@ -244,9 +244,11 @@ class Registry:
         group.add(feed, self._log.last)
         return self._progress.end
 
-    def cursor(self, feed: Feed, position: int, written_at: float) -> Cursor | None:
+    def cursor(
+        self, topics: tuple[str, ...], throttle: Throttle | None, position: int, written_at: float
+    ) -> Cursor | None:
         """Return a feed's cursor; see `Source.cursor`."""
-        if feed.throttle is not None and not self._groups[feed.topics, feed.throttle].is_settled:
+        if throttle is not None and not self._groups[topics, throttle].is_settled:
             return None
         return self._progress.cursor(position, written_at)
 

@@ -9,6 +9,7 @@ from .._log.memory import Page
 from .._shared_log.history import Fetch
 from .._wire.cursor import Cursor
 from .._wire.message import Message
+from .throttle import Throttle
 
 if TYPE_CHECKING:
     from .feed import Feed
@@ -84,7 +85,9 @@ class Source(Protocol):
     def go_live(self, feed: Feed) -> Cursor:
         """Deliver to a feed from now on; return up to where it has received everything: the log's end."""
 
-    def cursor(self, feed: Feed, position: int, written_at: float) -> Cursor | None:
+    def cursor(
+        self, topics: tuple[str, ...], throttle: Throttle | None, position: int, written_at: float
+    ) -> Cursor | None:
         """Return the cursor of a live feed that keeps nothing for its reader; see `Progress.cursor`."""
 
     def change_topics(self, feed: Feed, topics: tuple[str, ...]) -> list[Message]:

@@ -1,0 +1,21 @@
+"""Where the pump writes what a feed receives: the interface between a feed and a transport."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .._wire.message import Framing
+
+
+class Writer(Protocol):
+    """What the pump may write to itself, while nothing is pending there."""
+
+    framing: Framing
+    pending: bytes | memoryview | None
+    written_at: float
+
+    def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
+        """Write `payload`, which holds `events` events; keep as `pending` what is not sent at once.
+
+        Return whether everything was sent. Never raise: a broken transport keeps everything pending.
+        """
