@@ -144,6 +144,8 @@ def test_a_generator_is_refused_when_it_is_decorated() -> None:
         ("/<x>{", "a parameter must be like"),
         ("/{x:number}", "type must be one of"),
         ("/{x}/{x:int}", "occurs twice"),
+        ("/a/../b", "which clients remove"),
+        ("/{x}/.", "which clients remove"),
     ],
 )
 def test_an_invalid_path_is_refused(path: str, message: str) -> None:

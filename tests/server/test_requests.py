@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import pytest
 import trio
 import trio.testing
@@ -78,23 +80,71 @@ async def test_a_head_may_be_split_anywhere(make_server: MakeServer) -> None:
     assert len(target.entered) == len(raw) - 1
 
 
-async def test_paths_are_percent_decoded(make_server: MakeServer) -> None:
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("/say/gr%C3%BC%c3%9fe%20+%2F", "grüße +/"),
+        ("/say/a%2fb%252F", "a/b%2F"),
+        ("/say/%2F", "/"),
+        ("/say/%2e%2E.", "..."),
+        ("/say/a%5Cb", "a\\b"),
+        ("/files/a/b%2Fc", "a/b/c"),
+        ("/pair/a%2Fb-c%2fd", "a/b c/d"),  # without an expression
+        ("/say%2Fa", None),
+        ("/say/a/b", None),
+        ("/say/", None),
+        ("/number/1%2F", None),
+    ],
+)
+async def test_a_path_is_split_before_it_is_decoded(
+    make_server: MakeServer, path: str, value: str | None
+) -> None:
     server = make_server()
 
     @server.endpoint("/say/{text}")
+    @server.endpoint("/files/{text:path}")
     async def say(request: Request, text: str) -> Response:
-        return Response(f"{text} {request.path}")
+        assert request.path == unquote(path)
+        return Response(text)
+
+    @server.endpoint("/pair/{one}-{two}")
+    async def pair(request: Request, one: str, two: str) -> Response:
+        return Response(f"{one} {two}")
+
+    @server.endpoint("/number/{number:int}")
+    async def number(request: Request, number: int) -> Response:
+        return Response("number")
 
     async with in_memory(server) as serving, serving.connect() as client:
-        head = await client.get("/say/gr%C3%BC%c3%9fe%20+%2F")
+        head = await client.get(path)
         body = await client.sized_body(head)
-        other_head = await client.get("/say/a%2fb%252F")
-        other_body = await client.sized_body(other_head)
 
-    # A slash that was encoded is a slash to the router, and decoding is done once.
-    assert head.status == 404
-    assert body == b"Not Found\n"
-    assert (other_head.status, other_body) == (404, b"Not Found\n")
+    assert (head.status, body.decode()) == ((404, "Not Found\n") if value is None else (200, value))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/files/..", "/files/.", "/files/../x", "/files/a/../../x", "/./files/a", "/files/a/."),
+        *(
+            "/files/%2e%2e",
+            "/files/%2E",
+            "/files/.%2e/x",
+            "/files/..%2Fx",
+            "/files/a%2F..",
+            "/files/a%2f.%2fb",
+        ),
+    ],
+)
+async def test_a_path_with_a_dot_segment_has_no_route(make_server: MakeServer, path: str) -> None:
+    server = make_server()
+
+    @server.endpoint("/{rest:path}")
+    async def rest(request: Request, rest: str) -> Response:
+        raise AssertionError(rest)
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        assert (await client.get(path)).status == 404
 
 
 async def test_a_parameter_is_decoded_once(make_server: MakeServer) -> None:

@@ -4,6 +4,9 @@ A regular expression that backtracks may take minutes for one path of a few kilo
 a segment, as in `/{year}-{month}`, or if two of them may contain slashes. `_Parts` matches such patterns. It
 returns what the expression would match, where each parameter is as long as possible, the first one first.
 
+A slash that was sent encoded, as `%2F`, is data and separates nothing (RFC 3986, 2.2 and 3.3). So a path is
+split before it is decoded: `ENCODED_SLASH` stands for such a slash until the segments have been matched.
+
 With at most one parameter in a segment, and at most one that may contain slashes, a path has few ways to
 match: backtracking fails where the segment ends. So an expression is linear there, and faster.
 """
@@ -14,14 +17,46 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol, final
+from urllib.parse import unquote
+
+#: Stands for an encoded slash. UTF-8 cannot encode it, so no decoded path has it.
+ENCODED_SLASH = "\ud800"
+
+_ENCODED = re.compile("%2f", re.IGNORECASE)
+_DOT_SEGMENT = re.compile(r"/\.\.?(?:/|$)")
+
+
+def routed_path(target: str, path: str) -> str:
+    """Return the path of a target for `PathPattern`; `path` is the decoded one, which it mostly is.
+
+    The path has been checked, so its parts can be decoded.
+    """
+    if "%" not in target:
+        return path
+    parts = _ENCODED.split(target.partition("?")[0])
+    return path if len(parts) == 1 else ENCODED_SLASH.join(map(unquote, parts))
+
+
+def has_dot_segment(path: str) -> bool:
+    """Return whether a decoded path has a segment `.` or `..`.
+
+    Clients resolve and remove them (RFC 3986, 5.2.4; WHATWG URL, 4.4), encoded ones included. Who sends one
+    has something in mind that the path's prefix does not show.
+    """
+    return "/." in path and _DOT_SEGMENT.search(path) is not None
+
+
+def _with_slashes(text: str) -> str:
+    return text.replace(ENCODED_SLASH, "/")
+
 
 # The expression of each type matches only what its conversion accepts: any other path is not found.
 _TYPES: dict[str, tuple[str, Callable[[str], object]]] = {
-    "str": (r"[^/]+", str),
+    "str": (r"[^/]+", _with_slashes),
     "int": (r"-?[0-9]{1,18}", int),
     "float": (r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?", float),
     "uuid": (r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", uuid.UUID),
-    "path": (r".+", str),
+    "path": (r".+", _with_slashes),
 }
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}")
 
@@ -56,7 +91,7 @@ class PathPattern:
         self._match: _Matcher = _Expression(parts) if _matches_in_one_way(parts) else _Parts(parts)
 
     def parameters(self, path: str) -> dict[str, object] | None:
-        """Return the converted parameters of a path; `None` if it does not match."""
+        """Return the converted parameters of what `routed_path` returns; `None` if it does not match."""
         match = self._match(path)
         if match is None:
             return None

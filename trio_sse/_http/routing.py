@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Generic, NamedTuple, TypeVar, final
 
-from .path_pattern import PathPattern
+from .path_pattern import PathPattern, has_dot_segment
 
 _METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE"))
 
@@ -77,6 +77,10 @@ class Router(Generic[Destination]):
         checked = tuple(dict.fromkeys(method.upper() for method in methods))
         if not checked or not _METHODS.issuperset(checked):
             raise ValueError(f"methods must be among {', '.join(sorted(_METHODS))}, not {checked}")
+        if has_dot_segment(path):
+            raise ValueError(
+                f"a path must not have the segments '.' and '..', which clients remove: {path!r}"
+            )
         pattern = self._exact.get(path) or self._patterns.get(path) or _Pattern(path)
         if inspect.isasyncgenfunction(handler):
             raise TypeError(f"the handler of {path!r} must be a coroutine function: send, do not yield")
@@ -92,7 +96,7 @@ class Router(Generic[Destination]):
         (self._patterns if pattern.converters else self._exact)[path] = pattern
 
     def find(self, path: str, method: str) -> Match[Destination] | None:
-        """Return the match of a decoded path and a method; `None` if no pattern matches the path."""
+        """Return the match of a method and of what `routed_path` returns; `None` if no pattern matches."""
         exact = self._exact.get(path)
         if exact is not None and method in exact.destinations:
             return Match(exact.destinations[method], NO_PARAMETERS, ())

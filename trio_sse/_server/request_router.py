@@ -8,6 +8,7 @@ from typing import final
 from .._http.body_decoders import too_large
 from .._http.exceptions import HTTPException
 from .._http.host_names import canonical_host
+from .._http.path_pattern import has_dot_segment, routed_path
 from .._http.request_head import RequestHead
 from .._http.response import Response, json_response
 from .._http.routing import NO_PARAMETERS
@@ -67,9 +68,12 @@ class RequestRouter:
     def _find(self, head: RequestHead) -> tuple[Destination, Mapping[str, object]]:
         if head.target == "*":
             return Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"}), NO_PARAMETERS
-        match = self._router.find(head.path, "GET" if head.method == "HEAD" else head.method)
+        path = routed_path(head.target, head.path)
+        match = None
+        if not has_dot_segment(head.path):
+            match = self._router.find(path, "GET" if head.method == "HEAD" else head.method)
         if match is None:
-            if head.path == self._options.health_path and head.method in ("GET", "HEAD"):
+            if path == self._options.health_path and head.method in ("GET", "HEAD"):
                 return self._health(), NO_PARAMETERS
             if self._has_app:
                 return AppRoute(), NO_PARAMETERS

@@ -199,8 +199,11 @@ class Server:
 
         The handler is a coroutine function. It takes the `Connection` and, by name, the path's parameters:
         `{name}` matches one segment, and `{name:int}` and so on are typed (`str`, `int`, `float`, `uuid`, and
-        `path`, which also matches slashes). The stream ends when the handler returns. A route for GET also
-        answers HEAD. The body of a POST is in `connection.request.body`.
+        `path`, which also matches slashes). The segments are split before they are decoded, so a slash that
+        was sent as `%2F` is a part of a value. A path with a segment `.` or `..` matches no route.
+
+        The stream ends when the handler returns. A route for GET also answers HEAD. The body of a POST is in
+        `connection.request.body`.
 
         Raises:
             ValueError: the path or a method is not acceptable, or already has a handler.
