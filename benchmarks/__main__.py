@@ -11,6 +11,7 @@ import sys
 from benchmarks.harness.command_line import main
 from benchmarks.harness.paths import RESULTS
 from benchmarks.scenarios import (
+    apps,
     compare,
     fanout,
     growth,
@@ -39,7 +40,7 @@ BRIEF = [
     reconnect_storm.BENCHMARK,
     tls.BENCHMARK,
 ]
-FULL = [*BRIEF, growth.BENCHMARK, quart.BENCHMARK, compare.BENCHMARK, shared_log.BENCHMARK]
+FULL = [*BRIEF, growth.BENCHMARK, quart.BENCHMARK, apps.BENCHMARK, compare.BENCHMARK, shared_log.BENCHMARK]
 
 if "--full" in sys.argv:
     sys.argv.remove("--full")
