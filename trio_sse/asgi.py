@@ -22,7 +22,8 @@ import trio
 
 from ._asgi.foreign_server import ForeignInlineStream, closing_fields
 from ._asgi.request import request_of
-from ._asgi.response_stream import InlineStream
+from ._asgi.response_messages import response_messages
+from ._asgi.response_stream import FLUSH, InlineStream
 from ._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
 from ._groups import split_failure
 from ._http.event_source import refusal_response
@@ -180,7 +181,7 @@ class EventStream:
         if isinstance(outcome, Refused):
             if not (head.has_been_sent and isinstance(outcome.error, HTTPException)):
                 raise outcome.error
-            inline.refuse_late(head.stream, outcome.error)
+            await inline.refuse_late(head.stream, outcome.error)
         if head.has_been_sent and not (isinstance(inline, ForeignInlineStream) and inline.is_cut):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -233,8 +234,7 @@ class _Head:
         self.has_been_sent = True
         try:
             await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
-            # Middleware that decides about the head by the first bytes of the body sends it now.
-            await self._send({"type": "http.response.body", "body": b"", "more_body": True})
+            await self._send(FLUSH)
         except OSError:  # how ASGI servers report a disconnect
             self.stream.on_disconnect()
             await self._leave()
@@ -289,8 +289,5 @@ class _Head:
 
 
 async def _send_response(response: Response, method: str, send: Send) -> None:
-    fields = {**response.headers, "Content-Type": response.content_type}
-    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()]
-    body = response.body.encode() if isinstance(response.body, str) else response.body
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body if method != "HEAD" else b"", "more_body": False})
+    for message in response_messages(response, with_body=method != "HEAD"):
+        await send(message)

@@ -787,33 +787,6 @@ async def test_a_stream_that_is_cut_before_it_began_is_answered(run: Run, is_eve
         assert await host.life.wait_ends(2) == [EndReason.MAX_DURATION, EndReason.RECONNECT]
 
 
-@pytest.mark.parametrize("at", ["http.response.start", "http.response.body"])
-@pytest.mark.parametrize("run", ["starlette", "fastapi", "litestar", "starlette in memory"], indirect=True)
-async def test_a_shutdown_answers_a_stream_whose_head_is_held_back(
-    run: Run, at: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    is_held = trio.Event()
-
-    def holding(app: Any) -> Any:
-        async def call(scope: Any, receive: Any, send: Any) -> None:
-            async def hold(message: Any) -> None:
-                if scope["type"] == "http" and message["type"] == at and not is_held.is_set():
-                    is_held.set()
-                    await trio.sleep_forever()
-                await send(message)
-
-            await app(scope, receive, hold)
-
-        return call
-
-    async with run(drain_timeout=20, middleware=holding) as host, host.asked("/quiet") as stream:
-        await is_held.wait()
-        host.nursery.start_soon(host.shut_down)
-        await check_temporary_refusal(stream, is_event_source=False)
-        assert await host.life.wait_ends(1) == [EndReason.SERVER_SHUTDOWN]
-    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
-
-
 async def check_temporary_refusal(stream: Any, is_event_source: bool) -> None:
     """Check that the client is asked to try again, in the way that it understands."""
     head = await stream.wait_head()

@@ -10,14 +10,17 @@ Such a stream uses ASGI's `receive` and `send` alone. How its response ends is t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Protocol, final
 
 import trio
 
 from .._groups import split_failure
+from .._http.event_source import refusal_response
 from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._logger import get_logger
+from .._stream.closing import reconnect_hint
 from .._stream.end_reason import EndReason
 from .._stream.lifecycle import Handle, Refused, StreamOutcome, run_stream
 from .._stream.live_stream import LiveStream
@@ -27,7 +30,7 @@ from .._stream.scope import ServeScope
 from .._stream.writer import ResponseStart
 from .request import request_of
 from .response_guard import ResponseGuard, find_guard
-from .response_stream import PendingState, PendingStream
+from .response_stream import FLUSH, PendingState, PendingStream
 from .scope_object import ScopeObject
 from .transport import ASGITransport
 from .types import Message, Receive, Scope, Send
@@ -40,6 +43,9 @@ DRAIN_REGISTRY = "trio_sse.drain"
 # A server of HTTP/1.1 that has received a further request does not read, and so notices no disconnect. If the
 # response announces that the connection closes, it takes the further request for an error.
 _CLOSE = (b"connection", b"close")
+
+# How long the time to reconnect may take to be sent, to a client that reconnects anyway.
+_HINT_SECONDS = 1.0
 
 
 class DrainRegistry(Protocol):
@@ -80,6 +86,29 @@ def _end_response(guard: ResponseGuard | None, stream: LiveStream) -> bool:
     return is_cut and stream.request.http_version < "2"
 
 
+def _refuse_held(guard: ResponseGuard | None, stream: LiveStream, error: Exception) -> bool:
+    """Refuse a stream whose response's head middleware holds back; return whether that was possible."""
+    if guard is None or not isinstance(error, HTTPException):
+        return False
+    return guard.refuse(refusal_response(error, stream.request.headers))
+
+
+async def _refuse_late(guard: ResponseGuard | None, send: Send, stream: LiveStream, error: Exception) -> None:
+    """Refuse a stream whose response has not begun, though the app has sent its head.
+
+    If the server has the head, it cannot be taken back. But at a shutdown, the client learns when to
+    reconnect.
+    """
+    if _refuse_held(guard, stream, error):
+        return
+    if not isinstance(error, HTTPException):
+        logger.error("the handler failed for id=%d", stream.id, exc_info=error)
+    elif stream.end_reason is EndReason.SERVER_SHUTDOWN:
+        with suppress(OSError), trio.move_on_after(_HINT_SECONDS):
+            hint = reconnect_hint(stream.options)
+            await send({"type": "http.response.body", "body": hint, "more_body": True})
+
+
 @final
 class ForeignStreamExtension(ScopeObject):
     """The `StreamExtension` of one request, with the `receive` and `send` that the app uses."""
@@ -96,6 +125,7 @@ class ForeignStreamExtension(ScopeObject):
         self._disconnected = trio.Event()
         self._pending: PendingStream | None = None
         self._is_head_sent = False
+        self._flushing = trio.CancelScope()
         self._stream_ended = trio.Event()
 
     @property
@@ -160,7 +190,13 @@ class ForeignStreamExtension(ScopeObject):
         finally:
             transport.release()
             pending.end(outcome)
+            if self._is_head_sent and isinstance(outcome, Refused):
+                _refuse_held(self._guard, pending.stream, outcome.error)
             self._stream_ended.set()
+            self._flushing.cancel()
+
+    def send_through(self, send: Send) -> None:
+        """Do nothing: this has the app's `send`."""
 
     async def detach(self, pending: PendingStream) -> None:
         if not self._is_head_sent:
@@ -168,16 +204,22 @@ class ForeignStreamExtension(ScopeObject):
         stream = pending.stream
         transport = stream.transport
         assert isinstance(transport, ASGITransport)
-        has_started = pending.start(padding(stream.request, transport.framing))
         try:
+            try:
+                with self._flushing:
+                    await self._send(FLUSH)
+            except OSError:  # how ASGI servers report a disconnect
+                self._disconnected.set()
+                self.close()
+            pending.start(padding(stream.request, transport.framing))
             await self._stream_ended.wait()
         finally:
             # If this was cancelled, the handler may live on for a moment.
             self.close()
             transport.release()
             _end_response(self._guard, stream)
-        if not has_started and isinstance(pending.outcome, Refused):
-            logger.error("the handler failed for id=%d", stream.id, exc_info=pending.outcome.error)
+        if not pending.has_started and isinstance(pending.outcome, Refused):
+            await _refuse_late(self._guard, self._send, stream, pending.outcome.error)
 
     def close(self) -> None:
         """End the stream, because the app's call ends."""
@@ -262,5 +304,6 @@ class ForeignInlineStream:
                 self.is_cut = _end_response(self._guard, stream)
         return outcome
 
-    def refuse_late(self, stream: LiveStream, refusal: HTTPException) -> None:
-        self.is_cut = _end_response(self._guard, stream)  # the head cannot be taken back
+    async def refuse_late(self, stream: LiveStream, refusal: HTTPException) -> None:
+        self.is_cut = _end_response(self._guard, stream)
+        await _refuse_late(self._guard, self._send, stream, refusal)

@@ -17,6 +17,8 @@ from typing import Any, final
 import trio
 
 from .._http.fields import check_raw_field
+from .._http.response import Response
+from .response_messages import response_messages
 from .scope_object import ScopeObject
 from .types import Message, Receive, Scope, Send
 
@@ -30,7 +32,10 @@ _BODY_SECONDS = 30.0
 _SEND_SECONDS = 1.0
 
 _CLOSE = (b"connection", b"close")
-_END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
+_FAILURE: tuple[Message, Message] = (
+    {"type": "http.response.start", "status": 500, "headers": []},
+    {"type": "http.response.body", "body": b"", "more_body": False},
+)
 
 
 def find_guard(scope: Mapping[str, Any]) -> ResponseGuard | None:
@@ -57,6 +62,7 @@ class ResponseGuard(ScopeObject):
         self._is_http2 = self._http_version >= "2"
         self._is_cut = False
         self._is_over = False
+        self._refusal: Response | None = None
         self._is_stream_over = False
         self._end_seconds = 0.0
         self._is_body_over = False
@@ -105,6 +111,9 @@ class ResponseGuard(ScopeObject):
         kind = message["type"]
         if self._is_over:
             raise OSError("the response is over")
+        if self._refusal is not None:
+            await trio.lowlevel.checkpoint()
+            return
         if kind == "http.response.start":
             message = {**message, "headers": _checked(message.get("headers", ()), self._http_version)}
         self.has_started |= kind == "http.response.start"
@@ -133,6 +142,16 @@ class ResponseGuard(ScopeObject):
         self._is_cut = is_cut
         self._end_seconds = end_seconds
 
+    def refuse(self, refusal: Response) -> bool:
+        """Answer with this instead of the response whose head middleware holds back.
+
+        Return whether that is possible: not if the server has the head.
+        """
+        if self.has_started or self._is_over:
+            return False
+        self._refusal = refusal
+        return True
+
     async def finish(self) -> None:
         """Complete what the app has left incomplete, now that it has returned or failed.
 
@@ -141,11 +160,12 @@ class ResponseGuard(ScopeObject):
         """
         if self._is_over or (self.has_started and not self._is_http2 and not self.is_disconnected):
             return
+        refusal, self._refusal, self._is_cut = self._refusal, None, False
+        head, end = _FAILURE if refusal is None else response_messages(refusal)
         if not self.has_started:
-            headers = [] if self._is_http2 else [_CLOSE]
-            await self.send({"type": "http.response.start", "status": 500, "headers": headers})
-        self._is_cut = False
-        await self.send(_END)
+            headers = head["headers"] if self._is_http2 else [*head["headers"], _CLOSE]
+            await self.send({**head, "headers": headers})
+        await self.send(end)
 
     async def _end(self, message: Message) -> None:
         self._is_over = True

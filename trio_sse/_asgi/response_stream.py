@@ -60,6 +60,10 @@ from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
 from .._stream.writer import ResponseStart
 from .._transport.base import Transport
+from .types import Message, Send
+
+#: Middleware that decides about the head by the first bytes of the body sends it now.
+FLUSH: Message = {"type": "http.response.body", "body": b"", "more_body": True}
 
 
 class PendingState(enum.Enum):
@@ -122,8 +126,11 @@ class StreamExtension(Protocol):
             RuntimeError: the request has a stream already.
         """
 
+    def send_through(self, send: Send) -> None:
+        """Record the app's own `send`, by which middleware around the app is asked for a head."""
+
     async def detach(self, pending: PendingStream) -> None:
-        """Let the stream write the response's body, now that the server has its head.
+        """Let the stream write the response's body, now that the app has sent its head.
 
         When this returns, or is cancelled, the app has nothing more to do with the stream.
         """
@@ -157,7 +164,7 @@ class InlineStream(Protocol):
     async def run_inline(self, manager: StreamManager, stream: LiveStream, handle: Handle) -> StreamOutcome:
         """Run the stream; see `run_stream`."""
 
-    def refuse_late(self, stream: LiveStream, refusal: HTTPException) -> None:
+    async def refuse_late(self, stream: LiveStream, refusal: HTTPException) -> None:
         """Refuse a stream that has not begun, though the app has sent the response's head.
 
         Middleware may hold the head back. Where it has not been written, the refusal is sent instead.

@@ -146,6 +146,11 @@ class RequestResponseCycle:
             self.call.cancel()
 
     @property
+    def awaits_head(self) -> bool:
+        """Whether the app's head has not arrived here. Middleware may hold it back."""
+        return self._response is None
+
+    @property
     def may_keep_alive(self) -> bool:
         """Whether the connection may carry another request, as it is now."""
         closes = self._response is not None and self._response.closes

@@ -14,8 +14,9 @@ from typing import Protocol, final
 
 import trio
 
-from .._asgi.response_stream import PendingState, PendingStream
+from .._asgi.response_stream import FLUSH, PendingState, PendingStream
 from .._asgi.scope_object import ScopeObject
+from .._asgi.types import Send
 from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.request import Request
 from .._stream.closing import linger_if_unread
@@ -61,6 +62,7 @@ class AppStream(ScopeObject):
 
     __slots__ = (
         "_admission",
+        "_app_send",
         "_buffer",
         "_cycle",
         "_may_keep_alive",
@@ -83,6 +85,7 @@ class AppStream(ScopeObject):
     ) -> None:
         self.ended: AfterResponse | None = None
         self._admission = admission
+        self._app_send: Send | None = None
         self._cycle = cycle
         self._buffer = buffer
         self._serving = serving
@@ -181,7 +184,7 @@ class AppStream(ScopeObject):
             self._cycle.take_back(stream.transport.hand_over() if may_reuse else stream.transport)
         return outcome
 
-    def refuse_late(self, stream: LiveStream, refusal: HTTPException) -> None:
+    async def refuse_late(self, stream: LiveStream, refusal: HTTPException) -> None:
         self._cycle.refuse(refusal)
 
     # A stream that outlives the app's call
@@ -202,10 +205,38 @@ class AppStream(ScopeObject):
         )
         return pending
 
+    def send_through(self, send: Send) -> None:
+        self._app_send = send
+
     async def detach(self, pending: PendingStream) -> None:
-        await self._cycle.stop_watching()
+        if self._cycle.awaits_head:
+            await self._detach_later(pending)
+        else:
+            await self._cycle.stop_watching()
+            self._detach(pending)
+        self._app_send = None
+
+    async def _detach_later(self, pending: PendingStream) -> None:
+        """Wait until middleware, in whatever task, has sent the head, or the stream has ended."""
+        self._cycle.on_start = partial(self._detach, pending)
+        try:
+            async with trio.open_nursery() as nursery:
+                if self._app_send is not None:
+                    nursery.start_soon(self._app_send, FLUSH)
+                await pending.wait_started()
+                if not pending.has_started:
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._cycle.on_start = None
+        if not pending.has_started:
+            self._refuse_ended()
+
+    def _refuse_ended(self) -> None:
+        self._cycle.refuse(TemporaryRefusal(503, "the stream ended before it began"))
+
+    def _detach(self, pending: PendingStream) -> None:
         if pending.state is not PendingState.READY:
-            self._cycle.refuse(TemporaryRefusal(503, "the stream ended before it began"))
+            self._refuse_ended()
             return
         # No checkpoint from here on, so the state does not change.
         start = self._cycle.start_stream()

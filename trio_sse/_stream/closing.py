@@ -80,9 +80,12 @@ def send_reconnect_hint(stream: LiveStream, options: StreamOptions) -> bool:
         return True
     if transport.framing is Framing.WEBSOCKET:
         return transport.send_nowait(reason_frame(EndReason.SERVER_SHUTDOWN), 0, trio.current_time())
-    milliseconds = round(random.uniform(1, options.reconnect_spread) * 1000)
-    retry = frame(encode_retry(milliseconds), transport.framing)
-    return transport.send_nowait(retry, 0, trio.current_time())
+    return transport.send_nowait(frame(reconnect_hint(options), transport.framing), 0, trio.current_time())
+
+
+def reconnect_hint(options: StreamOptions) -> bytes:
+    """Return the field that has a client reconnect after a time that differs from the others'."""
+    return encode_retry(round(random.uniform(1, options.reconnect_spread) * 1000))
 
 
 async def linger_if_unread(serving: ServeScope, stream: LiveStream) -> None:

@@ -6,12 +6,13 @@ Both matter only on servers that are not ours. On `trio_sse.Server` a stream use
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import final
+from typing import Any, final
 
 import trio
 
 from .._asgi.foreign_server import ForeignStreamExtension
 from .._asgi.response_guard import GUARD, ResponseGuard, find_guard
+from .._asgi.response_stream import StreamExtension
 from .._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope, end_streams
@@ -61,9 +62,12 @@ class StreamMiddleware:
         self._find_serving = find_serving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        extensions: Mapping[str, object] = scope.get("extensions") or {}
+        extensions: Mapping[str, Any] = scope.get("extensions") or {}
         serving = self._find_serving()
-        if scope["type"] != "http" or serving is None or STREAMS in extensions:
+        offered: StreamExtension | None = extensions.get(STREAMS)
+        if offered is not None:
+            offered.send_through(send)
+        if scope["type"] != "http" or serving is None or offered is not None:
             await self._app(scope, receive, send)
             return
         guard = outer_guard = find_guard(scope)

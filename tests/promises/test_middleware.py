@@ -1,0 +1,166 @@
+"""Streams under middleware that delays, holds back or sends from another task what an app sends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from trio_sse import EndReason
+
+from ..support import hosts
+from ..support.certificates import Certificate
+from ..support.hosts import Run, until_subscribed
+from ..support.leaks import LeakCheck
+
+pytestmark = pytest.mark.integration
+
+Middleware = Callable[[Any], Any]
+
+APPS = [name for name in hosts.NAMES if not name.startswith("native")]
+ON_HYPERCORN = [*hosts.ON_HYPERCORN, *hosts.ON_HTTP2]
+
+# Where the response's head waits for the first part of the body, and the handler runs in the app's call.
+INLINE = [name for name in APPS if name not in hosts.OF_QUART and name not in ON_HYPERCORN]
+
+
+@pytest.fixture(params=APPS)
+def run(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: Certificate) -> Run:
+    """Run each host that has an app."""
+    return partial(hosts.running, request.param, no_leak, certificate)
+
+
+def wrapping_send(wrap: Callable[[Any], Any]) -> Middleware:
+    """Return middleware that passes another `send` on, for requests of HTTP."""
+
+    def middleware(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope, receive, wrap(send) if scope["type"] == "http" else send)
+
+        return call
+
+    return middleware
+
+
+def with_first_body(send: Any) -> Any:
+    """Send the head only when the first part of the body is there, as middleware that compresses does."""
+    held: list[Any] = []
+
+    async def wrapped(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            held.append(message)
+            return
+        while held:
+            await send(held.pop())
+        await send(message)
+
+    return wrapped
+
+
+def from_another_task(app: Any) -> Any:
+    """Send all that the app sends from another task, and later."""
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        give, take = trio.open_memory_channel[Any](100)
+
+        async def forward() -> None:
+            async for message in take:
+                await trio.lowlevel.checkpoint()
+                await send(message)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(forward)
+            try:
+                await app(scope, receive, give.send)
+            finally:
+                give.close()
+
+    return call
+
+
+class AddsField(BaseHTTPMiddleware):
+    """Starlette's own way to write middleware, which runs the app in another task."""
+
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        response = await call_next(request)
+        response.headers["X-Added"] = "yes"
+        return response
+
+
+@pytest.mark.parametrize(
+    "middleware",
+    [
+        lambda app: AddsField(AddsField(app)),
+        lambda app: AddsField(GZipMiddleware(app, minimum_size=1)),
+        wrapping_send(with_first_body),
+        from_another_task,
+    ],
+    ids=["base", "base-and-gzip", "with-first-body", "from-another-task"],
+)
+async def test_streams_run_under_middleware(run: Run, middleware: Middleware) -> None:
+    async with run(middleware=middleware) as host:
+        async with host.opened("/three") as stream:
+            assert len(await stream.rest()) == 3
+            assert stream.is_ended
+        async with host.opened("/quiet", "Accept-Encoding: gzip") as stream:
+            assert (await stream.wait_head()).status == 200
+        async with host.opened("/live") as stream:
+            await until_subscribed(host)
+            await host.hub.publish("live", "hello")
+            assert (await stream.event()).data == "hello"
+        for path, status in (("/returns", 200), ("/refuses", 403)):
+            async with host.asked(path) as stream:
+                assert (await stream.wait_head()).status == status
+        async with host.opened("/fails_after") as stream:
+            assert [event.data for event in await stream.rest()] == ["one"]
+            assert host.is_cut_or_ended(stream)
+
+
+@pytest.mark.parametrize(
+    ("run", "at", "is_sent"),
+    [(name, "http.response.start", False) for name in APPS]
+    + [(name, "http.response.body", False) for name in INLINE]
+    + [(name, "http.response.body", True) for name in ON_HYPERCORN],
+    indirect=["run"],
+)
+async def test_a_shutdown_answers_a_stream_whose_response_is_held_back(
+    run: Run, at: str, is_sent: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_held, goes_on = trio.Event(), trio.Event()
+
+    def holding(send: Any) -> Any:
+        async def hold(message: Any) -> None:
+            if message["type"] == at and not is_held.is_set():
+                is_held.set()
+                await goes_on.wait()
+            await send(message)
+
+        return hold
+
+    async with (
+        run(drain_timeout=20, middleware=wrapping_send(holding)) as host,
+        host.asked("/quiet") as stream,
+    ):
+        await is_held.wait()
+        host.nursery.start_soon(host.shut_down)
+        assert await host.life.wait_ends(1) == [EndReason.SERVER_SHUTDOWN]
+        goes_on.set()
+        head = await stream.wait_head()
+        if is_sent:
+            await stream.rest()
+            assert (head.status, stream.retry is None) == (200, False)
+            assert host.is_cut_or_ended(stream)
+        else:
+            assert (head.status, head.get("retry-after") is None) == (503, False)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
