@@ -16,6 +16,7 @@ from control import run_commands
 sys.path.append(str(Path(__file__).parent.parent / "servers"))
 
 from apps import quart_app, starlette_app
+from exchanges_app import exchanges_app
 
 # As long as ours, so that idle connections are compared.
 _KEEP_ALIVE_SECONDS = 75
@@ -28,6 +29,8 @@ def publish(data: str) -> None:
 async def main(name: str) -> None:
     if name == "starlette":
         app = starlette_app()
+    elif name == "exchanges":
+        app = exchanges_app
     else:
         from quart import Quart
 

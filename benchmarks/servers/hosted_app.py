@@ -13,6 +13,7 @@ import trio
 
 from benchmarks.harness.control import Start, serve_with_control
 from benchmarks.servers.apps import quart_app, starlette_app
+from benchmarks.servers.exchanges_app import exchanges_app
 
 
 async def publish(data: str, topic: str) -> None:
@@ -30,10 +31,12 @@ def chosen() -> Start:
     """Return the function that starts the server and the app that the command line names."""
     parser = argparse.ArgumentParser()
     parser.add_argument("server", choices=("ours", "hypercorn"))
-    parser.add_argument("app", choices=("starlette", "quart"))
+    parser.add_argument("app", choices=("starlette", "quart", "exchanges"))
     arguments = parser.parse_args()
     if arguments.app == "starlette":
         app = starlette_app()
+    elif arguments.app == "exchanges":
+        app = exchanges_app
     else:
         from quart_trio import QuartTrio
 
