@@ -17,7 +17,7 @@ from click.testing import Result
 from trio_sse import Server
 from trio_sse._program.errors import ProgramError
 from trio_sse._program.listening import Listening, ListenOptions, listen_options
-from trio_sse._program.serve import serve_until_signalled
+from trio_sse._program.serve import ServiceOptions, serve_until_signalled
 
 from ..support import http
 from ..support.certificates import Certificate
@@ -274,7 +274,8 @@ async def test_signals_are_handled_before_anybody_can_connect(monkeypatch: pytes
         yield
 
     monkeypatch.setattr("trio_sse._program.serve.listening_on", listening_on)
+    around = ServiceOptions(listen=listen_options(["127.0.0.1:0"]), announce=lambda urls: None)
     with pytest.raises(ProgramError):
-        await serve_until_signalled(Server(), listen_options(["127.0.0.1:0"]), announce=lambda urls: None)
+        await serve_until_signalled(Server(), around)
 
     assert handlers != [signal.getsignal(signal.SIGTERM)]

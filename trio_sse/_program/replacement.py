@@ -54,6 +54,11 @@ class RollingReplacement:
         self._handover: _Handover | None = None
         self._retired: list[WorkerProcess] = []  # in the order in which they will drain
 
+    @property
+    def is_active(self) -> bool:
+        """Whether there are workers still to be replaced."""
+        return bool(self._waiting) or self._handover is not None
+
     def begin(self) -> None:
         """Begin to replace all workers that accept connections."""
         self._waiting = [worker for worker in self._workers.values() if not worker.is_replaced]

@@ -4,145 +4,174 @@ from __future__ import annotations
 
 import logging
 import signal
-import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import final
 
 import trio
 
 from .._asgi.types import ASGIApp
+from .._logger import get_logger
 from .._server.server import Server
+from .certificates import Certificates
 from .errors import ProgramError
-from .listening import ListenOptions, listening_on
+from .listening import Listening, ListenOptions, listening_on
+from .service_manager import ServiceManager
 from .signals import drain_on_signal
 from .stop_guard import StopGuard
+
+logger = get_logger("trio_sse.program")
 
 _HYPERCORN_DRAIN_SECONDS = 10.0
 
 Announce = Callable[[list[str]], None]
 
 
-def load_certificate(certfile: str | None, keyfile: str | None) -> ssl.SSLContext | None:
-    """Return a TLS context that uses PEM files, or `None` without a certificate.
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceOptions:
+    """What a server of the program has around it.
 
-    Raises:
-        ProgramError: the files cannot be used.
+    Attributes:
+        listen: where to listen.
+        announce: is called with the URLs once the server listens.
+        certificates: serve over TLS with these. SIGHUP loads them again.
+        manager: what started the program, and wants to know how it is.
+        parent_alive: a descriptor that becomes readable when the parent process, which restarts this one, has
+            ended.
     """
-    if certfile is None:
-        if keyfile is not None:
-            raise ProgramError("--keyfile needs --certfile")
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certfile, keyfile)
-    except (OSError, ssl.SSLError) as error:
-        raise ProgramError(f"cannot use the certificate {certfile}: {error}") from error
-    return context
+
+    listen: ListenOptions
+    announce: Announce
+    certificates: Certificates | None = None
+    manager: ServiceManager = field(default_factory=ServiceManager)
+    parent_alive: int | None = None
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the URLs."""
+        return "http" if self.certificates is None else "https"
+
+    def reload(self) -> None:
+        """Load the certificates again, and report it."""
+        assert self.certificates is not None
+        self.manager.reloading()
+        self.certificates.reload()
+        self.manager.ready("Serving")
 
 
 async def serve_until_signalled(
-    server: Server,
-    listen: ListenOptions,
-    *,
-    ssl_context: ssl.SSLContext | None = None,
-    announce: Announce,
-    background: Callable[[], Awaitable[None]] | None = None,
+    server: Server, options: ServiceOptions, *, background: Callable[[], Awaitable[None]] | None = None
 ) -> None:
     """Serve until SIGTERM or SIGINT, which drain; a second SIGINT stops at once.
 
     If the drain takes longer than it may, or the stop is not at once, the process ends; see `StopGuard`.
 
     Args:
-        announce: is called with the URLs once the server listens.
-        background: runs from then on, and is cancelled when the server has ended.
+        background: runs while the server serves, and is cancelled when it has ended.
 
     Raises:
         ProgramError: an address is not available.
     """
-    is_serving = False
+    context = None if options.certificates is None else options.certificates.context
 
-    async def drain() -> None:
-        listening.remove_files()  # before the last clients are accepted
-        if is_serving:
-            await server.drain()
-        else:
-            nursery.cancel_scope.cancel()
+    async def serve(listening: Listening, task_status: trio.TaskStatus[object]) -> None:
+        await server.serve_listeners(
+            listening.sockets,
+            ssl_context=context,
+            exclusive=listening.is_exclusive,
+            task_status=task_status,
+        )
 
-    with (
-        StopGuard(server.drain_timeout) as guard,
-        guard.signals(signal.SIGINT, signal.SIGTERM) as signals,  # before anybody can connect
-        listening_on(listen) as listening,
-    ):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(drain_on_signal, signals, drain, nursery)
-
-            async def serve(*, task_status: trio.TaskStatus[object]) -> None:
-                await server.serve_listeners(
-                    listening.sockets,
-                    ssl_context=ssl_context,
-                    exclusive=listening.is_exclusive,
-                    task_status=task_status,
-                )
-                nursery.cancel_scope.cancel()
-
-            names = listening.describe("http" if ssl_context is None else "https")
-            await nursery.start(serve)
-            is_serving = True
-            announce(names)
-            if background is not None:
-                nursery.start_soon(background)
+    await _run(options, serve, server.drain, drain_timeout=server.drain_timeout, background=background)
 
 
 async def serve_by_hypercorn(
     app: ASGIApp,
-    listen: ListenOptions,
+    options: ServiceOptions,
     *,
-    certfile: str,
-    keyfile: str | None,
     drain_timeout: float | None = None,
-    announce: Announce,
 ) -> None:
     """Serve an app over HTTP/2 and HTTP/1.1 until SIGTERM or SIGINT, as `serve_until_signalled` does.
 
+    The options must have certificates.
+
     Raises:
-        ProgramError: an address or the certificate cannot be used, or the extra is missing.
+        ProgramError: an address cannot be used, or the extra is missing.
     """
     try:
-        from hypercorn.config import Config
-
         from .. import hypercorn
+        from .hypercorn_config import make_config
     except ImportError:
         raise ProgramError("--http2 needs its extra: pip install 'trio-sse[hypercorn]'") from None
-    drain_timeout = _HYPERCORN_DRAIN_SECONDS if drain_timeout is None else drain_timeout
-    load_certificate(certfile, keyfile)  # hypercorn's own error would be a traceback
-    config = Config()
-    config.certfile, config.keyfile = certfile, keyfile or certfile
+    seconds = _HYPERCORN_DRAIN_SECONDS if drain_timeout is None else drain_timeout
+    assert options.certificates is not None
+    config = make_config(options.certificates.context)
     config.errorlog = logging.getLogger("hypercorn.error")
     shutdown = trio.Event()
 
+    async def serve(listening: Listening, task_status: trio.TaskStatus[object]) -> None:
+        config.bind = [f"fd://{each.detach()}" for each in listening.sockets]
+        await hypercorn.serve(
+            app,
+            config,
+            shutdown_trigger=shutdown.wait,
+            exclusive=listening.is_exclusive,
+            drain_timeout=seconds,
+            task_status=task_status,
+        )
+
     async def shut_down() -> None:
-        listening.remove_files()
         shutdown.set()
 
+    await _run(options, serve, shut_down, drain_timeout=seconds)
+
+
+async def _run(
+    options: ServiceOptions,
+    serve: Callable[[Listening, trio.TaskStatus[object]], Awaitable[None]],
+    drain: Callable[[], Awaitable[None]],
+    *,
+    drain_timeout: float,
+    background: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Run a server on the program's sockets until it has ended, and drain it on a signal."""
+    is_serving = False
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if options.certificates is not None:
+        numbers.append(signal.SIGHUP)
+
+    async def begin_drain() -> None:
+        options.manager.stopping()
+        listening.remove_files()  # before the last clients are accepted
+        if is_serving:
+            await drain()
+        else:
+            nursery.cancel_scope.cancel()
+
+    async def end_with_parent(parent_alive: int) -> None:
+        await trio.lowlevel.wait_readable(parent_alive)
+        logger.error("the parent process has ended: stopping")
+        nursery.cancel_scope.cancel()
+
+    async def run(*, task_status: trio.TaskStatus[object]) -> None:
+        await serve(listening, task_status)
+        nursery.cancel_scope.cancel()
+
     with (
-        StopGuard(drain_timeout) as guard,
-        guard.signals(signal.SIGINT, signal.SIGTERM) as signals,
-        listening_on(listen) as listening,
+        StopGuard(drain_timeout, options.parent_alive) as guard,
+        guard.signals(*numbers) as signals,  # before anybody can connect
+        listening_on(options.listen) as listening,
     ):
-        names = listening.describe("https")
-        config.bind = [f"fd://{each.detach()}" for each in listening.sockets]
+        names = listening.describe(options.scheme)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(drain_on_signal, signals, shut_down, nursery)
-
-            async def serve(*, task_status: trio.TaskStatus[object]) -> None:
-                await hypercorn.serve(
-                    app,
-                    config,
-                    shutdown_trigger=shutdown.wait,
-                    exclusive=listening.is_exclusive,
-                    drain_timeout=drain_timeout,
-                    task_status=task_status,
-                )
-                nursery.cancel_scope.cancel()
-
-            await nursery.start(serve)
-            announce(names)
+            nursery.start_soon(drain_on_signal, signals, begin_drain, options.reload, nursery)
+            if options.parent_alive is not None:
+                nursery.start_soon(end_with_parent, options.parent_alive)
+            await nursery.start(run)
+            is_serving = True
+            options.announce(names)
+            options.manager.ready(f"Serving on {', '.join(names)}")
+            nursery.start_soon(options.manager.say_alive)
+            if background is not None:
+                nursery.start_soon(background)

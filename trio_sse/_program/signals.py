@@ -15,12 +15,19 @@ logger = get_logger("trio_sse.program")
 
 
 async def drain_on_signal(
-    signals: AsyncIterator[int], drain: Callable[[], Awaitable[None]], nursery: trio.Nursery
+    signals: AsyncIterator[int],
+    drain: Callable[[], Awaitable[None]],
+    reload: Callable[[], None],
+    nursery: trio.Nursery,
 ) -> None:
-    """Drain in a nursery on the first signal, and cancel it if SIGINT follows."""
+    """Drain in a nursery on SIGTERM or SIGINT, and cancel it if SIGINT follows. Reload on SIGHUP."""
     is_draining = False
     async for number in signals:
         name = signal.Signals(number).name
+        if number == signal.SIGHUP:
+            if not is_draining:
+                reload()
+            continue
         if is_draining:
             if number == signal.SIGINT:
                 logger.warning("second %s: stopping at once", name)

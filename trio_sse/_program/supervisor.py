@@ -27,10 +27,12 @@ from typing import NoReturn, final
 
 from .._logger import get_logger
 from .._process.garbage_collector import tune_garbage_collector
+from .certificates import Certificates
 from .errors import ProgramError
 from .listening import Listening
 from .replacement import RollingReplacement
 from .restarts import RestartSchedule
+from .service_manager import ServiceManager
 from .signals import signals_to_socket
 from .slots import WorkerSlots
 from .worker_process import WorkerProcess, WorkerTimeouts
@@ -46,7 +48,7 @@ RunWorker = Callable[[Sequence[socket.socket], int, int], None]
 _STATUS_SECONDS = 1.0
 _STANDSTILL_SECONDS = 2.0  # a supervisor that wakes so much later than it wanted stood still
 _KILL_SECONDS = 5.0  # after the drain timeout
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 _CANNOT_RUN = 78  # a worker's exit status; EX_CONFIG in sysexits.h
 
 
@@ -60,6 +62,8 @@ class Supervisor:
         drain_timeout: seconds that a worker may take to drain. It is killed five seconds later.
         timeouts: how long a worker may take to start, and how long it may be silent.
         status_file: where to write the status each second; see `WorkerStatus`.
+        certificates: those of the workers, which load them again when they could be loaded here.
+        manager: what started the program, and wants to know how it is.
     """
 
     def __init__(
@@ -70,6 +74,8 @@ class Supervisor:
         drain_timeout: float,
         timeouts: WorkerTimeouts,
         status_file: Path | None = None,
+        certificates: Certificates | None = None,
+        manager: ServiceManager | None = None,
     ) -> None:
         self._slots = WorkerSlots(listening)
         self._run_worker = run_worker
@@ -80,6 +86,10 @@ class Supervisor:
         self._restarts = RestartSchedule(len(self._slots))
         self._replacement = RollingReplacement(self._workers, self._start, self._drain, timeouts.start)
         self._checked_at = time.monotonic()  # for workers that hang
+        self._certificates = certificates
+        self._manager = ServiceManager() if manager is None else manager
+        self._alive_at = time.monotonic()  # when to tell the manager
+        self._is_ready = False  # as the manager knows
         self._has_served = False  # some worker was ready
         self._is_stopping = False
         self._exit_status = 0
@@ -105,7 +115,7 @@ class Supervisor:
     def _wait(self, signals: socket.socket) -> None:
         """Wait for a signal, a report, a restart or the time to write the status."""
         now = time.monotonic()
-        until = min(self._restarts.next_at, now + _STATUS_SECONDS)
+        until = min(self._restarts.next_at, self._alive_at, now + _STATUS_SECONDS)
         for key, _ in self._selector.select(max(0.0, until - now)):
             if key.fileobj is signals:
                 for number in signals.recv(4096):
@@ -127,6 +137,7 @@ class Supervisor:
         if not self._is_stopping:
             self._kill_faulty()
             self._update_slots()
+        self._report_to_manager()
         self._status.write(self._workers.values())
 
     def _kill_faulty(self) -> None:
@@ -147,6 +158,36 @@ class Supervisor:
         latest = {worker.slot: worker for worker in self._workers.values()}
         self._slots.update(accepting, {slot for slot, worker in latest.items() if worker.is_silent})
 
+    def _report_to_manager(self) -> None:
+        """Report that the supervisor is alive; and when all workers accept, at first and after a reload."""
+        if time.monotonic() >= self._alive_at:
+            self._alive_at = time.monotonic() + self._manager.watchdog_seconds
+            if self._manager.watchdog_seconds != float("inf"):
+                self._manager.alive()
+        if self._is_ready or self._is_stopping or self._replacement.is_active:
+            return
+        accepting = {worker.slot for worker in self._workers.values() if worker.is_accepting}
+        if len(accepting) == len(self._slots):
+            self._is_ready = True
+            self._manager.ready(f"{len(accepting)} workers serve")
+
+    def _reload(self) -> None:
+        """Load the certificates again, or replace the workers if there are none."""
+        if self._certificates is None:
+            self._replace(signal.SIGHUP)
+            return
+        self._manager.reloading()
+        self._is_ready = False
+        if self._certificates.reload():
+            for worker in self._workers.values():
+                worker.send(signal.SIGHUP)
+
+    def _replace(self, number: signal.Signals) -> None:
+        logger.info("%s: replacing %d workers, one by one", number.name, len(self._workers))
+        self._manager.reloading()
+        self._is_ready = False
+        self._replacement.begin()
+
     def _handle_signal(self, number: signal.Signals) -> None:
         match number:
             case signal.SIGTERM | signal.SIGINT if not self._is_stopping:
@@ -157,8 +198,9 @@ class Supervisor:
                 for worker in self._workers.values():
                     worker.kill()
             case signal.SIGHUP if not self._is_stopping:
-                logger.info("SIGHUP: replacing %d workers, one by one", len(self._workers))
-                self._replacement.begin()
+                self._reload()
+            case signal.SIGUSR2 if not self._is_stopping:
+                self._replace(number)
             case signal.SIGUSR1:
                 logger.info("status: %s", json.dumps(self._status.of(self._workers.values())))
             case _:
@@ -167,6 +209,7 @@ class Supervisor:
     def _stop(self, why: str) -> None:
         logger.info("%s: draining %d workers", why, len(self._workers))
         self._is_stopping = True
+        self._manager.stopping()
         self._restarts.clear()
         self._replacement.cancel()
         self._slots.end()
@@ -239,6 +282,7 @@ class Supervisor:
         # A terminal sends these to the whole group. The supervisor decides what workers do.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         self._selector.close()
         os.close(self._alive)

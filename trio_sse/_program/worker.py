@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 
@@ -16,6 +15,7 @@ import trio
 from .._hub.engine import existing_engines
 from .._logger import get_logger
 from .._server.server import Server
+from .certificates import Certificates
 from .stop_guard import StopGuard
 
 logger = get_logger("trio_sse.program")
@@ -31,12 +31,13 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
     supervisor_alive: int,
     *,
     guard: StopGuard,
-    ssl_context: ssl.SSLContext | None,
+    certificates: Certificates | None,
 ) -> None:
     """Serve until SIGTERM, which drains, or until the supervisor ends.
 
-    On SIGUSR2 the worker stops accepting: another process accepts on the same sockets. That is not SIGHUP,
-    which a terminal sends to the whole group when it is closed; workers ignore it.
+    On SIGUSR2 the worker stops accepting: another process accepts on the same sockets. On SIGHUP, which a
+    terminal also sends to the whole group when it is closed, it loads the certificates again, if there are
+    any.
 
     Args:
         pipe: the descriptor to write signs of life and statistics to, from when the worker listens.
@@ -50,6 +51,9 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
         async for number in signals:
             if number == signal.SIGUSR2:
                 server.stop_accepting()
+            elif number == signal.SIGHUP:
+                assert certificates is not None
+                certificates.reload()
             elif is_serving:
                 nursery.start_soon(server.drain)
             else:
@@ -60,13 +64,20 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
         logger.error("the supervisor has ended: stopping")
         nursery.cancel_scope.cancel()
 
-    with guard.signals(signal.SIGTERM, signal.SIGUSR2) as signals:
+    numbers = [signal.SIGTERM, signal.SIGUSR2]
+    if certificates is not None:
+        numbers.append(signal.SIGHUP)
+    context = None if certificates is None else certificates.context
+    with guard.signals(*numbers) as signals:
+        if certificates is not None:
+            # The supervisor's SIGHUP may have come before there was a handler.
+            certificates.reload(is_logged=False)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(handle_signals, signals, nursery)
             nursery.start_soon(end_with_supervisor, nursery)
 
             async def serve(*, task_status: trio.TaskStatus[object]) -> None:
-                await server.serve_listeners(list(sockets), ssl_context=ssl_context, task_status=task_status)
+                await server.serve_listeners(list(sockets), ssl_context=context, task_status=task_status)
                 nursery.cancel_scope.cancel()
 
             await nursery.start(serve)

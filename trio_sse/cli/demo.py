@@ -10,7 +10,7 @@ import trio
 
 from .._program.errors import ProgramError
 from .._program.listening import listen_options
-from .._program.serve import serve_until_signalled
+from .._program.serve import ServiceOptions, serve_until_signalled
 from .options import MISSING_EXTRA, Command, bind_option, log_level_option, set_up_logging
 from .output import reader_may_leave
 
@@ -41,8 +41,8 @@ async def _serve_dashboard(addresses: Sequence[str], history: int) -> None:
     except ModuleNotFoundError as error:
         raise click.ClickException(MISSING_EXTRA) from error
     dashboard = Dashboard(history=history)
-    listen = listen_options(addresses)
-    await serve_until_signalled(dashboard.server, listen, announce=_announce, background=dashboard.run)
+    options = ServiceOptions(listen=listen_options(addresses), announce=_announce)
+    await serve_until_signalled(dashboard.server, options, background=dashboard.run)
 
 
 def _announce(urls: Sequence[str]) -> None:

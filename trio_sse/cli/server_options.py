@@ -10,6 +10,7 @@ import click
 from .._asgi.types import ASGIApp
 from .._program.errors import ProgramError
 from .._server.server import Server
+from .grouped_options import grouped
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,21 +67,25 @@ SERVER_OPTIONS = (
 )
 
 
-def add_server_options(command: F) -> F:
-    """Decorate a command that takes the options of `Server` by name.
+def _click_option(option: ServerOption) -> Callable[[F], F]:
+    return click.option(
+        option.flag,
+        type=option.type,
+        envvar=f"TRIO_SSE_{option.name.upper()}",
+        multiple=option.is_repeated,
+        metavar=option.metavar,
+        help=option.help,
+    )
 
-    Those that are not set are `None`, or empty if they can be repeated.
-    """
-    for option in reversed(SERVER_OPTIONS):
-        command = click.option(
-            option.flag,
-            type=option.type,
-            envvar=f"TRIO_SSE_{option.name.upper()}",
-            multiple=option.is_repeated,
-            metavar=option.metavar,
-            help=option.help,
-        )(command)
-    return command
+
+#: Decorates a command that takes the options of `Server` as a mapping. Those that are not set are `None`, or
+#: empty if they can be repeated.
+add_server_options = grouped(
+    "server_options",
+    dict,
+    [option.name for option in SERVER_OPTIONS],
+    [_click_option(option) for option in SERVER_OPTIONS],
+)
 
 
 def configure(found: Server | ASGIApp, values: Mapping[str, object]) -> Server:

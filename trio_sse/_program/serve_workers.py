@@ -1,0 +1,74 @@
+"""Serving with several workers, until a signal ends them."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from .._hub.engine import existing_engines
+from .._process.descriptors import raise_descriptor_limit
+from .._server.server import Server
+from .errors import AppProgramError, ProgramError, expected_errors_as_program_errors
+from .listening import listening_on
+from .serve import ServiceOptions
+from .stop_guard import StopGuard
+from .supervisor import Supervisor
+from .worker import serve_as_worker
+from .worker_process import WorkerTimeouts
+
+
+def serve_with_workers(
+    server: Server,
+    options: ServiceOptions,
+    workers: int,
+    *,
+    timeouts: WorkerTimeouts,
+    status_file: Path | None,
+) -> int:
+    """Fork workers and supervise them until SIGTERM or SIGINT has ended them; return the exit status.
+
+    Raises:
+        ProgramError: an address is not available.
+    """
+    raise_descriptor_limit()
+
+    def run_worker(
+        sockets: Sequence[socket.socket], pipe: int, supervisor_alive: int
+    ) -> None:  # pragma: no cover  # in a fork
+        with StopGuard(server.drain_timeout, supervisor_alive) as guard:
+            for engine in existing_engines():
+                engine.sequencer.renew()
+            serve = partial(
+                serve_as_worker,
+                server,
+                sockets,
+                pipe,
+                supervisor_alive,
+                guard=guard,
+                certificates=options.certificates,
+            )
+            try:
+                with expected_errors_as_program_errors():
+                    trio.run(serve)
+            except AppProgramError:
+                raise
+            except ProgramError as error:
+                sys.exit(str(error))
+
+    with listening_on(options.listen, workers) as listening:
+        supervisor = Supervisor(
+            listening,
+            run_worker,
+            drain_timeout=server.drain_timeout,
+            timeouts=timeouts,
+            status_file=status_file,
+            certificates=options.certificates,
+            manager=options.manager,
+        )
+        options.announce(listening.describe(options.scheme))
+        return supervisor.run()
