@@ -70,6 +70,9 @@ server = Server(
     allowed_hosts={"example.org"},
     cors_origins=["https://example.org"],
     health_path=None,
+    trusted_proxies=["10.0.0.0/8", "unix"],
+    forwarded_headers=["X-Forwarded-For"],
+    root_path="/app",
 )
 assert_type(server.hub, Hub)
 assert_type(server.drain_timeout, float)

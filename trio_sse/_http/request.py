@@ -88,6 +88,11 @@ def replace_field(headers: Headers, name: bytes, value: bytes) -> Headers:
     return Headers([(name, value), *(field for field in raw_fields(headers) if field[0] != name)])
 
 
+def find_lines(headers: Headers, pattern: re.Pattern[bytes]) -> list[tuple[bytes, bytes]]:
+    """Return the groups of all matches of a pattern whose first match begins with a line's CRLF."""
+    return pattern.findall(headers._block)
+
+
 def raw_fields(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the fields as bytes, with names in lower case, as ASGI has them."""
     split = [line.partition(b":") for line in headers._block.split(b"\r\n")[1:-1]]

@@ -19,6 +19,7 @@ from .app_stream import AppStream, ResumeServing
 from .body import BodyReader
 from .request_reader import RoutedRequest
 from .results import AfterResponse
+from .root_path import paths_of_scope
 
 logger = get_logger("trio_sse.app")
 
@@ -49,8 +50,9 @@ class AppHandler:
         lifespan: the app's.
     """
 
-    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+    def __init__(self, app: ASGIApp, admission: Admission, *, root_path: str = "") -> None:
         self.lifespan = Lifespan(app)
+        self._root_path = root_path
         self._app = app
         self._admission = admission
 
@@ -149,7 +151,6 @@ class AppHandler:
 
     def _scope(self, transport: Transport, routed: RoutedRequest, stream: AppStream) -> Scope:
         request = routed.request
-        raw_path, _, query = request.target.partition("?")
         client, server = transport.endpoints
         return {
             "type": "http",
@@ -157,10 +158,8 @@ class AppHandler:
             "http_version": request.http_version,
             "method": request.method,
             "scheme": "https" if transport.is_secure else "http",
-            "path": request.path,
-            "raw_path": raw_path.encode("ascii"),
-            "query_string": query.encode("ascii"),
-            "root_path": "",
+            **paths_of_scope(transport, request, self._root_path),
+            "query_string": request.query_string.encode("ascii"),
             "headers": raw_fields(request.headers),
             "client": client,
             "server": server,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, final
 
 from .._http.cors import CrossOrigin
 from .._http.host_names import host_names
+from .._proxies.forwarded import ForwardedReader, parse_root_path
+from .._proxies.trusted_proxies import TrustedProxies
 from .._stream.options import StreamOptions
 from .._validate import check_bounds, check_seconds
 
@@ -80,6 +82,33 @@ class AdmissionOptions:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyOptions:
+    """The options that concern the proxies in front of a server.
+
+    Attributes:
+        proxies: the trusted ones.
+        decoded_root_path: the root path, without a slash at its end.
+
+    Raises:
+        TypeError, ValueError: an option is not acceptable.
+    """
+
+    trusted_proxies: Collection[str]
+    forwarded_headers: Collection[str]
+    root_path: str
+    proxies: TrustedProxies = field(init=False)
+    decoded_root_path: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "proxies", TrustedProxies(self.trusted_proxies))
+        object.__setattr__(
+            self, "decoded_root_path", parse_root_path(self.root_path) if self.root_path else ""
+        )
+        ForwardedReader(self.proxies, self.forwarded_headers)  # which checks them
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
     """All options of a server, by what they concern."""
 
@@ -87,6 +116,7 @@ class ServerOptions:
     streams: StreamOptions
     admission: AdmissionOptions
     serve: ServeOptions
+    proxies: ProxyOptions
 
     def with_changes(self, changes: Mapping[str, object]) -> ServerOptions:
         """Return these options with some of them changed.
@@ -97,7 +127,7 @@ class ServerOptions:
         groups = {group.name: getattr(self, group.name) for group in fields(self)}
         left: dict[str, Any] = dict(changes)
         for name, group in groups.items():
-            own = {field.name: left.pop(field.name) for field in fields(group) if field.name in left}
+            own = {one.name: left.pop(one.name) for one in fields(group) if one.init and one.name in left}
             groups[name] = replace(group, **own)
         if left:
             raise TypeError(f"{', '.join(left)}: a server has no such option, or it cannot be changed")

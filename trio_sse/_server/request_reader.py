@@ -21,6 +21,7 @@ from .._stream.scope import DRAIN_GRACE_SECONDS, ServeScope
 from .._transport.base import Transport
 from .body import BodyReader, receive_body
 from .options import RequestOptions
+from .origins import OriginResolver
 from .request_router import Destination, RequestRouter
 from .routes import AppRoute
 
@@ -48,10 +49,13 @@ class RoutedRequest(NamedTuple):
 class RequestReader:
     """Reads requests, and has them routed before their bodies are read."""
 
-    def __init__(self, options: RequestOptions, router: RequestRouter) -> None:
+    def __init__(
+        self, options: RequestOptions, router: RequestRouter, origins: OriginResolver | None
+    ) -> None:
         self._cross_origin = options.cross_origin
         self._max_body_size = options.max_body_size
         self._router = router
+        self._origins = origins
 
     async def read(
         self, transport: Transport, serving: ServeScope, buffer: bytearray
@@ -65,9 +69,13 @@ class RequestReader:
             HTTPException: the request is refused; the connection must not carry another one.
             trio.BrokenResourceError: the client has disconnected.
         """
+        if self._origins is not None:
+            transport.origin = None  # it was the former request's
         head = await self._read_head(transport, serving, buffer)
         if head is None:
             return None
+        if self._origins is not None:
+            head = self._origins.resolve(transport, head)
         destination, parameters, may_keep_alive = self._route(head)
         body, app_body = b"", None
         if isinstance(destination, AppRoute):

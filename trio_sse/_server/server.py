@@ -14,6 +14,7 @@ from .._asgi.types import ASGIApp
 from .._http.cors import CrossOrigin
 from .._http.websocket_handshake import SUBPROTOCOL
 from .._hub.hub import Hub
+from .._proxies.forwarded import FORWARDED_HEADERS
 from .._stream.manager import ConnectHook, DisconnectHook, StreamManager
 from .._stream.options import StreamOptions
 from .._transport.pending_bytes import MAX_PENDING_BYTES
@@ -22,7 +23,8 @@ from .._wire.event import Dumps, dumps_compact
 from .admission import Admission
 from .app import AppHandler
 from .connection_handler import ConnectionHandler
-from .options import AdmissionOptions, RequestOptions, ServeOptions, ServerOptions
+from .options import AdmissionOptions, ProxyOptions, RequestOptions, ServeOptions, ServerOptions
+from .origins import OriginResolver
 from .request_reader import RequestReader
 from .request_router import RequestRouter
 from .responder import Responder
@@ -62,7 +64,7 @@ class Server:
         max_connections: how many streams may be open and endpoints may be at work; further requests for them
             are refused with 503.
         max_connections_per_host: the same for each client address, refused with 429. There is no bound by
-            default, as behind a proxy all clients have the proxy's address.
+            default, as behind a proxy that is not trusted, all clients have the proxy's address.
         max_pending_bytes: how many bytes may wait for all clients that read slowly, in responses, streams and
             WebSockets. Beyond that, those are cut that have waited longest. Bytes that wait for several
             clients count once.
@@ -89,6 +91,13 @@ class Server:
             `{"status": "unavailable", "reason": "log_not_loaded"}` until a shared log has been loaded. A
             route of the same path replaces it. The default is `/health`, and `None` if there is an app.
         slow_step: a warning names each task that blocks the event loop for longer than this.
+        trusted_proxies: the addresses and networks of the proxies in front of the server, like `10.0.0.0/8`;
+            `unix` for those that connect by a Unix socket. What they say about a request counts: who has sent
+            it, and which scheme, host and path it is for. What anybody else says never counts.
+        forwarded_headers: the header fields that these proxies set. Name them if they pass on others of these
+            as clients have sent them. `Forwarded` counts in requests that have none of the others.
+        root_path: the beginning of all paths, like `/app`, if a proxy removes it from the requests that it
+            passes on. The app gets it as the scope's `root_path`, and puts it in front of links.
         dumps: encodes the data of `Connection.send` that is not text.
 
     Raises:
@@ -118,6 +127,9 @@ class Server:
         cors_exposed_headers: Collection[str] = (),
         health_path: str | EllipsisType | None = ...,
         slow_step: float = 1.0,
+        trusted_proxies: Collection[str] = (),
+        forwarded_headers: Collection[str] = FORWARDED_HEADERS,
+        root_path: str = "",
         dumps: Dumps = dumps_compact,
     ) -> None:
         if app is not None and not callable(app):
@@ -150,6 +162,9 @@ class Server:
                 max_pending_bytes=max_pending_bytes,
             ),
             serve=ServeOptions(drain_timeout=drain_timeout, send_buffer=send_buffer, slow_step=slow_step),
+            proxies=ProxyOptions(
+                trusted_proxies=trusted_proxies, forwarded_headers=forwarded_headers, root_path=root_path
+            ),
         )
         self._app = app
         self._manager = StreamManager(
@@ -165,20 +180,22 @@ class Server:
         self._manager.options = options.streams
         self._manager.pending_bytes.most = options.admission.max_pending_bytes
         self._admission = Admission(options.admission)
-        hosted = None if app is None else AppHandler(app, self._admission)
+        root_path = options.proxies.decoded_root_path
+        hosted = None if app is None else AppHandler(app, self._admission, root_path=root_path)
+        origins = OriginResolver(options.proxies) if options.proxies.proxies else None
         router = RequestRouter(
             requests, self._routes, has_app=app is not None, is_ready=lambda: self.hub.is_ready
         )
         self._responder = Responder(self._manager, requests.cross_origin)
         handler = ConnectionHandler(
             self._manager,
-            RequestReader(requests, router),
+            RequestReader(requests, router, origins),
             self._responder,
             self._admission,
             hosted,
             request_timeout=requests.request_timeout,
         )
-        self._calls = ServeCalls(options.serve, self._manager, handler, hosted)
+        self._calls = ServeCalls(options.serve, self._manager, handler, hosted, options.proxies.proxies)
 
     @property
     def hub(self) -> Hub:
@@ -312,6 +329,7 @@ class Server:
         *,
         ssl_context: ssl.SSLContext | None = None,
         backlog: int | None = None,
+        proxy_protocol: bool = False,
         task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Listen on an address and serve until cancelled or drained.
@@ -324,14 +342,20 @@ class Server:
             port: 0 for any free port.
             ssl_context: serve with TLS.
             backlog: how many connections may wait to be accepted; by default as many as the system allows.
+            proxy_protocol: see `serve_listeners`.
 
         Raises:
             OSError: the address cannot be listened on.
-            ValueError: the TLS context is a client's.
+            ValueError: the TLS context is a client's, or `proxy_protocol` is set without `trusted_proxies`.
         """
+        self._calls.check(ssl_context, proxy_protocol=proxy_protocol)
         listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
         await self.serve_listeners(
-            listeners, ssl_context=ssl_context, exclusive=True, task_status=task_status
+            listeners,
+            ssl_context=ssl_context,
+            exclusive=True,
+            proxy_protocol=proxy_protocol,
+            task_status=task_status,
         )
 
     async def serve_listeners(
@@ -340,6 +364,7 @@ class Server:
         *,
         ssl_context: ssl.SSLContext | None = None,
         exclusive: bool = False,
+        proxy_protocol: bool = False,
         task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve on listening sockets, TCP or Unix, as `serve` does. The server owns and closes them.
@@ -348,11 +373,17 @@ class Server:
             exclusive: no other process has these sockets, or ever gets them. Then a drain can refuse new
                 clients before it closes the sockets, so that it resets none. On a socket that systemd or
                 another process also has, that would last, and refuse its clients, too.
+            proxy_protocol: each connection from one of the `trusted_proxies` begins with a header of the
+                PROXY protocol, version 1 or 2, which says who the client is. A connection without one is
+                closed. Other peers must not send one, and are served as what they are.
 
         Raises:
-            ValueError: a socket does not listen, or the TLS context is a client's.
+            ValueError: a socket does not listen, the TLS context is a client's, or `proxy_protocol` is set
+                without `trusted_proxies`.
         """
-        await self._calls.serve_listeners(listeners, ssl_context, task_status, exclusive=exclusive)
+        await self._calls.serve_listeners(
+            listeners, ssl_context, task_status, exclusive=exclusive, proxy_protocol=proxy_protocol
+        )
 
     async def serve_stream(self, stream: trio.abc.Stream, *, peer: str = "stream") -> None:
         """Serve one client over any Trio stream until either side closes it, or until cancelled or drained.

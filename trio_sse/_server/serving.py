@@ -21,15 +21,19 @@ import trio
 from .._logger import get_logger
 from .._process.descriptors import raise_descriptor_limit
 from .._process.watchdog import Watchdog
+from .._proxies.proxy_protocol import ProxyHeaderError
+from .._proxies.trusted_proxies import UNIX, TrustedProxies
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope, end_streams
-from .._transport.socket import SocketTransport
+from .._transport.base import describe_endpoint
+from .._transport.socket import SocketTransport, as_endpoint, close_socket
 from .._transport.stream import StreamTransport
 from .._transport.tls import TLSTransport, check_server_context
 from .app import AppHandler
 from .connection_handler import ConnectionHandler
 from .listeners import Acceptor, as_sockets, prepare
 from .options import ServeOptions
+from .proxy_header import receive_proxy_header
 
 logger = get_logger("trio_sse.server")
 
@@ -52,8 +56,10 @@ class ServeCalls:
         manager: StreamManager,
         handler: ConnectionHandler,
         app: AppHandler | None,
+        proxies: TrustedProxies,
     ) -> None:
         self.options = options
+        self._proxies = proxies
         self._manager = manager
         self._handler = handler
         self._app = app
@@ -64,6 +70,17 @@ class ServeCalls:
 
     # Listening sockets
 
+    def check(self, ssl_context: ssl.SSLContext | None, *, proxy_protocol: bool) -> None:
+        """Check the arguments of a call.
+
+        Raises:
+            ValueError: the TLS context is a client's, or no proxy is trusted to send PROXY headers.
+        """
+        if ssl_context is not None:
+            check_server_context(ssl_context)
+        if proxy_protocol and not self._proxies:
+            raise ValueError("proxy_protocol needs trusted_proxies, the proxies that send PROXY headers")
+
     async def serve_listeners(
         self,
         listeners: Sequence[trio.SocketListener | socket.socket],
@@ -71,6 +88,7 @@ class ServeCalls:
         task_status: trio.TaskStatus[list[Address]],
         *,
         exclusive: bool,
+        proxy_protocol: bool,
     ) -> None:
         """Serve on listening sockets; see `Server.serve_listeners`."""
         sockets = as_sockets(listeners)
@@ -90,16 +108,31 @@ class ServeCalls:
                 return
             serving.connections.start_soon(self._serve_tls, secured, serving, name=_TASK_NAME)
 
+        async def serve_proxied(connected: socket.socket, address: object) -> None:
+            proxied = await self._receive_proxy_header(connected, address, serving)
+            if proxied is not None:
+                on_accept(connected, proxied)
+
+        def on_accept_proxy(connected: socket.socket, address: object) -> None:
+            if self._proxies.trusts(address[0] if isinstance(address, tuple) else UNIX):
+                serving.connections.start_soon(serve_proxied, connected, address, name=_TASK_NAME)
+            else:
+                on_accept(connected, address)
+
         async def accept() -> None:
             task_status.started([listening.getsockname() for listening in sockets])
             for listening in sockets:
                 logger.info("serving on %s", listening.getsockname())
-            acceptor = Acceptor(sockets, on_accept, exclusive=exclusive, on_turn_away=self._count_turned_away)
+            acceptor = Acceptor(
+                sockets,
+                on_accept_proxy if proxy_protocol else on_accept,
+                exclusive=exclusive,
+                on_turn_away=self._count_turned_away,
+            )
             await acceptor.run(serving.accepting, is_draining=lambda: serving.is_draining)
 
         try:
-            if ssl_context is not None:
-                check_server_context(ssl_context)
+            self.check(ssl_context, proxy_protocol=proxy_protocol)
             for listening in sockets:
                 write_timeout = self._manager.options.write_timeout
                 prepare(listening, send_buffer=self.options.send_buffer, write_timeout=write_timeout)
@@ -108,6 +141,20 @@ class ServeCalls:
         finally:
             for listening in sockets:
                 listening.close()  # `accept` may never have run
+
+    async def _receive_proxy_header(
+        self, connected: socket.socket, address: object, serving: ServeScope
+    ) -> object | None:
+        """Return the address that a proxy says, or `None` if the connection was closed instead."""
+        try:
+            return await receive_proxy_header(connected, address, serving)
+        except (ProxyHeaderError, OSError) as error:
+            logger.info("refused peer=%s: %s", describe_endpoint(as_endpoint(address)), error)
+        except BaseException:
+            close_socket(connected)
+            raise
+        close_socket(connected)
+        return None
 
     async def _serve_tls(self, transport: TLSTransport, serving: ServeScope) -> None:
         """Do the TLS handshake, then serve the connection."""

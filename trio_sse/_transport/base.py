@@ -31,14 +31,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable
-from typing import Protocol, Self
+from dataclasses import dataclass
+from typing import Protocol, Self, final
 
 import trio
 
 from .._wire.message import Framing
 from .pending_bytes import PendingBytes, PendingSend
 
-#: An address and a port; the port is `None` for a Unix socket.
+#: An address and a port; the port is `None` for a Unix socket, and 0 if it is not known.
 Endpoint = tuple[str, int | None]
 
 RECEIVE_SIZE = 16 * 1024
@@ -61,6 +62,24 @@ class HandleState(enum.Enum):
     CLOSED = enum.auto()
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class RequestOrigin:
+    """Where a request comes from, and what it is for, as trusted proxies say; `None` where they do not.
+
+    Attributes:
+        client: who has sent it.
+        server: the host and port that it is for.
+        is_secure: whether the client uses TLS.
+        root_path: the decoded beginning of the path that a proxy has removed.
+    """
+
+    client: Endpoint | None
+    server: Endpoint | None
+    is_secure: bool | None
+    root_path: str | None
+
+
 class DisconnectListener(Protocol):
     """What a watcher calls when something happens to a connection."""
 
@@ -81,6 +100,8 @@ class Transport(Protocol):
         written_at: when bytes were last sent, in Trio's time.
         bytes_sent, events_sent: everything that was taken since the connection began.
         is_direct: whether `send_nowait` can send. Otherwise it only takes.
+        origin: where the current request comes from, if proxies say so. What it says is what `endpoints`,
+            `peer`, `peer_host` and `is_secure` return.
     """
 
     framing: Framing
@@ -101,20 +122,30 @@ class Transport(Protocol):
         """Whether `watch` notices a disconnect. Otherwise a task has to read."""
 
     @property
+    def origin(self) -> RequestOrigin | None: ...
+
+    @origin.setter
+    def origin(self, origin: RequestOrigin | None) -> None: ...
+
+    @property
+    def speaker(self) -> str | None:
+        """The address of whoever speaks HTTP on the connection, or `unix`; `None` if that is not known."""
+
+    @property
     def peer_host(self) -> str:
-        """The peer's address, without its port."""
+        """The client's address, without its port."""
 
     @property
     def is_secure(self) -> bool:
-        """Whether it uses TLS, as far as that is known."""
+        """Whether the client uses TLS, as far as that is known."""
 
     @property
     def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
-        """The peer's host and port, and ours; `None` where there are none."""
+        """The client's host and port, and ours; `None` where there are none."""
 
     @property
     def peer(self) -> str:
-        """The peer's address for people to read."""
+        """The client's address for people to read."""
 
     def hand_over(self) -> Self:
         """Return a new handle that owns the connection; this one is MOVED then.
@@ -170,6 +201,21 @@ class Transport(Protocol):
 
     async def aclose(self, *, abort: bool = False) -> None:
         """Close it; with `abort`, discard what the peer has not taken. May be called when cancelled."""
+
+
+def endpoint_host(endpoint: Endpoint | None) -> str:
+    """Return an endpoint's address, or `unix`."""
+    return "unix" if endpoint is None or endpoint[1] is None else endpoint[0]
+
+
+def describe_endpoint(endpoint: Endpoint | None) -> str:
+    """Return an endpoint's address and port, as far as it has them, for people to read."""
+    if endpoint is None or endpoint[1] is None:
+        return "unix"
+    host, port = endpoint
+    if not port:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def not_free(state: HandleState) -> trio.ClosedResourceError | trio.BusyResourceError:

@@ -8,7 +8,15 @@ from typing import Self
 import trio
 
 from .._wire.message import Framing
-from .base import DisconnectListener, Endpoint, HandleState, not_free, not_owned
+from .base import (
+    DisconnectListener,
+    Endpoint,
+    HandleState,
+    RequestOrigin,
+    describe_endpoint,
+    not_free,
+    not_owned,
+)
 
 
 class BufferedTransport:
@@ -25,6 +33,7 @@ class BufferedTransport:
         "bytes_sent",
         "events_sent",
         "framing",
+        "origin",
         "pending",
         "state",
         "written_at",
@@ -37,6 +46,7 @@ class BufferedTransport:
         self.written_at = 0.0
         self.bytes_sent = 0
         self.events_sent = 0
+        self.origin: RequestOrigin | None = None
         self._peer = peer
         self._is_broken = False
         self._waiting = 0  # tasks that wait in it
@@ -50,20 +60,26 @@ class BufferedTransport:
         return False
 
     @property
+    def speaker(self) -> str | None:
+        return self._peer
+
+    @property
     def is_secure(self) -> bool:
-        return False
+        return self.origin is not None and bool(self.origin.is_secure)
 
     @property
     def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
-        return None, None
+        return (None, None) if self.origin is None else (self.origin.client, self.origin.server)
 
     @property
     def peer_host(self) -> str:
-        return self._peer
+        client, _ = self.endpoints
+        return self._peer if client is None else client[0]
 
     @property
     def peer(self) -> str:
-        return self._peer
+        client, _ = self.endpoints
+        return self._peer if client is None else describe_endpoint(client)
 
     # The owner
 

@@ -7,7 +7,8 @@ import fcntl
 import socket
 import struct
 import termios
-from typing import Protocol, Self
+from dataclasses import dataclass
+from typing import Protocol, Self, final
 
 import trio
 
@@ -17,6 +18,9 @@ from .base import (
     DisconnectListener,
     Endpoint,
     HandleState,
+    RequestOrigin,
+    describe_endpoint,
+    endpoint_host,
     not_free,
     not_owned,
     read_to_end,
@@ -28,6 +32,36 @@ _OWNED, _MOVED, _CLOSED = HandleState
 # What a handle has instead of a socket once it owns none. It was never opened, so all it does is to raise
 # `OSError`. That is how `send_nowait` refuses without its own check.
 NO_SOCKET = socket.socket.__new__(socket.socket)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ProxiedAddress:
+    """The address of a connection that a proxy passes on, in place of the proxy's own.
+
+    Attributes:
+        client: `None` for a client of a Unix socket.
+        server: what the client has connected to, if that is known.
+        speaker: see `Transport`.
+    """
+
+    client: Endpoint | None
+    server: Endpoint | None
+    speaker: str | None
+
+
+@final
+class _OriginOfRequest:
+    """What a handle has in place of an address while proxies say where a request comes from.
+
+    Most connections have none, and need no room for it.
+    """
+
+    __slots__ = ("address", "origin")
+
+    def __init__(self, address: object, origin: RequestOrigin) -> None:
+        self.address = address
+        self.origin = origin
 
 
 class Watcher(Protocol):
@@ -44,6 +78,7 @@ class SocketTransport:
     """A connected, non-blocking TCP or Unix socket of the standard library, which the transport owns.
 
     Args:
+        address: the peer's, as the socket returns it; or what a proxy says instead.
         watcher: notices disconnects; `None` on platforms without `epoll`.
     """
 
@@ -85,22 +120,52 @@ class SocketTransport:
         return self._watcher is not None
 
     @property
+    def origin(self) -> RequestOrigin | None:
+        return self._address.origin if isinstance(self._address, _OriginOfRequest) else None
+
+    @origin.setter
+    def origin(self, origin: RequestOrigin | None) -> None:
+        address = self._own_address
+        self._address = address if origin is None else _OriginOfRequest(address, origin)
+
+    @property
+    def _own_address(self) -> object:
+        """The connection's address, whatever is said about the current request."""
+        return self._address.address if isinstance(self._address, _OriginOfRequest) else self._address
+
+    @property
+    def speaker(self) -> str | None:
+        address = self._own_address
+        return address.speaker if isinstance(address, ProxiedAddress) else endpoint_host(as_endpoint(address))
+
+    @property
     def is_secure(self) -> bool:
-        return False
+        origin = self.origin
+        return origin is not None and bool(origin.is_secure)
 
     @property
     def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
-        own = self.socket.getsockname() if self.state is _OWNED else None
-        return _endpoint(self._address), _endpoint(own)
+        address, origin = self._own_address, self.origin
+        client, server = None, as_endpoint(self.socket.getsockname() if self.state is _OWNED else None)
+        if isinstance(address, ProxiedAddress):
+            client, server = address.client, address.server or server
+        else:
+            client = as_endpoint(address)
+        if origin is not None:
+            client, server = origin.client or client, origin.server or server
+        return client, server
 
     @property
     def peer_host(self) -> str:
-        return self._address[0] if isinstance(self._address, tuple) else "unix"
+        if isinstance(self._address, tuple):
+            host: str = self._address[0]
+            return host
+        return endpoint_host(self.endpoints[0])
 
     @property
     def peer(self) -> str:
         if not isinstance(self._address, tuple):
-            return "unix"
+            return describe_endpoint(self.endpoints[0])
         host, port, *_ = self._address
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -260,13 +325,19 @@ class SocketTransport:
         self.state = _CLOSED
         self._is_broken = True  # for a task that is about to wait; notify_closing wakes the others
         closing, self.socket = self.socket, NO_SOCKET
-        trio.lowlevel.notify_closing(closing)
         if abort:
             closing.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        closing.close()
+        close_socket(closing)
 
 
-def _endpoint(address: object) -> Endpoint | None:
+def close_socket(closing: socket.socket) -> None:
+    """Close a socket, and wake the tasks that wait for it."""
+    trio.lowlevel.notify_closing(closing)
+    closing.close()
+
+
+def as_endpoint(address: object) -> Endpoint | None:
+    """Return an address, as a socket returns it, as an endpoint; `None` for a Unix socket without a path."""
     if isinstance(address, tuple):
         host, port, *_ = address
         return host, port

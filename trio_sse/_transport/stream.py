@@ -46,6 +46,8 @@ class StreamTransport(BufferedTransport):
 
     @property
     def is_secure(self) -> bool:
+        if self.origin is not None and self.origin.is_secure is not None:
+            return self.origin.is_secure
         return isinstance(self.stream, trio.SSLStream)
 
     async def _write(self, payload: bytes | memoryview) -> None:

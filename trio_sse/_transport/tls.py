@@ -107,7 +107,8 @@ class TLSTransport(SocketTransport):
 
     @property
     def is_secure(self) -> bool:
-        return True
+        origin = self.origin
+        return origin is None or origin.is_secure is not False
 
     async def handshake(self) -> None:
         """Perform the TLS handshake.

@@ -1,0 +1,1 @@
+"""What proxies say: fields, headers, and whom to trust."""

@@ -1,0 +1,38 @@
+"""The paths in the scope of an app that is served below a path: a proxy has removed its beginning.
+
+As in uvicorn, `path` has that beginning again, and `root_path` says what it is. Frameworks route by what
+follows it, and put it in front of the links that they make.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from urllib.parse import quote
+
+from .._http.request import Request
+from .._transport.base import Transport
+
+# What may stand in a path without being encoded (RFC 3986, 3.3).
+_SAFE = "/!$&'()*+,;=:@~"
+
+
+def paths_of_scope(transport: Transport, request: Request, root_path: str) -> dict[str, object]:
+    """Return `path`, `raw_path` and `root_path`.
+
+    Args:
+        root_path: the server's, which counts if no proxy names one; decoded.
+    """
+    origin = transport.origin
+    if origin is not None and origin.root_path is not None:
+        root_path = origin.root_path
+    raw_path = request.target.partition("?")[0].encode("ascii")
+    return {
+        "path": root_path + request.path if root_path else request.path,
+        "raw_path": _encode(root_path) + raw_path if root_path else raw_path,
+        "root_path": root_path,
+    }
+
+
+@lru_cache(maxsize=16)
+def _encode(root_path: str) -> bytes:
+    return quote(root_path, safe=_SAFE).encode("ascii")
