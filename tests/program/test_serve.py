@@ -157,6 +157,10 @@ MODULES = {
     "broken.py": "def f():\n    return 1 / 0\n\nf()\n",
     "wrong.py": "def :\n",
     "fine.py": "from trio_sse import Server\nserver = Server()\n",
+    "factories.py": (
+        "from trio_sse import Server\n\ndef make(): return Server()\n\ndef fail(): return 1 / 0\n\n"
+        "def wrong(): return 3\n\nasync def later(): return Server()\n\ndef needy(name): return Server()\n"
+    ),
 }
 
 
@@ -185,6 +189,13 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         (["broken:server"], 1, "broken.py, line 2;"),
         (["wrong:server"], 1, "(wrong.py, line 1)"),
+        (["factories:make"], 1, "if it is a factory, write 'factories:make()'"),
+        (["factories:none()"], 1, "module 'factories' has no attribute 'none()'"),
+        (["factories:fail()"], 1, "calling 'factories:fail()' failed: ZeroDivisionError: division by zero ("),
+        (["factories:needy()"], 1, "calling 'factories:needy()' failed: TypeError: "),
+        (["factories:wrong()"], 1, "neither a trio_sse.Server nor an ASGI app: its type is int"),
+        (["factories:later()"], 1, "a factory must not be async"),
+        (["factories:Server.__name__()"], 1, "a factory must be callable, not a str"),
         (["fine:server", "--bind", "x:y"], 1, "'x:y' is not like 127.0.0.1:8000"),
         (["fine:server", "--bind", "127.0.0.1:65536"], 1, "is not like"),
         (["fine:server", "--bind", "::1:8000"], 1, "is not like"),

@@ -53,7 +53,8 @@ bind_option = click.option(
     show_default="127.0.0.1:8000",
     envvar="TRIO_SSE_BIND",
     metavar="ADDRESS",
-    help="Listen on HOST:PORT, on unix:PATH, or on the inherited socket fd://N. Can be repeated.",
+    help="Listen on HOST:PORT, on unix:PATH, or on the inherited socket fd://N. Can be repeated. "
+    "Sockets that systemd passes (LISTEN_FDS) are used, too.",
 )
 
 log_level_option = click.option(

@@ -21,6 +21,7 @@ from .._program.serve import ServiceOptions, serve_by_hypercorn, serve_until_sig
 from .._program.service_manager import ServiceManager
 from .._program.shared_log import check_shareable, use_log
 from .._server.server import Server
+from .config_file import config_option
 from .options import Command, Permissions, bind_option, log_level_option, set_up_logging
 from .output import reader_may_leave
 from .server_options import add_server_options, configure, drain_timeout_of
@@ -30,6 +31,7 @@ from .worker_options import WorkerValues, add_worker_options
 
 @click.command(cls=Command)
 @click.argument("target", metavar="MODULE:NAME", envvar="TRIO_SSE_SERVER")
+@config_option("server", envvar="TRIO_SSE_CONFIG")
 @bind_option
 @click.option(
     "--unix-mode",
@@ -70,7 +72,8 @@ def serve(
 ) -> None:
     """Run a Server or an ASGI app, as in: trio-sse serve app:server.
 
-    MODULE is imported from the working directory or Python's path. NAME is the server or app in it.
+    MODULE is imported from the working directory or Python's path. NAME is the server or app in it, or a
+    factory that returns one, as in: trio-sse serve 'app:create_app()'.
 
     SIGTERM and SIGINT start a graceful shutdown: the server closes its streams, and clients reconnect
     elsewhere or later. A second SIGINT stops at once. SIGHUP loads the certificates again.
