@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -406,20 +405,20 @@ async def test_no_cursor_passes_an_event_or_falls_behind(
     published: dict[int, str] = {}
     bodies: list[tuple[str, RawClient]] = []
 
-    async def read(client: RawClient) -> None:
-        while await client.read():
-            pass
-
-    running = on_sockets(server) if over_sockets else in_memory(server)
-    async with running as served, AsyncExitStack() as stack, trio.open_nursery() as nursery:
-        for number in range(streams):
-            topics = ["a", "b", "ab", "bc", "cd"][number % 5]
-            connecting = served.connect()
-            client = connecting if isinstance(connecting, RawClient) else await connecting
-            await stack.enter_async_context(client)
+    async def read(topics: str, task_status: trio.TaskStatus[None]) -> None:
+        connecting = served.connect()
+        async with connecting if isinstance(connecting, RawClient) else await connecting as client:
             await client.get(f"/{topics}")
             bodies.append((topics, client))
-            nursery.start_soon(read, client)
+            task_status.started()
+            while await client.read():
+                pass
+
+    running = on_sockets(server) if over_sockets else in_memory(server)
+    async with running as served, trio.open_nursery() as nursery:
+        async with trio.open_nursery() as starting:  # at once: keepalives flood those that are connected
+            for number in range(streams):
+                starting.start_soon(nursery.start, read, ["a", "b", "ab", "bc", "cd"][number % 5])
         for _ in range(15):
             for _ in range(choose.randrange(9)):
                 topic = choose.choice("abcdx")
