@@ -14,6 +14,7 @@ import trio_websocket
 
 from ..support import http
 from ..support.programs import ROOT, example
+from ..support.websocket_client import HANDSHAKE
 
 pytestmark = pytest.mark.integration
 
@@ -173,6 +174,23 @@ def test_quart_app_lets_users_talk_who_are_logged_in() -> None:
         with client.stream("GET", "/stream") as response:
             assert lines(response, 2)[1] == 'data: {"name":"server","text":"hello Ada"}'
             assert client.post("/say", data={"text": "hi"}).status_code == 204
+
+
+async def test_starlette_websocket_is_a_chat_room_that_refuses_strangers() -> None:
+    with example("starlette_websocket") as (_, url):
+        assert "Chat" in http.get(url).text
+        port = int(url.rpartition(":")[2])
+        client = partial(trio_websocket.open_websocket, "127.0.0.1", port, use_ssl=False)
+        async with client("/chat?name=eve") as eve, client("/chat?name=bob") as bob:
+            assert await eve.get_message() == "eve is here"
+            assert await eve.get_message() == await bob.get_message() == "bob is here"
+            await bob.send_message("hello")
+            assert await eve.get_message() == "bob: hello"
+            await bob.aclose()
+            assert await eve.get_message() == "bob has left"
+        handshake = dict(line.split(": ") for line in HANDSHAKE)
+        response = http.get(f"{url}/chat", headers=handshake)
+        assert (response.status_code, response.text) == (401, "who are you?")
 
 
 def test_starlette_app_sends_the_state_and_its_changes() -> None:

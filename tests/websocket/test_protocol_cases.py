@@ -1,4 +1,4 @@
-"""Autobahn's fuzzing cases for servers, rewritten: 1 to 7, 9 and 10, over an echo server.
+"""Autobahn's fuzzing cases for servers, rewritten: 1 to 7, 9 and 10, over a route and an app that echo.
 
 The suite itself needs Python 2. Each case sends raw bytes and states all that is received, to the end of the
 connection: the echoes and pongs in order, then the close code. Cases whose number is in the id follow
@@ -14,8 +14,10 @@ import pytest
 import trio
 import trio.testing
 
+from trio_sse import Server
 from trio_sse.websocket import WebSocketConnection
 
+from ..support.asgi_apps import websocket_echo
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 from ..support.websocket_client import (
@@ -271,12 +273,19 @@ def closing(case: Case) -> bytes:
     return b"" if is_over else encode_close()
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-@pytest.mark.parametrize("in_one", [True, False], ids=["in-one", "frame-by-frame"])
-async def test_case(make_server: MakeServer, case: Case, in_one: bool) -> None:
+@pytest.fixture(params=["route", "app"])
+def server(make_server: MakeServer, request: pytest.FixtureRequest) -> Server:
+    """Return a server that echoes the messages of WebSockets."""
+    if request.param == "app":
+        return make_server(app=websocket_echo)
     server = make_server()
     server.websocket("/echo")(echo)
+    return server
 
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+@pytest.mark.parametrize("in_one", [True, False], ids=["in-one", "frame-by-frame"])
+async def test_case(server: Server, case: Case, in_one: bool) -> None:
     async with in_memory(server) as memory, opened(memory, "/echo") as websocket:
         for payload in [b"".join(case.sent)] if in_one else case.sent:
             try:
@@ -298,10 +307,7 @@ async def test_case(make_server: MakeServer, case: Case, in_one: bool) -> None:
     [case for case in CASES if sum(map(len, case.sent)) < 100],
     ids=lambda case: case.name,
 )
-async def test_case_octet_by_octet(make_server: MakeServer, case: Case) -> None:
-    server = make_server()
-    server.websocket("/echo")(echo)
-
+async def test_case_octet_by_octet(server: Server, case: Case) -> None:
     async with in_memory(server) as memory, opened(memory, "/echo") as websocket:
         for octet in b"".join(case.sent) + closing(case):
             try:
@@ -313,10 +319,8 @@ async def test_case_octet_by_octet(make_server: MakeServer, case: Case) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 16, 256])
-async def test_large_messages_are_echoed_in_pieces_of_any_size(make_server: MakeServer, size: int) -> None:
+async def test_large_messages_are_echoed_in_pieces_of_any_size(server: Server, size: int) -> None:
     """9.1 and 9.2: what comes in many writes, and goes out in one."""
-    server = make_server()
-    server.websocket("/echo")(echo)
     payload = bytes(range(256)) * (64 if size == 1 else 1024)
     sent = encode(BINARY, payload)
 

@@ -91,14 +91,23 @@ class Handshake:
         return next((name for name in self._subprotocols if name in offered), None)
 
 
-def accept_head(headers: Headers, subprotocol: str | None) -> bytes:
+def offered_subprotocols(headers: Headers) -> list[str]:
+    """Return the subprotocols that the client offers, in its order of preference."""
+    return [name for name in _options(headers, "sec-websocket-protocol", lower=False) if name]
+
+
+def accept_head(
+    headers: Headers, subprotocol: str | None, more_fields: Sequence[tuple[bytes, bytes]] = ()
+) -> bytes:
     """Return the head of the response that accepts a checked handshake, without any extension."""
     key = (headers.get("sec-websocket-key") or "").encode()
     accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest()).decode()
     fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept}
     if subprotocol is not None:
         fields["Sec-WebSocket-Protocol"] = subprotocol
-    return encode_head(101, fields)
+    head = encode_head(101, fields)
+    more = b"".join(b"%b: %b\r\n" % field for field in more_fields)
+    return head.removesuffix(b"\r\n") + more + b"\r\n" if more else head
 
 
 def _options(headers: Headers, name: str, *, lower: bool = True) -> list[str]:

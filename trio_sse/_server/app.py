@@ -47,13 +47,14 @@ class AppHandler:
     """Calls one app, in the task of the connection.
 
     Attributes:
+        app: the app.
         lifespan: the app's.
     """
 
     def __init__(self, app: ASGIApp, admission: Admission, *, root_path: str = "") -> None:
+        self.app = app
         self.lifespan = Lifespan(app)
         self._root_path = root_path
-        self._app = app
         self._admission = admission
 
     async def answer(
@@ -83,7 +84,7 @@ class AppHandler:
         )
         buffer = body.buffer
         stream = AppStream(self._admission, cycle, buffer, serving, routed, resume_serving)
-        scope = self._scope(transport, routed, stream)
+        scope = self.scope(transport, routed, {STREAMS: stream})
         try:
             has_failed = await cycle.watcher.run(partial(self._call, scope, cycle, stream, routed))
             if stream.is_detached:
@@ -108,10 +109,10 @@ class AppHandler:
         """Call the app; return whether it has failed, which is logged."""
         try:
             with cycle.call:
-                await self._app(scope, cycle.receive, cycle.send)
+                await self.app(scope, cycle.receive, cycle.send)
         except BaseException as failure:
             passing, contained = split_failure(failure)
-            if contained is not None and not (cycle.is_disconnected and _is_of_disconnect(contained)):
+            if contained is not None and not (cycle.is_disconnected and is_of_disconnect(contained)):
                 path = routed.request.target.partition("?")[0]
                 logger.error("the app failed for path=%.200s", path, exc_info=only_exception(contained))
             elif contained is not None:
@@ -149,7 +150,8 @@ class AppHandler:
             return AfterResponse.CLOSE
         return AfterResponse.reuse_if(cycle.may_keep_alive)
 
-    def _scope(self, transport: Transport, routed: RoutedRequest, stream: AppStream) -> Scope:
+    def scope(self, transport: Transport, routed: RoutedRequest, extensions: dict[str, object]) -> Scope:
+        """Return the scope of a request."""
         request = routed.request
         client, server = transport.endpoints
         return {
@@ -164,14 +166,14 @@ class AppHandler:
             "client": client,
             "server": server,
             "state": self.lifespan.state.copy(),
-            "extensions": {STREAMS: stream},
+            "extensions": extensions,
         }
 
 
-def _is_of_disconnect(failure: BaseException) -> bool:
+def is_of_disconnect(failure: BaseException) -> bool:
     """Whether an exception from the app is ours about a disconnect, or was raised because of it."""
     if isinstance(failure, BaseExceptionGroup):
-        return all(_is_of_disconnect(error) for error in leaf_exceptions(failure))
+        return all(is_of_disconnect(error) for error in leaf_exceptions(failure))
     cause: BaseException | None = failure
     for _ in range(_MOST_CAUSES):
         if cause is None or isinstance(cause, ClientDisconnected):

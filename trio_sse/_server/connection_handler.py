@@ -36,11 +36,12 @@ from .._transport.base import Transport
 from .._wire.message import Framing
 from .admission import Admission
 from .app import Answered, AppHandler
+from .app_websocket import AppWebSockets
 from .request_disconnects import RequestDisconnectWatcher
 from .request_reader import RequestReader, RoutedRequest
 from .responder import Responder
 from .results import AfterResponse
-from .routes import AppRoute, EndpointRoute, StreamRoute, WebSocketRoute
+from .routes import AppRoute, AppWebSocketRoute, EndpointRoute, StreamRoute, WebSocketRoute
 
 logger = get_logger("trio_sse.server")
 
@@ -63,6 +64,7 @@ class ConnectionHandler:
         responder: Responder,
         admission: Admission,
         app: AppHandler | None,
+        app_websockets: AppWebSockets | None,
         *,
         request_timeout: float,
     ) -> None:
@@ -71,6 +73,7 @@ class ConnectionHandler:
         self._responder = responder
         self._admission = admission
         self._app = app
+        self._app_websockets = app_websockets
         self._request_timeout = request_timeout
 
     async def serve(self, transport: Transport, serving: ServeScope, buffer: bytearray | None = None) -> None:
@@ -112,6 +115,8 @@ class ConnectionHandler:
                     after = await self._run_websocket(transport, serving, routed, routed.destination, buffer)
                 elif isinstance(routed.destination, AppRoute):
                     after, transport, _ = await self._call_app(transport, serving, routed)
+                elif isinstance(routed.destination, AppWebSocketRoute):
+                    after, transport, _ = await self._call_app_for_websocket(transport, serving, routed)
                 else:
                     after = await self._respond(transport, serving, routed, buffer)
         except HTTPException as refusal:
@@ -144,6 +149,20 @@ class ConnectionHandler:
             write_timeout=self._manager.options.write_timeout,
             resume_serving=self._run_detached_stream,
         )
+        return await self._refuse_for_app(serving, routed, answered)
+
+    async def _call_app_for_websocket(
+        self, transport: Transport, serving: ServeScope, routed: RoutedRequest
+    ) -> Answered:
+        """Have the app answer a WebSocket's handshake, and run the WebSocket."""
+        assert self._app_websockets is not None
+        answered = await self._app_websockets.answer(transport, serving, routed)
+        return await self._refuse_for_app(serving, routed, answered)
+
+    async def _refuse_for_app(
+        self, serving: ServeScope, routed: RoutedRequest, answered: Answered
+    ) -> Answered:
+        """Answer a request that the app has not answered."""
         if answered.refusal is not None:
             headers = routed.request.headers
             try:

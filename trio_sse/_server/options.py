@@ -109,6 +109,27 @@ class ProxyOptions:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocketOptions:
+    """The options that concern the WebSockets of an app.
+
+    Raises:
+        TypeError, ValueError: an option is not acceptable.
+    """
+
+    websocket_max_message_size: int
+    websocket_ping_interval: float
+    websocket_ping_timeout: float
+
+    def __post_init__(self) -> None:
+        check_bounds(1, websocket_max_message_size=self.websocket_max_message_size)
+        check_seconds(
+            websocket_ping_interval=self.websocket_ping_interval,
+            websocket_ping_timeout=self.websocket_ping_timeout,
+        )
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
     """All options of a server, by what they concern."""
 
@@ -117,6 +138,7 @@ class ServerOptions:
     admission: AdmissionOptions
     serve: ServeOptions
     proxies: ProxyOptions
+    websockets: WebSocketOptions
 
     def with_changes(self, changes: Mapping[str, object]) -> ServerOptions:
         """Return these options with some of them changed.

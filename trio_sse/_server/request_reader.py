@@ -23,7 +23,7 @@ from .body import BodyReader, receive_body
 from .options import RequestOptions
 from .origins import OriginResolver
 from .request_router import Destination, RequestRouter
-from .routes import AppRoute
+from .routes import AppRoute, AppWebSocketRoute
 
 HEAD_SECONDS = 10.0  # for the whole head
 
@@ -78,7 +78,7 @@ class RequestReader:
             head = self._origins.resolve(transport, head)
         destination, parameters, may_keep_alive = self._route(head)
         body, app_body = b"", None
-        if isinstance(destination, AppRoute):
+        if isinstance(destination, AppRoute | AppWebSocketRoute):
             app_body = BodyReader(head, transport, buffer, self._max_body_size)
         elif head.content_length != 0:
             body = await receive_body(BodyReader(head, transport, buffer, self._max_body_size))

@@ -14,10 +14,10 @@ from .._http.response import Response, json_response
 from .._http.routing import NO_PARAMETERS
 from .._http.websocket_handshake import asks_for_websocket, check_handshake
 from .options import RequestOptions
-from .routes import AppRoute, Route, Routes, WebSocketRoute
+from .routes import AppRoute, AppWebSocketRoute, Route, Routes, WebSocketRoute
 
 #: What answers a request; a `Response` needs no handler.
-Destination = Route | AppRoute | Response
+Destination = Route | AppRoute | AppWebSocketRoute | Response
 
 
 @final
@@ -53,7 +53,7 @@ class RequestRouter:
         ):
             raise HTTPException(421, "this server does not serve that host")
         destination, parameters = self._find(head)
-        _check_upgrade(head, destination)
+        destination = _check_upgrade(head, destination)
         _check_body(head, self._options.max_body_size)
         may_have_body = head.method not in ("GET", "HEAD") or isinstance(destination, AppRoute)
         if head.content_length != 0 and not may_have_body:
@@ -94,13 +94,16 @@ class RequestRouter:
         return json_response({"status": "unavailable", "reason": "log_not_loaded"}, status=503)
 
 
-def _check_upgrade(head: RequestHead, destination: Destination) -> None:
-    """Check that a WebSocket's path gets a handshake, and that no other path does."""
+def _check_upgrade(head: RequestHead, destination: Destination) -> Destination:
+    """Check that a WebSocket's path gets a handshake, and that no other path does; an app has both."""
     is_websocket = isinstance(destination, WebSocketRoute)
     if is_websocket or (b"upgrade" in head.known and asks_for_websocket(head.headers)):
         check_handshake(head.method, head.http_version, head.headers)
+        if isinstance(destination, AppRoute):
+            return AppWebSocketRoute()
         if not is_websocket:
             raise HTTPException(400, "this path is not a WebSocket")
+    return destination
 
 
 def _check_body(head: RequestHead, max_size: int) -> None:

@@ -58,6 +58,12 @@ class AppRoute:
     """The destination of every request that matches no route, if the server has an app."""
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class AppWebSocketRoute:
+    """The destination of a WebSocket's handshake that matches no route, if the server has an app."""
+
+
 Route = StreamRoute | EndpointRoute | WebSocketRoute
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from types import EllipsisType
 from typing import TypeVar, final
 
@@ -22,8 +23,16 @@ from .._websocket.connection import WebSocketHandler
 from .._wire.event import Dumps, dumps_compact
 from .admission import Admission
 from .app import AppHandler
+from .app_websocket import AppWebSockets
 from .connection_handler import ConnectionHandler
-from .options import AdmissionOptions, ProxyOptions, RequestOptions, ServeOptions, ServerOptions
+from .options import (
+    AdmissionOptions,
+    ProxyOptions,
+    RequestOptions,
+    ServeOptions,
+    ServerOptions,
+    WebSocketOptions,
+)
 from .origins import OriginResolver
 from .request_reader import RequestReader
 from .request_router import RequestRouter
@@ -90,6 +99,11 @@ class Server:
         health_path: the path of the health check, `None` for none. It answers `{"status": "ok"}`; or 503 and
             `{"status": "unavailable", "reason": "log_not_loaded"}` until a shared log has been loaded. A
             route of the same path replaces it. The default is `/health`, and `None` if there is an app.
+        websocket_max_message_size: the largest message that the app receives from the client of a WebSocket,
+            in bytes; a larger one closes it with 1009.
+        websocket_ping_interval: the client of one of the app's WebSockets that has sent nothing for so long
+            is sent a ping.
+        websocket_ping_timeout: a client that has sent nothing for so long after that has disconnected.
         slow_step: a warning names each task that blocks the event loop for longer than this.
         trusted_proxies: the addresses and networks of the proxies in front of the server, like `10.0.0.0/8`;
             `unix` for those that connect by a Unix socket. What they say about a request counts: who has sent
@@ -126,6 +140,9 @@ class Server:
         cors_headers: Collection[str] = (),
         cors_exposed_headers: Collection[str] = (),
         health_path: str | EllipsisType | None = ...,
+        websocket_max_message_size: int = 16 * 1024 * 1024,
+        websocket_ping_interval: float = 20.0,
+        websocket_ping_timeout: float = 20.0,
         slow_step: float = 1.0,
         trusted_proxies: Collection[str] = (),
         forwarded_headers: Collection[str] = FORWARDED_HEADERS,
@@ -165,6 +182,11 @@ class Server:
             proxies=ProxyOptions(
                 trusted_proxies=trusted_proxies, forwarded_headers=forwarded_headers, root_path=root_path
             ),
+            websockets=WebSocketOptions(
+                websocket_max_message_size=websocket_max_message_size,
+                websocket_ping_interval=websocket_ping_interval,
+                websocket_ping_timeout=websocket_ping_timeout,
+            ),
         )
         self._app = app
         self._manager = StreamManager(
@@ -193,9 +215,23 @@ class Server:
             self._responder,
             self._admission,
             hosted,
+            None if hosted is None else self._app_websockets(hosted),
             request_timeout=requests.request_timeout,
         )
         self._calls = ServeCalls(options.serve, self._manager, handler, hosted, options.proxies.proxies)
+
+    def _app_websockets(self, app: AppHandler) -> AppWebSockets:
+        options = self._options
+        # The task that reads sends pings to clients that are silent; these are for the others.
+        keepalive = 1.5 * options.websockets.websocket_ping_interval
+        manager = self._manager.without_hooks(replace(options.streams, keepalive=keepalive))
+        return AppWebSockets(
+            app,
+            self._admission,
+            manager,
+            options.websockets,
+            request_timeout=options.requests.request_timeout,
+        )
 
     @property
     def hub(self) -> Hub:

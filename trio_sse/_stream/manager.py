@@ -82,6 +82,13 @@ class StreamManager:
         self.on_disconnect: list[DisconnectHook] = []
         self._ids = itertools.count(1)
 
+    def without_hooks(self, options: StreamOptions) -> StreamManager:
+        """Return a manager of further streams with their own options, which calls no hooks for them."""
+        manager = StreamManager(self.hub, options)
+        manager.pending_bytes = self.pending_bytes
+        manager._ids = self._ids
+        return manager
+
     def new_serve_scope(self, *, drain_timeout: float) -> ServeScope:
         """Return the scope of a new call to serve."""
         return ServeScope(

@@ -4,9 +4,9 @@ One task owns the read side, from the first byte to the last. When the stream is
 task reads on for the answer to the close frame. Every buffer has a limit: while enough messages wait for the
 handler, nothing more is read, and the kernel makes the client wait.
 
-A route's handler and an app learn of the end in different ways. The handler is cancelled: when the client has
-closed, `get` first returns what came before. An app is not cancelled: `get_or_none` returns what came before,
-and then `None`, so its stream ends at once.
+When the client has closed, the handler or app first receives what came before, and may still answer it. The
+stream ends when it asks for more, or a short time later. At any end, a handler is cancelled. An app is not:
+`get_or_none` returns what came before, and then `None`.
 """
 
 from __future__ import annotations
@@ -126,10 +126,13 @@ class MessageReceiver:
     async def get_or_none(self) -> str | bytes | None:
         """Wait for the app's next message; return `None` once `set_over` was called and none is left."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        self._is_read = True
         while not self._waiting:
             if self._is_over:
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 return None
+            if self.has_ended:
+                self._stream.end(EndReason.CLIENT_DISCONNECTED)
             await self._arrival.park()
         return await self._take_waiting()
 
@@ -226,11 +229,11 @@ class MessageReceiver:
         self._stream.end(reason)
 
     async def _note_end(self) -> None:
-        """End the connection: for a handler, once it has processed what came before, or a little later."""
+        """End the connection when the handler has processed what came before, or a short time later."""
         self.has_ended = True
         is_waited_for = len(self._arrival) > 0 and not self._waiting
         if self._is_read and not is_waited_for:
-            await trio.sleep(CLOSE_SECONDS)  # `get` ends it earlier, when no message is left
+            await trio.sleep(CLOSE_SECONDS)  # the handler ends it earlier, when no message is left
         self._stream.end(EndReason.CLIENT_DISCONNECTED)
 
     # When the stream is over

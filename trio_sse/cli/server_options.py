@@ -62,6 +62,21 @@ SERVER_OPTIONS = (
     ),
     ServerOption("max_connections", _COUNT, "N", "Refuse further streams and requests above this number."),
     ServerOption(
+        "websocket_max_message_size",
+        _COUNT,
+        "BYTES",
+        "Refuse larger messages from the clients of an app's WebSockets.",
+    ),
+    ServerOption(
+        "websocket_ping_interval",
+        _SECONDS,
+        "SECONDS",
+        "Send a ping to the client of an app's WebSocket that was silent for this long.",
+    ),
+    ServerOption(
+        "websocket_ping_timeout", _SECONDS, "SECONDS", "Disconnect it if it stays silent for this long after."
+    ),
+    ServerOption(
         "drain_timeout", click.FloatRange(min=0), "SECONDS", "How long a graceful shutdown may take."
     ),
 )

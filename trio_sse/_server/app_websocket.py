@@ -1,0 +1,428 @@
+"""The WebSockets of an ASGI app on our server: one call of the app for each.
+
+The call runs in the connection's own task. Until the app has answered the handshake, it owns the transport.
+When the app accepts, the transport is handed over to a stream, as every other stream is one: it is bounded,
+counted, logged and drained like them. A task of this call's nursery runs it. The states of the call, and what
+the app may send in each. Everything else raises a `RuntimeError` and changes nothing.
+
+===========  ==============================  =======  ======================================================
+state        message                         next     what it does
+===========  ==============================  =======  ======================================================
+CONNECTING   `websocket.accept`              OPEN     starts the stream, with 101 as its first bytes
+CONNECTING   `websocket.close`               CLOSED   answers the handshake with 403
+CONNECTING   `websocket.http.response.start` DENYING  begins to answer the handshake with this response
+DENYING      `websocket.http.response.body`  CLOSED   sends it; DENYING again while more of the body follows
+OPEN         `websocket.send`                OPEN     writes a message, and waits while the client is slow
+OPEN         `websocket.close`               CLOSED   ends the stream with this code
+===========  ==============================  =======  ======================================================
+
+When the stream has ended without the app, or the client leaves before it has an answer, `receive` returns
+what had arrived before, and then `websocket.disconnect`; `send` raises `ClientDisconnected`, which is an
+`OSError`, and ignores a `websocket.close`. The app's call may then go on for `request_timeout` seconds.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple, NoReturn, final
+
+import trio
+
+from .._asgi.types import Message, Scope
+from .._groups import leaf_exceptions, only_exception, split_failure
+from .._http.exceptions import HTTPException, TemporaryRefusal
+from .._http.fields import check_raw_field, is_token
+from .._http.request import Headers
+from .._http.websocket_handshake import accept_head, offered_subprotocols
+from .._logger import get_logger
+from .._stream.closing import CLOSE_CODES as CODE_OF_REASON
+from .._stream.connection import Connection
+from .._stream.end_reason import EndReason
+from .._stream.lifecycle import Refused, run_stream
+from .._stream.live_stream import LiveStream
+from .._stream.manager import StreamManager
+from .._stream.scope import ServeScope
+from .._transport.base import Transport
+from .._websocket.receiver import NORMAL_CLOSURE, MessageReceiver
+from .._wire.message import Framing
+from .._wire.websocket_frames import binary_frame, close_frame, text_frame
+from .._wire.websocket_parser import CLOSE_CODES, Close
+from .admission import Admission
+from .app import Answered, AppHandler, is_of_disconnect
+from .app_cycle import ClientDisconnected, RequestResponseCycle
+from .options import WebSocketOptions
+from .request_disconnects import RequestDisconnectWatcher
+from .request_reader import RoutedRequest
+from .results import AfterResponse
+
+logger = get_logger("trio_sse.app")
+
+_ABNORMAL_CLOSURE = 1006  # never sent: the connection was cut
+
+# What the client is told when a stream ends for these reasons, the app is told, too.
+_SENT_REASONS = (EndReason.SERVER_SHUTDOWN, EndReason.MAX_DURATION)
+
+# Fields of the answer to a handshake that are the server's.
+_OWN_FIELDS = (b"connection", b"content-length", b"transfer-encoding", b"upgrade")
+_OWN_PREFIX = b"sec-websocket-"
+
+
+class _State(enum.Enum):
+    CONNECTING = enum.auto()
+    DENYING = enum.auto()
+    OPEN = enum.auto()
+    CLOSED = enum.auto()
+
+
+@final
+class AppWebSockets:
+    """Calls an app for the WebSockets of its clients.
+
+    Args:
+        manager: of their streams.
+        request_timeout: how long a call may go on after its WebSocket has ended.
+    """
+
+    def __init__(
+        self,
+        app: AppHandler,
+        admission: Admission,
+        manager: StreamManager,
+        options: WebSocketOptions,
+        *,
+        request_timeout: float,
+    ) -> None:
+        self.app = app
+        self.admission = admission
+        self.manager = manager
+        self.options = options
+        self.request_timeout = request_timeout
+
+    async def answer(self, transport: Transport, serving: ServeScope, routed: RoutedRequest) -> Answered:
+        """Have the app answer a handshake, and run the WebSocket if it accepts.
+
+        The connection has been closed if this raises an exception.
+        """
+        try:
+            if not self.app.lifespan.is_up:
+                raise HTTPException(503, "the app is not running")
+            self.admission.check(transport, serving)
+        except HTTPException as refusal:
+            return Answered(AfterResponse.CLOSE, transport, refusal)
+        self.admission.enter(transport)
+        try:
+            return await _Call(self, transport, serving, routed).run()
+        except BaseException:
+            await transport.aclose(abort=True)
+            raise
+        finally:
+            self.admission.leave(transport)
+
+    def scope(self, transport: Transport, routed: RoutedRequest) -> Scope:
+        """Return the scope of a call (ASGI's WebSocket specification, "Connection Scope")."""
+        scope = self.app.scope(transport, routed, {"websocket.http.response": {}})
+        del scope["method"]
+        scope["type"] = "websocket"
+        scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
+        scope["scheme"] = {"http": "ws", "https": "wss"}[scope["scheme"]]
+        scope["subprotocols"] = offered_subprotocols(routed.request.headers)
+        return scope
+
+
+class _Opened(NamedTuple):
+    """The stream of a WebSocket that the app has accepted."""
+
+    stream: LiveStream
+    receiver: MessageReceiver
+
+
+@final
+class _Call:
+    """One call of the app."""
+
+    def __init__(
+        self, owner: AppWebSockets, transport: Transport, serving: ServeScope, routed: RoutedRequest
+    ) -> None:
+        assert routed.app_body is not None
+        self._owner = owner
+        self._transport = transport
+        self._serving = serving
+        self._routed = routed
+        self._buffer = routed.app_body.buffer  # what the client has sent behind the handshake
+        self._state = _State.CONNECTING
+        self._scope = trio.CancelScope()
+        self._watcher = RequestDisconnectWatcher(transport, self._buffer, self._on_disconnect)
+        self._changed = trio.lowlevel.ParkingLot()
+        self._is_connect_received = False
+        self._opened: _Opened | None = None
+        self._denial: RequestResponseCycle | None = None
+        self._refusal: HTTPException | None = None
+        self._end: Close | None = None  # how the WebSocket has ended, as the app receives it
+
+    async def run(self) -> Answered:
+        """Call the app, and wait until the WebSocket's client has the end."""
+        async with trio.open_nursery() as self._nursery:
+            await self._watcher.run(self._call)
+        return Answered(AfterResponse.CLOSE, self._transport, self._refusal)
+
+    async def _call(self) -> None:
+        has_failed = False
+        try:
+            with self._scope:
+                await self._owner.app.app(
+                    self._owner.scope(self._transport, self._routed), self.receive, self.send
+                )
+        except BaseException as failure:
+            passing, contained = split_failure(failure)
+            if contained is not None:
+                self._log(contained)
+            if passing is not None:
+                raise passing from None
+            has_failed = True
+        if self._scope.cancelled_caught:
+            logger.warning(
+                "the app did not end within %g s after its WebSocket: path=%.200s",
+                self._owner.request_timeout,
+                self._path,
+            )
+        await self._finish(has_failed=has_failed)
+
+    @property
+    def _path(self) -> str:
+        return self._routed.request.target.partition("?")[0]
+
+    def _log(self, failure: BaseException) -> None:
+        has_ended = self._end is not None or (self._opened and self._opened.stream.end_reason is not None)
+        if has_ended and _is_of_end(failure):
+            logger.debug("peer=%s has disconnected", self._transport.peer)
+        else:
+            logger.error("the app failed for path=%.200s", self._path, exc_info=only_exception(failure))
+
+    async def _finish(self, *, has_failed: bool) -> None:
+        """End what the app has left open, now that it has returned."""
+        state, self._state = self._state, _State.CLOSED
+        if self._opened is not None:
+            stream = self._opened.stream
+            if state is _State.OPEN and not has_failed:
+                self._close(Close(NORMAL_CLOSURE, ""))
+            stream.end(EndReason.HANDLER_ERROR)
+        elif self._denial is not None:
+            if not self._denial.is_complete:
+                await self._transport.aclose(abort=True)  # so that no client takes it for complete
+            else:
+                await self._serving.linger(self._transport)
+        elif self._refusal is None and self._end is None:
+            if not has_failed:
+                logger.error("the app returned without an answer to the handshake: path=%.200s", self._path)
+            self._refusal = HTTPException(500)
+
+    # What ends the WebSocket without the app
+
+    def _on_disconnect(self) -> None:
+        """Note that the client has left before it had an answer."""
+        self._note_end(Close(_ABNORMAL_CLOSURE, ""))
+
+    def _note_end(self, end: Close) -> None:
+        self._end = end
+        if self._state is not _State.CLOSED:
+            self._scope.deadline = trio.current_time() + self._owner.request_timeout
+        self._changed.unpark_all()
+
+    async def _run_stream(self, stream: LiveStream, receiver: MessageReceiver) -> None:
+        transport = stream.transport
+        try:
+            try:
+                outcome = await run_stream(
+                    self._owner.manager, self._serving, stream, _wait_for_end, read=receiver.run
+                )
+            finally:
+                self._note_end(self._end or _end_of(stream, receiver))
+                receiver.set_over()
+            if not isinstance(outcome, Refused):
+                await receiver.wait_closed()
+        finally:
+            await transport.aclose(abort=transport.pending is not None)
+
+    # What the app receives
+
+    async def receive(self) -> Message:
+        """Return the next event for the app."""
+        if not self._is_connect_received:
+            self._is_connect_received = True
+            await trio.lowlevel.checkpoint()
+            return {"type": "websocket.connect"}
+        while self._opened is None and self._end is None and self._state is not _State.CLOSED:
+            await self._changed.park()
+        if self._opened is not None:
+            message = await self._opened.receiver.get_or_none()
+            if isinstance(message, str):
+                return {"type": "websocket.receive", "text": message}
+            if message is not None:
+                # Quart looks for a text where the bytes are empty.
+                none = {} if message else {"text": None}
+                return {"type": "websocket.receive", "bytes": message, **none}
+        await trio.lowlevel.checkpoint()
+        end = self._end or Close(_ABNORMAL_CLOSURE, "")
+        return {"type": "websocket.disconnect", "code": end.code, "reason": end.reason}
+
+    # What the app sends
+
+    async def send(self, message: Message) -> None:
+        """Send what the app has to say.
+
+        Raises:
+            ClientDisconnected: the WebSocket has ended.
+            RuntimeError: this message cannot follow what the app has sent before.
+            ValueError: something in it is not acceptable.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        kind = message["type"]
+        if self._end is not None and self._state is not _State.CLOSED:
+            await trio.lowlevel.checkpoint()
+            if kind == "websocket.close":
+                return
+            raise ClientDisconnected("the WebSocket has ended")
+        match self._state, kind:
+            case _State.CONNECTING, "websocket.accept":
+                await self._accept(message)
+            case _State.CONNECTING, "websocket.close":
+                await self._deny({"status": 403})
+                await self._send_denial({"body": b""})
+            case _State.CONNECTING, "websocket.http.response.start":
+                await self._deny(message)
+            case _State.DENYING, "websocket.http.response.body":
+                await self._send_denial(message)
+            case _State.OPEN, "websocket.send":
+                await self._send_message(message)
+            case _State.OPEN, "websocket.close":
+                self._close(_close_of(message))
+                await trio.lowlevel.checkpoint()
+            case _:
+                raise RuntimeError(f"the app sends {kind!r}, which cannot follow what it has sent before")
+
+    async def _accept(self, message: Message) -> None:
+        request, owner = self._routed.request, self._owner
+        head = _accept_head(request.headers, message)
+        if self._serving.is_draining:
+            self._refuse()
+        self._state = _State.OPEN
+        await self._watcher.stop()
+        if self._end is not None:
+            raise ClientDisconnected("the client has disconnected")
+        # No checkpoint from here on, until the stream has its task.
+        transport = self._transport.hand_over()
+        transport.framing = Framing.WEBSOCKET
+        stream = owner.manager.new_stream(self._serving, transport, request, head)
+        receiver = MessageReceiver(
+            stream,
+            max_message_size=owner.options.websocket_max_message_size,
+            received=bytes(self._buffer),
+            ping_interval=owner.options.websocket_ping_interval,
+            ping_timeout=owner.options.websocket_ping_timeout,
+        )
+        self._buffer.clear()
+        self._opened = _Opened(stream, receiver)
+        self._nursery.start_soon(self._run_stream, stream, receiver, name="trio_sse WebSocket of the app")
+        self._changed.unpark_all()
+        await self._write(b"")
+
+    def _refuse(self) -> NoReturn:
+        self._refusal = TemporaryRefusal(503, "the server is shutting down")
+        self._note_end(Close(CODE_OF_REASON[EndReason.SERVER_SHUTDOWN], EndReason.SERVER_SHUTDOWN.value))
+        raise ClientDisconnected("the server is shutting down")
+
+    async def _deny(self, message: Message) -> None:
+        routed, manager = self._routed, self._owner.manager
+        assert routed.app_body is not None
+        denial = RequestResponseCycle(
+            self._transport,
+            self._serving,
+            routed.request,
+            routed.app_body,
+            may_keep_alive=False,
+            write_timeout=manager.options.write_timeout,
+        )
+        await denial.send({**message, "type": "http.response.start"})
+        self._denial, self._state = denial, _State.DENYING
+
+    async def _send_denial(self, message: Message) -> None:
+        assert self._denial is not None
+        await self._denial.send({**message, "type": "http.response.body"})
+        if self._denial.is_complete:
+            self._state = _State.CLOSED
+            self._changed.unpark_all()
+
+    async def _send_message(self, message: Message) -> None:
+        data, text = message.get("bytes"), message.get("text")
+        if data is not None:
+            await self._write(binary_frame(bytes(data)), 1)
+        elif text is not None:
+            await self._write(text_frame(text), 1)
+        else:
+            raise ValueError("a websocket.send must have text or bytes")
+
+    async def _write(self, payload: bytes, events: int = 0) -> None:
+        assert self._opened is not None
+        try:
+            await self._opened.stream.write(payload, events)
+        except trio.ClosedResourceError as error:
+            raise ClientDisconnected(str(error)) from None
+
+    def _close(self, close: Close) -> None:
+        """End the stream as the app wants it, unless it has ended already."""
+        assert self._opened is not None
+        stream = self._opened.stream
+        self._state = _State.CLOSED
+        if stream.end_reason is None:
+            self._end = close
+            stream.close_frame = close_frame(close.code, close.reason)
+            stream.end(EndReason.FINISHED)
+
+
+async def _wait_for_end(connection: Connection) -> None:
+    await trio.sleep_forever()
+
+
+def _end_of(stream: LiveStream, receiver: MessageReceiver) -> Close:
+    """Return how a WebSocket has ended, where the app has not ended it."""
+    if receiver.client_close is not None:
+        return receiver.client_close
+    if receiver.failure is not None:
+        return receiver.failure
+    reason = stream.end_reason
+    if reason is None or reason is EndReason.CLIENT_DISCONNECTED:
+        return Close(_ABNORMAL_CLOSURE, "")
+    return Close(CODE_OF_REASON[reason] if reason in _SENT_REASONS else _ABNORMAL_CLOSURE, reason.value)
+
+
+def _is_of_end(failure: BaseException) -> bool:
+    """Whether the app has raised an exception because its WebSocket has ended.
+
+    Starlette and Litestar have an exception for it, which many apps leave to the server.
+    """
+    errors = leaf_exceptions(failure) if isinstance(failure, BaseExceptionGroup) else [failure]
+    return all(type(error).__name__ == "WebSocketDisconnect" or is_of_disconnect(error) for error in errors)
+
+
+def _accept_head(headers: Headers, message: Message) -> bytes:
+    """Return the head that accepts a handshake as the app wants it."""
+    subprotocol = message.get("subprotocol")
+    if subprotocol is not None and not is_token(subprotocol):
+        raise ValueError(f"a subprotocol must be a token of ASCII letters and digits, not {subprotocol!r}")
+    fields = []
+    for name, value in message.get("headers") or ():
+        name, value = bytes(name), bytes(value).strip()
+        check_raw_field(name, value)
+        if name.lower().startswith(_OWN_PREFIX):
+            raise ValueError(f"header field {name!r} is set by the server")
+        if name.lower() not in _OWN_FIELDS:
+            fields.append((name, value))
+    return accept_head(headers, subprotocol, fields)
+
+
+def _close_of(message: Message) -> Close:
+    code, reason = message.get("code"), message.get("reason")
+    close = Close(NORMAL_CLOSURE if code is None else int(code), str(reason or ""))
+    if close.code not in CLOSE_CODES:
+        raise ValueError(f"a close code must be one of RFC 6455, or 3000 to 4999, not {close.code}")
+    return close
