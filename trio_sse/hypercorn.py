@@ -22,12 +22,13 @@ from __future__ import annotations
 
 import copy
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any, final
 
 import trio
 
+from ._asgi.origin_middleware import OriginMiddleware
 from ._asgi.outermost_app import OpenWork, OutermostApp
 from ._asgi.types import ASGIApp
 from ._backoff import delay
@@ -36,6 +37,7 @@ from ._logger import get_logger
 from ._process.descriptors import raise_descriptor_limit
 from ._process.handshakes import refuse_handshakes
 from ._process.watchdog import Watchdog
+from ._proxies.forwarded import FORWARDED_HEADERS
 from ._server.app_lifespan import Lifespan
 from ._server.listeners import prepare
 from ._validate import check_bounds, check_seconds
@@ -83,6 +85,8 @@ async def serve(
     drain_timeout: float = 10.0,
     send_buffer: int = 64 * 1024,
     slow_step: float = 1.0,
+    trusted_proxies: Collection[str] = (),
+    forwarded_headers: Collection[str] = FORWARDED_HEADERS,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an app by hypercorn until cancelled or until `shutdown_trigger` returns.
@@ -102,6 +106,9 @@ async def serve(
         drain_timeout: seconds that a shutdown may take before everything that still runs is cancelled.
         send_buffer: bytes that the kernel may buffer for each client (`SO_SNDBUF`).
         slow_step: a task that blocks the event loop for more than these seconds is named in a warning.
+        trusted_proxies: the addresses and networks of the proxies in front of the server. What they say in
+            header fields about a request counts; see `trio_sse.Server`.
+        forwarded_headers: the header fields that these proxies set.
 
     `task_status.started` is called with the URLs. When this is cancelled, everything has ended.
 
@@ -113,6 +120,7 @@ async def serve(
     """
     check_seconds(write_timeout=write_timeout, drain_timeout=drain_timeout, slow_step=slow_step)
     check_bounds(1, send_buffer=send_buffer)
+    called = OriginMiddleware(app, trusted_proxies, forwarded_headers) if trusted_proxies else app
     ours = _with_safe_settings(config, drain_timeout)
     if ours.ssl_enabled:
         ours.create_ssl_context()  # so that an error is raised before anything else has begun
@@ -128,7 +136,9 @@ async def serve(
             prepare(listening, send_buffer=send_buffer, write_timeout=write_timeout)
         lifespan = Lifespan(app)
         async with lifespan.running(shutdown_timeout=ours.shutdown_timeout):
-            service = _Service(app, lifespan, ours, sockets, drain_timeout, task_status, exclusive=exclusive)
+            service = _Service(
+                called, lifespan, ours, sockets, drain_timeout, task_status, exclusive=exclusive
+            )
             await service.run(shutdown_trigger)
     finally:
         trio.lowlevel.remove_instrument(watchdog)

@@ -12,7 +12,7 @@ from trio_sse import Server
 from trio_sse._asgi.types import Receive, Scope, Send
 from trio_sse._program.errors import ProgramError
 from trio_sse.cli import main
-from trio_sse.cli.server_options import SERVER_OPTIONS, configure
+from trio_sse.cli.server_options import SERVER_OPTIONS, configure, options_for_hypercorn
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,3 +43,33 @@ def test_options_make_the_server_of_an_app() -> None:
 def test_an_option_that_is_not_acceptable_is_reported(target: Server) -> None:
     with pytest.raises(ProgramError, match="drain_timeout must be"):
         configure(target, {"drain_timeout": math.nan})
+
+
+def test_proxies_are_options_of_the_server() -> None:
+    server = configure(Server(), {"trusted_proxies": ("10.0.0.0/8", "unix"), "root_path": "/app"})
+    assert server.trusted_proxies == ("10.0.0.0/8", "unix")
+    assert server._options.proxies.decoded_root_path == "/app"
+
+
+def test_hypercorn_gets_the_options_that_it_has() -> None:
+    values = {"trusted_proxies": ("10.0.0.1",), "drain_timeout": None, "forwarded_headers": ()}
+    assert options_for_hypercorn(values) == {"trusted_proxies": ("10.0.0.1",)}
+    with pytest.raises(ProgramError, match="must be an address"):
+        options_for_hypercorn({"trusted_proxies": ("proxy",)})
+    with pytest.raises(ProgramError, match="--root-path cannot be combined with --http2"):
+        options_for_hypercorn({"root_path": "/app"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--proxy-protocol"], "--proxy-protocol needs --trusted-proxies"),
+        (["--proxy-protocol", "--http2"], "--proxy-protocol cannot be combined with --http2"),
+        (["--trusted-proxies", "proxy"], "a trusted proxy must be an address"),
+        (["--root-path", "app"], "a root path must be like /app"),
+    ],
+)
+def test_what_proxies_cannot_be_is_reported_in_a_line(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, ["serve", "tests.program.test_server_options:app", *arguments])
+    assert (result.exit_code, len(result.output.splitlines())) == (1, 1)
+    assert message in result.output

@@ -28,6 +28,6 @@ def _peer(client: object) -> str:
     if not isinstance(client, tuple | list) or not client:
         return "unknown"
     host, port = client[0], client[1] if len(client) > 1 else None
-    if port is None:
+    if not port:  # it is not known
         return str(host)
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

@@ -6,7 +6,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import trio
 
@@ -36,6 +36,7 @@ class ServiceOptions:
         listen: where to listen.
         announce: is called with the URLs once the server listens.
         certificates: serve over TLS with these. SIGHUP loads them again.
+        proxy_protocol: connections from trusted proxies begin with a header of the PROXY protocol.
         manager: what started the program, and wants to know how it is.
         parent_alive: a descriptor that becomes readable when the parent process, which restarts this one, has
             ended.
@@ -44,6 +45,7 @@ class ServiceOptions:
     listen: ListenOptions
     announce: Announce
     certificates: Certificates | None = None
+    proxy_protocol: bool = False
     manager: ServiceManager = field(default_factory=ServiceManager)
     parent_alive: int | None = None
 
@@ -80,6 +82,7 @@ async def serve_until_signalled(
             listening.sockets,
             ssl_context=context,
             exclusive=listening.is_exclusive,
+            proxy_protocol=options.proxy_protocol,
             task_status=task_status,
         )
 
@@ -91,10 +94,11 @@ async def serve_by_hypercorn(
     options: ServiceOptions,
     *,
     drain_timeout: float | None = None,
+    **hypercorn_options: Any,
 ) -> None:
     """Serve an app over HTTP/2 and HTTP/1.1 until SIGTERM or SIGINT, as `serve_until_signalled` does.
 
-    The options must have certificates.
+    The options must have certificates. Further options are those of `trio_sse.hypercorn.serve`.
 
     Raises:
         ProgramError: an address cannot be used, or the extra is missing.
@@ -119,6 +123,7 @@ async def serve_by_hypercorn(
             exclusive=listening.is_exclusive,
             drain_timeout=seconds,
             task_status=task_status,
+            **hypercorn_options,
         )
 
     async def shut_down() -> None:

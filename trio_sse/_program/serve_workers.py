@@ -51,6 +51,7 @@ def serve_with_workers(
                 supervisor_alive,
                 guard=guard,
                 certificates=options.certificates,
+                proxy_protocol=options.proxy_protocol,
             )
             try:
                 with expected_errors_as_program_errors():

@@ -32,6 +32,7 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
     *,
     guard: StopGuard,
     certificates: Certificates | None,
+    proxy_protocol: bool,
 ) -> None:
     """Serve until SIGTERM, which drains, or until the supervisor ends.
 
@@ -77,7 +78,12 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
             nursery.start_soon(end_with_supervisor, nursery)
 
             async def serve(*, task_status: trio.TaskStatus[object]) -> None:
-                await server.serve_listeners(list(sockets), ssl_context=context, task_status=task_status)
+                await server.serve_listeners(
+                    list(sockets),
+                    ssl_context=context,
+                    proxy_protocol=proxy_protocol,
+                    task_status=task_status,
+                )
                 nursery.cancel_scope.cancel()
 
             await nursery.start(serve)

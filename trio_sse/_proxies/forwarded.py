@@ -19,8 +19,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from .._http.fields import TOKEN
 from .._http.request import Headers, find_lines
@@ -44,12 +45,16 @@ _MAX_PREFIX_SIZE = 1024
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~-]+)(?::([0-9]{1,5}))?")
+_HOST_FIELD = re.compile(r"(\[[^\]]*\]|[^:]+)(?::([0-9]{0,5}))?")
 _DIGITS = re.compile(r"[0-9]{1,5}")
 
 # No empty segment: a link that begins with two slashes would lead to another host.
 _PATH_PREFIX = re.compile(r"(?:/[0-9A-Za-z._~!$&'()*+,;=:@%-]+)+")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NOT_IN_PREFIX = re.compile(r"[\0-\x1f\x7f\\?#]|//|/\.{1,2}(?:/|$)")
+
+# What may stand in a path without being encoded (RFC 3986, 3.3).
+_SAFE_IN_PATH = "/!$&'()*+,;=:@~"
 
 # One parameter of `Forwarded`. A quoted value has nothing here that would need a backslash, or could be taken
 # for the parameter's end. Some proxies do not quote addresses and ports.
@@ -74,6 +79,28 @@ class Forwarded:
     host: str | None = None
     port: int | None = None
     prefix: str | None = None
+
+
+def meant_host(forwarded: Forwarded, field: str, *, is_secure: bool) -> tuple[str | None, HostAndPort | None]:
+    """Return the `Host` field that the client has meant, `None` if it is as it should be; and host and port.
+
+    A port that the client has written into the host counts more than one that is only named by itself.
+
+    Args:
+        field: the request's `Host` field; empty if it has none.
+        is_secure: whether the client uses TLS.
+    """
+    host, port = forwarded.host, forwarded.port
+    if host is None:
+        if port is None or not (match := _HOST_FIELD.fullmatch(field)):
+            return None, None
+        host = match[1].lower()
+        if match[2]:
+            return None, (host.strip("[]"), int(match[2]))
+    default_port = 443 if is_secure else 80
+    port = port or default_port
+    authority = host if port == default_port else f"{host}:{port}"
+    return None if authority == field.lower() else authority, (host.strip("[]"), port)
 
 
 @final
@@ -239,6 +266,12 @@ def parse_root_path(text: str) -> str:
             "a root path must have no empty or relative segments, no control characters, and no ?, # or \\"
         )
     return decoded
+
+
+@lru_cache(maxsize=16)
+def encode_root_path(path: str) -> bytes:
+    """Return a root path as a URL has it."""
+    return quote(path, safe=_SAFE_IN_PATH).encode("ascii")
 
 
 def _parse_element(text: str) -> dict[str, str] | None:

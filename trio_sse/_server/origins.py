@@ -11,11 +11,9 @@ from typing import final
 
 from .._http.request import replace_field
 from .._http.request_head import RequestHead
-from .._proxies.forwarded import Forwarded, ForwardedReader
+from .._proxies.forwarded import ForwardedReader, meant_host
 from .._transport.base import RequestOrigin, Transport
 from .options import ProxyOptions
-
-_DEFAULT_PORTS = {False: 80, True: 443}
 
 
 @final
@@ -35,31 +33,13 @@ class OriginResolver:
         if forwarded is None:
             return head
         is_secure = None if forwarded.scheme is None else forwarded.scheme == "https"
-        default_port = _DEFAULT_PORTS[transport.is_secure if is_secure is None else is_secure]
-        server = None
-        if forwarded.host is not None or forwarded.port is not None:
-            head, server = _replace_host(head, forwarded, default_port)
+        field, server = meant_host(
+            forwarded,
+            head.headers.get("host") or "",
+            is_secure=transport.is_secure if is_secure is None else is_secure,
+        )
+        if field is not None:
+            headers = replace_field(head.headers, b"host", field.encode("ascii"))
+            head = head._replace(host=forwarded.host or head.host, headers=headers)
         transport.origin = RequestOrigin(forwarded.client, server, is_secure, forwarded.prefix)
         return head
-
-
-def _replace_host(
-    head: RequestHead, forwarded: Forwarded, default_port: int
-) -> tuple[RequestHead, tuple[str, int] | None]:
-    """Return a head with the host that the client has asked for, and that host and port.
-
-    A port that the client has written into the host counts more than one that is only named by itself.
-    """
-    host, port = forwarded.host, forwarded.port
-    if host is None:
-        host = head.host
-        field = head.headers.get("host") or ""
-        own_port = field[len(host) + 1 :]
-        if own_port or not host:
-            return head, (host.strip("[]"), int(own_port)) if own_port else None
-    port = port or default_port
-    if forwarded.host is not None or port != default_port:
-        authority = host if port == default_port else f"{host}:{port}"
-        headers = replace_field(head.headers, b"host", authority.encode("ascii"))
-        head = head._replace(host=host, headers=headers)
-    return head, (host.strip("[]"), port)

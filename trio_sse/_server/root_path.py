@@ -6,14 +6,9 @@ follows it, and put it in front of the links that they make.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from urllib.parse import quote
-
 from .._http.request import Request
+from .._proxies.forwarded import encode_root_path
 from .._transport.base import Transport
-
-# What may stand in a path without being encoded (RFC 3986, 3.3).
-_SAFE = "/!$&'()*+,;=:@~"
 
 
 def paths_of_scope(transport: Transport, request: Request, root_path: str) -> dict[str, object]:
@@ -28,11 +23,6 @@ def paths_of_scope(transport: Transport, request: Request, root_path: str) -> di
     raw_path = request.target.partition("?")[0].encode("ascii")
     return {
         "path": root_path + request.path if root_path else request.path,
-        "raw_path": _encode(root_path) + raw_path if root_path else raw_path,
+        "raw_path": encode_root_path(root_path) + raw_path if root_path else raw_path,
         "root_path": root_path,
     }
-
-
-@lru_cache(maxsize=16)
-def _encode(root_path: str) -> bytes:
-    return quote(root_path, safe=_SAFE).encode("ascii")

@@ -243,6 +243,11 @@ class Server:
         """How many seconds `drain` waits before it cancels the remaining connections."""
         return self._calls.options.drain_timeout
 
+    @property
+    def trusted_proxies(self) -> tuple[str, ...]:
+        """The addresses and networks of the proxies whose word counts."""
+        return tuple(self._options.proxies.trusted_proxies)
+
     # Routes
 
     def route(

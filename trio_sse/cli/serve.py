@@ -24,7 +24,7 @@ from .._server.server import Server
 from .config_file import config_option
 from .options import Command, Permissions, bind_option, log_level_option, set_up_logging
 from .output import reader_may_leave
-from .server_options import add_server_options, configure, drain_timeout_of
+from .server_options import add_server_options, configure, options_for_hypercorn
 from .tls_options import TLSValues, add_tls_options
 from .worker_options import WorkerValues, add_worker_options
 
@@ -43,6 +43,12 @@ from .worker_options import WorkerValues, add_worker_options
     help="Permissions of Unix sockets.",
 )
 @add_server_options
+@click.option(
+    "--proxy-protocol",
+    is_flag=True,
+    envvar="TRIO_SSE_PROXY_PROTOCOL",
+    help="Connections from the trusted proxies begin with a header of the PROXY protocol.",
+)
 @add_tls_options
 @click.option(
     "--http2",
@@ -64,6 +70,7 @@ def serve(
     addresses: Sequence[str],
     unix_mode: int,
     server_options: Mapping[str, object],
+    proxy_protocol: bool,
     tls: TLSValues,
     http2: bool,
     log_url: str | None,
@@ -92,16 +99,26 @@ def serve(
                 "--http2 cannot be combined with --workers or --status-file; "
                 "run several instances behind a proxy"
             )
+        if http2 and proxy_protocol:
+            raise ProgramError("--proxy-protocol cannot be combined with --http2")
         # Before anything else is opened.
         listen = listen_options(addresses, environment=os.environ, unix_mode=unix_mode)
         manager = ServiceManager(os.environ)
         found = load_target(target)
         if log_url is not None and not isinstance(found, Server):
             raise ProgramError("--log applies to a Server; for an app, set the log on its Hub")
-        run = _http2(found, server_options) if http2 else _http1(found, server_options, log_url, workers)
+        run = (
+            _http2(found, server_options)
+            if http2
+            else _http1(found, server_options, log_url, workers, proxy_protocol=proxy_protocol)
+        )
         run(
             ServiceOptions(
-                listen=listen, announce=_announce, certificates=tls.load(is_http2=http2), manager=manager
+                listen=listen,
+                announce=_announce,
+                certificates=tls.load(is_http2=http2),
+                proxy_protocol=proxy_protocol,
+                manager=manager,
             )
         )
     except ProgramError as error:
@@ -109,13 +126,20 @@ def serve(
 
 
 def _http1(
-    found: Server | ASGIApp, server_options: Mapping[str, object], log_url: str | None, workers: WorkerValues
+    found: Server | ASGIApp,
+    server_options: Mapping[str, object],
+    log_url: str | None,
+    workers: WorkerValues,
+    *,
+    proxy_protocol: bool,
 ) -> Callable[[ServiceOptions], None]:
     """Return what runs a server or an app on our own server, in one process or several."""
     status_file, timeouts = workers.status_path(), workers.timeouts()
     server = configure(found, server_options)
     if log_url is not None:
         use_log(server, log_url)
+    if proxy_protocol and not server.trusted_proxies:
+        raise ProgramError("--proxy-protocol needs --trusted-proxies, the proxies that send PROXY headers")
     if not workers.is_supervised:
         return partial(_run, partial(serve_until_signalled, server))
     if workers.workers > 1 and not workers.separate_hubs:
@@ -135,8 +159,7 @@ def _http2(found: Server | ASGIApp, server_options: Mapping[str, object]) -> Cal
     """Return what runs an app by hypercorn."""
     if isinstance(found, Server):
         raise ProgramError("--http2 is for ASGI apps: a Server speaks HTTP/1.1; put a proxy in front of it")
-    drain_timeout = drain_timeout_of(server_options)
-    return partial(_run, partial(serve_by_hypercorn, found, drain_timeout=drain_timeout))
+    return partial(_run, partial(serve_by_hypercorn, found, **options_for_hypercorn(server_options)))
 
 
 def _run(serve: Callable[[ServiceOptions], Awaitable[None]], options: ServiceOptions) -> None:

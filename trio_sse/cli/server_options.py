@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar, cast, final
+from typing import Any, NamedTuple, TypeVar, final
 
 import click
 
@@ -79,7 +79,29 @@ SERVER_OPTIONS = (
     ServerOption(
         "drain_timeout", click.FloatRange(min=0), "SECONDS", "How long a graceful shutdown may take."
     ),
+    ServerOption(
+        "trusted_proxies",
+        click.STRING,
+        "ADDRESS",
+        "Address or network of a proxy whose X-Forwarded-* or Forwarded headers say who the client is; "
+        "'unix' for Unix sockets. Can be repeated.",
+        is_repeated=True,
+    ),
+    ServerOption(
+        "forwarded_headers",
+        click.STRING,
+        "NAME",
+        "Name of a header that the trusted proxies set; by default all of X-Forwarded-* and Forwarded. "
+        "Can be repeated.",
+        is_repeated=True,
+    ),
+    ServerOption(
+        "root_path", click.STRING, "PATH", "Beginning of all paths, like /app, which a proxy has removed."
+    ),
 )
+
+# Those that `trio_sse.hypercorn.serve` has, too.
+_HYPERCORN_OPTIONS = ("drain_timeout", "trusted_proxies", "forwarded_headers")
 
 
 def _click_option(option: ServerOption) -> Callable[[F], F]:
@@ -121,19 +143,19 @@ def configure(found: Server | ASGIApp, values: Mapping[str, object]) -> Server:
     return found
 
 
-def drain_timeout_of(values: Mapping[str, object]) -> float | None:
-    """Return the drain timeout of an app that hypercorn serves, if it is set.
+def options_for_hypercorn(values: Mapping[str, object]) -> dict[str, Any]:
+    """Return the options, of those that are set, with which hypercorn serves an app.
 
     Raises:
         ProgramError: another option is set.
     """
     changes = _set_options(values)
     _check_for_app(changes)
-    drain_timeout = changes.pop("drain_timeout", None)
     for option in SERVER_OPTIONS:
-        if option.name in changes:
+        if option.name in changes and option.name not in _HYPERCORN_OPTIONS:
             raise ProgramError(f"{option.flag} cannot be combined with --http2: it is an option of a Server")
-    return cast(float | None, drain_timeout)
+    configure(Server(), changes)  # which checks them
+    return changes
 
 
 def _set_options(values: Mapping[str, object]) -> dict[str, Any]:
