@@ -8,7 +8,12 @@ import sys
 
 import pytest
 
-from trio_sse._process.descriptors import raise_descriptor_limit
+from trio_sse._process.descriptors import (
+    first_reserved,
+    first_to_raise_for,
+    log_descriptor_limit,
+    raise_descriptor_limit,
+)
 
 from ..support.waiting import SECONDS
 
@@ -64,7 +69,20 @@ def test_no_limit_is_logged_as_unlimited(
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (-1, -1))
     raise_descriptor_limit()
-    assert [record.message for record in caplog.records] == ["the file descriptor limit is unlimited"]
+    log_descriptor_limit()
+    assert [record.message for record in caplog.records] == ["the file descriptor limit is unlimited"] * 2
+    assert first_to_raise_for() == first_reserved() == sys.maxsize
+
+
+def test_a_limit_that_can_be_raised_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
+    log_descriptor_limit()
+    (record,) = caplog.records
+    assert "is 1024, and is raised to 4096 when half of it is used" in record.message
+    assert first_to_raise_for() == 512
 
 
 def test_a_platform_without_limits_is_accepted(
@@ -73,4 +91,6 @@ def test_a_platform_without_limits_is_accepted(
     caplog.set_level(logging.INFO)
     monkeypatch.setitem(sys.modules, "resource", None)
     raise_descriptor_limit()
+    log_descriptor_limit()
     assert not caplog.records
+    assert first_to_raise_for() == sys.maxsize

@@ -43,7 +43,7 @@ while threading.active_count() > 1:
 @contextmanager
 def low_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let this process have 200 descriptors more than it has."""
-    monkeypatch.setattr("trio_sse._server.serving.raise_descriptor_limit", lambda: None)
+    monkeypatch.setattr("trio_sse._server.listeners.raise_descriptor_limit", lambda: None)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, open_descriptors())) + 200, limits[1]))
     try:
@@ -121,3 +121,25 @@ def test_the_reserve_is_a_part_of_a_low_limit(monkeypatch: pytest.MonkeyPatch) -
     assert first_reserved() == 20_000 - RESERVED
     found = 64
     assert first_reserved() == 56
+
+
+async def test_the_limit_is_raised_only_when_half_of_it_is_used() -> None:
+    """A process that a handler starts inherits the limit. This one has few clients, and keeps its own."""
+    server = Server()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, open_descriptors()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2 * highest + 100, limits[1]))
+    try:
+        async with on_sockets(server) as serving:
+            for count in (1, 150):
+                clients = [await trio.open_tcp_stream(*serving.address) for _ in range(count)]
+                for client in clients:
+                    await client.send_all(b"GET /health HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                    assert (await client.receive_some()).startswith(b"HTTP/1.1 200")
+                soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+                assert soft == (limits[1] if count > 1 else 2 * highest + 100)
+                for client in clients:
+                    await client.aclose()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert server.statistics().turned_away == 0

@@ -1,4 +1,8 @@
-"""The limit of open file descriptors. Each connection takes one."""
+"""The limit of open file descriptors. Each connection takes one.
+
+The processes that an app starts inherit the limit. Some go through all descriptors that they might have, or
+use `select`, which knows 1,024. So a server raises it only when it is half used up.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +37,30 @@ def raise_descriptor_limit() -> int | None:
             logger.info("raised the file descriptor limit from %s to %s", _describe(soft), _describe(hard))
             soft = hard
     return None if soft == resource.RLIM_INFINITY else soft
+
+
+def log_descriptor_limit() -> None:
+    """Log the limit, and how far it can be raised."""
+    try:
+        import resource  # not on every platform
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        logger.info("the file descriptor limit is %s", _describe(soft))
+    else:
+        text = "the file descriptor limit is %s, and is raised to %s when half of it is used"
+        logger.info(text, _describe(soft), _describe(hard))
+
+
+def first_to_raise_for() -> int:
+    """Return the number of the descriptor for which the limit is to be raised, if it can be."""
+    try:
+        import resource  # not on every platform
+    except ImportError:
+        return sys.maxsize
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return first_reserved() if soft == hard else soft // 2
 
 
 def first_reserved() -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 import trio
 
 from .._hub.engine import existing_engines
-from .._process.descriptors import raise_descriptor_limit
 from .._server.server import Server
 from .errors import AppProgramError, ProgramError, expected_errors_as_program_errors
 from .listening import listening_on
@@ -35,7 +34,6 @@ def serve_with_workers(
     Raises:
         ProgramError: an address is not available.
     """
-    raise_descriptor_limit()
 
     def run_worker(
         sockets: Sequence[socket.socket], pipe: int, supervisor_alive: int

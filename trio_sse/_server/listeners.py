@@ -25,7 +25,7 @@ from typing import final
 import trio
 
 from .._logger import get_logger
-from .._process.descriptors import first_reserved
+from .._process.descriptors import first_reserved, first_to_raise_for, raise_descriptor_limit
 from .._process.handshakes import handshake_seconds, refuse_handshakes
 
 logger = get_logger("trio_sse.server")
@@ -108,7 +108,8 @@ class Acceptor:
         self._sockets = sockets
         self._on_accept = on_accept
         self._on_turn_away = on_turn_away
-        self._first_reserved = first_reserved()
+        self._first_refused = first_to_raise_for()
+        self._has_raised_limit = False
         self._is_exclusive = exclusive
         self._reserve: int | None = None
         self._logged_at = float("-inf")
@@ -165,6 +166,8 @@ class Acceptor:
                 except OSError as error:
                     if error.errno in _ONE_CONNECTION_FAILED:
                         continue
+                    if error.errno == errno.EMFILE and self._raise_limit():
+                        continue
                     if error.errno == errno.EINVAL:
                         deaf_since = min(deaf_since, trio.current_time())
                     if error.errno != errno.EINVAL or trio.current_time() >= deaf_since + _DEAF_SECONDS:
@@ -179,13 +182,25 @@ class Acceptor:
 
     def _admit(self, connected: socket.socket, address: object) -> None:
         """Pass a client on, unless it has taken one of the descriptors that are not for clients."""
-        if connected.fileno() < self._first_reserved:
+        if connected.fileno() < self._first_refused or self._raise_limit_for(connected):
             connected.setblocking(False)
             self._on_accept(connected, address)
             return
         connected.close()
         self._on_turn_away()
         self._log("the file descriptors that are left are for the program itself")
+
+    def _raise_limit_for(self, connected: socket.socket) -> bool:
+        """Raise the limit of descriptors, once; return whether there is one for this client now."""
+        return self._raise_limit() and connected.fileno() < self._first_refused
+
+    def _raise_limit(self) -> bool:
+        if self._has_raised_limit:
+            return False
+        self._has_raised_limit = True
+        raise_descriptor_limit()
+        self._first_refused = max(self._first_refused, first_reserved())
+        return True
 
     def _turn_away(self, listening: socket.socket) -> bool:
         """Accept a client with the reserve descriptor and close it at once; return whether that worked."""

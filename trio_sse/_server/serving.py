@@ -19,7 +19,7 @@ from typing import final
 import trio
 
 from .._logger import get_logger
-from .._process.descriptors import raise_descriptor_limit
+from .._process.descriptors import log_descriptor_limit
 from .._process.watchdog import Watchdog
 from .._proxies.proxy_protocol import ProxyHeaderError
 from .._proxies.trusted_proxies import UNIX, TrustedProxies
@@ -136,7 +136,7 @@ class ServeCalls:
             for listening in sockets:
                 write_timeout = self._manager.options.write_timeout
                 prepare(listening, send_buffer=self.options.send_buffer, write_timeout=write_timeout)
-            raise_descriptor_limit()
+            log_descriptor_limit()
             await self._run(serving, accept)
         finally:
             for listening in sockets:
