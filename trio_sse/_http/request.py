@@ -83,6 +83,11 @@ def headers_of_lines(lines: bytes) -> Headers:
     return headers
 
 
+def mentions(headers: Headers, text: bytes) -> bool:
+    """Return whether the fields contain a text in lower case, wherever that is; much faster than parsing."""
+    return text in headers._block.lower()
+
+
 def replace_field(headers: Headers, name: bytes, value: bytes) -> Headers:
     """Return headers with one field of this name, in lower case; its value has been checked."""
     return Headers([(name, value), *(field for field in raw_fields(headers) if field[0] != name)])

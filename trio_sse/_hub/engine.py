@@ -197,7 +197,7 @@ class HubEngine:
             self.registry,
             checked,
             last_event_id=last_event_id,
-            overflow=Overflow(overflow),
+            overflow=overflow if type(overflow) is Overflow else Overflow(overflow),  # a call costs 0.3 us
             queue_bounds=bounds,
             throttle=throttle,
         )

@@ -195,6 +195,8 @@ def check_throttle(
     Raises:
         TypeError, ValueError: an option is not acceptable.
     """
+    if interval is None and batch is None:  # as in most calls
+        return None
     if interval is not None and batch is not None:
         raise ValueError("a subscription has an interval or a batch, not both")
     for name, seconds in (("interval", interval), ("batch", batch)):

@@ -19,7 +19,7 @@ from .._state.shared_states import SharedStates
 from .._state.topic import StateTopic
 from .._subscription.feed import Feed
 from .._subscription.queue import Overflow
-from .._subscription.source import Fetched, FetchFrom, ReplayFrom, StartWith, WaitForLog
+from .._subscription.source import START_NOW, Fetched, FetchFrom, ReplayFrom, StartWith, WaitForLog
 from .._subscription.throttle import Throttle
 from .._wire.cursor import Cursor
 from .._wire.event import ServerSentEvent
@@ -156,7 +156,7 @@ class Registry:
 
     def _start_of(self, feed: Feed, last_event_id: str | None) -> ReplayFrom | FetchFrom | StartWith:
         if last_event_id is None:
-            return StartWith(self._snapshots(feed.topics) if self.states else [])
+            return StartWith(self._snapshots(feed.topics)) if self.states else START_NOW
         position = self._log.position_of(last_event_id, feed.topics)
         if position is Gap.UNKNOWN:
             return self._after_gap(feed.topics, position)
@@ -166,7 +166,7 @@ class Registry:
             return self._beyond(last_event_id, position, feed.topics)
         if self._lacks_state(feed.topics, position):
             return self._after_gap(feed.topics, Gap.EXPIRED)  # its client does not have the state
-        return ReplayFrom(position, last_event_id) if position < self._log.last else StartWith([])
+        return ReplayFrom(position, last_event_id) if position < self._log.last else START_NOW
 
     def _lacks_state(self, topics: Collection[str], position: int) -> bool:
         states = self.states

@@ -88,13 +88,16 @@ class ConnectionHandler:
         task = trio.lowlevel.current_task()
         own_name = task.name
         after = AfterResponse.REUSE
+        has_called_app = False
         try:
             while after is AfterResponse.REUSE:
                 routed = await self._reader.read(transport, serving, buffer)
                 if routed is None:
                     break
                 if isinstance(routed.destination, StreamRoute):
-                    admitted = await self._admit_stream(transport, serving, routed, routed.destination)
+                    admitted = await self._admit_stream(
+                        transport, serving, routed, routed.destination, has_called_app=has_called_app
+                    )
                     if isinstance(admitted, AfterResponse):
                         after = AfterResponse.CLOSE if buffer else admitted
                         continue
@@ -114,6 +117,7 @@ class ConnectionHandler:
                 elif isinstance(routed.destination, WebSocketRoute):
                     after = await self._run_websocket(transport, serving, routed, routed.destination, buffer)
                 elif isinstance(routed.destination, AppRoute):
+                    has_called_app = True
                     after, transport, _ = await self._call_app(transport, serving, routed)
                 elif isinstance(routed.destination, AppWebSocketRoute):
                     after, transport, _ = await self._call_app_for_websocket(transport, serving, routed)
@@ -238,9 +242,19 @@ class ConnectionHandler:
     # Streams
 
     async def _admit_stream(
-        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, route: StreamRoute
+        self,
+        transport: Transport,
+        serving: ServeScope,
+        routed: RoutedRequest,
+        route: StreamRoute,
+        *,
+        has_called_app: bool,
     ) -> _AdmittedStream | AfterResponse:
-        """Return the stream that answers a request; if the answer is anything else, send that instead."""
+        """Return the stream that answers a request; if the answer is anything else, send that instead.
+
+        Args:
+            has_called_app: an app has answered an earlier request, and may still know the transport.
+        """
         request = routed.request
         head = self._responder.stream_head(routed)
         if request.method == "HEAD":
@@ -257,8 +271,9 @@ class ConnectionHandler:
         _name_task(route.handler)
         handle = partial(route.handler, **routed.parameters) if routed.parameters else route.handler
         self._admission.enter(transport)
-        stream = self._manager.new_stream(serving, transport.hand_over(), request, head)
-        return _AdmittedStream(stream, handle)
+        if has_called_app:
+            transport = transport.hand_over()
+        return _AdmittedStream(self._manager.new_stream(serving, transport, request, head), handle)
 
     async def _poll(
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest, route: StreamRoute

@@ -52,7 +52,15 @@ class LiveStream(StreamWriter):
         request: Request,
         hub: Hub,
     ) -> None:
-        super().__init__(serving, options, transport, head)
+        super().__init__(serving, options.max_duration)
+        self.options = options
+        self.transport = transport
+        transport.bytes_sent = transport.events_sent = 0  # a kept-alive connection counts for each stream
+        self.forwarded = ()
+        self.cursor_form = None
+        self.composite = None
+        self._head = head
+        self._lock = None
         self.id = id
         self.request = request
         self.hub = hub
@@ -84,7 +92,9 @@ class LiveStream(StreamWriter):
         if self.cursor_form is None:
             self.cursor_form = cursor_form(self.request)
         feed.on_overflow = self._on_overflow
-        self._add_forwarded(feed)
+        if self.forwarded or feed.last_event_id is not None:
+            self._use_composite_ids(feed)
+        self.forwarded += (feed,)
         try:
             if feed.last_event_id is not None:
                 await trio.lowlevel.checkpoint()  # let others begin before the first id is written
@@ -115,9 +125,10 @@ class LiveStream(StreamWriter):
                 self.end(EndReason.WRITE_TIMEOUT)
         feed.check_entered()
 
-    def _add_forwarded(self, feed: Feed) -> None:
+    def _use_composite_ids(self, feed: Feed) -> None:
+        """Begin with composite ids if this feed is one of several, or its client resumes from such an id."""
         pinned = None
-        if feed.last_event_id is not None and not self.forwarded and self.request.last_event_id is not None:
+        if not self.forwarded and feed.last_event_id is not None and self.request.last_event_id is not None:
             pinned = parse_composite(self.request.last_event_id)
             if pinned is not None and len(pinned.own) > MAX_PINNED:
                 pinned = None
@@ -126,7 +137,6 @@ class LiveStream(StreamWriter):
             for other in self.forwarded:
                 other.reached(self.transport.written_at)
                 other.return_to_task()  # its ids are composite from now on
-        self.forwarded += (feed,)
 
     def _remove_forwarded(self, feed: Feed) -> None:
         self.forwarded = tuple(other for other in self.forwarded if other is not feed)

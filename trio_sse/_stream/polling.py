@@ -17,7 +17,7 @@ from typing import final
 import trio
 
 from .._http.exceptions import HTTPException
-from .._http.request import Request
+from .._http.request import Request, mentions
 from .._http.response import Response
 from .._hub.hub import engine_of
 from .._transport.buffered import BufferedTransport
@@ -51,9 +51,9 @@ def wants_poll(request: Request) -> bool:
     """Whether a request asks for a batch of events as JSON rather than for a stream."""
     if request.method not in ("GET", "HEAD"):
         return False
-    accept = ",".join(request.headers.get_all("accept")).lower()
-    if "json" not in accept:  # as in most requests
+    if not mentions(request.headers, b"json"):  # as in most requests
         return False
+    accept = ",".join(request.headers.get_all("accept")).lower()
     accepted = [
         part.partition(";")[0].strip(" \t") for part in accept.split(",") if not _REFUSED.search(part)
     ]

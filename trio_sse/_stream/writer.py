@@ -29,7 +29,6 @@ from .composite_ids import CompositeIds
 from .end_reason import EndReason
 from .lifetime import StreamLifetime
 from .options import StreamOptions
-from .scope import ServeScope
 
 # After asking an app to start its response, look again after this time.
 _START_REQUEST_SECONDS = 1.0
@@ -52,7 +51,7 @@ class ResponseStart(Protocol):
 
 
 class StreamWriter(StreamLifetime):
-    """The part of a `LiveStream` that writes.
+    """The part of a `LiveStream` that writes; for speed, `LiveStream` sets the attributes of both.
 
     Attributes:
         transport: where it is written to; while an app decides about the response, an `AwaitedTransport`.
@@ -64,18 +63,13 @@ class StreamWriter(StreamLifetime):
 
     __slots__ = ("_head", "_lock", "composite", "cursor_form", "forwarded", "options", "transport")
 
-    def __init__(
-        self, serving: ServeScope, options: StreamOptions, transport: Transport, head: bytes | ResponseStart
-    ) -> None:
-        super().__init__(serving, options.max_duration)
-        self.options = options
-        self.transport = transport
-        transport.bytes_sent = transport.events_sent = 0  # a kept-alive connection counts for each stream
-        self.forwarded: tuple[Feed, ...] = ()
-        self.cursor_form: CursorForm | None = None
-        self.composite: CompositeIds | None = None
-        self._head: bytes | ResponseStart | None = head
-        self._lock: trio.Lock | None = None  # made when a task has to wait
+    options: StreamOptions
+    transport: Transport
+    forwarded: tuple[Feed, ...]
+    cursor_form: CursorForm | None
+    composite: CompositeIds | None
+    _head: bytes | ResponseStart | None
+    _lock: trio.Lock | None  # made when a task has to wait
 
     def sent(self) -> tuple[int, int]:
         """Return how many events and bytes were sent."""

@@ -186,7 +186,8 @@ class Feed(ReaderCursor):
                 self._enqueue(Batch(first))
 
     def _go_live(self, first: Sequence[Message] = ()) -> None:
-        self._stop_reading()
+        if self._reading is not None:
+            self._stop_reading()
         end = self._source.go_live(self)
         self._phase = LIVE
         if first:

@@ -47,6 +47,10 @@ class StartWith(NamedTuple):
     messages: list[Message]
 
 
+#: A feed starts live, with nothing.
+START_NOW = StartWith([])
+
+
 class WaitForLog(NamedTuple):
     """A feed cannot start yet; `Feed.start` will be called."""
 

@@ -91,7 +91,7 @@ class _Frames:
         self._keepalives: list[bytes | None] = [None] * _COMBINATIONS
 
     def cursor(self, framing: Framing, form: CursorForm) -> bytes:
-        index = framing * len(CursorForm) + form
+        index = framing * _FORMS + form
         framed = self._cursors[index]
         if framed is None:
             if framing is Framing.WEBSOCKET:
@@ -102,7 +102,7 @@ class _Frames:
         return framed
 
     def keepalive(self, framing: Framing, form: CursorForm) -> bytes:
-        index = framing * len(CursorForm) + form
+        index = framing * _FORMS + form
         framed = self._keepalives[index]
         if framed is None:
             if framing is Framing.WEBSOCKET:
@@ -124,7 +124,8 @@ class _Frames:
                 raise ValueError("this client receives no cursors")
 
 
-_COMBINATIONS = len(Framing) * len(CursorForm)
+_FORMS = len(CursorForm)
+_COMBINATIONS = len(Framing) * _FORMS
 
 
 @lru_cache(maxsize=16)

@@ -43,7 +43,7 @@ def check_topic(topic: object) -> str:
         topic = str.__str__(topic)
     if not 0 < len(topic) <= MAX_TOPIC_LENGTH:
         raise TopicError(f"a topic must have 1 to {MAX_TOPIC_LENGTH} characters, not {len(topic)}")
-    if (harmful := harmful_character(topic)) is not None:
+    if not topic.isprintable() and (harmful := harmful_character(topic)) is not None:
         raise TopicError(f"a topic must not have control characters or the like: U+{ord(harmful):04X}")
     return topic
 
