@@ -1,4 +1,4 @@
-"""Browsers' `EventSource`: which requests are its, and how one is refused so that it reconnects.
+"""The clients of streams: which of them are `EventSource`, and how that is refused so that it reconnects.
 
 An `EventSource` gives up for good after any error status (WHATWG HTML, 9.2.3), also after a 503 that says
 when to try again. So where the server is only full or shutting down, it gets a stream that consists of a
@@ -8,24 +8,40 @@ reconnection time, and ends. Every other client gets the error.
 from __future__ import annotations
 
 from .exceptions import HTTPException, TemporaryRefusal
-from .request import Headers
+from .request import Headers, mentions
 from .response import STREAM_FIELDS, Response, error_response
+
+
+def takes_blocks(headers: Headers) -> bool:
+    """Return whether a client makes no message of a block without data.
+
+    By the WHATWG algorithm (HTML, 9.2.6), such a block sets the last event id, and dispatches nothing. Two
+    widely used clients emit an empty message for it: httpx-sse and, in browsers,
+    @microsoft/fetch-event-source.
+
+    An `EventSource` sends `Cache-Control: no-cache`, since its cache mode is "no-store" (WHATWG HTML, 9.2.2,
+    and Fetch, 4.6). A page's own `fetch` does not, by default; that it is a page's is seen by
+    `Sec-Fetch-Mode`. httpx-sse sends `Cache-Control: no-store`.
+    """
+    if mentions(headers, b"cache-control"):
+        caching = (headers.get("cache-control") or "").lower()
+        if "no-cache" in caching:
+            return True
+        if "no-store" in caching:
+            return False
+    return "sec-fetch-mode" not in headers
 
 
 def is_event_source(headers: Headers) -> bool:
     """Return whether a request is that of an `EventSource`: it accepts nothing but an event stream.
 
-    All browsers send `Cache-Control: no-cache` with it, since its cache mode is "no-store" (WHATWG HTML,
-    9.2.2, and Fetch, 4.6). A page's own `fetch` does not, by default; that it is a page's is seen by
-    `Sec-Fetch-Mode`. Other programs that send `Cache-Control` choose another value.
+    Programs that send `Cache-Control` choose another value than a browser does; see `takes_blocks`.
     """
     accept = headers.get("accept")
     if accept is None or accept.strip().lower() != "text/event-stream":
         return False
-    cache_control = headers.get("cache-control")
-    if cache_control is None:
-        return "sec-fetch-mode" not in headers
-    return cache_control.strip().lower() == "no-cache"
+    caching = headers.get("cache-control")
+    return takes_blocks(headers) if caching is None else caching.lower() == "no-cache"
 
 
 def refusal_response(error: HTTPException, headers: Headers) -> Response:
