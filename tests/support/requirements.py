@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +15,13 @@ PROGRAMS: Mapping[str, Sequence[str]] = {
     "redis-server": ("redis-server",),
     "nginx": ("nginx",),
     "haproxy": ("haproxy",),
+    "caddy": ("caddy",),
     "curl": ("curl",),
 }
+
+#: Modules of programs, as files.
+MODULES: Mapping[str, Path] = {"nginx's stream module": Path("/usr/lib/nginx/modules/ngx_stream_module.so")}
+
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
 _REASON = "needs {}, which is missing"
 
@@ -23,6 +29,8 @@ _REASON = "needs {}, which is missing"
 def _search(program: str) -> str | None:
     if program == "chromium" and (chosen := os.environ.get("TRIO_SSE_CHROMIUM")):
         return chosen
+    if program in MODULES:
+        return str(MODULES[program]) if MODULES[program].exists() else None
     found = (shutil.which(name, path=_PATH) for name in PROGRAMS[program])
     return next(filter(None, found), None)
 
@@ -48,5 +56,6 @@ def needs(program: str) -> pytest.MarkDecorator:
 
 def count_skipped(reasons: Sequence[str]) -> dict[str, int]:
     """Return how many of these reasons to skip a test are due to each missing program."""
-    counts = {program: sum(_REASON.format(program) in text for text in reasons) for program in PROGRAMS}
+    needed = (*PROGRAMS, *MODULES)
+    counts = {program: sum(_REASON.format(program) in text for text in reasons) for program in needed}
     return {program: count for program, count in counts.items() if count}
