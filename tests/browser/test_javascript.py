@@ -224,7 +224,7 @@ def test_after_a_gap_it_receives_a_reset_and_continues(page: Any, url: str) -> N
     post(f"{url}/publish", "1 2")
     until(page, "got.length === 2")
     post(f"{url}/mode", "away")
-    post(f"{url}/forget", "")
+    post(f"{url}/forget/live", "")
     post(f"{url}/mode", "ok")
     until(page, "resets.length === 1")
     post(f"{url}/publish", "3 4")
@@ -382,11 +382,13 @@ def test_a_state_is_kept_up_to_date_whatever_happens(page: Any, url: str, name: 
             post(f"{url}/mode", "unavailable")
         if number == 4:
             post(f"{url}/mode", "away")
-            post(f"{url}/forget", "")
+            post(f"{url}/forget/{name}", "")  # all that the page has missed
             post(f"{url}/mode", "ok")
         post(f"{url}/set/{name}", value)
         until(page, f"state.value?.n === {number + 1}")
         assert json.loads(page.evaluate("JSON.stringify(state.value)")) == value
+    forgotten = [value for value in map(json.loads, page.evaluate("seen")) if value.get("n", 0) < 0]
+    assert len(forgotten) <= 1  # a snapshot has the last one
     assert page.evaluate("({}).polluted") is None
     page.evaluate("state.close()")
 

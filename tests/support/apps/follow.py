@@ -130,11 +130,17 @@ async def set_state(request: Request, name: str) -> Response:
     return Response("")
 
 
-@server.endpoint("/forget", methods=["POST"])
-async def forget(request: Request) -> Response:
-    """Publish more to the topic than the log holds, so that nobody receives what they missed of it."""
-    for _ in range(1001):
-        await hub.publish("live", "x")
+@server.endpoint("/forget/{topic}", methods=["POST"])
+async def forget(request: Request, topic: str) -> Response:
+    """Publish more to a topic than the log holds, so that nobody receives what they missed of it.
+
+    A state gets values whose `n` is negative.
+    """
+    for number in range(1, 1002):
+        if topic in STATES:
+            await STATES[topic].set({"n": -number})
+        else:
+            await hub.publish(topic, "x")
     return Response("")
 
 
