@@ -52,7 +52,7 @@ class ContainedLogger:
         except BaseException as failure:
             passing, contained = split_failure(failure)
             if contained is not None:
-                _report(contained, message)
+                report(contained, message)
             if passing is not None:
                 raise passing from None
 
@@ -62,7 +62,8 @@ def get_logger(name: str) -> ContainedLogger:
     return ContainedLogger(logging.getLogger(name))
 
 
-def _report(failure: BaseException, message: str) -> None:
+def report(failure: BaseException, message: str) -> None:
+    """Print an exception of a filter or handler as the standard library does."""
     if logging.raiseExceptions and sys.stderr is not None:
         text = "".join(traceback.format_exception(failure))
         with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it has been closed

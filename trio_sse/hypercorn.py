@@ -28,6 +28,7 @@ from typing import Any, final
 
 import trio
 
+from ._asgi.contained_log import contained_log
 from ._asgi.origin_middleware import OriginMiddleware
 from ._asgi.outermost_app import OpenWork, OutermostApp
 from ._asgi.types import ASGIApp
@@ -36,6 +37,7 @@ from ._groups import leaf_exceptions, split_failure
 from ._logger import get_logger
 from ._process.descriptors import raise_descriptor_limit
 from ._process.handshakes import refuse_handshakes
+from ._process.socket_file import SocketFile
 from ._process.watchdog import Watchdog
 from ._proxies.forwarded import FORWARDED_HEADERS
 from ._server.app_lifespan import Lifespan
@@ -68,6 +70,9 @@ _LAST_SECONDS = 0.25
 # Hypercorn closes connections whose requests have not arrived when it shuts down. For this long the last
 # clients can be accepted and send theirs.
 _REQUEST_SECONDS = 0.5
+
+# How long hypercorn may take to close its connections when it shuts down and no request is open.
+_CLOSE_SECONDS = 0.5
 
 # How long to wait before hypercorn is started again: the first time, and at most. A server that has run for a
 # while starts with the first again.
@@ -134,11 +139,14 @@ async def serve(
         for listening in (*sockets.secure_sockets, *sockets.insecure_sockets):
             listening.listen(ours.backlog)
             prepare(listening, send_buffer=send_buffer, write_timeout=write_timeout)
+        last = _LastClients(ours, sockets) if exclusive else None
         lifespan = Lifespan(app)
         async with lifespan.running(shutdown_timeout=ours.shutdown_timeout):
-            service = _Service(
-                called, lifespan, ours, sockets, drain_timeout, task_status, exclusive=exclusive
-            )
+            open_work = OpenWork()
+            outermost = OutermostApp(called, lifespan, open_work, write_timeout=write_timeout)
+            service = _Service(outermost, open_work, lifespan, ours, drain_timeout, task_status, last)
+            # Of our copy: where hypercorn asks its configuration for sockets, it gets new copies of ours.
+            ours.create_sockets = partial(_copies, sockets)  # type: ignore[method-assign]
             await service.run(shutdown_trigger)
     finally:
         trio.lowlevel.remove_instrument(watchdog)
@@ -151,22 +159,20 @@ class _Service:
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: Any,  # hypercorn has its own ASGI types
+        open_work: OpenWork,
         lifespan: Lifespan,
         config: Config,
-        sockets: Sockets,
         drain_timeout: float,
         task_status: trio.TaskStatus[list[str]],
-        *,
-        exclusive: bool,
+        last_clients: _LastClients | None,
     ) -> None:
-        self._open_work = OpenWork()
-        self._app: Any = OutermostApp(app, lifespan, self._open_work)  # hypercorn has its own ASGI types
+        self._app = app
+        self._open_work = open_work
         self._lifespan = lifespan
         self._config = config
-        self._exclusive = _tcp_sockets(sockets) if exclusive else []
-        # Of our copy: where hypercorn asks its configuration for sockets, it gets new copies of ours.
-        config.create_sockets = partial(_copies, sockets)  # type: ignore[method-assign]
+        self._last_clients = last_clients
+        self._serving = trio.CancelScope()
         self._drain_timeout = drain_timeout
         self._task_status = task_status
         self._has_started = False
@@ -198,12 +204,13 @@ class _Service:
     async def _serve(self) -> bool:
         """Run hypercorn once; return whether it has ended as it should."""
         try:
-            await serve_by_hypercorn(
-                self._app,
-                self._config,
-                shutdown_trigger=self._is_shutting_down.wait,
-                task_status=self,
-            )
+            with trio.CancelScope() as self._serving:
+                await serve_by_hypercorn(
+                    self._app,
+                    self._config,
+                    shutdown_trigger=self._is_shutting_down.wait,
+                    task_status=self,
+                )
         except BaseException as failure:
             if not self._has_started:
                 raise
@@ -227,14 +234,32 @@ class _Service:
         with trio.move_on_at(deadline - min(_LAST_SECONDS, self._drain_timeout / 2)):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._open_work.drain, self._drain_timeout)
-                await self._answer_last_clients()
+                if self._last_clients is not None:
+                    await self._last_clients.answer()
         self._config.graceful_timeout = max(deadline - trio.current_time(), 0)
         self._is_shutting_down.set()
+        # Hypercorn also waits for connections that will never close: of HTTP/2, if all requests were reset.
+        await self._open_work.wait_idle()
+        await trio.sleep(_CLOSE_SECONDS)
+        self._serving.cancel()
 
-    async def _answer_last_clients(self) -> None:
+
+@final
+class _LastClients:
+    """The clients that connect when the server shuts down, on sockets that no other process has."""
+
+    def __init__(self, config: Config, sockets: Sockets) -> None:
+        every = (*sockets.secure_sockets, *sockets.insecure_sockets)
+        self._tcp = [each for each in every if each.family in (socket.AF_INET, socket.AF_INET6)]
+        binds = (*config.bind, *config.insecure_bind)
+        self._files = [SocketFile.of(bind[5:]) for bind in binds if bind.startswith("unix:")]
+
+    async def answer(self) -> None:
         """Refuse new clients, if that is possible, and let hypercorn accept and answer those that wait."""
-        if self._exclusive:
-            refuse_handshakes(self._exclusive)
+        if self._tcp or self._files:
+            refuse_handshakes(self._tcp)
+            for file in self._files:
+                file.remove()
             await trio.sleep(_REQUEST_SECONDS)
 
 
@@ -248,12 +273,15 @@ def _with_safe_settings(config: Config, drain_timeout: float) -> Config:
     ours.max_requests = None  # it would end a worker without a drain
     ours.read_timeout = None  # an event stream's client sends nothing
     ours.ssl_handshake_timeout = min(config.ssl_handshake_timeout, _HANDSHAKE_SECONDS)
+    ours.logger_class = contained_log(config.logger_class)
+    # Hypercorn would not recognize its own class, which it replaces by another if there is a `statsd_host`.
+    ours.set_statsd_logger_class = partial(_choose_log, ours, config)  # type: ignore[method-assign]
     return ours
 
 
-def _tcp_sockets(sockets: Sockets) -> list[socket.socket]:
-    every = (*sockets.secure_sockets, *sockets.insecure_sockets)
-    return [each for each in every if each.family in (socket.AF_INET, socket.AF_INET6)]
+def _choose_log(ours: Config, config: Config, for_statsd: type[Any]) -> None:
+    if config.logger_class is Config.logger_class and config.statsd_host is not None:
+        ours.logger_class = contained_log(for_statsd)
 
 
 def _copies(sockets: Sockets) -> Sockets:

@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h2.config
-import h2.connection
 import h2.events
 import httpx
 import pytest
@@ -29,7 +27,7 @@ from trio_sse.quart import QuartSSE
 from ..support.certificates import Certificate
 from ..support.client import Client
 from ..support.hosts import Host, Run, running, until_subscribed
-from ..support.http2_client import Http2Connection
+from ..support.http2_client import Http2Connection, RawHttp2
 from ..support.leaks import LeakCheck, living_tasks
 from ..support.waiting import SECONDS, until
 
@@ -407,34 +405,6 @@ async def first(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     async for piece in pieces:
         yield piece
         return
-
-
-class RawHttp2:
-    """HTTP/2 without TLS, frame by frame, for what the other client would not do."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self.stream = stream
-        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-        self.h2.initiate_connection()
-
-    def ask(self, path: str, method: str = "GET", *, end_stream: bool = True) -> int:
-        """Prepare a request; return its stream's number."""
-        number = self.h2.get_next_available_stream_id()
-        fields = [(":method", method), (":path", path), (":scheme", "http"), (":authority", "test")]
-        self.h2.send_headers(number, fields, end_stream=end_stream)
-        return number
-
-    async def flush(self) -> None:
-        await self.stream.send_all(self.h2.data_to_send())
-
-    async def wait(self, kind: type[Any], number: int | None = None) -> Any:
-        """Wait for an event of h2, of this stream."""
-        while data := await self.stream.receive_some():
-            for event in self.h2.receive_data(bytes(data)):
-                if isinstance(event, kind) and number in (None, getattr(event, "stream_id", None)):
-                    return event
-            await self.flush()
-        raise AssertionError("the connection was closed")
 
 
 @pytest.mark.integration

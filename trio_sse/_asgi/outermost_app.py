@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, final
 
 import trio
@@ -26,6 +28,7 @@ class OpenWork(ScopeObject):
     def __init__(self) -> None:
         self.waiting: set[trio.CancelScope] = set()
         self.is_draining = False
+        self._open_calls = 0
         self._scopes: set[ServeScope] = set()
         self._calls: set[ResponseGuard] = set()  # that answer with a stream or poll
         self._changed = trio.lowlevel.ParkingLot()
@@ -48,6 +51,22 @@ class OpenWork(ScopeObject):
         self._calls.discard(guard)
         if not self._calls:
             self._changed.unpark_all()
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Count a call of the app."""
+        self._open_calls += 1
+        try:
+            yield
+        finally:
+            self._open_calls -= 1
+            if not self._open_calls:
+                self._changed.unpark_all()
+
+    async def wait_idle(self) -> None:
+        """Wait until no call of the app is open."""
+        while self._open_calls:
+            await self._changed.park()
 
     async def drain(self, drain_timeout: float) -> None:
         """End all streams and polls, and wait until their responses have ended."""
@@ -80,8 +99,9 @@ class OutermostApp:
     The app's lifespan is not hypercorn's, which starts and ends more often than the app.
     """
 
-    def __init__(self, app: ASGIApp, life: AppLife, open_work: OpenWork) -> None:
+    def __init__(self, app: ASGIApp, life: AppLife, open_work: OpenWork, *, write_timeout: float) -> None:
         self._app = app
+        self._write_timeout = write_timeout
         self._life = life
         self._open_work = open_work
         self._flood = DisconnectFlood()
@@ -93,14 +113,16 @@ class OutermostApp:
         scope["state"] = dict(self._life.state)
         extensions = {**(scope.get("extensions") or {}), DRAIN_REGISTRY: self._open_work}
         scope["extensions"] = extensions
-        if scope["type"] == "http":
-            await self._answer(scope, receive, send)
-        else:
-            await self._call(scope, receive, send)
+        with self._open_work.call():
+            if scope["type"] == "http":
+                await self._answer(scope, receive, send)
+            else:
+                await self._call(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         surviving = SurvivingSend(send, self._open_work.nursery)
-        guard = scope["extensions"][GUARD] = ResponseGuard(scope, receive, surviving)
+        guard = ResponseGuard(scope, receive, surviving, write_timeout=self._write_timeout)
+        scope["extensions"][GUARD] = guard
         client = tuple(scope.get("client") or ())
         if not self._life.is_up or self._flood.is_refused(client):
             status = 429 if self._life.is_up else 503

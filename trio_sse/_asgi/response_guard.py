@@ -28,6 +28,9 @@ GUARD = "trio_sse.response"
 # How long the end of a response over HTTP/2 waits for the rest of the request's body.
 _BODY_SECONDS = 30.0
 
+# Bytes that a client is expected to receive in a second, at least.
+_SLOWEST = 16 * 1024
+
 # How long a disconnect waits for a `send` to return. Hypercorn never returns some.
 _SEND_SECONDS = 1.0
 
@@ -53,7 +56,10 @@ class ResponseGuard(ScopeObject):
         is_disconnected: the app has received that the client has disconnected.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, *, write_timeout: float = float("inf")
+    ) -> None:
+        """Guard a response; `write_timeout` bounds the end of one over HTTP/2 that is no event stream."""
         self.has_started = False
         self.is_disconnected = False
         self._receive = receive
@@ -63,8 +69,9 @@ class ResponseGuard(ScopeObject):
         self._is_cut = False
         self._is_over = False
         self._refusal: Response | None = None
+        self._end_seconds = write_timeout  # how long the end may take, over HTTP/2
+        self._body_size = 0
         self._is_stream_over = False
-        self._end_seconds = 0.0
         self._is_body_over = False
         self._discarding: trio.CancelScope | None = None
         self._ending: trio.CancelScope | None = None
@@ -119,6 +126,7 @@ class ResponseGuard(ScopeObject):
         self.has_started |= kind == "http.response.start"
         self._sends += 1
         try:
+            self._body_size += len(message.get("body", b""))
             if kind == "http.response.body" and not message.get("more_body", False):
                 await self._end(message)
             else:
@@ -181,12 +189,13 @@ class ResponseGuard(ScopeObject):
             await self._send(message)
 
     async def _end_http2(self, message: Message) -> None:
-        """Send the end; that of an event stream only for a bounded time.
+        """Send the end, for a bounded time.
 
-        Hypercorn waits until the client has received everything, also if it has disconnected.
+        Hypercorn waits until the client has received everything, also if it has disconnected. How much that
+        still is, nobody learns. So a response has more time the larger it is.
         """
-        seconds = self._end_seconds if self._is_stream_over else float("inf")
-        with trio.move_on_after(seconds) as self._ending:
+        more = 0.0 if self._is_stream_over else self._body_size / _SLOWEST
+        with trio.move_on_after(self._end_seconds + more) as self._ending:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hurry_on_disconnect)
                 await self._send(message)

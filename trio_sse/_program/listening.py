@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import final
 
 from .._process.handshakes import refuse_handshakes
+from .._process.socket_file import SocketFile
 from .addresses import DescriptorAddress, TCPAddress, UnixAddress, describe_address, parse_address
 from .errors import ProgramError
 from .inherited_sockets import take_activated_sockets, take_socket
-from .unix_sockets import SocketFile, listen_on_path
+from .unix_sockets import listen_on_path
 
 Address = TCPAddress | UnixAddress
 

@@ -13,30 +13,12 @@ import errno
 import os
 import socket
 import stat
-from dataclasses import dataclass
-from typing import final
 
 from .._logger import get_logger
+from .._process.socket_file import SocketFile
 from .errors import ProgramError
 
 logger = get_logger("trio_sse.program")
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class SocketFile:
-    """The name of a Unix socket that this program has bound."""
-
-    path: str
-    device: int
-    inode: int
-
-    def remove(self) -> None:
-        """Remove it, unless it is another socket's by now."""
-        with contextlib.suppress(OSError):
-            found = os.lstat(self.path)
-            if (found.st_dev, found.st_ino) == (self.device, self.inode):
-                os.unlink(self.path)
 
 
 def listen_on_path(path: str, *, mode: int) -> tuple[socket.socket, SocketFile]:
@@ -55,11 +37,10 @@ def listen_on_path(path: str, *, mode: int) -> tuple[socket.socket, SocketFile]:
         finally:
             os.umask(before)
         listening.listen(socket.SOMAXCONN)
-        found = os.lstat(path)
+        return listening, SocketFile.of(path)
     except BaseException:
         listening.close()
         raise
-    return listening, SocketFile(path, found.st_dev, found.st_ino)
 
 
 def _remove_old(path: str) -> None:
