@@ -15,6 +15,7 @@ allows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import NoReturn, final
 
@@ -137,6 +138,10 @@ class EventStream:
             raise RuntimeError(f"an event stream answers HTTP only, not {scope['type']!r}")
         try:
             await self._answer(scope, receive, send)
+        except _ClientLeft:
+            # Middleware such as Starlette's expects some response, which the server drops.
+            with suppress(OSError):
+                await _send_response(error_response(HTTPException(503)), scope["method"], send)
         except HTTPException as refusal:
             response = refusal_response(refusal, request_of(scope).headers)
             await _send_response(response, scope["method"], send)
@@ -151,8 +156,6 @@ class EventStream:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         body = await self._receive_body(receive)
-        if body is None:
-            return
         found = (scope.get("extensions") or {}).get(STREAMS)
         if isinstance(found, AppStream):
             await self._stream(scope, receive, send, found, request_of(scope, body))
@@ -179,10 +182,18 @@ class EventStream:
         finally:
             await head.aclose()
         if isinstance(outcome, Refused):
-            if not (head.has_been_sent and isinstance(outcome.error, HTTPException)):
+            if not (head.has_been_tried and isinstance(outcome.error, HTTPException)):
                 raise outcome.error
             await inline.refuse_late(head.stream, outcome.error)
-        if head.has_been_sent and not (isinstance(inline, ForeignInlineStream) and inline.is_cut):
+            if not head.has_been_sent:
+                # The server has its answer. Middleware that has not passed the head on expects one, too.
+                with trio.move_on_after(self._manager.options.write_timeout):
+                    response = refusal_response(outcome.error, request.headers)
+                    await _send_response(response, "GET", send)
+                return
+        if not head.has_been_sent:
+            raise _ClientLeft
+        if not (isinstance(inline, ForeignInlineStream) and inline.is_cut):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _poll(
@@ -196,15 +207,16 @@ class EventStream:
         answer = await run_poll(self._manager, serving, request, handle, peer=request.peer, discard=discard)
         if isinstance(answer, Refused):
             raise answer.error
-        if answer is not None:
-            await _send_response(answer, "GET", send)
+        if answer is None:
+            raise _ClientLeft
+        await _send_response(answer, "GET", send)
 
-    async def _receive_body(self, receive: Receive) -> bytes | None:
+    async def _receive_body(self, receive: Receive) -> bytes:
         body = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                return None
+                raise _ClientLeft
             body += message.get("body", b"")
             if len(body) > self._max_body_size:
                 raise HTTPException(413, f"the body must have at most {self._max_body_size} bytes")
@@ -212,13 +224,23 @@ class EventStream:
                 return bytes(body)
 
 
+class _ClientLeft(Exception):
+    """The client has disconnected before the response's head was sent."""
+
+
 @final
 class _Head:
-    """The response's head, sent when the handler has something to send; see `ResponseStart`."""
+    """The response's head, sent when the handler has something to send; see `ResponseStart`.
+
+    Attributes:
+        has_been_tried: a task sends it, or has sent it, or was cancelled while it did.
+        has_been_sent: the app's `send` has returned.
+    """
 
     stream: LiveStream
 
     def __init__(self, inline: InlineStream, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self.has_been_tried = False
         self.has_been_sent = False
         self.watches_peer = inline.watches_peer
         self._inline = inline
@@ -228,12 +250,13 @@ class _Head:
         self._has_tried = trio.Event()
 
     async def start_response(self) -> None:
-        if self.has_been_sent:
+        if self.has_been_tried:
             await self.wait_started()
             return
-        self.has_been_sent = True
+        self.has_been_tried = True
         try:
             await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            self.has_been_sent = True
             await self._send(FLUSH)
         except OSError:  # how ASGI servers report a disconnect
             self.stream.on_disconnect()
@@ -258,7 +281,7 @@ class _Head:
 
     def request_start(self) -> None:
         """Send the head from its own task, as the handler has nothing to send yet."""
-        if not self.has_been_sent and self._starting is None:
+        if not self.has_been_tried and self._starting is None:
             self._starting = trio.CancelScope()
             self.stream.serving.connections.start_soon(
                 self._start_alone, self._starting, name="trio_sse.start_response"

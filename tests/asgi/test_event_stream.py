@@ -330,7 +330,7 @@ async def test_a_head_that_is_cancelled_ends_the_stream(no_leak: LeakCheck) -> N
         await trio.sleep_forever()
 
     hub = no_leak.watch_hub(Hub())
-    endpoint = event_stream(give_up, hub=hub)
+    endpoint = event_stream(give_up, hub=hub, write_timeout=0.1)
     endpoint.on_disconnect(lambda connection: ends.append(connection.end_reason))
 
     async def send(message: Any) -> None:

@@ -128,14 +128,15 @@ async def test_streams_run_under_middleware(run: Run, middleware: Middleware) ->
 
 
 @pytest.mark.parametrize(
-    ("run", "at", "is_sent"),
-    [(name, "http.response.start", False) for name in APPS]
-    + [(name, "http.response.body", False) for name in INLINE]
-    + [(name, "http.response.body", True) for name in ON_HYPERCORN],
+    ("run", "at", "is_sent", "outer"),
+    [(name, "http.response.start", False, None) for name in APPS]
+    + [(name, "http.response.start", False, AddsField) for name in APPS if name not in hosts.OF_QUART]
+    + [(name, "http.response.body", False, None) for name in INLINE]
+    + [(name, "http.response.body", True, None) for name in ON_HYPERCORN],
     indirect=["run"],
 )
 async def test_a_shutdown_answers_a_stream_whose_response_is_held_back(
-    run: Run, at: str, is_sent: bool, caplog: pytest.LogCaptureFixture
+    run: Run, at: str, is_sent: bool, outer: Middleware | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     is_held, goes_on = trio.Event(), trio.Event()
 
@@ -148,10 +149,11 @@ async def test_a_shutdown_answers_a_stream_whose_response_is_held_back(
 
         return hold
 
-    async with (
-        run(drain_timeout=20, middleware=wrapping_send(holding)) as host,
-        host.asked("/quiet") as stream,
-    ):
+    def middleware(app: Any) -> Any:
+        held = wrapping_send(holding)(app)
+        return held if outer is None else outer(held)
+
+    async with run(drain_timeout=20, middleware=middleware) as host, host.asked("/quiet") as stream:
         await is_held.wait()
         host.nursery.start_soon(host.shut_down)
         assert await host.life.wait_ends(1) == [EndReason.SERVER_SHUTDOWN]
@@ -163,4 +165,19 @@ async def test_a_shutdown_answers_a_stream_whose_response_is_held_back(
             assert host.is_cut_or_ended(stream)
         else:
             assert (head.status, head.get("retry-after") is None) == (503, False)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("run", [name for name in APPS if name not in hosts.OF_QUART], indirect=True)
+async def test_clients_that_leave_before_the_head_are_no_errors_under_middleware(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with run(middleware=AddsField, keepalive=1000) as host:
+        for number, line in enumerate(("X-Any: stream", "Accept: application/json"), start=1):
+            async with host.asked("/silent", line) as stream:
+                await host.life.is_silent.wait()
+                await stream.leave()
+            assert await host.life.wait_ends(number) == [EndReason.CLIENT_DISCONNECTED] * number
+        async with host.opened("/three") as stream:
+            assert len(await stream.rest()) == 3
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
