@@ -407,6 +407,25 @@ async def test_a_socket_that_does_not_listen_for_long_is_logged(
     assert logged(caplog) == ["cannot accept connections: Invalid argument; new clients are disconnected"] * 2
 
 
+async def test_a_worker_that_starts_while_its_slot_is_withdrawn_serves_when_it_listens_again(
+    make_server: MakeServer,
+) -> None:
+    with socket.socket() as first, socket.socket() as listening:
+        address = ("127.0.0.1", 0)
+        for slot in first, listening:
+            slot.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            slot.bind(address)
+            address = slot.getsockname()
+        listening.listen()
+        listening.shutdown(socket.SHUT_RD)  # as the supervisor withdraws a slot
+        async with on_listeners(make_server(), listening.dup()):
+            with pytest.raises(OSError, match="failed"):
+                await trio.open_tcp_stream(*address)
+            listening.listen()
+            async with Client(await trio.open_tcp_stream(*address)) as client:
+                assert (await client.get("/")).status == 404
+
+
 async def test_a_log_that_fails_does_not_end_the_accepting(
     no_leak: object, autojump_clock: trio.testing.MockClock
 ) -> None:

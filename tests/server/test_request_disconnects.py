@@ -167,16 +167,18 @@ async def test_a_poll_says_that_it_closes_when_more_has_come_than_its_request(
     make_server: MakeServer,
 ) -> None:
     server = make_server()
+    may_answer = trio.Event()
 
     @server.route("/poll")
     async def poll(connection: Connection) -> None:
-        await trio.sleep(0.05)
+        await may_answer.wait()
         await connection.send("one")
 
     async with on_sockets(server) as serving, await serving.connect() as client:
-        await client.send(POLL)
-        await wait_all_tasks_blocked(0.01)
-        await client.send(POLL)
+        for _ in range(2):
+            await client.send(POLL)
+            await wait_all_tasks_blocked(0.01)
+        may_answer.set()
         head = await client.head()
         await client.sized_body(head)
         assert head.get("Connection") == "close"

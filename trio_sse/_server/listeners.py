@@ -35,7 +35,8 @@ _ACCEPTS_PER_CHECKPOINT = 64
 # At the end, clients that the kernel has accepted are accepted, too: a backlog can hold this many by default.
 _ACCEPTS_AT_END = 4096
 
-# A worker's socket does not listen while its slot is withdrawn. This long, that is nothing to be logged.
+# A worker's socket does not listen while its slot is withdrawn, as when the worker takes long to start. This
+# long, that is nothing to be logged.
 _DEAF_SECONDS = 5.0
 
 # So that the server notices first that a client accepts no bytes, and logs that instead of a disconnect.
@@ -74,9 +75,9 @@ def prepare(listening: socket.socket, *, send_buffer: int, write_timeout: float)
     """Set the options that accepted sockets inherit.
 
     Raises:
-        ValueError: the socket does not listen.
+        ValueError: the socket does not listen, and shares its address with no other one.
     """
-    if hasattr(socket, "SO_ACCEPTCONN") and not listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    if _option(listening, "SO_ACCEPTCONN") == 0 and not _option(listening, "SO_REUSEPORT"):
         raise ValueError(f"{listening} does not listen: call its listen() first")
     listening.setblocking(False)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
@@ -86,6 +87,12 @@ def prepare(listening: socket.socket, *, send_buffer: int, write_timeout: float)
     if hasattr(socket, "TCP_USER_TIMEOUT") and write_timeout != float("inf"):
         milliseconds = min(round((write_timeout + _KERNEL_EXTRA_SECONDS) * 1000), 2**31 - 1)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+
+def _option(listening: socket.socket, name: str) -> int | None:
+    """Return an option of a socket; `None` where the system has no such option."""
+    option: int | None = getattr(socket, name, None)
+    return None if option is None else listening.getsockopt(socket.SOL_SOCKET, option)
 
 
 @final
