@@ -23,6 +23,7 @@ from ..support.delivery.model import TOPICS, Cut, Kind, Model, Open, Publish, Re
 from ..support.delivery.record import Resets
 from ..support.redis_server import redis_server
 from ..support.requirements import needs
+from ..support.waiting import SECONDS
 
 pytestmark = pytest.mark.integration
 
@@ -71,15 +72,18 @@ def make_log(log: str, tmp_path: Path) -> Iterator[MakeLog]:
     with redis_server(tmp_path) as redis:
         if log == "redis":
             trio.run(redis.start)
+        patient = {"timeout": SECONDS, "publish_timeout": SECONDS}  # a slow log is not the subject
 
         def make(number: int, events: int) -> MakeHub:
             if log == "memory":
                 return lambda: Hub(history=events)
             if log == "sqlite":
                 path = tmp_path / f"{number}.db"
-                return lambda: Hub(history=events, log=SQLiteLog(path, max_events=events))
+                return lambda: Hub(history=events, log=SQLiteLog(path, max_events=events, **patient))
             prefix = f"run-{number}"
-            return lambda: Hub(history=events, log=RedisLog(redis.url, prefix=prefix, max_events=events))
+            return lambda: Hub(
+                history=events, log=RedisLog(redis.url, prefix=prefix, max_events=events, **patient)
+            )
 
         yield make
 

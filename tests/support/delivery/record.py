@@ -78,8 +78,13 @@ class Record:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the last event of each topic was received."""
-        return self.ended == set(self.topics)
+        """Whether the very last event of each subscription was received, and thus all that is to come."""
+        return self.ended >= {max(part) for part in self.parts}
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many events and resets have been received."""
+        return len(self.received), len(self.resets)
 
     @property
     def ends_with_reset(self) -> bool:
