@@ -21,9 +21,9 @@ from trio_sse.sqlite import SQLiteLog
 from ..support.certificates import Contexts
 from ..support.delivery.model import TOPICS, Cut, Kind, Model, Open, Publish, Read, Restart, Step, Transport
 from ..support.delivery.record import Resets
+from ..support.logs import PATIENT
 from ..support.redis_server import redis_server
 from ..support.requirements import needs
-from ..support.waiting import SECONDS
 
 pytestmark = pytest.mark.integration
 
@@ -72,17 +72,16 @@ def make_log(log: str, tmp_path: Path) -> Iterator[MakeLog]:
     with redis_server(tmp_path) as redis:
         if log == "redis":
             trio.run(redis.start)
-        patient = {"timeout": SECONDS, "publish_timeout": SECONDS}  # a slow log is not the subject
 
         def make(number: int, events: int) -> MakeHub:
             if log == "memory":
                 return lambda: Hub(history=events)
             if log == "sqlite":
                 path = tmp_path / f"{number}.db"
-                return lambda: Hub(history=events, log=SQLiteLog(path, max_events=events, **patient))
+                return lambda: Hub(history=events, log=SQLiteLog(path, max_events=events, **PATIENT))
             prefix = f"run-{number}"
             return lambda: Hub(
-                history=events, log=RedisLog(redis.url, prefix=prefix, max_events=events, **patient)
+                history=events, log=RedisLog(redis.url, prefix=prefix, max_events=events, **PATIENT)
             )
 
         yield make

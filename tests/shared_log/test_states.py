@@ -30,6 +30,7 @@ from .test_foreign_logs import ListLog
 async def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeLog]:
     if request.param == "list":  # a log of one's own, without an end
         log = ListLog()
+        log.publish_timeout = SECONDS
         yield lambda **options: log
     else:
         async with logs(request.param, tmp_path) as make:
@@ -360,9 +361,9 @@ async def test_other_programs_change_no_state(make_log: MakeLog) -> None:
     log = make_log()
     records = [
         b'["s","{\\"n\\":9}","snapshot",null,null,"m",["change","1.77","t"]]',  # of a version that is none
-        b'["s","{\\"n\\":9}","merge-patch",null,null,"m",["change",null,"t"]]',  # needs a version
-        b'["s","{\\"n\\":","snapshot",null,null,"m",["change",null,"t"]]',
-        b'["s","{\\"n\\":9}","other",null,null,"m",["change",null,"t"]]',
+        b'["s","{\\"n\\":9}","merge-patch",null,null,"m",["change",null,"t",""]]',  # needs a version
+        b'["s","{\\"n\\":","snapshot",null,null,"m",["change",null,"t",""]]',
+        b'["s","{\\"n\\":9}","other",null,null,"m",["change",null,"t",""]]',
         b'["s","{\\"n\\":9}","snapshot",null,null,"m",["nonsense",null,"t"]]',
         b'["s","{\\"n\\":9}","snapshot",null,null,"m",7]',
     ]
@@ -390,7 +391,7 @@ async def test_a_state_that_others_change_each_time_is_a_conflict(
             nonlocal version
             if json.loads(record)[0] == "s":
                 version += 1
-                append(b'["s","{\\"v\\":%d}","snapshot",null,null,"m",["change",null,"t"]]' % version)
+                append(b'["s","{\\"v\\":%d}","snapshot",null,null,"m",["change",null,"t",""]]' % version)
             append(record)
 
         monkeypatch.setattr(log, "add", interfere)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from trio_sse.sqlite import SQLiteLog
 
 from .redis_server import redis_server
 from .requirements import needs
+from .waiting import SECONDS
 
 MakeLog = Callable[..., Log]
 MakeAny = Callable[..., Log | None]
@@ -23,16 +25,20 @@ MakeAny = Callable[..., Log | None]
 SHARED = ["sqlite", pytest.param("redis", marks=[needs("redis-server"), pytest.mark.integration])]
 
 
+#: Options of a log that waits as long as a busy machine takes.
+PATIENT: dict[str, Any] = {"timeout": SECONDS, "publish_timeout": SECONDS}
+
+
 @asynccontextmanager
 async def logs(kind: str, folder: Path) -> AsyncIterator[MakeLog]:
-    """Return a factory of logs of one kind, which share their entries."""
+    """Return a factory of logs of one kind, which share their entries; they are patient by default."""
     if kind == "sqlite":
-        yield lambda **options: SQLiteLog(folder / "log.db", **options)
+        yield lambda **options: SQLiteLog(folder / "log.db", **{**PATIENT, **options})
     else:
         assert kind == "redis", f"how to make a log of the kind {kind!r}?"
         with redis_server(folder) as server:
             await server.start()
-            yield lambda **options: RedisLog(server.url, **options)
+            yield lambda **options: RedisLog(server.url, **{**PATIENT, **options})
 
 
 async def skip_without(log: Log, ability: type) -> None:
