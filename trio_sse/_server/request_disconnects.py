@@ -42,7 +42,7 @@ class RequestDisconnectWatcher:
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run `work`, which must raise nothing but what cancels it, and watch meanwhile."""
         if self._transport.is_watchable:
-            self._transport.watch(self)
+            self._transport.watch_soon(self)
             try:
                 return await work()
             finally:

@@ -18,6 +18,10 @@ from .._transport.socket import SocketTransport
 #: Bytes that a peer may send after its request before it is disconnected. They are never executed.
 MAX_UNREAD_BYTES = 16 * 1024
 
+# Most requests are answered within this time. A disconnect would change nothing until then, and to register a
+# connection and remove it again takes two system calls.
+_MOMENT = 0.005
+
 # Cancelling a stream wakes its task. After this many events, other tasks run.
 _EVENTS_PER_CHECKPOINT = 100
 
@@ -32,12 +36,22 @@ class DisconnectWatcher:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[SocketTransport, DisconnectListener]] = {}
+        self._soon: dict[SocketTransport, tuple[DisconnectListener, float]] = {}  # the oldest first
+        self._has_soon = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
-        return len(self._watched)
+        return len(self._watched) + len(self._soon)
+
+    def add_soon(self, transport: SocketTransport, listener: DisconnectListener) -> None:
+        """Watch from a moment later on, unless the transport is removed before."""
+        self.remove(transport)
+        self._soon[transport] = (listener, trio.current_time() + _MOMENT)
+        if self._has_soon:
+            self._has_soon.unpark_all()
 
     def add(self, transport: SocketTransport, listener: DisconnectListener) -> None:
         """Watch, replacing any previous listener. Report what happened before the call, too."""
+        self._soon.pop(transport, None)
         if self._epoll.closed:  # for a handler that outlives the drain time
             return
         descriptor = transport.socket.fileno()
@@ -52,6 +66,8 @@ class DisconnectWatcher:
 
     def remove(self, transport: SocketTransport) -> None:
         """Stop watching, if this transport is watched."""
+        if self._soon.pop(transport, None) is not None:
+            return
         descriptor = transport.socket.fileno()
         entry = self._watched.get(descriptor)
         if entry is None or entry[0] is not transport:
@@ -62,6 +78,21 @@ class DisconnectWatcher:
 
     async def run(self) -> None:
         """Watch until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._add_late)
+            await self._watch()
+
+    async def _add_late(self) -> None:
+        while True:
+            while self._soon:
+                transport, (listener, due) = next(iter(self._soon.items()))
+                if due <= trio.current_time():
+                    self.add(transport, listener)
+                else:
+                    await trio.sleep_until(due)
+            await self._has_soon.park()
+
+    async def _watch(self) -> None:
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())

@@ -14,10 +14,10 @@ OWNED   `aclose`     CLOSED  the connection is closed, and nobody watches it; al
 `hand_over` has no checkpoint. It raises and changes nothing if the handle is not OWNED, or if a task waits in
 it. A handle that is MOVED or CLOSED refuses everything: methods that wait raise
 `trio.ClosedResourceError`, `send_nowait` keeps its payload pending as on a broken connection, `aclose`,
-`watch` and `unwatch` do nothing. It still has its counts and the peer's address.
+`watch`, `watch_soon` and `unwatch` do nothing. It still has its counts and the peer's address.
 
-Only a handle knows its descriptor. `watch`, `unwatch`, `hand_over` and `aclose` are the only ones that
-register it with a `DisconnectWatcher` or remove it, and a descriptor is removed before it is closed.
+Only a handle knows its descriptor. `watch`, `watch_soon`, `unwatch`, `hand_over` and `aclose` are the only
+ones that register it with a `DisconnectWatcher` or remove it. A descriptor is removed before it is closed.
 
 The rule of the write side: `send_nowait` always takes the whole payload. It sends what it can at once and
 keeps the rest as `pending`. While something is pending, nothing else may be sent. A task then calls
@@ -157,6 +157,9 @@ class Transport(Protocol):
 
     def watch(self, listener: DisconnectListener) -> None:
         """Let `listener` know when the peer disconnects, instead of the former listener, without a task."""
+
+    def watch_soon(self, listener: DisconnectListener) -> None:
+        """Let `listener` know from a moment later on, which costs nothing for what takes no longer."""
 
     def unwatch(self) -> None:
         """Stop watching; do nothing if nobody watches."""

@@ -95,6 +95,9 @@ class BufferedTransport:
     def watch(self, listener: DisconnectListener) -> None:
         """Do nothing: a task has to read."""
 
+    def watch_soon(self, listener: DisconnectListener) -> None:
+        """Do nothing, as `watch` does."""
+
     def unwatch(self) -> None:
         """Do nothing: nobody watches."""
 

@@ -70,6 +70,9 @@ class Watcher(Protocol):
     def add(self, transport: SocketTransport, listener: DisconnectListener) -> None:
         """Start to watch, instead of for the former listener."""
 
+    def add_soon(self, transport: SocketTransport, listener: DisconnectListener) -> None:
+        """Start to watch a moment later, unless the transport is removed before."""
+
     def remove(self, transport: SocketTransport) -> None:
         """Stop watching, if this transport is watched."""
 
@@ -199,6 +202,10 @@ class SocketTransport:
     def watch(self, listener: DisconnectListener) -> None:
         if self._watcher is not None and self.state is _OWNED:
             self._watcher.add(self, listener)
+
+    def watch_soon(self, listener: DisconnectListener) -> None:
+        if self._watcher is not None and self.state is _OWNED:
+            self._watcher.add_soon(self, listener)
 
     def unwatch(self) -> None:
         if self._watcher is not None and self.state is _OWNED:
