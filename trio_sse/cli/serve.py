@@ -17,6 +17,7 @@ from .._process.garbage_collector import tune_garbage_collector
 from .._program.errors import ProgramError, expected_errors_as_program_errors
 from .._program.importer import load_target
 from .._program.listening import listen_options
+from .._program.reloader import take_inherited
 from .._program.serve import ServiceOptions, serve_by_hypercorn, serve_until_signalled
 from .._program.service_manager import ServiceManager
 from .._program.shared_log import check_shareable, use_log
@@ -24,7 +25,8 @@ from .._server.server import Server
 from .config_file import config_option
 from .options import Command, Permissions, bind_option, log_level_option, set_up_logging
 from .output import reader_may_leave
-from .server_options import add_server_options, configure, options_for_hypercorn
+from .reload_options import ReloadValues, add_reload_options
+from .server_options import add_server_options, configure, options_for_hypercorn, shortened_for_reload
 from .tls_options import TLSValues, add_tls_options
 from .worker_options import WorkerValues, add_worker_options
 
@@ -64,6 +66,7 @@ from .worker_options import WorkerValues, add_worker_options
     help="Log that all processes share: redis://..., rediss://..., unix://... or sqlite:PATH.",
 )
 @add_worker_options
+@add_reload_options
 @log_level_option
 def serve(
     target: str,
@@ -75,6 +78,7 @@ def serve(
     http2: bool,
     log_url: str | None,
     workers: WorkerValues,
+    reload: ReloadValues,
     log_level: str,
 ) -> None:
     """Run a Server or an ASGI app, as in: trio-sse serve app:server.
@@ -101,12 +105,23 @@ def serve(
             )
         if http2 and proxy_protocol:
             raise ProgramError("--proxy-protocol cannot be combined with --http2")
+        if reload.reload and workers.is_supervised:
+            raise ProgramError("--reload is for development, with one process: leave out --workers")
         # Before anything else is opened.
-        listen = listen_options(addresses, environment=os.environ, unix_mode=unix_mode)
+        inherited = take_inherited(os.environ)
+        if inherited is not None:
+            listen = inherited.listen
+        else:
+            listen = listen_options(addresses, environment=os.environ, unix_mode=unix_mode)
+            if reload.reload:
+                reload.run(listen)
+                return
         manager = ServiceManager(os.environ)
         found = load_target(target)
         if log_url is not None and not isinstance(found, Server):
             raise ProgramError("--log applies to a Server; for an app, set the log on its Hub")
+        if inherited is not None:
+            server_options = shortened_for_reload(server_options, is_http2=http2)
         run = (
             _http2(found, server_options)
             if http2
@@ -119,6 +134,7 @@ def serve(
                 certificates=tls.load(is_http2=http2),
                 proxy_protocol=proxy_protocol,
                 manager=manager,
+                parent_alive=None if inherited is None else inherited.parent_alive,
             )
         )
     except ProgramError as error:

@@ -9,6 +9,7 @@ import click
 
 from .._asgi.types import ASGIApp
 from .._program.errors import ProgramError
+from .._program.reloader import DRAIN_SECONDS, RECONNECT_SECONDS
 from .._server.server import Server
 from .grouped_options import grouped
 
@@ -78,6 +79,12 @@ SERVER_OPTIONS = (
     ),
     ServerOption(
         "drain_timeout", click.FloatRange(min=0), "SECONDS", "How long a graceful shutdown may take."
+    ),
+    ServerOption(
+        "reconnect_spread",
+        click.FloatRange(min=1),
+        "SECONDS",
+        "At a shutdown, ask clients to reconnect after one second to this long.",
     ),
     ServerOption(
         "trusted_proxies",
@@ -156,6 +163,13 @@ def options_for_hypercorn(values: Mapping[str, object]) -> dict[str, Any]:
             raise ProgramError(f"{option.flag} cannot be combined with --http2: it is an option of a Server")
     configure(Server(), changes)  # which checks them
     return changes
+
+
+def shortened_for_reload(values: Mapping[str, object], *, is_http2: bool) -> dict[str, object]:
+    """Return options with which a shutdown is quick: a developer waits for it."""
+    drain_timeout = min(float(str(values.get("drain_timeout") or DRAIN_SECONDS)), DRAIN_SECONDS)
+    shortened = {**values, "drain_timeout": drain_timeout}
+    return shortened if is_http2 else {**shortened, "reconnect_spread": RECONNECT_SECONDS}
 
 
 def _set_options(values: Mapping[str, object]) -> dict[str, Any]:
