@@ -14,7 +14,7 @@ allows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from typing import NoReturn, final
@@ -23,13 +23,13 @@ import trio
 
 from ._asgi.foreign_server import ForeignInlineStream, closing_fields
 from ._asgi.request import request_of
-from ._asgi.response_messages import response_messages
+from ._asgi.response_messages import encode_fields, response_messages
 from ._asgi.response_stream import FLUSH, InlineStream
 from ._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
 from ._groups import split_failure
 from ._http.event_source import refusal_response
 from ._http.exceptions import HTTPException
-from ._http.fields import check_fields
+from ._http.fields import HeaderFields, field_pairs, merge_fields
 from ._http.request import Request
 from ._http.response import STREAM_FIELDS, Response, error_response
 from ._hub.hub import Hub
@@ -37,6 +37,7 @@ from ._logger import get_logger
 from ._server.app_stream import AppStream
 from ._server.routes import StreamHandler
 from ._stream.end_reason import EndReason
+from ._stream.head_request import run_head
 from ._stream.lifecycle import Handle, Refused
 from ._stream.live_stream import LiveStream
 from ._stream.manager import ConnectHook, DisconnectHook, StreamManager
@@ -56,7 +57,7 @@ def event_stream(
     *,
     hub: Hub | None = None,
     methods: Iterable[str] = ("GET",),
-    headers: Mapping[str, str] | None = None,
+    headers: HeaderFields | None = None,
     keepalive: float = 15.0,
     max_duration: float = 3600.0,
     max_connections: int = 16_384,
@@ -68,14 +69,14 @@ def event_stream(
     """Return an ASGI endpoint that answers with the event stream of a handler.
 
     The handler is a coroutine function of the `Connection` and, by name, of the path's parameters, if the
-    framework puts them into the scope as `path_params`. Until it has sent something it may raise
-    `HTTPException`; other exceptions go to the framework.
+    framework puts them into the scope as `path_params`. Until it has sent something it may return a
+    `Response`, or raise `HTTPException`; other exceptions go to the framework.
 
     Args:
         hub: the hub of `Connection.subscribe`. It has to be run: by the server, if it is the server's own,
             or in the app's lifespan by `await nursery.start(hub.run)`.
         methods: the allowed methods; GET includes HEAD. A POST's body is in `connection.request.body`.
-        headers: further header fields of the response.
+        headers: further header fields of the stream's response, as a mapping or as pairs.
         max_body_size: the largest body that a request may have, in bytes; a larger one is refused with 413.
 
     The other options are those of `trio_sse.Server`, for the streams of this endpoint.
@@ -93,8 +94,7 @@ def event_stream(
     check_bounds(0, max_body_size=max_body_size)
     check_bounds(1, max_connections=max_connections)
     manager = StreamManager(Hub() if hub is None else hub, options, max_connections=max_connections)
-    fields = dict(headers or {})
-    check_fields(fields)
+    fields = merge_fields(STREAM_FIELDS.items(), field_pairs(headers or {}))
     return EventStream(handler, manager, [method.upper() for method in methods], fields, max_body_size)
 
 
@@ -107,14 +107,13 @@ class EventStream:
         handler: StreamHandler,
         manager: StreamManager,
         methods: list[str],
-        fields: dict[str, str],
+        fields: list[tuple[str, str]],
         max_body_size: int,
     ) -> None:
         self._handler = handler
         self._manager = manager
         self._methods = [*methods, "HEAD"] if "GET" in methods else methods
-        fields = {**STREAM_FIELDS, **fields}
-        self._headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()]
+        self._headers = encode_fields(fields)
         self._max_body_size = max_body_size
 
     @property
@@ -151,10 +150,6 @@ class EventStream:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in self._methods:
             raise HTTPException(405, headers={"Allow": ", ".join(self._methods)})
-        if scope["method"] == "HEAD":
-            await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-            return
         body = await self._receive_body(receive)
         found = (scope.get("extensions") or {}).get(STREAMS)
         if isinstance(found, AppStream):
@@ -171,8 +166,8 @@ class EventStream:
     ) -> None:
         self._manager.check_room()
         handle = partial(self._handler, **scope.get("path_params", {}))
-        if wants_poll(request):
-            await self._poll(inline, request, handle, receive, send)
+        if wants_poll(request) or request.method == "HEAD":
+            await self._answer_soon(inline, request, handle, receive, send)
             return
         is_foreign = isinstance(inline, ForeignInlineStream)
         head = _Head(inline, send, [*self._headers, *(closing_fields(request) if is_foreign else ())])
@@ -196,20 +191,28 @@ class EventStream:
         if not (isinstance(inline, ForeignInlineStream) and inline.is_cut):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _poll(
+    async def _answer_soon(
         self, inline: InlineStream, request: Request, handle: Handle, receive: Receive, send: Send
     ) -> None:
+        """Answer a poll, or HEAD."""
+
         async def discard() -> bool:
             message = await receive()
             return bool(message["type"] != "http.disconnect")
 
         serving = inline.serving_for(self._manager)
-        answer = await run_poll(self._manager, serving, request, handle, peer=request.peer, discard=discard)
+        run = run_poll if wants_poll(request) else run_head
+        answer = await run(self._manager, serving, request, handle, peer=request.peer, discard=discard)
         if isinstance(answer, Refused):
             raise answer.error
         if answer is None:
             raise _ClientLeft
-        await _send_response(answer, "GET", send)
+        if isinstance(answer, Response):
+            await _send_response(answer, request.method, send)
+            return
+        headers = _with_fields(self._headers, answer.fields)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _receive_body(self, receive: Receive) -> bytes:
         body = bytearray()
@@ -249,13 +252,18 @@ class _Head:
         self._starting: trio.CancelScope | None = None  # of the task that sends the head, if there is one
         self._has_tried = trio.Event()
 
+    @property
+    def is_head_final(self) -> bool:
+        return self.has_been_tried
+
     async def start_response(self) -> None:
         if self.has_been_tried:
             await self.wait_started()
             return
         self.has_been_tried = True
         try:
-            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            headers = _with_fields(self._headers, self.stream.take_added_fields())
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
             self.has_been_sent = True
             await self._send(FLUSH)
         except OSError:  # how ASGI servers report a disconnect
@@ -309,6 +317,16 @@ class _Head:
             self._starting.cancel()
             with trio.CancelScope(shield=True):  # it has been cancelled
                 await self._has_tried.wait()
+
+
+def _with_fields(
+    headers: list[tuple[bytes, bytes]], fields: Iterable[tuple[str, str]]
+) -> list[tuple[bytes, bytes]]:
+    """Return headers with further fields, as `merge_fields` does."""
+    if not fields:
+        return headers
+    own = [(name.decode(), value.decode("latin-1")) for name, value in headers]
+    return encode_fields(merge_fields(own, fields))
 
 
 async def _send_response(response: Response, method: str, send: Send) -> None:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import trio
 
 from trio_sse import Connection, HTTPException, Request, Response
-from trio_sse._http.response import encode_response, encode_stream_head, error_response, json_response
+from trio_sse._http.response import (
+    add_fields,
+    encode_response,
+    encode_stream_head,
+    error_response,
+    json_response,
+)
 
 from ..support.client import Client
 from ..support.hostile import logged
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 from ..support.waiting import SECONDS
+
+JSON = "application/json"
 
 
 def lines_of(head: bytes, body: bytes = b"") -> tuple[str, set[str], bytes]:
@@ -73,6 +82,74 @@ def test_the_servers_fields_replace_others_but_vary_is_joined() -> None:
     fields = lines_of(*encode_response(response, fields={"Vary": "Origin", "X": "yours"}))[1]
 
     assert fields == {"Vary: Accept, Origin", "X: yours", "Content-Length: 0"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("content-type", "application/json")],
+        (
+            pair
+            for pair in [("Content-Type", "application/json"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
+        ),
+        (
+            [name, value]
+            for name, value in (("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("CONTENT-TYPE", JSON))
+        ),
+    ],
+)
+def test_headers_may_be_pairs_and_name_the_content_type(headers: Any) -> None:
+    response = Response("{}", headers=headers)
+
+    for _ in range(2):
+        head, _ = encode_response(response, fields={})
+        assert head.count(b"Set-Cookie: ") == 2
+        assert head.lower().count(b"content-type: application/json\r\n") == 1
+        assert b"text/plain" not in head
+    assert response.content_type == "application/json"
+
+
+@pytest.mark.parametrize("headers", ["X: y", ["X: y"], [("X",)], [("X", "y", "z")], [("X", 1)], {"X": 1}, 7])
+def test_headers_that_are_neither_a_mapping_nor_pairs_are_refused(headers: Any) -> None:
+    with pytest.raises(TypeError):
+        Response("x", headers=headers)
+
+
+def test_an_exception_may_have_a_whole_response() -> None:
+    response = Response('{"error":1}', status=409, content_type=JSON)
+
+    error = HTTPException(response)
+
+    assert (error.status, error.response, error_response(error)) == (409, response, response)
+    assert HTTPException(400).response is None
+    with pytest.raises(TypeError, match="sent as it is"):
+        HTTPException(response, "detail")
+
+
+def test_the_detail_of_an_exception_may_have_a_content_type() -> None:
+    response = error_response(HTTPException(400, "{}", {"content-type": JSON, "cache-control": "private"}))
+
+    head, body = encode_response(response, fields={})
+
+    assert body == b"{}"
+    assert head.lower().count(b"content-type") == head.lower().count(b"cache-control") == 1
+    assert b"Content-Type: application/json\r\n" in head
+
+
+def test_fields_are_added_to_a_head() -> None:
+    head = encode_stream_head({"Vary": "Origin"}, is_chunked=True)
+    added = [("Set-Cookie", "a=1"), ("set-cookie", "b=2"), ("cache-control", "private"), ("vary", "Cookie")]
+
+    changed = add_fields(head + b"5\r\n: x\n\n\r\n", added)
+
+    fields, _, rest = changed.partition(b"\r\n\r\n")
+    lines = fields.decode().split("\r\n")
+    assert lines[0] == "HTTP/1.1 200 OK"
+    assert rest == b"5\r\n: x\n\n\r\n"
+    assert {"Set-Cookie: a=1", "set-cookie: b=2", "cache-control: private"} <= set(lines)
+    assert "Vary: Accept, Origin, Cookie" in lines
+    assert not any(line.startswith("Cache-Control") for line in lines)
+    assert "Transfer-Encoding: chunked" in lines
 
 
 def test_a_json_response_is_not_stored() -> None:

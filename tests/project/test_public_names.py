@@ -32,11 +32,11 @@ LOGGERS = {
 CONNECTION = {
     *("id", "request", "last_event_id", "peer"),
     *("events_sent", "bytes_sent", "duration", "end_reason"),
-    *("start", "send", "comment", "subscribe", "forward", "close"),
+    *("add_header", "start", "send", "comment", "subscribe", "forward", "close"),
 }
 WEBSOCKET_CONNECTION = {
     *("id", "request", "last_event_id", "peer", "hub", "subprotocol", "end_reason"),
-    *("start", "receive", "send", "send_text", "send_json", "send_bytes"),
+    *("add_header", "start", "receive", "send", "send_text", "send_json", "send_bytes"),
     *("subscribe", "forward", "close"),
 }
 

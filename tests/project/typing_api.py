@@ -68,7 +68,9 @@ server = Server(
     max_connections_per_host=None,
     max_pending_bytes=1 << 28,
     allowed_hosts={"example.org"},
-    cors_origins=["https://example.org"],
+    cors_origins=["https://example.org", "null"],
+    cors_headers={"Mcp-Session-Id"},
+    cors_exposed_headers=["Retry-After"],
     health_path=None,
     trusted_proxies=["10.0.0.0/8", "unix"],
     forwarded_headers=["X-Forwarded-For"],
@@ -105,6 +107,20 @@ async def room(connection: Connection, room: str, number: int, key: UUID) -> Non
 async def calls(connection: Connection) -> None:
     await room(connection, "one", 1, UUID(int=1))
     await room(connection, 1)  # type: ignore[call-arg, arg-type]  # the decorator keeps the signature
+
+
+@server.route("/answered")
+async def answered(connection: Connection) -> Response | None:
+    connection.add_header("Set-Cookie", "a=1")
+    connection.add_header("X", 1)  # type: ignore[arg-type]  # a field's value is a str
+    if connection.last_event_id is None:
+        return Response("{}", content_type="application/json", headers=[("Set-Cookie", "a=1")])
+    raise HTTPException(Response(status=204))
+
+
+@server.route("/texts")  # type: ignore[type-var]  # only a Response can be returned
+async def texts(connection: Connection) -> str:
+    return ""
 
 
 @server.endpoint("/say", methods=["POST"])
@@ -325,6 +341,7 @@ async def use_view() -> None:
     assert_type(await view(), QuartResponse)
 
 
+assert_type(event_stream(answered, headers=[("Set-Cookie", "a=1")]), EventStream)
 assert_type(event_stream(room, hub=hub, methods=["GET"], headers={"X": "y"}), EventStream)
 event_stream(plain)  # type: ignore[arg-type]  # nor is this one
 

@@ -137,11 +137,113 @@ async def test_a_stream_may_answer_a_post(run: Run) -> None:
         assert [event.data for event in await stream.rest()] == ["hello"]
 
 
-async def test_head_returns_the_head_alone(run: Run) -> None:
-    async with run() as host, await host.connect() as connection:
-        head = await connection.get("/live", method="HEAD")
+async def answer_of(host: Host, path: str, *lines: str, method: str = "GET") -> tuple[Any, bytes]:
+    """Return the head and the body of a response."""
+    async with await host.connect() as connection:
+        if isinstance(connection, Client):
+            head = await connection.get(path, *lines, method=method)
+            return head, b"" if method == "HEAD" else await connection.whole()
+        stream = await connection.request(method, path, *lines)
+        return await stream.wait_head(), await stream.whole()
+
+
+def values_of(head: Any, name: str) -> list[str]:
+    """Return the values of all fields of a name."""
+    return [value for own, value in head.fields if own.lower() == name]
+
+
+async def test_head_answers_what_get_would(run: Run) -> None:
+    answers = {
+        "/live": (200, "text/event-stream", EndReason.FINISHED),
+        "/quiet": (200, "text/event-stream", EndReason.FINISHED),
+        "/returns": (200, "text/event-stream", EndReason.FINISHED),
+        "/adds_headers": (200, "text/event-stream", EndReason.FINISHED),
+        "/answers": (201, "application/json", EndReason.ANSWERED),
+        "/answers_by_raising": (400, "application/json", EndReason.REFUSED),
+        "/refuses_in_json": (409, "application/problem+json", EndReason.REFUSED),
+        "/no_topic": (400, "text/plain; charset=utf-8", EndReason.REFUSED),
+    }
+    async with run() as host:
+        for path, (status, kind, reason) in answers.items():
+            host.life.ends.clear()
+            head, body = await answer_of(host, path, method="HEAD")
+            assert await host.life.wait_ends(1) == [reason]
+            assert (head.status, values_of(head, "content-type"), body) == (status, [kind], b"")
+            assert host.hub.statistics().subscriptions == 0
+            async with host.opened(path) as stream:
+                got = stream.response
+            assert got.status == head.status
+            for name in ("content-type", "cache-control", "set-cookie", "vary", "x-why", "x-accel-buffering"):
+                assert values_of(head, name) == values_of(got, name)
+            await host.life.wait_ends(2)
+
+
+async def test_head_of_a_silent_handler_is_answered_when_a_keepalive_is_due(
+    run: Run, clock: MockClock
+) -> None:
+    async with run(keepalive=10, **PATIENT) as host:
+        head, _ = await answer_of(host, "/silent", method="HEAD")
         assert (head.status, head.get("content-type")) == (200, "text/event-stream")
-        assert (host.life.opened, host.hub.statistics().subscriptions) == (0, 0)
+        assert await host.life.wait_ends(1) == [EndReason.FINISHED]
+
+
+async def test_head_of_a_handler_that_fails_is_a_500(run: Run) -> None:
+    async with run() as host:
+        assert (await answer_of(host, "/fails_before", method="HEAD"))[0].status == 500
+        assert (await answer_of(host, "/answers_nonsense", method="HEAD"))[0].status == 500
+        assert await host.life.wait_ends(2) == [EndReason.HANDLER_ERROR] * 2
+
+
+async def test_a_handler_may_answer_with_a_response(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    answers = [
+        ("/answers", 201, b'{"made":1}', EndReason.ANSWERED),
+        ("/answers_by_raising", 400, b'{"error":1}', EndReason.REFUSED),
+    ]
+    async with run() as host:
+        for accept in ("text/event-stream", "application/json"):
+            for path, status, body, reason in answers:
+                host.life.ends.clear()
+                head, got = await answer_of(host, path, f"Accept: {accept}")
+                assert await host.life.wait_ends(1) == [reason]
+                assert (head.status, got) == (status, body)
+                assert values_of(head, "content-type") == ["application/json"]
+                assert values_of(head, "set-cookie") == ["a=1", "b=2"]
+                assert values_of(head, "x-why") == ["because"]
+                assert not values_of(head, "x-of-a-stream")
+        refused, got = await answer_of(host, "/refuses_in_json")
+        assert (refused.status, got) == (409, b'{"error":2}')
+        assert values_of(refused, "content-type") == ["application/problem+json"]
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_response_after_the_first_event_cuts_the_stream(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with run() as host, host.opened("/answers_late") as stream:
+        assert [event.data for event in await stream.rest()] == ["one"]
+        assert host.is_cut_or_ended(stream)
+        assert await host.life.wait_ends(1) == [EndReason.HANDLER_ERROR]
+    assert [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_stream_has_the_headers_that_were_added(run: Run) -> None:
+    async with run() as host:
+        async with host.opened("/adds_headers") as stream:
+            head = stream.response
+            assert [event.data for event in await stream.rest()] == [
+                "one",
+                "the response's head has been sent",
+            ]
+        polled, body = await answer_of(host, "/adds_headers", "Accept: application/json")
+    assert b'"one"' in body
+    assert head.status == polled.status == 200
+    for each, caching in ((head, "private, no-cache"), (polled, "private, no-cache")):
+        assert values_of(each, "set-cookie") == ["a=1", "b=2"]
+        assert values_of(each, "x-why") == ["because"]
+        assert values_of(each, "cache-control") == [caching]
+        vary = {one.strip() for one in ",".join(values_of(each, "vary")).split(",")}
+        assert {"Accept", "Cookie"} <= vary
+        assert not values_of(each, "x-late")
 
 
 async def test_headers_and_cookies_that_are_set_before_the_start_arrive(run_quart: Run) -> None:

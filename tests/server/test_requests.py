@@ -212,8 +212,8 @@ async def test_head_on_a_stream_gets_the_head_alone(make_server: MakeServer) -> 
 
     assert (head.status, head.get("Content-Type")) == (200, "text/event-stream")
     assert (following.status, body, after) == (200, b"a", b"")
-    assert target.entered == ["/echo"]
-    assert target.server.statistics().opened == 0
+    assert target.entered == ["/stream", "/echo"]
+    assert target.server.statistics().opened == 1
 
 
 async def test_a_connection_carries_several_requests(make_server: MakeServer) -> None:
@@ -230,8 +230,8 @@ async def test_a_connection_carries_several_requests(make_server: MakeServer) ->
             assert (await client.get("/nowhere", method="HEAD")).status == 404
             assert (await client.get("/stream", method="HEAD")).status == 200
 
-    assert target.entered == ["/echo", "/echo", "/stream"] * 2
-    assert target.server.statistics().opened == 2
+    assert target.entered == ["/echo", "/echo", "/stream", "/stream"] * 2
+    assert target.server.statistics().opened == 4
 
 
 async def test_pipelined_requests_are_answered_in_order(make_server: MakeServer) -> None:

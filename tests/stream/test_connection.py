@@ -46,6 +46,31 @@ async def test_every_way_to_send_writes_the_right_bytes(make_server: MakeServer)
     )
 
 
+async def test_only_headers_that_can_be_sent_are_added(make_server: MakeServer) -> None:
+    async def handler(connection: Connection) -> None:
+        for name, value in [
+            ("X", "a\r\nB: c"),
+            ("a b", "x"),
+            ("Content-Length", "1"),
+            ("Content-Type", "a/b"),
+        ]:
+            with pytest.raises(ValueError, match=r"header field|Content-Type"):
+                connection.add_header(name, value)
+        with pytest.raises(TypeError):
+            connection.add_header("X", 1)  # type: ignore[arg-type]
+        connection.add_header("X-Mine", "1")
+        await connection.start()
+        with pytest.raises(RuntimeError, match="head has been sent"):
+            connection.add_header("X-Late", "1")
+
+    server = make_server()
+    observe(server, handler)
+    client = await run_one(server)
+    assert client.response is not None
+    assert client.response.get("X-Mine") == "1"
+    assert client.body == b""
+
+
 @pytest.mark.parametrize("connect", ["connect", "connect_lockstep"])
 async def test_several_tasks_may_send(make_server: MakeServer, connect: str) -> None:
     async def handler(connection: Connection) -> None:

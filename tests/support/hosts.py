@@ -24,7 +24,7 @@ from starlette.routing import Route
 from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 import trio_sse.hypercorn
-from trio_sse import Connection, EndReason, HTTPException, Hub, Overflow, Server, ServerStatistics
+from trio_sse import Connection, EndReason, HTTPException, Hub, Overflow, Response, Server, ServerStatistics
 from trio_sse.asgi import EventStream, event_stream
 from trio_sse.quart import QuartSSE, StreamStatistics
 
@@ -76,9 +76,12 @@ def promises(name: str, row: str) -> bool:
     return name not in DIFFERENCES[row]
 
 
-Handler = Callable[..., Awaitable[None]]
+Handler = Callable[..., Awaitable[Response | None]]
 Dial = Callable[[int | None], Awaitable[trio.abc.Stream]]
 Run = Callable[..., "AbstractAsyncContextManager[Host]"]
+
+# Two of one name, and another.
+COOKIES = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("X-Why", "because")]
 
 # Bytes that a request announces, of which half are sent, if its response leaves time for that.
 UPLOAD = 16_000
@@ -184,6 +187,35 @@ def handlers(hub: Hub, life: Life) -> Mapping[str, Handler]:
 
     async def refuses(connection: Connection) -> None:
         raise HTTPException(403, "not you", {"X-Why": "because"})
+
+    async def answers(connection: Connection) -> Response:
+        connection.add_header("X-Of-A-Stream", "1")
+        return Response('{"made":1}', status=201, content_type="application/json", headers=COOKIES)
+
+    async def answers_by_raising(connection: Connection) -> None:
+        async with trio.open_nursery():
+            raise HTTPException(
+                Response('{"error":1}', status=400, content_type="application/json", headers=COOKIES)
+            )
+
+    async def answers_late(connection: Connection) -> Response:
+        await connection.send("one")
+        return Response("too late")
+
+    async def answers_nonsense(connection: Connection) -> Any:
+        return object()
+
+    async def refuses_in_json(connection: Connection) -> None:
+        raise HTTPException(409, '{"error":2}', {"content-type": "application/problem+json"})
+
+    async def adds_headers(connection: Connection) -> None:
+        for name, value in (*COOKIES, ("Cache-Control", "private, no-cache"), ("Vary", "Cookie")):
+            connection.add_header(name, value)
+        await connection.send("one", id="1")
+        try:
+            connection.add_header("X-Late", "1")
+        except RuntimeError as error:
+            await connection.send(str(error), id="2")
 
     async def refuses_late(connection: Connection) -> None:
         life.is_silent.set()

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 import trio_websocket
 
-from trio_sse import Connection, EndReason, Overflow, Server
+from trio_sse import Connection, EndReason, Overflow, Response, Server
 from trio_sse._wire.message import Batch, Framing, Message
 from trio_sse.websocket import SUBPROTOCOL, WebSocketConnection
 
@@ -422,3 +422,33 @@ async def test_nothing_is_left_after_clients_reset(make_server: MakeServer) -> N
         await all_ended.wait()
 
     assert server.statistics().ended == {EndReason.CLIENT_DISCONNECTED: 5}
+
+
+async def test_a_handler_may_answer_the_handshake_with_a_response(make_server: MakeServer) -> None:
+    server = make_server()
+
+    @server.websocket("/no")
+    async def no(websocket: WebSocketConnection) -> Response:
+        return Response('{"error":1}', status=403, content_type="application/json")
+
+    async with in_memory(server) as memory, WebSocket(memory.connect()) as websocket:
+        head = await websocket.open("/no")
+        body = await websocket.client.sized_body(head)
+
+    assert (head.status, head.get("Content-Type"), body) == (403, "application/json", b'{"error":1}')
+
+
+async def test_the_answer_to_a_handshake_has_the_headers_that_were_added(make_server: MakeServer) -> None:
+    server = make_server()
+
+    @server.websocket("/cookies")
+    async def cookies(websocket: WebSocketConnection) -> None:
+        for value in ("a=1", "b=2"):
+            websocket.add_header("Set-Cookie", value)
+        await websocket.send_text("text")
+
+    async with in_memory(server) as memory, WebSocket(memory.connect()) as websocket:
+        head = await websocket.open("/cookies")
+        assert [value for name, value in head.fields if name == "Set-Cookie"] == ["a=1", "b=2"]
+        assert head.get("Sec-WebSocket-Accept")
+        assert await websocket.message() == "text"

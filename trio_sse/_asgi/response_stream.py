@@ -212,6 +212,10 @@ class PendingStream:
 
     # The handler's side; see `ResponseStart`
 
+    @property
+    def is_head_final(self) -> bool:
+        return self._state is not PendingState.PREPARING
+
     async def start_response(self) -> None:
         self.request_start()
         await self.wait_started()

@@ -6,7 +6,8 @@ import random
 from collections.abc import Mapping
 from typing import final
 
-from .fields import check_fields
+from .fields import field_pairs
+from .response import Response
 from .status import reason_phrase
 
 # Jittered, so that clients that were refused together do not try again together.
@@ -14,29 +15,42 @@ _RETRY_AFTER_SECONDS = (1, 10)
 
 
 class HTTPException(Exception):
-    """Refuse a request with this status, from a handler or hook whose stream has not started.
+    """Answer a request with this status, from a handler or hook whose stream has not started.
 
     Args:
-        status: the response's status, 200 to 599. `EventSource` reconnects after a 2xx other than 204, and
-            gives up after 204 and every error.
+        status: the response's status, 200 to 599; or the whole response, as a `Response`. `EventSource`
+            reconnects after a 2xx other than 204, and gives up after 204 and every error.
         detail: the response's body, as text; by default the status's phrase.
-        headers: further header fields of the response.
+        headers: further header fields of the response. `Content-Type` is that of the detail.
+
+    Attributes:
+        response: the whole response, if it was created with one.
 
     Raises:
+        TypeError: there is more than a `Response`.
         ValueError: the status is unknown or out of range, or a header field cannot be sent or is set by the
             server.
     """
 
     def __init__(
-        self, status: int, detail: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        status: int | Response,
+        detail: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
+        self.response: Response | None = None
+        self.headers: dict[str, str] = {}
+        if isinstance(status, Response):
+            if detail is not None or headers is not None:
+                raise TypeError("a Response is sent as it is: it has its own body and headers")
+            self.response, status = status, status.status
         phrase = reason_phrase(status)
         if not 200 <= status < 600:
             raise ValueError(f"status must be 200 to 599, not {status}")
         self.status = int(status)
         self.detail = phrase if detail is None else detail
-        self.headers = dict(headers or {})
-        check_fields(self.headers)
+        self.headers.update(headers or {})
+        field_pairs(self.headers)
         super().__init__(f"{status} {self.detail}")
 
 

@@ -6,7 +6,10 @@ A field that passes these checks cannot break out of its line, so it cannot add 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+#: Header fields as an application sets them: a mapping, or pairs, in which a name may be repeated.
+HeaderFields = Mapping[str, str] | Iterable[tuple[str, str]]
 
 #: RFC 9110, 5.6.2: the names of methods, fields and subprotocols. A pattern, for `re`.
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -31,13 +34,21 @@ def is_token(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def check_fields(fields: Mapping[str, str]) -> None:
-    """Check the header fields that an application sets on a response.
+def field_pairs(fields: HeaderFields) -> tuple[tuple[str, str], ...]:
+    """Return the header fields that an application sets on a response as pairs, checked.
 
     Raises:
+        TypeError: they are neither a mapping nor pairs of strings.
         ValueError: a name or value cannot be sent, or the field is one that the server sets.
     """
-    for name, value in fields.items():
+    given = fields.items() if isinstance(fields, Mapping) else fields
+    try:
+        pairs = tuple((name, value) for name, value in given)
+    except (TypeError, ValueError):
+        raise TypeError("headers must be a mapping, or pairs of a name and a value") from None
+    for name, value in pairs:
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError("the names and values of header fields must be strings")
         if not _NAME.fullmatch(name):
             raise ValueError(f"the name of header field {name!r} must be letters, digits and hyphens")
         if not _VALUE.fullmatch(value):
@@ -46,6 +57,22 @@ def check_fields(fields: Mapping[str, str]) -> None:
             )
         if name.lower() in _SET_BY_SERVER:
             raise ValueError(f"header field {name!r} is set by the server")
+    return pairs
+
+
+def merge_fields(
+    fields: Iterable[tuple[str, str]], added: Iterable[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Return header fields, and others that replace those of the same name; `Vary` lists both values."""
+    fields, added = list(fields), list(added)
+    replaced = {name.lower() for name, _ in added}
+    merged = [(name, value) for name, value in fields if name.lower() not in replaced]
+    vary = [value for name, value in fields if name.lower() == "vary" and "vary" in replaced]
+    if vary:
+        vary += [value for name, value in added if name.lower() == "vary"]
+        added = [(name, value) for name, value in added if name.lower() != "vary"]
+        added.append(("Vary", ", ".join(dict.fromkeys(vary))))
+    return merged + added
 
 
 def check_raw_field(name: bytes, value: bytes) -> None:

@@ -26,15 +26,9 @@ _ENCODED = re.compile("%2f", re.IGNORECASE)
 _DOT_SEGMENT = re.compile(r"/\.\.?(?:/|$)")
 
 
-def routed_path(target: str, path: str) -> str:
-    """Return the path of a target for `PathPattern`; `path` is the decoded one, which it mostly is.
-
-    The path has been checked, so its parts can be decoded.
-    """
-    if "%" not in target:
-        return path
-    parts = _ENCODED.split(target.partition("?")[0])
-    return path if len(parts) == 1 else ENCODED_SLASH.join(map(unquote, parts))
+def routed_path(target: str) -> str:
+    """Return the path of a target as `PathPattern` takes it. It has been checked, so it can be decoded."""
+    return ENCODED_SLASH.join(map(unquote, _ENCODED.split(target.partition("?")[0])))
 
 
 def has_dot_segment(path: str) -> bool:
@@ -43,7 +37,7 @@ def has_dot_segment(path: str) -> bool:
     Clients resolve and remove them (RFC 3986, 5.2.4; WHATWG URL, 4.4), encoded ones included. Who sends one
     has something in mind that the path's prefix does not show.
     """
-    return "/." in path and _DOT_SEGMENT.search(path) is not None
+    return _DOT_SEGMENT.search(path) is not None
 
 
 def _with_slashes(text: str) -> str:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import final
+from typing import TYPE_CHECKING, final
 
-from .exceptions import HTTPException
-from .fields import check_fields
+from .fields import HeaderFields, field_pairs, merge_fields
 from .status import reason_phrase
+
+if TYPE_CHECKING:
+    from .exceptions import HTTPException
 
 # Statuses without a body, whatever the fields say (RFC 9112, 6.3); that of 205 is empty (RFC 9110, 15.3.6).
 WITHOUT_BODY = (204, 205, 304)
@@ -41,9 +43,11 @@ class Response:
         body: text is encoded as UTF-8.
         status: 200 to 599.
         content_type: the body's type; it is not sent without a body.
-        headers: further header fields.
+        headers: further header fields, as a mapping, or as pairs where a name is repeated, such as that of
+            several cookies. `Content-Type` replaces `content_type`.
 
     Raises:
+        TypeError: the headers are neither a mapping nor pairs.
         ValueError: a header field cannot be sent or is set by the server, the status is unknown, out of
             range, or allows no body, or the text cannot be encoded.
     """
@@ -51,7 +55,7 @@ class Response:
     body: str | bytes = b""
     status: int = field(default=200, kw_only=True)
     content_type: str = field(default="text/plain; charset=utf-8", kw_only=True)
-    headers: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    headers: HeaderFields = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         if not 200 <= HTTPStatus(self.status) < 600:
@@ -59,7 +63,14 @@ class Response:
         if self.body and self.status in WITHOUT_BODY:
             raise ValueError(f"a response of status {self.status} must not have a body")
         encode_body(self)  # find a lone surrogate here, not when the response is sent
-        check_fields({**self.headers, "Content-Type": self.content_type})
+        headers = field_pairs(self.headers)
+        given = [value for name, value in headers if name.lower() == "content-type"]
+        if given:
+            object.__setattr__(self, "content_type", given[-1])
+            headers = tuple(pair for pair in headers if pair[0].lower() != "content-type")
+        field_pairs({"Content-Type": self.content_type})
+        if given or not isinstance(self.headers, Mapping):
+            object.__setattr__(self, "headers", headers)
 
 
 def encode_body(response: Response) -> bytes:
@@ -80,15 +91,14 @@ def encode_response(
 ) -> tuple[bytes, bytes]:
     """Return a response's head and body; `fields` are the server's, and replace those of the same name."""
     body = encode_body(response)
-    head = {**response.headers, **fields}
-    if vary := ", ".join(dict.fromkeys(f["Vary"] for f in (response.headers, fields) if "Vary" in f)):
-        head["Vary"] = vary
+    head = merge_fields(field_pairs(response.headers), fields.items())
     if response.status not in (204, 304):
         if body:
-            head["Content-Type"] = response.content_type
-        head["Content-Length"] = str(len(body))
-    if any(name.lower() == "upgrade" for name in head):  # it concerns this connection only (RFC 9110, 7.8)
-        head["Connection"] = ", ".join([*(["close"] if "Connection" in head else []), "Upgrade"])
+            head.append(("Content-Type", response.content_type))
+        head.append(("Content-Length", str(len(body))))
+    if any(name.lower() == "upgrade" for name, _ in head):  # it concerns this connection only (RFC 9110, 7.8)
+        options = ["close", "Upgrade"] if "Connection" in fields else ["Upgrade"]
+        head = merge_fields(head, [("Connection", ", ".join(options))])
     return encode_head(response.status, head), body if with_body else b""
 
 
@@ -104,18 +114,23 @@ def json_response(value: object, *, status: int = 200) -> Response:
 
 def error_response(error: HTTPException) -> Response:
     """Return the response that an exception asks for."""
+    if error.response is not None:
+        return error.response
     detail = error.detail.encode("utf-8", "replace").decode()
+    if not any(name.lower() == "content-type" for name in error.headers):
+        detail += "\n"  # a line of text
     return Response(
-        "" if error.status in WITHOUT_BODY else f"{detail}\n",
+        "" if error.status in WITHOUT_BODY else detail,
         status=error.status,
-        headers={"Cache-Control": "no-store", **error.headers},
+        headers=dict(merge_fields([("Cache-Control", "no-store")], error.headers.items())),
     )
 
 
-def encode_head(status: int, fields: Mapping[str, str], date: str | None = None) -> bytes:
+def encode_head(status: int, fields: HeaderFields, date: str | None = None) -> bytes:
     """Return the bytes of a response's head; its date is the current time by default."""
     lines = [f"HTTP/1.1 {status} {reason_phrase(status)}", f"Date: {date or http_date()}"]
-    lines += [f"{name}: {value}" for name, value in fields.items()]
+    pairs = fields.items() if isinstance(fields, Mapping) else fields
+    lines += [f"{name}: {value}" for name, value in pairs]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
@@ -131,6 +146,18 @@ def _encode_stream_head(items: tuple[tuple[str, str], ...], is_chunked: bool, da
     if "Vary" in fields:
         head["Vary"] = f"{STREAM_FIELDS['Vary']}, {fields['Vary']}"
     return encode_head(200, head, date)
+
+
+def add_fields(head: bytes, fields: Iterable[tuple[str, str]]) -> bytes:
+    """Return a head, and what follows it, with further fields, which have been checked.
+
+    A field replaces that of the same name, but `Vary` only grows.
+    """
+    lines, end, following = head.partition(b"\r\n\r\n")
+    status_line, *old = lines.decode("latin-1").split("\r\n")
+    merged = merge_fields([(line.partition(": ")[0], line.partition(": ")[2]) for line in old], fields)
+    lines = "\r\n".join([status_line, *(f"{name}: {value}" for name, value in merged)]).encode("latin-1")
+    return lines + end + following
 
 
 def http_date() -> str:

@@ -22,10 +22,11 @@ import trio
 from .._asgi.response_stream import PendingStream
 from .._groups import as_exception, split_failure
 from .._http.exceptions import HTTPException
-from .._http.response import Response
+from .._http.response import Response, add_fields
 from .._http.websocket_handshake import accept_head
 from .._logger import get_logger
 from .._stream.closing import linger_if_unread
+from .._stream.head_request import StreamHead, run_head
 from .._stream.lifecycle import Handle, Refused, StreamOutcome, run_stream
 from .._stream.live_stream import LiveStream
 from .._stream.manager import StreamManager
@@ -256,18 +257,14 @@ class ConnectionHandler:
             has_called_app: an app has answered an earlier request, and may still know the transport.
         """
         request = routed.request
-        head = self._responder.stream_head(routed)
-        if request.method == "HEAD":
-            await self._responder.send(transport, head)
-            return AfterResponse.reuse_if(routed.may_keep_alive)
         try:
             self._admission.check(transport, serving)
         except HTTPException as refusal:
             return await self._responder.reply_to_failure(transport, serving, routed, refusal)
-        if wants_poll(request):
-            return await self._poll(transport, serving, routed, route)
+        if request.method == "HEAD" or wants_poll(request):
+            return await self._answer_soon(transport, serving, routed, route)
         transport.framing = Framing.CHUNKED if request.http_version == "1.1" else Framing.PLAIN
-        head += padding(request, transport.framing)
+        head = self._responder.stream_head(routed) + padding(request, transport.framing)
         _name_task(route.handler)
         handle = partial(route.handler, **routed.parameters) if routed.parameters else route.handler
         self._admission.enter(transport)
@@ -275,14 +272,16 @@ class ConnectionHandler:
             transport = transport.hand_over()
         return _AdmittedStream(self._manager.new_stream(serving, transport, request, head), handle)
 
-    async def _poll(
+    async def _answer_soon(
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest, route: StreamRoute
     ) -> AfterResponse:
-        """Answer with a batch of a stream's events (long polling)."""
+        """Answer with a batch of a stream's events (long polling), or with its head alone."""
         _name_task(route.handler)
         self._admission.enter(transport)
+        run = run_poll if wants_poll(routed.request) else run_head
+        answer: Response | StreamHead | Refused | None
         try:
-            answer = await run_poll(
+            answer = await run(
                 self._manager,
                 serving,
                 routed.request,
@@ -299,7 +298,11 @@ class ConnectionHandler:
         return await self._answer_watched(transport, serving, routed, answer)
 
     async def _answer_watched(
-        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, answer: Response | Refused
+        self,
+        transport: Transport,
+        serving: ServeScope,
+        routed: RoutedRequest,
+        answer: Response | StreamHead | Refused,
     ) -> AfterResponse:
         """Answer a request whose client was watched by reading.
 
@@ -310,6 +313,11 @@ class ConnectionHandler:
             routed = routed._replace(may_keep_alive=False)
         if isinstance(answer, Refused):
             after = await self._responder.reply_to_failure(transport, serving, routed, answer.error)
+        elif isinstance(answer, StreamHead):
+            await self._responder.send(
+                transport, add_fields(self._responder.stream_head(routed), answer.fields)
+            )
+            after = AfterResponse.reuse_if(routed.may_keep_alive)
         else:
             after = await self._responder.reply(transport, serving, routed, answer)
         if has_unread:

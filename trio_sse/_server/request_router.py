@@ -68,9 +68,9 @@ class RequestRouter:
     def _find(self, head: RequestHead) -> tuple[Destination, Mapping[str, object]]:
         if head.target == "*":
             return Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"}), NO_PARAMETERS
-        path = routed_path(head.target, head.path)
+        path = routed_path(head.target) if "%" in head.target else head.path
         match = None
-        if not has_dot_segment(head.path):
+        if "/." not in head.path or not has_dot_segment(head.path):
             match = self._router.find(path, "GET" if head.method == "HEAD" else head.method)
         if match is None:
             if path == self._options.health_path and head.method in ("GET", "HEAD"):

@@ -72,7 +72,7 @@ class Responder:
             path = routed.request.target.partition("?")[0]
             logger.error("the %s failed for path=%.200s", what, path, exc_info=failure)
         response = refusal_response(refusal, routed.request.headers)
-        if response.status < 400:
+        if response.status < 400 <= refusal.status:
             self._note_refusal(transport, refusal.status, refusal.detail)
         return await self.reply(transport, serving, routed, response)
 

@@ -16,7 +16,7 @@ from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
 from .._websocket.connection import runner
 
-StreamHandler = Callable[..., Awaitable[None]]
+StreamHandler = Callable[..., Awaitable[Response | None]]
 EndpointHandler = Callable[..., Awaitable[Response]]
 
 #: Runs a WebSocket, with the subprotocol that was negotiated and the handler. It returns `Refused` if the

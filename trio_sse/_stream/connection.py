@@ -76,6 +76,20 @@ class Connection:
         """
         return self._stream.end_reason
 
+    def add_header(self, name: str, value: str) -> None:
+        """Add a header field to the response, before its head is sent.
+
+        A name may be added several times, as `Set-Cookie` is. The first time, it replaces the field of this
+        name that the server sends, but `Vary` lists the values of both. A response that refuses the request
+        does not have the field.
+
+        Raises:
+            TypeError, ValueError: the field cannot be sent, or is one that the server or the stream sets.
+            RuntimeError: the head has been sent; see `start`.
+            trio.ClosedResourceError: the stream has ended.
+        """
+        self._stream.add_field(name, value)
+
     async def start(self) -> None:
         """Send the response's head now; otherwise it goes out with the first write or keepalive."""
         await self._stream.write(b"")

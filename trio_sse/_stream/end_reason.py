@@ -41,8 +41,12 @@ class EndReason(Enum):
     """The handler raised an exception, which was logged."""
 
     REFUSED = "refused"
-    """The request received another response before the stream began: the handler or a hook refused it with an
-    exception, or the app responded itself."""
+    """The request was refused before the stream began: the handler or a hook answered with an error, or the
+    app responded itself."""
+
+    ANSWERED = "answered"
+    """The handler or a hook answered the request before the stream began, with a `Response` or an exception
+    whose status is not an error."""
 
     PROTOCOL_ERROR = "protocol_error"
     """The client kept sending after its request."""

@@ -30,7 +30,8 @@ from typing import final
 import trio
 
 from .._groups import as_exception, leaf_exceptions, only_exception, split_failure
-from .._http.exceptions import TemporaryRefusal
+from .._http.exceptions import HTTPException, TemporaryRefusal
+from .._http.response import Response
 from .._logger import get_logger
 from .._subscription.subscription import SlowConsumer
 from .._wire.topic import TopicError
@@ -45,8 +46,8 @@ from .scope import ServeScope
 logger = get_logger("trio_sse.stream")
 access_logger = get_logger("trio_sse.access")
 
-#: A handler, without the parameters of its path.
-Handle = Callable[[Connection], Awaitable[None]]
+#: A handler, without the parameters of its path. It may return a `Response` instead of using the connection.
+Handle = Callable[[Connection], Awaitable[object]]
 
 #: Takes everything that the peer sends, until it disconnects.
 Read = Callable[[], Awaitable[None]]
@@ -112,7 +113,7 @@ async def run_stream(
                         _watch(stream)
                         await _call_connect_hooks(manager, stream, connection)
                         entry = serving.keepalives.add(stream, stream.keepalive_due)
-                        await handle(connection)
+                        _check_answer(stream, await handle(connection))
                     finally:
                         if entry is not None:
                             serving.keepalives.remove(entry)
@@ -206,7 +207,7 @@ async def _handle_with_helpers(
                 entry = serving.keepalives.add(stream, stream.keepalive_due)
             else:
                 nursery.start_soon(stream.keep_alive_task)
-            await handle(connection)
+            _check_answer(stream, await handle(connection))
         finally:
             if entry is not None:
                 serving.keepalives.remove(entry)
@@ -252,6 +253,24 @@ def _call_disconnect_hooks(manager: StreamManager, connection: Connection) -> No
             logger.error("on_disconnect hook %r failed for id=%d", hook, connection.id, exc_info=contained)
 
 
+def _check_answer(stream: LiveStream, answer: object) -> None:
+    """Answer the request with what the handler has returned, if that is not `None`.
+
+    Raises:
+        HTTPException: it is a response, and is sent instead of a stream.
+        TypeError: it is not a response, and the stream has not begun.
+        RuntimeError: it is a response, and the stream has begun.
+    """
+    if answer is None:
+        return
+    if isinstance(answer, Response):
+        if stream.has_started:
+            raise RuntimeError("a handler whose stream has begun cannot answer with a Response")
+        raise HTTPException(answer)
+    if not stream.has_started and stream.end_reason is None:
+        raise TypeError(f"a handler must return None or a Response, not {type(answer).__name__}")
+
+
 def _settle_failure(manager: StreamManager, stream: LiveStream, failure: BaseException) -> Refused | None:
     """End the stream for what the handler raised; return what to answer if the stream never began."""
     errors = leaf_exceptions(failure) if isinstance(failure, BaseExceptionGroup) else [failure]
@@ -264,7 +283,7 @@ def _settle_failure(manager: StreamManager, stream: LiveStream, failure: BaseExc
     if not stream.has_started:
         refusal = _find_refusal(manager, errors)
         if refusal is not None:
-            stream.end(EndReason.REFUSED)
+            stream.end(EndReason.REFUSED if _is_error(refusal) else EndReason.ANSWERED)
             return Refused(refusal)
         if stream.end_reason is None:
             stream.end(EndReason.HANDLER_ERROR)
@@ -272,6 +291,14 @@ def _settle_failure(manager: StreamManager, stream: LiveStream, failure: BaseExc
     logger.error("the handler failed for id=%d path=%.200s", stream.id, _path(stream), exc_info=only)
     stream.end(EndReason.HANDLER_ERROR)
     return None
+
+
+def _is_error(refusal: Exception) -> bool:
+    """Return whether the response that an exception asks for is an error."""
+    if isinstance(refusal, HTTPException):
+        return refusal.status >= 400
+    status: object = getattr(getattr(refusal, "response", None), "status_code", None)  # of Werkzeug's
+    return not (isinstance(status, int) and status < 400)
 
 
 def _refuse_late(stream: LiveStream) -> Refused | None:

@@ -59,6 +59,7 @@ class LiveStream(StreamWriter):
         self.forwarded = ()
         self.cursor_form = None
         self.composite = None
+        self.added_fields = None
         self._head = head
         self._lock = None
         self.id = id
@@ -70,7 +71,7 @@ class LiveStream(StreamWriter):
     @property
     def is_resumable(self) -> bool:
         """Whether its client reconnects when it is cut: one that has sent a POST does not send it again."""
-        return self.request.method == "GET"
+        return self.request.method in ("GET", "HEAD")
 
     def on_excess_input(self) -> None:
         # An app may leave the body that the request has announced unread.

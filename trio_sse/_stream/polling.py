@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import final
 
 import trio
 
 from .._http.exceptions import HTTPException
+from .._http.fields import merge_fields
 from .._http.request import Request, mentions
 from .._http.response import Response
 from .._hub.hub import engine_of
@@ -63,6 +64,8 @@ def wants_poll(request: Request) -> bool:
 def wait_of(request: Request) -> float:
     """Return how long a client wants to wait, in seconds; raises `HTTPException` if that is not allowed."""
     text = request.query.get("wait")
+    if request.method == "HEAD" and text is None:
+        return 0.0
     if text is None:
         return _WAIT_SECONDS
     try:
@@ -104,9 +107,9 @@ async def run_poll(
     stream = manager.new_stream(serving, transport, request, b"")
     stream.cursor_form = CursorForm.BLOCK  # for the decoder in the transport
 
-    async def handle_until_cancelled(connection: Connection) -> None:
+    async def handle_until_cancelled(connection: Connection) -> object:
         try:
-            await handle(connection)
+            return await handle(connection)
         finally:
             if is_disconnected():
                 stream.on_disconnect()
@@ -115,12 +118,15 @@ async def run_poll(
         nursery.start_soon(_close_in_time, stream, transport, wait)
         outcome = await run_stream(manager, serving, stream, handle_until_cancelled)
         nursery.cancel_scope.cancel()
-    if isinstance(outcome, Refused) and stream.end_reason in (EndReason.REFUSED, EndReason.HANDLER_ERROR):
+    if isinstance(outcome, Refused) and stream.end_reason in _ANSWERED_OTHERWISE:
         return outcome
     # Otherwise it is a batch, maybe an empty one, whatever has ended the stream.
     if stream.end_reason is EndReason.CLIENT_DISCONNECTED:
         return None
-    return transport.response()
+    return transport.response(stream.added_fields or ())
+
+
+_ANSWERED_OTHERWISE = (EndReason.REFUSED, EndReason.ANSWERED, EndReason.HANDLER_ERROR)
 
 
 async def _close_in_time(stream: LiveStream, transport: PollTransport, wait: float) -> None:
@@ -212,8 +218,8 @@ class PollTransport(BufferedTransport):
         while not self._is_full:
             await self._changed.park()
 
-    def response(self) -> Response:
-        """Return the response; its cursor is the last one that was written, if there was any."""
+    def response(self, fields: Iterable[tuple[str, str]]) -> Response:
+        """Return the response, with further header fields; its cursor is the last one that was written."""
         events = [
             {
                 name: value
@@ -225,5 +231,5 @@ class PollTransport(BufferedTransport):
         return Response(
             json.dumps({"events": events, "last_event_id": self._decoder.last_event_id}, ensure_ascii=False),
             content_type="application/json",
-            headers={"Cache-Control": "no-store", "Vary": "Accept"},
+            headers=merge_fields([("Cache-Control", "no-store"), ("Vary", "Accept")], fields),
         )

@@ -11,10 +11,13 @@ no subscription is forwarded, since the pump would overtake what is buffered.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Protocol
 
 import trio
 
+from .._http.fields import field_pairs
+from .._http.response import add_fields
 from .._subscription.feed import Feed
 from .._transport.base import Transport
 from .._transport.pending_bytes import PendingSend
@@ -46,6 +49,10 @@ class ResponseStart(Protocol):
     async def wait_started(self) -> None:
         """Wait until the response has started, or never will."""
 
+    @property
+    def is_head_final(self) -> bool:
+        """Whether the app has the response's head already, so that no field can be added."""
+
     def request_start(self) -> None:
         """Ask for the response to start soon, without waiting for it."""
 
@@ -59,15 +66,26 @@ class StreamWriter(StreamLifetime):
         forwarded: the feeds whose pump may have the write side.
         cursor_form: how the client receives cursors; `None` until a subscription is forwarded.
         composite: makes the ids where several subscriptions are forwarded; otherwise `None`.
+        added_fields: header fields that the response's head has besides its own; `None` without one.
     """
 
-    __slots__ = ("_head", "_lock", "composite", "cursor_form", "forwarded", "options", "transport")
+    __slots__ = (
+        "_head",
+        "_lock",
+        "added_fields",
+        "composite",
+        "cursor_form",
+        "forwarded",
+        "options",
+        "transport",
+    )
 
     options: StreamOptions
     transport: Transport
     forwarded: tuple[Feed, ...]
     cursor_form: CursorForm | None
     composite: CompositeIds | None
+    added_fields: list[tuple[str, str]] | None
     _head: bytes | ResponseStart | None
     _lock: trio.Lock | None  # made when a task has to wait
 
@@ -90,6 +108,24 @@ class StreamWriter(StreamLifetime):
         """What starts the response; `None` if that has happened, or no app decides about it."""
         head = self._head
         return None if head is None or isinstance(head, bytes) else head
+
+    def add_field(self, name: str, value: str) -> None:
+        """Add a header field to the response's head; see `Connection.add_header`."""
+        pairs = field_pairs([(name, value)])
+        if name.lower() == "content-type":
+            raise ValueError(
+                "the Content-Type of a stream is text/event-stream: return a Response to change it"
+            )
+        if self.has_started or (self.response_start is not None and self.response_start.is_head_final):
+            raise RuntimeError("the response's head has been sent")
+        if self.end_reason is not None:
+            raise self.ended_error()
+        self.added_fields = [*(self.added_fields or ()), *pairs]
+
+    def take_added_fields(self) -> Sequence[tuple[str, str]]:
+        """Return the added fields, which whoever calls this sends in the response's head."""
+        fields, self.added_fields = self.added_fields or (), None
+        return fields
 
     async def start_response(self) -> None:
         """Start the response where an app decides about its head; otherwise do nothing."""
@@ -114,6 +150,8 @@ class StreamWriter(StreamLifetime):
         if head is None:
             return payload
         assert isinstance(head, bytes), "the response has not started"
+        if self.added_fields is not None and head:
+            head = add_fields(head, self.take_added_fields())
         return head + payload
 
     # Tasks that write

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, final
 
 from .._http.request import Request
+from .._http.response import Response
 from .._hub.hub import Hub
 from .._stream.connection import Connection
 from .._stream.end_reason import EndReason
@@ -82,6 +83,10 @@ class WebSocketConnection:
     def end_reason(self) -> EndReason | None:
         """Why it ended; `None` while it is open. See `trio_sse.Connection`."""
         return self._connection.end_reason
+
+    def add_header(self, name: str, value: str) -> None:
+        """Add a header field to the answer to the handshake; see `trio_sse.Connection.add_header`."""
+        self._connection.add_header(name, value)
 
     async def start(self) -> None:
         """Accept the handshake now; otherwise the first send or receive does."""
@@ -188,7 +193,7 @@ class WebSocketConnection:
             self._stream.end(EndReason.FINISHED)
 
 
-WebSocketHandler = Callable[..., Awaitable[None]]
+WebSocketHandler = Callable[..., Awaitable[Response | None]]
 
 Runner = Callable[
     [StreamManager, ServeScope, LiveStream, str | None, WebSocketHandler], Coroutine[Any, Any, Refused | None]
@@ -212,8 +217,8 @@ def runner(*, max_message_size: int) -> Runner:
     ) -> Refused | None:
         receiver = MessageReceiver(stream, max_message_size=max_message_size)
 
-        async def handle(connection: Connection) -> None:
-            await handler(WebSocketConnection(connection, stream, receiver, subprotocol))
+        async def handle(connection: Connection) -> object:
+            return await handler(WebSocketConnection(connection, stream, receiver, subprotocol))
 
         outcome = await run_stream(manager, serving, stream, handle, read=receiver.run)
         if isinstance(outcome, Refused):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import final
 
 from quart import Response, current_app
 from quart.wrappers.response import ResponseBody
+from werkzeug.datastructures import Headers
 
 from .._asgi.response_stream import PendingStream, StreamExtension
+from .._http.fields import field_pairs, merge_fields
 from .._http.response import STREAM_FIELDS
 from .._http.response import Response as PlainResponse
 
@@ -50,24 +52,27 @@ class _StreamBody(_SilentBody):
         return self
 
 
-def empty_response() -> Response:
-    """Return the answer to HEAD: the head of a stream."""
-    return _response(_EmptyBody())
+def empty_response(fields: Iterable[tuple[str, str]]) -> Response:
+    """Return the answer to HEAD: the head of a stream, with further fields."""
+    return _response(_EmptyBody(), fields)
 
 
 def stream_response(extension: StreamExtension, pending: PendingStream) -> Response:
     """Return a response whose body is the stream."""
-    return _response(_StreamBody(extension, pending))
+    fields = pending.stream.take_added_fields()
+    return _response(_StreamBody(extension, pending), fields)
 
 
 def whole_response(response: PlainResponse) -> Response:
     """Return one of our responses as one of the app's."""
-    made: Response = current_app.response_class(response.body, response.status, dict(response.headers))
+    headers = Headers(list(field_pairs(response.headers)))
+    made: Response = current_app.response_class(response.body, response.status, headers)
     made.content_type = response.content_type
     return made
 
 
-def _response(body: ResponseBody) -> Response:
-    response: Response = current_app.response_class(body, headers=STREAM_FIELDS)
+def _response(body: ResponseBody, fields: Iterable[tuple[str, str]]) -> Response:
+    headers = Headers(merge_fields(STREAM_FIELDS.items(), fields)) if fields else STREAM_FIELDS
+    response: Response = current_app.response_class(body, headers=headers)
     response.timeout = None  # Quart would cut the stream after a minute (RESPONSE_TIMEOUT)
     return response

@@ -18,17 +18,20 @@ from .._asgi.types import STREAMS
 from .._http.event_source import refusal_response
 from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.request import Headers as RequestHeaders
+from .._http.response import Response as PlainResponse
 from .._http.response import error_response
 from .._stream.connection import Connection
+from .._stream.head_request import StreamHead, run_head
 from .._stream.lifecycle import Handle, Refused
 from .._stream.manager import StreamManager
 from .._stream.polling import run_poll, wants_poll
 from .._wire.topic import TopicError
 from ._response import empty_response, stream_response, whole_response
 
-#: A coroutine function of the connection and the URL's variables, or an async generator function of these
-#: variables, which may take the connection as `connection`.
-Handler = Callable[..., Awaitable[None]] | Callable[..., AsyncIterator[object]]
+#: A coroutine function of the connection and the URL's variables, which may return a response instead of
+#: sending events; or an async generator function of these variables, which may take the connection as
+#: `connection`.
+Handler = Callable[..., Awaitable[object]] | Callable[..., AsyncIterator[object]]
 View = Callable[..., Awaitable[Response]]
 
 
@@ -48,17 +51,20 @@ def make_view(handler: Handler, manager: StreamManager) -> View:
     return view
 
 
-def _as_coroutine_function(handler: Handler) -> Callable[..., Awaitable[None]]:
+def _as_coroutine_function(handler: Handler) -> Callable[..., Awaitable[PlainResponse | None]]:
     """Return a coroutine function of the connection and the URL's variables."""
     if inspect.iscoroutinefunction(handler):
 
-        async def run_and_answer(connection: Connection, **variables: object) -> None:
+        async def run_and_answer(connection: Connection, **variables: object) -> PlainResponse | None:
             answer: Any = await handler(connection, **variables)
+            if isinstance(answer, PlainResponse):
+                return answer
             if answer is not None:
                 # Usually a decorator's, such as a redirect to the login. Once the stream has begun, it is an
                 # error.
                 response: Any = await current_app.make_response(answer)
                 abort(response)
+            return None
 
         return run_and_answer
     if not inspect.isasyncgenfunction(handler):
@@ -77,14 +83,12 @@ def _as_coroutine_function(handler: Handler) -> Callable[..., Awaitable[None]]:
 
 async def _respond(manager: StreamManager, handle: Handle, name: str) -> Response:
     """Answer the current request; `name` is that of the stream's task."""
-    if request.method == "HEAD":
-        return empty_response()
     extension = _find_extension()
     headers = extension.request.headers
     try:
         manager.check_room()
-        if wants_poll(extension.request):
-            return await _poll(extension, manager, handle)
+        if wants_poll(extension.request) or extension.request.method == "HEAD":
+            return await _answer_soon(extension, manager, handle)
         pending = extension.start_detached(manager, handle, name)
         can_start = await pending.wait_ready()
         _share_header_names(request)
@@ -107,10 +111,12 @@ def _find_extension() -> StreamExtension:
     return extension
 
 
-async def _poll(extension: StreamExtension, manager: StreamManager, handle: Handle) -> Response:
+async def _answer_soon(extension: StreamExtension, manager: StreamManager, handle: Handle) -> Response:
+    """Answer a poll, or HEAD."""
     extension.check()
     asked = extension.request
-    answer = await run_poll(
+    run = run_poll if wants_poll(asked) else run_head
+    answer = await run(
         manager,
         extension.serving,
         asked,
@@ -121,6 +127,8 @@ async def _poll(extension: StreamExtension, manager: StreamManager, handle: Hand
     )
     if isinstance(answer, Refused):
         raise answer.error
+    if isinstance(answer, StreamHead):
+        return empty_response(answer.fields)
     return whole_response(answer or error_response(HTTPException(503, "the client has disconnected")))
 
 

@@ -1,0 +1,105 @@
+"""Answering HEAD on the path of a stream: as GET would be answered, without its body (RFC 9110, 9.3.2).
+
+The same hooks and the same handler run, until the handler refuses the request, answers it, or has something
+to send. Then the status and the header fields are known, and the stream ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import final
+
+import trio
+
+from .._http.request import Request
+from .._transport.buffered import BufferedTransport
+from .connection import Connection
+from .end_reason import EndReason
+from .lifecycle import Handle, Refused, run_stream
+from .live_stream import LiveStream
+from .manager import StreamManager
+from .scope import ServeScope
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StreamHead:
+    """The answer is the head of a stream, with these fields besides its own."""
+
+    fields: tuple[tuple[str, str], ...]
+
+
+async def run_head(
+    manager: StreamManager,
+    serving: ServeScope,
+    request: Request,
+    handle: Handle,
+    *,
+    peer: str,
+    discard: Callable[[], Awaitable[bool]],
+    is_disconnected: Callable[[], bool] = lambda: False,
+) -> StreamHead | Refused | None:
+    """Run a handler until its stream would begin, or it answers otherwise.
+
+    Return the stream's head; or `Refused`, if the handler or a hook has raised or returned something else; or
+    `None`, if the client has disconnected. The arguments are those of `run_poll`.
+    """
+    start = _HeadOnly()
+    start.stream = stream = manager.new_stream(serving, _NoTransport(peer, discard), request, start)
+
+    async def handle_until_cancelled(connection: Connection) -> object:
+        try:
+            return await handle(connection)
+        finally:
+            if is_disconnected():
+                stream.on_disconnect()
+
+    outcome = await run_stream(manager, serving, stream, handle_until_cancelled)
+    if isinstance(outcome, Refused):
+        return outcome
+    if stream.end_reason is EndReason.CLIENT_DISCONNECTED:
+        return None
+    return StreamHead(tuple(stream.added_fields or ()))
+
+
+@final
+class _HeadOnly:
+    """Ends the stream where its response would start; see `ResponseStart`."""
+
+    stream: LiveStream
+    watches_peer = False
+    is_head_final = False
+
+    async def start_response(self) -> None:
+        if self.stream.end_reason is None:
+            self.request_start()
+            await self.stream.leave()
+        self.stream.set_head(b"")  # the handler is over, and there is nothing to complete
+
+    async def wait_started(self) -> None:
+        await trio.sleep_forever()
+
+    def request_start(self) -> None:
+        self.stream.end(EndReason.FINISHED)
+
+
+@final
+class _NoTransport(BufferedTransport):
+    """Is written to by nobody, and reads only to notice a disconnect."""
+
+    def __init__(self, peer: str, discard: Callable[[], Awaitable[bool]]) -> None:
+        super().__init__(peer)
+        self._discard = discard
+
+    async def discard_some(self) -> bool:
+        return await self._discard()
+
+    def unread_bytes(self) -> int:
+        return 0
+
+    async def linger(self) -> None:
+        """Do nothing: there is no connection."""
+
+    async def aclose(self, *, abort: bool = False) -> None:
+        """Do nothing: there is no connection."""
