@@ -70,6 +70,7 @@ _DECISIVE_FIELDS = (
     "connection",
     "content-length",
     "expect",
+    "host",
     "sec-websocket-protocol",
     "transfer-encoding",
     "upgrade",
@@ -158,7 +159,8 @@ def parse_head(head: bytes) -> RequestHead:
     if block and not _FIELD_LINES.fullmatch(block + b"\r\n"):
         raise _field_error(block)
     known: list[bytes] = _KNOWN_FIELD.findall(b"\n%b" % block.lower())
-    if len(known) > 1 and any(known.count(name) > 1 for name in _SINGLE_FIELDS.intersection(known)):
+    hosts = known.count(b"host")
+    if len(known) - hosts > 1 and any(known.count(name) > 1 for name in _SINGLE_FIELDS.intersection(known)):
         raise HTTPException(400, "a header field that has one value must not be repeated")
     content_length: int | None = 0
     if b"content-length" in known or b"transfer-encoding" in known:
@@ -166,7 +168,9 @@ def parse_head(head: bytes) -> RequestHead:
         headers = Headers(_parse_fields(head))
     else:
         headers = headers_of_lines(block)
-    host = _check_host(headers, version)
+    if hosts != 1 and (hosts or version != "1.0"):
+        raise HTTPException(400, "a request must have one Host field")
+    host = _parse_authority(headers.get("host") or "") if hosts else ""
     if b"sec-websocket-protocol" in known and not all(
         value.isascii() for value in headers.get_all("sec-websocket-protocol")
     ):
@@ -254,15 +258,6 @@ def _field_error(block: bytes) -> HTTPException:
         if _CONTROL.search(value):
             break
     return HTTPException(400, "a header field's value must not have control characters")
-
-
-def _check_host(headers: Headers, version: str) -> str:
-    hosts = headers.get_all("host")
-    if not hosts and version == "1.0":
-        return ""
-    if len(hosts) != 1:
-        raise HTTPException(400, "a request must have one Host field")
-    return _parse_authority(hosts[0])
 
 
 @lru_cache(maxsize=_CACHE_SIZE)

@@ -150,7 +150,7 @@ class Connection:
         stream = self._stream
         feed = engine_of(stream.hub).make_feed(
             *topics,
-            last_event_id=self.last_event_id,
+            last_event_id=stream.request.last_event_id,
             overflow=overflow,
             queue=queue,
             queue_bytes=queue_bytes,
