@@ -11,6 +11,7 @@ from benchmarks.harness import broadcasts, subjects
 from benchmarks.harness.benchmark import Benchmark, Settings
 from benchmarks.harness.command_line import main
 from benchmarks.harness.measurement import Measurement, ratio
+from benchmarks.harness.turns import in_turns
 
 EVENTS = 2000
 TOPICS = 4
@@ -22,18 +23,14 @@ UNIT = "us of server CPU per delivery"
 
 
 async def measure(settings: Settings) -> list[Measurement]:
-    one: list[float] = []
-    four: list[float] = []
-    different: list[float] = []
-    for _ in range(settings.rounds):
-        one.append(await _turn(settings.connections, "/first/1", 1))
-        four.append(await _turn(settings.connections, f"/first/{TOPICS}", TOPICS))
-        different.append(await _turn(settings.connections, "/different/{n}", DIFFERENT_TOPICS))
-    of_one, of_four = (
-        Measurement("one topic", UNIT, tuple(one)),
-        Measurement("four topics", UNIT, tuple(four)),
+    one, four, different = await in_turns(
+        settings.rounds,
+        lambda: _turn(settings.connections, "/first/1", 1),
+        lambda: _turn(settings.connections, f"/first/{TOPICS}", TOPICS),
+        lambda: _turn(settings.connections, "/different/{n}", DIFFERENT_TOPICS),
     )
-    of_different = Measurement("different sets of four", UNIT, tuple(different))
+    of_one, of_four = Measurement("one topic", UNIT, one), Measurement("four topics", UNIT, four)
+    of_different = Measurement("different sets of four", UNIT, different)
     return [
         of_one,
         of_four,

@@ -6,19 +6,20 @@ from benchmarks.harness import broadcasts, subjects
 from benchmarks.harness.benchmark import Benchmark, Settings
 from benchmarks.harness.command_line import main
 from benchmarks.harness.measurement import Measurement, ratio
+from benchmarks.harness.turns import in_turns
 
 TARGET_MICROSECONDS = 120.0
 
 
 async def measure(settings: Settings) -> list[Measurement]:
-    server: list[float] = []
-    floor: list[float] = []
-    for _ in range(settings.rounds):
-        server.append(await connect_cost(subjects.native, settings.connections))
-        floor.append(await connect_cost(subjects.floor, settings.connections))
+    server, floor = await in_turns(
+        settings.rounds,
+        lambda: connect_cost(subjects.native, settings.connections),
+        lambda: connect_cost(subjects.floor, settings.connections),
+    )
     unit = "us of server CPU per connection"
-    ours = Measurement("set-up", unit, tuple(server), TARGET_MICROSECONDS)
-    floors = Measurement("set-up, floor", unit, tuple(floor))
+    ours = Measurement("set-up", unit, server, TARGET_MICROSECONDS)
+    floors = Measurement("set-up, floor", unit, floor)
     return [ours, floors, ratio(ours, floors, "the floor")]
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from benchmarks.harness import broadcasts, subjects
 from benchmarks.harness.benchmark import Benchmark, Settings
 from benchmarks.harness.command_line import main
-from benchmarks.harness.measurement import Measurement, ratio
+from benchmarks.harness.measurement import Measurement
+from benchmarks.harness.turns import FEWER, among_fewer_and_most
 
 EVENTS = 600
-FEWER = 10
 
 TARGET_RATIO = 1.3
 
@@ -20,14 +20,7 @@ UNIT = "us of server CPU per delivery"
 
 
 async def measure(settings: Settings) -> list[Measurement]:
-    fewer: list[float] = []
-    most: list[float] = []
-    for _ in range(settings.rounds):
-        fewer.append(await _turn(settings.connections // FEWER))
-        most.append(await _turn(settings.connections))
-    among_fewer = Measurement(f"{settings.connections // FEWER} groups", UNIT, tuple(fewer))
-    among_most = Measurement(f"{settings.connections} groups", UNIT, tuple(most))
-    return [among_fewer, among_most, ratio(among_most, among_fewer, "a tenth of them", TARGET_RATIO)]
+    return await among_fewer_and_most(settings, _turn, "groups", UNIT, TARGET_RATIO)
 
 
 async def _turn(connections: int) -> float:

@@ -6,6 +6,7 @@ from benchmarks.harness import broadcasts, subjects
 from benchmarks.harness.benchmark import Benchmark, Settings
 from benchmarks.harness.command_line import main
 from benchmarks.harness.measurement import Measurement, ratio
+from benchmarks.harness.turns import in_turns
 
 SUBSCRIBERS = 2
 ROUNDS = 10
@@ -14,15 +15,10 @@ UNIT = "us of server CPU per delivery"
 
 
 async def measure(settings: Settings) -> list[Measurement]:
-    subject: list[float] = []
-    floor: list[float] = []
-    for _ in range(settings.rounds):
-        subject.append(await _ours(settings.connections))
-        floor.append(await _floor(settings.connections))
-    ours, floors = (
-        Measurement("topics", UNIT, tuple(subject)),
-        Measurement("topics, floor", UNIT, tuple(floor)),
+    subject, floor = await in_turns(
+        settings.rounds, lambda: _ours(settings.connections), lambda: _floor(settings.connections)
     )
+    ours, floors = Measurement("topics", UNIT, subject), Measurement("topics, floor", UNIT, floor)
     return [ours, floors, ratio(ours, floors, "the floor")]
 
 

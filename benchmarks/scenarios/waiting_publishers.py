@@ -12,11 +12,11 @@ import trio
 
 from benchmarks.harness.benchmark import Benchmark, Settings
 from benchmarks.harness.command_line import main
-from benchmarks.harness.measurement import Measurement, ratio
+from benchmarks.harness.measurement import Measurement
+from benchmarks.harness.turns import FEWER, among_fewer_and_most
 from trio_sse import Hub, tune_garbage_collector
 
 INBOX = 64
-FEWER = 10
 
 #: What one publisher among the most may cost, relative to one among a tenth of them. Each is a task, and ten
 #: times the tasks do not fit into the CPU's caches.
@@ -27,14 +27,7 @@ UNIT = "us of CPU per publisher"
 
 async def measure(settings: Settings) -> list[Measurement]:
     tune_garbage_collector()  # as `trio-sse serve` does
-    fewer: list[float] = []
-    most: list[float] = []
-    for _ in range(settings.rounds):
-        fewer.append(await _publish(settings.connections // FEWER))
-        most.append(await _publish(settings.connections))
-    among_fewer = Measurement(f"{settings.connections // FEWER} wait", UNIT, tuple(fewer))
-    among_most = Measurement(f"{settings.connections} wait", UNIT, tuple(most))
-    return [among_fewer, among_most, ratio(among_most, among_fewer, "a tenth of them", TARGET_RATIO)]
+    return await among_fewer_and_most(settings, _publish, "wait", UNIT, TARGET_RATIO)
 
 
 async def _publish(publishers: int) -> float:

@@ -46,6 +46,27 @@ def exit_status(*arguments: str, broken: str) -> int:
     return finished.returncode
 
 
+@contextmanager
+def stopped_with_0(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a server that writes to pipes; yield it and its URL, then stop it and check its exit status."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trio_sse", *arguments, "--bind", "127.0.0.1:0"],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().split()[-1]
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 0
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("broken", ["stdout", "stderr"])
 @pytest.mark.parametrize(
     ("arguments", "started"),
@@ -61,50 +82,19 @@ def test_a_server_whose_output_breaks_exits_with_0(
     tmp_path: Path, arguments: list[str], started: str, broken: str
 ) -> None:
     arguments = [str(tmp_path / "status.json") if each == "STATUS" else each for each in arguments]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trio_sse", *arguments, "--bind", "127.0.0.1:0"],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            url = process.stdout.readline().split()[-1]
-            assert any(started in line for line in process.stderr)
-            getattr(process, broken).close()
-            http.get(url)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(SECONDS) == 0
-        finally:
-            process.kill()
+    with stopped_with_0(*arguments) as (process, url):
+        assert process.stderr is not None
+        assert any(started in line for line in process.stderr)
+        getattr(process, broken).close()
+        http.get(url)
 
 
 def test_a_broken_log_that_is_longer_than_a_buffer_does_not_stop_the_server() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trio_sse", "serve", APP, "--bind", "127.0.0.1:0"],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            url = process.stdout.readline().split()[-1]
-            process.stderr.close()
-            with http.Client() as client:
-                for _ in range(100):
-                    assert client.get(f"{url}/count/1").text.endswith('{"n":1}\n\n')
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(SECONDS) == 0
-        finally:
-            process.kill()
+    with stopped_with_0("serve", APP) as (process, url), http.Client() as client:
+        assert process.stderr is not None
+        process.stderr.close()
+        for _ in range(100):
+            assert client.get(f"{url}/count/1").text.endswith('{"n":1}\n\n')
 
 
 @pytest.mark.parametrize("broken", ["stdout", "stderr", "stdout stderr"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -153,6 +154,20 @@ async def test_open_streams_end_with_the_app(made: App) -> None:
 # Plain hypercorn
 
 
+@asynccontextmanager
+async def on_hypercorn(app: Any) -> AsyncIterator[RawClient]:
+    """Serve an app by hypercorn alone; yield a client that is connected to it."""
+    config = Config()
+    config.bind, config.errorlog = ["127.0.0.1:0"], None
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+            (where,) = await nursery.start(partial(serve_by_hypercorn, app, config))
+            port = int(where.rpartition(":")[2])
+            async with RawClient(await trio.open_tcp_stream("127.0.0.1", port)) as client:
+                yield client
+            nursery.cancel_scope.cancel()
+
+
 async def test_it_runs_on_hypercorn_alone(no_leak: LeakCheck) -> None:
     made = App(no_leak)
 
@@ -160,18 +175,10 @@ async def test_it_runs_on_hypercorn_alone(no_leak: LeakCheck) -> None:
     async def s(connection: Connection) -> None:
         await connection.subscribe("t")
 
-    config = Config()
-    config.bind, config.errorlog = ["127.0.0.1:0"], None
-    with trio.fail_after(SECONDS):
-        async with trio.open_nursery() as nursery:
-            app: Any = made.app
-            (where,) = await nursery.start(partial(serve_by_hypercorn, app, config))
-            port = int(where.rpartition(":")[2])
-            async with RawClient(await trio.open_tcp_stream("127.0.0.1", port)) as client:
-                assert (await client.get("/s")).status == 200
-                await made.sse.hub.publish("t", "hello")
-                assert (await client.event()).data == "hello"
-            nursery.cancel_scope.cancel()
+    async with on_hypercorn(made.app) as client:
+        assert (await client.get("/s")).status == 200
+        await made.sse.hub.publish("t", "hello")
+        assert (await client.event()).data == "hello"
 
 
 async def test_on_hypercorn_a_stream_that_ends_while_hooks_run_is_truncated(no_leak: LeakCheck) -> None:
@@ -191,18 +198,10 @@ async def test_on_hypercorn_a_stream_that_ends_while_hooks_run_is_truncated(no_l
         await connection.send("too late")
         raise AssertionError
 
-    config = Config()
-    config.bind, config.errorlog = ["127.0.0.1:0"], None
-    with trio.fail_after(SECONDS):
-        async with trio.open_nursery() as nursery:
-            app: Any = made.app
-            (where,) = await nursery.start(partial(serve_by_hypercorn, app, config))
-            port = int(where.rpartition(":")[2])
-            async with RawClient(await trio.open_tcp_stream("127.0.0.1", port)) as client:
-                assert (await client.get("/s")).status == 200
-                assert await client.rest() == []
-                assert client.is_cut
-            nursery.cancel_scope.cancel()
+    async with on_hypercorn(made.app) as client:
+        assert (await client.get("/s")).status == 200
+        assert await client.rest() == []
+        assert client.is_cut
     assert made.ends == [EndReason.RECONNECT]
 
 
@@ -223,18 +222,10 @@ async def test_middleware_that_wraps_send_sees_the_bodies(no_leak: LeakCheck) ->
 
         await made.app(scope, receive, noting if scope["type"] == "http" else send)
 
-    config = Config()
-    config.bind, config.errorlog = ["127.0.0.1:0"], None
-    with trio.fail_after(SECONDS):
-        async with trio.open_nursery() as nursery:
-            app: Any = outer
-            (where,) = await nursery.start(partial(serve_by_hypercorn, app, config))
-            port = int(where.rpartition(":")[2])
-            async with RawClient(await trio.open_tcp_stream("127.0.0.1", port)) as client:
-                await client.get("/s")
-                assert [event.data for event in await client.rest()] == ["hello"]
-                assert client.is_ended
-            nursery.cancel_scope.cancel()
+    async with on_hypercorn(outer) as client:
+        await client.get("/s")
+        assert [event.data for event in await client.rest()] == ["hello"]
+        assert client.is_ended
     assert b"data: hello\n\n" in seen
 
 

@@ -12,11 +12,14 @@ import trio
 from quart_trio import QuartTrio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
+import trio_sse._server.serving
 from trio_sse import Connection, EndReason, Hub, Response, Server
+from trio_sse._transport.base import HandleState
+from trio_sse._transport.socket import SocketTransport
 from trio_sse.asgi import event_stream
 from trio_sse.quart import QuartSSE
 
-from ..support.asgi_apps import GET, http_only
+from ..support.asgi_apps import GET, http_only, ignore
 from ..support.certificates import Contexts
 from ..support.checkpoints import Interruption, interrupt_at_each_checkpoint
 from ..support.client import Client
@@ -62,6 +65,34 @@ async def test_a_connection_that_a_handler_kept_cannot_touch_the_next_request(
         assert counts[:2] <= (kept[0].events_sent, kept[0].bytes_sent)
         assert kept[0].peer == counts[2]
         assert kept[1].events_sent == 1
+
+
+@pytest.mark.parametrize("after_app", [True, False])
+async def test_a_stream_after_an_app_has_a_handle_that_the_app_never_knew(
+    make_server: MakeServer, monkeypatch: pytest.MonkeyPatch, after_app: bool
+) -> None:
+    accepted: list[SocketTransport] = []
+
+    class Recorded(SocketTransport):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            accepted.append(self)
+
+    monkeypatch.setattr(trio_sse._server.serving, "SocketTransport", Recorded)
+    server = make_server(app=ignore)
+    states: list[HandleState] = []
+
+    @server.route("/events")
+    async def events(connection: Connection) -> None:
+        states.append(accepted[0].state)
+        await connection.send("one")
+
+    async with on_sockets(server) as serving, await serving.connect() as client:
+        if after_app:
+            assert await client.sized_body(await client.get("/")) == b"ignored"
+        await client.get("/events")
+        assert len(await client.rest()) == 1
+    assert states == [HandleState.MOVED if after_app else HandleState.OWNED]
 
 
 # Interruptions at every checkpoint

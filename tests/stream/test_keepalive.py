@@ -12,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Connection, EndReason
 from trio_sse._stream.keepalive import KeepaliveScheduler
 
+from ..support.client import Client as RawClient
 from ..support.leaks import MakeServer
 from ..support.observed_streams import (
     BOTH_MODES,
@@ -73,6 +74,15 @@ async def test_a_forward_sends_the_head_at_once(make_server: MakeServer, autojum
         assert trio.current_time() == begun
 
 
+async def check_an_idle_hour(client: RawClient) -> None:
+    """Check that a stream without events has a keepalive every 15 s."""
+    with trio.move_on_after(3600 + 1):
+        await client.get("/")
+        while True:
+            await client.read()
+    assert re.sub(rb"^id: .*\n\n", b"", client.body) == b":\n" * 240
+
+
 @BOTH_MODES
 async def test_an_idle_hour_has_its_keepalives(
     make_server: MakeServer, autojump_clock: MockClock, handler: Handler
@@ -80,11 +90,7 @@ async def test_an_idle_hour_has_its_keepalives(
     server = make_server(keepalive=15, max_duration=math.inf)
     observe(server, handler)
     async with in_memory(server) as serving, serving.connect() as client:
-        with trio.move_on_after(3600 + 1):
-            await client.get("/")
-            while True:
-                await client.read()
-    assert re.sub(rb"^id: .*\n\n", b"", client.body) == b":\n" * 240
+        await check_an_idle_hour(client)
 
 
 async def test_a_keepalive_is_sent_only_when_the_stream_is_idle(
@@ -111,11 +117,7 @@ async def test_keepalives_on_sockets_are_sent_when_idle(
     server = make_server(keepalive=15, max_duration=math.inf)
     observe(server, handler)
     async with on_sockets(server, seconds=math.inf) as serving, await serving.connect() as client:
-        with trio.move_on_after(3600 + 1):
-            await client.get("/")
-            while True:
-                await client.read()
-    assert re.sub(rb"^id: .*\n\n", b"", client.body) == b":\n" * 240
+        await check_an_idle_hour(client)
 
 
 async def test_a_broadcast_on_a_socket_postpones_the_keepalive(

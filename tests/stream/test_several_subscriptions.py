@@ -112,6 +112,16 @@ async def test_each_resumes_exactly_after_a_cut_at_any_byte(
         assert of_topic[0] == 0 or not received.cursor
 
 
+async def take_in_parts(client: Client, received: Received, count: int, *, at_once: int) -> None:
+    """Reconnect until this many events are received in all, with some on each connection."""
+    while len(received.data) < count:
+        async with client.stream("/", last_event_id=received.cursor) as stream:
+            for _ in range(min(at_once, count - len(received.data))):
+                event = await stream.event()
+                received.note(event)
+                received.cursor = str(event.id)
+
+
 async def test_the_replay_of_both_is_resumed_exactly(make_server: MakeServer) -> None:
     server = serving_both(make_server)
     received = Received()
@@ -120,12 +130,7 @@ async def test_the_replay_of_both_is_resumed_exactly(make_server: MakeServer) ->
         for number in range(300):
             await server.hub.publish("a", f"a{number}")
             await server.hub.publish("b", f"b{number}")
-        while len(received.data) < 600:
-            async with client.stream("/", last_event_id=received.cursor) as stream:
-                for _ in range(min(30, 600 - len(received.data))):
-                    event = await stream.event()
-                    received.note(event)
-                    received.cursor = str(event.id)
+        await take_in_parts(client, received, 600, at_once=30)
     assert received.of("a") == received.of("b") == list(range(300))
     assert received.resets == 0
 
@@ -133,26 +138,24 @@ async def test_the_replay_of_both_is_resumed_exactly(make_server: MakeServer) ->
 async def test_polls_continue_both(make_server: MakeServer, autojump_clock: MockClock) -> None:
     server = serving_both(make_server)
     data: list[str] = []
+    cursor = ""
     async with Client(server) as client:
-        cursor = ""
+
+        async def poll() -> None:
+            nonlocal cursor
+            headers = {"Accept": "application/json"}
+            answer: Any = (await client.get(f"/?wait=0&last_event_id={cursor}", headers=headers)).json()
+            data.extend(event["data"] for event in answer["events"])
+            cursor = answer["last_event_id"]
+            assert cursor
+
         for number in range(-1, 400):
             if number >= 0:
                 await server.hub.publish("a" if number % 3 else "b", f"{number}")
             if number % 7 == -1 % 7:
-                answer: Any = (
-                    await client.get(
-                        f"/?wait=0&last_event_id={cursor}", headers={"Accept": "application/json"}
-                    )
-                ).json()
-                data += [event["data"] for event in answer["events"]]
-                cursor = answer["last_event_id"]
-                assert cursor
+                await poll()
         while len(data) < 400:
-            answer = (
-                await client.get(f"/?wait=0&last_event_id={cursor}", headers={"Accept": "application/json"})
-            ).json()
-            data += [event["data"] for event in answer["events"]]
-            cursor = answer["last_event_id"]
+            await poll()
     assert sorted(map(int, data)) == list(range(400))
 
 
@@ -182,12 +185,7 @@ async def test_both_are_resumed_from_a_shared_log(make_server: MakeServer, tmp_p
         for number in range(20):
             await server.hub.publish("a", f"a{number}")
             await server.hub.publish("b", f"b{number}")
-        while len(received.data) < 40:
-            async with client.stream("/", last_event_id=received.cursor) as stream:
-                for _ in range(min(7, 40 - len(received.data))):
-                    event = await stream.event()
-                    received.note(event)
-                    received.cursor = str(event.id)
+        await take_in_parts(client, received, 40, at_once=7)
     assert received.of("a") == received.of("b") == list(range(20))
     assert received.resets == 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -192,15 +194,22 @@ class LongestStep(trio.abc.Instrument):
         self.replayed = max(self.replayed, self._registry.replayed - self._before)
 
 
-async def test_under_an_interval_the_newest_of_each_key_is_replayed_in_small_steps(
-    make_hub: MakeHub, autojump_clock: MockClock
-) -> None:
+@asynccontextmanager
+async def missed(make_hub: MakeHub, events: int, *, keys: int) -> AsyncIterator[tuple[Hub, str]]:
+    """Run a hub to which events with these many keys were published; yield it, and the id before them."""
     hub = make_hub(history=100_000, history_bytes=1 << 30)
     async with running(hub):
         start = hub.first_event_id
-        for number in range(20_000):
-            await hub.publish("t", f"{number}", key=f"{number % 7}")
+        for number in range(events):
+            await hub.publish("t", f"{number}", key=f"{number % keys}")
         await wait_all_tasks_blocked()
+        yield hub, start
+
+
+async def test_under_an_interval_the_newest_of_each_key_is_replayed_in_small_steps(
+    make_hub: MakeHub, autojump_clock: MockClock
+) -> None:
+    async with missed(make_hub, 20_000, keys=7) as (hub, start):
         steps = LongestStep(engine_of(hub).registry)
         trio.lowlevel.add_instrument(steps)
         async with hub.subscribe("t", last_event_id=start, interval=5) as events:
@@ -215,14 +224,11 @@ async def test_under_an_interval_the_newest_of_each_key_is_replayed_in_small_ste
 async def test_more_keys_than_an_interval_holds_are_replayed_in_parts(
     make_hub: MakeHub, autojump_clock: MockClock, bounds: dict[str, Any]
 ) -> None:
-    hub = make_hub(history=100_000, history_bytes=1 << 30)
-    async with running(hub):
-        start = hub.first_event_id
-        for number in range(6000):
-            await hub.publish("t", f"{number}", key=f"{number % 3000}")
-        await wait_all_tasks_blocked()
-        async with hub.subscribe("t", last_event_id=start, interval=5, **bounds) as events:
-            found = [int(str(data)) for data in await take_waiting(events)]
+    async with (
+        missed(make_hub, 6000, keys=3000) as (hub, start),
+        hub.subscribe("t", last_event_id=start, interval=5, **bounds) as events,
+    ):
+        found = [int(str(data)) for data in await take_waiting(events)]
     assert found == sorted(set(found))
     assert found[-3000:] == list(range(3000, 6000))
     assert len(found) == (3000 if not bounds else 6000)
@@ -231,12 +237,7 @@ async def test_more_keys_than_an_interval_holds_are_replayed_in_parts(
 async def test_a_gap_during_a_replay_under_an_interval_loses_nothing_that_was_read(
     make_hub: MakeHub, autojump_clock: MockClock
 ) -> None:
-    hub = make_hub(history=100_000, history_bytes=1 << 30)
-    async with running(hub):
-        start = hub.first_event_id
-        for number in range(10_000):
-            await hub.publish("t", f"{number}", key=f"{number % 7}")
-        await wait_all_tasks_blocked()
+    async with missed(make_hub, 10_000, keys=7) as (hub, start):
         async with hub.subscribe("t", last_event_id=start, interval=5) as events:
             feed = feed_of(events)
             assert feed.take() == ()
@@ -251,15 +252,12 @@ async def test_a_gap_during_a_replay_under_an_interval_loses_nothing_that_was_re
 async def test_under_an_interval_a_cursor_passes_no_event_that_waits_to_be_written(
     make_hub: MakeHub, autojump_clock: MockClock
 ) -> None:
-    hub = make_hub()
-    async with running(hub):
-        start = hub.first_event_id
-        for number in range(600):
-            await hub.publish("t", f"{number}", key=f"{number}")
-        await wait_all_tasks_blocked()
-        async with hub.subscribe("t", last_event_id=start, interval=5) as events:
-            feed = feed_of(events)
-            while not (page := feed.take()):
-                await feed.wait()
-            assert feed.is_live
-            assert feed.reached(trio.current_time()).position <= page[-1].sequence < 600
+    async with (
+        missed(make_hub, 600, keys=600) as (hub, start),
+        hub.subscribe("t", last_event_id=start, interval=5) as events,
+    ):
+        feed = feed_of(events)
+        while not (page := feed.take()):
+            await feed.wait()
+        assert feed.is_live
+        assert feed.reached(trio.current_time()).position <= page[-1].sequence < 600

@@ -121,6 +121,7 @@ class ConnectionHandler:
                     has_called_app = True
                     after, transport, _ = await self._call_app(transport, serving, routed)
                 elif isinstance(routed.destination, AppWebSocketRoute):
+                    has_called_app = True
                     after, transport, _ = await self._call_app_for_websocket(transport, serving, routed)
                 else:
                     after = await self._respond(transport, serving, routed, buffer)
@@ -129,11 +130,7 @@ class ConnectionHandler:
         except trio.BrokenResourceError as error:
             logger.debug("peer=%s has disconnected: %s", transport.peer, error)
         except BaseException as failure:
-            passing, contained = split_failure(failure)
-            if contained is not None:
-                logger.error("serving peer=%s failed", transport.peer, exc_info=contained)
-            if passing is not None:
-                raise passing from None
+            _contain(failure, transport)
         finally:
             try:
                 await transport.aclose(abort=transport.pending is not None)
@@ -373,11 +370,7 @@ class ConnectionHandler:
         except trio.BrokenResourceError as error:
             logger.debug("peer=%s has disconnected: %s", transport.peer, error)
         except BaseException as failure:
-            passing, contained = split_failure(failure)
-            if contained is not None:
-                logger.error("serving peer=%s failed", transport.peer, exc_info=contained)
-            if passing is not None:
-                raise passing from None
+            _contain(failure, transport)
         finally:
             if after is not AfterResponse.REUSE:
                 await transport.aclose(abort=transport.pending is not None)
@@ -421,6 +414,15 @@ class ConnectionHandler:
         finally:
             await stream.transport.aclose(abort=stream.transport.pending is not None)
         return AfterResponse.CLOSE
+
+
+def _contain(failure: BaseException, transport: Transport) -> None:
+    """Log what went wrong with a connection; raise only what must pass."""
+    passing, contained = split_failure(failure)
+    if contained is not None:
+        logger.error("serving peer=%s failed", transport.peer, exc_info=contained)
+    if passing is not None:
+        raise passing from None
 
 
 def _name_task(handler: Callable[..., object]) -> None:
