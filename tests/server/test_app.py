@@ -74,7 +74,7 @@ async def test_receive_does_not_end_while_the_response_is_being_sent(
             assert (await client.head()).status == 200
         assert await client.whole() == b"whole"
 
-    assert log == ["http.request", "sent"] * 2
+    assert log == ["http.request", "sent", "http.disconnect"] * 2
 
 
 async def test_the_scope_describes_the_request(serve: Any, autojump_clock: MockClock) -> None:

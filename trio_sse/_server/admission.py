@@ -1,4 +1,4 @@
-"""The bounds on open streams, and endpoints at work: in all, and for each client address."""
+"""The bounds on open streams, and on endpoints and app calls at work: in all, and for each client address."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from .options import AdmissionOptions
 
 @final
 class Admission:
-    """Counts a server's open streams and endpoints at work, and refuses those above its bounds.
+    """Counts a server's open streams and what is at work, and refuses those above its bounds.
 
     Attributes:
         endpoints: endpoints at work.
+        background_calls: calls of the app that go on after their responses.
     """
 
     def __init__(self, options: AdmissionOptions) -> None:
         self._max_connections = options.max_connections
         self._max_connections_per_host = options.max_connections_per_host
         self.endpoints = 0
+        self.background_calls = 0
         self._open = 0
         self._open_of: Counter[str] = Counter()  # by the client's address, if there is a bound
 
@@ -51,6 +53,16 @@ class Admission:
 
     def leave(self, transport: Transport) -> None:
         """Stop counting one that has ended."""
+        self._count(transport, -1)
+
+    def enter_background(self, transport: Transport) -> None:
+        """Count a call of the app that goes on after its response."""
+        self.background_calls += 1
+        self._count(transport, 1)
+
+    def leave_background(self, transport: Transport) -> None:
+        """Stop counting one that has returned."""
+        self.background_calls -= 1
         self._count(transport, -1)
 
     def _count(self, transport: Transport, change: int) -> None:

@@ -1,15 +1,17 @@
 """One request to an ASGI app on our server: what the app receives and sends, and how that is framed.
 
-The app is called in the connection's own task. It learns of a disconnect in the two ways that ASGI has:
-`receive` returns `http.disconnect`, and `send` raises an `OSError`. Once its response has begun, and until it
-is complete, its call is cancelled, too. To the app, an invalid body looks like a disconnect. If the app has
-not answered by the time it returns, the error in the body is the answer.
+The app learns of a disconnect in the two ways that ASGI has: `receive` returns `http.disconnect`, and `send`
+raises an `OSError`. Once its response has begun, and until it is complete, its call is cancelled, too. When
+its response is complete, `receive` returns `http.disconnect` in any case, also where a task waits in it. To
+the app, an invalid body looks like a disconnect. If the app has not answered by the time it returns, the
+error in the body is the answer.
 
 A response that is incomplete when the app returns is truncated, so that no client takes it for complete.
 
 The cycle owns the connection's transport. When an event stream writes the response's body, `start_stream`
-hands the transport over to it. Whether the connection may carry another request is decided once, when the
-head is encoded, and is announced in it: not if the request's body was not read.
+hands the transport over to it. When the response is complete and the app's call goes on, `hand_over` does,
+and nothing that the call still does reaches the connection. Whether the connection may carry another request
+is decided once, when the head is encoded, and is announced in it: not if the request's body was not read.
 """
 
 from __future__ import annotations
@@ -57,20 +59,22 @@ class RequestResponseCycle:
         refusal: the answer to the request, if the app does not answer.
         has_begun: the response's head has been sent.
         is_complete: the app has sent its whole response.
+        is_disconnected: the client has disconnected, or is treated so.
+        is_released: the app's call has returned.
         on_start: called when the app sends its response's head, which then stays unsent.
         on_disconnect: called when the client disconnects while no stream has the transport.
+        on_complete: called when the app has sent its whole response.
     """
 
     __slots__ = (
         "_body",
         "_body_is_read",
-        "_disconnected",
         "_ignores_app",
         "_is_chunked",
         "_is_ending",
         "_is_reading_over",
-        "_is_released",
         "_may_keep_alive",
+        "_over",
         "_receive_lock",
         "_receiving",
         "_request",
@@ -83,6 +87,9 @@ class RequestResponseCycle:
         "call",
         "has_begun",
         "is_complete",
+        "is_disconnected",
+        "is_released",
+        "on_complete",
         "on_disconnect",
         "on_start",
         "refusal",
@@ -98,13 +105,16 @@ class RequestResponseCycle:
         *,
         may_keep_alive: bool,
         write_timeout: float,
+        on_complete: Callable[[], None] | None = None,
     ) -> None:
         self.transport = transport
         self.call = trio.CancelScope()
         self.refusal: HTTPException | None = None
         self.has_begun = False
         self.is_complete = False
+        self.is_disconnected = False
         self._is_ending = False  # the last part of the response is being sent, or was
+        self.on_complete = on_complete
         self.on_start: Callable[[], None] | None = None
         self.on_disconnect: Callable[[], None] | None = None
         self._response: AppResponse | None = None
@@ -120,9 +130,9 @@ class RequestResponseCycle:
         self._write_timeout = write_timeout
         self._is_chunked = False
         self._ignores_app = False  # what the app still sends is not part of the response
-        self._is_released = False
+        self.is_released = False
         self._sent = 0  # bytes of the body
-        self._disconnected = trio.Event()
+        self._over = trio.Event()  # there is nothing more to receive
         self._watcher = RequestDisconnectWatcher(transport, body.buffer, self._note_disconnect)
         body.receive = self._watcher.receive_some
 
@@ -131,15 +141,11 @@ class RequestResponseCycle:
         """What watches the client while the app has the transport."""
         return self._watcher
 
-    @property
-    def is_disconnected(self) -> bool:
-        """Whether the client has disconnected, or is treated so."""
-        return self._disconnected.is_set()
-
     def _note_disconnect(self) -> None:
         if self._is_ending:
             return
-        self._disconnected.set()
+        self.is_disconnected = True
+        self._over.set()
         if self.on_disconnect is not None:
             self.on_disconnect()
         elif self.has_begun and not self.is_complete:
@@ -151,6 +157,11 @@ class RequestResponseCycle:
         return self._response is None
 
     @property
+    def is_body_complete(self) -> bool:
+        """Whether the request's body has been read to its end."""
+        return self._body.is_complete
+
+    @property
     def may_keep_alive(self) -> bool:
         """Whether the connection may carry another request, as it is now."""
         closes = self._response is not None and self._response.closes
@@ -159,26 +170,25 @@ class RequestResponseCycle:
     # What the app receives
 
     async def receive(self) -> Message:
-        """Return the next piece of the body; after it, wait until the client disconnects."""
-        if self._is_released:
+        """Return the next piece of the body; after it, wait until the client or the response ends."""
+        if self.is_released:
             await trio.lowlevel.checkpoint()
             return {"type": "http.disconnect"}
-        disconnected = self._disconnected
+        over = self._over
         if self._may_receive:
             async with self._receive_lock:
                 piece = await self._receive_body() if self._may_receive else None
             if piece is not None:
                 return {"type": "http.request", "body": piece, "more_body": not self._body_is_read}
-        if not (self.is_complete or disconnected.is_set()):
-            await disconnected.wait()
+        if not over.is_set():
+            await over.wait()
         # Starlette's `is_disconnected` calls this in a scope that it has cancelled, and must get the answer.
         await trio.lowlevel.cancel_shielded_checkpoint()
         return {"type": "http.disconnect"}
 
     @property
     def _may_receive(self) -> bool:
-        is_over = self._body_is_read or self._is_reading_over
-        return not (is_over or self.is_complete or self.is_disconnected)
+        return not (self._body_is_read or self._is_reading_over or self._over.is_set())
 
     async def _receive_body(self) -> bytes | None:
         """Return the next piece of the body; `None` if it was invalid, or nothing more is to be read."""
@@ -215,7 +225,13 @@ class RequestResponseCycle:
             self._send_lock.release()
 
     async def stop_watching(self) -> None:
-        """Stop watching and reading. Once this returns, no task of the app reads from the transport."""
+        """Stop watching and reading. Once this returns, no task of the app reads from the transport.
+
+        Raises:
+            RuntimeError: the app's call has returned.
+        """
+        if self.is_released:
+            raise RuntimeError("the call that the request belongs to has returned")
         self._is_reading_over = True
         if self._receiving is not None:
             self._receiving.cancel()
@@ -223,16 +239,35 @@ class RequestResponseCycle:
             await self._watcher.stop()
 
     def release(self) -> None:
-        """Drop everything that a finished call no longer needs; the app may still refer to this object."""
-        self._is_released = True
-        self.on_start = self.on_disconnect = None
-        del self._body, self._disconnected, self._response, self._watcher, self.call
+        """Drop everything that a finished call no longer needs; the app may still refer to this object.
+
+        It also breaks all circles of references, which is much cheaper than having them collected.
+        """
+        self.is_released = True
+        self.on_complete = self.on_start = self.on_disconnect = None
+        del self._body, self._over, self._response, self._watcher, self.call
 
     def take_back(self, transport: Transport) -> None:
         """Own the transport again, after a stream inside the call: the response is complete."""
         self.transport = transport
+        self._complete()
+
+    def _complete(self) -> None:
         self.is_complete = self._is_ending = True
-        self._disconnected.set()  # there is nothing more to receive
+        self._over.set()
+        if self._receiving is not None:
+            self._receiving.cancel()
+        if self.on_complete is not None:
+            self.on_complete()
+
+    def detach(self) -> None:
+        """Note that a stream in another task writes the rest of the response."""
+        self._complete()
+
+    async def hand_over(self) -> Transport:
+        """Return a handle that owns the connection, once the response is complete."""
+        await self.stop_watching()
+        return self.transport.hand_over()
 
     def take_back_unused(self, transport: Transport) -> None:
         """Own the transport again, after a stream that has not even written the head."""
@@ -257,6 +292,8 @@ class RequestResponseCycle:
             return
         if self.is_disconnected or self.transport.pending is not None:  # the latter after a cancelled send
             raise ClientDisconnected("the client has disconnected")
+        if self.is_released:
+            raise ClientDisconnected("the request was answered, and its call has returned")
         kind = message["type"]
         if kind == "http.response.start" and self._response is None:
             self._response = AppResponse(message)
@@ -271,7 +308,8 @@ class RequestResponseCycle:
             payloads = self._encode_body(data, goes_on=goes_on)
             if any(payloads):
                 await self._write(payloads)
-            self.is_complete = not goes_on  # not before: `receive` ends then, and Quart cancels what it sends
+            if not goes_on:
+                self._complete()  # not before: `receive` ends then, and Quart cancels what it sends
         else:
             raise RuntimeError(f"the app sends {kind!r}, which cannot follow what it has sent before")
 
@@ -284,7 +322,8 @@ class RequestResponseCycle:
                 counts=self._serving.pending_bytes,
             )
         except trio.BrokenResourceError as error:
-            self._disconnected.set()
+            self.is_disconnected = True
+            self._over.set()
             raise ClientDisconnected(str(error)) from None
 
     def _encode_body(self, data: bytes, *, goes_on: bool) -> tuple[bytes, ...]:

@@ -243,10 +243,13 @@ class AppStream(ScopeObject):
         start.transport.framing = self._framing
         head = start.head + padding(self.request, self._framing)
         pending.start(head, start.transport, may_keep_alive=start.may_keep_alive)
+        self._cycle.detach()
 
     def check(self) -> None:
         if self._pending is not None or self.ended is not None:
             raise RuntimeError("a request can be answered with one stream only")
+        if self._cycle.is_released:
+            raise RuntimeError("the app's call for this request has returned")
         self._admission.check(self._cycle.transport, self._serving)
 
     def close(self) -> None:

@@ -48,7 +48,8 @@ from .._wire.message import Framing
 from .._wire.websocket_frames import binary_frame, close_frame, text_frame
 from .._wire.websocket_parser import CLOSE_CODES, Close
 from .admission import Admission
-from .app import Answered, AppHandler, is_of_disconnect
+from .app import AppHandler
+from .app_call import Answered, is_of_disconnect
 from .app_cycle import ClientDisconnected, RequestResponseCycle
 from .options import WebSocketOptions
 from .request_disconnects import RequestDisconnectWatcher

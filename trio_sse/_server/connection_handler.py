@@ -36,7 +36,8 @@ from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .._wire.message import Framing
 from .admission import Admission
-from .app import Answered, AppHandler
+from .app import AppHandler
+from .app_call import Answered, AppCall, CallContext
 from .app_websocket import AppWebSockets
 from .request_disconnects import RequestDisconnectWatcher
 from .request_reader import RequestReader, RoutedRequest
@@ -76,6 +77,16 @@ class ConnectionHandler:
         self._app = app
         self._app_websockets = app_websockets
         self._request_timeout = request_timeout
+        self._call_context = None if app is None else self._make_call_context(app)
+
+    def _make_call_context(self, app: AppHandler) -> CallContext:
+        return CallContext(
+            self._admission,
+            app.calls,
+            self._manager.options.write_timeout,
+            self._run_detached_stream,
+            self._continue_serving,
+        )
 
     async def serve(self, transport: Transport, serving: ServeScope, buffer: bytearray | None = None) -> None:
         """Serve the requests of a transport until it must be closed, and close it.
@@ -142,15 +153,8 @@ class ConnectionHandler:
     async def _call_app(self, transport: Transport, serving: ServeScope, routed: RoutedRequest) -> Answered:
         """Have the app answer a request."""
         assert self._app is not None
-        assert routed.app_body is not None
-        answered = await self._app.answer(
-            transport,
-            serving,
-            routed,
-            routed.app_body,
-            write_timeout=self._manager.options.write_timeout,
-            resume_serving=self._run_detached_stream,
-        )
+        assert self._call_context is not None
+        answered = await self._app.answer(self._call_context, transport, serving, routed)
         return await self._refuse_for_app(serving, routed, answered)
 
     async def _call_app_for_websocket(
@@ -173,6 +177,25 @@ class ConnectionHandler:
                 await answered.transport.aclose(abort=True)
                 raise
         return answered
+
+    async def _continue_serving(self, call: AppCall) -> None:
+        """Serve a connection further, whose app's call goes on after its response."""
+        transport = call.transport
+        after = AfterResponse.CLOSE
+        try:
+            transport = await call.take_connection()
+            after = await call.finish_response(transport)
+        except BaseException as failure:
+            passing, contained = split_failure(failure)
+            if contained is not None:
+                logger.error("serving peer=%s failed", transport.peer, exc_info=contained)
+            if passing is not None:
+                raise passing from None
+        finally:
+            if after is not AfterResponse.REUSE:
+                await transport.aclose(abort=transport.pending is not None)
+        if after is AfterResponse.REUSE:
+            await self.serve(transport, call.serving, call.buffer)
 
     async def _respond(
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest, buffer: bytearray

@@ -71,7 +71,7 @@ class Server:
         max_duration: the longest duration of a stream; each gets 80 to 100 % of it, at random, so that
             clients that connected together do not reconnect together.
         max_connections: how many streams may be open and endpoints may be at work; further requests for them
-            are refused with 503.
+            are refused with 503. Calls of the app that go on after their responses count, too.
         max_connections_per_host: the same for each client address, refused with 429. There is no bound by
             default, as behind a proxy that is not trusted, all clients have the proxy's address.
         max_pending_bytes: how many bytes may wait for all clients that read slowly, in responses, streams and
@@ -203,7 +203,7 @@ class Server:
         self._manager.pending_bytes.most = options.admission.max_pending_bytes
         self._admission = Admission(options.admission)
         root_path = options.proxies.decoded_root_path
-        hosted = None if app is None else AppHandler(app, self._admission, root_path=root_path)
+        hosted = None if app is None else AppHandler(app, root_path=root_path)
         origins = OriginResolver(options.proxies) if options.proxies.proxies else None
         router = RequestRouter(
             requests, self._routes, has_app=app is not None, is_ready=lambda: self.hub.is_ready
@@ -477,6 +477,7 @@ class Server:
             refused=self._responder.refused,
             turned_away=self._calls.turned_away,
             endpoints=self._admission.endpoints,
+            background_calls=self._admission.background_calls,
             pending_bytes=manager.pending_bytes.total,
             pending_cut=manager.pending_bytes.cut,
             is_draining=any(serving.is_draining for serving in manager.serve_scopes),

@@ -247,6 +247,7 @@ class ServeCalls:
                     self._starting.discard(starting)
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._drain_after_failure, app)
+                        nursery.start_soon(app.calls.run)
                         await serving.run(work)
                         nursery.cancel_scope.cancel()
             finally:

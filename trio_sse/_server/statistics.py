@@ -22,6 +22,7 @@ class ServerStatistics:
         refused: requests that were answered with an error.
         turned_away: connections that were closed at once because too few file descriptors were left.
         endpoints: endpoints that are at work.
+        background_calls: calls of the app that go on after their responses.
         pending_bytes: bytes that wait for clients that read slowly; those that wait for several count once.
         pending_cut: responses and streams that were cut because too many bytes waited.
         is_draining: the server finishes its streams and answers no further request.
@@ -36,6 +37,7 @@ class ServerStatistics:
     refused: int
     turned_away: int
     endpoints: int
+    background_calls: int
     pending_bytes: int
     pending_cut: int
     is_draining: bool

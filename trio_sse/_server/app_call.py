@@ -1,0 +1,233 @@
+"""One call of an ASGI app on our server, and what becomes of the connection after it.
+
+The call runs in the connection's own task. When it goes on after its response is complete, another task takes
+the connection, and this one only runs the call to its end. Such a call is counted like an open stream. It
+ends with the server, at the latest at the end of the drain time.
+
+Invariant: once another task has taken the connection, this call neither reads from it, nor writes to it, nor
+closes it. Its handle is MOVED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import NamedTuple, final
+
+import trio
+
+from .._asgi.types import ASGIApp, Scope
+from .._groups import leaf_exceptions, only_exception, split_failure
+from .._http.exceptions import HTTPException
+from .._logger import get_logger
+from .._stream.scope import ServeScope
+from .._transport.base import Transport
+from .admission import Admission
+from .app_background import CompletedCalls
+from .app_cycle import ClientDisconnected, RequestResponseCycle
+from .app_stream import AppStream, ResumeServing
+from .request_reader import RoutedRequest
+from .results import AfterResponse
+
+logger = get_logger("trio_sse.app")
+
+# How far to look for the reason of an exception: a chain may be a circle.
+_MOST_CAUSES = 20
+
+
+class Answered(NamedTuple):
+    """The app has answered.
+
+    Attributes:
+        after: what becomes of the transport.
+        transport: the handle that is to be used further, or closed. Another task may own the connection; then
+            this handle is MOVED.
+        refusal: the answer, if the app has not answered. The connection must not be used again after it.
+    """
+
+    after: AfterResponse
+    transport: Transport
+    refusal: HTTPException | None = None
+
+
+class CallContext(NamedTuple):
+    """What the calls for one server's connections need.
+
+    Attributes:
+        calls: those that have completed their responses.
+        write_timeout: how long a client may accept nothing.
+        resume_serving: runs a detached stream, then serves its connection further.
+        continue_serving: serves the connection of a call that goes on after its response.
+    """
+
+    admission: Admission
+    calls: CompletedCalls
+    write_timeout: float
+    resume_serving: ResumeServing
+    continue_serving: Callable[[AppCall], Awaitable[None]]
+
+
+@final
+class AppCall:
+    """One call of the app.
+
+    Attributes:
+        serving: the scope of its connection.
+        buffer: what its client sends after the request.
+        stream: for the app's scope.
+    """
+
+    __slots__ = (
+        "_context",
+        "_cycle",
+        "_is_counted",
+        "_taken",
+        "_target",
+        "_transport",
+        "buffer",
+        "serving",
+        "stream",
+    )
+
+    def __init__(
+        self, context: CallContext, transport: Transport, serving: ServeScope, routed: RoutedRequest
+    ) -> None:
+        body = routed.app_body
+        assert body is not None
+        self.serving = serving
+        self.buffer = body.buffer
+        self._context = context
+        self._cycle = RequestResponseCycle(
+            transport,
+            serving,
+            routed.request,
+            body,
+            may_keep_alive=routed.may_keep_alive,
+            write_timeout=context.write_timeout,
+            on_complete=self._on_complete,
+        )
+        self.stream = AppStream(
+            context.admission, self._cycle, self.buffer, serving, routed, context.resume_serving
+        )
+        self._target = routed.request.target
+        self._transport = transport
+        self._is_counted = False  # it goes on after its response
+        self._taken: trio.Event | None = None  # another task takes the connection, or has taken it
+
+    @property
+    def transport(self) -> Transport:
+        """The handle that the call has, or has had."""
+        return self._cycle.transport
+
+    async def run(self, app: ASGIApp, scope: Scope) -> Answered:
+        """Call the app, until it returns.
+
+        The connection has been closed, or belongs to another task, if this raises an exception.
+        """
+        cycle = self._cycle
+        try:
+            has_failed = await cycle.watcher.run(partial(self._call, app, scope))
+            if self.stream.is_detached:
+                # Frameworks keep the scope and the two callables as long as the stream may use its request.
+                scope.clear()
+                return Answered(AfterResponse.CLOSE, cycle.transport)
+            if self._taken is not None:
+                await self._taken.wait()
+                return Answered(AfterResponse.CLOSE, cycle.transport)
+            return Answered(await self._finish(has_failed=has_failed), cycle.transport)
+        except HTTPException as refusal:
+            return Answered(AfterResponse.CLOSE, cycle.transport, refusal)
+        except BaseException:
+            await cycle.transport.aclose(abort=True)
+            raise
+        finally:
+            cycle.release()
+
+    async def _call(self, app: ASGIApp, scope: Scope) -> bool:
+        """Call the app; return whether it has failed, which is logged."""
+        cycle = self._cycle
+        try:
+            with cycle.call:
+                await app(scope, cycle.receive, cycle.send)
+        except BaseException as failure:
+            passing, contained = split_failure(failure)
+            if contained is not None and not (cycle.is_disconnected and is_of_disconnect(contained)):
+                path = self._target.partition("?")[0]
+                logger.error("the app failed for path=%.200s", path, exc_info=only_exception(contained))
+            elif contained is not None:
+                logger.debug("peer=%s has disconnected", cycle.transport.peer)
+            if passing is not None:
+                raise passing from None
+            return True
+        finally:
+            self._context.calls.discard(self)
+            if self._is_counted:
+                self._context.admission.leave_background(self._transport)
+            self.stream.close()
+        return False
+
+    async def _finish(self, *, has_failed: bool) -> AfterResponse:
+        """Check what the app has sent, now that it has returned."""
+        cycle = self._cycle
+        if cycle.is_complete:
+            return await self.finish_response(cycle.transport)
+        if not cycle.has_begun:
+            if cycle.is_disconnected and cycle.refusal is None:
+                return AfterResponse.CLOSE
+            if not has_failed and cycle.refusal is None:
+                logger.error("the app returned without a response")
+            raise cycle.refusal or HTTPException(500)
+        if not (has_failed or cycle.is_disconnected):
+            logger.error("the app returned before its response was complete")
+        await cycle.transport.aclose(abort=True)  # so that no client takes it for complete
+        return AfterResponse.CLOSE
+
+    async def finish_response(self, transport: Transport) -> AfterResponse:
+        """Return what becomes of the transport after a response that is complete."""
+        if self.stream.ended is not None:
+            return AfterResponse.CLOSE if self.buffer else self.stream.ended
+        if not self._cycle.is_body_complete:
+            await self.serving.linger(transport)
+            return AfterResponse.CLOSE
+        return AfterResponse.reuse_if(self._cycle.may_keep_alive)
+
+    # When it goes on after its response
+
+    def _on_complete(self) -> None:
+        self._context.calls.add(self)
+
+    def continue_connection(self) -> None:
+        """Have another task go on with the connection.
+
+        If the server has no room for a call that goes on, its connection waits for it.
+        """
+        try:
+            self._context.admission.check_room(self._transport)
+        except HTTPException:
+            return
+        self._is_counted = True
+        self._context.admission.enter_background(self._transport)
+        if self.stream.is_detached:
+            return  # the stream has the connection
+        self._taken = trio.Event()
+        self.serving.connections.start_soon(self._context.continue_serving, self, name="trio_sse connection")
+
+    async def take_connection(self) -> Transport:
+        """Return a handle that owns the connection. The call itself cannot reach it any more."""
+        assert self._taken is not None
+        try:
+            return await self._cycle.hand_over()
+        finally:
+            self._taken.set()
+
+
+def is_of_disconnect(failure: BaseException) -> bool:
+    """Whether an exception from the app is ours about a disconnect, or was raised because of it."""
+    if isinstance(failure, BaseExceptionGroup):
+        return all(is_of_disconnect(error) for error in leaf_exceptions(failure))
+    cause: BaseException | None = failure
+    for _ in range(_MOST_CAUSES):
+        if cause is None or isinstance(cause, ClientDisconnected):
+            return cause is not None
+        cause = cause.__cause__ or cause.__context__
+    return False
