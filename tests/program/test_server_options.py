@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -73,3 +75,19 @@ def test_what_proxies_cannot_be_is_reported_in_a_line(arguments: list[str], mess
     result = CliRunner().invoke(main, ["serve", "tests.program.test_server_options:app", *arguments])
     assert (result.exit_code, len(result.output.splitlines())) == (1, 1)
     assert message in result.output
+
+
+def test_workers_for_an_app_without_a_hub_need_no_shared_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "hubless.py").write_text("async def app(scope, receive, send): ...\n")
+    served = []
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setattr("trio_sse.cli.serve.existing_engines", list)
+    monkeypatch.setattr(
+        "trio_sse._program.serve_workers.serve_with_workers",
+        lambda server, options, workers, **others: served.append(workers),
+    )
+    result = CliRunner().invoke(main, ["serve", "hubless:app", "--app-dir", str(tmp_path), "--workers", "2"])
+    assert result.exit_code == 0, result.output
+    assert served == [2]

@@ -16,8 +16,10 @@ from .errors import ProgramError
 logger = get_logger("trio_sse.program")
 
 
-def load_target(target: str) -> Server | ASGIApp:
-    """Import the `Server` or ASGI app that `module:attribute` names, with the working directory on the path.
+def load_target(target: str, folder: Path | None = None) -> Server | ASGIApp:
+    """Import the `Server` or ASGI app that `module:attribute` names, with a folder on the path.
+
+    By default, that is the working directory.
 
     `module:function()` names what a factory returns.
 
@@ -27,9 +29,9 @@ def load_target(target: str) -> Server | ASGIApp:
     module_name, colon, attribute = target.partition(":")
     if not (module_name and colon and attribute) or module_name.startswith("."):
         raise ProgramError(f"{target!r} is not of the form MODULE:NAME, as in: trio-sse serve app:server")
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    path = str((folder or Path()).absolute())
+    if path not in sys.path:
+        sys.path.insert(0, path)
     found = _import(module_name)
     is_factory = attribute.endswith("()")
     for name in attribute.removesuffix("()").split("."):

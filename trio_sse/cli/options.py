@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import logging.config
 import sys
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -95,8 +99,29 @@ def _parse_header(header: str, number: int) -> tuple[str, str]:
         ) from None
 
 
-def set_up_logging(level: str) -> None:
-    """Log to standard error."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def set_up_logging(level: str, config: str | None = None) -> None:
+    """Log to standard error, or as a configuration file says.
+
+    Raises:
+        click.ClickException: the file cannot be used.
+    """
+    if config is None:
+        logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    else:
+        try:
+            _configure_logging(Path(config))
+        except (OSError, ValueError, TypeError, AttributeError, ImportError, KeyError, RuntimeError) as error:
+            raise click.ClickException(f"cannot use the logging configuration {config}: {error}") from error
     logging.getLogger("coredis").setLevel(logging.CRITICAL)  # the hub logs each failure, in one line
     logging.raiseExceptions = False  # a broken pipe must neither stop the server nor print tracebacks
+
+
+def _configure_logging(file: Path) -> None:
+    if file.suffix not in (".toml", ".json"):
+        logging.config.fileConfig(file, disable_existing_loggers=False)
+        return
+    parse = tomllib.loads if file.suffix == ".toml" else json.loads
+    settings = parse(file.read_text(encoding="utf-8"))
+    if not isinstance(settings, dict):
+        raise ValueError("it must be a mapping")
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, **settings})

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import click
 import trio
@@ -34,6 +35,13 @@ from .worker_options import WorkerValues, add_worker_options
 @click.command(cls=Command)
 @click.argument("target", metavar="MODULE:NAME", envvar="TRIO_SSE_SERVER")
 @config_option("server", envvar="TRIO_SSE_CONFIG")
+@click.option(
+    "--app-dir",
+    type=click.Path(exists=True, file_okay=False),
+    default=".",
+    envvar="TRIO_SSE_APP_DIR",
+    help="Import MODULE from this folder, too.  [default: the working directory]",
+)
 @bind_option
 @click.option(
     "--unix-mode",
@@ -68,8 +76,16 @@ from .worker_options import WorkerValues, add_worker_options
 @add_worker_options
 @add_reload_options
 @log_level_option
+@click.option(
+    "--log-config",
+    type=click.Path(exists=True, dir_okay=False),
+    envvar="TRIO_SSE_LOG_CONFIG",
+    help="Configure Python's logging from this file instead: .toml or .json for dictConfig, or "
+    "fileConfig's own format.",
+)
 def serve(
     target: str,
+    app_dir: str,
     addresses: Sequence[str],
     unix_mode: int,
     server_options: Mapping[str, object],
@@ -80,6 +96,7 @@ def serve(
     workers: WorkerValues,
     reload: ReloadValues,
     log_level: str,
+    log_config: str | None,
 ) -> None:
     """Run a Server or an ASGI app, as in: trio-sse serve app:server.
 
@@ -92,7 +109,7 @@ def serve(
     Each option can also be set in the environment: TRIO_SSE_BIND, TRIO_SSE_KEEPALIVE and so on. Those of the
     Server override what the program has set.
     """
-    set_up_logging(log_level)
+    set_up_logging(log_level, log_config)
     if workers.is_supervised or tls.certfiles:
         # Its default is to exit. While the app is imported, there is nothing to reload or to replace.
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -117,7 +134,7 @@ def serve(
                 reload.run(listen)
                 return
         manager = ServiceManager(os.environ)
-        found = load_target(target)
+        found = load_target(target, Path(app_dir))
         if log_url is not None and not isinstance(found, Server):
             raise ProgramError("--log applies to a Server; for an app, set the log on its Hub")
         if inherited is not None:
@@ -151,6 +168,9 @@ def _http1(
 ) -> Callable[[ServiceOptions], None]:
     """Return what runs a server or an app on our own server, in one process or several."""
     status_file, timeouts = workers.status_path(), workers.timeouts()
+    engines = (
+        None if isinstance(found, Server) else list(existing_engines())
+    )  # an app cannot use its server's
     server = configure(found, server_options)
     if log_url is not None:
         use_log(server, log_url)
@@ -159,7 +179,7 @@ def _http1(
     if not workers.is_supervised:
         return partial(_run, partial(serve_until_signalled, server))
     if workers.workers > 1 and not workers.separate_hubs:
-        check_shareable(existing_engines(), workers.workers)
+        check_shareable(existing_engines() if engines is None else engines, workers.workers)
 
     def supervise(options: ServiceOptions) -> None:
         from .._program.serve_workers import serve_with_workers

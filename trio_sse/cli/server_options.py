@@ -62,6 +62,14 @@ SERVER_OPTIONS = (
         is_for_apps=False,
     ),
     ServerOption("max_connections", _COUNT, "N", "Refuse further streams and requests above this number."),
+    ServerOption("max_connections_per_host", _COUNT, "N", "The same for each client address."),
+    ServerOption(
+        "allowed_hosts",
+        click.STRING,
+        "HOST",
+        "Host name that requests may be for; by default all. Can be repeated.",
+        is_repeated=True,
+    ),
     ServerOption(
         "websocket_max_message_size",
         _COUNT,
