@@ -13,6 +13,7 @@ import pytest
 
 from trio_sse import EndReason, EventDecoder, Hub, Server
 from trio_sse._http import body_decoders, request_head
+from trio_sse._proxies import forwarded, proxy_protocol
 from trio_sse._server import body, request_reader
 from trio_sse._stream import disconnects, polling
 from trio_sse._wire import event, topic
@@ -73,6 +74,13 @@ def test_the_fixed_limits_are_those_of_the_code() -> None:
     ]
     assert numbers(table["a topic's name"]) == [topic.MAX_TOPIC_LENGTH]
     assert numbers(table["topics of one subscription"]) == [topic.MAX_TOPICS]
+    assert numbers(table["proxies one behind the other, a prefix that a proxy has removed"]) == [
+        forwarded.MAX_HOPS,
+        forwarded.MAX_PREFIX_SIZE,
+    ]
+    assert numbers(
+        next(limit for what, limit in table.items() if what.startswith("a header of the [PROXY protocol]"))
+    ) == [request_reader.HEAD_SECONDS, proxy_protocol.MAX_HEADER_SIZE]
     assert numbers(table["head: time, size, fields"]) == [
         request_reader.HEAD_SECONDS,
         request_head.MAX_HEAD_SIZE,

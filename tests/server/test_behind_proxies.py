@@ -29,6 +29,12 @@ from ..support.waiting import until
 PROXY = "10.0.0.1:999"
 CLIENT = "203.0.113.7"
 FROM_CLIENT = f"X-Forwarded-For: {CLIENT}"
+UPGRADE = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+)
 
 
 @asynccontextmanager
@@ -230,16 +236,30 @@ async def test_the_origin_of_a_websocket_is_compared_with_the_host_of_the_client
         peers.append(connection.peer)
 
     peers: list[str] = []
-    key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
-    upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", key)
     async with connected(server) as client:
         head = await client.get(
-            "/socket", *upgrade, f"Origin: {origin}", FROM_CLIENT, "X-Forwarded-Host: example.org"
+            "/socket", *UPGRADE, f"Origin: {origin}", FROM_CLIENT, "X-Forwarded-Host: example.org"
         )
         assert head.status == status
         if status == 101:
             await until(lambda: peers)
     assert peers == ([CLIENT] if status == 101 else [])
+
+
+async def test_the_websocket_of_an_app_has_the_scheme_and_the_client(make_server: MakeServer) -> None:
+    scopes: list[dict[str, Any]] = []
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        assert scope["type"] == "websocket"
+        scopes.append(scope)
+        await receive()
+        await send({"type": "websocket.close"})
+
+    lines = (*UPGRADE, FROM_CLIENT, "X-Forwarded-Proto: https", "X-Forwarded-Prefix: /app")
+    async with connected(make_server(app=app, trusted_proxies=["10.0.0.1"])) as client:
+        assert (await client.get("/socket", *lines)).status == 403
+    (scope,) = scopes
+    assert (scope["scheme"], scope["client"], scope["path"]) == ("wss", (CLIENT, 0), "/app/socket")
 
 
 # Paths

@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import final
+from typing import NamedTuple, final
 from urllib.parse import quote, unquote_to_bytes
 
 from .._http.fields import TOKEN
@@ -28,20 +27,23 @@ from .._http.request import Headers, find_lines
 from .addresses import HostAndPort, Node, parse_node
 from .trusted_proxies import UNIX, TrustedProxies
 
-_FOR = "x-forwarded-for"
-_HOST = "x-forwarded-host"
-_PORT = "x-forwarded-port"
-_PREFIX = "x-forwarded-prefix"
-_PROTO = "x-forwarded-proto"
-_FORWARDED = "forwarded"
+_FOR = b"x-forwarded-for"
+_HOST = b"x-forwarded-host"
+_PORT = b"x-forwarded-port"
+_PREFIX = b"x-forwarded-prefix"
+_PROTO = b"x-forwarded-proto"
+_FORWARDED = b"forwarded"
 
 #: The fields that count, unless a server names fewer of them.
-FORWARDED_HEADERS = (_FORWARDED, _FOR, _HOST, _PORT, _PREFIX, _PROTO)
+FORWARDED_HEADERS = tuple(name.decode("ascii") for name in (_FORWARDED, _FOR, _HOST, _PORT, _PREFIX, _PROTO))
 
-# More proxies than this one behind the other are not looked at. The last one found counts as the client.
-_MAX_HOPS = 32
+# Of all that proxies say, only the clients' addresses differ from request to request.
+_CACHE_SIZE = 64
 
-_MAX_PREFIX_SIZE = 1024
+#: More proxies than this one behind the other are not looked at. The last one found counts as the client.
+MAX_HOPS = 32
+
+MAX_PREFIX_SIZE = 1024
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~-]+)(?::([0-9]{1,5}))?")
@@ -61,9 +63,7 @@ _SAFE_IN_PATH = "/!$&'()*+,;=:@~"
 _PAIR = re.compile(rf'({TOKEN})=(?:([^\s"\\,;=]+)|"([^"\\,;]*)")')
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Forwarded:
+class Forwarded(NamedTuple):
     """What trusted proxies say about a request; `None` where they say nothing.
 
     Attributes:
@@ -135,32 +135,14 @@ class ForwardedReader:
         found = find_lines(headers, self._lines)
         if not found:
             return None
-        fields: dict[str, str] = {}
-        for raw_name, raw_value in found:
-            name, value = raw_name.decode("ascii").lower(), raw_value.decode("latin-1")
-            fields[name] = f"{fields[name]},{value}" if name in fields else value
-        forwarded = fields.pop(_FORWARDED, None)
-        if fields:
-            return self._read_separate(fields)
-        assert forwarded is not None
-        return self._read_elements(forwarded)
-
-    # X-Forwarded-For and its like
-
-    def _read_separate(self, fields: dict[str, str]) -> Forwarded:
-        client, place = self._walk(fields[_FOR]) if _FOR in fields else (None, 1)
-
-        def said(name: str) -> str | None:
-            return _entry_at(fields[name], place) if name in fields else None
-
-        host, own_port = _parse_authority(said(_HOST))
-        return Forwarded(
-            client=None if client is None else (client.host, client.port),
-            scheme=_parse_scheme(said(_PROTO)),
-            host=host,
-            port=own_port or _parse_port(said(_PORT)),
-            prefix=_parse_prefix(said(_PREFIX)),
-        )
+        addresses = [value for name, value in found if name.lower() == _FOR]
+        others = tuple([line for line in found if line[0].lower() != _FOR])
+        client, place = self._walk(_join(addresses)) if addresses else (None, 1)
+        said = _read_others(others, place)
+        if not addresses and said is None:
+            return self._read_elements(_join([value for _, value in others]))
+        host_and_port = None if client is None else (client.host, client.port)
+        return Forwarded(host_and_port) if said is None else Forwarded(host_and_port, *said)
 
     def _walk(self, value: str) -> tuple[Node | None, int]:
         """Return the client in a list of addresses, and which place from the right the walk ended at."""
@@ -205,8 +187,35 @@ class ForwardedReader:
         )
 
 
+def _join(values: list[bytes]) -> str:
+    """Return the value of several fields of one name (RFC 9110, 5.3)."""
+    return b",".join(values).decode("latin-1")
+
+
+@lru_cache(maxsize=_CACHE_SIZE)
+def _read_others(
+    lines: tuple[tuple[bytes, bytes], ...], place: int
+) -> tuple[str | None, str | None, int | None, str | None] | None:
+    """Return the scheme, host, port and prefix that the fields beside the addresses say at a place.
+
+    Return `None` if there is none of them: `Forwarded` may be.
+    """
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in lines:
+        values.setdefault(name.lower(), []).append(value)
+    values.pop(_FORWARDED, None)
+    if not values:
+        return None
+    entries = {name: _entry_at(_join(several), place) for name, several in values.items()}
+    host, own_port = _parse_authority(entries.get(_HOST))
+    port = own_port or _parse_port(entries.get(_PORT))
+    return _parse_scheme(entries.get(_PROTO)), host, port, _parse_prefix(entries.get(_PREFIX))
+
+
 def _entries_from_right(value: str) -> list[str]:
-    entries = value.rsplit(",", _MAX_HOPS)[-_MAX_HOPS:]
+    if "," not in value:
+        return [value.strip(" \t")]
+    entries = value.rsplit(",", MAX_HOPS)[-MAX_HOPS:]
     return [entry.strip(" \t") for entry in reversed(entries)]
 
 
@@ -238,7 +247,7 @@ def _parse_authority(text: str | None) -> tuple[str | None, int | None]:
 
 
 def _parse_prefix(text: str | None) -> str | None:
-    if text is None or len(text) > _MAX_PREFIX_SIZE:
+    if text is None or len(text) > MAX_PREFIX_SIZE:
         return None
     try:
         return parse_root_path(text)

@@ -7,6 +7,7 @@ proxies say which host the client has asked for, that replaces the `Host` field,
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import final
 
 from .._http.request import replace_field
@@ -15,19 +16,22 @@ from .._proxies.forwarded import ForwardedReader, meant_host
 from .._transport.base import RequestOrigin, Transport
 from .options import ProxyOptions
 
+_CACHE_SIZE = 64
+
 
 @final
 class OriginResolver:
     """Decides where requests come from, if the server trusts any proxy."""
 
     def __init__(self, options: ProxyOptions) -> None:
-        self._proxies = options.proxies
-        self._reader = ForwardedReader(self._proxies, options.forwarded_headers)
+        # Most requests come from the few addresses of the proxies.
+        self._trusts = lru_cache(maxsize=_CACHE_SIZE)(options.proxies.trusts)
+        self._reader = ForwardedReader(options.proxies, options.forwarded_headers)
 
     def resolve(self, transport: Transport, head: RequestHead) -> RequestHead:
         """Set the origin of a transport's request; return the head as the client has meant it."""
         speaker = transport.speaker
-        if speaker is None or not self._proxies.trusts(speaker):
+        if speaker is None or not self._trusts(speaker):
             return head
         forwarded = self._reader.read(head.headers)
         if forwarded is None:

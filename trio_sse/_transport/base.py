@@ -31,8 +31,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol, Self, final
+from typing import NamedTuple, Protocol, Self
 
 import trio
 
@@ -62,9 +61,7 @@ class HandleState(enum.Enum):
     CLOSED = enum.auto()
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class RequestOrigin:
+class RequestOrigin(NamedTuple):
     """Where a request comes from, and what it is for, as trusted proxies say; `None` where they do not.
 
     Attributes:

@@ -149,26 +149,33 @@ class SocketTransport:
     @property
     def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
         address, origin = self._own_address, self.origin
-        client, server = None, as_endpoint(self.socket.getsockname() if self.state is _OWNED else None)
-        if isinstance(address, ProxiedAddress):
-            client, server = address.client, address.server or server
-        else:
-            client = as_endpoint(address)
-        if origin is not None:
-            client, server = origin.client or client, origin.server or server
-        return client, server
+        server = None if origin is None else origin.server
+        if server is None and isinstance(address, ProxiedAddress):
+            server = address.server
+        if server is None and self.state is _OWNED:
+            server = as_endpoint(self.socket.getsockname())
+        return self._client, server
+
+    @property
+    def _client(self) -> Endpoint | None:
+        address = self._address
+        if isinstance(address, _OriginOfRequest):
+            if address.origin.client is not None:
+                return address.origin.client
+            address = address.address
+        return address.client if isinstance(address, ProxiedAddress) else as_endpoint(address)
 
     @property
     def peer_host(self) -> str:
         if isinstance(self._address, tuple):
             host: str = self._address[0]
             return host
-        return endpoint_host(self.endpoints[0])
+        return endpoint_host(self._client)
 
     @property
     def peer(self) -> str:
         if not isinstance(self._address, tuple):
-            return describe_endpoint(self.endpoints[0])
+            return describe_endpoint(self._client)
         host, port, *_ = self._address
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
