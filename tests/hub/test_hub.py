@@ -16,7 +16,7 @@ from trio_sse._subscription.subscription import feed_of
 from trio_sse._wire.topic import MAX_TOPICS, TopicError
 
 from ..support.leaks import MakeHub
-from ..support.recorder import Recorder, record
+from ..support.recorder import Recorder, record, recorded
 from ..support.serving import running
 from ..support.waiting import SECONDS
 
@@ -206,17 +206,13 @@ async def test_a_cancelled_publish_publishes_nothing(make_hub: MakeHub) -> None:
 
 async def test_a_publish_that_is_cancelled_while_it_waits_publishes_nothing(make_hub: MakeHub) -> None:
     hub = make_hub(inbox=1)
-    recorders = [Recorder() for _ in range(1000)]
     scope = trio.CancelScope()
 
     async def publish() -> None:
         with scope:
             await hub.publish("t", "cancelled")
 
-    async with running(hub) as nursery:
-        for recorder in recorders:
-            nursery.start_soon(record, hub, recorder, "t")
-        await wait_all_tasks_blocked()
+    async with recorded(hub, 1000) as recorders, trio.open_nursery() as nursery:
         await hub.publish("t", "long on its way")
         while not any(recorder.written for recorder in recorders):
             await trio.lowlevel.checkpoint()
@@ -304,11 +300,7 @@ async def test_a_write_is_bounded(make_hub: MakeHub) -> None:
 
 async def test_readers_share_one_encoding(make_hub: MakeHub) -> None:
     hub = make_hub()
-    recorders = [Recorder() for _ in range(5)]
-    async with running(hub) as nursery:
-        for recorder in recorders:
-            nursery.start_soon(record, hub, recorder, "t")
-        await wait_all_tasks_blocked()
+    async with recorded(hub, 5) as recorders:
         await hub.publish("t", "x")
         await wait_all_tasks_blocked()
     assert len({id(recorder.written[0]) for recorder in recorders}) == 1
@@ -316,12 +308,8 @@ async def test_readers_share_one_encoding(make_hub: MakeHub) -> None:
 
 async def test_a_large_fan_out_lets_others_run(make_hub: MakeHub) -> None:
     hub = make_hub()
-    recorders = [Recorder() for _ in range(1000)]
     most_at_once = 0
-    async with running(hub) as nursery:
-        for recorder in recorders:
-            nursery.start_soon(record, hub, recorder, "t")
-        await wait_all_tasks_blocked()
+    async with recorded(hub, 1000) as recorders:
         hub.publish_nowait("t", "x")
         served = 0
         while served < 1000:
@@ -333,11 +321,7 @@ async def test_a_large_fan_out_lets_others_run(make_hub: MakeHub) -> None:
 
 async def test_subscribing_during_a_fan_out_misses_and_repeats_nothing(make_hub: MakeHub) -> None:
     hub = make_hub()
-    recorders = [Recorder() for _ in range(300)]
-    async with running(hub) as nursery:
-        for recorder in recorders:
-            nursery.start_soon(record, hub, recorder, "t")
-        await wait_all_tasks_blocked()
+    async with recorded(hub, 300) as recorders:
         cursor = hub.last_event_id
         hub.publish_nowait("t", "x")
         while not any(recorder.written for recorder in recorders):
@@ -351,11 +335,7 @@ async def test_subscribing_during_a_fan_out_misses_and_repeats_nothing(make_hub:
 
 async def test_a_subscription_left_during_a_fan_out_receives_nothing(make_hub: MakeHub) -> None:
     hub = make_hub()
-    recorders = [Recorder() for _ in range(150)]
-    async with running(hub) as nursery:
-        for recorder in recorders:
-            nursery.start_soon(record, hub, recorder, "t")
-        await wait_all_tasks_blocked()
+    async with recorded(hub, 150) as recorders:
         last = hub.subscribe("t")
         feed_of(last).enter()
         hub.publish_nowait("t", "x")

@@ -22,6 +22,7 @@ from ..support.ports import free_port
 from ..support.redis_server import RedisServer, redis_server
 from ..support.requirements import needs
 from ..support.serving import OnSockets, on_sockets
+from ..support.serving import running as running_hub
 from ..support.waiting import SECONDS
 
 pytestmark = [pytest.mark.integration, needs("redis-server")]
@@ -383,30 +384,24 @@ async def test_wrong_credentials_are_refused_at_the_start(tmp_path: Path) -> Non
             with pytest.raises(LogRefused), trio.fail_after(SECONDS):
                 await hub.run()
         right = Hub(log=RedisLog(f"redis://:secret@127.0.0.1:{server.port}/1"))
-        async with trio.open_nursery() as nursery:
-            await nursery.start(right.run)
+        async with running_hub(right):
             await right.publish("t", "x")
-            nursery.cancel_scope.cancel()
 
 
 async def test_a_password_in_a_url_may_have_any_characters(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--requirepass", "p@ss/w:rd%") as server:
         await server.start()
         hub = Hub(log=RedisLog(f"redis://:p%40ss%2Fw%3Ard%25@127.0.0.1:{server.port}/2"))
-        async with trio.open_nursery() as nursery:
-            await nursery.start(hub.run)
+        async with running_hub(hub):
             await hub.publish("t", "x")
-            nursery.cancel_scope.cancel()
 
 
 async def test_it_connects_to_a_unix_socket(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--unixsocket", str(tmp_path / "socket")) as server:
         await server.start()
         hub = Hub(log=RedisLog(f"unix://{tmp_path / 'socket'}?db=1"))
-        async with trio.open_nursery() as nursery:
-            await nursery.start(hub.run)
+        async with running_hub(hub):
             await hub.publish("t", "x")
-            nursery.cancel_scope.cancel()
 
 
 async def test_a_key_of_another_type_is_refused_at_the_start(server: RedisServer) -> None:

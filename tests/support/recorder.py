@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
+
+from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Hub
 from trio_sse._subscription.subscription import feed_of
 from trio_sse._wire.message import Framing
+
+from .serving import running
 
 
 class Recorder:
@@ -36,3 +42,14 @@ async def record(hub: Hub, recorder: Recorder, *topics: str, **options: Any) -> 
     """Subscribe and have the pump write to a recorder until cancelled."""
     async with hub.subscribe(*topics, **options) as subscription:
         await feed_of(subscription).forward_to(recorder)
+
+
+@asynccontextmanager
+async def recorded(hub: Hub, count: int) -> AsyncIterator[list[Recorder]]:
+    """Run a hub with so many recorders of the topic `t`; yield them."""
+    recorders = [Recorder() for _ in range(count)]
+    async with running(hub) as nursery:
+        for recorder in recorders:
+            nursery.start_soon(record, hub, recorder, "t")
+        await wait_all_tasks_blocked()
+        yield recorders
