@@ -19,13 +19,14 @@ from trio_sse._transport.socket import SocketTransport
 from trio_sse.asgi import event_stream
 from trio_sse.quart import QuartSSE
 
-from ..support.asgi_apps import GET, http_only, ignore
+from ..support.asgi_apps import GET, Receive, Send, accept, http_only, ignore, websocket_only
 from ..support.certificates import Contexts
 from ..support.checkpoints import Interruption, interrupt_at_each_checkpoint
 from ..support.client import Client
 from ..support.leaks import LeakCheck, MakeServer, living_tasks, open_descriptors
 from ..support.serving import on_sockets
 from ..support.waiting import SECONDS
+from ..support.websocket_client import CLOSE, TEXT, Frame, WebSocket, encode_close
 
 # Who keeps a connection that is not his any more
 
@@ -131,12 +132,44 @@ class Cancellable:
             call.cancel()
 
 
+async def ask(client: Client) -> bool:
+    """Ask for the stream and read until the end; return whether the answer is complete."""
+    await client.send(GET)
+    try:
+        head = await client.head()
+        if head.get("Content-Length") is not None:
+            await client.sized_body(head)
+            return False  # the stream had ended before it could begin
+        await client.rest()
+    except (AssertionError, trio.BrokenResourceError):
+        return False  # it was cut
+    return head.status == 200 and client.is_ended
+
+
+async def ask_for_websocket(client: Client) -> bool:
+    """Open a WebSocket, have a message echoed, and read until the end; return whether all of it happened."""
+    websocket = WebSocket(client)
+    try:
+        if (await websocket.open("/")).status != 101:
+            return False
+        await websocket.send(TEXT, b"message")
+        frames = [await websocket.frame()]
+        if frames == [Frame(TEXT, b"message")]:
+            frames.append(await websocket.frame())
+        await client.send(encode_close())
+        is_closed = await websocket.is_closed()
+        return is_closed and frames == [Frame(TEXT, b"message"), Frame(CLOSE, b"\x03\xe8")]
+    except (AssertionError, trio.BrokenResourceError):
+        return False  # it was cut
+
+
 @dataclass
 class Subject:
-    """A server that answers `GET /` with a stream."""
+    """A server that answers `GET /` with a stream, or what it is asked for."""
 
     server: Server
     app: Cancellable | None = None
+    ask: Callable[[Client], Awaitable[bool]] = ask
 
     def end_streams(self) -> None:
         for serving in self.server._manager.serve_scopes:
@@ -185,6 +218,18 @@ def inline(no_leak: LeakCheck) -> Subject:
     return Subject(no_leak.watch(Server(cancellable, hub=hub)), cancellable)
 
 
+def websocket(no_leak: LeakCheck) -> Subject:
+    @websocket_only
+    async def echo_once(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await accept(receive, send)
+        message = await receive()
+        if message["type"] == "websocket.receive":
+            await send({**message, "type": "websocket.send"})
+
+    cancellable = Cancellable(echo_once)
+    return Subject(no_leak.watch(Server(cancellable)), cancellable, ask_for_websocket)
+
+
 Connect = Callable[[], Awaitable[Client]]
 
 
@@ -207,29 +252,15 @@ async def served(server: Server, where: str, contexts: Contexts) -> AsyncIterato
         yield serving.connect
 
 
-async def ask(client: Client) -> bool:
-    """Ask for the stream and read until the end; return whether the answer is complete."""
-    await client.send(GET)
-    try:
-        head = await client.head()
-        if head.get("Content-Length") is not None:
-            await client.sized_body(head)
-            return False  # the stream had ended before it could begin
-        await client.rest()
-    except (AssertionError, trio.BrokenResourceError):
-        return False  # it was cut
-    return head.status == 200 and client.is_ended
-
-
 @pytest.mark.parametrize("what", ["the stream ends", "the client leaves", "the call is cancelled"])
 @pytest.mark.parametrize(
     ("make", "where"),
     [
         (make, where)
-        for make in (native, quart, quart_that_sends_nothing, inline)
+        for make in (native, quart, quart_that_sends_nothing, inline, websocket)
         for where in ("sockets", "memory")
     ]
-    + [(quart, "tls")],
+    + [(quart, "tls"), (websocket, "tls")],
 )
 async def test_an_interruption_anywhere_leaves_nothing_and_the_next_request_works(
     no_leak: LeakCheck, contexts: Contexts, make: Callable[[LeakCheck], Subject], where: str, what: str
@@ -241,7 +272,7 @@ async def test_an_interruption_anywhere_leaves_nothing_and_the_next_request_work
 
     async with served(subject.server, where, contexts) as connect:
         async with await connect() as client:
-            assert await ask(client)
+            assert await subject.ask(client)
         await wait_all_tasks_blocked(0.002)
         tasks, descriptors = living_tasks(), open_descriptors()
 
@@ -255,11 +286,11 @@ async def test_an_interruption_anywhere_leaves_nothing_and_the_next_request_work
                 }[what]
                 interruption.begin(interrupt, lambda task: task is not own)
                 with trio.fail_after(SECONDS):
-                    await ask(client)
+                    await subject.ask(client)
             interruption.end()
             await trio.aclose_forcefully(client.stream)
             async with await connect() as following:
-                assert await ask(following)
+                assert await subject.ask(following)
             await wait_all_tasks_blocked(0.002)
             subject.check_nothing_is_left()
             assert not living_tasks() - tasks
@@ -268,7 +299,7 @@ async def test_an_interruption_anywhere_leaves_nothing_and_the_next_request_work
         assert await interrupt_at_each_checkpoint(scenario) > 3
 
 
-@pytest.mark.parametrize("make", [native, quart, quart_that_sends_nothing, inline])
+@pytest.mark.parametrize("make", [native, quart, quart_that_sends_nothing, inline, websocket])
 @pytest.mark.parametrize("where", ["sockets", "memory"])
 async def test_a_server_that_is_cancelled_anywhere_leaves_nothing(
     no_leak: LeakCheck, contexts: Contexts, make: Callable[[LeakCheck], Subject], where: str
@@ -283,7 +314,7 @@ async def test_a_server_that_is_cancelled_anywhere_leaves_nothing(
             async with served(subject.server, where, contexts) as connect:
                 client = await connect()
                 interruption.begin(scope.cancel, lambda task: task is not own)
-                await ask(client)
+                await subject.ask(client)
         interruption.end()
         assert client is not None
         await trio.aclose_forcefully(client.stream)
