@@ -232,6 +232,32 @@ async def test_a_denial_is_a_response_of_the_app(make_server: MakeServer, is_who
             assert client.is_cut
 
 
+async def test_a_client_that_leaves_while_it_is_denied_is_no_error(
+    no_leak: LeakCheck, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends: list[str] = []
+
+    @app_of
+    async def app(receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.http.response.start", "status": 401})
+        try:
+            while True:
+                body = {"body": bytes(100_000), "more_body": True}
+                await send({"type": "websocket.http.response.body", **body})
+        finally:
+            ends.append("left")
+
+    server = no_leak.watch(Server(app))
+    async with on_sockets(server) as serving:
+        async with await serving.connect() as client:
+            assert (await client.get("/", *HANDSHAKE)).status == 401
+            await client.abort()
+        await until(lambda: server._admission.is_empty)
+
+    assert ends == ["left"]
+    assert "failed" not in caplog.text
+
+
 @pytest.mark.parametrize("raises", [True, False])
 @pytest.mark.parametrize("accepts", [True, False])
 async def test_an_app_that_raises_or_returns_ends_only_its_own_websocket(

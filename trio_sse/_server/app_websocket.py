@@ -192,9 +192,15 @@ class _Call:
     def _path(self) -> str:
         return self._routed.request.target.partition("?")[0]
 
+    @property
+    def _has_ended(self) -> bool:
+        """Whether the app has, or may have, learnt that nothing more can be sent."""
+        if self._opened is not None and self._opened.stream.end_reason is not None:
+            return True
+        return self._end is not None or self._denial is not None
+
     def _log(self, failure: BaseException) -> None:
-        has_ended = self._end is not None or (self._opened and self._opened.stream.end_reason is not None)
-        if has_ended and _is_of_end(failure):
+        if self._has_ended and _is_of_end(failure):
             logger.debug("peer=%s has disconnected", self._transport.peer)
         else:
             logger.error("the app failed for path=%.200s", self._path, exc_info=only_exception(failure))
@@ -211,6 +217,7 @@ class _Call:
             if not self._denial.is_complete:
                 await self._transport.aclose(abort=True)  # so that no client takes it for complete
             else:
+                await self._watcher.stop()
                 await self._serving.linger(self._transport)
         elif self._refusal is None and self._end is None:
             if not has_failed:

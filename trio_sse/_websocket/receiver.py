@@ -169,8 +169,12 @@ class MessageReceiver:
 
     async def _receive(self) -> bytes:
         """Wait for bytes; return none if the client has disconnected, or has not answered a ping in time."""
-        await trio.lowlevel.checkpoint()  # a client that keeps sending must not block the event loop
         transport = self._stream.transport
+        data = transport.receive_nowait()
+        if data is not None:
+            # A client that keeps sending must not block the event loop; what has been received is kept.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return data
         if self._ping_interval == math.inf:
             return await transport.receive_some()
         with trio.move_on_after(self._ping_interval):

@@ -217,10 +217,11 @@ class FrameParser:
         if self._decoder is not None:
             self._check_text(piece, is_last=True)
             self._decoder = None
-        if self._message:
-            self._message += piece
-            piece, self._message = bytes(self._message), bytearray()
-        return _decode(piece) if self._is_text else piece
+        if not self._message:
+            return _decode(piece) if self._is_text else piece
+        self._message += piece
+        message, self._message = self._message, bytearray()
+        return _decode(message) if self._is_text else bytes(message)
 
     def _check_text(self, piece: bytes, *, is_last: bool) -> None:
         if self._decoder is None:
@@ -261,7 +262,7 @@ def _parse_close(payload: bytes) -> Close:
     return Close(code, _decode(payload[2:]))
 
 
-def _decode(payload: bytes) -> str:
+def _decode(payload: bytes | bytearray) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:
