@@ -290,6 +290,8 @@ class RequestResponseCycle:
     async def _send_message(self, message: Message) -> None:
         if self._ignores_app:
             return
+        # A send that is cancelled sends nothing. From here on it would lose what has been encoded.
+        await trio.lowlevel.checkpoint_if_cancelled()
         if self.is_disconnected or self.transport.pending is not None:  # the latter after a cancelled send
             raise ClientDisconnected("the client has disconnected")
         if self.is_released:

@@ -252,16 +252,20 @@ async def send_all(
 ) -> None:
     """Send the payloads, waiting up to `write_timeout` seconds each time for the peer to take some bytes.
 
+    If this is cancelled, something stays pending, or the caller was cancelled before, and nothing was sent.
+
     Raises:
         trio.BrokenResourceError: the peer has disconnected, or took nothing for that time, or too much waits
             for slow peers.
     """
-    await trio.lowlevel.checkpoint()  # a peer that sends request after request must not block the event loop
+    await trio.lowlevel.checkpoint_if_cancelled()
     is_small = sum(map(len, payloads)) <= _MAX_JOINED
     pieces = [b"".join(payloads)] if is_small else [piece for piece in payloads if piece]
     while pieces and transport.send_nowait(pieces[0], 0, trio.current_time()):
         del pieces[0]
     if not pieces:
+        # A peer that sends request after request must not block the event loop.
+        await trio.lowlevel.cancel_shielded_checkpoint()
         return
     with PendingSend(counts, *pieces) as send:
         await _flush(transport, write_timeout)
