@@ -27,13 +27,15 @@ $(BIN)/coverage combine -q
 $(BIN)/coverage report --fail-under=95
 endef
 
-.PHONY: help demo test tests coverage test-unit check lint types docs model bench bench-full soak clean FORCE
+.PHONY: help demo test tests coverage test-unit test-versions test-artefacts check lint types docs model bench bench-full soak clean FORCE
 
 help:
 	@echo "make demo        a live dashboard of this machine in the browser (pip needs the network)"
 	@echo "make test        all checks and tests; as root, installs the programs they need with apt"
 	@echo "make coverage    all tests, with coverage, which must be 95 %; in CI, make test includes it"
 	@echo "make test-unit   only the quick tests: no browser, Redis, proxies, workers or other programs"
+	@echo "make test-versions   the tests on other versions of Python, Quart and the other dependencies"
+	@echo "make test-artefacts  builds the wheel and the sdist, and runs each extra alone"
 	@echo "make check       only formatting, lint and types"
 	@echo "make docs        the documentation site, docs/build/index.html"
 	@echo "make bench       speed and memory, compared with minimal servers in C (needs a C compiler; Linux)"
@@ -59,6 +61,14 @@ coverage: $(SYSTEM)
 
 test-unit: $(READY)
 	$(BIN)/python -m $(PYTEST) -q -m "not integration"
+
+# Interpreters of several versions, and the lowest and newest versions of the dependencies; it takes an hour.
+test-versions: $(SYSTEM)
+	$(BIN)/python .ci/versions.py --only '$(ONLY)' --args "$(ARGS)"
+
+# The wheel and the sdist, and each extra alone; it needs the package index.
+test-artefacts: $(READY)
+	TRIO_SSE_ARTEFACTS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope tests/project/test_artefacts.py
 
 check: lint types
 

@@ -1,5 +1,6 @@
 """A Server-Sent Events server on Trio's structured concurrency."""
 
+from . import _platform  # noqa: F401  # first of all, as it says which systems there are
 from ._client_script import client_script
 from ._http.exceptions import HTTPException
 from ._http.offset import read_offset

@@ -63,6 +63,22 @@ def test_a_refused_limit_is_logged_and_not_raised(
     assert record.message == "the file descriptor limit stays at 256: not allowed to raise maximum limit"
 
 
+def test_a_system_that_refuses_no_limit_is_asked_for_less(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse_infinity(which: int, limits: tuple[int, int]) -> None:  # as macOS does
+        if limits[0] == resource.RLIM_INFINITY:
+            raise ValueError("current limit exceeds maximum limit")
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", refuse_infinity)
+    assert raise_descriptor_limit() == 10_240
+    assert [record.message for record in caplog.records] == [
+        "raised the file descriptor limit from 256 to 10240"
+    ]
+
+
 def test_no_limit_is_logged_as_unlimited(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,11 +7,15 @@ use `select`, which knows 1,024. So a server raises it only when it is half used
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 
 from .._logger import get_logger
 
 #: How many descriptors are kept for the program itself: an eighth of the limit if that is fewer.
 RESERVED = 32
+
+# macOS says "unlimited", refuses that, and takes no more than its OPEN_MAX (getrlimit(2) there).
+_OPEN_MAX = 10_240
 
 logger = get_logger("trio_sse.process")
 
@@ -29,14 +33,23 @@ def raise_descriptor_limit() -> int | None:
     if soft == hard:
         logger.info("the file descriptor limit is %s", _describe(soft))
     else:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (ValueError, OSError) as error:  # macOS refuses "unlimited"
-            logger.warning("the file descriptor limit stays at %s: %s", _describe(soft), error)
-        else:
-            logger.info("raised the file descriptor limit from %s to %s", _describe(soft), _describe(hard))
-            soft = hard
+        soft = _raise(resource, soft, hard)
     return None if soft == resource.RLIM_INFINITY else soft
+
+
+def _raise(resource: ModuleType, soft: int, hard: int) -> int:
+    """Raise the soft limit as far as the system allows, and return it."""
+    refusal: Exception | None = None
+    for limit in [hard] if hard != resource.RLIM_INFINITY else [hard, max(soft, _OPEN_MAX)]:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        except (ValueError, OSError) as error:
+            refusal = error
+        else:
+            logger.info("raised the file descriptor limit from %s to %s", _describe(soft), _describe(limit))
+            return limit
+    logger.warning("the file descriptor limit stays at %s: %s", _describe(soft), refusal)
+    return soft
 
 
 def log_descriptor_limit() -> None:

@@ -90,9 +90,17 @@ def prepare(listening: socket.socket, *, send_buffer: int, write_timeout: float)
 
 
 def _option(listening: socket.socket, name: str) -> int | None:
-    """Return an option of a socket; `None` where the system has no such option."""
+    """Return an option of a socket; `None` where the system does not tell.
+
+    macOS has the name of SO_ACCEPTCONN, and no such option.
+    """
     option: int | None = getattr(socket, name, None)
-    return None if option is None else listening.getsockopt(socket.SOL_SOCKET, option)
+    if option is None:
+        return None
+    try:
+        return listening.getsockopt(socket.SOL_SOCKET, option)
+    except OSError:
+        return None
 
 
 @final

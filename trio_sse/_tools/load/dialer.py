@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
+import sys
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any, final
@@ -60,8 +60,9 @@ class LoadDialer:
         if len(found) > 1:  # servers on localhost, for example, often listen on only one of its addresses
             chosen = await _first_that_answers(found) or chosen
         self._family, self._address = socket.AddressFamily(chosen[0]), chosen[1]
-        # One address has ports for some 28,000 connections to one server.
-        if not self._sources and str(self._address[0]).startswith("127."):
+        # One address has ports for some 28,000 connections to one server. On Linux, the loopback has others.
+        is_local = str(self._address[0]).startswith("127.")
+        if not self._sources and is_local and sys.platform == "linux":
             self._sources = [f"127.0.0.{2 + number}" for number in range(_SOURCES)]
 
     async def dial(self, number: int) -> tuple[socket.socket, trio.abc.Stream]:
@@ -79,7 +80,7 @@ class LoadDialer:
     async def _connect(self, number: int, plain: trio.socket.SocketType) -> trio.abc.Stream:
         try:
             if self._sources:
-                if os.name == "posix":
+                if sys.platform == "linux":
                     plain.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
                 await plain.bind((self._sources[number % len(self._sources)], 0))
             await plain.connect(self._address)
