@@ -14,8 +14,8 @@ IDENTITY := import sys; print(sys.version, sys.base_prefix)
 # The tests start hundreds of processes: each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-PYTEST := pytest -n auto --dist worksteal
-# `make test WORKERS=6` is faster on two cores: half of the time is spent waiting. It also strains the tests.
+PYTEST = pytest -n $(WORKERS) --dist worksteal
+# tests/conftest.py computes it from the cores.
 WORKERS ?= auto
 
 # Nearly half of the CPU time of tests whose coverage is measured is the tracer's. `make test` measures it
@@ -54,7 +54,7 @@ test: lint $(SYSTEM)
 	wait $$types || status=1; cat $(VENV)/types.log; exit $$status
 
 tests: $(SYSTEM)
-	$(if $(CI),$(MEASURED),$(BIN)/python -m $(PYTEST) -n $(WORKERS))
+	$(if $(CI),$(MEASURED),$(BIN)/python -m $(PYTEST))
 
 coverage: $(SYSTEM)
 	$(MEASURED)

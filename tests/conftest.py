@@ -63,9 +63,9 @@ def _keep_out_of_collections() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return what `-n auto` is: twice the cores, as tests of other programs mostly wait; one more without."""
+    """Return what `-n auto` is: four for each core, as tests of other programs wait; one more without."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores + 1 if "not integration" in config.option.markexpr else 2 * cores, 16)
+    return cores + 1 if "not integration" in config.option.markexpr else max(min(4 * cores, 16), cores)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

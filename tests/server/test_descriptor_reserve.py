@@ -18,6 +18,7 @@ from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
 
 from ..support.leaks import open_descriptors
+from ..support.logs import PATIENT
 from ..support.redis_server import redis_server
 from ..support.requirements import needs
 from ..support.serving import on_sockets
@@ -88,13 +89,16 @@ def make_server(log: Log) -> Server:
 async def test_a_flood_does_not_cut_the_hub_off_from_sqlite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = make_server(SQLiteLog(tmp_path / "log.db", publish_timeout=30))
+    folder = tmp_path / "log"
+    folder.mkdir()
+    server = make_server(SQLiteLog(folder / "log.db", **PATIENT))
     with low_limit(monkeypatch):
         async with on_sockets(server) as serving:
             await publish_under_flood(server, *serving.address)
-            for suffix in ("", "-wal", "-shm"):  # the hub opens the file anew
-                (tmp_path / f"log.db{suffix}").unlink()
-            await trio.sleep(0.5)
+            async with server.hub.subscribe("t") as events:
+                folder.rename(tmp_path / "old")
+                folder.mkdir()
+                assert (await anext(events)).event == "reset"  # the hub has opened the file anew
             await publish_under_flood(server, *serving.address)
 
 
@@ -105,7 +109,7 @@ async def test_a_flood_does_not_cut_the_hub_off_from_redis(
 ) -> None:
     with redis_server(tmp_path) as redis:
         await redis.start()
-        server = make_server(RedisLog(redis.url, publish_timeout=30))
+        server = make_server(RedisLog(redis.url, **PATIENT))
         with low_limit(monkeypatch):
             async with on_sockets(server) as serving:
                 for _ in range(2):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Connection, EndReason, Request, Response, Server
 from trio_sse.websocket import WebSocketConnection
@@ -86,7 +86,9 @@ async def ask(serving: InMemory, path: str, lines: tuple[str, ...] = ()) -> Clie
 
 
 @pytest.mark.parametrize("kind", ASKS)
-async def test_those_that_have_waited_longest_are_cut(no_leak: LeakCheck, kind: str) -> None:
+async def test_those_that_have_waited_longest_are_cut(
+    no_leak: LeakCheck, autojump_clock: MockClock, kind: str
+) -> None:
     target = Target(no_leak)
     async with in_memory(target.server) as serving:
         clients = [await ask(serving, *ASKS[kind]) for _ in range(2)]
@@ -119,7 +121,7 @@ async def read(client: Client) -> bytes:
 
 
 @pytest.mark.integration
-async def test_what_many_wait_for_counts_once(no_leak: LeakCheck) -> None:
+async def test_what_many_wait_for_counts_once(no_leak: LeakCheck, autojump_clock: MockClock) -> None:
     target = Target(no_leak)
     async with in_memory(target.server) as serving:
         clients = [await ask(serving, "/page") for _ in range(20)]
@@ -129,7 +131,9 @@ async def test_what_many_wait_for_counts_once(no_leak: LeakCheck) -> None:
         assert target.pending == (0, 0)
 
 
-async def test_a_response_that_is_larger_than_the_bound_is_sent_alone(no_leak: LeakCheck) -> None:
+async def test_a_response_that_is_larger_than_the_bound_is_sent_alone(
+    no_leak: LeakCheck, autojump_clock: MockClock
+) -> None:
     server = no_leak.watch(Server(max_pending_bytes=1000))
 
     @server.endpoint("/")

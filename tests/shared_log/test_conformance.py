@@ -215,7 +215,7 @@ async def test_a_deep_replay_and_live_events_meet_exactly(make_shared: MakeLog) 
                     await trio.sleep(pause)
         seen.append(1000)
 
-    with trio.fail_after(SECONDS):
+    with trio.fail_after(4 * SECONDS):
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)
             cursor = hub.last_event_id
@@ -413,7 +413,9 @@ async def test_a_client_that_is_ahead_of_its_new_node_waits_for_it(make_shared: 
 
 
 @pytest.mark.integration
-async def test_a_poll_at_a_slower_node_keeps_its_cursor(make_shared: MakeLog) -> None:
+async def test_a_poll_at_a_slower_node_keeps_its_cursor(
+    make_shared: MakeLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = make_shared()
     held_up = Watched(log)
     held_up.may_read = trio.Event()
@@ -438,7 +440,9 @@ async def test_a_poll_at_a_slower_node_keeps_its_cursor(make_shared: MakeLog) ->
             for number in range(4):
                 await fast.publish("t", number)
             ids = [str((await anext(events)).id) for _ in range(4)]
+        monkeypatch.setattr("trio_sse._stream.polling._AHEAD_SECONDS", 0.1)
         assert await poll(ids[1]) == ([], ids[1])
+        monkeypatch.setattr("trio_sse._stream.polling._AHEAD_SECONDS", SECONDS)
         held_up.may_read.set()
         found, cursor = await poll(ids[1])  # as much as the node has read
         while cursor != ids[3]:

@@ -30,10 +30,11 @@ async def test_a_lease_has_one_holder(make_leasing: MakeLog) -> None:
         await release("n", "b")  # it is not its holder
         assert not await hold("n", "b", 30)
         await release("n", "a")
-        assert await hold("n", "b", 0.2)
-        assert not await hold("n", "a", 0.2)
-        await trio.sleep(0.3)
-        assert await hold("n", "a", 0.2)
+        assert await hold("n", "b", 30)
+        assert not await hold("n", "a", 30)
+        assert await hold("n", "b", 0.1)  # a shorter time than before
+        await trio.sleep(0.15)
+        assert await hold("n", "a", 30)
 
 
 async def test_a_singleton_returns_what_its_function_returns(make_log: MakeAny) -> None:

@@ -16,7 +16,7 @@ from trio_sse import EventRefused, Hub, LogRefused, LogSession, LogUnavailable, 
 from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
 
-from ..support.logs import Interrupted, MakeLog
+from ..support.logs import PATIENT, Interrupted, MakeLog
 from ..support.redis_server import redis_server
 from ..support.requirements import needs
 from ..support.serving import running
@@ -118,7 +118,7 @@ async def test_an_event_that_sqlite_never_takes_does_not_block_others(
         )
         connection.close()
         nursery.cancel_scope.cancel()
-    hub = Hub(log=SQLiteLog(path))
+    hub = Hub(log=SQLiteLog(path, **PATIENT))
     async with running(hub):
         await publish_around_it(hub, EventRefused)
     assert "an event of the topic 't' was not stored" in caplog.text
@@ -134,15 +134,18 @@ async def test_an_event_that_sqlite_never_takes_does_not_block_others(
         "maxmemory 4000000",  # too little for this one command
     ],
 )
-async def test_an_event_that_redis_never_takes_does_not_block_others(tmp_path: Path, setting: str) -> None:
+async def test_an_event_that_redis_never_takes_does_not_block_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    monkeypatch.setattr("trio_sse._shared_log.sessions._LONGEST_WAIT", 0.05)  # there are 15 failures
     with redis_server(tmp_path) as server:
         await server.start()
         if setting.startswith("maxmemory"):
             used = re.search(rb"used_memory:(\d+)", await server.do("INFO memory"))
             assert used is not None
-            setting = f"maxmemory {int(used[1]) + 700_000}"
+            setting = f"maxmemory {int(used[1]) + 800_000}"
         assert b"OK" in await server.do(f"CONFIG SET {setting}")
-        hub = Hub(log=RedisLog(server.url, publish_timeout=12))  # the others wait while it is tried
+        hub = Hub(log=RedisLog(server.url, **PATIENT))  # the others wait while it is tried
         async with running(hub):
             await publish_around_it(hub, (EventRefused, LogUnavailable))
 
@@ -150,7 +153,7 @@ async def test_an_event_that_redis_never_takes_does_not_block_others(tmp_path: P
 @pytest.mark.integration
 async def test_an_outage_gives_up_no_event(make_shared: MakeLog) -> None:
     log = Interrupted(make_shared())
-    log.publish_timeout = 30
+    log.publish_timeout = SECONDS
     hub = Hub(log=log)
     with trio.fail_after(SECONDS):
         async with running(hub), hub.subscribe("t") as events:
