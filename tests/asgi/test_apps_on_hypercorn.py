@@ -61,7 +61,7 @@ async def test_a_drain_finds_streams_whose_scope_was_copied(no_leak: LeakCheck) 
         shutdown.set()
         await client.rest()
         assert (client.is_cut, client.retry is not None) == (True, True)
-        assert trio.current_time() - began_at < 5
+        assert trio.current_time() - began_at < 15
     assert sse.statistics().ended == {EndReason.SERVER_SHUTDOWN: 1}
 
 

@@ -244,7 +244,7 @@ async def test_a_ticker_ticks_once_among_the_nodes_and_another_one_continues(mak
                 nursery.start_soon(tick_first)
                 before = [(await anext(events)).json() for _ in range(4)]
                 ticker = await nursery.start(partial(two.run_ticker, "clock", every=0.05))
-                assert ticker.elapsed == pytest.approx(before[-1]["elapsed"], abs=2)  # type: ignore[index]
+                assert ticker.elapsed == pytest.approx(before[-1]["elapsed"], abs=SECONDS)  # type: ignore[index]
                 before += [(await anext(events)).json() for _ in range(4)]
                 assert ticker.statistics().ticks == 0
                 first.cancel()
