@@ -299,6 +299,7 @@ async def test_an_interruption_anywhere_leaves_nothing_and_the_next_request_work
         assert await interrupt_at_each_checkpoint(scenario) > 3
 
 
+@pytest.mark.integration  # all of them take 2 s
 @pytest.mark.parametrize("make", [native, quart, quart_that_sends_nothing, inline, websocket])
 @pytest.mark.parametrize("where", ["sockets", "memory"])
 async def test_a_server_that_is_cancelled_anywhere_leaves_nothing(

@@ -302,6 +302,7 @@ async def test_case(server: Server, case: Case, in_one: bool) -> None:
         assert echoed == case.echoed or (in_one and code in FAILURES and echoed == [])
 
 
+@pytest.mark.integration  # all of them take 3 s
 @pytest.mark.parametrize(
     "case",
     [case for case in CASES if sum(map(len, case.sent)) < 100],
