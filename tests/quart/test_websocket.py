@@ -1,9 +1,9 @@
-"""The subprotocol on Quart's WebSockets, on hypercorn, with trio-websocket as the client."""
+"""The subprotocol on Quart's WebSockets, on our server and hypercorn, with trio-websocket as the client."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from hypercorn.config import Config
 from quart_trio import QuartTrio
 
 import trio_sse.hypercorn
-from trio_sse import Hub
+from trio_sse import Hub, Server
 from trio_sse.quart import QuartSSE
 
 from ..support.client import Client
@@ -71,7 +71,30 @@ def may_subscribe(topic: str) -> bool:
     return topic != "secret"
 
 
-@pytest.fixture(params=[trio_sse.hypercorn.serve, hypercorn.trio.serve], ids=["ours", "hypercorn-alone"])
+async def serve_by_server(
+    app: QuartTrio,
+    config: Config,
+    *,
+    shutdown_trigger: Callable[[], Awaitable[None]],
+    task_status: trio.TaskStatus[list[str]],
+) -> None:
+    """Serve on our server, with the arguments of hypercorn."""
+    server = Server(app, hub=app.extensions["trio_sse"].hub, drain_timeout=2)
+    async with trio.open_nursery() as nursery:
+        ((_, port),) = await nursery.start(server.serve, "127.0.0.1", 0)
+        task_status.started([f"http://127.0.0.1:{port}"])
+        await shutdown_trigger()
+        await server.drain()
+
+
+HOSTS: dict[str, Serve] = {
+    "server": serve_by_server,
+    "our-hypercorn": trio_sse.hypercorn.serve,
+    "hypercorn-alone": hypercorn.trio.serve,
+}
+
+
+@pytest.fixture(params=list(HOSTS.values()), ids=list(HOSTS))
 def run(request: pytest.FixtureRequest, no_leak: LeakCheck) -> Callable[..., Any]:
     return partial(running, request.param, no_leak)
 
@@ -185,9 +208,12 @@ async def test_a_client_that_lags_is_closed_with_a_reason(run: Callable[..., Any
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("serve", [serve_by_server, trio_sse.hypercorn.serve])
 @pytest.mark.parametrize("is_subscribed", [True, False])
-async def test_a_shutdown_closes_with_its_reason(no_leak: LeakCheck, is_subscribed: bool) -> None:
-    async with running(trio_sse.hypercorn.serve, no_leak) as app, opened(app) as peer:
+async def test_a_shutdown_closes_with_its_reason(
+    no_leak: LeakCheck, serve: Serve, is_subscribed: bool
+) -> None:
+    async with running(serve, no_leak) as app, opened(app) as peer:
         if is_subscribed:
             await peer.ask(type="subscribe", topics=["a"])
         else:
