@@ -594,3 +594,25 @@ async def test_sending_after_the_response_is_an_error(serve: Any, caplog: pytest
     async with serve(app) as serving:
         assert (await ask(serving, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")))[1] == b"whole"
     assert "cannot follow" in caplog.text
+
+
+async def test_what_receives_longer_than_the_call_runs_gets_a_disconnect(serve: Any) -> None:
+    received: list[str] = []
+
+    async with trio.open_nursery() as outer:
+
+        async def receive_once(receive: Receive) -> None:
+            received.append((await receive())["type"])
+
+        @http_only
+        async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            for _ in range(3):
+                outer.start_soon(receive_once, receive)
+            await wait_all_tasks_blocked()  # one waits for the body, and the others for that one
+            await answer(send, b"whole")
+
+        async with serve(app) as serving, serving.connect() as client:
+            await client.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\n")
+            assert (await client.head()).status == 200
+            assert await client.whole() == b"whole"
+    assert received == ["http.disconnect"] * 3

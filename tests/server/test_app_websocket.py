@@ -874,3 +874,40 @@ async def test_tasks_of_the_app_that_outlive_its_call_cannot_send(make_server: M
         assert (await client.get("/", *HANDSHAKE)).status == 500
         with pytest.raises(RuntimeError):
             await sends[0]({"type": "websocket.accept"})
+
+
+# Several tasks, and what outlives the call
+
+
+async def test_two_tasks_that_answer_at_once_are_told_apart(make_server: MakeServer) -> None:
+    errors: list[str] = []
+
+    async def script(receive: Receive, send: Send) -> None:
+        async def answer(kind: str) -> None:
+            try:
+                await send({"type": kind, "text": "first", "status": 403})
+            except RuntimeError as error:
+                errors.append(str(error))
+
+        async with trio.open_nursery() as nursery:
+            for kind in ("websocket.accept", "websocket.send", "websocket.http.response.start"):
+                nursery.start_soon(answer, kind)
+        await send({"type": "websocket.send", "text": "last"})
+
+    async with in_memory(make_server(app=app_of(script))) as memory, opened(memory, "/") as client:
+        assert await client.frame() == Frame(TEXT, b"last")
+    assert len(errors) == 2
+
+
+async def test_a_denial_that_is_incomplete_is_cut_without_an_error_of_the_server(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b"part", "more_body": True})
+
+    async with in_memory(make_server(app=app_of(script))) as memory, memory.connect() as client:
+        assert (await client.get("/", *HANDSHAKE)).status == 401
+        await client.rest()
+        assert client.is_cut
+    assert not [record for record in caplog.records if record.name == "trio_sse.server"]

@@ -142,7 +142,7 @@ class RequestResponseCycle:
         return self._watcher
 
     def _note_disconnect(self) -> None:
-        if self._is_ending:
+        if self._is_ending or self.is_released:
             return
         self.is_disconnected = True
         self._over.set()
@@ -188,18 +188,20 @@ class RequestResponseCycle:
 
     @property
     def _may_receive(self) -> bool:
-        return not (self._body_is_read or self._is_reading_over or self._over.is_set())
+        is_over = self.is_released or self._body_is_read or self._is_reading_over
+        return not (is_over or self._over.is_set())
 
     async def _receive_body(self) -> bytes | None:
         """Return the next piece of the body; `None` if it was invalid, or nothing more is to be read."""
+        body = self._body  # the call may return meanwhile
         try:
-            if self._body.is_awaited:
-                await self._permit_body()
+            if body.is_awaited:
+                await self._permit_body(body)
             if not self._may_receive:
                 return None
             with trio.CancelScope() as self._receiving:
-                piece = await self._body.receive_some()
-                self._body_is_read = self._body.is_complete
+                piece = await body.receive_some()
+                self._body_is_read = body.is_complete
                 return piece
         except HTTPException as refusal:
             self.refusal = refusal
@@ -210,7 +212,7 @@ class RequestResponseCycle:
             self._receiving = None
         return None
 
-    async def _permit_body(self) -> None:
+    async def _permit_body(self, body: BodyReader) -> None:
         """Send `100 Continue` before the response, never into it."""
         with trio.CancelScope() as self._receiving:  # `stop_watching` may be called with the lock held
             await self._send_lock.acquire()
@@ -218,9 +220,9 @@ class RequestResponseCycle:
             return
         try:
             if self.has_begun:
-                self._body.never_permit()
+                body.never_permit()
             elif self._may_receive:
-                await self._body.permit()
+                await body.permit()
         finally:
             self._send_lock.release()
 

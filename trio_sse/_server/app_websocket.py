@@ -8,7 +8,8 @@ the app may send in each. Everything else raises a `RuntimeError` and changes no
 ===========  ==============================  =======  ======================================================
 state        message                         next     what it does
 ===========  ==============================  =======  ======================================================
-CONNECTING   `websocket.accept`              OPEN     starts the stream, with 101 as its first bytes
+CONNECTING   `websocket.accept`              OPEN     starts the stream, with 101 as its first bytes; until
+                                                      then, the state is ACCEPTING, and nothing may be sent
 CONNECTING   `websocket.close`               CLOSED   answers the handshake with 403
 CONNECTING   `websocket.http.response.start` DENYING  begins to answer the handshake with this response
 DENYING      `websocket.http.response.body`  CLOSED   sends it; DENYING again while more of the body follows
@@ -70,6 +71,7 @@ _OWN_PREFIX = b"sec-websocket-"
 
 class _State(enum.Enum):
     CONNECTING = enum.auto()
+    ACCEPTING = enum.auto()
     DENYING = enum.auto()
     OPEN = enum.auto()
     CLOSED = enum.auto()
@@ -214,10 +216,10 @@ class _Call:
                 self._close(Close(NORMAL_CLOSURE, ""))
             stream.end(EndReason.HANDLER_ERROR)
         elif self._denial is not None:
+            await self._watcher.stop()
             if not self._denial.is_complete:
                 await self._transport.aclose(abort=True)  # so that no client takes it for complete
             else:
-                await self._watcher.stop()
                 await self._serving.linger(self._transport)
         elif self._refusal is None and self._end is None:
             if not has_failed:
@@ -313,10 +315,13 @@ class _Call:
         head = _accept_head(request.headers, message)
         if self._serving.is_draining:
             self._refuse()
-        self._state = _State.OPEN
+        self._state = _State.ACCEPTING
         await self._watcher.stop()
+        if self._state is not _State.ACCEPTING:
+            raise RuntimeError("the call of the app has returned")
         if self._end is not None:
             raise ClientDisconnected("the client has disconnected")
+        self._state = _State.OPEN
         # No checkpoint from here on, until the stream has its task.
         transport = self._transport.hand_over()
         transport.framing = Framing.WEBSOCKET
@@ -351,6 +356,8 @@ class _Call:
             write_timeout=manager.options.write_timeout,
         )
         await denial.send({**message, "type": "http.response.start"})
+        if self._state is not _State.CONNECTING:
+            raise RuntimeError("another task has answered the handshake, or the call of the app has returned")
         self._denial, self._state = denial, _State.DENYING
 
     async def _send_denial(self, message: Message) -> None:
