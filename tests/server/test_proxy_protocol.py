@@ -147,7 +147,7 @@ async def test_a_unix_socket_may_be_a_proxys(make_server: MakeServer, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "sent", [GET, b"\x16\x03\x01", b"PROXY TCP4 1.2.3.4\r\n", V2[:12] + b"\x11", b"P", b"PROXY " + b"x" * 200]
+    "sent", [GET, b"\x16\x03\x01", b"PROXY TCP4 1.2.3.4\r\n", V2[:12] + b"\x11" * 4, b"PROXY " + b"x" * 200]
 )
 async def test_a_proxy_that_sends_no_header_is_refused(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture, sent: bytes
@@ -159,6 +159,19 @@ async def test_a_proxy_that_sends_no_header_is_refused(
             await stream.send_eof()
         assert await Client(stream).closed() == b""
     assert ["refused peer=127.0.0.1:" in line for line in logged(caplog)[1:]] == [True]
+
+
+@pytest.mark.parametrize("sent", [b"", b"P", V2[:20]])
+async def test_a_check_that_only_connects_is_not_logged(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    caplog.set_level("INFO", logger="trio_sse.server")
+    async with serving(make(make_server)) as stream:
+        if sent:
+            await stream.send_all(sent)
+        await stream.send_eof()
+        assert await Client(stream).closed() == b""
+    assert len(logged(caplog)) == 1  # that it serves
 
 
 @pytest.mark.parametrize("header", [V1, V2])

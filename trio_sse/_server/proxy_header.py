@@ -27,7 +27,7 @@ async def receive_proxy_header(connected: socket.socket, address: object, servin
 
     Raises:
         ProxyHeaderError: the peer has sent anything else, or not the whole header in time.
-        OSError: the peer has reset the connection.
+        trio.BrokenResourceError: the peer has disconnected, as a balancer does that only tries to connect.
     """
     received = bytearray()
     deadline = trio.current_time() + HEAD_SECONDS
@@ -55,8 +55,10 @@ def _take_available(connected: socket.socket, received: bytearray) -> ProxyHeade
         available = connected.recv(MAX_HEADER_SIZE - len(received), socket.MSG_PEEK)
     except BlockingIOError:
         return None
+    except OSError as error:
+        raise trio.BrokenResourceError("the peer has reset the connection") from error
     if not available:
-        raise ProxyHeaderError("the connection was closed before a PROXY header")
+        raise trio.BrokenResourceError("the peer has closed the connection before a PROXY header")
     header = parse_proxy_header(bytes(received + available))
     missing = len(available) if header is None else header.size - len(received)
     received += connected.recv(missing)

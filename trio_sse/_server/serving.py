@@ -148,8 +148,10 @@ class ServeCalls:
         """Return the address that a proxy says, or `None` if the connection was closed instead."""
         try:
             return await receive_proxy_header(connected, address, serving)
-        except (ProxyHeaderError, OSError) as error:
+        except ProxyHeaderError as error:
             logger.info("refused peer=%s: %s", describe_endpoint(as_endpoint(address)), error)
+        except trio.BrokenResourceError as error:
+            logger.debug("peer=%s has disconnected: %s", describe_endpoint(as_endpoint(address)), error)
         except BaseException:
             close_socket(connected)
             raise
