@@ -22,6 +22,7 @@ from .._http.exceptions import HTTPException
 from .._logger import get_logger
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
+from .access_log import log_request
 from .admission import Admission
 from .app_background import CompletedCalls
 from .app_cycle import ClientDisconnected, RequestResponseCycle
@@ -81,8 +82,9 @@ class AppCall:
         "_context",
         "_cycle",
         "_is_counted",
+        "_mark",
+        "_request",
         "_taken",
-        "_target",
         "_transport",
         "buffer",
         "serving",
@@ -109,7 +111,8 @@ class AppCall:
         self.stream = AppStream(
             context.admission, self._cycle, self.buffer, serving, routed, context.resume_serving
         )
-        self._target = routed.request.target
+        self._request = routed.request
+        self._mark = routed.mark
         self._transport = transport
         self._is_counted = False  # it goes on after its response
         self._taken: trio.Event | None = None  # another task takes the connection, or has taken it
@@ -152,7 +155,7 @@ class AppCall:
         except BaseException as failure:
             passing, contained = split_failure(failure)
             if contained is not None and not (cycle.is_disconnected and is_of_disconnect(contained)):
-                path = self._target.partition("?")[0]
+                path = self._request.target.partition("?")[0]
                 logger.error("the app failed for path=%.200s", path, exc_info=only_exception(contained))
             elif contained is not None:
                 logger.debug("peer=%s has disconnected", cycle.transport.peer)
@@ -173,12 +176,14 @@ class AppCall:
             return await self.finish_response(cycle.transport)
         if not cycle.has_begun:
             if cycle.is_disconnected and cycle.refusal is None:
+                log_request(self._mark, cycle.transport, self._request, None)
                 return AfterResponse.CLOSE
             if not has_failed and cycle.refusal is None:
                 logger.error("the app returned without a response")
             raise cycle.refusal or HTTPException(500)
         if not (has_failed or cycle.is_disconnected):
             logger.error("the app returned before its response was complete")
+        log_request(self._mark, cycle.transport, self._request, cycle.status, is_cut=True)
         await cycle.transport.aclose(abort=True)  # so that no client takes it for complete
         return AfterResponse.CLOSE
 
@@ -194,6 +199,8 @@ class AppCall:
     # When it goes on after its response
 
     def _on_complete(self) -> None:
+        if self.stream.ended is None and not self.stream.is_detached:  # a stream has lines of its own
+            log_request(self._mark, self._cycle.transport, self._request, self._cycle.status)
         self._context.calls.add(self)
 
     def continue_connection(self) -> None:

@@ -152,6 +152,11 @@ class RequestResponseCycle:
             self.call.cancel()
 
     @property
+    def status(self) -> int | None:
+        """The status of the response, if the app has begun it."""
+        return None if self._response is None else self._response.status
+
+    @property
     def awaits_head(self) -> bool:
         """Whether the app's head has not arrived here. Middleware may hold it back."""
         return self._response is None

@@ -48,6 +48,7 @@ from .._websocket.receiver import NORMAL_CLOSURE, MessageReceiver
 from .._wire.message import Framing
 from .._wire.websocket_frames import binary_frame, close_frame, text_frame
 from .._wire.websocket_parser import CLOSE_CODES, Close
+from .access_log import log_request
 from .admission import Admission
 from .app import AppHandler
 from .app_call import Answered, is_of_disconnect
@@ -217,6 +218,13 @@ class _Call:
             stream.end(EndReason.HANDLER_ERROR)
         elif self._denial is not None:
             await self._watcher.stop()
+            log_request(
+                self._routed.mark,
+                self._transport,
+                self._routed.request,
+                self._denial.status,
+                is_cut=not self._denial.is_complete,
+            )
             if not self._denial.is_complete:
                 await self._transport.aclose(abort=True)  # so that no client takes it for complete
             else:

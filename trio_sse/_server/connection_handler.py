@@ -35,6 +35,7 @@ from .._stream.polling import run_poll, wants_poll
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .._wire.message import Framing
+from .access_log import log_request
 from .admission import Admission
 from .app import AppHandler
 from .app_call import Answered, AppCall, CallContext
@@ -176,6 +177,8 @@ class ConnectionHandler:
             except BaseException:
                 await answered.transport.aclose(abort=True)
                 raise
+            finally:
+                log_request(routed.mark, answered.transport, routed.request, answered.refusal.status)
         return answered
 
     async def _continue_serving(self, call: AppCall) -> None:
@@ -217,6 +220,7 @@ class ConnectionHandler:
             self._admission.endpoints -= 1
             self._admission.leave(transport)
         if answer is None:
+            log_request(routed.mark, transport, routed.request, None)
             return AfterResponse.CLOSE
         if isinstance(answer, Refused):
             return await self._responder.reply_to_failure(
@@ -314,6 +318,7 @@ class ConnectionHandler:
         finally:
             self._admission.leave(transport)
         if answer is None:
+            log_request(routed.mark, transport, routed.request, None)
             return AfterResponse.CLOSE
         return await self._answer_watched(transport, serving, routed, answer)
 
@@ -337,6 +342,7 @@ class ConnectionHandler:
             await self._responder.send(
                 transport, add_fields(self._responder.stream_head(routed), answer.fields)
             )
+            log_request(routed.mark, transport, routed.request, 200)
             after = AfterResponse.reuse_if(routed.may_keep_alive)
         else:
             after = await self._responder.reply(transport, serving, routed, answer)

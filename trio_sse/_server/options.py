@@ -41,6 +41,7 @@ class RequestOptions:
         allowed_hosts: a frozenset of what `canonical_host` returns; `None` for all.
         health_path: `None` for nowhere.
         request_timeout: of endpoints, in seconds.
+        access_log: whether each request is logged.
 
     Raises:
         TypeError, ValueError: an option is not acceptable.
@@ -51,6 +52,7 @@ class RequestOptions:
     cross_origin: CrossOrigin
     health_path: str | None
     request_timeout: float
+    access_log: bool
 
     def __post_init__(self) -> None:
         check_seconds(request_timeout=self.request_timeout)

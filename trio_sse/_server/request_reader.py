@@ -19,6 +19,7 @@ from .._http.response import error_response
 from .._http.routing import NO_PARAMETERS
 from .._stream.scope import DRAIN_GRACE_SECONDS, ServeScope
 from .._transport.base import Transport
+from .access_log import RequestMark, mark_request
 from .body import BodyReader, receive_body
 from .options import RequestOptions
 from .origins import OriginResolver
@@ -36,6 +37,7 @@ class RoutedRequest(NamedTuple):
         parameters: the path's parameters, for the route's handler.
         may_keep_alive: whether the client may send another request on the connection.
         app_body: the body, if the app is to read it.
+        mark: its beginning, if the access log is on.
     """
 
     request: Request
@@ -43,6 +45,7 @@ class RoutedRequest(NamedTuple):
     parameters: Mapping[str, object]
     may_keep_alive: bool
     app_body: BodyReader | None
+    mark: RequestMark | None = None
 
 
 @final
@@ -56,6 +59,7 @@ class RequestReader:
         self._max_body_size = options.max_body_size
         self._router = router
         self._origins = origins
+        self._is_logged = options.access_log
 
     async def read(
         self, transport: Transport, serving: ServeScope, buffer: bytearray
@@ -74,6 +78,7 @@ class RequestReader:
         head = await self._read_head(transport, serving, buffer)
         if head is None:
             return None
+        mark = mark_request(transport) if self._is_logged else None
         if self._origins is not None:
             head = self._origins.resolve(transport, head)
         destination, parameters, may_keep_alive = self._route(head)
@@ -91,7 +96,7 @@ class RequestReader:
             peer=transport.peer,
             body=body,
         )
-        return RoutedRequest(request, destination, parameters, may_keep_alive, app_body)
+        return RoutedRequest(request, destination, parameters, may_keep_alive, app_body, mark)
 
     def _route(self, head: RequestHead) -> tuple[Destination, Mapping[str, object], bool]:
         """Return what answers a request, the path's parameters, and whether the connection may be reused.

@@ -17,6 +17,7 @@ from .._stream.scope import ServeScope
 from .._transport.base import Transport, send_all
 from .._wire.message import Framing
 from .._wire.topic import TopicError
+from .access_log import log_request
 from .request_reader import RoutedRequest
 from .results import AfterResponse
 
@@ -48,9 +49,13 @@ class Responder:
         if response.status >= 400:
             self._note_refusal(transport, response.status, response.body)
         transport.framing = Framing.PLAIN
-        await self.send(
-            transport, *encode_response(response, fields=fields, with_body=request.method != "HEAD")
-        )
+        payloads = encode_response(response, fields=fields, with_body=request.method != "HEAD")
+        try:
+            await self.send(transport, *payloads)
+        except BaseException:
+            log_request(routed.mark, transport, request, response.status, is_cut=True)
+            raise
+        log_request(routed.mark, transport, request, response.status)
         return AfterResponse.reuse_if(may_keep_alive)
 
     async def reply_to_failure(

@@ -104,6 +104,7 @@ class Server:
         websocket_ping_interval: the client of one of the app's WebSockets that has sent nothing for so long
             is sent a ping.
         websocket_ping_timeout: a client that has sent nothing for so long after that has disconnected.
+        access_log: whether each request is logged, beside each stream; see `docs/logging.md`.
         slow_step: a warning names each task that blocks the event loop for longer than this.
         trusted_proxies: the addresses and networks of the proxies in front of the server, like `10.0.0.0/8`;
             `unix` for those that connect by a Unix socket. What they say about a request counts: who has sent
@@ -143,6 +144,7 @@ class Server:
         websocket_max_message_size: int = 16 * 1024 * 1024,
         websocket_ping_interval: float = 20.0,
         websocket_ping_timeout: float = 20.0,
+        access_log: bool = False,
         slow_step: float = 1.0,
         trusted_proxies: Collection[str] = (),
         forwarded_headers: Collection[str] = FORWARDED_HEADERS,
@@ -165,6 +167,7 @@ class Server:
                 ),
                 health_path=health_path,
                 request_timeout=request_timeout,
+                access_log=access_log,
             ),
             streams=StreamOptions(
                 keepalive=keepalive,

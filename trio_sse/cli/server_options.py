@@ -31,6 +31,7 @@ class ServerOption(NamedTuple):
         is_for_apps: whether it also concerns an app, which is served as `Server(app)`.
         is_repeated: whether it can be repeated; its values are a tuple. In the environment, they are
             separated by spaces.
+        is_flag: whether it has no value. It can only be switched on.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ServerOption(NamedTuple):
     help: str
     is_for_apps: bool = True
     is_repeated: bool = False
+    is_flag: bool = False
 
     @property
     def flag(self) -> str:
@@ -109,6 +111,7 @@ SERVER_OPTIONS = (
         "Can be repeated.",
         is_repeated=True,
     ),
+    ServerOption("access_log", click.BOOL, "", "Log each request, beside each stream.", is_flag=True),
     ServerOption(
         "root_path", click.STRING, "PATH", "Beginning of all paths, like /app, which a proxy has removed."
     ),
@@ -119,6 +122,9 @@ _HYPERCORN_OPTIONS = ("drain_timeout", "trusted_proxies", "forwarded_headers")
 
 
 def _click_option(option: ServerOption) -> Callable[[F], F]:
+    if option.is_flag:
+        envvar = f"TRIO_SSE_{option.name.upper()}"
+        return click.option(option.flag, is_flag=True, default=None, envvar=envvar, help=option.help)
     return click.option(
         option.flag,
         type=option.type,
