@@ -85,7 +85,7 @@ def test_workers_for_an_app_without_a_hub_need_no_shared_log(
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.setattr("trio_sse.cli.serve.existing_engines", list)
     monkeypatch.setattr(
-        "trio_sse._program.serve_workers.serve_with_workers",
+        "trio_sse._workers.serve_workers.serve_with_workers",
         lambda server, options, workers, **others: served.append(workers),
     )
     result = CliRunner().invoke(main, ["serve", "hubless:app", "--app-dir", str(tmp_path), "--workers", "2"])

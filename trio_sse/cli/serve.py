@@ -182,7 +182,7 @@ def _http1(
         check_shareable(existing_engines() if engines is None else engines, workers.workers)
 
     def supervise(options: ServiceOptions) -> None:
-        from .._program.serve_workers import serve_with_workers
+        from .._workers.serve_workers import serve_with_workers
 
         sys.exit(
             serve_with_workers(server, options, workers.workers, timeouts=timeouts, status_file=status_file)

@@ -9,8 +9,8 @@ from typing import NamedTuple, final
 import click
 
 from .._program.errors import ProgramError
-from .._program.worker_process import WorkerTimeouts
-from .._program.worker_status import check_status_file
+from .._workers.worker_process import WorkerTimeouts
+from .._workers.worker_status import check_status_file
 from .grouped_options import grouped
 
 _LEAST_SILENCE_SECONDS = 4

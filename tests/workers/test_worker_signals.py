@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from trio_sse._program.worker_process import WorkerProcess, WorkerTimeouts
+from trio_sse._workers.worker_process import WorkerProcess, WorkerTimeouts
 
 from ..support.programs import Program, RawStream, serving
 from ..support.waiting import until_blocking

@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from trio_sse._program.worker_process import WorkerProcess, WorkerTimeouts
-from trio_sse._program.worker_status import WorkerStatus
+from trio_sse._workers.worker_process import WorkerProcess, WorkerTimeouts
+from trio_sse._workers.worker_status import WorkerStatus
 
 from ..support import http
 from ..support.programs import RawStream, serving, trio_sse

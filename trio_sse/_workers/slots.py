@@ -27,7 +27,7 @@ from collections.abc import Collection, Sequence
 from typing import final
 
 from .._logger import get_logger
-from .listening import Listening
+from .._program.listening import Listening
 
 logger = get_logger("trio_sse.program")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import final
 
 from .._logger import get_logger
-from .errors import ProgramError
+from .._program.errors import ProgramError
 from .worker_process import WorkerProcess
 
 logger = get_logger("trio_sse.program")

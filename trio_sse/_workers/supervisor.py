@@ -27,13 +27,13 @@ from typing import NoReturn, final
 
 from .._logger import get_logger
 from .._process.garbage_collector import tune_garbage_collector
-from .certificates import Certificates
-from .errors import ProgramError
-from .listening import Listening
+from .._program.certificates import Certificates
+from .._program.errors import ProgramError
+from .._program.listening import Listening
+from .._program.service_manager import ServiceManager
+from .._program.signals import signals_to_socket
 from .replacement import RollingReplacement
 from .restarts import RestartSchedule
-from .service_manager import ServiceManager
-from .signals import signals_to_socket
 from .slots import WorkerSlots
 from .worker_process import WorkerProcess, WorkerTimeouts
 from .worker_status import WorkerStatus

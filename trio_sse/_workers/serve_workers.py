@@ -11,11 +11,11 @@ from pathlib import Path
 import trio
 
 from .._hub.engine import existing_engines
+from .._program.errors import AppProgramError, ProgramError, expected_errors_as_program_errors
+from .._program.listening import listening_on
+from .._program.serve import ServiceOptions
+from .._program.stop_guard import StopGuard
 from .._server.server import Server
-from .errors import AppProgramError, ProgramError, expected_errors_as_program_errors
-from .listening import listening_on
-from .serve import ServiceOptions
-from .stop_guard import StopGuard
 from .supervisor import Supervisor
 from .worker import serve_as_worker
 from .worker_process import WorkerTimeouts

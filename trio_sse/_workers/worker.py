@@ -14,9 +14,9 @@ import trio
 
 from .._hub.engine import existing_engines
 from .._logger import get_logger
+from .._program.certificates import Certificates
+from .._program.stop_guard import StopGuard
 from .._server.server import Server
-from .certificates import Certificates
-from .stop_guard import StopGuard
 
 logger = get_logger("trio_sse.program")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trio_sse._program.errors import ProgramError
-from trio_sse._program.worker_status import WorkerStatus, check_status_file
+from trio_sse._workers.worker_status import WorkerStatus, check_status_file
 
 from ..support.programs import trio_sse
 
