@@ -8,8 +8,7 @@ the app may send in each. Everything else raises a `RuntimeError` and changes no
 ===========  ==============================  =======  ======================================================
 state        message                         next     what it does
 ===========  ==============================  =======  ======================================================
-CONNECTING   `websocket.accept`              OPEN     starts the stream, with 101 as its first bytes; until
-                                                      then, the state is ACCEPTING, and nothing may be sent
+CONNECTING   `websocket.accept`              OPEN     starts the stream, with 101 as its first bytes
 CONNECTING   `websocket.close`               CLOSED   answers the handshake with 403
 CONNECTING   `websocket.http.response.start` DENYING  begins to answer the handshake with this response
 DENYING      `websocket.http.response.body`  CLOSED   sends it; DENYING again while more of the body follows
@@ -30,11 +29,9 @@ from typing import NamedTuple, NoReturn, final
 import trio
 
 from .._asgi.types import Message, Scope
-from .._groups import leaf_exceptions, only_exception, split_failure
+from .._groups import only_exception, split_failure
 from .._http.exceptions import HTTPException, TemporaryRefusal
-from .._http.fields import check_raw_field, is_token
-from .._http.request import Headers
-from .._http.websocket_handshake import accept_head, offered_subprotocols
+from .._http.websocket_handshake import offered_subprotocols
 from .._logger import get_logger
 from .._stream.closing import CLOSE_CODES as CODE_OF_REASON
 from .._stream.connection import Connection
@@ -46,13 +43,21 @@ from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .._websocket.receiver import NORMAL_CLOSURE, MessageReceiver
 from .._wire.message import Framing
-from .._wire.websocket_frames import binary_frame, close_frame, text_frame
-from .._wire.websocket_parser import CLOSE_CODES, Close
+from .._wire.websocket_frames import close_frame
+from .._wire.websocket_parser import Close
 from .access_log import log_request
 from .admission import Admission
 from .app import AppHandler
-from .app_call import Answered, is_of_disconnect
+from .app_call import Answered
 from .app_cycle import ClientDisconnected, RequestResponseCycle
+from .app_websocket_messages import (
+    ABNORMAL_CLOSURE,
+    close_of,
+    encode_accept,
+    encode_message,
+    end_of,
+    is_of_end,
+)
 from .options import WebSocketOptions
 from .request_disconnects import RequestDisconnectWatcher
 from .request_reader import RoutedRequest
@@ -60,19 +65,9 @@ from .results import AfterResponse
 
 logger = get_logger("trio_sse.app")
 
-_ABNORMAL_CLOSURE = 1006  # never sent: the connection was cut
-
-# What the client is told when a stream ends for these reasons, the app is told, too.
-_SENT_REASONS = (EndReason.SERVER_SHUTDOWN, EndReason.MAX_DURATION)
-
-# Fields of the answer to a handshake that are the server's.
-_OWN_FIELDS = (b"connection", b"content-length", b"transfer-encoding", b"upgrade")
-_OWN_PREFIX = b"sec-websocket-"
-
 
 class _State(enum.Enum):
     CONNECTING = enum.auto()
-    ACCEPTING = enum.auto()
     DENYING = enum.auto()
     OPEN = enum.auto()
     CLOSED = enum.auto()
@@ -157,6 +152,7 @@ class _Call:
         self._scope = trio.CancelScope()
         self._watcher = RequestDisconnectWatcher(transport, self._buffer, self._on_disconnect)
         self._changed = trio.lowlevel.ParkingLot()
+        self._handshake_lock = trio.Lock()
         self._is_connect_received = False
         self._opened: _Opened | None = None
         self._denial: RequestResponseCycle | None = None
@@ -203,7 +199,7 @@ class _Call:
         return self._end is not None or self._denial is not None
 
     def _log(self, failure: BaseException) -> None:
-        if self._has_ended and _is_of_end(failure):
+        if self._has_ended and is_of_end(failure):
             logger.debug("peer=%s has disconnected", self._transport.peer)
         else:
             logger.error("the app failed for path=%.200s", self._path, exc_info=only_exception(failure))
@@ -238,7 +234,7 @@ class _Call:
 
     def _on_disconnect(self) -> None:
         """Note that the client has left before it had an answer."""
-        self._note_end(Close(_ABNORMAL_CLOSURE, ""))
+        self._note_end(Close(ABNORMAL_CLOSURE, ""))
 
     def _note_end(self, end: Close) -> None:
         self._end = end
@@ -254,7 +250,7 @@ class _Call:
                     self._owner.manager, self._serving, stream, _wait_for_end, read=receiver.run
                 )
             finally:
-                self._note_end(self._end or _end_of(stream, receiver))
+                self._note_end(self._end or end_of(stream, receiver))
                 receiver.set_over()
             if not isinstance(outcome, Refused):
                 await receiver.wait_closed()
@@ -280,7 +276,7 @@ class _Call:
                 none = {} if message else {"text": None}
                 return {"type": "websocket.receive", "bytes": message, **none}
         await trio.lowlevel.checkpoint()
-        end = self._end or Close(_ABNORMAL_CLOSURE, "")
+        end = self._end or Close(ABNORMAL_CLOSURE, "")
         return {"type": "websocket.disconnect", "code": end.code, "reason": end.reason}
 
     # What the app sends
@@ -293,7 +289,14 @@ class _Call:
             RuntimeError: this message cannot follow what the app has sent before.
             ValueError: something in it is not acceptable.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._opened is not None:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            await self._send(message)
+            return
+        async with self._handshake_lock:  # what several tasks send is answered in its order
+            await self._send(message)
+
+    async def _send(self, message: Message) -> None:
         kind = message["type"]
         if self._end is not None and self._state is not _State.CLOSED:
             await trio.lowlevel.checkpoint()
@@ -311,25 +314,23 @@ class _Call:
             case _State.DENYING, "websocket.http.response.body":
                 await self._send_denial(message)
             case _State.OPEN, "websocket.send":
-                await self._send_message(message)
+                await self._write(encode_message(message), 1)
             case _State.OPEN, "websocket.close":
-                self._close(_close_of(message))
+                self._close(close_of(message))
                 await trio.lowlevel.checkpoint()
             case _:
                 raise RuntimeError(f"the app sends {kind!r}, which cannot follow what it has sent before")
 
     async def _accept(self, message: Message) -> None:
         request, owner = self._routed.request, self._owner
-        head = _accept_head(request.headers, message)
+        head = encode_accept(request.headers, message)
         if self._serving.is_draining:
             self._refuse()
-        self._state = _State.ACCEPTING
         await self._watcher.stop()
-        if self._state is not _State.ACCEPTING:
+        if self._state is not _State.CONNECTING:
             raise RuntimeError("the call of the app has returned")
         if self._end is not None:
             raise ClientDisconnected("the client has disconnected")
-        self._state = _State.OPEN
         # No checkpoint from here on, until the stream has its task.
         transport = self._transport.hand_over()
         transport.framing = Framing.WEBSOCKET
@@ -342,7 +343,7 @@ class _Call:
             ping_timeout=owner.options.websocket_ping_timeout,
         )
         self._buffer.clear()
-        self._opened = _Opened(stream, receiver)
+        self._opened, self._state = _Opened(stream, receiver), _State.OPEN
         self._nursery.start_soon(self._run_stream, stream, receiver, name="trio_sse WebSocket of the app")
         self._changed.unpark_all()
         await self._write(b"")
@@ -365,7 +366,7 @@ class _Call:
         )
         await denial.send({**message, "type": "http.response.start"})
         if self._state is not _State.CONNECTING:
-            raise RuntimeError("another task has answered the handshake, or the call of the app has returned")
+            raise RuntimeError("the call of the app has returned")
         self._denial, self._state = denial, _State.DENYING
 
     async def _send_denial(self, message: Message) -> None:
@@ -374,15 +375,6 @@ class _Call:
         if self._denial.is_complete:
             self._state = _State.CLOSED
             self._changed.unpark_all()
-
-    async def _send_message(self, message: Message) -> None:
-        data, text = message.get("bytes"), message.get("text")
-        if data is not None:
-            await self._write(binary_frame(bytes(data)), 1)
-        elif text is not None:
-            await self._write(text_frame(text), 1)
-        else:
-            raise ValueError("a websocket.send must have text or bytes")
 
     async def _write(self, payload: bytes, events: int = 0) -> None:
         assert self._opened is not None
@@ -404,48 +396,3 @@ class _Call:
 
 async def _wait_for_end(connection: Connection) -> None:
     await trio.sleep_forever()
-
-
-def _end_of(stream: LiveStream, receiver: MessageReceiver) -> Close:
-    """Return how a WebSocket has ended, where the app has not ended it."""
-    if receiver.client_close is not None:
-        return receiver.client_close
-    if receiver.failure is not None:
-        return receiver.failure
-    reason = stream.end_reason
-    if reason is None or reason is EndReason.CLIENT_DISCONNECTED:
-        return Close(_ABNORMAL_CLOSURE, "")
-    return Close(CODE_OF_REASON[reason] if reason in _SENT_REASONS else _ABNORMAL_CLOSURE, reason.value)
-
-
-def _is_of_end(failure: BaseException) -> bool:
-    """Whether the app has raised an exception because its WebSocket has ended.
-
-    Starlette and Litestar have an exception for it, which many apps leave to the server.
-    """
-    errors = leaf_exceptions(failure) if isinstance(failure, BaseExceptionGroup) else [failure]
-    return all(type(error).__name__ == "WebSocketDisconnect" or is_of_disconnect(error) for error in errors)
-
-
-def _accept_head(headers: Headers, message: Message) -> bytes:
-    """Return the head that accepts a handshake as the app wants it."""
-    subprotocol = message.get("subprotocol")
-    if subprotocol is not None and not is_token(subprotocol):
-        raise ValueError(f"a subprotocol must be a token of ASCII letters and digits, not {subprotocol!r}")
-    fields = []
-    for name, value in message.get("headers") or ():
-        name, value = bytes(name), bytes(value).strip()
-        check_raw_field(name, value)
-        if name.lower().startswith(_OWN_PREFIX):
-            raise ValueError(f"header field {name!r} is set by the server")
-        if name.lower() not in _OWN_FIELDS:
-            fields.append((name, value))
-    return accept_head(headers, subprotocol, fields)
-
-
-def _close_of(message: Message) -> Close:
-    code, reason = message.get("code"), message.get("reason")
-    close = Close(NORMAL_CLOSURE if code is None else int(code), str(reason or ""))
-    if close.code not in CLOSE_CODES:
-        raise ValueError(f"a close code must be one of RFC 6455, or 3000 to 4999, not {close.code}")
-    return close
