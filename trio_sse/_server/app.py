@@ -9,12 +9,14 @@ from .._http.exceptions import HTTPException
 from .._http.request import raw_fields
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
+from .._transport.tls import TLSTransport
 from .app_background import CompletedCalls
 from .app_call import Answered, AppCall, CallContext
 from .app_lifespan import Lifespan
 from .request_reader import RoutedRequest
 from .results import AfterResponse
 from .root_path import paths_of_scope
+from .tls_extension import tls_extension
 
 
 @final
@@ -50,6 +52,8 @@ class AppHandler:
         """Return the scope of a request."""
         request = routed.request
         client, server = transport.endpoints
+        if isinstance(transport, TLSTransport):
+            extensions["tls"] = tls_extension(transport.session)
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},

@@ -106,6 +106,12 @@ class TLSTransport(SocketTransport):
         new._encrypted, self._encrypted = self._encrypted, b""
 
     @property
+    def session(self) -> ssl.SSLObject:
+        """The TLS session, for what it knows of the peer. The handle must own the connection."""
+        assert isinstance(self._tls, ssl.SSLObject)
+        return self._tls
+
+    @property
     def is_secure(self) -> bool:
         origin = self.origin
         return origin is None or origin.is_secure is not False

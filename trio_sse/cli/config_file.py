@@ -41,7 +41,7 @@ def _use(context: click.Context, file: str | None, argument_key: str) -> None:
         values = tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise click.ClickException(f"cannot read {file}: {error}") from error
-    parameters = dict(_parameters(context.command, argument_key))
+    parameters = dict(parameters_by_key(context.command, argument_key))
     defaults = {}
     for key, value in values.items():
         parameter = parameters.get(key.replace("_", "-"))
@@ -57,7 +57,7 @@ def _use(context: click.Context, file: str | None, argument_key: str) -> None:
     context.default_map = defaults
 
 
-def _parameters(command: click.Command, argument_key: str) -> list[tuple[str, click.Parameter]]:
+def parameters_by_key(command: click.Command, argument_key: str) -> list[tuple[str, click.Parameter]]:
     """Return the parameters by their keys: the long names of options, without the hyphens before them."""
     found: list[tuple[str, click.Parameter]] = []
     for parameter in command.params:
