@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,12 @@ class App:
             if scope["path"] == "/waits":
                 while (await receive())["type"] != "http.disconnect":
                     pass
+            elif scope["path"] == "/switches":
+                await send({"type": "http.response.start", "status": 101, "headers": []})
+            elif scope["path"] == "/is-short":
+                fields = [(b"content-length", b"10")]
+                await send({"type": "http.response.start", "status": 200, "headers": fields})
+                await send({"type": "http.response.body", "body": b"short"})
             elif scope["path"] == "/fails":
                 raise ValueError("an error for the log")
             else:
@@ -122,6 +128,24 @@ async def test_a_response_to_a_client_that_opens_no_window_ends_in_time() -> Non
             await client.flush()
             await client.wait(h2.events.ResponseReceived, number)
             await until(lambda: app.ended == 1)
+
+
+@pytest.mark.parametrize("path", ["/switches", "/is-short"])
+async def test_a_response_that_is_not_acceptable_ends_its_own_connection_only(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App()
+    async with serving(app) as (port, _), await trio.open_tcp_stream("127.0.0.1", port) as waiting:
+        await waiting.send_all(b"GET /waits HTTP/1.1\r\nHost: test\r\n\r\n")
+        await until(lambda: app.begun == 1)
+        for _ in range(3):
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode() * 3)
+                with suppress(trio.BrokenResourceError):
+                    while await stream.receive_some():
+                        pass
+        assert app.begun - app.ended == 1
+    assert "hypercorn failed" not in caplog.text
 
 
 class FailingFilter(logging.Filter):

@@ -226,3 +226,49 @@ async def test_a_copy_of_the_scope_has_the_same_guard() -> None:
     guard = FakeServer("1.1").guard
     assert find_guard(copy.deepcopy({"extensions": {GUARD: guard}})) is guard
     assert find_guard({"extensions": None}) is None
+
+
+def start(status: int, *headers: tuple[bytes, bytes]) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def sized(size: int) -> dict[str, Any]:
+    return start(200, (b"content-length", b"%d" % size))
+
+
+@pytest.mark.parametrize(
+    ("messages", "error"),
+    [
+        ([start(101)], ValueError),
+        ([start(600)], ValueError),
+        ([start(200, (b"content-length", b"1"), (b"content-length", b"2"))], ValueError),
+        ([sized(2), END], ValueError),
+        ([sized(2), MORE, END], ValueError),
+        ([sized(1), MORE, MORE], ValueError),
+        ([START, {**MORE, "body": "text"}], TypeError),
+        ([START, {**END, "body": "text"}], TypeError),
+    ],
+)
+async def test_what_would_break_the_server_s_connection_is_not_sent(
+    messages: list[Any], error: type[Exception]
+) -> None:
+    server = FakeServer("1.1")
+    await send_all(server.guard, *messages[:-1])
+    with pytest.raises(error):
+        await server.guard.send(messages[-1])
+    assert server.sent == messages[:-1]
+
+
+@pytest.mark.parametrize("messages", [[sized(2), MORE, {**END, "body": b"y"}], [start(204), END]])
+async def test_a_body_as_long_as_its_head_says_passes(messages: list[Any]) -> None:
+    server = FakeServer("1.1")
+    await send_all(server.guard, *messages)
+    assert server.sent == messages
+
+
+async def test_trailers_are_left_out() -> None:
+    server = FakeServer("2")
+    server.to_app.send_nowait(BODY)
+    await send_all(server.guard, {**START, "trailers": True}, MORE, END)
+    await server.guard.send({"type": "http.response.trailers", "headers": []})
+    assert server.sent == [{**START, "trailers": False}, MORE, END]

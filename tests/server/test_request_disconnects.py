@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, lockstep_stream_pair, wait_all_tasks_blocked
+from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
 from trio_sse import Connection, Request, Response, Server
+from trio_sse._server.request_disconnects import RequestDisconnectWatcher
+from trio_sse._transport.stream import StreamTransport
 
 from ..support.asgi_apps import GET, Receive, Send, answer, http_only, post
 from ..support.client import Client
@@ -252,3 +254,25 @@ async def test_what_a_client_sends_while_nobody_reads_waits_in_its_stream(no_lea
         assert await client.sized_body(await client.head()) == b"100000"
         assert sent == 100_000
         nursery.cancel_scope.cancel()
+
+
+async def test_two_tasks_may_stop_watching_at_once() -> None:
+    _, theirs = memory_stream_pair()
+    transport = StreamTransport(theirs, "memory")
+    watcher = RequestDisconnectWatcher(transport, bytearray(), lambda: None)
+    stopped = 0
+
+    async def stop() -> None:
+        nonlocal stopped
+        await watcher.stop()
+        assert not transport._waiting
+        stopped += 1
+
+    async def work() -> None:
+        await wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop)
+            nursery.start_soon(stop)
+
+    await watcher.run(work)
+    assert stopped == 2

@@ -112,6 +112,7 @@ class OutermostApp:
             return
         scope["state"] = dict(self._life.state)
         extensions = {**(scope.get("extensions") or {}), DRAIN_REGISTRY: self._open_work}
+        extensions.pop("http.response.trailers", None)  # the guard sends none
         scope["extensions"] = extensions
         with self._open_work.call():
             if scope["type"] == "http":

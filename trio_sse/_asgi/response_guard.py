@@ -17,7 +17,7 @@ from typing import Any, final
 import trio
 
 from .._http.fields import check_raw_field
-from .._http.response import Response
+from .._http.response import WITHOUT_BODY, Response
 from .response_messages import response_messages
 from .scope_object import ScopeObject
 from .types import Message, Receive, Scope, Send
@@ -66,8 +66,10 @@ class ResponseGuard(ScopeObject):
         self._send = send
         self._http_version: str = scope["http_version"]
         self._is_http2 = self._http_version >= "2"
+        self._has_body = scope.get("method") != "HEAD"
         self._is_cut = False
         self._is_over = False
+        self._length: int | None = None  # of the body, as the head announces it
         self._refusal: Response | None = None
         self._end_seconds = write_timeout  # how long the end may take, over HTTP/2
         self._body_size = 0
@@ -116,17 +118,21 @@ class ResponseGuard(ScopeObject):
     async def send(self, message: Message) -> None:
         """Send to the server, except for the end of a response that was cut."""
         kind = message["type"]
+        if kind == "http.response.trailers" and self.has_started:
+            await trio.lowlevel.checkpoint()
+            return  # not sent: a response ends with its body
         if self._is_over:
             raise OSError("the response is over")
         if self._refusal is not None:
             await trio.lowlevel.checkpoint()
             return
         if kind == "http.response.start":
-            message = {**message, "headers": _checked(message.get("headers", ()), self._http_version)}
-        self.has_started |= kind == "http.response.start"
+            message = self._checked_head(message)
+            self.has_started = True
+        elif kind == "http.response.body":
+            self._check_body(message)
         self._sends += 1
         try:
-            self._body_size += len(message.get("body", b""))
             if kind == "http.response.body" and not message.get("more_body", False):
                 await self._end(message)
             else:
@@ -138,6 +144,31 @@ class ResponseGuard(ScopeObject):
             self._sends -= 1
             if not self._sends:
                 self._sent.unpark_all()
+
+    # A message that hypercorn refuses can leave it in a state in which it fails as a whole. So what our own
+    # server refuses is refused here.
+
+    def _checked_head(self, message: Message) -> Message:
+        status = message["status"]
+        if not 200 <= int(status) < 600:
+            raise ValueError(f"a response's status must be 200 to 599, not {status}")
+        fields = _checked(message.get("headers", ()), self._http_version)
+        lengths = {int(value) for name, value in fields if name.lower() == b"content-length"}
+        if len(lengths) > 1:
+            raise ValueError(f"a response must have one Content-Length, not {sorted(lengths)}")
+        if lengths and self._has_body and status not in WITHOUT_BODY and not self.has_started:
+            (self._length,) = lengths
+        without_trailers = {"trailers": False} if message.get("trailers") else {}
+        return {**message, "headers": fields, **without_trailers}
+
+    def _check_body(self, message: Message) -> None:
+        data = message.get("body", b"")
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"a body must be bytes, not {type(data).__name__}")
+        size, goes_on = self._body_size + len(data), message.get("more_body", False)
+        if self._length is not None and (size > self._length or not (goes_on or size == self._length)):
+            raise ValueError(f"the body has {size} bytes, but the head announced {self._length}")
+        self._body_size = size
 
     def on_stream_end(self, *, is_cut: bool, end_seconds: float) -> None:
         """Record that an event stream has ended, which was this response's body.
@@ -168,7 +199,7 @@ class ResponseGuard(ScopeObject):
         """
         if self._is_over or (self.has_started and not self._is_http2 and not self.is_disconnected):
             return
-        refusal, self._refusal, self._is_cut = self._refusal, None, False
+        refusal, self._refusal, self._is_cut, self._length = self._refusal, None, False, None
         head, end = _FAILURE if refusal is None else response_messages(refusal)
         if not self.has_started:
             headers = head["headers"] if self._is_http2 else [*head["headers"], _CLOSE]

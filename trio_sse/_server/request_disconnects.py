@@ -63,10 +63,12 @@ class RequestDisconnectWatcher:
     async def stop(self) -> None:
         """Stop watching. When this returns, no task reads from the client to watch it."""
         self._transport.unwatch()
-        if self._reader is not None:
-            reader, self._reader = self._reader, None
+        reader = self._reader
+        if reader is not None:
             await reader.stop()
-            self._buffer += reader.received
+            if self._reader is not None:  # no other task has waited for it, too
+                self._reader = None
+                self._buffer += reader.received
 
     def on_disconnect(self) -> None:
         """Record that the client has disconnected."""
