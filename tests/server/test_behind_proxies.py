@@ -21,9 +21,11 @@ from trio_sse import Connection, Request, Response, Server
 from trio_sse.websocket import WebSocketConnection
 
 from ..support.asgi_apps import Receive, Send, answer, http_only
+from ..support.certificates import Contexts
 from ..support.client import Client
 from ..support.hostile import logged
 from ..support.leaks import MakeServer
+from ..support.serving import on_sockets
 from ..support.waiting import until
 
 PROXY = "10.0.0.1:999"
@@ -184,6 +186,26 @@ async def test_the_scope_says_what_the_client_has_asked_for(
     server = make_server(app=describe, trusted_proxies=["10.0.0.1"])
     assert await ask(server, *lines) == seen
     assert await ask(server, *lines, peer="10.0.0.2") == "None http None  / b'/' ['test']"
+
+
+async def test_tls_between_a_proxy_and_the_server_says_nothing_of_the_client(
+    make_server: MakeServer, contexts: Contexts
+) -> None:
+    server = make_server(app=describe, trusted_proxies=["127.0.0.1"])
+    seen = []
+    async with on_sockets(server, server_tls=contexts.server, client_tls=contexts.client) as serving:
+        for lines in (
+            [FROM_CLIENT],
+            [FROM_CLIENT, "X-Forwarded-Proto: http", "X-Forwarded-Host: example.org"],
+        ):
+            async with await serving.connect() as client:
+                await client.get("/", *lines)
+                seen.append((await client.whole()).decode())
+        port = serving.address[1]
+    assert seen == [
+        f"('{CLIENT}', 0) https ('127.0.0.1', {port})  / b'/' ['test']",
+        f"('{CLIENT}', 0) http ('example.org', 80)  / b'/' ['example.org']",
+    ]
 
 
 async def test_a_port_in_the_host_counts_more_than_one_by_itself(make_server: MakeServer) -> None:

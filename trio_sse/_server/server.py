@@ -436,7 +436,8 @@ class Server:
         instead of one.
 
         Args:
-            peer: the client's address, for logs and `Request.peer`.
+            peer: the client's address, for logs and `Request.peer`; also to tell whether it is one of the
+                `trusted_proxies`.
         """
         await self._calls.serve_stream(stream, peer)
 
