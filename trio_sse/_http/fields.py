@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 #: Header fields as an application sets them: a mapping, or pairs, in which a name may be repeated.
 HeaderFields = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -75,14 +76,23 @@ def merge_fields(
     return merged + added
 
 
-def check_raw_field(name: bytes, value: bytes) -> None:
-    """Check a header field that an ASGI app sends; which fields it may set is the caller's to decide.
+def check_raw_field(name: bytes, value: bytes) -> bytes:
+    """Check a header field that an ASGI app sends, and return its name in lower case.
+
+    Which fields it may set is the caller's to decide.
 
     Raises:
         ValueError: the name or the value cannot be sent.
     """
-    if not _RAW_NAME.fullmatch(name) or not _RAW_VALUE.fullmatch(value):
+    lower = _checked_name(name)
+    if lower is None or not _RAW_VALUE.fullmatch(value):
         raise ValueError(f"header field {name!r} has a name or a value that cannot be sent")
+    return lower
+
+
+@lru_cache(maxsize=512)  # an app sends the same fields with each response
+def _checked_name(name: bytes) -> bytes | None:
+    return name.lower() if _RAW_NAME.fullmatch(name) else None
 
 
 def parse_field(text: str) -> tuple[str, str]:

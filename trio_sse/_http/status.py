@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from http import HTTPStatus
 
 # RFC 9110, 15. Python before 3.13 has those of older RFCs.
@@ -13,6 +14,7 @@ _PHRASES = {
 }
 
 
+@lru_cache(maxsize=128)
 def reason_phrase(status: int) -> str:
     """Return the reason phrase of a status.
 

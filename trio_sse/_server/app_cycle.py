@@ -29,6 +29,7 @@ from .._transport.base import Transport, send_all
 from .app_response import AppResponse
 from .body import BodyReader
 from .request_disconnects import RequestDisconnectWatcher
+from .turns import Turns
 
 
 class ClientDisconnected(OSError):
@@ -72,16 +73,17 @@ class RequestResponseCycle:
         "_ignores_app",
         "_is_chunked",
         "_is_ending",
+        "_is_over",
         "_is_reading_over",
         "_may_keep_alive",
-        "_over",
-        "_receive_lock",
+        "_reading",
         "_receiving",
         "_request",
         "_response",
-        "_send_lock",
+        "_sending",
         "_sent",
         "_serving",
+        "_waiting",
         "_watcher",
         "_write_timeout",
         "call",
@@ -118,13 +120,13 @@ class RequestResponseCycle:
         self.on_start: Callable[[], None] | None = None
         self.on_disconnect: Callable[[], None] | None = None
         self._response: AppResponse | None = None
-        self._send_lock = trio.StrictFIFOLock()
+        self._sending = Turns()
         self._serving = serving
         self._request = request
         self._body = body
         self._body_is_read = False  # the app has received all of it
         self._is_reading_over = False  # the app gets no more of it
-        self._receive_lock = trio.Lock()  # of the one task that reads the body
+        self._reading = Turns()  # of the tasks that read the body
         self._receiving: trio.CancelScope | None = None  # of that task
         self._may_keep_alive = may_keep_alive
         self._write_timeout = write_timeout
@@ -132,7 +134,8 @@ class RequestResponseCycle:
         self._ignores_app = False  # what the app still sends is not part of the response
         self.is_released = False
         self._sent = 0  # bytes of the body
-        self._over = trio.Event()  # there is nothing more to receive
+        self._is_over = False  # there is nothing more to receive
+        self._waiting: trio.lowlevel.ParkingLot | None = None  # tasks that wait for this
         self._watcher = RequestDisconnectWatcher(transport, body.buffer, self._note_disconnect)
         body.receive = self._watcher.receive_some
 
@@ -145,11 +148,16 @@ class RequestResponseCycle:
         if self._is_ending or self.is_released:
             return
         self.is_disconnected = True
-        self._over.set()
+        self._set_over()
         if self.on_disconnect is not None:
             self.on_disconnect()
         elif self.has_begun and not self.is_complete:
             self.call.cancel()
+
+    def _set_over(self) -> None:
+        self._is_over = True
+        if self._waiting is not None:
+            self._waiting.unpark_all()
 
     @property
     def status(self) -> int | None:
@@ -179,14 +187,14 @@ class RequestResponseCycle:
         if self.is_released:
             await trio.lowlevel.checkpoint()
             return {"type": "http.disconnect"}
-        over = self._over
         if self._may_receive:
-            async with self._receive_lock:
-                piece = await self._receive_body() if self._may_receive else None
+            piece = await self._receive_in_turn()
             if piece is not None:
                 return {"type": "http.request", "body": piece, "more_body": not self._body_is_read}
-        if not over.is_set():
-            await over.wait()
+        if not self._is_over:
+            if self._waiting is None:
+                self._waiting = trio.lowlevel.ParkingLot()
+            await self._waiting.park()
         # Starlette's `is_disconnected` calls this in a scope that it has cancelled, and must get the answer.
         await trio.lowlevel.cancel_shielded_checkpoint()
         return {"type": "http.disconnect"}
@@ -194,7 +202,17 @@ class RequestResponseCycle:
     @property
     def _may_receive(self) -> bool:
         is_over = self.is_released or self._body_is_read or self._is_reading_over
-        return not (is_over or self._over.is_set())
+        return not (is_over or self._is_over)
+
+    async def _receive_in_turn(self) -> bytes | None:
+        reading = self._reading
+        if reading.is_taken:
+            await reading.wait()
+        reading.is_taken = True
+        try:
+            return await self._receive_body() if self._may_receive else None
+        finally:
+            reading.end()
 
     async def _receive_body(self) -> bytes | None:
         """Return the next piece of the body; `None` if it was invalid, or nothing more is to be read."""
@@ -220,7 +238,9 @@ class RequestResponseCycle:
     async def _permit_body(self, body: BodyReader) -> None:
         """Send `100 Continue` before the response, never into it."""
         with trio.CancelScope() as self._receiving:  # `stop_watching` may be called with the lock held
-            await self._send_lock.acquire()
+            if self._sending.is_taken:
+                await self._sending.wait()
+            self._sending.is_taken = True
         if self._receiving.cancelled_caught:
             return
         try:
@@ -229,7 +249,7 @@ class RequestResponseCycle:
             elif self._may_receive:
                 await body.permit()
         finally:
-            self._send_lock.release()
+            self._sending.end()
 
     async def stop_watching(self) -> None:
         """Stop watching and reading. Once this returns, no task of the app reads from the transport.
@@ -242,8 +262,14 @@ class RequestResponseCycle:
         self._is_reading_over = True
         if self._receiving is not None:
             self._receiving.cancel()
-        async with self._receive_lock:
+        reading = self._reading
+        if reading.is_taken:
+            await reading.wait()
+        reading.is_taken = True
+        try:
             await self._watcher.stop()
+        finally:
+            reading.end()
 
     def release(self) -> None:
         """Drop everything that a finished call no longer needs; the app may still refer to this object.
@@ -252,7 +278,7 @@ class RequestResponseCycle:
         """
         self.is_released = True
         self.on_complete = self.on_start = self.on_disconnect = None
-        del self._body, self._over, self._response, self._watcher, self.call
+        del self._body, self._response, self._watcher, self.call
 
     def take_back(self, transport: Transport) -> None:
         """Own the transport again, after a stream inside the call: the response is complete."""
@@ -261,7 +287,7 @@ class RequestResponseCycle:
 
     def _complete(self) -> None:
         self.is_complete = self._is_ending = True
-        self._over.set()
+        self._set_over()
         if self._receiving is not None:
             self._receiving.cancel()
         if self.on_complete is not None:
@@ -291,8 +317,14 @@ class RequestResponseCycle:
             RuntimeError: this message cannot follow what the app has sent before.
             ValueError: a header field, or the body's length, is not acceptable.
         """
-        async with self._send_lock:  # what several tasks send is written in the order in which it is encoded
+        sending = self._sending  # what several tasks send is written in the order in which it is encoded
+        if sending.is_taken:
+            await sending.wait()
+        sending.is_taken = True
+        try:
             await self._send_message(message)
+        finally:
+            sending.end()
 
     async def _send_message(self, message: Message) -> None:
         if self._ignores_app:
@@ -316,23 +348,24 @@ class RequestResponseCycle:
             data, goes_on = bytes(message.get("body", b"")), bool(message.get("more_body", False))
             payloads = self._encode_body(data, goes_on=goes_on)
             if any(payloads):
-                await self._write(payloads)
+                await self._write(payloads, goes_on=goes_on)
             if not goes_on:
                 self._complete()  # not before: `receive` ends then, and Quart cancels what it sends
         else:
             raise RuntimeError(f"the app sends {kind!r}, which cannot follow what it has sent before")
 
-    async def _write(self, payloads: tuple[bytes, ...]) -> None:
+    async def _write(self, payloads: tuple[bytes, ...], *, goes_on: bool) -> None:
         try:
             await send_all(
                 self.transport,
                 *payloads,
                 write_timeout=self._write_timeout,
                 counts=self._serving.pending_bytes,
+                yields=goes_on,  # after the last part, the next request is waited for
             )
         except trio.BrokenResourceError as error:
             self.is_disconnected = True
-            self._over.set()
+            self._set_over()
             raise ClientDisconnected(str(error)) from None
 
     def _encode_body(self, data: bytes, *, goes_on: bool) -> tuple[bytes, ...]:

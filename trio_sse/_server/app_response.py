@@ -10,6 +10,9 @@ from .._http.fields import check_raw_field
 from .._http.response import WITHOUT_BODY, http_date
 from .._http.status import reason_phrase
 
+# ASGI's HTTP specification, "Response Start"
+_SET_BY_SERVER = frozenset({b"transfer-encoding", b"keep-alive"})
+
 
 @final
 class AppResponse:
@@ -28,18 +31,15 @@ class AppResponse:
         headers: Iterable[tuple[bytes, bytes]] = message.get("headers", ())
         for name, value in headers:
             name, value = bytes(name), bytes(value).strip()
-            check_raw_field(name, value)
-            match name.lower():
-                case b"content-length":
-                    self.content_length = int(value)
-                case b"connection":
-                    self.closes |= b"close" in [option.strip() for option in value.lower().split(b",")]
-                case b"transfer-encoding" | b"keep-alive":
-                    pass  # the server sets them (ASGI's HTTP specification, "Response Start")
-                case lower:
-                    has_date |= lower == b"date"
-                    self.upgrades |= lower == b"upgrade"
-                    self._fields.append((name, value))
+            lower = check_raw_field(name, value)
+            if lower == b"content-length":
+                self.content_length = int(value)
+            elif lower == b"connection":
+                self.closes |= b"close" in [option.strip() for option in value.lower().split(b",")]
+            elif lower not in _SET_BY_SERVER:
+                has_date |= lower == b"date"
+                self.upgrades |= lower == b"upgrade"
+                self._fields.append((name, value))
         if not has_date:
             self._fields.append((b"Date", http_date().encode()))
 

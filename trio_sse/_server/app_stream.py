@@ -93,7 +93,7 @@ class AppStream(ScopeObject):
         self._resume_serving = resume_serving
         self._pending: PendingStream | None = None
         self._may_keep_alive = False
-        self._started = trio.lowlevel.ParkingLot()
+        self._started: trio.lowlevel.ParkingLot | None = None  # of a stream inside the app's call
 
     @property
     def request(self) -> Request:
@@ -139,19 +139,24 @@ class AppStream(ScopeObject):
     ) -> LiveStream:
         self.check()
         stream = manager.new_stream(self._serving, self._awaited(), request, response_start)
+        self._started = trio.lowlevel.ParkingLot()
         self._cycle.on_start = partial(self._start, stream)
         self._cycle.on_disconnect = partial(self._on_disconnect, stream)
         return stream
 
     def _on_disconnect(self, stream: LiveStream) -> None:
         stream.on_disconnect()
-        self._started.unpark_all()  # a stream that has finished still waits for its head
+        self._wake_started()  # a stream that has finished still waits for its head
 
     def _start(self, stream: LiveStream) -> None:
         start = self._cycle.start_stream()
         start.transport.framing = self._framing
         stream.start_on(start.transport, start.head + padding(self.request, self._framing))
         self._may_keep_alive = start.may_keep_alive
+        self._wake_started()
+
+    def _wake_started(self) -> None:
+        assert self._started is not None
         self._started.unpark_all()
 
     def head_sent(self, stream: LiveStream) -> None:
@@ -159,6 +164,7 @@ class AppStream(ScopeObject):
 
     async def wait_started(self, stream: LiveStream) -> None:
         while stream.response_start is not None and not self._cycle.is_disconnected:
+            assert self._started is not None
             await self._started.park()
 
     async def run_inline(self, manager: StreamManager, stream: LiveStream, handle: Handle) -> StreamOutcome:

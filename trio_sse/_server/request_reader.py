@@ -120,7 +120,7 @@ class RequestReader:
         self, transport: Transport, serving: ServeScope, buffer: bytearray
     ) -> RequestHead | None:
         may_be_empty_line = True
-        is_hurried = False
+        is_hurried = has_waited = False
         deadline = math.inf
         while True:
             if may_be_empty_line and len(buffer) >= 2:
@@ -128,9 +128,14 @@ class RequestReader:
                 if buffer.startswith(b"\r\n"):  # one empty line before a request is ignored (RFC 9112, 2.2)
                     del buffer[:2]
             if buffer and (head := take_head(buffer)) is not None:
+                if transport.bytes_sent and not has_waited:
+                    # A client that sends request after request must not block the event loop.
+                    await trio.lowlevel.checkpoint()
                 return head
-            data = transport.receive_nowait()  # a new client has often sent its whole request
+            # A new client has often sent its whole request. One that has its answer has hardly sent the next.
+            data = transport.receive_nowait() if buffer or not transport.bytes_sent else None
             if data is None:
+                has_waited = True
                 now = trio.current_time()
                 deadline = min(deadline, now + HEAD_SECONDS)
                 if serving.is_draining and not is_hurried:

@@ -248,9 +248,15 @@ _MAX_JOINED = 16 * 1024
 
 
 async def send_all(
-    transport: Transport, *payloads: bytes, write_timeout: float, counts: PendingBytes
+    transport: Transport,
+    *payloads: bytes,
+    write_timeout: float,
+    counts: PendingBytes,
+    yields: bool = True,
 ) -> None:
     """Send the payloads, waiting up to `write_timeout` seconds each time for the peer to take some bytes.
+
+    Without `yields`, it has no checkpoint where the peer takes all at once; then the caller must have one.
 
     If this is cancelled, something stays pending, or the caller was cancelled before, and nothing was sent.
 
@@ -265,7 +271,8 @@ async def send_all(
         del pieces[0]
     if not pieces:
         # A peer that sends request after request must not block the event loop.
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        if yields:
+            await trio.lowlevel.cancel_shielded_checkpoint()
         return
     with PendingSend(counts, *pieces) as send:
         await _flush(transport, write_timeout)
