@@ -99,10 +99,28 @@ async def test_the_scope_describes_the_handshake(no_leak: LeakCheck, contexts: C
         assert scope["server"] == serving.address
         assert scope["client"][0] == "127.0.0.1"
         assert (b"host", b"test") in scope["headers"]
-        assert scope["extensions"] == {"websocket.http.response": {}}
+        assert scope["extensions"]["websocket.http.response"] == {}
+        assert ("tls" in scope["extensions"]) == (scheme == "wss")
         assert scope["http_version"] == "1.1"
         assert scope["state"] == {}
         assert "method" not in scope
+
+
+async def test_trusted_proxies_say_who_the_client_is(no_leak: LeakCheck) -> None:
+    scopes: list[Event] = []
+
+    @websocket_only
+    async def app(scope: Event, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+
+    for trusted in ((), ("127.0.0.1",)):
+        server = no_leak.watch(Server(app, trusted_proxies=trusted))
+        async with on_sockets(server) as serving, await serving.connect() as client:
+            fields = ("X-Forwarded-For: 192.0.2.7", "X-Forwarded-Proto: https", "X-Forwarded-Prefix: /v1")
+            assert (await client.get("/chat", *HANDSHAKE, *fields)).status == 500
+    untold, told = scopes
+    assert (untold["scheme"], untold["client"][0], untold["root_path"]) == ("ws", "127.0.0.1", "")
+    assert (told["scheme"], told["client"][0], told["root_path"]) == ("wss", "192.0.2.7", "/v1")
 
 
 async def test_requests_and_routes_are_served_beside_them(make_server: MakeServer) -> None:
