@@ -57,7 +57,7 @@ async def publish_numbers(hub: Hub, count: int) -> None:
 
 
 async def test_killed_during_publishing_and_restarted_from_its_file(server: RedisServer) -> None:
-    async with running(server, timeout=0.3, publish_timeout=10) as hub, hub.subscribe("t") as events:
+    async with running(server, timeout=0.3, publish_timeout=SECONDS) as hub, hub.subscribe("t") as events:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(publish_numbers, hub, 400)
             for _ in range(3):
@@ -68,7 +68,7 @@ async def test_killed_during_publishing_and_restarted_from_its_file(server: Redi
 
 
 async def test_redis_stopped_for_a_while_loses_nothing(server: RedisServer) -> None:
-    async with running(server, timeout=0.3, publish_timeout=10) as hub, hub.subscribe("t") as events:
+    async with running(server, timeout=0.3, publish_timeout=SECONDS) as hub, hub.subscribe("t") as events:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(publish_numbers, hub, 200)
             await trio.sleep(0.05)
@@ -110,7 +110,7 @@ async def test_subscribers_from_before_the_first_load_receive_a_reset(
     async with running(server) as other:
         await other.publish("t", "before")
     server.kill()
-    async with running(server, timeout=0.3, publish_timeout=10) as hub, hub.subscribe("t") as events:
+    async with running(server, timeout=0.3, publish_timeout=SECONDS) as hub, hub.subscribe("t") as events:
         await server.start()
         assert [(event.event, event.data) for event in await take(events, 1)] == [
             ("reset", '{"reason":"unknown"}')
@@ -152,7 +152,7 @@ async def test_a_repeated_entry_is_delivered_once(server: RedisServer) -> None:
 
 
 async def test_a_log_restarted_empty_is_a_reset(server: RedisServer) -> None:
-    async with running(server, timeout=0.3, publish_timeout=10) as hub, hub.subscribe("t") as events:
+    async with running(server, timeout=0.3, publish_timeout=SECONDS) as hub, hub.subscribe("t") as events:
         await hub.publish("t", "old")
         (old,) = await take(events, 1)
         server.kill()
@@ -213,7 +213,7 @@ async def test_throttled_subscriptions_continue_after_the_reset(
 async def test_equal_events_are_not_repetitions_when_the_newest_entries_were_lost(
     server: RedisServer,
 ) -> None:
-    async with running(server, publish_timeout=10) as hub, hub.subscribe("t") as events:
+    async with running(server, publish_timeout=SECONDS) as hub, hub.subscribe("t") as events:
         await hub.publish("t", "first")
         for _ in range(3):
             await hub.publish("t", "refresh")
@@ -306,7 +306,7 @@ async def test_an_id_from_before_the_first_event_is_not_the_end_of_an_emptied_lo
 
 
 async def test_a_long_replay_survives_a_restart_of_redis(server: RedisServer) -> None:
-    log = RedisLog(server.url, timeout=0.5, publish_timeout=10)
+    log = RedisLog(server.url, timeout=0.5, publish_timeout=SECONDS)
     hub = Hub(log=log, history=10, inbox=5000)
     with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
@@ -423,7 +423,7 @@ async def test_prefixes_keep_hubs_apart(server: RedisServer) -> None:
 
 
 async def test_a_slow_redis_delays_publishers_and_loses_nothing(server: RedisServer) -> None:
-    async with running(server, timeout=5, publish_timeout=10) as hub, hub.subscribe("t") as events:
+    async with running(server, timeout=5, publish_timeout=SECONDS) as hub, hub.subscribe("t") as events:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(publish_numbers, hub, 20)
             for _ in range(3):  # within its timeout: slow, not away

@@ -179,8 +179,8 @@ async def test_another_file_in_its_place_is_a_reset_for_all(tmp_path: Path, *, i
             await hub.publish("t", "other")
         await trio.sleep(0.002)  # for its own epoch
     async with (
-        hub_on(path, publish_timeout=10) as one,
-        hub_on(path, publish_timeout=10) as two,
+        hub_on(path, publish_timeout=SECONDS) as one,
+        hub_on(path, publish_timeout=SECONDS) as two,
         one.subscribe("t") as at_one,
         two.subscribe("t") as at_two,
     ):
@@ -209,7 +209,7 @@ async def test_a_restored_backup_is_a_reset_whatever_was_stored_since(tmp_path: 
         for number in range(3):
             await hub.publish("t", number)
     copy.write_bytes(path.read_bytes())
-    async with hub_on(path, publish_timeout=10) as hub, hub.subscribe("t") as events:
+    async with hub_on(path, publish_timeout=SECONDS) as hub, hub.subscribe("t") as events:
         for number in range(3, 8):
             await hub.publish("t", number)
         lost = [await anext(events) for _ in range(5)]

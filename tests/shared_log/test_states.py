@@ -18,7 +18,7 @@ from trio_sse._hub.hub import engine_of
 from trio_sse.redis import RedisLog
 
 from ..state.test_state import Reader
-from ..support.logs import SHARED, MakeLog, logs
+from ..support.logs import PATIENT, SHARED, MakeLog, logs
 from ..support.redis_server import redis_server
 from ..support.requirements import needs
 from ..support.serving import running
@@ -458,7 +458,7 @@ async def test_a_change_that_waits_when_the_hub_ends_is_an_error(autojump_clock:
 async def test_a_state_survives_an_emptied_log(tmp_path: Path) -> None:
     with redis_server(tmp_path) as server:
         await server.start()
-        async with nodes(lambda: RedisLog(server.url), 2) as ((one, state), (_, other)):
+        async with nodes(lambda: RedisLog(server.url, **PATIENT), 2) as ((one, state), (_, other)):
             await state.set({"n": 1})
             await wait_for(other, {"n": 1})
             async with one.subscribe("s") as events, one.subscribe("s", "t") as mixed:
@@ -477,7 +477,7 @@ async def test_a_state_survives_an_emptied_log(tmp_path: Path) -> None:
                     while "reset" not in kinds:
                         kinds.append((await anext(mixed)).event)
             await wait_for(state, {"n": 1, "m": 2})
-        async with nodes(lambda: RedisLog(server.url), 1) as ((_, state),):
+        async with nodes(lambda: RedisLog(server.url, **PATIENT), 1) as ((_, state),):
             assert state.value == {"n": 1, "m": 2}
 
 

@@ -603,6 +603,7 @@ async def running(
     else:
         config = Config()
         config.bind, config.errorlog = ["127.0.0.1:0"], logging.getLogger("hypercorn.error")
+        config.keep_alive_timeout = SECONDS  # of a connection whose client is slow to ask
         if tls is not None:
             config.certfile, config.keyfile = str(certificate.chain), str(certificate.key)
         serve = partial(trio_sse.hypercorn.serve, app, config, shutdown_trigger=shutdown.wait, **bounds)
