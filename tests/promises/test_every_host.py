@@ -29,7 +29,7 @@ from ..support.client import Client
 from ..support.hosts import FAST, PATIENT, Host, Run, until_subscribed
 from ..support.http2_client import Http2Connection
 from ..support.leaks import LeakCheck, living_tasks, open_descriptors
-from ..support.waiting import until
+from ..support.waiting import SECONDS, until
 
 pytestmark = pytest.mark.integration
 
@@ -923,7 +923,9 @@ async def test_a_shutdown_resets_no_client_that_connects_meanwhile(run_listening
 
 
 async def test_readers_that_never_read_can_not_hold_a_shutdown_up(run_http1: Run) -> None:
-    async with run_http1(drain_timeout=1) as host, AsyncExitStack() as stack:
+    # The write timeout would end those that a busy machine has opened long before the others.
+    options = {"drain_timeout": 1, "write_timeout": 2 * SECONDS, "seconds": 4 * SECONDS}
+    async with run_http1(**options) as host, AsyncExitStack() as stack:
         for _ in range(100):
             client = await stack.enter_async_context(await host.connect(receive_buffer=4096))
             assert isinstance(client, Client)
