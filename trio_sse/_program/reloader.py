@@ -34,6 +34,10 @@ _KILL_SECONDS = 10.0  # after it was asked to drain; it ends by itself long befo
 _VARIABLE = "TRIO_SSE_RELOADED"  # with the descriptors that a child inherits
 _MOST_NAMES = 3
 
+# Ctrl-C also reaches the child, which may still import the app: that would print a traceback. So it starts
+# with the signal ignored, until it handles it. A shell does that: `preexec_fn` is not safe beside threads.
+_WITHOUT_SIGINT = ("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh")
+
 
 class Inherited(NamedTuple):
     """What a child gets from this process.
@@ -120,7 +124,7 @@ class Reloader:
     async def _start(self, nursery: trio.Nursery, alive: int) -> None:
         numbers = [alive, *(each.fileno() for each in self._sockets)]
         child = self._child = await trio.lowlevel.open_process(
-            self._command,
+            [*_WITHOUT_SIGINT, *self._command],
             env={**os.environ, _VARIABLE: ",".join(map(str, numbers))},
             pass_fds=numbers,
         )
