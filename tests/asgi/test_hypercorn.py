@@ -303,7 +303,7 @@ async def test_a_connection_carries_many_streams_at_once(run: Run) -> None:
 
 @pytest.mark.integration
 async def test_a_stream_outlives_a_thousand_requests_beside_it(run: Run) -> None:
-    async with run(seconds=55) as host, await connected(host) as connection:
+    async with run(seconds=4 * SECONDS) as host, await connected(host) as connection:
         stream = await connection.request("GET", "/live")
         await stream.wait_head()
         for _ in range(21):
