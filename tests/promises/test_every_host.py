@@ -178,10 +178,8 @@ async def test_head_answers_what_get_would(run: Run) -> None:
             await host.life.wait_ends(2)
 
 
-async def test_head_of_a_silent_handler_is_answered_when_a_keepalive_is_due(
-    run: Run, clock: MockClock
-) -> None:
-    async with run(keepalive=10, **PATIENT) as host:
+async def test_head_of_a_silent_handler_is_answered_when_a_keepalive_is_due(run: Run) -> None:
+    async with run(keepalive=0.01) as host:
         head, _ = await answer_of(host, "/silent", method="HEAD")
         assert (head.status, head.get("content-type")) == (200, "text/event-stream")
         assert await host.life.wait_ends(1) == [EndReason.FINISHED]
