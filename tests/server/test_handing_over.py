@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 import trio
 from quart_trio import QuartTrio
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import Response as StarletteResponse
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 import trio_sse._server.serving
@@ -189,7 +192,16 @@ def native(no_leak: LeakCheck) -> Subject:
     return Subject(server)
 
 
-def quart_of(no_leak: LeakCheck, handler: Any) -> Subject:
+class AddsField(BaseHTTPMiddleware):
+    """Runs the app in a task of its own, and sends what the app sends from another one."""
+
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> StarletteResponse:
+        response = await call_next(request)
+        response.headers["X-Added"] = "yes"
+        return response
+
+
+def quart_of(no_leak: LeakCheck, handler: Any, middleware: Callable[[Any], Any] = lambda app: app) -> Subject:
     app = QuartTrio(__name__)
     sse = QuartSSE(app)
     sse.route("/")(handler)
@@ -199,12 +211,16 @@ def quart_of(no_leak: LeakCheck, handler: Any) -> Subject:
         await trio.lowlevel.checkpoint()
         return response
 
-    cancellable = Cancellable(app)
+    cancellable = Cancellable(middleware(app))
     return Subject(no_leak.watch(Server(cancellable, hub=no_leak.watch_hub(sse.hub))), cancellable)
 
 
 def quart(no_leak: LeakCheck) -> Subject:
     return quart_of(no_leak, two_events)
+
+
+def quart_under_middleware(no_leak: LeakCheck) -> Subject:
+    return quart_of(no_leak, two_events, AddsField)
 
 
 def quart_that_sends_nothing(no_leak: LeakCheck) -> Subject:
@@ -257,7 +273,7 @@ async def served(server: Server, where: str, contexts: Contexts) -> AsyncIterato
     ("make", "where"),
     [
         (make, where)
-        for make in (native, quart, quart_that_sends_nothing, inline, websocket)
+        for make in (native, quart, quart_that_sends_nothing, quart_under_middleware, inline, websocket)
         for where in ("sockets", "memory")
     ]
     + [(quart, "tls"), (websocket, "tls")],
