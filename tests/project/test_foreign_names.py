@@ -33,6 +33,7 @@ PUBLIC_MODULES = {
     "trio.testing",
     "werkzeug.datastructures",
     "werkzeug.exceptions",
+    "watchfiles",
 }
 
 #: Private names that are Python's own and documented.
