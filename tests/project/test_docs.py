@@ -13,15 +13,16 @@ import pytest
 
 from trio_sse import EndReason, EventDecoder, Hub, Server
 from trio_sse._http import body_decoders, request_head
+from trio_sse._http.request_head import APP_LIMITS, LIMITS
 from trio_sse._proxies import forwarded, proxy_protocol
-from trio_sse._server import body, request_reader
+from trio_sse._server import options, request_reader
 from trio_sse._stream import disconnects, polling
 from trio_sse._wire import event, topic
 
 from ..support.markdown import PAGES, ROOT, anchors, prose
 from .test_public_names import LOGGERS
 
-LIMITS = (ROOT / "docs" / "limits.md").read_text()
+LIMITS_PAGE = (ROOT / "docs" / "limits.md").read_text()
 
 UNITS = {"KiB": 1024, "MiB": 1024**2}
 
@@ -34,7 +35,7 @@ def numbers(text: str) -> list[float]:
 
 def rows() -> dict[str, str]:
     """Return the tables' rows by their first column: what stands in the second."""
-    lines = [re.split(r"\s*\|\s*", line) for line in LIMITS.splitlines() if line.startswith("| ")]
+    lines = [re.split(r"\s*\|\s*", line) for line in LIMITS_PAGE.splitlines() if line.startswith("| ")]
     return {cells[1]: cells[2] for cells in lines}
 
 
@@ -55,7 +56,7 @@ def test_every_limit_that_is_an_option_is_documented_with_its_default(made: Call
     for name, parameter in inspect.signature(made).parameters.items():
         default = parameter.default
         is_limit = isinstance(default, int | float) and not isinstance(default, bool)
-        if is_limit and name != "max_body_size":  # that one stands among the requests' limits
+        if is_limit:
             assert stated[name] == pytest.approx(default), name
         elif name in stated:
             assert stated[name] is default is None, name
@@ -81,17 +82,16 @@ def test_the_fixed_limits_are_those_of_the_code() -> None:
     assert numbers(
         next(limit for what, limit in table.items() if what.startswith("a header of the [PROXY protocol]"))
     ) == [request_reader.HEAD_SECONDS, proxy_protocol.MAX_HEADER_SIZE]
-    assert numbers(table["head: time, size, fields"]) == [
-        request_reader.HEAD_SECONDS,
-        request_head.MAX_HEAD_SIZE,
-        request_head.MAX_HEADER_FIELDS,
+    assert numbers(table["time of a head"]) == [request_reader.HEAD_SECONDS]
+    (head,) = [row for name, row in table.items() if "`max_header_size`" in name]
+    assert numbers(head) == [
+        number
+        for limits in (LIMITS, APP_LIMITS)
+        for number in (limits.size, limits.fields, limits.target_size)
     ]
-    assert numbers(table["method, target"]) == [request_head.MAX_METHOD_SIZE, request_head.MAX_TARGET_SIZE]
+    assert numbers(table["method"]) == [request_head.MAX_METHOD_SIZE]
     assert numbers(table["fields of a query"]) == [request_head.MAX_QUERY_FIELDS]
-    assert numbers(table["body: time, size (`max_body_size`)"]) == [
-        body.BODY_SECONDS,
-        inspect.signature(Server).parameters["max_body_size"].default,
-    ]
+    assert numbers(table["body (`max_body_size`)"]) == [options.ROUTE_BODY_SIZE, options.APP_BODY_SIZE]
     assert numbers(table["a chunk's head, a body's trailers"]) == [
         body_decoders.MAX_CHUNK_LINE,
         body_decoders.MAX_TRAILERS,

@@ -11,7 +11,7 @@ import trio.testing
 
 from trio_sse import HTTPException
 from trio_sse._http.body_decoders import ChunkedDecoder
-from trio_sse._http.request_head import parse_head
+from trio_sse._http.request_head import RequestHead, parse_head
 from trio_sse._server.body import BodyReader, receive_body
 from trio_sse._transport.base import Transport
 
@@ -348,10 +348,17 @@ async def test_endless_tiny_chunks_do_not_starve_other_tasks() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(take_turns)
         with pytest.raises(HTTPException, match="at most 10000 bytes"):
-            await receive_body(BodyReader(head, cast("Transport", Tireless()), bytearray(), 10_000))
+            await receive_body(reader_of(head, Tireless()))
         nursery.cancel_scope.cancel()
 
     assert turns >= 100
+
+
+def reader_of(head: RequestHead, transport: object) -> BodyReader:
+    """Return the reader of a route's body."""
+    return BodyReader(
+        head, cast("Transport", transport), bytearray(), 10_000, timeout=30, is_bounded_in_all=True
+    )
 
 
 async def test_decoding_counts_against_the_time_of_a_body(
@@ -371,7 +378,7 @@ async def test_decoding_counts_against_the_time_of_a_body(
     monkeypatch.setattr(ChunkedDecoder, "feed", feed)
     head = parse_head(CHUNKED[:-4])
     with pytest.raises(HTTPException, match="in time"):
-        await receive_body(BodyReader(head, cast("Transport", Sending()), bytearray(), 10_000))
+        await receive_body(reader_of(head, Sending()))
 
 
 @pytest.mark.parametrize(

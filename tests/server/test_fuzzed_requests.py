@@ -64,7 +64,7 @@ def test_no_bytes_can_hang_or_break_the_server(raw: bytes, seed: int) -> None:
 
 
 async def _answer_to_noise(raw: bytes, seed: int) -> None:
-    target = Target(Server, max_duration=20)
+    target = Target(Server, max_duration=20, keep_alive=20)
     split = random.Random(seed).randint(0, len(raw))
     with trio.fail_after(PATIENCE):
         async with in_memory(target.server) as serving, serving.connect() as client:

@@ -23,10 +23,7 @@ from .exceptions import HTTPException
 from .fields import FIELD_VALUE, TOKEN, is_token
 from .request import Headers, headers_of_lines, replace_field
 
-MAX_HEAD_SIZE = 16 * 1024
 MAX_METHOD_SIZE = 32  # the longest that is registered has 17
-MAX_TARGET_SIZE = 8 * 1024
-MAX_HEADER_FIELDS = 100
 MAX_QUERY_FIELDS = 100
 
 # Thousands of clients ask for the same few things. So this many request lines, hosts and paths that have
@@ -79,6 +76,20 @@ _KNOWN_FIELD = re.compile(rb"\n(%b):" % "|".join(SINGLE_FIELDS + _DECISIVE_FIELD
 _SINGLE_FIELDS = frozenset(name.encode() for name in SINGLE_FIELDS)
 
 
+class HeadLimits(NamedTuple):
+    """The bounds on a head, in bytes and fields."""
+
+    size: int = 16 * 1024
+    target_size: int = 8 * 1024
+    fields: int = 100
+
+
+LIMITS = HeadLimits()
+
+# Data tables send filters in targets, and single sign-on sends tokens in cookies. uvicorn accepts 64 KiB.
+APP_LIMITS = HeadLimits(size=64 * 1024, target_size=32 * 1024, fields=256)
+
+
 class RequestHead(NamedTuple):
     """A request's head, checked.
 
@@ -111,51 +122,51 @@ class RequestHead(NamedTuple):
         return "close" not in options or "close" not in [option.strip() for option in options.split(",")]
 
 
-def take_head(buffer: bytearray) -> RequestHead | None:
+def take_head(buffer: bytearray, limits: HeadLimits = LIMITS) -> RequestHead | None:
     """Take a request's head from the start of the buffer; return `None` if it is incomplete.
 
     Raises:
         HTTPException: the head is refused; the connection must not carry another request.
     """
     end = buffer.find(b"\r\n\r\n")
-    if 0 <= end <= MAX_HEAD_SIZE - 4:
+    if 0 <= end <= limits.size - 4:
         head = bytes(buffer[:end])
         del buffer[: end + 4]
-        return parse_head(head)
+        return parse_head(head, limits)
     if buffer:
-        _check_incomplete(buffer)
+        _check_incomplete(buffer, limits)
     return None
 
 
-def _check_incomplete(buffer: bytearray) -> None:
+def _check_incomplete(buffer: bytearray, limits: HeadLimits) -> None:
     """Refuse an incomplete head that can no longer become acceptable, instead of waiting for its end."""
     line, line_end, _ = buffer.partition(b"\r\n")
     if line_end:
-        _parse_request_line(bytes(line))
+        _check_request_line(bytes(line), limits)
     else:
         method = _FIELD_NAME.match(buffer, 0, MAX_METHOD_SIZE + 1)
         if method is None and buffer != b"\r":
             raise HTTPException(400, "a request must begin with its method")
         if method is not None and method.end() > MAX_METHOD_SIZE:
             raise _unknown_method()
-        if len(buffer) > MAX_TARGET_SIZE + 64:
-            raise HTTPException(414, f"the target must have at most {MAX_TARGET_SIZE} bytes")
-    if len(buffer) > MAX_HEAD_SIZE:
-        raise HTTPException(431, f"the request's head must have at most {MAX_HEAD_SIZE} bytes")
+        if len(buffer) > limits.target_size + 64:
+            raise _target_too_long(limits)
+    if len(buffer) > limits.size:
+        raise HTTPException(431, f"the request's head must have at most {limits.size} bytes")
     if buffer.count(b"\n") != buffer.count(b"\r\n"):
         raise HTTPException(400, "lines of the head must end with CRLF")
 
 
-def parse_head(head: bytes) -> RequestHead:
+def parse_head(head: bytes, limits: HeadLimits = LIMITS) -> RequestHead:
     """Check and parse a head, without the empty line at its end.
 
     Raises:
         HTTPException: the head is refused.
     """
     request_line, _, block = head.partition(b"\r\n")
-    method, target, version = _parse_request_line(request_line)
-    if block.count(b"\r\n") >= MAX_HEADER_FIELDS:
-        raise HTTPException(431, f"a request must have at most {MAX_HEADER_FIELDS} header fields")
+    method, target, version = _check_request_line(request_line, limits)
+    if block.count(b"\r\n") >= limits.fields:
+        raise HTTPException(431, f"a request must have at most {limits.fields} header fields")
     if block and not _FIELD_LINES.fullmatch(block + b"\r\n"):
         raise _field_error(block)
     known: list[bytes] = _KNOWN_FIELD.findall(b"\n%b" % block.lower())
@@ -165,7 +176,7 @@ def parse_head(head: bytes) -> RequestHead:
     content_length: int | None = 0
     if b"content-length" in known or b"transfer-encoding" in known:
         content_length = _check_body_length(headers_of_lines(block), version)
-        headers = Headers(_parse_fields(head))
+        headers = Headers(_parse_fields(head, limits))
     else:
         headers = headers_of_lines(block)
     if hosts != 1 and (hosts or version != "1.0"):
@@ -183,11 +194,9 @@ def parse_head(head: bytes) -> RequestHead:
 @lru_cache(maxsize=_CACHE_SIZE)
 def decode_path(target: str) -> str:
     """Return the decoded path of a target; refuse one that is not UTF-8 or has control characters."""
-    path, _, query = target.partition("?")
+    path = target.partition("?")[0]
     if _BAD_ESCAPE.search(path):
         raise HTTPException(400, "the path has a malformed percent-encoding")
-    if query.count("&") >= MAX_QUERY_FIELDS:
-        raise HTTPException(400, f"the query must have at most {MAX_QUERY_FIELDS} fields")
     if "%" not in path:
         return path
     try:
@@ -199,6 +208,17 @@ def decode_path(target: str) -> str:
     return decoded
 
 
+def _check_request_line(line: bytes, limits: HeadLimits) -> tuple[str, str, str]:
+    """Return the method, the target as it was sent, and the version."""
+    if len(line) > limits.target_size:
+        match = _REQUEST_LINE.fullmatch(line)
+        if len(line.partition(b" ")[0]) > MAX_METHOD_SIZE:
+            raise _unknown_method()
+        if match is None or len(match[2]) > limits.target_size:
+            raise _target_too_long(limits)
+    return _parse_request_line(line)
+
+
 @lru_cache(maxsize=_CACHE_SIZE)
 def _parse_request_line(line: bytes) -> tuple[str, str, str]:
     """Return the method, the target as it was sent, and the version."""
@@ -206,16 +226,12 @@ def _parse_request_line(line: bytes) -> tuple[str, str, str]:
     if match is None:
         if len(line.partition(b" ")[0]) > MAX_METHOD_SIZE:
             raise _unknown_method()
-        if len(line) > MAX_TARGET_SIZE:
-            raise HTTPException(414, f"the target must have at most {MAX_TARGET_SIZE} bytes")
         raise HTTPException(400, "the request line must be: method SP target SP HTTP/1.1")
     method, target, major, minor = match.groups()
     if (major, minor) not in ((b"1", b"0"), (b"1", b"1")):
         raise HTTPException(505, "this server supports HTTP/1.1 and HTTP/1.0")
     if len(method) > MAX_METHOD_SIZE:
         raise _unknown_method()
-    if len(target) > MAX_TARGET_SIZE:
-        raise HTTPException(414, f"the target must have at most {MAX_TARGET_SIZE} bytes")
     if method in (b"CONNECT", b"TRACE"):
         raise HTTPException(405, headers={"Allow": "GET, HEAD, POST, OPTIONS"})
     is_acceptable = (
@@ -230,14 +246,18 @@ def _parse_request_line(line: bytes) -> tuple[str, str, str]:
     return method.decode("ascii"), target.decode("ascii"), "1.1" if minor == b"1" else "1.0"
 
 
+def _target_too_long(limits: HeadLimits) -> HTTPException:
+    return HTTPException(414, f"the target must have at most {limits.target_size} bytes")
+
+
 def _unknown_method() -> HTTPException:
     return HTTPException(501, f"a method must have at most {MAX_METHOD_SIZE} bytes")
 
 
-def _parse_fields(head: bytes) -> list[tuple[bytes, bytes]]:
+def _parse_fields(head: bytes, limits: HeadLimits = LIMITS) -> list[tuple[bytes, bytes]]:
     """Parse a head with h11; return its fields, with names in lower case."""
     try:
-        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_SIZE)
+        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.size)
         parser.receive_data(head + b"\r\n\r\n")
         request = parser.next_event()
     except h11.RemoteProtocolError as error:

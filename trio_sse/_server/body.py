@@ -15,8 +15,8 @@ from .._transport.pending_bytes import PendingBytes
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# A body may take this long in all, and a large one longer, as long as it arrives at this rate.
-BODY_SECONDS = 30.0
+# A body of which a route holds all may take the timeout in all, and a large one longer, as long as it arrives
+# at this rate. An app receives a body as it arrives, perhaps for hours, so only each pause of it is bounded.
 _BYTES_PER_SECOND = 16 * 1024
 
 
@@ -26,14 +26,38 @@ class BodyReader:
 
     The time of waiting for the peer and of decoding counts, not what the caller takes between calls.
 
+    Args:
+        timeout: how long the body may pause, in seconds.
+        is_bounded_in_all: it is how long the body may take in all, and one second more for each 16 KiB.
+
     Attributes:
         receive: waits for bytes of the peer; from its transport, unless another task reads from that.
     """
 
-    __slots__ = ("_decoder", "_must_continue", "_patience", "_transport", "buffer", "receive")
+    __slots__ = (
+        "_decoder",
+        "_is_bounded_in_all",
+        "_must_continue",
+        "_patience",
+        "_timeout",
+        "_transport",
+        "buffer",
+        "receive",
+    )
 
-    def __init__(self, head: RequestHead, transport: Transport, buffer: bytearray, max_size: int) -> None:
+    def __init__(
+        self,
+        head: RequestHead,
+        transport: Transport,
+        buffer: bytearray,
+        max_size: int,
+        *,
+        timeout: float,
+        is_bounded_in_all: bool,
+    ) -> None:
         self._transport = transport
+        self._timeout = timeout
+        self._is_bounded_in_all = is_bounded_in_all
         self.buffer = buffer
         self.receive: Callable[[], Awaitable[bytes]] = transport.receive_some
         self._decoder: BodyDecoder
@@ -44,7 +68,7 @@ class BodyReader:
         # A client that has sent some of its body does not wait for permission, even if it asked.
         is_waiting = "expect" in head.headers and head.http_version == "1.1" and not buffer
         self._must_continue = is_waiting and not self.is_complete
-        self._patience = BODY_SECONDS
+        self._patience = timeout
 
     @property
     def is_complete(self) -> bool:
@@ -63,7 +87,7 @@ class BodyReader:
             trio.BrokenResourceError: the peer has disconnected.
         """
         if self._must_continue:
-            await send_all(self._transport, _CONTINUE, write_timeout=BODY_SECONDS, counts=PendingBytes())
+            await send_all(self._transport, _CONTINUE, write_timeout=self._timeout, counts=PendingBytes())
             self._must_continue = False
 
     def never_permit(self) -> None:
@@ -87,7 +111,8 @@ class BodyReader:
             self._decoder.feed(self.buffer)
         piece = bytes(self._decoder.body)
         self._decoder.body.clear()
-        self._patience = deadline - trio.current_time() + len(piece) / _BYTES_PER_SECOND
+        if self._is_bounded_in_all:
+            self._patience = deadline - trio.current_time() + len(piece) / _BYTES_PER_SECOND
         return piece
 
     async def _wait(self, deadline: float) -> bytes:

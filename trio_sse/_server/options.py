@@ -8,10 +8,15 @@ from typing import Any, final
 
 from .._http.cors import CrossOrigin
 from .._http.host_names import host_names
+from .._http.request_head import HeadLimits
 from .._proxies.forwarded import ForwardedReader, parse_root_path
 from .._proxies.trusted_proxies import TrustedProxies
 from .._stream.options import StreamOptions
 from .._validate import check_bounds, check_seconds
+
+# A route's body is in memory as a whole; an app receives it in pieces.
+ROUTE_BODY_SIZE = 1024 * 1024
+APP_BODY_SIZE = 16 * 1024 * 1024
 
 
 @final
@@ -38,6 +43,9 @@ class RequestOptions:
     """The options that concern requests.
 
     Attributes:
+        max_body_size: `None` for a default that depends on what reads the body.
+        body_timeout: how long a body may pause.
+        keep_alive: how long a connection may be idle between two requests.
         allowed_hosts: a frozenset of what `canonical_host` returns; `None` for all.
         health_path: `None` for nowhere.
         request_timeout: of endpoints, in seconds.
@@ -47,7 +55,12 @@ class RequestOptions:
         TypeError, ValueError: an option is not acceptable.
     """
 
-    max_body_size: int
+    max_body_size: int | None
+    body_timeout: float
+    keep_alive: float
+    max_header_size: int
+    max_header_fields: int
+    max_target_size: int
     allowed_hosts: Collection[str] | None
     cross_origin: CrossOrigin
     health_path: str | None
@@ -55,10 +68,30 @@ class RequestOptions:
     access_log: bool
 
     def __post_init__(self) -> None:
-        check_seconds(request_timeout=self.request_timeout)
-        check_bounds(0, max_body_size=self.max_body_size)
+        check_seconds(
+            request_timeout=self.request_timeout, body_timeout=self.body_timeout, keep_alive=self.keep_alive
+        )
+        check_bounds(
+            1,
+            max_header_size=self.max_header_size,
+            max_header_fields=self.max_header_fields,
+            max_target_size=self.max_target_size,
+        )
+        if self.max_body_size is not None:
+            check_bounds(0, max_body_size=self.max_body_size)
         if self.allowed_hosts is not None:
             object.__setattr__(self, "allowed_hosts", host_names("allowed_hosts", self.allowed_hosts))
+
+    @property
+    def head_limits(self) -> HeadLimits:
+        """The bounds on a request's head."""
+        return HeadLimits(self.max_header_size, self.max_target_size, self.max_header_fields)
+
+    def max_body_size_of(self, *, is_for_app: bool) -> int:
+        """Return the largest body that a route, or the app, receives."""
+        if self.max_body_size is not None:
+            return self.max_body_size
+        return APP_BODY_SIZE if is_for_app else ROUTE_BODY_SIZE
 
 
 @final

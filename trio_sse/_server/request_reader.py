@@ -56,7 +56,8 @@ class RequestReader:
         self, options: RequestOptions, router: RequestRouter, origins: OriginResolver | None
     ) -> None:
         self._cross_origin = options.cross_origin
-        self._max_body_size = options.max_body_size
+        self._options = options
+        self._head_limits = options.head_limits
         self._router = router
         self._origins = origins
         self._is_logged = options.access_log
@@ -84,9 +85,9 @@ class RequestReader:
         destination, parameters, may_keep_alive = self._route(head)
         body, app_body = b"", None
         if isinstance(destination, AppRoute | AppWebSocketRoute):
-            app_body = BodyReader(head, transport, buffer, self._max_body_size)
+            app_body = self._body_reader(head, transport, buffer, is_for_app=True)
         elif head.content_length != 0:
-            body = await receive_body(BodyReader(head, transport, buffer, self._max_body_size))
+            body = await receive_body(self._body_reader(head, transport, buffer, is_for_app=False))
         request = Request(
             method=head.method,
             target=head.target,
@@ -97,6 +98,18 @@ class RequestReader:
             body=body,
         )
         return RoutedRequest(request, destination, parameters, may_keep_alive, app_body, mark)
+
+    def _body_reader(
+        self, head: RequestHead, transport: Transport, buffer: bytearray, *, is_for_app: bool
+    ) -> BodyReader:
+        return BodyReader(
+            head,
+            transport,
+            buffer,
+            self._options.max_body_size_of(is_for_app=is_for_app),
+            timeout=self._options.body_timeout,
+            is_bounded_in_all=not is_for_app,
+        )
 
     def _route(self, head: RequestHead) -> tuple[Destination, Mapping[str, object], bool]:
         """Return what answers a request, the path's parameters, and whether the connection may be reused.
@@ -122,12 +135,13 @@ class RequestReader:
         may_be_empty_line = True
         is_hurried = has_waited = False
         deadline = math.inf
+        is_idle = transport.bytes_sent > 0 and not buffer  # between two requests
         while True:
             if may_be_empty_line and len(buffer) >= 2:
                 may_be_empty_line = False
                 if buffer.startswith(b"\r\n"):  # one empty line before a request is ignored (RFC 9112, 2.2)
                     del buffer[:2]
-            if buffer and (head := take_head(buffer)) is not None:
+            if buffer and (head := take_head(buffer, self._head_limits)) is not None:
                 if transport.bytes_sent and not has_waited:
                     # A client that sends request after request must not block the event loop.
                     await trio.lowlevel.checkpoint()
@@ -137,7 +151,7 @@ class RequestReader:
             if data is None:
                 has_waited = True
                 now = trio.current_time()
-                deadline = min(deadline, now + HEAD_SECONDS)
+                deadline = min(deadline, now + (self._options.keep_alive if is_idle else HEAD_SECONDS))
                 if serving.is_draining and not is_hurried:
                     if transport.bytes_sent and not (buffer or transport.unread_bytes()):
                         return None
@@ -154,6 +168,8 @@ class RequestReader:
                 raise HTTPException(408, "the request's head did not arrive in time")
             if not data:
                 return None
+            if is_idle:
+                is_idle, deadline = False, math.inf
             buffer += data
 
     async def _wait_for_head(

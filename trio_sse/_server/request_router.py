@@ -9,7 +9,7 @@ from .._http.body_decoders import too_large
 from .._http.exceptions import HTTPException
 from .._http.host_names import canonical_host
 from .._http.path_pattern import has_dot_segment, routed_path
-from .._http.request_head import RequestHead
+from .._http.request_head import MAX_QUERY_FIELDS, RequestHead
 from .._http.response import Response, json_response
 from .._http.routing import NO_PARAMETERS
 from .._http.websocket_handshake import asks_for_websocket, check_handshake
@@ -54,8 +54,11 @@ class RequestRouter:
             raise HTTPException(421, "this server does not serve that host")
         destination, parameters = self._find(head)
         destination = _check_upgrade(head, destination)
-        _check_body(head, self._options.max_body_size)
-        may_have_body = head.method not in ("GET", "HEAD") or isinstance(destination, AppRoute)
+        is_for_app = isinstance(destination, AppRoute)
+        if not is_for_app and head.target.count("&") >= MAX_QUERY_FIELDS:
+            raise HTTPException(400, f"the query must have at most {MAX_QUERY_FIELDS} fields")
+        _check_body(head, self._options.max_body_size_of(is_for_app=is_for_app))
+        may_have_body = head.method not in ("GET", "HEAD") or is_for_app
         if head.content_length != 0 and not may_have_body:
             raise HTTPException(400, f"a {head.method} request must not have a body")
         return destination, parameters

@@ -13,6 +13,7 @@ import trio
 
 from .._asgi.types import ASGIApp
 from .._http.cors import CrossOrigin
+from .._http.request_head import APP_LIMITS, LIMITS
 from .._http.websocket_handshake import SUBPROTOCOL
 from .._hub.hub import Hub
 from .._proxies.forwarded import FORWARDED_HEADERS
@@ -83,8 +84,16 @@ class Server:
         drain_timeout: how long `drain` waits before it cancels the remaining connections.
         reconnect_spread: when the server drains, it sends each client a reconnection time between one second
             and this.
-        max_body_size: the largest body of a request, in bytes, also of requests to the app; a larger one is
-            refused with 413.
+        max_body_size: the largest body of a request, in bytes; a larger one is refused with 413. The default
+            is 1 MiB for the server's own routes, which hold the whole body, and 16 MiB for the app, which
+            receives it in pieces.
+        body_timeout: how long the body of a request to the app may pause; and how long a route's body may
+            take in all, and a large one longer. Then the request is refused with 408.
+        keep_alive: how long a connection may be idle between two requests. Proxies keep theirs for a minute;
+            if they keep them longer than the server, some of their requests fail.
+        max_header_size, max_header_fields, max_target_size: the bounds on a request's head: its bytes, its
+            fields, and the bytes of its target; larger ones are refused with 431 and 414. The defaults are
+            16 KiB, 100 and 8 KiB, and with an app 64 KiB, 256 and 32 KiB.
         send_buffer: how many bytes the kernel may buffer for each client (`SO_SNDBUF`).
         allowed_hosts: the host names, without ports, that requests may be for; others are refused with 421.
             A name that no request can have, such as one with a port or a wildcard, is not accepted.
@@ -133,7 +142,12 @@ class Server:
         request_timeout: float = 30.0,
         drain_timeout: float = 10.0,
         reconnect_spread: float = 5.0,
-        max_body_size: int = 1024 * 1024,
+        max_body_size: int | None = None,
+        body_timeout: float = 30.0,
+        keep_alive: float = 75.0,
+        max_header_size: int | None = None,
+        max_header_fields: int | None = None,
+        max_target_size: int | None = None,
         send_buffer: int = 64 * 1024,
         allowed_hosts: Collection[str] | None = None,
         cors_origins: Collection[str] = (),
@@ -155,9 +169,15 @@ class Server:
             raise TypeError(f"app must be an ASGI app, not {type(app).__name__}")
         if health_path is ...:
             health_path = "/health" if app is None else None
+        limits = LIMITS if app is None else APP_LIMITS
         options = ServerOptions(
             requests=RequestOptions(
                 max_body_size=max_body_size,
+                body_timeout=body_timeout,
+                keep_alive=keep_alive,
+                max_header_size=limits.size if max_header_size is None else max_header_size,
+                max_header_fields=limits.fields if max_header_fields is None else max_header_fields,
+                max_target_size=limits.target_size if max_target_size is None else max_target_size,
                 allowed_hosts=allowed_hosts,
                 cross_origin=CrossOrigin(
                     cors_origins,

@@ -71,6 +71,16 @@ SERVER_OPTIONS = (
         "Host name that requests may be for; by default all. Can be repeated.",
         is_repeated=True,
     ),
+    ServerOption("max_body_size", click.IntRange(min=0), "BYTES", "Refuse larger bodies of requests."),
+    ServerOption(
+        "body_timeout", _SECONDS, "SECONDS", "Refuse a request whose body pauses for longer than this."
+    ),
+    ServerOption(
+        "keep_alive", _SECONDS, "SECONDS", "Close a connection that is idle for this long between requests."
+    ),
+    ServerOption("max_header_size", _COUNT, "BYTES", "Refuse requests with larger heads."),
+    ServerOption("max_header_fields", _COUNT, "N", "Refuse requests with more header fields."),
+    ServerOption("max_target_size", _COUNT, "BYTES", "Refuse requests with longer targets."),
     ServerOption(
         "websocket_max_message_size",
         _COUNT,
