@@ -32,6 +32,7 @@ class ServerOption(NamedTuple):
         is_repeated: whether it can be repeated; its values are a tuple. In the environment, they are
             separated by spaces.
         is_flag: whether it has no value. It can only be switched on.
+        alias: another name of the flag, by which those may look for it who know another server.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ServerOption(NamedTuple):
     is_for_apps: bool = True
     is_repeated: bool = False
     is_flag: bool = False
+    alias: str | None = None
 
     @property
     def flag(self) -> str:
@@ -76,7 +78,11 @@ SERVER_OPTIONS = (
         "body_timeout", _SECONDS, "SECONDS", "Refuse a request whose body pauses for longer than this."
     ),
     ServerOption(
-        "keep_alive", _SECONDS, "SECONDS", "Close a connection that is idle for this long between requests."
+        "keep_alive",
+        _SECONDS,
+        "SECONDS",
+        "Close a connection that is idle for this long between requests.",
+        alias="--keep-alive-timeout",
     ),
     ServerOption("max_header_size", _COUNT, "BYTES", "Refuse requests with larger heads."),
     ServerOption("max_header_fields", _COUNT, "N", "Refuse requests with more header fields."),
@@ -135,8 +141,10 @@ def _click_option(option: ServerOption) -> Callable[[F], F]:
     if option.is_flag:
         envvar = f"TRIO_SSE_{option.name.upper()}"
         return click.option(option.flag, is_flag=True, default=None, envvar=envvar, help=option.help)
+    flags = [option.flag] if option.alias is None else [option.flag, option.alias]
     return click.option(
-        option.flag,
+        *flags,
+        option.name,
         type=option.type,
         envvar=f"TRIO_SSE_{option.name.upper()}",
         multiple=option.is_repeated,
