@@ -146,7 +146,7 @@ async def test_curl_asks_for_the_head_alone(make_server: MakeServer) -> None:
         assert await process.wait() == 0
     assert head.startswith("HTTP/1.1 200 OK\r\n")
     assert "\r\nContent-Type: text/event-stream\r\n" in head
-    assert server.statistics().opened == 0
+    assert server.statistics().open_streams == 0
 
 
 # Before the first event
