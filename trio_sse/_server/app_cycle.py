@@ -24,6 +24,7 @@ import trio
 from .._asgi.types import Message
 from .._http.exceptions import HTTPException
 from .._http.request import Request
+from .._stream.end_reason import EndReason
 from .._stream.scope import ServeScope
 from .._transport.base import Transport, send_all
 from .app_response import AppResponse
@@ -61,6 +62,7 @@ class RequestResponseCycle:
         has_begun: the response's head has been sent.
         is_complete: the app has sent its whole response.
         is_disconnected: the client has disconnected, or is treated so.
+        is_cut_short: the server drains, and has let the app know.
         is_released: the app's call has returned.
         on_start: called when the app sends its response's head, which then stays unsent.
         on_disconnect: called when the client disconnects while no stream has the transport.
@@ -71,7 +73,6 @@ class RequestResponseCycle:
         "_body",
         "_body_is_read",
         "_ignores_app",
-        "_is_chunked",
         "_is_ending",
         "_is_over",
         "_is_reading_over",
@@ -88,7 +89,9 @@ class RequestResponseCycle:
         "_write_timeout",
         "call",
         "has_begun",
+        "is_chunked",
         "is_complete",
+        "is_cut_short",
         "is_disconnected",
         "is_released",
         "on_complete",
@@ -115,6 +118,7 @@ class RequestResponseCycle:
         self.has_begun = False
         self.is_complete = False
         self.is_disconnected = False
+        self.is_cut_short = False
         self._is_ending = False  # the last part of the response is being sent, or was
         self.on_complete = on_complete
         self.on_start: Callable[[], None] | None = None
@@ -130,7 +134,7 @@ class RequestResponseCycle:
         self._receiving: trio.CancelScope | None = None  # of that task
         self._may_keep_alive = may_keep_alive
         self._write_timeout = write_timeout
-        self._is_chunked = False
+        self.is_chunked = False
         self._ignores_app = False  # what the app still sends is not part of the response
         self.is_released = False
         self._sent = 0  # bytes of the body
@@ -276,6 +280,7 @@ class RequestResponseCycle:
 
         It also breaks all circles of references, which is much cheaper than having them collected.
         """
+        self._serving.app_responses.pop(self, None)
         self.is_released = True
         self.on_complete = self.on_start = self.on_disconnect = None
         del self._body, self._response, self._watcher, self.call
@@ -296,6 +301,19 @@ class RequestResponseCycle:
     def detach(self) -> None:
         """Note that a stream in another task writes the rest of the response."""
         self._complete()
+
+    # When the server drains
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether it is an event stream whose client reconnects when it ends."""
+        response = self._response
+        return response is not None and response.is_event_stream and self._request.method == "GET"
+
+    def end(self, reason: EndReason) -> None:
+        """Let the app know that its response should end, as if its client had left; it can still send."""
+        self.is_cut_short = True
+        self._set_over()
 
     async def hand_over(self) -> Transport:
         """Return a handle that owns the connection, once the response is complete."""
@@ -372,15 +390,15 @@ class RequestResponseCycle:
         response = self._response
         assert response is not None
         is_sent = response.has_body and self._request.method != "HEAD"
+        length, sent = response.content_length, self._sent + len(data)
+        if is_sent and length is not None and (sent > length or not (goes_on or sent == length)):
+            raise ValueError(f"the body has {sent} bytes, but the head announced {length}")
         payload = b"" if self.has_begun else self._start(response, None if goes_on else len(data))
-        self._sent += len(data)
-        length = response.content_length
-        if is_sent and length is not None and (self._sent > length or not (goes_on or self._sent == length)):
-            raise ValueError(f"the body has {self._sent} bytes, but the head announced {length}")
+        self._sent = sent
         self._is_ending = not goes_on
         if not is_sent:
             return (payload,)
-        if not self._is_chunked:
+        if not self.is_chunked:
             return payload, data
         end = b"" if goes_on else b"0\r\n\r\n"
         return (payload + b"%x\r\n" % len(data), data, b"\r\n" + end) if data else (payload + end,)
@@ -388,6 +406,10 @@ class RequestResponseCycle:
     def _start(self, response: AppResponse, whole_size: int | None) -> bytes:
         """Return the head's bytes; `whole_size` is that of the body if all of it is known."""
         self.has_begun = True
+        if whole_size is None:
+            self._serving.app_responses[self] = None
+            if self._serving.is_draining and self.is_resumable:
+                self.end(EndReason.SERVER_SHUTDOWN)
         fields: list[tuple[bytes, bytes]] = []
         is_head = self._request.method == "HEAD"
         if response.content_length is None and whole_size is not None:
@@ -401,7 +423,7 @@ class RequestResponseCycle:
             pass  # there is no body whose end the client could miss
         elif self._request.http_version == "1.1":
             fields.append((b"Transfer-Encoding", b"chunked"))
-            self._is_chunked = True
+            self.is_chunked = True
         else:
             self._may_keep_alive = False  # the body ends with the connection
         # An app that answers piece by piece may still read the rest of the request.

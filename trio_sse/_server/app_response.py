@@ -48,6 +48,14 @@ class AppResponse:
         """Whether the status allows a body."""
         return self.status not in WITHOUT_BODY
 
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether the body is an event stream."""
+        return any(
+            name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
+            for name, value in self._fields
+        )
+
     def encode(self, fields: list[tuple[bytes, bytes]], *, without: Collection[bytes] = ()) -> bytes:
         """Return the head's bytes, with the server's own `fields`, and without those of the app's."""
         lines = [b"HTTP/1.1 %d %b" % (self.status, _phrase(self.status))]

@@ -13,7 +13,7 @@ import contextlib
 import errno
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import final
 
 import trio
@@ -23,6 +23,7 @@ from .._process.descriptors import log_descriptor_limit
 from .._process.watchdog import Watchdog
 from .._proxies.proxy_protocol import ProxyHeaderError
 from .._proxies.trusted_proxies import UNIX, TrustedProxies
+from .._stream.end_reason import EndReason
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope, end_streams
 from .._transport.base import describe_endpoint
@@ -38,6 +39,10 @@ from .proxy_header import receive_proxy_header
 logger = get_logger("trio_sse.server")
 
 _HANDSHAKE_SECONDS = 10.0
+
+# What an app still sends piece by piece may end by itself for this part of the drain time. Then the app
+# learns that the server drains, and has the rest of the time to clean up.
+_APP_SHARE = 0.8
 
 # All connections' tasks share this name between two streams. Otherwise Trio makes a name for each of them.
 _TASK_NAME = "trio_sse connection"
@@ -275,12 +280,21 @@ class ServeCalls:
         for serving in scopes:
             serving.stop_accepting()
         drain_timeout = self.options.drain_timeout
-        with trio.move_on_after(drain_timeout):
-            streams = [stream for serving in scopes for stream in serving.streams]
+        began_at = trio.current_time()
+        with trio.move_on_at(began_at + drain_timeout * _APP_SHARE):
+            streams = [one for serving in scopes for one in (*serving.streams, *serving.app_responses)]
             await end_streams(streams, drain_timeout=drain_timeout)
-            for serving in scopes:
-                await serving.ended.wait()
+            await _wait_ended(scopes)
+        for serving in scopes:
+            for response in serving.app_responses:
+                response.end(EndReason.SERVER_SHUTDOWN)
+        with trio.move_on_at(began_at + drain_timeout):
+            await _wait_ended(scopes)
         for serving in scopes:
             serving.cancel_connections()
-        for serving in scopes:
-            await serving.ended.wait()
+        await _wait_ended(scopes)
+
+
+async def _wait_ended(scopes: Iterable[ServeScope]) -> None:
+    for serving in scopes:
+        await serving.ended.wait()

@@ -41,21 +41,25 @@ _ENDS_AT_ONCE = 10
 DRAIN_GRACE_SECONDS = 1.0
 
 
-class OpenStream(Protocol):
-    """What a scope, and a server's registry, need of a stream."""
+class OpenResponse(Protocol):
+    """What a drain needs of a stream, or of an app's response."""
 
     def end(self, reason: EndReason) -> None:
         """End the stream for this reason, unless it has ended already."""
-
-    def sent(self) -> tuple[int, int]:
-        """Return how many events and bytes it has sent."""
 
     @property
     def is_resumable(self) -> bool:
         """Whether its client reconnects, and loses nothing, when it is cut."""
 
 
-async def end_streams(streams: Sequence[OpenStream], *, drain_timeout: float) -> None:
+class OpenStream(OpenResponse, Protocol):
+    """What a scope, and a server's registry, need of a stream."""
+
+    def sent(self) -> tuple[int, int]:
+        """Return how many events and bytes it has sent."""
+
+
+async def end_streams(streams: Sequence[OpenResponse], *, drain_timeout: float) -> None:
     """End those of the streams that are resumable, spread over a part of the drain time."""
     streams = [stream for stream in streams if stream.is_resumable]
     if not streams:
@@ -76,6 +80,7 @@ class ServeScope:
         accepting: the scope that accepts them. The call ends when it has ended and they have.
         waiting: the scopes of connections that wait for a request, or linger.
         streams: the open streams, oldest first, those of apps included.
+        app_responses: the other responses of apps that are being sent piece by piece, oldest first.
         counters: where the ends of its streams are counted.
         pending_bytes: counts and bounds what waits for clients that read slowly.
         is_draining: no further request is answered.
@@ -103,6 +108,7 @@ class ServeScope:
         self.accepting = trio.CancelScope()
         self.waiting: set[trio.CancelScope] = set()
         self.streams: dict[OpenStream, None] = {}
+        self.app_responses: dict[OpenResponse, None] = {}
         self.is_draining = False
         self.is_cancelled = False
         self.keepalives = KeepaliveScheduler()
