@@ -77,7 +77,7 @@ def test_a_stream_is_followed_without_showing_its_credentials(streams: str) -> N
 def test_a_report_of_a_load_does_not_show_credentials(streams: str, tmp_path: Path) -> None:
     url = streams.replace("://", "://user:s3cret@")
     report = tmp_path / "report.json"
-    finished = run("load", f"{url}/ticks", "-c", "1", "-d", "0.2", "--json", str(report))
+    finished = run("load", f"{url}/ticks", "-c", "1", "-d", "1.5", "--json", str(report))
     assert finished.returncode == 0
     assert f'"{streams}/ticks"' in report.read_text()
     assert SECRET not in finished.stdout + finished.stderr + report.read_text()

@@ -102,7 +102,7 @@ def test_a_broken_log_that_is_longer_than_a_buffer_does_not_stop_the_server() ->
     ("command", "options", "status"),
     [
         ("tail", ["-n", "1"], 0),
-        ("load", ["-c", "1", "-d", "0.2"], 0),
+        ("load", ["-c", "1", "-d", "1.5"], 0),
         ("load", ["-c", "many"], 2),
     ],
     ids=["tail", "load", "wrong usage"],

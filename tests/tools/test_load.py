@@ -228,7 +228,7 @@ def test_the_memory_of_a_distribution_does_not_grow_with_its_values() -> None:
 
 def test_statistics_are_printed_and_written_as_json(streams: str, tmp_path: Path) -> None:
     file = tmp_path / "load.json"
-    with trio_sse("load", f"{streams}/ticks", "-c", "20", "-d", "2", "--json", file) as load:
+    with trio_sse("load", f"{streams}/ticks", "-c", "20", "-d", "4", "--json", file) as load:
         assert load.wait() == 0
         assert re.search(r"^streams +20 at once, 20 opened, of 20$", load.stdout.rest(), re.MULTILINE)
         assert load.stderr.rest() == ""
@@ -240,7 +240,7 @@ def test_statistics_are_printed_and_written_as_json(streams: str, tmp_path: Path
 
 
 def test_streams_that_end_reconnect(streams: str) -> None:
-    with trio_sse("load", f"{streams}/short", "-c", "2", "-d", "1") as load:
+    with trio_sse("load", f"{streams}/short", "-c", "2", "-d", "2") as load:
         assert load.wait() == 0
         text = load.stdout.rest()
     assert re.search(r"^reconnects +[1-9]", text, re.MULTILINE), text
@@ -266,7 +266,7 @@ def test_an_interrupted_run_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_status_is_counted_as_a_failure(streams: str) -> None:
-    with trio_sse("load", f"{streams}/nowhere", "-c", "3", "-d", "1") as load:
+    with trio_sse("load", f"{streams}/nowhere", "-c", "3", "-d", "2") as load:
         assert load.wait() == 1
         assert "3 times: 404 Not Found" in load.stdout.rest()
 
@@ -308,7 +308,7 @@ def test_json_is_written_when_nobody_reads_the_output(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no file that is always full")
 def test_json_that_cannot_be_written_is_an_error_after_the_report(streams: str) -> None:
-    with trio_sse("load", f"{streams}/ticks", "-c", "1", "-d", "0.5", "--json", "/dev/full") as load:
+    with trio_sse("load", f"{streams}/ticks", "-c", "1", "-d", "2", "--json", "/dev/full") as load:
         assert load.wait() == 1
         assert load.stderr.rest() == "Error: /dev/full: No space left on device\n"
         assert "1 at once" in load.stdout.rest()
@@ -316,7 +316,7 @@ def test_json_that_cannot_be_written_is_an_error_after_the_report(streams: str) 
 
 @pytest.mark.integration
 def test_a_refused_connection_is_counted_as_a_failure() -> None:
-    with trio_sse("load", "http://127.0.0.1:1/", "-c", "2", "-d", "0.5") as load:
+    with trio_sse("load", "http://127.0.0.1:1/", "-c", "2", "-d", "2") as load:
         assert load.wait() == 1
         assert re.search("2 times: .*Connection refused", load.stdout.rest())
 
