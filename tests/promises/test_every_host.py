@@ -21,7 +21,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_sse import EndReason, ServerSentEvent
+from trio_sse import EndReason, Hub, ServerSentEvent
 
 from ..support import hosts
 from ..support.certificates import Certificate
@@ -847,6 +847,25 @@ async def test_a_shutdown_has_every_client_reconnect(run: Run) -> None:
             assert stream.retry is not None
             assert 1000 <= stream.retry <= 5000
         assert host.life.ends == [EndReason.SERVER_SHUTDOWN] * 100
+
+
+@pytest.mark.parametrize("run", [*hosts.ON_HYPERCORN, *hosts.ON_HTTP2], indirect=True)
+async def test_a_shutdown_in_the_middle_of_a_write_has_the_client_reconnect(run: Run) -> None:
+    async def publish_all_the_time(hub: Hub) -> None:
+        with contextlib.suppress(trio.ClosedResourceError):  # the hub has ended
+            while True:
+                await hub.publish("live", "event")
+
+    async with run(drain_timeout=20) as host, host.opened("/live") as idle, host.opened("/live") as busy:
+        await until_subscribed(host, 2)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish_all_the_time, host.hub)
+            await busy.event()
+            await host.shut_down()
+            nursery.cancel_scope.cancel()
+        for stream in (idle, busy):
+            await stream.rest()
+            assert stream.retry is not None
 
 
 async def test_a_shutdown_lets_a_stream_finish_that_answers_a_post(run: Run) -> None:

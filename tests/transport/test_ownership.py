@@ -103,7 +103,7 @@ async def asgi() -> AsyncIterator[Pair]:
     async def leave(data: bytes) -> None:
         gone.set()
 
-    yield Pair(ASGITransport(send, gone.wait, "peer"), received, leave)
+    yield Pair(ASGITransport(send, gone.wait, "peer", survives=False), received, leave)
 
 
 @asynccontextmanager

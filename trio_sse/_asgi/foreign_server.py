@@ -170,7 +170,9 @@ class ForeignStreamExtension(ScopeObject):
         self.check()
         pending = self._pending = PendingStream()
         request = self.request
-        transport = ASGITransport(self._send, self._disconnected.wait, request.peer)
+        transport = ASGITransport(
+            self._send, self._disconnected.wait, request.peer, survives=self._guard.survives
+        )
         pending.stream = manager.new_stream(self._serving, transport, request, pending)
         self._serving.connections.start_soon(self._run, manager, pending, transport, handle, name=name)
         return pending
@@ -261,7 +263,12 @@ class ForeignInlineStream:
         self, manager: StreamManager, request: Request, response_start: ResponseStart
     ) -> LiveStream:
         serving = self.serving_for(manager)
-        transport = ASGITransport(self._send, self._wait_disconnected, request.peer)
+        transport = ASGITransport(
+            self._send,
+            self._wait_disconnected,
+            request.peer,
+            survives=self._guard is not None and self._guard.survives,
+        )
         return manager.new_stream(serving, transport, request, response_start)
 
     def serving_for(self, manager: StreamManager) -> ServeScope:

@@ -54,12 +54,25 @@ class ResponseGuard(ScopeObject):
     Attributes:
         has_started: the response's head was sent.
         is_disconnected: the app has received that the client has disconnected.
+        survives: a `send` that is cancelled still sends its whole message.
     """
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, *, write_timeout: float = float("inf")
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        write_timeout: float = float("inf"),
+        survives: bool = False,
     ) -> None:
-        """Guard a response; `write_timeout` bounds the end of one over HTTP/2 that is no event stream."""
+        """Guard a response.
+
+        Args:
+            write_timeout: bounds the end of one over HTTP/2 that is no event stream.
+            survives: a `send` that is cancelled still sends its whole message.
+        """
+        self.survives = survives
         self.has_started = False
         self.is_disconnected = False
         self._receive = receive

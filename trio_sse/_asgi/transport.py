@@ -16,12 +16,17 @@ Disconnected = Callable[[], Awaitable[object]]
 
 @final
 class ASGITransport(BufferedTransport):
-    """The body of one response, which the server frames."""
+    """The body of one response, which the server frames.
 
-    __slots__ = ("_disconnected", "_is_released", "_send")
+    Args:
+        survives: a `send` that is cancelled still sends its whole message; see `SurvivingSend`.
+    """
 
-    def __init__(self, send: Send, disconnected: Disconnected, peer: str) -> None:
+    __slots__ = ("_disconnected", "_is_released", "_send", "_survives")
+
+    def __init__(self, send: Send, disconnected: Disconnected, peer: str, *, survives: bool) -> None:
         super().__init__(peer)
+        self._survives = survives
         self._send = send
         self._disconnected = disconnected
         self._is_released = False
@@ -34,6 +39,15 @@ class ASGITransport(BufferedTransport):
             raise trio.BrokenResourceError("the client has disconnected") from error
         if self._is_released:
             raise trio.BrokenResourceError("the response is over")
+
+    async def flush_some(self) -> None:
+        try:
+            await super().flush_some()
+        except trio.Cancelled:
+            if self._survives and not self._is_released:
+                self._is_broken = False
+                self.pending = None
+            raise
 
     async def _receive(self) -> bytes:
         await self._disconnected()
