@@ -57,10 +57,11 @@ class RequestRouter:
         is_for_app = isinstance(destination, AppRoute)
         if not is_for_app and head.target.count("&") >= MAX_QUERY_FIELDS:
             raise HTTPException(400, f"the query must have at most {MAX_QUERY_FIELDS} fields")
-        _check_body(head, self._options.max_body_size_of(is_for_app=is_for_app))
-        may_have_body = head.method not in ("GET", "HEAD") or is_for_app
-        if head.content_length != 0 and not may_have_body:
-            raise HTTPException(400, f"a {head.method} request must not have a body")
+        if head.content_length != 0 or b"expect" in head.known:
+            _check_body(head, self._options.max_body_size_of(is_for_app=is_for_app))
+            may_have_body = head.method not in ("GET", "HEAD") or is_for_app
+            if head.content_length != 0 and not may_have_body:
+                raise HTTPException(400, f"a {head.method} request must not have a body")
         return destination, parameters
 
     def _asks_for_health(self, head: RequestHead) -> bool:

@@ -35,6 +35,8 @@ class DisconnectWatcher:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
+        # Edge-triggered: bytes that are never read must not wake the task again and again.
+        self._events = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
         self._watched: dict[int, tuple[SocketTransport, DisconnectListener]] = {}
         self._soon: dict[SocketTransport, tuple[DisconnectListener, float]] = {}  # the oldest first
         self._has_soon = trio.lowlevel.ParkingLot()
@@ -51,15 +53,15 @@ class DisconnectWatcher:
 
     def add(self, transport: SocketTransport, listener: DisconnectListener) -> None:
         """Watch, replacing any previous listener. Report what happened before the call, too."""
-        self._soon.pop(transport, None)
+        if self._soon:
+            self._soon.pop(transport, None)
         if self._epoll.closed:  # for a handler that outlives the drain time
             return
         descriptor = transport.socket.fileno()
         if descriptor in self._watched:
             assert self._watched[descriptor][0] is transport, "a descriptor was closed while it was watched"
         else:
-            # Edge-triggered: bytes that are never read must not wake the task again and again.
-            self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
+            self._epoll.register(descriptor, self._events)
         self._watched[descriptor] = (transport, listener)
         if transport.poll_input():
             listener.on_disconnect()
