@@ -51,6 +51,11 @@ __all__ = ["ASGIApp", "EventStream", "event_stream"]
 
 logger = get_logger("trio_sse.stream")
 
+_NEEDS_TRIO = (
+    "an event_stream needs Trio, and this server runs the app on another library, such as asyncio: serve it "
+    "with `trio-sse serve MODULE:APP`, with trio_sse.Server(app), or with `hypercorn -k trio MODULE:APP`"
+)
+
 
 def event_stream(
     handler: StreamHandler,
@@ -133,6 +138,8 @@ class EventStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as an ASGI app."""
+        if not trio.lowlevel.in_trio_run():
+            raise RuntimeError(_NEEDS_TRIO)
         if scope["type"] != "http":
             raise RuntimeError(f"an event stream answers HTTP only, not {scope['type']!r}")
         try:

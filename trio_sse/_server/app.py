@@ -13,6 +13,7 @@ from .._transport.tls import TLSTransport
 from .app_background import CompletedCalls
 from .app_call import Answered, AppCall, CallContext
 from .app_lifespan import Lifespan
+from .asyncio_advice import AsyncioAdvice
 from .request_reader import RoutedRequest
 from .results import AfterResponse
 from .root_path import paths_of_scope
@@ -26,12 +27,14 @@ class AppHandler:
     Attributes:
         app: the app.
         lifespan: the app's.
+        advice: looks at the app's failures.
         calls: those that have completed their responses. While connections are served, they must `run`.
     """
 
     def __init__(self, app: ASGIApp, *, root_path: str = "") -> None:
         self.app = app
-        self.lifespan = Lifespan(app)
+        self.advice = AsyncioAdvice()
+        self.lifespan = Lifespan(app, self.advice)
         self.calls = CompletedCalls()
         self._root_path = root_path
 

@@ -27,6 +27,7 @@ from .admission import Admission
 from .app_background import CompletedCalls
 from .app_cycle import ClientDisconnected, RequestResponseCycle
 from .app_stream import AppStream, ResumeServing
+from .asyncio_advice import AsyncioAdvice
 from .request_reader import RoutedRequest
 from .results import AfterResponse
 
@@ -56,6 +57,7 @@ class CallContext(NamedTuple):
 
     Attributes:
         calls: those that have completed their responses.
+        advice: looks at their failures.
         write_timeout: how long a client may accept nothing.
         resume_serving: runs a detached stream, then serves its connection further.
         continue_serving: serves the connection of a call that goes on after its response.
@@ -63,6 +65,7 @@ class CallContext(NamedTuple):
 
     admission: Admission
     calls: CompletedCalls
+    advice: AsyncioAdvice
     write_timeout: float
     resume_serving: ResumeServing
     continue_serving: Callable[[AppCall], Awaitable[None]]
@@ -156,6 +159,7 @@ class AppCall:
             passing, contained = split_failure(failure)
             if contained is not None and not (cycle.is_disconnected and is_of_disconnect(contained)):
                 path = self._request.target.partition("?")[0]
+                self._context.advice.note(contained)
                 logger.error("the app failed for path=%.200s", path, exc_info=only_exception(contained))
             elif contained is not None:
                 logger.debug("peer=%s has disconnected", cycle.transport.peer)

@@ -18,6 +18,7 @@ import trio
 from .._asgi.types import ASGIApp, Message
 from .._groups import only_exception, split_failure
 from .._logger import get_logger
+from .asyncio_advice import AsyncioAdvice
 
 logger = get_logger("trio_sse.app")
 
@@ -42,11 +43,12 @@ class Lifespan:
         failed: set when the app's lifespan has ended while the app was served.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, advice: AsyncioAdvice | None = None) -> None:
         self.is_up = False
         self.failed = trio.Event()
         self.state: dict[str, Any] = {}
         self._app = app
+        self._advice = AsyncioAdvice() if advice is None else advice
         self._is_owned = False
 
     @asynccontextmanager
@@ -65,7 +67,7 @@ class Lifespan:
         failure: RuntimeError | None = None
         try:
             async with trio.open_nursery() as nursery:
-                run = _Run(self._app, self.state, self._on_end)
+                run = _Run(self._app, self._advice, self.state, self._on_end)
                 scope = trio.CancelScope(shield=True)
                 nursery.start_soon(run.run, scope)
                 try:
@@ -104,9 +106,12 @@ class _Run:
         has_failed: it has ended before it was asked to, though the app has started.
     """
 
-    def __init__(self, app: ASGIApp, state: dict[str, Any], on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, advice: AsyncioAdvice, state: dict[str, Any], on_end: Callable[[], None]
+    ) -> None:
         self.has_failed = False
         self._app = app
+        self._advice = advice
         self._on_end = on_end
         self._is_stopping = False
         self._state = state
@@ -126,13 +131,16 @@ class _Run:
         with scope, self._to_app, self._of_app:
             try:
                 await self._app(lifespan, self._of_app.receive, self._send)
-                if self._started.is_set() and not self._is_stopping:
+                if self._started.is_set() and self._failure is None and not self._is_stopping:
                     logger.error("the app's lifespan has ended while the app is served")
             except BaseException as failure:
                 passing, contained = split_failure(failure)
                 self._is_supported = False
+                if contained is not None:
+                    self._advice.note(contained)
                 if contained is not None and self._started.is_set():
-                    logger.error("the app's lifespan failed", exc_info=only_exception(contained))
+                    what = "the app's lifespan failed" if self._failure is None else "the app could not start"
+                    logger.error(what, exc_info=only_exception(contained))
                 elif contained is not None and self._failure is None:
                     logger.info("the app has no lifespan: %r", only_exception(contained))
                 if passing is not None:
@@ -150,7 +158,9 @@ class _Run:
             case "lifespan.startup.complete":
                 self._started.set()
             case "lifespan.startup.failed":
-                self._failure = str(message.get("message", "")) or "no reason was given"
+                # The message of Starlette is a whole traceback, which is logged when it raises the error.
+                lines = str(message.get("message", "")).strip().splitlines()
+                self._failure = lines[-1].strip() if lines else "no reason was given"
                 self._started.set()
             case "lifespan.shutdown.complete":
                 self._stopped.set()

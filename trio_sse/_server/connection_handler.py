@@ -84,6 +84,7 @@ class ConnectionHandler:
         return CallContext(
             self._admission,
             app.calls,
+            app.advice,
             self._manager.options.write_timeout,
             self._run_detached_stream,
             self._continue_serving,

@@ -168,8 +168,9 @@ class RequestReader:
                 raise HTTPException(408, "the request's head did not arrive in time")
             if not data:
                 return None
-            if is_idle:
-                is_idle, deadline = False, math.inf
+            if is_idle and not is_hurried:
+                deadline = math.inf
+            is_idle = False
             buffer += data
 
     async def _wait_for_head(

@@ -20,6 +20,7 @@ import trio
 
 from .._logger import get_logger
 from .._process.descriptors import log_descriptor_limit
+from .._process.quiet_interrupt import exit_quietly_when_interrupted
 from .._process.watchdog import Watchdog
 from .._proxies.proxy_protocol import ProxyHeaderError
 from .._proxies.trusted_proxies import UNIX, TrustedProxies
@@ -142,6 +143,7 @@ class ServeCalls:
                 write_timeout = self._manager.options.write_timeout
                 prepare(listening, send_buffer=self.options.send_buffer, write_timeout=write_timeout)
             log_descriptor_limit()
+            exit_quietly_when_interrupted()
             await self._run(serving, accept)
         finally:
             for listening in sockets:
