@@ -308,3 +308,35 @@ async def test_a_call_may_go_on_beside_and_after_its_stream(
         assert (await client.event()).data == "1"
         finish.set()
         await until(lambda: server.statistics().background_calls == 0)
+
+
+@KINDS
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_a_small_body_that_a_streamed_answer_leaves_unread_is_read_off(
+    make_server: MakeServer, kind: str, goes_on: bool
+) -> None:
+    """Such is a refusal that passes Starlette's `BaseHTTPMiddleware`. The call may go on, too."""
+    finish = trio.Event()
+
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": []})
+        await send({"type": "http.response.body", "body": b"no", "more_body": True})
+        await send({"type": "http.response.body"})
+        if goes_on:
+            await finish.wait()
+
+    async with connecting(make_server(app=app), kind) as connect:
+        async with await connect() as client:
+            for _ in range(3):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(client.send, post(bytes(100_000)))
+                    head = await client.head()
+                    assert (head.status, head.get("connection")) == (401, None)
+                    assert await client.whole() == b"no"
+        async with await connect() as client, trio.open_nursery() as nursery:
+            nursery.start_soon(client.send, post(bytes(400_000), length=1_000_000))
+            assert (await client.head()).status == 401
+            assert await client.whole() == b"no"
+            assert await client.closed() == b""  # its end comes before all of the body has been sent
+        finish.set()

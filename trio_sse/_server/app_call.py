@@ -196,10 +196,13 @@ class AppCall:
         """Return what becomes of the transport after a response that is complete."""
         if self.stream.ended is not None:
             return AfterResponse.CLOSE if self.buffer else self.stream.ended
-        if not self._cycle.is_body_complete:
-            await self.serving.linger(transport)
-            return AfterResponse.CLOSE
-        return AfterResponse.reuse_if(self._cycle.may_keep_alive)
+        cycle = self._cycle
+        if cycle.is_body_complete:
+            return AfterResponse.reuse_if(cycle.may_keep_alive)
+        if await cycle.discard_body(transport):
+            return AfterResponse.reuse_if(not self.serving.is_draining)
+        await self.serving.linger(transport)
+        return AfterResponse.CLOSE
 
     # When it goes on after its response
 

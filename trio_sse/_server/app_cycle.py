@@ -32,6 +32,11 @@ from .body import BodyReader
 from .request_disconnects import RequestDisconnectWatcher
 from .turns import Turns
 
+# An app that has answered piece by piece may have left some of the request's body. Up to this, it is read
+# off, and the connection goes on as the response has announced.
+_MOST_DISCARDED = 256 * 1024
+_DISCARD_SECONDS = 5.0
+
 
 class ClientDisconnected(OSError):
     """The client has disconnected, so nothing can be sent."""
@@ -314,6 +319,17 @@ class RequestResponseCycle:
         """Let the app know that its response should end, as if its client had left; it can still send."""
         self.is_cut_short = True
         self._set_over()
+
+    async def discard_body(self, transport: Transport) -> bool:
+        """Read off what the app has left of the body, unless the head says that the connection closes.
+
+        Return whether the body has been read to its end. The app's call may return meanwhile.
+        """
+        if not self._may_keep_alive or self._serving.is_draining:
+            return False
+        body = self._body
+        body.receive = transport.receive_some  # nobody watches any more
+        return await body.discard(_MOST_DISCARDED, _DISCARD_SECONDS)
 
     async def hand_over(self) -> Transport:
         """Return a handle that owns the connection, once the response is complete."""

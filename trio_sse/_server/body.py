@@ -115,6 +115,16 @@ class BodyReader:
             self._patience = deadline - trio.current_time() + len(piece) / _BYTES_PER_SECOND
         return piece
 
+    async def discard(self, max_size: int, seconds: float) -> bool:
+        """Read off the rest of the body, if it is small and comes soon; return whether that succeeded."""
+        with trio.move_on_after(seconds):
+            try:
+                while not self.is_complete and max_size > 0 and not self._must_continue:
+                    max_size -= len(await self.receive_some())
+            except (HTTPException, trio.BrokenResourceError):
+                return False
+        return self.is_complete
+
     async def _wait(self, deadline: float) -> bytes:
         await trio.lowlevel.checkpoint()  # a peer that sends without a pause must not starve the others
         data = None
