@@ -245,6 +245,8 @@ def sized(size: int) -> dict[str, Any]:
         ([sized(2), END], ValueError),
         ([sized(2), MORE, END], ValueError),
         ([sized(1), MORE, MORE], ValueError),
+        ([START, START], RuntimeError),
+        ([MORE], RuntimeError),
         ([START, {**MORE, "body": "text"}], TypeError),
         ([START, {**END, "body": "text"}], TypeError),
     ],

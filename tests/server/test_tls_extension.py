@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from typing import Any
 
@@ -12,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from trio_sse import Server
 from trio_sse._asgi.types import Receive, Scope, Send
-from trio_sse._server.tls_extension import _escape
+from trio_sse._server.tls_extension import _escape, tls_extension
 
 from ..support.certificates import make_contexts
 from ..support.leaks import LeakCheck
@@ -95,3 +96,17 @@ async def test_a_client_with_a_certificate(no_leak: LeakCheck) -> None:
 )
 def test_values_are_escaped(value: str, text: str) -> None:
     assert _escape(value) == text
+
+
+def test_a_session_that_its_peer_has_broken_has_no_certificate() -> None:
+    contexts = make_contexts()
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = contexts.client.wrap_bio(to_client, to_server, server_hostname="localhost")
+    session = contexts.server.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, session, client, session):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    to_server.write(b"\x17\x03\x03\x00\x20" + bytes(32))
+    with pytest.raises(ssl.SSLError):
+        session.read()
+    assert tls_extension(session)["client_cert_name"] is None

@@ -139,6 +139,8 @@ class ResponseGuard(ScopeObject):
         if self._refusal is not None:
             await trio.lowlevel.checkpoint()
             return
+        if kind == ("http.response.start" if self.has_started else "http.response.body"):
+            raise RuntimeError(f"the app sends {kind!r}, which cannot follow what it has sent before")
         if kind == "http.response.start":
             message = self._checked_head(message)
             self.has_started = True

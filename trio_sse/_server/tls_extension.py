@@ -26,7 +26,10 @@ def tls_extension(session: ssl.SSLObject) -> dict[str, object]:
 
     The server's own certificate and the number of the cipher suite are not known to the `ssl` module.
     """
-    certificate = session.getpeercert(binary_form=True)
+    try:
+        certificate = session.getpeercert(binary_form=True)
+    except ValueError:  # the peer has ended the session by an alert, behind its request
+        certificate = None
     return {
         "server_cert": None,
         "client_cert_chain": [] if certificate is None else [ssl.DER_cert_to_PEM_cert(certificate)],
