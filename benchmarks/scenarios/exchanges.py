@@ -178,6 +178,65 @@ EXCHANGES = [
 ]
 
 
+# Why our server answers otherwise than another one.
+_REASONS = {
+    "`OPTIONS *`": "it asks about the server, not about the app (RFC 9110, 9.3.7)",
+    "a method in lower case": "any token is a method, and its case counts (RFC 9110, 9.1)",
+    "an unknown method": "any token is a method (RFC 9110, 9.1)",
+    "CONNECT": "it is for proxies, which this is not",
+    "TRACE": "its answer would show pages the cookies that they must not read",
+    "HTTP/1.0": "hypercorn refuses `Connection: close`, with which each exchange here ends",
+    "HTTP/1.0 with keep-alive": "as above",
+    "HTTP/1.0 without Host": "as above",
+    "HTTP/1.2": "505 is for a version that is not supported (RFC 9110, 15.6.6)",
+    "HTTP/2.0 in an HTTP/1.1 head": "as above; over HTTP/1.1 it is no HTTP/2",
+    "HTTP/0.9": "it is not supported, and has no header fields to check",
+    "the preface of HTTP/2": "this server has no HTTP/2 here",
+    "an absolute target": "the app receives its path, as RFC 9112, 3.2.2 says",
+    "an absolute target of another host": "if the target and Host differ, two readers see two requests",
+    "a target without a slash": "no form of a target (RFC 9112, 3.2)",
+    "a fragment": "a client does not send it, so whoever does means something else by it",
+    "an invalid percent-encoding": "readers disagree about what it stands for (RFC 3986, 2.1)",
+    "`%00`": "no path has it, and programs in C end their strings there",
+    "a target of 100 KB": "414 says what is too long",
+    "an empty line before the request": "a server should ignore it (RFC 9112, 2.2)",
+    "two empty lines before the request": "one is enough: more is a flood",
+    "lines that end with LF": "a proxy that reads them otherwise takes it for another request",
+    "two spaces in the request line": "as above (RFC 9112, 3)",
+    "a TLS handshake": "no HTTP at all",
+    "no Host": "400 is what RFC 9112, 3.2 asks for",
+    "two Hosts": "as above",
+    "an empty Host": "no request to a server of this kind has it",
+    "an invalid Host": "400 is what RFC 9112, 3.2 asks for",
+    "a folded line": "400 is what RFC 9112, 5.2 asks for",
+    "a value of 100 KB": "a head has a bound: 64 KiB",
+    "a body of 20 MiB": "a body has a bound, an option; the others took longer than the script waits",
+    "`Content-Length: 4, 4`": "RFC 9112, 6.3 allows to refuse it, and readers disagree about it",
+    "Content-Length twice, the same": "as above",
+    "Content-Length of 30 digits": "readers disagree about numbers that are too long for them",
+    "Content-Length and chunked": "the classic way to smuggle a request (RFC 9112, 11.2)",
+    "a chunk size of 17 digits": "readers disagree about numbers that are too long for them",
+    "`Transfer-Encoding: gzip`": "nobody knows where the body ends (RFC 9112, 6.3)",
+    "`Transfer-Encoding: gzip, chunked`": "501 is for a coding that is not supported (RFC 9112, 6.1)",
+    "`Transfer-Encoding: chunked, chunked`": "not allowed (RFC 9112, 6.1)",
+    "`Transfer-Encoding: xchunked`": "nobody knows where the body ends (RFC 9112, 6.3)",
+    "`Transfer-Encoding` in HTTP/1.0": "its framing is faulty there (RFC 9112, 6.1)",
+    "`Expect: 100-continue`": "the body has begun to arrive, so nobody waits for 100 (RFC 9110, 10.1.1)",
+    "an unknown Expect": "417 says so (RFC 9110, 10.1.1)",
+    "an Upgrade to h2c": "h2c's upgrade is deprecated (RFC 9113, 3.1), so it is ignored",
+    "an Upgrade to a WebSocket that the app does not know": "an app that raises is a 500",
+    "`Connection: close`": "hypercorn refuses it where another request follows",
+    "a response in parts to HTTP/1.0": "HTTP/1.0 has no chunks: the body ends with the connection",
+    "a response in parts to HEAD": "the head is that of a GET (RFC 9110, 9.3.2)",
+    "a body shorter than its length": "nothing was sent yet, so it is a 500",
+    "a body longer than its length": "as above",
+    "an app that sets Transfer-Encoding": "the field is the server's to set (ASGI), and the length is known",
+    "a field with a line end in its value": "a 500 says that the app is at fault",
+    "an app that returns without a response": "as above",
+    "an app that sends on after the end": "the response is complete; the error is logged",
+}
+
+
 async def _answer(port: int, request: bytes) -> str:
     """Return what a server answers: the status, what is peculiar, and what becomes of the connection."""
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
@@ -257,10 +316,11 @@ def main(arguments: Sequence[str]) -> None:
         if found not in equal and found["trio_sse"] in (found["uvicorn"], found["hypercorn"])
     ]
     print(f"{len(answers)} exchanges: {len(equal)} equal on all, {len(as_either)} equal on ours and another")
-    print("| request | trio_sse | uvicorn | hypercorn |\n|---|---|---|---|")
+    print("| request | trio_sse | uvicorn | hypercorn | why |\n|---|---|---|---|---|")
     for name, found in answers.items():
-        if "--all" in arguments or found not in equal:
-            print(f"| {name} | {' | '.join(found[server] for server in SERVERS)} |")
+        if found not in equal or "--all" in arguments:
+            why = "" if found in equal else _REASONS.get(name, "?")
+            print(f"| {name} | {' | '.join(found[server] for server in SERVERS)} | {why} |")
 
 
 if __name__ == "__main__":
