@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import hypothesis
 import pytest
@@ -23,6 +25,7 @@ from .support.leaks import (
 )
 from .support.programs import serving
 from .support.requirements import count_skipped
+from .support.serving import InMemory, in_memory
 
 # No deadlines: a busy machine is no failure. Where many people wait for a run, it is the same each time.
 hypothesis.settings.register_profile("here", deadline=None)
@@ -157,3 +160,15 @@ def make_hub(no_leak: LeakCheck) -> MakeHub:
         return no_leak.watch_hub(Hub(**options))  # type: ignore[arg-type]  # the test gives the right ones
 
     return make
+
+
+@pytest.fixture
+def serve(no_leak: LeakCheck) -> Callable[..., Any]:
+    """Serve an app over memory streams."""
+
+    @asynccontextmanager
+    async def serving(app: Any, **options: Any) -> AsyncIterator[InMemory]:
+        async with in_memory(no_leak.watch(Server(app, **options))) as running:
+            yield running
+
+    return serving

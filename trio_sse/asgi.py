@@ -21,6 +21,7 @@ from typing import NoReturn, final
 
 import trio
 
+from ._app.app_stream import AppStream
 from ._asgi.foreign_server import ForeignInlineStream, closing_fields
 from ._asgi.request import request_of
 from ._asgi.response_messages import encode_fields, response_messages
@@ -34,8 +35,7 @@ from ._http.request import Request
 from ._http.response import STREAM_FIELDS, Response, error_response
 from ._hub.hub import Hub
 from ._logger import get_logger
-from ._server.app_stream import AppStream
-from ._server.routes import StreamHandler
+from ._request.routes import StreamHandler
 from ._stream.end_reason import EndReason
 from ._stream.head_request import run_head
 from ._stream.lifecycle import Handle, Refused

@@ -28,6 +28,7 @@ from typing import Any, final
 
 import trio
 
+from ._app.app_lifespan import Lifespan
 from ._asgi.contained_log import contained_log
 from ._asgi.origin_middleware import OriginMiddleware
 from ._asgi.outermost_app import OpenWork, OutermostApp
@@ -40,7 +41,6 @@ from ._process.handshakes import refuse_handshakes
 from ._process.socket_file import SocketFile
 from ._process.watchdog import Watchdog
 from ._proxies.forwarded import FORWARDED_HEADERS
-from ._server.app_lifespan import Lifespan
 from ._server.listeners import prepare
 from ._validate import check_bounds, check_seconds
 

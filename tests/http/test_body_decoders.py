@@ -1,4 +1,4 @@
-"""Request bodies, decoded from a buffer. `tests/server/test_body.py` has what is refused."""
+"""Request bodies, decoded from a buffer. `tests/request/test_body.py` has what is refused."""
 
 from __future__ import annotations
 

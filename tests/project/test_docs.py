@@ -15,7 +15,7 @@ from trio_sse import EndReason, EventDecoder, Hub, Server
 from trio_sse._http import body_decoders, request_head
 from trio_sse._http.request_head import APP_LIMITS, LIMITS
 from trio_sse._proxies import forwarded, proxy_protocol
-from trio_sse._server import options, request_reader
+from trio_sse._request import options, request_reader
 from trio_sse._stream import disconnects, polling
 from trio_sse._wire import event, topic
 

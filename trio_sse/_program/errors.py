@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .._app.app_lifespan import AppLifespanError, AppStartupError
 from .._groups import leaf_exceptions
-from .._server.app_lifespan import AppLifespanError, AppStartupError
 from .._shared_log.protocol import LogRefused
 
 #: What a call to serve raises because of the app. These need one line, and no traceback.

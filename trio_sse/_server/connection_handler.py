@@ -19,12 +19,21 @@ from typing import NamedTuple, final
 
 import trio
 
+from .._app.app import AppHandler
+from .._app.app_call import Answered, AppCall, CallContext
+from .._app.app_websocket import AppWebSockets
 from .._asgi.response_stream import PendingStream
 from .._groups import as_exception, split_failure
 from .._http.exceptions import HTTPException
 from .._http.response import Response, add_fields
 from .._http.websocket_handshake import accept_head
 from .._logger import get_logger
+from .._request.access_log import log_request
+from .._request.admission import Admission
+from .._request.request_disconnects import RequestDisconnectWatcher
+from .._request.request_reader import RequestReader, RoutedRequest
+from .._request.results import AfterResponse
+from .._request.routes import AppRoute, AppWebSocketRoute, EndpointRoute, StreamRoute, WebSocketRoute
 from .._stream.closing import linger_if_unread
 from .._stream.head_request import StreamHead, run_head
 from .._stream.lifecycle import Handle, Refused, StreamOutcome, run_stream
@@ -35,16 +44,7 @@ from .._stream.polling import run_poll, wants_poll
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .._wire.message import Framing
-from .access_log import log_request
-from .admission import Admission
-from .app import AppHandler
-from .app_call import Answered, AppCall, CallContext
-from .app_websocket import AppWebSockets
-from .request_disconnects import RequestDisconnectWatcher
-from .request_reader import RequestReader, RoutedRequest
 from .responder import Responder
-from .results import AfterResponse
-from .routes import AppRoute, AppWebSocketRoute, EndpointRoute, StreamRoute, WebSocketRoute
 
 logger = get_logger("trio_sse.server")
 

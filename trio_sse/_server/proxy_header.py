@@ -17,9 +17,9 @@ from .._proxies.proxy_protocol import (
     Speaker,
     parse_proxy_header,
 )
+from .._request.request_reader import HEAD_SECONDS
 from .._stream.scope import DRAIN_GRACE_SECONDS, ServeScope
 from .._transport.socket import ProxiedAddress, as_endpoint
-from .request_reader import HEAD_SECONDS
 
 
 async def receive_proxy_header(connected: socket.socket, address: object, serving: ServeScope) -> object:

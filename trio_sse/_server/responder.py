@@ -12,14 +12,14 @@ from .._http.exceptions import HTTPException
 from .._http.request import NO_HEADERS, Headers
 from .._http.response import Response, encode_response, encode_stream_head
 from .._logger import get_logger
+from .._request.access_log import log_request
+from .._request.request_reader import RoutedRequest
+from .._request.results import AfterResponse
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
 from .._transport.base import Transport, send_all
 from .._wire.message import Framing
 from .._wire.topic import TopicError
-from .access_log import log_request
-from .request_reader import RoutedRequest
-from .results import AfterResponse
 
 logger = get_logger("trio_sse.server")
 

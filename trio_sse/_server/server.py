@@ -11,22 +11,16 @@ from typing import TypeVar, final
 
 import trio
 
+from .._app.app import AppHandler
+from .._app.app_websocket import AppWebSockets
 from .._asgi.types import ASGIApp
 from .._http.cors import CrossOrigin
 from .._http.request_head import APP_LIMITS, LIMITS
 from .._http.websocket_handshake import SUBPROTOCOL
 from .._hub.hub import Hub
 from .._proxies.forwarded import FORWARDED_HEADERS
-from .._stream.manager import ConnectHook, DisconnectHook, StreamManager
-from .._stream.options import StreamOptions
-from .._transport.pending_bytes import MAX_PENDING_BYTES
-from .._websocket.connection import WebSocketHandler
-from .._wire.event import Dumps, dumps_compact
-from .admission import Admission
-from .app import AppHandler
-from .app_websocket import AppWebSockets
-from .connection_handler import ConnectionHandler
-from .options import (
+from .._request.admission import Admission
+from .._request.options import (
     AdmissionOptions,
     ProxyOptions,
     RequestOptions,
@@ -34,11 +28,17 @@ from .options import (
     ServerOptions,
     WebSocketOptions,
 )
-from .origins import OriginResolver
-from .request_reader import RequestReader
-from .request_router import RequestRouter
+from .._request.origins import OriginResolver
+from .._request.request_reader import RequestReader
+from .._request.request_router import RequestRouter
+from .._request.routes import EndpointHandler, Routes, StreamHandler, websocket_route
+from .._stream.manager import ConnectHook, DisconnectHook, StreamManager
+from .._stream.options import StreamOptions
+from .._transport.pending_bytes import MAX_PENDING_BYTES
+from .._websocket.connection import WebSocketHandler
+from .._wire.event import Dumps, dumps_compact
+from .connection_handler import ConnectionHandler
 from .responder import Responder
-from .routes import EndpointHandler, Routes, StreamHandler, websocket_route
 from .serving import Address, ServeCalls
 from .statistics import ServerStatistics
 

@@ -18,12 +18,14 @@ from typing import final
 
 import trio
 
+from .._app.app import AppHandler
 from .._logger import get_logger
 from .._process.descriptors import log_descriptor_limit
 from .._process.quiet_interrupt import exit_quietly_when_interrupted
 from .._process.watchdog import Watchdog
 from .._proxies.proxy_protocol import ProxyHeaderError
 from .._proxies.trusted_proxies import UNIX, TrustedProxies
+from .._request.options import ServeOptions
 from .._stream.end_reason import EndReason
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope, end_streams
@@ -31,10 +33,8 @@ from .._transport.base import describe_endpoint
 from .._transport.socket import SocketTransport, as_endpoint, close_socket
 from .._transport.stream import StreamTransport
 from .._transport.tls import TLSTransport, check_server_context
-from .app import AppHandler
 from .connection_handler import ConnectionHandler
 from .listeners import Acceptor, as_sockets, prepare
-from .options import ServeOptions
 from .proxy_header import receive_proxy_header
 
 logger = get_logger("trio_sse.server")

@@ -18,7 +18,7 @@ import trio
 from .._asgi.types import ASGIApp, Message
 from .._groups import only_exception, split_failure
 from .._logger import get_logger
-from .asyncio_advice import AsyncioAdvice
+from .._request.asyncio_advice import AsyncioAdvice
 
 logger = get_logger("trio_sse.app")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_sse._server.turns import Turns
+from trio_sse._request.turns import Turns
 
 
 async def test_tasks_take_turns_in_order_and_one_that_is_cancelled_has_none() -> None:

@@ -12,7 +12,7 @@ import trio.testing
 from trio_sse import HTTPException
 from trio_sse._http.body_decoders import ChunkedDecoder
 from trio_sse._http.request_head import RequestHead, parse_head
-from trio_sse._server.body import BodyReader, receive_body
+from trio_sse._request.body import BodyReader, receive_body
 from trio_sse._transport.base import Transport
 
 from ..support.hostile import Target, assert_refused, logged, send_in_pieces

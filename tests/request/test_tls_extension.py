@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from trio_sse import Server
 from trio_sse._asgi.types import Receive, Scope, Send
-from trio_sse._server.tls_extension import _escape, tls_extension
+from trio_sse._request.tls_extension import _escape, tls_extension
 
 from ..support.certificates import make_contexts
 from ..support.leaks import LeakCheck

@@ -24,13 +24,13 @@ import trio
 from .._asgi.types import Message
 from .._http.exceptions import HTTPException
 from .._http.request import Request
+from .._request.body import BodyReader
+from .._request.request_disconnects import RequestDisconnectWatcher
+from .._request.turns import Turns
 from .._stream.end_reason import EndReason
 from .._stream.scope import ServeScope
 from .._transport.base import Transport, send_all
 from .app_response import AppResponse
-from .body import BodyReader
-from .request_disconnects import RequestDisconnectWatcher
-from .turns import Turns
 
 # An app that has answered piece by piece may have left some of the request's body. Up to this, it is read
 # off, and the connection goes on as the response has announced.

@@ -19,6 +19,9 @@ from .._asgi.scope_object import ScopeObject
 from .._asgi.types import Send
 from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.request import Request
+from .._request.admission import Admission
+from .._request.request_reader import RoutedRequest
+from .._request.results import AfterResponse
 from .._stream.closing import linger_if_unread
 from .._stream.end_reason import EndReason
 from .._stream.lifecycle import Ended, Handle, Refused, StreamOutcome, run_stream
@@ -29,10 +32,7 @@ from .._stream.scope import ServeScope
 from .._stream.writer import ResponseStart
 from .._transport.awaited import AwaitedTransport
 from .._wire.message import Framing
-from .admission import Admission
 from .app_cycle import RequestResponseCycle
-from .request_reader import RoutedRequest
-from .results import AfterResponse
 
 
 class ResumeServing(Protocol):

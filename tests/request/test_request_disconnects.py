@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
 from trio_sse import Connection, Request, Response, Server
-from trio_sse._server.request_disconnects import RequestDisconnectWatcher
+from trio_sse._request.request_disconnects import RequestDisconnectWatcher
 from trio_sse._transport.stream import StreamTransport
 
 from ..support.asgi_apps import GET, Receive, Send, answer, http_only, post

@@ -20,16 +20,16 @@ from .._asgi.types import ASGIApp, Scope
 from .._groups import leaf_exceptions, only_exception, split_failure
 from .._http.exceptions import HTTPException
 from .._logger import get_logger
+from .._request.access_log import log_request
+from .._request.admission import Admission
+from .._request.asyncio_advice import AsyncioAdvice
+from .._request.request_reader import RoutedRequest
+from .._request.results import AfterResponse
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
-from .access_log import log_request
-from .admission import Admission
 from .app_background import CompletedCalls
 from .app_cycle import ClientDisconnected, RequestResponseCycle
 from .app_stream import AppStream, ResumeServing
-from .asyncio_advice import AsyncioAdvice
-from .request_reader import RoutedRequest
-from .results import AfterResponse
 
 logger = get_logger("trio_sse.app")
 

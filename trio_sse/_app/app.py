@@ -7,17 +7,17 @@ from typing import final
 from .._asgi.types import STREAMS, ASGIApp, Scope
 from .._http.exceptions import HTTPException
 from .._http.request import raw_fields
+from .._request.asyncio_advice import AsyncioAdvice
+from .._request.request_reader import RoutedRequest
+from .._request.results import AfterResponse
+from .._request.tls_extension import tls_extension
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .._transport.tls import TLSTransport
 from .app_background import CompletedCalls
 from .app_call import Answered, AppCall, CallContext
 from .app_lifespan import Lifespan
-from .asyncio_advice import AsyncioAdvice
-from .request_reader import RoutedRequest
-from .results import AfterResponse
 from .root_path import paths_of_scope
-from .tls_extension import tls_extension
 
 
 @final

@@ -33,6 +33,12 @@ from .._groups import only_exception, split_failure
 from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.websocket_handshake import offered_subprotocols
 from .._logger import get_logger
+from .._request.access_log import log_request
+from .._request.admission import Admission
+from .._request.options import WebSocketOptions
+from .._request.request_disconnects import RequestDisconnectWatcher
+from .._request.request_reader import RoutedRequest
+from .._request.results import AfterResponse
 from .._stream.closing import CLOSE_CODES as CODE_OF_REASON
 from .._stream.connection import Connection
 from .._stream.end_reason import EndReason
@@ -45,8 +51,6 @@ from .._websocket.receiver import NORMAL_CLOSURE, MessageReceiver
 from .._wire.message import Framing
 from .._wire.websocket_frames import close_frame
 from .._wire.websocket_parser import Close
-from .access_log import log_request
-from .admission import Admission
 from .app import AppHandler
 from .app_call import Answered
 from .app_cycle import ClientDisconnected, RequestResponseCycle
@@ -58,10 +62,6 @@ from .app_websocket_messages import (
     end_of,
     is_of_end,
 )
-from .options import WebSocketOptions
-from .request_disconnects import RequestDisconnectWatcher
-from .request_reader import RoutedRequest
-from .results import AfterResponse
 
 logger = get_logger("trio_sse.app")
 

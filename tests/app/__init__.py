@@ -1,0 +1,1 @@
+"""Tests of the hosting of ASGI apps."""
