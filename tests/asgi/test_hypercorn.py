@@ -422,7 +422,10 @@ async def test_the_requests_of_a_connection_are_bounded(
         await check_stream(sse, await connect(where))
 
 
-async def test_a_connection_that_resets_its_requests_is_refused_for_a_while(no_leak: LeakCheck) -> None:
+async def test_a_connection_that_resets_its_requests_is_refused_for_a_while(
+    no_leak: LeakCheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_sse._asgi.disconnect_flood._SECONDS", SECONDS)
     calls = 0
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -85,11 +85,24 @@ async def test_each_request_of_a_connection_has_ten_seconds(
             await trio.sleep(9)
             head = await client.get("/echo/a")
             await client.sized_body(head)
+        await client.send(b"GET /ec")
+        began_at = trio.current_time()
+        await client.closed()
+        seconds = trio.current_time() - began_at
+
+    assert math.isclose(seconds, 10)
+
+
+async def test_an_idle_connection_is_closed_after_the_keep_alive_time(
+    make_server: MakeServer, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with in_memory(Target(make_server).server) as serving, serving.connect() as client:
+        await client.sized_body(await client.get("/echo/a"))
         began_at = trio.current_time()
         assert await client.closed() == b""
         seconds = trio.current_time() - began_at
 
-    assert math.isclose(seconds, 10)
+    assert math.isclose(seconds, 75)
 
 
 async def test_a_peer_that_never_takes_its_refusal_is_closed(

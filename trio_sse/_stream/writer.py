@@ -205,16 +205,22 @@ class StreamWriter(StreamLifetime):
             return
         with PendingSend(self.serving.pending_bytes, self.transport.pending) as send:
             while self.transport.pending is not None:
-                with trio.move_on_after(self.options.write_timeout):
+                with trio.move_on_after(self.options.write_timeout) as timeout:
                     try:
                         await self.transport.flush_some()
                         continue
                     except trio.BrokenResourceError:
                         self.end(EndReason.CLIENT_DISCONNECTED)
                     except trio.Cancelled:
-                        # By the timeout, by one of the handler's scopes, or because too much is pending.
-                        # Nothing can follow half an event. If the stream had ended already, its reason stays.
-                        self.end(EndReason.SLOW_CONSUMER if send.is_cut else EndReason.WRITE_TIMEOUT)
+                        # By the timeout, by one of the handler's scopes, because too much is pending, or at
+                        # the end of a drain. Nothing can follow half an event. If the stream had ended
+                        # already, its reason stays.
+                        if send.is_cut:
+                            self.end(EndReason.SLOW_CONSUMER)
+                        elif self.serving.is_draining and not timeout.cancel_called:
+                            self.end(EndReason.SERVER_SHUTDOWN)
+                        else:
+                            self.end(EndReason.WRITE_TIMEOUT)
                         raise
                 await self.leave()
         if send.is_cut:
