@@ -108,7 +108,7 @@ class ServeCalls:
                 return
             try:
                 secured = TLSTransport(connected, address, ssl_context, outgoing, serving.disconnects)
-            except ssl.SSLError as error:  # the context has been changed since it was checked
+            except (ssl.SSLError, ValueError) as error:  # the context has been changed since it was checked
                 connected.close()
                 logger.error("cannot serve TLS: %s", error)
                 return

@@ -66,7 +66,7 @@ def check_server_context(context: ssl.SSLContext) -> None:
     """
     try:
         context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
-    except ssl.SSLError as error:
+    except (ssl.SSLError, ValueError) as error:  # the latter since Python 3.14
         raise ValueError(
             "ssl_context must be a server's, such as ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)"
         ) from error
