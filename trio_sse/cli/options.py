@@ -9,7 +9,7 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -34,7 +34,13 @@ class Command(click.Command):
             raise click.exceptions.Exit(0) from None
 
 
-class Permissions(click.ParamType[int]):
+if TYPE_CHECKING:
+    _IntegerType = click.ParamType[int]
+else:
+    _IntegerType = click.ParamType  # which is generic in new versions only
+
+
+class Permissions(_IntegerType):
     """The permissions of a file, in octal."""
 
     name = "octal"
