@@ -509,3 +509,8 @@ async def test_a_key_with_a_lone_surrogate_is_refused(make_hub: MakeHub) -> None
         with pytest.raises(ValueError, match="key has a lone surrogate at position 1"):
             hub.publish_nowait("t", "x", key="k\ud800")
         hub.publish_nowait("t", "x", key="clé")
+
+
+def test_a_url_is_no_log() -> None:
+    with pytest.raises(TypeError, match="RedisLog"):
+        Hub(log="redis://127.0.0.1")  # type: ignore[arg-type]

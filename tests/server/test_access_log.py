@@ -100,6 +100,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         case "/cut":
             await send(RESPONSE)
             await send(body(b"12345", goes_on=True))
+        case "/unsaid":  # its client has the whole body, as the length says
+            await send(RESPONSE | {"headers": [(b"content-length", b"5")]})
+            await send(body(b"12345", goes_on=True))
         case "/raise":
             raise ValueError
         case "/stream":
@@ -113,13 +116,14 @@ async def stream(connection: Connection) -> None:
 
 async def test_requests_to_an_app_have_a_line(no_leak: LeakCheck, lines: Lines) -> None:
     async with Client(no_leak.watch(make_server(app, access_log=True))) as client:
-        for path in ("/whole", "/cut", "/raise"):
+        for path in ("/whole", "/cut", "/unsaid", "/raise"):
             await client.get(path)
         async with client.stream("/stream") as events:
             await events.event()
     assert lines() == [
         ("GET", "/whole", "201", False),
         ("GET", "/cut", "201", True),
+        ("GET", "/unsaid", "201", False),
         ("GET", "/raise", "500", False),
     ]
 

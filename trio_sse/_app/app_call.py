@@ -187,7 +187,7 @@ class AppCall:
             raise cycle.refusal or HTTPException(500)
         if not (has_failed or cycle.is_disconnected or cycle.is_cut_short):
             logger.error("the app returned before its response was complete")
-        log_request(self._mark, cycle.transport, self._request, cycle.status, is_cut=True)
+        log_request(self._mark, cycle.transport, self._request, cycle.status, is_cut=not cycle.is_body_sent)
         # So that no client takes it for complete. A chunked body has an end that the client then misses.
         await cycle.transport.aclose(abort=not (cycle.is_cut_short and cycle.is_chunked))
         return AfterResponse.CLOSE

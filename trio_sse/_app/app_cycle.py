@@ -169,6 +169,12 @@ class RequestResponseCycle:
             self._waiting.unpark_all()
 
     @property
+    def is_body_sent(self) -> bool:
+        """Whether the client has the whole body already, though the app has not said that it ends."""
+        length = None if self._response is None else self._response.content_length
+        return length is not None and length == self._sent
+
+    @property
     def status(self) -> int | None:
         """The status of the response, if the app has begun it."""
         return None if self._response is None else self._response.status

@@ -73,6 +73,8 @@ class HubEngine:
         dumps: Dumps,
     ) -> None:
         _engines.add(self)
+        if isinstance(log, str):
+            raise TypeError("log must be a Log, such as trio_sse.redis.RedisLog(url), not a URL")
         if log is not None:
             check_seconds(publish_timeout=log.publish_timeout)
         self._history = history
