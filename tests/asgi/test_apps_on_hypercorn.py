@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -148,3 +149,16 @@ async def test_an_app_that_raises_what_is_no_exception_ends_nothing_else(
         await sse.hub.publish("live", "still there")
         assert (await bystander.event()).data == "still there"
     assert "hypercorn failed" not in caplog.text
+
+
+async def test_an_app_that_needs_asyncio_is_told_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http", "no lifespan here"
+        await asyncio.sleep(0)
+
+    caplog.set_level("ERROR", "trio_sse.app")
+    async with serving_app(app) as where:
+        for _ in range(2):
+            async with Client(await connect(where)) as client:
+                assert (await client.get("/")).status == 500
+    assert ["needs asyncio" in record.message for record in caplog.records] == [True]

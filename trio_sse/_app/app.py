@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import final
 
+from .._asgi.asyncio_advice import AsyncioAdvice
 from .._asgi.types import STREAMS, ASGIApp, Scope
 from .._http.exceptions import HTTPException
 from .._http.request import raw_fields
-from .._request.asyncio_advice import AsyncioAdvice
 from .._request.request_reader import RoutedRequest
 from .._request.results import AfterResponse
 from .._request.tls_extension import tls_extension

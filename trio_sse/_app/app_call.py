@@ -16,13 +16,13 @@ from typing import NamedTuple, final
 
 import trio
 
+from .._asgi.asyncio_advice import AsyncioAdvice
 from .._asgi.types import ASGIApp, Scope
 from .._groups import leaf_exceptions, only_exception, split_failure
 from .._http.exceptions import HTTPException
 from .._logger import get_logger
 from .._request.access_log import log_request
 from .._request.admission import Admission
-from .._request.asyncio_advice import AsyncioAdvice
 from .._request.request_reader import RoutedRequest
 from .._request.results import AfterResponse
 from .._stream.scope import ServeScope

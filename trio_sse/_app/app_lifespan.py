@@ -15,10 +15,10 @@ from typing import Any, final
 
 import trio
 
+from .._asgi.asyncio_advice import AsyncioAdvice
 from .._asgi.types import ASGIApp, Message
 from .._groups import only_exception, split_failure
 from .._logger import get_logger
-from .._request.asyncio_advice import AsyncioAdvice
 
 logger = get_logger("trio_sse.app")
 

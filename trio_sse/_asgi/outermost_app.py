@@ -11,6 +11,7 @@ import trio
 from .._groups import as_exception, split_failure
 from .._http.exceptions import TemporaryRefusal
 from .._stream.scope import ServeScope, end_streams
+from .asyncio_advice import AsyncioAdvice
 from .disconnect_flood import DisconnectFlood
 from .foreign_server import DRAIN_REGISTRY
 from .response_guard import GUARD, ResponseGuard
@@ -105,6 +106,7 @@ class OutermostApp:
         self._life = life
         self._open_work = open_work
         self._flood = DisconnectFlood()
+        self._advice = AsyncioAdvice()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -147,6 +149,8 @@ class OutermostApp:
             await self._app(scope, receive, send)
         except BaseException as failure:
             passing, contained = split_failure(failure)
+            if contained is not None:
+                self._advice.note(contained)
             if passing is not None or contained is None:
                 raise
             raise as_exception(contained) from None  # hypercorn logs it, and answers if nobody has
