@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -149,6 +150,11 @@ async def ask(client: Client) -> bool:
     return head.status == 200 and client.is_ended
 
 
+async def ask_twice(client: Client) -> bool:
+    """Ask on one connection; the second request is answered while the first one's call goes on."""
+    return await ask(client) and await ask(client)
+
+
 async def ask_for_websocket(client: Client) -> bool:
     """Open a WebSocket, have a message echoed, and read until the end; return whether all of it happened."""
     websocket = WebSocket(client)
@@ -246,6 +252,22 @@ def websocket(no_leak: LeakCheck) -> Subject:
     return Subject(no_leak.watch(Server(cancellable)), cancellable, ask_for_websocket)
 
 
+def background(no_leak: LeakCheck) -> Subject:
+    """Return an app whose calls go on after their responses, until other tasks have their connections."""
+
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"some", "more_body": True})
+        await send({"type": "http.response.body"})
+        time.sleep(0.003)  # noqa: ASYNC251  # longer than a call has to return
+        for _ in range(40):
+            await trio.lowlevel.checkpoint()
+
+    cancellable = Cancellable(app)
+    return Subject(no_leak.watch(Server(cancellable)), cancellable, ask_twice)
+
+
 Connect = Callable[[], Awaitable[Client]]
 
 
@@ -268,12 +290,23 @@ async def served(server: Server, where: str, contexts: Contexts) -> AsyncIterato
         yield serving.connect
 
 
+MAKERS = (native, quart, quart_that_sends_nothing, quart_under_middleware, inline, websocket, background)
+
+
 @pytest.mark.parametrize("what", ["the stream ends", "the client leaves", "the call is cancelled"])
 @pytest.mark.parametrize(
     ("make", "where"),
     [
         (make, where)
-        for make in (native, quart, quart_that_sends_nothing, quart_under_middleware, inline, websocket)
+        for make in (
+            native,
+            quart,
+            quart_that_sends_nothing,
+            quart_under_middleware,
+            inline,
+            websocket,
+            background,
+        )
         for where in ("sockets", "memory")
     ]
     + [(quart, "tls"), (websocket, "tls")],
@@ -316,7 +349,7 @@ async def test_an_interruption_anywhere_leaves_nothing_and_the_next_request_work
 
 
 @pytest.mark.integration  # all of them take 2 s
-@pytest.mark.parametrize("make", [native, quart, quart_that_sends_nothing, inline, websocket])
+@pytest.mark.parametrize("make", [native, quart, quart_that_sends_nothing, inline, websocket, background])
 @pytest.mark.parametrize("where", ["sockets", "memory"])
 async def test_a_server_that_is_cancelled_anywhere_leaves_nothing(
     no_leak: LeakCheck, contexts: Contexts, make: Callable[[LeakCheck], Subject], where: str
