@@ -66,9 +66,17 @@ def _keep_out_of_collections() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return what `-n auto` is: four for each core, as tests of other programs wait; one more without."""
+    """Return what `-n auto` is: four for each core, as tests of other programs wait; one more without.
+
+    In CI it is two for each core: there, the measuring of coverage keeps them busy.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores + 1 if "not integration" in config.option.markexpr else max(min(4 * cores, 16), cores)
+    for_each = 2 if os.environ.get("CI") else 4
+    return cores + 1 if "not integration" in config.option.markexpr else max(min(for_each * cores, 16), cores)
+
+
+# It takes minutes and the package index: `make test-artefacts` runs it.
+collect_ignore = [] if "TRIO_SSE_ARTEFACTS" in os.environ else ["project/test_artefacts.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

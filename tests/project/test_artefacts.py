@@ -5,7 +5,6 @@ That takes minutes and the package index, so it is not part of `make test`: `mak
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tarfile
@@ -20,7 +19,6 @@ MINUTES = 600.0
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.timeout(2 * MINUTES),
-    pytest.mark.skipif("TRIO_SSE_ARTEFACTS" not in os.environ, reason="run by: make test-artefacts"),
 ]
 
 # Serves a stream and reads it; `app` and `path` are what it serves.
