@@ -13,7 +13,7 @@ from typing import NoReturn, Protocol, final
 
 import trio
 
-# A call has these milliseconds to return, and then as many rounds of the scheduler: when the event loop is
+# A call has this time in seconds to return, and then as many rounds of the scheduler: when the event loop is
 # busy, one round takes longer than the time.
 _MOMENT = 0.002
 _ROUNDS = 10
