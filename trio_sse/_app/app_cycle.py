@@ -430,8 +430,6 @@ class RequestResponseCycle:
         self.has_begun = True
         if whole_size is None:
             self._serving.app_responses[self] = None
-            if self._serving.is_draining and self.is_resumable:
-                self.end(EndReason.SERVER_SHUTDOWN)
         fields: list[tuple[bytes, bytes]] = []
         is_head = self._request.method == "HEAD"
         if response.content_length is None and whole_size is not None:

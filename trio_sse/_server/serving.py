@@ -13,7 +13,7 @@ import contextlib
 import errno
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from typing import final
 
 import trio
@@ -28,7 +28,7 @@ from .._proxies.trusted_proxies import UNIX, TrustedProxies
 from .._request.options import ServeOptions
 from .._stream.end_reason import EndReason
 from .._stream.manager import StreamManager
-from .._stream.scope import ServeScope, end_streams
+from .._stream.scope import DRAIN_GRACE_SECONDS, OpenResponse, ServeScope, end_streams
 from .._transport.base import describe_endpoint
 from .._transport.socket import SocketTransport, as_endpoint, close_socket
 from .._transport.stream import StreamTransport
@@ -282,19 +282,33 @@ class ServeCalls:
         for serving in scopes:
             serving.stop_accepting()
         drain_timeout = self.options.drain_timeout
-        began_at = trio.current_time()
-        with trio.move_on_at(began_at + drain_timeout * _APP_SHARE):
-            streams = [one for serving in scopes for one in (*serving.streams, *serving.app_responses)]
-            await end_streams(streams, drain_timeout=drain_timeout)
-            await _wait_ended(scopes)
-        for serving in scopes:
-            for response in serving.app_responses:
-                response.end(EndReason.SERVER_SHUTDOWN)
-        with trio.move_on_at(began_at + drain_timeout):
-            await _wait_ended(scopes)
+        streams = [one for serving in scopes for one in (*serving.streams, *serving.app_responses)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_end_later, scopes, set(streams), drain_timeout)
+            with trio.move_on_after(drain_timeout):
+                await end_streams(streams, drain_timeout=drain_timeout)
+                await _wait_ended(scopes)
+            nursery.cancel_scope.cancel()
         for serving in scopes:
             serving.cancel_connections()
         await _wait_ended(scopes)
+
+
+async def _end_later(
+    scopes: Sequence[ServeScope], known: Container[OpenResponse], drain_timeout: float
+) -> None:
+    """End the event streams of apps that have begun meanwhile, and later what else apps still send."""
+    grace = min(DRAIN_GRACE_SECONDS, drain_timeout * _APP_SHARE)
+    await trio.sleep(grace)
+    _end_app_responses(scopes, lambda response: response.is_resumable and response not in known)
+    await trio.sleep(drain_timeout * _APP_SHARE - grace)
+    _end_app_responses(scopes, lambda response: True)
+
+
+def _end_app_responses(scopes: Sequence[ServeScope], is_meant: Callable[[OpenResponse], bool]) -> None:
+    for serving in scopes:
+        for response in filter(is_meant, serving.app_responses):
+            response.end(EndReason.SERVER_SHUTDOWN)
 
 
 async def _wait_ended(scopes: Iterable[ServeScope]) -> None:
