@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import trio
 import trio.lowlevel
 
-from trio_sse._process.quiet_interrupt import is_interruption
+from trio_sse._process.quiet_interrupt import exit_quietly_when_interrupted, is_interruption
 
 from ..support.waiting import SECONDS
 
@@ -43,6 +44,20 @@ def test_a_program_ends_quietly_only_when_it_is_interrupted(what: str, status: i
     assert finished.returncode == status
     assert shown in finished.stderr
     assert bool(shown) == bool(finished.stderr)
+
+
+def own_hook(*arguments: object) -> None: ...
+
+
+@pytest.mark.parametrize("hook", [own_hook, sys.__excepthook__])
+def test_an_interactive_session_and_a_hook_of_the_program_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch, hook: Any
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", hook)
+    if hook is sys.__excepthook__:
+        monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    exit_quietly_when_interrupted()
+    assert sys.excepthook is hook
 
 
 async def _cancelled() -> trio.Cancelled:

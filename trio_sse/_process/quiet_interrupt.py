@@ -21,7 +21,9 @@ _EXIT_CODE = 130
 
 def exit_quietly_when_interrupted() -> None:
     """Let the main thread's interruptions end the program without a traceback."""
-    if threading.current_thread() is threading.main_thread() and sys.excepthook is sys.__excepthook__:
+    is_interactive = hasattr(sys, "ps1")  # which goes on after an interruption
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and not is_interactive and sys.excepthook is sys.__excepthook__:
         sys.excepthook = _exit_if_interrupted
 
 
