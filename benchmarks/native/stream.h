@@ -117,16 +117,19 @@ static inline bool is_gap(struct stream *stream)
     return stream->new_epoch != stream->epoch || stream->new_sequence != stream->sequence + 1;
 }
 
-/* An id counts when its event is complete: an incomplete event is sent again. */
+/* An id counts when its event is complete: an incomplete event is sent again. A block without data is no event: it
+   moves the cursor, at the start of a stream for example. */
 static inline void end_event(struct stream *stream)
 {
     if (stream->new_epoch) {
-        if (stream->epoch && is_gap(stream))
-            stream->gaps++;
+        if (stream->has_data) {
+            if (stream->epoch && is_gap(stream))
+                stream->gaps++;
+            stream->number = stream->new_number;
+            stream->ids++;
+        }
         stream->epoch = stream->new_epoch;
         stream->sequence = stream->new_sequence;
-        stream->number = stream->new_number;
-        stream->ids++;
     }
     stream->events += stream->has_data;
     if (stream->has_data && stream->stamp && stream_take_stamp)
