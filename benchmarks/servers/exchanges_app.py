@@ -39,7 +39,7 @@ async def _start(send: Send, *fields: tuple[bytes, bytes], status: int = 200) ->
 
 
 async def _describe(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Answer with what the app is told of the request."""
+    """Answer with what the app receives of the request."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -111,7 +111,7 @@ async def _raises(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 async def _raises_late(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     await _start(send)
     await send({"type": "http.response.body", "body": b"part", "more_body": True})
-    raise RuntimeError("amid its response")
+    raise RuntimeError("within its response")
 
 
 async def _returns(scope: dict[str, Any], receive: Receive, send: Send) -> None:

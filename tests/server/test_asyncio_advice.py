@@ -1,4 +1,4 @@
-"""An app that needs asyncio is told so in one sentence, once; and so is ours where there is no Trio."""
+"""An app that needs asyncio gets one sentence that says so, once, and so does ours where there is no Trio."""
 
 from __future__ import annotations
 

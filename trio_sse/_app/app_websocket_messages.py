@@ -1,4 +1,4 @@
-"""What an app says of its WebSocket, as frames and close codes, and what it is told; no I/O.
+"""What an app sends for its WebSocket, as frames and close codes, and what it receives; no I/O.
 
 The functions that take a message of the app raise `ValueError` if it is not acceptable.
 """
@@ -20,7 +20,7 @@ from .app_call import is_of_disconnect
 
 ABNORMAL_CLOSURE = 1006  # never sent: the connection was cut
 
-# What the client is told when a stream ends for these reasons, the app is told, too.
+# The close code that the client receives when a stream ends for these reasons; the app receives it, too.
 _SENT_REASONS = (EndReason.SERVER_SHUTDOWN, EndReason.MAX_DURATION)
 
 # Fields of the answer to a handshake that are the server's.

@@ -1,9 +1,9 @@
 """Unix sockets, and the files that are their names.
 
-A name outlives its socket, so whoever binds one removes what is left of the last one. A name that is in use
-is taken over: the other program goes on with the clients that it has, and this one gets the new ones. That is
-how a service is replaced: start the new one, then stop the old one. Each removes only a name that still is
-its own.
+A name outlives its socket, so a program that binds one removes what is left of the last one. A name that is
+in use is taken over: the other program goes on with the clients that it has, and this one gets the new ones.
+That is how a service is replaced: start the new one, then stop the old one. Each removes only a name that
+still is its own.
 """
 
 from __future__ import annotations

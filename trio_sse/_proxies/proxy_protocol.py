@@ -1,7 +1,7 @@
 """The PROXY protocol, versions 1 and 2: a header before everything else that a proxy sends on a connection.
 
-The header says who the client is. It is parsed strictly: whoever sends anything else is no proxy of ours, or
-speaks another protocol. The specification is HAProxy's `proxy-protocol.txt`.
+The header says who the client is. It is parsed strictly: a peer that sends anything else is no proxy of ours,
+or speaks another protocol. The specification is HAProxy's `proxy-protocol.txt`.
 """
 
 from __future__ import annotations

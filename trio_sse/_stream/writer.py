@@ -123,7 +123,7 @@ class StreamWriter(StreamLifetime):
         self.added_fields = [*(self.added_fields or ()), *pairs]
 
     def take_added_fields(self) -> Sequence[tuple[str, str]]:
-        """Return the added fields, which whoever calls this sends in the response's head."""
+        """Return the added fields, which the caller sends in the response's head."""
         fields, self.added_fields = self.added_fields or (), None
         return fields
 

@@ -126,7 +126,7 @@ class Transport(Protocol):
 
     @property
     def speaker(self) -> str | None:
-        """The address of whoever speaks HTTP on the connection, or `unix`; `None` if that is not known."""
+        """The address of the HTTP client of the connection, or `unix`; `None` if that is not known."""
 
     @property
     def peer_host(self) -> str:

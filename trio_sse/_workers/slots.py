@@ -15,7 +15,8 @@ hung, also after `close`; after `shutdown` none was.
 Passing the queue to another slot's worker would lose nothing without a setting of the kernel. But that
 worker would need a channel for descriptors and a second call to serve, which cannot end without its streams.
 
-Sockets that all workers share, Unix sockets and inherited ones, stay: whoever accepts takes the next client.
+Sockets that all workers share, Unix sockets and inherited ones, stay: the first worker that accepts takes
+the next client.
 """
 
 from __future__ import annotations

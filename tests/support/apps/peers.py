@@ -9,5 +9,5 @@ server = Server()
 
 @server.endpoint("/peer")
 async def peer(request: Request) -> Response:
-    """Tell the client's address."""
+    """Answer with the client's address."""
     return Response(request.peer)
