@@ -37,7 +37,7 @@ def check_handshake(method: str, http_version: str, headers: Headers) -> None:
     Raises:
         HTTPException: 426 if it asks for another version or for no WebSocket; 400 if it is malformed.
     """
-    if not asks_for_websocket(headers) or method != "GET" or http_version != "1.1":
+    if not asks_for_websocket(headers) or method != "GET" or http_version == "1.0":
         raise HTTPException(426, "this path is a WebSocket: open it with an HTTP/1.1 GET request", _UPGRADE)
     if headers.get_all("sec-websocket-version") != ["13"]:
         raise HTTPException(426, "the WebSocket version must be 13", _UPGRADE)
