@@ -72,14 +72,19 @@ async def broadcast(
     )
 
 
-async def burst(server: Worker, load: Worker, connections: int, events: int) -> Broadcast:
+async def burst(
+    server: Worker, load: Worker, connections: int, events: int, *, has_ids: bool = True
+) -> Broadcast:
     """Publish events back to back."""
-    return await broadcast(server, load, connections, f"burst {events}", events)
+    return await broadcast(server, load, connections, f"burst {events}", events, has_ids=has_ids)
 
 
-async def steady(server: Worker, load: Worker, connections: int, events: int, milliseconds: int) -> Broadcast:
+async def steady(
+    server: Worker, load: Worker, connections: int, events: int, milliseconds: int, *, has_ids: bool = True
+) -> Broadcast:
     """Publish one event each `milliseconds`."""
-    return await broadcast(server, load, connections, f"steady {events} {milliseconds}", events)
+    command = f"steady {events} {milliseconds}"
+    return await broadcast(server, load, connections, command, events, has_ids=has_ids)
 
 
 async def stamped(

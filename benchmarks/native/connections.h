@@ -76,32 +76,52 @@ static void disconnected(struct connection *connection, const char *what)
     lost[lost_count++] = (size_t)(connection - connections);
 }
 
-static void open_socket(struct connection *connection)
+/* Returns a socket that is not yet connected, bound to one of this load's addresses. */
+static int make_socket(size_t index)
 {
-    size_t index = (size_t)(connection - connections);
-    int opened_socket = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    if (opened_socket < 0)
+    int made = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (made < 0)
         die("socket");
-    connection->pipe.socket = opened_socket;
-    int on = 1, little = 4096;
-    setsockopt(opened_socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (connection->is_unread)
-        setsockopt(opened_socket, SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
+    int on = 1;
+    setsockopt(made, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (ntohl(server.sin_addr.s_addr) >> 24 == 127) {
         /* One address has about 28,000 ports for one server, and fewer while ports of an earlier round are still in
            use. connect() picks the port, because only connect() knows which ports are free for this destination. */
-        setsockopt(opened_socket, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+        setsockopt(made, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
         struct sockaddr_in source = {
             .sin_family = AF_INET,
             .sin_addr.s_addr = htonl(0x7f000002 + (uint32_t)(source_block * SOURCE_ADDRESSES + index % SOURCE_ADDRESSES)),
         };
-        if (bind(opened_socket, (struct sockaddr *)&source, sizeof source) < 0)
+        if (bind(made, (struct sockaddr *)&source, sizeof source) < 0)
             die("bind");
     }
-    struct epoll_event event = {.events = EPOLLOUT, .data.ptr = connection};
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, opened_socket, &event) < 0)
+    return made;
+}
+
+/* Starts to connect, and lets epoll report `data` when the socket can be written. Returns false at a failure. */
+static bool begin_connect(int socket, void *data)
+{
+    struct epoll_event event = {.events = EPOLLOUT, .data.ptr = data};
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, socket, &event) < 0)
         die("epoll_ctl");
-    if (connect(opened_socket, (struct sockaddr *)&server, sizeof server) < 0 && errno != EINPROGRESS)
+    return connect(socket, (struct sockaddr *)&server, sizeof server) == 0 || errno == EINPROGRESS;
+}
+
+/* Returns the failure of an attempt to connect, or 0. */
+static int connect_error(int socket)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &size);
+    return error;
+}
+
+static void open_socket(struct connection *connection)
+{
+    int made = connection->pipe.socket = make_socket((size_t)(connection - connections)), little = 4096;
+    if (connection->is_unread)
+        setsockopt(made, SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
+    if (!begin_connect(made, connection))
         disconnected(connection, strerror(errno));
 }
 
@@ -140,9 +160,7 @@ static size_t write_request(struct connection *connection, char *request, size_t
 static void send_request(struct connection *connection)
 {
     char request[2048];
-    int error = 0;
-    socklen_t size = sizeof error;
-    getsockopt(connection->pipe.socket, SOL_SOCKET, SO_ERROR, &error, &size);
+    int error = connect_error(connection->pipe.socket);
     if (error) {
         disconnected(connection, strerror(error));
         return;
@@ -157,6 +175,38 @@ static void send_request(struct connection *connection)
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
     if (epoll_ctl(epoll, EPOLL_CTL_MOD, connection->pipe.socket, &event) < 0)
         die("epoll_ctl");
+}
+
+/* Call this before a stream takes bytes, and note_received() with its result after it. */
+static struct stream begin_received(const struct stream *stream)
+{
+    if (stream_take_stamp)
+        latencies.arrived = (uint64_t)(now() * 1e9);
+    return (struct stream){.events = stream->events, .ids = stream->ids, .gaps = stream->gaps};
+}
+
+static void note_received(const struct stream *stream, const struct stream *before, double time)
+{
+    ids += stream->ids - before->ids;
+    gaps += stream->gaps - before->gaps;
+    if (stream->events > before->events) {
+        events += stream->events - before->events;
+        phase.last_event = time;
+        if (!phase.first_event)
+            phase.first_event = time;
+    }
+}
+
+/* The response head has been received. */
+static void note_ready(struct connection *connection)
+{
+    connection->is_ready = true;
+    ready++;
+    if (connection->was_ready) {
+        reconnects++;
+        phase.last_reconnect = now();
+    }
+    connection->was_ready = true;
 }
 
 /* Returns whether there are more bytes that epoll does not report. */
@@ -174,27 +224,12 @@ static bool receive(struct connection *connection, double time)
             fail(connection, strerror(errno));
         return false;
     }
-    if (stream_take_stamp)
-        latencies.arrived = (uint64_t)(now() * 1e9);
-    struct stream before = {.events = stream->events, .ids = stream->ids, .gaps = stream->gaps};
+    struct stream before = begin_received(stream);
     stream_take(stream, buffer, (size_t)got);
     bytes += (uint64_t)got;
-    ids += stream->ids - before.ids;
-    gaps += stream->gaps - before.gaps;
-    if (stream->events > before.events) {
-        events += stream->events - before.events;
-        phase.last_event = time;
-        if (!phase.first_event)
-            phase.first_event = time;
-    }
+    note_received(stream, &before, time);
     if (!connection->is_ready && stream->part != HEAD && !stream->error) {
-        connection->is_ready = true;
-        ready++;
-        if (connection->was_ready) {
-            reconnects++;
-            phase.last_reconnect = now();
-        }
-        connection->was_ready = true;
+        note_ready(connection);
         if (connection->is_unread && epoll_ctl(epoll, EPOLL_CTL_DEL, connection->pipe.socket, NULL) < 0)
             die("epoll_ctl");
     }

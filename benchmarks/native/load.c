@@ -1,12 +1,16 @@
 /* The load: opens many event streams and counts exactly what they receive.
 
-   usage: load [--tls] [--reconnect] [--share K] [--source K] [--patience S] HOST PORT PATH
+   usage: load [--tls] [--reconnect] [--share K] [--source K] [--patience S]
+               [--http2 C --first HEX --further HEX] HOST PORT PATH
 
      --tls         use TLS, without checking the certificate
      --reconnect   reconnect at once, with Last-Event-ID, when the server ends or drops a stream, or exits
      --share K     in PATH, {n} stands for a number that K streams share: 0, 1, 2, ...
      --source K    use the K-th 64 addresses of the loopback network, for several loads at one server
      --patience S  wait S seconds for a command to finish instead of 120
+     --http2 C     use HTTP/2 over C connections, to which streams are added in turn; without --tls, by prior knowledge
+     --first HEX   the header block of a connection's first request, which replaces PATH; for HTTP/2
+     --further HEX the header block of its further requests
 
    It reads commands as lines from stdin and answers each with a line of JSON:
 
@@ -25,6 +29,7 @@
 #include <stdarg.h>
 
 #include "connections.h"
+#include "http2.h"
 
 /* What the pending command waits for. */
 static enum { NOTHING, CONNECTED, RECEIVED } goal;
@@ -97,6 +102,8 @@ static void close_all(void)
         pipe_close(&connections[i].pipe);
         free(connections[i].stream.head);
     }
+    for (size_t i = 0; i < session_count && i < opened; i++)
+        pipe_close(&sessions[i].pipe);
     opened = ready = failed = wanted = lost_count = 0;
 }
 
@@ -120,6 +127,10 @@ static void obey(char *line)
     } else if (sscanf(line, "connect %llu", &count) == 1 || sscanf(line, "unread %llu", &count) == 1) {
         if (count > capacity - opened) {
             refuse("more streams than this process may have open files");
+            return;
+        }
+        if (session_count && *line == 'u') {
+            refuse("streams that are never read need a connection each");
             return;
         }
         new_phase();
@@ -147,7 +158,7 @@ static void advance(void)
         reopen_one();
     if (goal == CONNECTED) {
         while (opened < wanted && opened - ready - failed < WAVE)
-            open_one();
+            session_count ? open_http2_stream() : open_one();
         if (is_late || ready + failed >= wanted) {
             wanted = opened;
             goal = NOTHING;
@@ -163,12 +174,23 @@ static void parse_options(int count, char **arguments)
 {
     static const struct option options[] = {
         {"tls", no_argument, NULL, 't'}, {"reconnect", no_argument, NULL, 'r'}, {"share", required_argument, NULL, 's'},
-        {"source", required_argument, NULL, 'o'}, {"patience", required_argument, NULL, 'p'}, {0},
+        {"source", required_argument, NULL, 'o'}, {"patience", required_argument, NULL, 'p'},
+        {"http2", required_argument, NULL, '2'}, {"first", required_argument, NULL, 'f'},
+        {"further", required_argument, NULL, 'g'}, {0},
     };
     int option;
+    bool is_secure = false;
     while ((option = getopt_long(count, arguments, "", options, NULL)) != -1) {
         if (option == 't' && !use_tls()) {
             fputs("load was built without OpenSSL, so it cannot use TLS\n", stderr);
+            exit(2);
+        } else if (option == 't') {
+            is_secure = true;
+        } else if (option == '2') {
+            session_count = (size_t)atoi(optarg);
+        } else if ((option == 'f' && !read_block(&first_block, optarg)) ||
+                   (option == 'g' && !read_block(&further_block, optarg))) {
+            fputs("a header block must be in hexadecimal\n", stderr);
             exit(2);
         } else if (option == 'r') {
             may_reconnect = true;
@@ -183,9 +205,16 @@ static void parse_options(int count, char **arguments)
         }
     }
     if (count - optind != 3 || !share || strlen(arguments[optind + 2]) > 200) {
-        fputs("usage: load [--tls] [--reconnect] [--share K] [--source K] [--patience S] HOST PORT PATH\n", stderr);
+        fputs("usage: load [--tls] [--reconnect] [--share K] [--source K] [--patience S]\n"
+              "            [--http2 C --first HEX --further HEX] HOST PORT PATH\n", stderr);
         exit(2);
     }
+    if (session_count && (may_reconnect || !first_block.length || !further_block.length)) {
+        fputs("HTTP/2 needs both header blocks, and no --reconnect\n", stderr);
+        exit(2);
+    }
+    if (session_count && is_secure)
+        offer_protocol("\x02h2");
     host = arguments[optind];
     port = arguments[optind + 1];
     path = arguments[optind + 2];
@@ -202,11 +231,18 @@ int main(int count, char **arguments)
     parse_options(count, arguments);
     stream_take_stamp = latency_take;
     capacity = raise_file_limit() - 16; /* the rest: standard streams, the epoll, inherited descriptors */
+    if (session_count > capacity) {
+        fputs("more connections than this process may have open files\n", stderr);
+        exit(2);
+    }
+    if (session_count)
+        capacity = session_count * MOST_STREAMS_OF_ONE;
+    sessions = calloc(session_count + 1, sizeof *sessions);
     connections = calloc(capacity, sizeof *connections);
     lost = calloc(capacity, sizeof *lost);
     epoll = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event input = {.events = EPOLLIN, .data.ptr = NULL};
-    if (!connections || !lost || epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &input) < 0)
+    if (!connections || !sessions || !lost || epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &input) < 0)
         die("load");
 
     static struct commands commands;
@@ -221,6 +257,8 @@ int main(int count, char **arguments)
             struct connection *connection = happened[i].data.ptr;
             if (!connection)
                 has_command = true;
+            else if (session_count)
+                session_advance(happened[i].data.ptr, time);
             else if (!connection->has_requested)
                 send_request(connection);
             else

@@ -27,7 +27,7 @@ static inline bool use_tls(void)
 {
 #ifdef WITH_TLS
     tls_context = SSL_CTX_new(TLS_client_method());
-    SSL_CTX_set_mode(tls_context, SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_mode(tls_context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_verify(tls_context, SSL_VERIFY_NONE, NULL);
     return true;
 #else
@@ -88,6 +88,42 @@ static inline ssize_t pipe_send(struct pipe *pipe, const char *bytes, size_t len
     }
 #endif
     return send(pipe->socket, bytes, length, MSG_NOSIGNAL);
+}
+
+/* Offers this protocol by ALPN; its name begins with its length. Call use_tls() first. */
+static inline void offer_protocol(const char *name)
+{
+#ifdef WITH_TLS
+    SSL_CTX_set_alpn_protos(tls_context, (const unsigned char *)name, (unsigned)strlen(name));
+#else
+    (void)name;
+#endif
+}
+
+/* Returns whether the server has chosen a protocol that was offered. Without TLS, nothing is offered. */
+static inline bool pipe_has_protocol(struct pipe *pipe)
+{
+#ifdef WITH_TLS
+    const unsigned char *chosen = NULL;
+    unsigned length = 0;
+    if (pipe->tls)
+        SSL_get0_alpn_selected(pipe->tls, &chosen, &length);
+    return !pipe->tls || length;
+#else
+    (void)pipe;
+    return true;
+#endif
+}
+
+/* Returns whether a send that failed with EAGAIN waits for bytes of the peer, as in a handshake. */
+static inline bool pipe_wants_bytes(struct pipe *pipe)
+{
+#ifdef WITH_TLS
+    return pipe->tls && SSL_want_read(pipe->tls);
+#else
+    (void)pipe;
+    return false;
+#endif
 }
 
 /* Returns whether there are received bytes that epoll does not report. */

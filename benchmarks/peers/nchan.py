@@ -1,6 +1,7 @@
 """nginx with nchan: starts nginx with one worker and publishes by HTTP; see `harness/control.py`.
 
 CPU time and memory are those of nginx's processes. It has no time stamps and no handlers.
+With the files of a certificate and a key as arguments, it offers HTTP/2 with TLS to subscribers.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ http {{
   nchan_max_reserved_memory 256M;
   server {{
     listen 127.0.0.1:{port} backlog=4096;
+    {secured}
     location = /updates {{
       nchan_subscriber eventsource; nchan_channel_id live; nchan_subscriber_first_message newest;
     }}
@@ -43,24 +45,37 @@ http {{
 }}
 """
 
+SECURED = """
+    listen 127.0.0.1:{port} ssl http2 backlog=4096;
+    ssl_certificate {certificate}; ssl_certificate_key {key};
+"""
+
 
 def main() -> None:
     module = next(Path("/usr/lib/nginx/modules").glob("ngx_nchan_module.so"))
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port, secured_port = free_port(), free_port()
+    secured = ""
+    if sys.argv[1:]:
+        certificate, key = sys.argv[1:]
+        secured = SECURED.format(port=secured_port, certificate=certificate, key=key)
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o777)
         path = Path(folder, "nginx.conf")
-        path.write_text(CONFIGURATION.format(module=module, folder=folder, port=port))
+        path.write_text(CONFIGURATION.format(module=module, folder=folder, port=port, secured=secured))
         nginx = subprocess.Popen(["nginx", "-p", folder, "-c", str(path)], stdin=subprocess.DEVNULL)
         try:
-            run_commands(nginx.pid, port)
+            run_commands(nginx.pid, port, secured_port if secured else port)
         finally:
             nginx.send_signal(signal.SIGTERM)
             nginx.wait(10)
 
 
-def run_commands(pid: int, port: int) -> None:
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def run_commands(pid: int, port: int, subscribers_port: int) -> None:
     for _ in range(200):
         try:
             publisher = http.client.HTTPConnection("127.0.0.1", port)
@@ -74,7 +89,7 @@ def run_commands(pid: int, port: int) -> None:
         publisher.request("POST", "/publish", DATA)
         publisher.getresponse().read()
 
-    answer("listening", port=port)
+    answer("listening", port=subscribers_port)
     for line in sys.stdin:
         match line.split():
             case ["burst", count]:

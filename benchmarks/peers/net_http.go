@@ -1,4 +1,7 @@
 // Go's net/http: a goroutine and a channel for each stream. Commands as in `harness/control.py`.
+//
+// usage: net_http [CERTIFICATE KEY]
+// With these files it uses TLS, and HTTP/2 if the client offers it.
 
 package main
 
@@ -131,7 +134,11 @@ func main() {
 	}
 	http.HandleFunc("/updates", updates)
 	http.HandleFunc("/own", own)
-	go http.Serve(listener, nil)
+	if len(os.Args) > 2 {
+		go http.ServeTLS(listener, nil, os.Args[1], os.Args[2])
+	} else {
+		go http.Serve(listener, nil)
+	}
 	answer("listening", map[string]any{"port": listener.Addr().(*net.TCPAddr).Port})
 
 	lines := bufio.NewScanner(os.Stdin)

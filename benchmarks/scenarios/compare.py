@@ -33,6 +33,7 @@ from benchmarks.scenarios.fanout import (
 VENV = BUILD / "peers-venv" / "bin" / "python"
 NODE = BUILD / "peers-node" / "package.json"
 GO = BUILD / "net_http"
+NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 
 #: Time for servers that start their generators after the response's head to start all of them.
 _SETTLE_SECONDS = 1.0
@@ -74,8 +75,9 @@ def _python_peer(name: str) -> Subject:
     return Subject(name, server_of(name, command), VENV, bursts=1)
 
 
-#: The Makefile's target that installs the Python peers.
+#: The Makefile's targets that install the Python peers and Go's.
 PYTHON_TARGET = "../build/peers-venv/.ready"
+GO_TARGET = "../build/net_http"
 
 PYTHON_PEERS = tuple(map(_python_peer, ("aiohttp-sse", "sse-starlette", "fastapi")))
 
@@ -87,7 +89,7 @@ SUBJECTS = (
     Subject(
         "nginx with nchan",
         server_of("nchan", [sys.executable, str(PEERS / "nchan.py")]),
-        Path("/usr/lib/nginx/modules/ngx_nchan_module.so"),
+        NCHAN,
         has_ids=False,
     ),
     Subject(

@@ -98,13 +98,23 @@ async def _turn(start_server: subjects.StartServer, connections: int) -> Turn:
         return await deliver(server, load, connections, FULL)
 
 
-async def deliver(server: Worker, load: Worker, connections: int, effort: Effort) -> Turn:
+async def deliver(
+    server: Worker, load: Worker, connections: int, effort: Effort, *, has_ids: bool = True
+) -> Turn:
     """Send bursts and single events to open connections."""
-    await broadcasts.burst(server, load, connections, effort.warm_up_events)
-    bursts = [await broadcasts.burst(server, load, connections, BURST_EVENTS) for _ in range(effort.bursts)]
-    await broadcasts.steady(server, load, connections, STEADY_WARM_UP_EVENTS, STEADY_MILLISECONDS)
-    steady = await broadcasts.steady(server, load, connections, STEADY_EVENTS, STEADY_MILLISECONDS)
-    return Turn(tuple(bursts), steady)
+
+    async def burst(events: int) -> Broadcast:
+        return await broadcasts.burst(server, load, connections, events, has_ids=has_ids)
+
+    async def steady(events: int) -> Broadcast:
+        return await broadcasts.steady(
+            server, load, connections, events, STEADY_MILLISECONDS, has_ids=has_ids
+        )
+
+    await burst(effort.warm_up_events)
+    bursts = [await burst(BURST_EVENTS) for _ in range(effort.bursts)]
+    await steady(STEADY_WARM_UP_EVENTS)
+    return Turn(tuple(bursts), await steady(STEADY_EVENTS))
 
 
 BENCHMARK = Benchmark("fan-out", 4000, measure)

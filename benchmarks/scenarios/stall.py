@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
 import trio
 
 from benchmarks.harness import broadcasts, subjects
@@ -13,32 +16,53 @@ from benchmarks.harness.worker import Reply
 TARGET_MILLISECONDS = 10.0
 
 
-async def measure(settings: Settings) -> list[Measurement]:
-    connections = settings.connections
-    idle: list[Reply] = []
-    burst: list[Reply] = []
-    single: list[Reply] = []
-    for _ in range(settings.rounds):
-        async with subjects.native() as (server, port), subjects.load(port, connections) as load:
-            await broadcasts.burst(server, load, connections, 30)  # warms up
+#: Returns the load's options for a server at a port.
+LoadOptions = Callable[[int], Sequence[str]]
+
+
+@dataclass
+class Stalls:
+    """What a probe has found in each round."""
+
+    idle: list[Reply] = field(default_factory=list)
+    burst: list[Reply] = field(default_factory=list)
+    single: list[Reply] = field(default_factory=list)
+
+    async def add_round(
+        self, start_server: subjects.StartServer, streams: int, load_options: LoadOptions = lambda port: ()
+    ) -> None:
+        """Probe a server while it sends to many streams."""
+        async with start_server() as (server, port), subjects.load(port, 0, *load_options(port)) as load:
+            await subjects.connect(load, streams)
+            await broadcasts.burst(server, load, streams, 30)  # warms up
 
             await server.ask("probe start")
             await trio.sleep(0.5)
-            idle.append(await server.ask("probe stop"))
+            self.idle.append(await server.ask("probe stop"))
 
             await server.ask("probe start")
-            await broadcasts.burst(server, load, connections, 30)
-            burst.append(await server.ask("probe stop"))
+            await broadcasts.burst(server, load, streams, 30)
+            self.burst.append(await server.ask("probe stop"))
 
             await server.ask("probe start")
             # Each event is sent to all before the next one.
-            await broadcasts.steady(server, load, connections, 10, 250)
-            single.append(await server.ask("probe stop"))
-    return [
-        *_measurements("nothing to do", idle, None),
-        *_measurements("burst of 30", burst, TARGET_MILLISECONDS),
-        *_measurements("single events", single, TARGET_MILLISECONDS),
-    ]
+            await broadcasts.steady(server, load, streams, 10, 250)
+            self.single.append(await server.ask("probe stop"))
+
+    def measurements(self) -> list[Measurement]:
+        """Return the longest waits of all rounds."""
+        return [
+            *_measurements("nothing to do", self.idle, None),
+            *_measurements("burst of 30", self.burst, TARGET_MILLISECONDS),
+            *_measurements("single events", self.single, TARGET_MILLISECONDS),
+        ]
+
+
+async def measure(settings: Settings) -> list[Measurement]:
+    stalls = Stalls()
+    for _ in range(settings.rounds):
+        await stalls.add_round(subjects.native, settings.connections)
+    return stalls.measurements()
 
 
 def _measurements(name: str, replies: list[Reply], target: float | None) -> list[Measurement]:

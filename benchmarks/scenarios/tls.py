@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-
-import trustme
 
 from benchmarks.harness import subjects
 from benchmarks.harness.benchmark import Benchmark, Settings
+from benchmarks.harness.certificates import certificate_files
 from benchmarks.harness.command_line import main
 from benchmarks.harness.measurement import Measurement, ratio
 from benchmarks.scenarios import fanout, idle_memory
@@ -27,12 +24,8 @@ class _Turn:
 async def measure(settings: Settings) -> list[Measurement]:
     plain: list[_Turn] = []
     secured: list[_Turn] = []
-    with tempfile.TemporaryDirectory() as folder:
-        certificate, key = Path(folder, "certificate.pem"), Path(folder, "key.pem")
-        issued = trustme.CA().issue_cert("127.0.0.1")
-        issued.private_key_pem.write_to_path(key)
-        issued.cert_chain_pems[0].write_to_path(certificate)
-        start_secured = subjects.native_secured(str(certificate), str(key))
+    with certificate_files() as files:
+        start_secured = subjects.native_secured(*files)
         for _ in range(settings.rounds):
             plain.append(await _turn(subjects.native, settings.connections))
             secured.append(await _turn(start_secured, settings.connections, "--tls"))
