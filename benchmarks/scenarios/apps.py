@@ -3,6 +3,9 @@
 The same Starlette and Quart apps run on each: on uvicorn with uvloop and httptools, as its documentation
 recommends, and on ours and hypercorn on Trio. Each server runs on one core. In each round the servers take
 turns, each in a new process.
+
+Two more rows say what a server can change at all: the app alone, called in a loop, and the app on the
+smallest Trio server, which parses, checks and bounds nothing.
 """
 
 from __future__ import annotations
@@ -16,10 +19,11 @@ import trio
 from benchmarks.harness import broadcasts, request_load
 from benchmarks.harness.benchmark import Benchmark, Settings
 from benchmarks.harness.command_line import main
+from benchmarks.harness.cores import SERVER_CORE
 from benchmarks.harness.measurement import Measurement, ratio
 from benchmarks.harness.paths import PEERS
 from benchmarks.harness.subjects import StartServer, server_of
-from benchmarks.harness.worker import BenchmarkError, Worker
+from benchmarks.harness.worker import BenchmarkError, Worker, started
 from benchmarks.scenarios import idle_memory
 from benchmarks.scenarios.compare import PYTHON_TARGET, VENV, install
 
@@ -27,6 +31,7 @@ _SECONDS = 4
 
 #: Each route of the apps, and the size of the body of its requests.
 ROUTES = {"/hello": 0, "/length": 10_000, "/parts": 0}
+_FLOOR_ROUTE = "/hello"
 
 # The targets are for time and memory, so for requests a second they are the other way round.
 TARGET_OF_UVICORN = 1.0
@@ -58,9 +63,16 @@ async def measure(settings: Settings) -> list[Measurement]:
     measurements: list[Measurement] = []
     for app in ("starlette", "quart"):
         turns: dict[str, list[_Turn]] = {server: [] for server in SERVERS}
+        alone: list[float] = []
+        floor: list[float] = []
         for _ in range(settings.rounds):
+            alone.append(await _alone(app))
+            floor.append(await _on_floor(app))
             for server in SERVERS:
                 turns[server].append(await _turn(_starter(server, app), settings.connections))
+        name, unit = f"{app} {_FLOOR_ROUTE}", "us of CPU per request"
+        measurements.append(Measurement(f"{name}, the app alone", unit, tuple(alone)))
+        measurements.append(Measurement(f"{name}, floor: the smallest Trio server", unit, tuple(floor)))
         for route in ROUTES:
             measurements += _of_route(f"{app} {route}", route, turns)
         measurements += _compared(f"{app} memory", "MiB of the process", lambda turn: turn.memory, turns)
@@ -108,15 +120,32 @@ def _starter(server: str, app: str) -> StartServer:
     return server_of(name, [sys.executable, "-m", "benchmarks.servers.hosted_app", server, app])
 
 
+async def _alone(app: str) -> float:
+    command = [sys.executable, "-m", "benchmarks.servers.app_alone", app]
+    async with started(f"{app} alone", command, SERVER_CORE) as worker:
+        return (await worker.reply())["microseconds"]
+
+
+async def _on_floor(app: str) -> float:
+    async with _starter("floor", app)() as (server, port):
+        return (await _load(server, port, _FLOOR_ROUTE))[0]
+
+
+async def _load(server: Worker, port: int, route: str) -> tuple[float, float]:
+    """Return the server's CPU time per request, and the time between two answers, in microseconds."""
+    body = ROUTES[route]
+    await request_load.requests(port, route, 1, body=body)  # to warm up
+    used = await broadcasts.cpu_seconds(server)
+    answered = await request_load.requests(port, route, _SECONDS, body=body)
+    cpu = (await broadcasts.cpu_seconds(server) - used) / answered.requests * 1e6
+    return cpu, answered.seconds / answered.requests * 1e6
+
+
 async def _turn(start: StartServer, connections: int) -> _Turn:
     async with start() as (server, port):
         wall, cpu = {}, {}
-        for route, body in ROUTES.items():
-            await request_load.requests(port, route, 1, body=body)  # to warm up
-            used = await broadcasts.cpu_seconds(server)
-            answered = await request_load.requests(port, route, _SECONDS, body=body)
-            cpu[route] = (await broadcasts.cpu_seconds(server) - used) / answered.requests * 1e6
-            wall[route] = answered.seconds / answered.requests * 1e6
+        for route in ROUTES:
+            cpu[route], wall[route] = await _load(server, port, route)
         before = await idle_memory.pss_kib(server)
         after = await _with_idle(server, port, connections)
     return _Turn(wall, cpu, before / 1024, (after - before) / connections)

@@ -12,6 +12,7 @@ from typing import Any
 import trio
 
 from benchmarks.harness.control import Start, serve_with_control
+from benchmarks.servers import smallest_trio
 from benchmarks.servers.apps import quart_app, starlette_app
 from benchmarks.servers.exchanges_app import exchanges_app
 
@@ -30,7 +31,7 @@ async def start_ours(app: Any, nursery: trio.Nursery) -> int:
 def chosen() -> Start:
     """Return the function that starts the server and the app that the command line names."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("server", choices=("ours", "hypercorn"))
+    parser.add_argument("server", choices=("ours", "floor", "hypercorn"))
     parser.add_argument("app", choices=("starlette", "quart", "exchanges"))
     arguments = parser.parse_args()
     if arguments.app == "starlette":
@@ -43,6 +44,8 @@ def chosen() -> Start:
         app = quart_app(QuartTrio)
     if arguments.server == "ours":
         return partial(start_ours, app)
+    if arguments.server == "floor":
+        return partial(smallest_trio.start, app)
     # Imported only here, so that our own server loads nothing that it does not need.
     from hypercorn.trio import serve
 
