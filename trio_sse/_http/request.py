@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import final
+from typing import Any, final
 from urllib.parse import parse_qsl
 
 # The parameters in which a client that cannot set the header puts its last event id, without case, hyphens
@@ -151,6 +151,41 @@ class Request:
         those of other parameters than `last_event_id`, the last one of each first.
         """
         return find_last_event_id(self.headers, self.query_string)
+
+
+@final
+class _UnfrozenRequest:
+    """What becomes a `Request`: setting the attributes of a frozen one takes four times as long."""
+
+    __slots__ = Request.__slots__
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        path: str,
+        headers: Headers,
+        http_version: str,
+        peer: str,
+        body: bytes,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.path = path
+        self.headers = headers
+        self.http_version = http_version
+        self.peer = peer
+        self.body = body
+
+
+def make_request(
+    method: str, target: str, path: str, headers: Headers, http_version: str, peer: str, body: bytes
+) -> Request:
+    """Return a `Request`, as calling the class does, but faster: a server makes one for each stream."""
+    made: Any = _UnfrozenRequest(method, target, path, headers, http_version, peer, body)
+    made.__class__ = Request
+    request: Request = made
+    return request
 
 
 def announced_body_size(request: Request) -> int:

@@ -60,6 +60,7 @@ class Router(Generic[Destination]):
 
     def __init__(self) -> None:
         self._exact: dict[str, _Pattern[Destination]] = {}
+        self._matches: dict[tuple[str, str], Match[Destination]] = {}  # of a path in `_exact` and a method
         self._patterns: dict[str, _Pattern[Destination]] = {}
 
     def add(
@@ -93,13 +94,19 @@ class Router(Generic[Destination]):
             if method in pattern.destinations:
                 raise ValueError(f"{method} {path} already has a handler")
         pattern.destinations.update(dict.fromkeys(checked, destination))
-        (self._patterns if pattern.converters else self._exact)[path] = pattern
+        if pattern.converters:
+            self._patterns[path] = pattern
+        else:
+            self._exact[path] = pattern
+            for method in checked:
+                self._matches[path, method] = Match(destination, NO_PARAMETERS, ())
 
     def find(self, path: str, method: str) -> Match[Destination] | None:
         """Return the match of a method and of what `routed_path` returns; `None` if no pattern matches."""
+        match = self._matches.get((path, method))
+        if match is not None:
+            return match
         exact = self._exact.get(path)
-        if exact is not None and method in exact.destinations:
-            return Match(exact.destinations[method], NO_PARAMETERS, ())
         methods: dict[str, None] = {}
         for pattern in self._patterns.values() if exact is None else (exact, *self._patterns.values()):
             parameters = pattern.parameters(path)

@@ -115,9 +115,10 @@ def _make_head(
     if len(head) > limits.size and len(target) <= limits.target_size:
         raise HTTPException(431, f"the request's head must have at most {limits.size} bytes")
     parsed = parse_head(head, limits)
-    if is_complete or has_length or is_websocket:
-        return parsed._replace(http_version="2")
-    return parsed._replace(http_version="2", content_length=None)
+    parsed.http_version = "2"
+    if not (is_complete or has_length or is_websocket):
+        parsed.content_length = None
+    return parsed
 
 
 def _check_fields(fields: Sequence[tuple[bytes, bytes]]) -> list[bytes]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import final
 
 from .._process.handshakes import refuse_handshakes
+from .._process.listening_socket import ListeningSocket
 from .._process.socket_file import SocketFile
 from .addresses import DescriptorAddress, TCPAddress, UnixAddress, describe_address, parse_address
 from .errors import ProgramError
@@ -202,7 +203,7 @@ def listening_on(options: ListenOptions, slots: int | None = None) -> Iterator[L
 
 
 def _socket(family: int, kind: int, protocol: int) -> socket.socket:
-    made = socket.socket(family, kind, protocol)
+    made = ListeningSocket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
         made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

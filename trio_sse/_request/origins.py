@@ -7,6 +7,7 @@ proxies say which host the client has asked for, that replaces the `Host` field,
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import final
 
@@ -44,6 +45,6 @@ class OriginResolver:
         )
         if field is not None:
             headers = replace_field(head.headers, b"host", field.encode("ascii"))
-            head = head._replace(host=forwarded.host or head.host, headers=headers)
+            head = replace(head, host=forwarded.host or head.host, headers=headers)
         transport.origin = RequestOrigin(forwarded.client, server, is_secure, forwarded.prefix)
         return head

@@ -13,7 +13,7 @@ from typing import NamedTuple, final
 import trio
 
 from .._http.exceptions import HTTPException, TemporaryRefusal
-from .._http.request import Request
+from .._http.request import Request, make_request
 from .._http.request_head import RequestHead, take_head
 from .._http.response import error_response
 from .._http.routing import NO_PARAMETERS
@@ -88,14 +88,14 @@ class RequestReader:
             app_body = self._body_reader(head, transport, buffer, is_for_app=True)
         elif head.content_length != 0:
             body = await receive_body(self._body_reader(head, transport, buffer, is_for_app=False))
-        request = Request(
-            method=head.method,
-            target=head.target,
-            path=head.target if head.target == head.path else head.path,  # share one string
-            headers=head.headers,
-            http_version=head.http_version,
-            peer=transport.peer,
-            body=body,
+        request = make_request(
+            head.method,
+            head.target,
+            head.target if head.target == head.path else head.path,  # share one string
+            head.headers,
+            head.http_version,
+            transport.peer,
+            body,
         )
         return RoutedRequest(request, destination, parameters, may_keep_alive, app_body, mark)
 

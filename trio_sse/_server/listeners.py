@@ -27,6 +27,7 @@ import trio
 from .._logger import get_logger
 from .._process.descriptors import first_reserved, first_to_raise_for, raise_descriptor_limit
 from .._process.handshakes import handshake_seconds, refuse_handshakes
+from .._process.listening_socket import ListeningSocket
 
 logger = get_logger("trio_sse.server")
 
@@ -65,7 +66,7 @@ def as_sockets(listeners: Sequence[trio.SocketListener | socket.socket]) -> list
     for listener in listeners:
         if isinstance(listener, trio.SocketListener):
             taken = listener.socket
-            sockets.append(socket.socket(taken.family, taken.type, taken.proto, fileno=taken.detach()))
+            sockets.append(ListeningSocket(taken.family, taken.type, taken.proto, fileno=taken.detach()))
         else:
             sockets.append(listener)
     return sockets

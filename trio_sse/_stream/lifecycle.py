@@ -111,7 +111,9 @@ async def run_stream(
                     entry = None
                     try:
                         _watch(stream)
-                        await _call_connect_hooks(manager, stream, connection)
+                        if manager.on_connect:
+                            await _call_connect_hooks(manager, connection)
+                        stream.is_connected = True
                         entry = serving.keepalives.add(stream, stream.keepalive_due)
                         _check_answer(stream, await handle(connection))
                     finally:
@@ -182,10 +184,8 @@ def _path(stream: LiveStream) -> str:
 
 def _watch(stream: LiveStream) -> None:
     """Let the scope's task notice a disconnect, unless the app's server still does."""
-    transport = stream.transport
-    transport.written_at = trio.current_time()
     if stream.response_start is None or not stream.response_start.watches_peer:
-        transport.watch(stream)
+        stream.transport.watch(stream)
 
 
 async def _handle_with_helpers(
@@ -197,12 +197,12 @@ async def _handle_with_helpers(
     read: Read | None,
 ) -> None:
     """Run the hooks and the handler where reading, or writing keepalives, takes tasks of the stream's own."""
-    stream.transport.written_at = trio.current_time()
     entry = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read or partial(_watch_peer, stream))
         try:
-            await _call_connect_hooks(manager, stream, connection)
+            await _call_connect_hooks(manager, connection)
+            stream.is_connected = True
             if stream.transport.is_direct:
                 entry = serving.keepalives.add(stream, stream.keepalive_due)
             else:
@@ -234,12 +234,11 @@ async def _watch_peer(stream: LiveStream) -> None:
 # Hooks and errors
 
 
-async def _call_connect_hooks(manager: StreamManager, stream: LiveStream, connection: Connection) -> None:
+async def _call_connect_hooks(manager: StreamManager, connection: Connection) -> None:
     for hook in manager.on_connect:
         result = hook(connection)
         if inspect.isawaitable(result):
             await result
-    stream.is_connected = True
 
 
 def _call_disconnect_hooks(manager: StreamManager, connection: Connection) -> None:

@@ -63,7 +63,8 @@ def check_topics(topics: Iterable[object]) -> tuple[str, ...]:
         TypeError, TopicError: as `check_topic` does, or there are none or too many.
     """
     if isinstance(topics, tuple) and len(topics) == 1:  # as in most calls
-        return _check_one(check_topic(topics[0]))
+        topic = topics[0]
+        return _check_one(topic if type(topic) is str else check_topic(topic))
     asked = tuple(islice(topics, _MOST_NAMES + 1))
     if len(asked) > _MOST_NAMES:  # counted before any name is checked, which takes longer
         raise TopicError(f"a subscription has 1 to {MAX_TOPICS} topics, not more than {_MOST_NAMES}")
@@ -75,4 +76,4 @@ def check_topics(topics: Iterable[object]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def _check_one(topic: str) -> tuple[str, ...]:
-    return (topic,)  # one tuple for all subscriptions to the topic
+    return (check_topic(topic),)  # one tuple for all subscriptions to the topic
