@@ -147,7 +147,8 @@ class Listener:
 async def refuse(handle: Any, state: HandleState) -> None:
     """Check that a handle which owns nothing refuses everything, and changes nothing."""
     assert handle.state is state
-    for wait in (handle.flush_some, handle.receive_some, handle.discard_some):
+    receives = (handle.receive_some, handle.discard_some, handle.receive_unless_interrupted)
+    for wait in (handle.flush_some, *receives):
         with pytest.raises(trio.ClosedResourceError):
             await wait()
     if not isinstance(handle, ASGITransport):
@@ -320,3 +321,42 @@ async def test_a_wait_that_is_cancelled_anywhere_leaves_a_handle_that_can_be_mov
             assert pair.watched == 0
 
     assert await interrupt_at_each_checkpoint(scenario) > 0
+
+
+@pytest.mark.parametrize("kind", ["socket", "tls", "stream"])
+async def test_a_wait_can_be_interrupted_any_number_of_times(make: Make, kind: str) -> None:
+    received: list[bytes | type[Exception] | None] = []
+
+    async def receive() -> None:
+        try:
+            received.append(await transport.receive_unless_interrupted())
+        except (trio.ClosedResourceError, trio.BrokenResourceError) as error:
+            received.append(type(error))
+
+    async with make(kind) as pair:
+        transport = pair.transport
+        transport.interrupt()  # nobody waits
+        for step in ("interrupt", "interrupt", "send", "interrupt", "close"):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(receive)
+                await wait_all_tasks_blocked()
+                with pytest.raises(trio.BusyResourceError):
+                    transport.hand_over()
+                if step == "send":
+                    await pair.send(b"bytes")
+                elif step == "interrupt":
+                    transport.interrupt()
+                else:
+                    await transport.aclose()
+
+    closed = trio.BrokenResourceError if kind == "stream" else trio.ClosedResourceError
+    assert received == [None, None, b"bytes", None, closed]
+
+
+async def test_other_tasks_run_where_bytes_are_there_already(make: Make) -> None:
+    async with make("tls") as pair:
+        await pair.send(b"bytes")
+        while not pair.transport.unread_bytes():
+            await trio.lowlevel.checkpoint()
+        with trio.testing.assert_checkpoints():
+            assert await pair.transport.receive_unless_interrupted() == b"bytes"

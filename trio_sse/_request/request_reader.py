@@ -76,7 +76,15 @@ class RequestReader:
         """
         if self._origins is not None:
             transport.origin = None  # it was the former request's
-        head = await self._read_head(transport, serving, buffer)
+        has_waited = False
+        if transport.bytes_sent and not (buffer or serving.is_draining):
+            data = await serving.idle.receive(transport, self._options.keep_alive)
+            if not (data or (data is None and serving.is_draining)):
+                return None
+            if data:
+                buffer += data
+                has_waited = True
+        head = await self._read_head(transport, serving, buffer, has_waited=has_waited)
         if head is None:
             return None
         mark = mark_request(transport) if self._is_logged else None
@@ -130,12 +138,11 @@ class RequestReader:
         return destination, parameters, head.keeps_alive
 
     async def _read_head(
-        self, transport: Transport, serving: ServeScope, buffer: bytearray
+        self, transport: Transport, serving: ServeScope, buffer: bytearray, *, has_waited: bool
     ) -> RequestHead | None:
         may_be_empty_line = True
-        is_hurried = has_waited = False
+        is_hurried = False
         deadline = math.inf
-        is_idle = transport.bytes_sent > 0 and not buffer  # between two requests
         while True:
             if may_be_empty_line and len(buffer) >= 2:
                 may_be_empty_line = False
@@ -151,7 +158,7 @@ class RequestReader:
             if data is None:
                 has_waited = True
                 now = trio.current_time()
-                deadline = min(deadline, now + (self._options.keep_alive if is_idle else HEAD_SECONDS))
+                deadline = min(deadline, now + HEAD_SECONDS)
                 if serving.is_draining and not is_hurried:
                     if transport.bytes_sent and not (buffer or transport.unread_bytes()):
                         return None
@@ -168,9 +175,6 @@ class RequestReader:
                 raise HTTPException(408, "the request's head did not arrive in time")
             if not data:
                 return None
-            if is_idle and not is_hurried:
-                deadline = math.inf
-            is_idle = False
             buffer += data
 
     async def _wait_for_head(

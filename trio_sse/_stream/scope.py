@@ -27,6 +27,7 @@ from .coalescer import WriteCoalescer
 from .counters import StreamCounters
 from .disconnects import DisconnectWatcher
 from .end_reason import EndReason
+from .idle_connections import IdleConnections
 from .keepalive import KeepaliveScheduler
 
 # Draining ends this many streams a second, or more if the drain time requires it, in groups of 10: few enough
@@ -78,7 +79,8 @@ class ServeScope:
     Attributes:
         connections: the nursery of their tasks, while `run` runs.
         accepting: the scope that accepts them. The call ends when it has ended and they have.
-        waiting: the scopes of connections that wait for a request, or linger.
+        idle: the connections between two requests.
+        waiting: the scopes of those that wait for the rest of a request, or linger.
         streams: the open streams, oldest first, those of apps included.
         app_responses: the other responses of apps that are being sent piece by piece, oldest first.
         counters: where the ends of its streams are counted.
@@ -106,6 +108,7 @@ class ServeScope:
         self.counters = counters
         self.pending_bytes = pending_bytes
         self.accepting = trio.CancelScope()
+        self.idle = IdleConnections()
         self.waiting: set[trio.CancelScope] = set()
         self.streams: dict[OpenStream, None] = {}
         self.app_responses: dict[OpenResponse, None] = {}
@@ -161,6 +164,7 @@ class ServeScope:
         self.is_draining = True
         self._hub_start_scope.cancel()
         self.accepting.cancel()
+        self.idle.interrupt_all()
         for scope in self.waiting:
             scope.cancel()
 
@@ -193,6 +197,7 @@ class ServeScope:
                     await nursery.start(self._run_hub)
                 nursery.start_soon(self.keepalives.run)
                 nursery.start_soon(self.coalescer.run)
+                nursery.start_soon(self.idle.run)
                 if hasattr(select, "epoll"):
                     self.disconnects = DisconnectWatcher()
                     nursery.start_soon(self.disconnects.run)

@@ -187,6 +187,15 @@ class Transport(Protocol):
             trio.BrokenResourceError: the peer has disconnected.
         """
 
+    async def receive_unless_interrupted(self) -> bytes | None:
+        """Wait for bytes, as `receive_some` does; return `None` if `interrupt` is called meanwhile.
+
+        Other tasks run before it returns, also where bytes have arrived already.
+        """
+
+    def interrupt(self) -> None:
+        """End the wait of the task that is in `receive_unless_interrupted`."""
+
     async def discard_some(self) -> bool:
         """Receive bytes and discard them; return whether there were any. Raises what `receive_some` does."""
 

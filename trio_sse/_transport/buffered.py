@@ -27,6 +27,7 @@ class BufferedTransport:
     """
 
     __slots__ = (
+        "_interruption",
         "_is_broken",
         "_peer",
         "_waiting",
@@ -48,6 +49,7 @@ class BufferedTransport:
         self.events_sent = 0
         self.origin: RequestOrigin | None = None
         self._peer = peer
+        self._interruption: trio.CancelScope | None = None  # of the task that may be interrupted
         self._is_broken = False
         self._waiting = 0  # tasks that wait in it
 
@@ -155,6 +157,15 @@ class BufferedTransport:
             return await self._receive()
         finally:
             self._waiting -= 1
+
+    async def receive_unless_interrupted(self) -> bytes | None:
+        with trio.CancelScope() as self._interruption:
+            return await self.receive_some()
+        return None
+
+    def interrupt(self) -> None:
+        if self._interruption is not None:
+            self._interruption.cancel()
 
     async def _receive(self) -> bytes:
         """Wait for bytes from the peer; raises what `receive_some` does of a connection that it owns."""

@@ -299,6 +299,32 @@ class SocketTransport:
         finally:
             self._waiting -= 1
 
+    async def receive_unless_interrupted(self) -> bytes | None:
+        data = None
+        while data is None:
+            if not await self._wait_readable_unless_interrupted():
+                return None
+            data = self.receive_nowait()
+        return data
+
+    async def _wait_readable_unless_interrupted(self) -> bool:
+        if self.state is not _OWNED:
+            raise not_owned(self.state)
+        self._waiting += 1
+        try:
+            await trio.lowlevel.wait_readable(self.socket)
+        except trio.ClosedResourceError:
+            if self.state is not _OWNED:
+                raise not_owned(self.state) from None
+            return False
+        finally:
+            self._waiting -= 1
+        return True
+
+    def interrupt(self) -> None:
+        # The socket is not closed. But this is how Trio lets a task know, and it costs nothing in advance.
+        trio.lowlevel.notify_closing(self.socket)
+
     async def discard_some(self) -> bool:
         count = len(await self.receive_some())
         self._discarded += count

@@ -234,6 +234,16 @@ class TLSTransport(SocketTransport):
             await self._wait_readable()
         return data
 
+    async def receive_unless_interrupted(self) -> bytes | None:
+        data, has_waited = self._decrypt(), False
+        while data is None:
+            if not await self._wait_readable_unless_interrupted():
+                return None
+            data, has_waited = self._decrypt(), True
+        if not has_waited:
+            await trio.lowlevel.checkpoint()
+        return data
+
     def poll_input(self) -> bool:
         try:
             while len(self._received) < RECEIVE_SIZE:
