@@ -20,6 +20,7 @@ PUBLIC_MODULES = {
     "coredis.exceptions",
     "coredis.retry",
     "h11",
+    "hpack",
     "httpx",
     "hypercorn.config",
     "hypercorn.trio",

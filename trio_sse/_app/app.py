@@ -13,7 +13,6 @@ from .._request.results import AfterResponse
 from .._request.tls_extension import tls_extension
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
-from .._transport.tls import TLSTransport
 from .app_background import CompletedCalls
 from .app_call import Answered, AppCall, CallContext
 from .app_lifespan import Lifespan
@@ -55,8 +54,8 @@ class AppHandler:
         """Return the scope of a request."""
         request = routed.request
         client, server = transport.endpoints
-        if isinstance(transport, TLSTransport):
-            extensions["tls"] = tls_extension(transport.session)
+        if (session := transport.tls_session) is not None:
+            extensions["tls"] = tls_extension(session)
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},

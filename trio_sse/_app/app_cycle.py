@@ -390,6 +390,7 @@ class RequestResponseCycle:
             if any(payloads):
                 await self._write(payloads, goes_on=goes_on)
             if not goes_on:
+                self.transport.end_response()
                 self._complete()  # not before: `receive` ends then, and Quart cancels what it sends
         else:
             raise RuntimeError(f"the app sends {kind!r}, which cannot follow what it has sent before")

@@ -69,6 +69,9 @@ class BodyDecoder(Protocol):
             HTTPException: the body is malformed or too large.
         """
 
+    def end(self) -> bool:
+        """Note that no byte follows; return whether the body is complete."""
+
 
 def too_large(max_size: int) -> HTTPException:
     """Return the refusal of a body that is larger than `max_size` bytes."""
@@ -94,6 +97,33 @@ class SizedDecoder:
         self.body += piece
         self._left -= len(piece)
         del buffer[: len(piece)]
+
+    def end(self) -> bool:
+        return self.is_complete
+
+
+@final
+class EndedDecoder:
+    """Passes on a body of at most `max_size` bytes whose end is the transport's, as in HTTP/2."""
+
+    __slots__ = ("_max_size", "_size", "body", "is_complete")
+
+    def __init__(self, max_size: int) -> None:
+        self.body = bytearray()
+        self.is_complete = False
+        self._max_size = max_size
+        self._size = 0
+
+    def feed(self, buffer: bytearray) -> None:
+        self._size += len(buffer)
+        if self._size > self._max_size:
+            raise too_large(self._max_size)
+        self.body += buffer
+        buffer.clear()
+
+    def end(self) -> bool:
+        self.is_complete = True
+        return True
 
 
 @final
@@ -132,6 +162,9 @@ class ChunkedDecoder:
                 self._end_trailer(line)
             else:
                 self._begin_chunk(line)
+
+    def end(self) -> bool:
+        return self.is_complete
 
     def _feed_chunk(self, buffer: bytearray) -> bool:
         """Decode a part of the current chunk; return whether it is complete."""

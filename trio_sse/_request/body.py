@@ -7,7 +7,7 @@ from typing import final
 
 import trio
 
-from .._http.body_decoders import BodyDecoder, ChunkedDecoder, SizedDecoder
+from .._http.body_decoders import BodyDecoder, ChunkedDecoder, EndedDecoder, SizedDecoder
 from .._http.exceptions import HTTPException
 from .._http.request_head import RequestHead
 from .._transport.base import Transport, send_all
@@ -62,11 +62,11 @@ class BodyReader:
         self.receive: Callable[[], Awaitable[bytes]] = transport.receive_some
         self._decoder: BodyDecoder
         if head.content_length is None:
-            self._decoder = ChunkedDecoder(max_size)
+            self._decoder = EndedDecoder(max_size) if head.http_version == "2" else ChunkedDecoder(max_size)
         else:
             self._decoder = SizedDecoder(head.content_length)
         # A client that has sent some of its body does not wait for permission, even if it asked.
-        is_waiting = "expect" in head.headers and head.http_version == "1.1" and not buffer
+        is_waiting = "expect" in head.headers and head.http_version != "1.0" and not buffer
         self._must_continue = is_waiting and not self.is_complete
         self._patience = timeout
 
@@ -133,7 +133,7 @@ class BodyReader:
                 data = await self.receive()
         if data is None:
             raise HTTPException(408, "the request's body did not arrive in time")
-        if not data:
+        if not data and not self._decoder.end():
             raise trio.BrokenResourceError("the peer disconnected before the end of the request's body")
         return data
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, final
@@ -35,6 +36,40 @@ class ServeOptions:
     def __post_init__(self) -> None:
         check_seconds(drain_timeout=self.drain_timeout, slow_step=self.slow_step)
         check_bounds(1, send_buffer=self.send_buffer)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Http2Options:
+    """The options that concern HTTP/2.
+
+    Attributes:
+        http2: whether TLS clients may choose it; `None` if they may where `hpack` is installed.
+        http2_cleartext: whether clients without TLS may begin with it.
+        is_on: whether any client may.
+
+    Raises:
+        ImportError: it is demanded, and `hpack` is not installed.
+        TypeError, ValueError: an option is not acceptable.
+    """
+
+    http2: bool | None
+    http2_cleartext: bool
+    http2_max_streams: int
+    is_on: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_bounds(1, http2_max_streams=self.http2_max_streams)
+        is_installed = importlib.util.find_spec("hpack") is not None
+        if (self.http2 or self.http2_cleartext) and not is_installed:
+            raise ImportError("HTTP/2 needs the package hpack: pip install 'trio-sse[http2]'", name="hpack")
+        is_on = self.http2_cleartext or self.http2 or (self.http2 is None and is_installed)
+        object.__setattr__(self, "is_on", is_on)
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether TLS clients may choose HTTP/2 (ALPN)."""
+        return self.is_on and self.http2 is not False
 
 
 @final
@@ -174,6 +209,7 @@ class ServerOptions:
     serve: ServeOptions
     proxies: ProxyOptions
     websockets: WebSocketOptions
+    http2: Http2Options
 
     def with_changes(self, changes: Mapping[str, object]) -> ServerOptions:
         """Return these options with some of them changed.

@@ -63,12 +63,19 @@ class RequestReader:
         self._is_logged = options.access_log
 
     async def read(
-        self, transport: Transport, serving: ServeScope, buffer: bytearray
+        self,
+        transport: Transport,
+        serving: ServeScope,
+        buffer: bytearray,
+        head: RequestHead | HTTPException | None = None,
     ) -> RoutedRequest | None:
         """Read a request, and leave in `buffer` what follows it; return `None` if there is none.
 
         While the server drains, only a request that has begun to arrive is read, or the first one on a new
         connection, whose client may have sent it already.
+
+        Args:
+            head: the request's head, or why it is refused, if it does not come as bytes.
 
         Raises:
             HTTPException: the request is refused; the connection must not carry another one.
@@ -76,15 +83,10 @@ class RequestReader:
         """
         if self._origins is not None:
             transport.origin = None  # it was the former request's
-        has_waited = False
-        if transport.bytes_sent and not (buffer or serving.is_draining):
-            data = await serving.idle.receive(transport, self._options.keep_alive)
-            if not (data or (data is None and serving.is_draining)):
-                return None
-            if data:
-                buffer += data
-                has_waited = True
-        head = await self._read_head(transport, serving, buffer, has_waited=has_waited)
+        if isinstance(head, HTTPException):
+            raise head
+        if head is None:
+            head = await self._read_next_head(transport, serving, buffer)
         if head is None:
             return None
         mark = mark_request(transport) if self._is_logged else None
@@ -136,6 +138,19 @@ class RequestReader:
             may_keep_alive = head.keeps_alive and error.status in (404, 405)
             return error_response(error), NO_PARAMETERS, may_keep_alive
         return destination, parameters, head.keeps_alive
+
+    async def _read_next_head(
+        self, transport: Transport, serving: ServeScope, buffer: bytearray
+    ) -> RequestHead | None:
+        has_waited = False
+        if transport.bytes_sent and not (buffer or serving.is_draining):
+            data = await serving.idle.receive(transport, self._options.keep_alive)
+            if not (data or (data is None and serving.is_draining)):
+                return None
+            if data:
+                buffer += data
+                has_waited = True
+        return await self._read_head(transport, serving, buffer, has_waited=has_waited)
 
     async def _read_head(
         self, transport: Transport, serving: ServeScope, buffer: bytearray, *, has_waited: bool

@@ -25,6 +25,7 @@ from .._app.app_websocket import AppWebSockets
 from .._asgi.response_stream import PendingStream
 from .._groups import as_exception, split_failure
 from .._http.exceptions import HTTPException
+from .._http.request_head import RequestHead
 from .._http.response import Response, add_fields
 from .._http.websocket_handshake import accept_head
 from .._logger import get_logger
@@ -90,13 +91,22 @@ class ConnectionHandler:
             self._continue_serving,
         )
 
-    async def serve(self, transport: Transport, serving: ServeScope, buffer: bytearray | None = None) -> None:
+    async def serve(
+        self,
+        transport: Transport,
+        serving: ServeScope,
+        buffer: bytearray | None = None,
+        *,
+        head: RequestHead | HTTPException | None = None,
+    ) -> None:
         """Serve the requests of a transport until it must be closed, and close it.
 
         It raises nothing but `trio.Cancelled`: whatever goes wrong with one client affects no other.
 
         Args:
             buffer: bytes that were already read from the transport.
+            head: the first request's head, or why it is refused, if that does not come as bytes. The
+                transport then carries one request only.
         """
         buffer = bytearray() if buffer is None else buffer
         task = trio.lowlevel.current_task()
@@ -105,7 +115,7 @@ class ConnectionHandler:
         has_called_app = False
         try:
             while after is AfterResponse.REUSE:
-                routed = await self._reader.read(transport, serving, buffer)
+                routed = await self._reader.read(transport, serving, buffer, head)
                 if routed is None:
                     break
                 if isinstance(routed.destination, StreamRoute):

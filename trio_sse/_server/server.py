@@ -22,6 +22,7 @@ from .._proxies.forwarded import FORWARDED_HEADERS
 from .._request.admission import Admission
 from .._request.options import (
     AdmissionOptions,
+    Http2Options,
     ProxyOptions,
     RequestOptions,
     ServeOptions,
@@ -38,6 +39,7 @@ from .._transport.pending_bytes import MAX_PENDING_BYTES
 from .._websocket.connection import WebSocketHandler
 from .._wire.event import Dumps, dumps_compact
 from .connection_handler import ConnectionHandler
+from .http2_connection import Http2Connections
 from .responder import Responder
 from .serving import Address, ServeCalls
 from .statistics import ServerStatistics
@@ -52,7 +54,7 @@ WebSocketFunction = TypeVar("WebSocketFunction", bound=WebSocketHandler)
 
 @final
 class Server:
-    """Serves event streams, and an app beside them, over HTTP/1.1, with or without TLS.
+    """Serves event streams, and an app beside them, over HTTP/1.1 and HTTP/2, with or without TLS.
 
     A server may be created at import time, and its routes added there. Several calls to serve may run at the
     same time, on different addresses, and a server may be served again later.
@@ -122,9 +124,16 @@ class Server:
             as clients have sent them. `Forwarded` counts in requests that have none of the others.
         root_path: the beginning of all paths, like `/app`, if a proxy removes it from the requests that it
             passes on. The app gets it as the scope's `root_path`, and puts it in front of links.
+        http2: whether clients with TLS may choose HTTP/2 (ALPN), which needs the extra `http2`. By default
+            they may if that is installed.
+        http2_cleartext: whether clients without TLS, such as a proxy, may begin with HTTP/2, knowing that the
+            server speaks it (RFC 9113, 3.3).
+        http2_max_streams: how many requests a client may have open at the same time on one connection of
+            HTTP/2.
         dumps: encodes the data of `Connection.send` that is not text.
 
     Raises:
+        ImportError: HTTP/2 is demanded, and its extra is not installed.
         TypeError, ValueError: an option is not acceptable.
     """
 
@@ -163,6 +172,9 @@ class Server:
         trusted_proxies: Collection[str] = (),
         forwarded_headers: Collection[str] = FORWARDED_HEADERS,
         root_path: str = "",
+        http2: bool | None = None,
+        http2_cleartext: bool = False,
+        http2_max_streams: int = 250,
         dumps: Dumps = dumps_compact,
     ) -> None:
         if app is not None and not callable(app):
@@ -210,6 +222,9 @@ class Server:
                 websocket_ping_interval=websocket_ping_interval,
                 websocket_ping_timeout=websocket_ping_timeout,
             ),
+            http2=Http2Options(
+                http2=http2, http2_cleartext=http2_cleartext, http2_max_streams=http2_max_streams
+            ),
         )
         self._app = app
         self._manager = StreamManager(
@@ -241,7 +256,15 @@ class Server:
             None if hosted is None else self._app_websockets(hosted),
             request_timeout=requests.request_timeout,
         )
-        self._calls = ServeCalls(options.serve, self._manager, handler, hosted, options.proxies.proxies)
+        self._calls = ServeCalls(
+            options.serve,
+            self._manager,
+            handler,
+            hosted,
+            options.proxies.proxies,
+            Http2Connections(handler.serve, options) if options.http2.is_on else None,
+            options.http2,
+        )
 
     def _app_websockets(self, app: AppHandler) -> AppWebSockets:
         options = self._options

@@ -19,27 +19,33 @@ from typing import final
 import trio
 
 from .._app.app import AppHandler
+from .._http2.frames import PREFACE
 from .._logger import get_logger
 from .._process.descriptors import log_descriptor_limit
 from .._process.quiet_interrupt import exit_quietly_when_interrupted
 from .._process.watchdog import Watchdog
 from .._proxies.proxy_protocol import ProxyHeaderError
 from .._proxies.trusted_proxies import UNIX, TrustedProxies
-from .._request.options import ServeOptions
+from .._request.options import Http2Options, ServeOptions
+from .._request.request_reader import HEAD_SECONDS
 from .._stream.end_reason import EndReason
 from .._stream.manager import StreamManager
 from .._stream.scope import DRAIN_GRACE_SECONDS, OpenResponse, ServeScope, end_streams
-from .._transport.base import describe_endpoint
+from .._transport.base import Transport, describe_endpoint
 from .._transport.socket import SocketTransport, as_endpoint, close_socket
 from .._transport.stream import StreamTransport
 from .._transport.tls import TLSTransport, check_server_context
 from .connection_handler import ConnectionHandler
+from .http2_connection import Http2Connections
 from .listeners import Acceptor, as_sockets, prepare
 from .proxy_header import receive_proxy_header
 
 logger = get_logger("trio_sse.server")
 
 _HANDSHAKE_SECONDS = 10.0
+
+#: What a server that speaks HTTP/2 offers its TLS clients (RFC 7301), the preferred one first.
+ALPN_PROTOCOLS = ("h2", "http/1.1")
 
 # What an app still sends piece by piece may end by itself for this part of the drain time. Then the app
 # learns that the server drains, and has the rest of the time to clean up.
@@ -63,12 +69,17 @@ class ServeCalls:
         handler: ConnectionHandler,
         app: AppHandler | None,
         proxies: TrustedProxies,
+        http2: Http2Connections | None,
+        http2_options: Http2Options,
     ) -> None:
         self.options = options
         self._proxies = proxies
         self._manager = manager
         self._handler = handler
         self._app = app
+        self._http2 = http2
+        self._offers_http2 = http2_options.is_offered
+        self._serve = self._serve_either if http2_options.http2_cleartext else handler.serve
         self._starting: set[trio.CancelScope] = set()  # of calls that wait for the app to start
         self._watchdog = Watchdog(options.slow_step)
         self._count = 0  # of calls in progress
@@ -104,7 +115,7 @@ class ServeCalls:
         def on_accept(connected: socket.socket, address: object) -> None:
             if ssl_context is None:
                 transport = SocketTransport(connected, address, serving.disconnects)
-                serving.connections.start_soon(self._handler.serve, transport, serving, name=_TASK_NAME)
+                serving.connections.start_soon(self._serve, transport, serving, name=_TASK_NAME)
                 return
             try:
                 secured = TLSTransport(connected, address, ssl_context, outgoing, serving.disconnects)
@@ -139,6 +150,8 @@ class ServeCalls:
 
         try:
             self.check(ssl_context, proxy_protocol=proxy_protocol)
+            if ssl_context is not None and self._offers_http2:
+                ssl_context.set_alpn_protocols(ALPN_PROTOCOLS)
             for listening in sockets:
                 write_timeout = self._manager.options.write_timeout
                 prepare(listening, send_buffer=self.options.send_buffer, write_timeout=write_timeout)
@@ -183,7 +196,28 @@ class ServeCalls:
             await transport.aclose(abort=True)
             raise
         else:
-            await self._handler.serve(transport, serving)
+            session = transport.tls_session
+            if self._http2 is not None and session is not None and session.selected_alpn_protocol() == "h2":
+                await self._http2.serve(transport, serving)
+            else:
+                await self._handler.serve(transport, serving)
+
+    async def _serve_either(self, transport: Transport, serving: ServeScope) -> None:
+        """Serve a connection without TLS whose first bytes tell whether it is one of HTTP/2."""
+        assert self._http2 is not None
+        received = b""
+        try:
+            received = await _receive_preface(transport, serving)
+        except trio.BrokenResourceError as error:
+            logger.debug("peer=%s has disconnected: %s", transport.peer, error)
+            await transport.aclose(abort=True)
+        except BaseException:
+            await transport.aclose(abort=True)
+            raise
+        if received.startswith(PREFACE):
+            await self._http2.serve(transport, serving, received)
+        else:
+            await self._handler.serve(transport, serving, bytearray(received))
 
     # Streams
 
@@ -192,7 +226,7 @@ class ServeCalls:
         serving = self._scope()
 
         async def serve() -> None:
-            await self._handler.serve(StreamTransport(stream, peer), serving)
+            await self._serve(StreamTransport(stream, peer), serving)
 
         await self._run(serving, serve)
 
@@ -206,7 +240,7 @@ class ServeCalls:
         def connect(stream: trio.abc.Stream, peer: str) -> None:
             if not is_accepting:
                 raise ConnectionRefusedError(errno.ECONNREFUSED, "the server accepts no connections any more")
-            serving.connections.start_soon(self._handler.serve, StreamTransport(stream, peer), serving)
+            serving.connections.start_soon(self._serve, StreamTransport(stream, peer), serving)
 
         async def wait() -> None:
             nonlocal is_accepting
@@ -314,3 +348,21 @@ def _end_app_responses(scopes: Sequence[ServeScope], is_meant: Callable[[OpenRes
 async def _wait_ended(scopes: Iterable[ServeScope]) -> None:
     for serving in scopes:
         await serving.ended.wait()
+
+
+async def _receive_preface(transport: Transport, serving: ServeScope) -> bytes:
+    """Receive as many bytes as tell whether a connection begins with the preface of HTTP/2."""
+    received = b""
+    deadline = trio.current_time() + HEAD_SECONDS
+    while len(received) < len(PREFACE) and PREFACE.startswith(received):
+        data = b""
+        with trio.CancelScope(deadline=deadline) as scope:
+            serving.waiting.add(scope)
+            try:
+                data = await transport.receive_some()
+            finally:
+                serving.waiting.discard(scope)
+        if not data:
+            break
+        received += data
+    return received

@@ -65,12 +65,11 @@ async def _close_websocket(stream: LiveStream, write_timeout: float) -> None:
     last = stream.close_frame or reason_frame(reason)
     if reason is EndReason.FINISHED:
         await _complete(stream, last, write_timeout)
-    elif (
-        stream.has_started
-        and transport.pending is None
-        and not transport.send_nowait(last, 0, trio.current_time())
-    ):
-        await _flush_soon(stream)
+    elif stream.has_started and transport.pending is None:
+        is_sent = transport.send_nowait(last, 0, trio.current_time())
+        transport.end_response()
+        if not is_sent:
+            await _flush_soon(stream)
 
 
 def send_reconnect_hint(stream: LiveStream, options: StreamOptions) -> bool:
@@ -118,7 +117,9 @@ async def _complete(stream: LiveStream, last: bytes, write_timeout: float) -> bo
         except trio.Cancelled:
             stream.override_end_reason(EndReason.SERVER_SHUTDOWN)  # or MAX_DURATION, if it was the deadline
             raise
-    if failure is not None:
+    if failure is None:
+        stream.transport.end_response()
+    else:
         stream.override_end_reason(failure)
     return failure is None and not has_unread
 

@@ -30,12 +30,24 @@ class CoalescedWriter(Protocol):
         """Start a task that sends the rest."""
 
 
+class SharedWriter(Protocol):
+    """What several streams write to, such as their connection."""
+
+    def flush(self, now: float) -> None:
+        """Send what they have written."""
+
+
+# After so many writes, other tasks run.
+_FLUSHES_PER_CHECKPOINT = 64
+
+
 @final
 class WriteCoalescer:
     """Buffers the events of streams that have written in this round of the event loop."""
 
     def __init__(self) -> None:
         self._pending: dict[CoalescedWriter, list[bytes]] = {}
+        self._shared: list[SharedWriter] = []
         self._wake_up = trio.lowlevel.ParkingLot()
 
     def begin(self, writer: CoalescedWriter) -> None:
@@ -62,14 +74,28 @@ class WriteCoalescer:
             writer.send_coalesced(b"".join(payloads), len(payloads), trio.current_time())
         return payloads is not None
 
+    def flush_later(self, writer: SharedWriter) -> None:
+        """Have a writer flushed when the other tasks have run. It must not be waiting for that already."""
+        self._shared.append(writer)
+        self._wake_up.unpark_all()
+
     async def run(self) -> None:
         """Send what is buffered, once in each round, until cancelled."""
         while True:
-            if not self._pending:
+            if not (self._pending or self._shared):
                 await self._wake_up.park()
+            if self._shared:
+                await self._flush_shared()
             pending, self._pending = self._pending, {}
             now = trio.current_time()
             for writer, payloads in pending.items():
                 if payloads and writer.send_coalesced(b"".join(payloads), len(payloads), now):
                     writer.flush_soon()
             await trio.lowlevel.checkpoint()
+
+    async def _flush_shared(self) -> None:
+        shared, self._shared = self._shared, []
+        for number, writer in enumerate(shared, 1):
+            writer.flush(trio.current_time())
+            if not number % _FLUSHES_PER_CHECKPOINT:
+                await trio.lowlevel.checkpoint()

@@ -30,6 +30,7 @@ After `flush_some` was cancelled or has failed, the transport is only fit to be 
 from __future__ import annotations
 
 import enum
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol, Self
 
@@ -137,6 +138,10 @@ class Transport(Protocol):
         """Whether the client uses TLS, as far as that is known."""
 
     @property
+    def tls_session(self) -> ssl.SSLObject | None:
+        """The TLS session of the connection, for what it knows of the peer."""
+
+    @property
     def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
         """The client's host and port, and ours; `None` where there are none."""
 
@@ -175,6 +180,12 @@ class Transport(Protocol):
 
         Raises:
             trio.BrokenResourceError: the peer has disconnected.
+        """
+
+    def end_response(self) -> None:
+        """Note that the response is complete, though its head has not announced where it ends.
+
+        HTTP/2 says so; otherwise the bytes that were sent do, and this does nothing.
         """
 
     def receive_nowait(self) -> bytes | None:

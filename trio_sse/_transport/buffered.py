@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ssl
 from typing import Self
 
 import trio
@@ -68,6 +69,10 @@ class BufferedTransport:
     @property
     def is_secure(self) -> bool:
         return self.origin is not None and bool(self.origin.is_secure)
+
+    @property
+    def tls_session(self) -> ssl.SSLObject | None:
+        return None
 
     @property
     def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
@@ -141,6 +146,9 @@ class BufferedTransport:
             trio.BrokenResourceError: the peer has disconnected.
         """
         raise NotImplementedError
+
+    def end_response(self) -> None:
+        """Do nothing: the bytes say it."""
 
     # Reading
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import fcntl
 import socket
+import ssl
 import struct
 import termios
 from dataclasses import dataclass
@@ -147,6 +148,10 @@ class SocketTransport:
         return origin is not None and bool(origin.is_secure)
 
     @property
+    def tls_session(self) -> ssl.SSLObject | None:
+        return None
+
+    @property
     def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
         address, origin = self._own_address, self.origin
         server = None if origin is None else origin.server
@@ -274,6 +279,9 @@ class SocketTransport:
             self.flush_nowait(trio.current_time())
         if self._is_broken:
             raise trio.BrokenResourceError("the peer has closed the connection")
+
+    def end_response(self) -> None:
+        """Do nothing: the bytes say it."""
 
     # Reading
 

@@ -106,10 +106,8 @@ class TLSTransport(SocketTransport):
         new._encrypted, self._encrypted = self._encrypted, b""
 
     @property
-    def session(self) -> ssl.SSLObject:
-        """The TLS session, for what it knows of the peer. The handle must own the connection."""
-        assert isinstance(self._tls, ssl.SSLObject)
-        return self._tls
+    def tls_session(self) -> ssl.SSLObject | None:
+        return self._tls if isinstance(self._tls, ssl.SSLObject) else None
 
     @property
     def is_secure(self) -> bool:

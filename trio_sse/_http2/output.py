@@ -1,0 +1,182 @@
+"""The side of an HTTP/2 connection that sends: its open streams, its windows, and what waits to be sent."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from .error_code import ConnectionFault, ErrorCode
+from .frames import (
+    Flag,
+    FrameType,
+    Setting,
+    encode_block,
+    encode_frame,
+    encode_goaway,
+    encode_ping,
+    encode_reset,
+    encode_settings,
+    encode_window_update,
+)
+from .limits import Http2Limits
+from .payloads import MAX_WINDOW
+from .stream import Http2Stream
+
+#: The window of each stream and of the connection before anybody changes it (RFC 9113, 6.9.2).
+INITIAL_WINDOW = 65_535
+
+# How many streams that we have reset are remembered, to ignore what the peer had sent them before.
+_MOST_RESET = 1024
+
+
+class Http2Output:
+    """What one connection sends, beside the DATA frames that streams add by themselves.
+
+    Args:
+        allows_websocket: whether streams may become WebSockets (RFC 8441).
+        on_output: called when something has been added to the output.
+        on_closed: called when a stream has left the table.
+
+    Attributes:
+        streams: the open streams, by their numbers.
+        window: how many bytes of DATA the peer accepts now, on all streams together.
+        output: the frames that wait to be sent, in order; `output_size` has their bytes.
+        last_stream_id: the highest number of a stream that the peer has opened.
+        last_accepted_id: the highest number that GOAWAY has allowed.
+        work: requests, and about how many DATA frames there have been.
+        is_failed: a fault of the peer has ended the connection; GOAWAY is in the output.
+    """
+
+    def __init__(
+        self,
+        limits: Http2Limits,
+        *,
+        allows_websocket: bool,
+        on_output: Callable[[], None],
+        on_closed: Callable[[], None],
+    ) -> None:
+        self.streams: dict[int, Http2Stream] = {}
+        self.window = INITIAL_WINDOW
+        self.output: list[bytes | memoryview] = []
+        self.output_size = 0
+        self.last_stream_id = 0
+        self.last_accepted_id = MAX_WINDOW
+        self.work = 0
+        self.is_failed = False
+        self._limits = limits
+        self._on_output = on_output
+        self._on_closed = on_closed
+        self._receive_window = limits.connection_window
+        self._credit = 0  # bytes of bodies that were taken, and not announced to the peer
+        self._reset_by_us: OrderedDict[int, None] = OrderedDict()
+        settings = {
+            Setting.MAX_CONCURRENT_STREAMS: limits.max_streams,
+            Setting.INITIAL_WINDOW_SIZE: limits.stream_window,
+            Setting.MAX_HEADER_LIST_SIZE: limits.header_list_size,
+        }
+        if allows_websocket:
+            settings[Setting.ENABLE_CONNECT_PROTOCOL] = 1
+        self.add_output(
+            encode_settings(settings), encode_window_update(0, limits.connection_window - INITIAL_WINDOW)
+        )
+
+    def add_output(self, *parts: bytes | memoryview) -> None:
+        """Add bytes to the output."""
+        self.output += parts
+        self.output_size += sum(map(len, parts))
+        self._on_output()
+
+    def take_output(self) -> bytes:
+        """Return what waits to be sent, which is then the caller's."""
+        output, self.output = self.output, []
+        self.output_size = 0
+        self.work += len(output) // 2  # a DATA frame is two parts
+        return b"".join(output)
+
+    def send_head(self, stream: Http2Stream, block: bytes, *, is_interim: bool, is_end: bool) -> None:
+        """Send a response's head."""
+        stream.is_head_sent = not is_interim
+        if is_end:
+            self.note_end(stream)
+        self.add_output(encode_block(stream.id, block, ends_stream=is_end))
+
+    def end(self, stream: Http2Stream) -> None:
+        """End our side of a stream whose response is complete."""
+        if not (stream.has_ended or stream.is_closed):
+            self.note_end(stream)
+            self.add_output(encode_frame(FrameType.DATA, Flag.END_STREAM, stream.id))
+
+    def note_end(self, stream: Http2Stream) -> None:
+        """Record that our side of a stream ends with a frame that the caller sends."""
+        stream.has_ended = True
+        if stream.peer_has_ended:
+            self._forget(stream)
+
+    def reset(self, stream: Http2Stream, code: ErrorCode) -> None:
+        """End a stream at once, in both directions."""
+        if stream.is_closed:
+            return
+        self._discard_body(stream)
+        self._forget(stream)
+        self._remember_reset(stream.id)
+        self.add_output(encode_reset(stream.id, code))
+
+    def _forget(self, stream: Http2Stream) -> None:
+        """Let a stream leave the table."""
+        stream.is_closed = True
+        del self.streams[stream.id]
+        self._on_closed()
+
+    def _remember_reset(self, stream_id: int) -> None:
+        self._reset_by_us[stream_id] = None
+        if len(self._reset_by_us) > _MOST_RESET:
+            self._reset_by_us.popitem(last=False)
+
+    def send_ping(self, data: bytes) -> None:
+        """Ask the peer for an answer."""
+        self.add_output(encode_ping(data))
+
+    def send_goaway(self, *, is_final: bool) -> None:
+        """Tell the peer to open no more streams; those that are on their way count, unless it is final."""
+        if is_final:
+            self.last_accepted_id = self.last_stream_id
+        self.add_output(encode_goaway(self.last_accepted_id, ErrorCode.NO_ERROR))
+
+    def fail(self, fault: ConnectionFault) -> None:
+        """End the connection because of a fault of the peer."""
+        if not self.is_failed:
+            self.is_failed = True
+            self.add_output(encode_goaway(self.last_stream_id, fault.code, fault.text.encode()))
+
+    # What the handlers of streams have taken
+
+    def consumed(self, stream: Http2Stream, size: int) -> None:
+        """Open the windows by as many bytes of a body as were taken."""
+        if credit := stream.take_credit(size, self._limits.stream_window // 2):
+            self.add_output(encode_window_update(stream.id, credit))
+        self._consumed(size)
+
+    def _consumed(self, size: int) -> None:
+        self._credit += size
+        if self._credit >= self._limits.connection_window // 2:
+            self._receive_window += self._credit
+            self.add_output(encode_window_update(0, self._credit))
+            self._credit = 0
+
+    def _discard_body(self, stream: Http2Stream) -> None:
+        if stream.unread:
+            unread, stream.unread, stream.received = stream.unread, 0, None
+            self._consumed(unread)
+
+    # The end of the peer
+
+    def _lose(self, stream: Http2Stream) -> None:
+        stream.is_lost = True
+        if stream.observer is not None:
+            stream.observer.on_lost()
+
+    def lose_all(self) -> None:
+        """Record that the peer has disconnected."""
+        for stream in list(self.streams.values()):
+            self._forget(stream)
+            self._lose(stream)

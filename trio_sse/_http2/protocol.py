@@ -1,0 +1,383 @@
+"""The HTTP/2 protocol of one connection, as its server, without I/O (RFC 9113).
+
+`receive` takes bytes and returns events. What is to be sent waits in `output` (see `output.py`). Our side
+writes DATA frames into it directly, through `Http2StreamTransport`, which is why the `h2` library cannot keep
+the state: it would never learn of them, and refuse the peer's WINDOW_UPDATEs after 2 GiB.
+
+The states of a stream, as the table `streams` and the flags of its `Http2Stream` describe them:
+
+==================  ================================  ======================================================
+state (RFC, 5.1)    here                              frames of the peer
+==================  ================================  ======================================================
+idle                number above `last_stream_id`     HEADERS open it; others are faults of the connection
+open                in the table                      DATA, HEADERS as trailers, WINDOW_UPDATE, RST_STREAM
+half-closed         in the table, `peer_has_ended`    WINDOW_UPDATE and RST_STREAM; others are STREAM_CLOSED
+closed, by us       in `_reset_by_us`                 are ignored: they were sent before our RST_STREAM came
+closed              in neither                        WINDOW_UPDATE, PRIORITY and RST_STREAM are ignored;
+                                                      others are faults of the connection
+==================  ================================  ======================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple, final
+
+from .._http.exceptions import HTTPException
+from .._http.request_head import HeadLimits, RequestHead
+from .error_code import ConnectionFault, ErrorCode, StreamFault
+from .floods import FloodGuard
+from .frames import (
+    PREFACE,
+    SETTINGS_ACK,
+    Flag,
+    Frame,
+    FrameReader,
+    FrameType,
+    Setting,
+    encode_ping,
+    encode_reset,
+)
+from .header_decoder import HeaderDecoder
+from .limits import Http2Limits
+from .output import INITIAL_WINDOW, Http2Output
+from .payloads import (
+    MAX_WINDOW,
+    check_priority,
+    data_of,
+    depends_on_itself,
+    fragment_of,
+    goaway_of,
+    increment_of,
+    ping_of,
+    reset_code_of,
+    settings_of,
+)
+from .request_head import check_trailers, make_request_head
+from .stream import Http2Stream
+
+# Frames that ask for nothing; a peer that receives much sends many of them (see `floods.py`).
+_USELESS = (FrameType.PING, FrameType.SETTINGS, FrameType.PRIORITY, FrameType.WINDOW_UPDATE, FrameType.GOAWAY)
+
+_SELF = "a stream must not depend on itself"
+
+
+class RequestReceived(NamedTuple):
+    """A request has begun. Its head may be a refusal, which is then its response."""
+
+    stream: Http2Stream
+    head: RequestHead | HTTPException
+    is_websocket: bool
+
+
+class WindowOpened(NamedTuple):
+    """The connection's window has been opened."""
+
+
+class PingAnswered(NamedTuple):
+    """The peer has answered a PING of ours."""
+
+    data: bytes
+
+
+Event = RequestReceived | WindowOpened | PingAnswered
+
+
+class _Block(NamedTuple):
+    """A header block that is not complete."""
+
+    stream_id: int
+    is_end: bool
+    depends_on_itself: bool
+    parts: list[bytes]
+
+
+@final
+class Http2Protocol(Http2Output):
+    """One connection.
+
+    Args:
+        head_limits: the bounds on a request's head.
+        now: the time, in seconds of any clock.
+    """
+
+    def __init__(
+        self,
+        limits: Http2Limits,
+        head_limits: HeadLimits,
+        *,
+        allows_websocket: bool,
+        on_output: Callable[[], None],
+        on_closed: Callable[[], None],
+        now: float,
+    ) -> None:
+        super().__init__(limits, allows_websocket=allows_websocket, on_output=on_output, on_closed=on_closed)
+        self._head_limits = head_limits
+        self._allows_websocket = allows_websocket
+        self._stream_window = INITIAL_WINDOW  # of the peer
+        self._has_settings = False
+        self._preface_left = PREFACE
+        self._reader = FrameReader()
+        self._floods = FloodGuard(limits, now)
+        self._decoder = HeaderDecoder(limits)
+        self._block: _Block | None = None
+        self._events: list[Event] = []
+
+    def receive(self, data: bytes, now: float) -> Sequence[Event]:
+        """Take bytes of the peer, and return what they mean; after a fault, what came before it.
+
+        A fault of a stream is answered with RST_STREAM, and one of the connection with GOAWAY; then
+        `is_failed` is set.
+        """
+        self._events = []
+        try:
+            if self._preface_left:
+                data = self._take_preface(data)
+            self._reader.feed(data)
+            while not self.is_failed and (frame := self._reader.take()) is not None:
+                self._receive_frame(frame, now)
+        except ConnectionFault as fault:
+            self.fail(fault)
+        events, self._events = self._events, []
+        return events
+
+    def _take_preface(self, data: bytes) -> bytes:
+        size = min(len(data), len(self._preface_left))
+        if data[:size] != self._preface_left[:size]:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the connection preface is wrong")
+        self._preface_left = self._preface_left[size:]
+        return data[size:]
+
+    def _receive_frame(self, frame: Frame, now: float) -> None:
+        if not self._has_settings and (frame.type != FrameType.SETTINGS or frame.flags & Flag.ACK):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
+        if self._block is not None and (
+            frame.type != FrameType.CONTINUATION or frame.stream_id != self._block.stream_id
+        ):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block must be sent without a break")
+        receive = self._RECEIVERS.get(frame.type)
+        if frame.type in _USELESS or receive is None or not (frame.payload or frame.flags & Flag.END_STREAM):
+            self._floods.spend(now, self.work)
+        else:
+            self.work += 1
+        if receive is None:
+            return  # unknown frames are ignored (RFC 9113, 5.5)
+        try:
+            receive(self, frame)
+        except StreamFault as fault:
+            self._floods.spend_reset(now)
+            self._fail_stream(fault)
+        else:
+            if frame.type == FrameType.RST_STREAM:
+                self._floods.spend_reset(now)
+
+    def _fail_stream(self, fault: StreamFault) -> None:
+        stream = self.streams.get(fault.stream_id)
+        if stream is None:
+            self._remember_reset(fault.stream_id)
+            self.add_output(encode_reset(fault.stream_id, fault.code))
+        else:
+            self.reset(stream, fault.code)
+            self._lose(stream)
+
+    # Frames of the connection
+
+    def _receive_settings(self, frame: Frame) -> None:
+        settings = settings_of(frame)
+        if frame.flags & Flag.ACK:
+            return
+        self._has_settings = True
+        for name, value in settings:
+            if name == Setting.INITIAL_WINDOW_SIZE:
+                change, self._stream_window = value - self._stream_window, value
+                for stream in list(self.streams.values()):
+                    self._open_window(stream, change)
+        self.add_output(SETTINGS_ACK)
+
+    def _receive_ping(self, frame: Frame) -> None:
+        data = ping_of(frame)
+        if frame.flags & Flag.ACK:
+            self._events.append(PingAnswered(data))
+        else:
+            self.add_output(encode_ping(data, is_ack=True))
+
+    def _receive_goaway(self, frame: Frame) -> None:
+        goaway_of(frame)  # the peer will close the connection when its streams have ended
+
+    def _receive_window_update(self, frame: Frame) -> None:
+        stream = None
+        if frame.stream_id:
+            stream = self._find(frame, "WINDOW_UPDATE")
+        increment = increment_of(frame)
+        if not frame.stream_id:
+            self.window += increment
+            if self.window > MAX_WINDOW:
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
+            self._events.append(WindowOpened())
+        elif stream is not None:
+            if stream.send_window + increment > MAX_WINDOW:
+                raise StreamFault(stream.id, ErrorCode.FLOW_CONTROL_ERROR, "the window is too large")
+            self._open_window(stream, increment)
+
+    def _open_window(self, stream: Http2Stream, change: int) -> None:
+        stream.send_window += change
+        if stream.send_window > MAX_WINDOW:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window is too large")
+        if stream.send_window > 0 and stream.observer is not None:
+            stream.observer.on_writable()
+
+    # Frames of streams
+
+    def _find(self, frame: Frame, what: str) -> Http2Stream | None:
+        """Return the stream of a frame that must not be the first one; `None` if it is closed."""
+        stream = self.streams.get(frame.stream_id)
+        if stream is None and (frame.stream_id > self.last_stream_id or not frame.stream_id % 2):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"{what} on a stream that was never opened")
+        return stream
+
+    def _receive_priority(self, frame: Frame) -> None:
+        check_priority(frame)
+        if depends_on_itself(frame):
+            raise StreamFault(frame.stream_id, ErrorCode.PROTOCOL_ERROR, _SELF)
+
+    def _receive_reset(self, frame: Frame) -> None:
+        reset_code_of(frame)
+        stream = self._find(frame, "RST_STREAM")
+        if stream is not None:
+            self._discard_body(stream)
+            self._forget(stream)
+            self._lose(stream)
+
+    def _receive_push_promise(self, frame: Frame) -> None:
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client must not push")
+
+    def _receive_data(self, frame: Frame) -> None:
+        data = data_of(frame)
+        stream = self._find(frame, "DATA")
+        size = len(frame.payload)
+        self._receive_window -= size
+        if self._receive_window < 0:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is exceeded")
+        if stream is None or stream.peer_has_ended:
+            self._consumed(size)
+            if stream is not None:
+                raise StreamFault(stream.id, ErrorCode.STREAM_CLOSED, "DATA after the end of the stream")
+            self._check_reset_by_us(frame.stream_id, "DATA")
+            return
+        if not stream.count_received(size):
+            self._consumed(size)
+            raise StreamFault(stream.id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window is exceeded")
+        if len(data) != size:
+            self.consumed(stream, size - len(data))
+        is_end = bool(frame.flags & Flag.END_STREAM)
+        if not stream.add_body(data) or (is_end and not stream.is_body_whole):
+            self._consumed(len(data) if not stream.unread else 0)
+            raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "the body is not as long as announced")
+        if is_end:
+            self._end_of_peer(stream)
+        if stream.observer is not None and (data or is_end):
+            stream.observer.on_readable()
+
+    def _end_of_peer(self, stream: Http2Stream) -> None:
+        stream.peer_has_ended = True
+        if stream.has_ended:
+            self._forget(stream)
+
+    def _check_reset_by_us(self, stream_id: int, what: str) -> None:
+        """Ignore a frame that was sent before our RST_STREAM or GOAWAY arrived; refuse any other."""
+        if stream_id not in self._reset_by_us and stream_id <= self.last_accepted_id:
+            raise ConnectionFault(ErrorCode.STREAM_CLOSED, f"{what} on a stream that is closed")
+
+    # Header blocks
+
+    def _receive_headers(self, frame: Frame) -> None:
+        if not frame.stream_id % 2:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client's streams have odd numbers")
+        fragment = fragment_of(frame)
+        block = _Block(
+            frame.stream_id, bool(frame.flags & Flag.END_STREAM), depends_on_itself(frame), [fragment]
+        )
+        if frame.flags & Flag.END_HEADERS:
+            self._receive_block(block)
+        else:
+            self._block = block
+
+    def _receive_continuation(self, frame: Frame) -> None:
+        block = self._block
+        if block is None:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
+        block.parts.append(fragment_of(frame))
+        size = sum(map(len, block.parts))
+        if size > self._limits.header_block or len(block.parts) > self._limits.continuations:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "the header block is too large")
+        if frame.flags & Flag.END_HEADERS:
+            self._block = None
+            self._receive_block(block)
+
+    def _receive_block(self, block: _Block) -> None:
+        # Every block is decoded: the next ones depend on it (RFC 9113, 4.3).
+        fields = self._decoder.decode(b"".join(block.parts))
+        if block.depends_on_itself:
+            self.last_stream_id = max(self.last_stream_id, block.stream_id)
+            raise StreamFault(block.stream_id, ErrorCode.PROTOCOL_ERROR, _SELF)
+        stream = self.streams.get(block.stream_id)
+        if stream is not None:
+            self._receive_trailers(stream, block, fields)
+        elif block.stream_id > self.last_stream_id:
+            self._open(block, fields)
+        else:
+            self._check_reset_by_us(block.stream_id, "HEADERS")
+
+    def _open(self, block: _Block, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        stream_id = block.stream_id
+        if stream_id > self.last_accepted_id:
+            return  # the peer did not have our GOAWAY yet, and will send the request elsewhere
+        self.last_stream_id = stream_id
+        if len(self.streams) >= self._limits.max_streams:
+            raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM, "too many streams")
+        head: RequestHead | HTTPException
+        is_websocket = False
+        try:
+            head = make_request_head(
+                fields,
+                self._head_limits,
+                is_complete=block.is_end,
+                allows_websocket=self._allows_websocket,
+                stream_id=stream_id,
+            )
+            is_websocket = any(name == b":protocol" for name, _ in fields)
+        except HTTPException as refusal:
+            head = refusal
+        stream = Http2Stream(stream_id, self._stream_window, self._limits.stream_window)
+        self.streams[stream_id] = stream
+        stream.peer_has_ended = block.is_end
+        if isinstance(head, RequestHead) and not is_websocket and not block.is_end:
+            stream.expect_body(head.content_length)
+        self._events.append(RequestReceived(stream, head, is_websocket))
+
+    def _receive_trailers(
+        self, stream: Http2Stream, block: _Block, fields: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        if stream.peer_has_ended:
+            raise StreamFault(stream.id, ErrorCode.STREAM_CLOSED, "HEADERS after the end of the stream")
+        if not block.is_end:
+            raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "trailers must end the stream")
+        check_trailers(fields, stream.id)
+        if not stream.is_body_whole:
+            raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "the body is not as long as announced")
+        self._end_of_peer(stream)
+        if stream.observer is not None:
+            stream.observer.on_readable()
+
+    _RECEIVERS: ClassVar = {
+        FrameType.DATA: _receive_data,
+        FrameType.HEADERS: _receive_headers,
+        FrameType.PRIORITY: _receive_priority,
+        FrameType.RST_STREAM: _receive_reset,
+        FrameType.SETTINGS: _receive_settings,
+        FrameType.PUSH_PROMISE: _receive_push_promise,
+        FrameType.PING: _receive_ping,
+        FrameType.GOAWAY: _receive_goaway,
+        FrameType.WINDOW_UPDATE: _receive_window_update,
+        FrameType.CONTINUATION: _receive_continuation,
+    }

@@ -1,0 +1,134 @@
+"""The write side of one HTTP/2 connection, which its streams share.
+
+What the streams send in one round of the event loop goes out together: one write, and one TLS record where
+it fits. While the peer's socket takes nothing, the streams keep what they have, as `pending` of their own.
+So a connection holds no more than `FLUSH_SIZE` bytes of DATA, however many streams lag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, final
+
+import trio
+
+from .._http2.error_code import ConnectionFault, ErrorCode
+from .._http2.protocol import Http2Protocol
+from .base import Transport
+from .pending_bytes import PendingBytes, PendingSend
+
+#: With so many bytes in the output, the round is not waited for.
+FLUSH_SIZE = 64 * 1024
+
+# What may wait besides DATA while the peer takes nothing: answers to its PINGs and SETTINGS, and heads.
+_MOST_WAITING = 512 * 1024
+
+# A connection whose peer takes nothing is closed after the streams' own write timeouts, which have reasons.
+_EXTRA_SECONDS = 5.0
+
+
+class WaitingStream(Protocol):
+    """A stream that waits until it may send."""
+
+    def on_writable(self) -> None:
+        """Called when it may."""
+
+
+@final
+class Http2Writer:
+    """Writes what a connection's protocol has to send.
+
+    Args:
+        schedule: has `flush` called in the event loop's next round.
+        start_flushing: starts a task that runs `flush_blocked`.
+
+    Attributes:
+        is_blocked: the transport has not taken all of the last write, so streams must not add DATA.
+        is_scheduled: `flush` will be called.
+        waiting: the streams that wait until they may send, the longest first.
+    """
+
+    __slots__ = (
+        "_schedule",
+        "_start_flushing",
+        "_unblocked",
+        "_write_timeout",
+        "is_blocked",
+        "is_scheduled",
+        "protocol",
+        "transport",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        transport: Transport,
+        schedule: Callable[[Http2Writer], None],
+        start_flushing: Callable[[], None],
+        *,
+        write_timeout: float,
+    ) -> None:
+        self.transport = transport
+        self.protocol: Http2Protocol  # set by whoever makes both
+        self.is_blocked = False
+        self.is_scheduled = False
+        self.waiting: dict[WaitingStream, None] = {}
+        self._schedule = schedule
+        self._unblocked = trio.lowlevel.ParkingLot()
+        self._start_flushing = start_flushing
+        self._write_timeout = write_timeout
+
+    def schedule(self) -> None:
+        """Have the output flushed in the next round."""
+        if not (self.is_scheduled or self.is_blocked):
+            self.is_scheduled = True
+            self._schedule(self)
+
+    def flush(self, now: float) -> None:
+        """Write the output, as far as the transport takes it."""
+        self.is_scheduled = False
+        protocol = self.protocol
+        if self.is_blocked:
+            if protocol.output_size > _MOST_WAITING and not protocol.is_failed:
+                protocol.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many answers wait"))
+            return
+        if protocol.output and not self.transport.send_nowait(protocol.take_output(), 0, now):
+            self.is_blocked = True
+            self._start_flushing()
+
+    async def flush_blocked(self, counts: PendingBytes) -> None:
+        """Wait until the transport has taken all of the last write, then let the streams go on.
+
+        Raises:
+            trio.BrokenResourceError: the peer has disconnected, takes nothing for too long, or too many bytes
+                wait for peers that read slowly.
+        """
+        try:
+            await self._flush_blocked(counts)
+        finally:
+            self._unblocked.unpark_all()
+        self.wake()
+
+    async def _flush_blocked(self, counts: PendingBytes) -> None:
+        transport = self.transport
+        while transport.pending is not None:
+            with PendingSend(counts, transport.pending) as send:
+                while transport.pending is not None:
+                    with trio.move_on_after(self._write_timeout + _EXTRA_SECONDS) as timeout:
+                        await transport.flush_some()
+                    if timeout.cancelled_caught:
+                        raise trio.BrokenResourceError("the peer accepts no bytes")
+            if send.is_cut:
+                raise trio.BrokenResourceError("too many bytes wait for peers that read slowly")
+            if self.protocol.output:
+                transport.send_nowait(self.protocol.take_output(), 0, trio.current_time())
+        self.is_blocked = False
+
+    async def wait_unblocked(self) -> None:
+        """Wait until the transport has taken everything, or never will."""
+        await self._unblocked.park()
+
+    def wake(self) -> None:
+        """Let the streams that wait look whether they may send."""
+        for waiting in list(self.waiting):
+            waiting.on_writable()
