@@ -356,6 +356,13 @@ class Http2StreamTransport:
             await self._wait()
         return data
 
+    async def receive_unless_interrupted(self) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        return await self.receive_some()
+
+    def interrupt(self) -> None:
+        """Do nothing: a stream carries one request, so nobody waits for the next one."""
+
     async def discard_some(self) -> bool:
         while not (data := self.receive_nowait()):
             await self._wait()  # a request that has ended does not mean that the client leaves
