@@ -11,7 +11,23 @@ from __future__ import annotations
 from typing import final
 
 from .error_code import ConnectionFault, ErrorCode
+from .frames import Flag, Frame, FrameType
 from .limits import Http2Limits
+
+# Frames that ask for nothing, as a rule.
+_USELESS = (FrameType.PING, FrameType.SETTINGS, FrameType.PRIORITY, FrameType.WINDOW_UPDATE, FrameType.GOAWAY)
+
+
+def is_useless(frame: Frame) -> bool:
+    """Return whether a frame of a known type asks for nothing; padding does not count."""
+    if frame.type in _USELESS:
+        return True
+    if frame.flags & Flag.END_STREAM:
+        return False
+    payload = frame.payload
+    if not payload:
+        return True
+    return frame.type == FrameType.DATA and bool(frame.flags & Flag.PADDED) and payload[0] == len(payload) - 1
 
 
 @final

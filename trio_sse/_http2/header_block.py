@@ -55,6 +55,9 @@ _NAMES, _FIELDS = _index_table()
 # Their values are credentials: nobody on the way may put them into a table either (RFC 7541, 7.1.3).
 _SENSITIVE: Final = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"))
 
+#: The start of a block that says that the dynamic table has no bytes from now on (RFC 7541, 6.3).
+EMPTY_TABLE: Final = b"\x20"
+
 _INDEXED: Final = 0x80
 _NOT_INDEXED: Final = 0x00
 _NEVER_INDEXED: Final = 0x10

@@ -18,6 +18,7 @@ from .frames import (
     encode_settings,
     encode_window_update,
 )
+from .header_block import EMPTY_TABLE
 from .limits import Http2Limits
 from .payloads import MAX_WINDOW
 from .stream import Http2Stream
@@ -44,6 +45,7 @@ class Http2Output:
         last_stream_id: the highest number of a stream that the peer has opened.
         last_accepted_id: the highest number that GOAWAY has allowed.
         work: requests, and about how many DATA frames there have been.
+        announces_table: the peer wants to know, with the next head, that its table is not used.
         is_failed: a fault of the peer has ended the connection; GOAWAY is in the output.
     """
 
@@ -62,6 +64,7 @@ class Http2Output:
         self.last_stream_id = 0
         self.last_accepted_id = MAX_WINDOW
         self.work = 0
+        self.announces_table = False
         self.is_failed = False
         self._limits = limits
         self._on_output = on_output
@@ -98,6 +101,9 @@ class Http2Output:
         stream.is_head_sent = not is_interim
         if is_end:
             self.note_end(stream)
+        if self.announces_table:  # after it has been made smaller (RFC 9113, 4.3.1)
+            self.announces_table = False
+            block = EMPTY_TABLE + block
         self.add_output(encode_block(stream.id, block, ends_stream=is_end))
 
     def end(self, stream: Http2Stream) -> None:
@@ -116,14 +122,14 @@ class Http2Output:
         """End a stream at once, in both directions."""
         if stream.is_closed:
             return
-        self._discard_body(stream)
         self._forget(stream)
         self._remember_reset(stream.id)
         self.add_output(encode_reset(stream.id, code))
 
     def _forget(self, stream: Http2Stream) -> None:
-        """Let a stream leave the table."""
+        """Let a stream leave the table. What nobody has read of its body holds no window any more."""
         stream.is_closed = True
+        self._consumed(stream.unread)
         del self.streams[stream.id]
         self._on_closed()
 
@@ -152,6 +158,8 @@ class Http2Output:
 
     def consumed(self, stream: Http2Stream, size: int) -> None:
         """Open the windows by as many bytes of a body as were taken."""
+        if stream.is_closed:
+            return  # they have been counted
         if credit := stream.take_credit(size, self._limits.stream_window // 2):
             self.add_output(encode_window_update(stream.id, credit))
         self._consumed(size)
@@ -162,11 +170,6 @@ class Http2Output:
             self._receive_window += self._credit
             self.add_output(encode_window_update(0, self._credit))
             self._credit = 0
-
-    def _discard_body(self, stream: Http2Stream) -> None:
-        if stream.unread:
-            unread, stream.unread, stream.received = stream.unread, 0, None
-            self._consumed(unread)
 
     # The end of the peer
 

@@ -21,12 +21,14 @@ closed              in neither                        WINDOW_UPDATE, PRIORITY an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, final
 
 from .._http.exceptions import HTTPException
 from .._http.request_head import HeadLimits, RequestHead
+from .block_assembler import BlockAssembler, HeaderBlock
 from .error_code import ConnectionFault, ErrorCode, StreamFault
-from .floods import FloodGuard
+from .events import Event, PingAnswered, RequestReceived, WindowOpened
+from .floods import FloodGuard, is_useless
 from .frames import (
     PREFACE,
     SETTINGS_ACK,
@@ -46,7 +48,6 @@ from .payloads import (
     check_priority,
     data_of,
     depends_on_itself,
-    fragment_of,
     goaway_of,
     increment_of,
     ping_of,
@@ -56,40 +57,13 @@ from .payloads import (
 from .request_head import check_trailers, make_request_head
 from .stream import Http2Stream
 
-# Frames that ask for nothing; a peer that receives much sends many of them (see `floods.py`).
-_USELESS = (FrameType.PING, FrameType.SETTINGS, FrameType.PRIORITY, FrameType.WINDOW_UPDATE, FrameType.GOAWAY)
+# What every table may have before anybody changes it (RFC 9113, 6.5.2).
+_TABLE_SIZE = 4096
+
+# Clients skip no numbers; so many ranges of them are told apart from those of closed streams.
+_MOST_SKIPPED = 4
 
 _SELF = "a stream must not depend on itself"
-
-
-class RequestReceived(NamedTuple):
-    """A request has begun. Its head may be a refusal, which is then its response."""
-
-    stream: Http2Stream
-    head: RequestHead | HTTPException
-    is_websocket: bool
-
-
-class WindowOpened(NamedTuple):
-    """The connection's window has been opened."""
-
-
-class PingAnswered(NamedTuple):
-    """The peer has answered a PING of ours."""
-
-    data: bytes
-
-
-Event = RequestReceived | WindowOpened | PingAnswered
-
-
-class _Block(NamedTuple):
-    """A header block that is not complete."""
-
-    stream_id: int
-    is_end: bool
-    depends_on_itself: bool
-    parts: list[bytes]
 
 
 @final
@@ -120,7 +94,8 @@ class Http2Protocol(Http2Output):
         self._reader = FrameReader()
         self._floods = FloodGuard(limits, now)
         self._decoder = HeaderDecoder(limits)
-        self._block: _Block | None = None
+        self._blocks = BlockAssembler(limits)
+        self._skipped: tuple[range, ...] = ()  # numbers of streams that were never used
         self._events: list[Event] = []
 
     def receive(self, data: bytes, now: float) -> Sequence[Event]:
@@ -130,6 +105,8 @@ class Http2Protocol(Http2Output):
         `is_failed` is set.
         """
         self._events = []
+        if self.is_failed:
+            return ()
         try:
             if self._preface_left:
                 data = self._take_preface(data)
@@ -151,14 +128,11 @@ class Http2Protocol(Http2Output):
     def _receive_frame(self, frame: Frame, now: float) -> None:
         if not self._has_settings and (frame.type != FrameType.SETTINGS or frame.flags & Flag.ACK):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
-        if self._block is not None and (
-            frame.type != FrameType.CONTINUATION or frame.stream_id != self._block.stream_id
-        ):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block must be sent without a break")
+        self._blocks.check(frame)
         receive = self._RECEIVERS.get(frame.type)
-        if frame.type in _USELESS or receive is None or not (frame.payload or frame.flags & Flag.END_STREAM):
+        if receive is None or is_useless(frame):
             self._floods.spend(now, self.work)
-        else:
+        elif frame.type != FrameType.RST_STREAM:
             self.work += 1
         if receive is None:
             return  # unknown frames are ignored (RFC 9113, 5.5)
@@ -173,6 +147,8 @@ class Http2Protocol(Http2Output):
 
     def _fail_stream(self, fault: StreamFault) -> None:
         stream = self.streams.get(fault.stream_id)
+        if fault.stream_id > self.last_stream_id:  # idle: RST_STREAM must not be sent (RFC 9113, 6.4)
+            raise ConnectionFault(fault.code, fault.text)
         if stream is None:
             self._remember_reset(fault.stream_id)
             self.add_output(encode_reset(fault.stream_id, fault.code))
@@ -192,6 +168,8 @@ class Http2Protocol(Http2Output):
                 change, self._stream_window = value - self._stream_window, value
                 for stream in list(self.streams.values()):
                     self._open_window(stream, change)
+            elif name == Setting.HEADER_TABLE_SIZE and value < _TABLE_SIZE:
+                self.announces_table = True
         self.add_output(SETTINGS_ACK)
 
     def _receive_ping(self, frame: Frame) -> None:
@@ -244,7 +222,6 @@ class Http2Protocol(Http2Output):
         reset_code_of(frame)
         stream = self._find(frame, "RST_STREAM")
         if stream is not None:
-            self._discard_body(stream)
             self._forget(stream)
             self._lose(stream)
 
@@ -270,9 +247,11 @@ class Http2Protocol(Http2Output):
         if len(data) != size:
             self.consumed(stream, size - len(data))
         is_end = bool(frame.flags & Flag.END_STREAM)
-        if not stream.add_body(data) or (is_end and not stream.is_body_whole):
-            self._consumed(len(data) if not stream.unread else 0)
-            raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "the body is not as long as announced")
+        if not stream.add_body(data):
+            self._consumed(len(data))
+            raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "the body is longer than announced")
+        if is_end and not stream.is_body_whole:
+            raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "the body is shorter than announced")
         if is_end:
             self._end_of_peer(stream)
         if stream.observer is not None and (data or is_end):
@@ -291,32 +270,16 @@ class Http2Protocol(Http2Output):
     # Header blocks
 
     def _receive_headers(self, frame: Frame) -> None:
-        if not frame.stream_id % 2:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client's streams have odd numbers")
-        fragment = fragment_of(frame)
-        block = _Block(
-            frame.stream_id, bool(frame.flags & Flag.END_STREAM), depends_on_itself(frame), [fragment]
-        )
-        if frame.flags & Flag.END_HEADERS:
+        if (block := self._blocks.begin(frame)) is not None:
             self._receive_block(block)
-        else:
-            self._block = block
 
     def _receive_continuation(self, frame: Frame) -> None:
-        block = self._block
-        if block is None:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
-        block.parts.append(fragment_of(frame))
-        size = sum(map(len, block.parts))
-        if size > self._limits.header_block or len(block.parts) > self._limits.continuations:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "the header block is too large")
-        if frame.flags & Flag.END_HEADERS:
-            self._block = None
+        if (block := self._blocks.add(frame)) is not None:
             self._receive_block(block)
 
-    def _receive_block(self, block: _Block) -> None:
+    def _receive_block(self, block: HeaderBlock) -> None:
         # Every block is decoded: the next ones depend on it (RFC 9113, 4.3).
-        fields = self._decoder.decode(b"".join(block.parts))
+        fields = self._decoder.decode(block.data)
         if block.depends_on_itself:
             self.last_stream_id = max(self.last_stream_id, block.stream_id)
             raise StreamFault(block.stream_id, ErrorCode.PROTOCOL_ERROR, _SELF)
@@ -325,13 +288,17 @@ class Http2Protocol(Http2Output):
             self._receive_trailers(stream, block, fields)
         elif block.stream_id > self.last_stream_id:
             self._open(block, fields)
+        elif any(block.stream_id in skipped for skipped in self._skipped):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the numbers of streams must grow")
         else:
             self._check_reset_by_us(block.stream_id, "HEADERS")
 
-    def _open(self, block: _Block, fields: Sequence[tuple[bytes, bytes]]) -> None:
+    def _open(self, block: HeaderBlock, fields: Sequence[tuple[bytes, bytes]]) -> None:
         stream_id = block.stream_id
         if stream_id > self.last_accepted_id:
             return  # the peer did not have our GOAWAY yet, and will send the request elsewhere
+        if stream_id > self.last_stream_id + 2:
+            self._skipped = (*self._skipped[-_MOST_SKIPPED:], range(self.last_stream_id + 1, stream_id))
         self.last_stream_id = stream_id
         if len(self.streams) >= self._limits.max_streams:
             raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM, "too many streams")
@@ -356,7 +323,7 @@ class Http2Protocol(Http2Output):
         self._events.append(RequestReceived(stream, head, is_websocket))
 
     def _receive_trailers(
-        self, stream: Http2Stream, block: _Block, fields: Sequence[tuple[bytes, bytes]]
+        self, stream: Http2Stream, block: HeaderBlock, fields: Sequence[tuple[bytes, bytes]]
     ) -> None:
         if stream.peer_has_ended:
             raise StreamFault(stream.id, ErrorCode.STREAM_CLOSED, "HEADERS after the end of the stream")
@@ -364,7 +331,7 @@ class Http2Protocol(Http2Output):
             raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "trailers must end the stream")
         check_trailers(fields, stream.id)
         if not stream.is_body_whole:
-            raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "the body is not as long as announced")
+            raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "the body is shorter than announced")
         self._end_of_peer(stream)
         if stream.observer is not None:
             stream.observer.on_readable()

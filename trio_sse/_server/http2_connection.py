@@ -19,8 +19,9 @@ import trio
 from .._groups import split_failure
 from .._http.exceptions import HTTPException
 from .._http.request_head import RequestHead
+from .._http2.events import PingAnswered, RequestReceived, WindowOpened
 from .._http2.limits import Http2Limits
-from .._http2.protocol import Http2Protocol, PingAnswered, RequestReceived, WindowOpened
+from .._http2.protocol import Http2Protocol
 from .._logger import get_logger
 from .._request.options import ServerOptions
 from .._request.request_reader import HEAD_SECONDS
