@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import trio
@@ -33,15 +36,36 @@ def is_cancellation(error: BaseException) -> bool:
 def split_failure(failure: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """Split what user code raised into what must pass, and what ends only its own stream or request.
 
-    Trio's cancellation passes, and `KeyboardInterrupt`. Everything else is contained, also what is no
-    `Exception`: another library's cancellation, `SystemExit`, `GeneratorExit`, a panic of foreign code. A
+    The cancellation of this task passes, and `KeyboardInterrupt`. Everything else is contained, also what is
+    no `Exception`: another library's cancellation, `SystemExit`, `GeneratorExit`, a panic of foreign code. A
     server with thousands of streams must not end because one of them raised it.
+
+    So is a `trio.Cancelled` while nothing has cancelled this task. It comes from another task, as when
+    several requests wait for one result, and receive the exception of the one that computed it. No scope
+    would stop it before it ended the server.
     """
+    passing = (trio.Cancelled, KeyboardInterrupt) if _is_cancelled() else KeyboardInterrupt
     if isinstance(failure, BaseExceptionGroup):
-        return failure.split((trio.Cancelled, KeyboardInterrupt))
-    if isinstance(failure, trio.Cancelled | KeyboardInterrupt):
+        return failure.split(passing)
+    if isinstance(failure, passing):
         return failure, None
     return None, failure
+
+
+def _is_cancelled() -> bool:
+    """Whether a scope around this task, as far as it is not shielded, has been cancelled."""
+    return trio.lowlevel.in_trio_task() and trio.current_effective_deadline() == -math.inf
+
+
+@contextmanager
+def stray_cancellation_fails() -> Iterator[None]:
+    """Make an error of a cancellation that is not this task's; a nursery would take it for its own."""
+    try:
+        yield
+    except BaseException as failure:
+        if is_cancellation(failure) and not _is_cancelled():
+            raise as_exception(failure) from None
+        raise
 
 
 def as_exception(error: BaseException) -> Exception:

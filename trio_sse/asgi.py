@@ -27,7 +27,7 @@ from ._asgi.request import request_of
 from ._asgi.response_messages import encode_fields, response_messages
 from ._asgi.response_stream import FLUSH, InlineStream
 from ._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
-from ._groups import split_failure
+from ._groups import split_failure, stray_cancellation_fails
 from ._http.event_source import refusal_response
 from ._http.exceptions import HTTPException
 from ._http.fields import HeaderFields, field_pairs, merge_fields
@@ -270,9 +270,10 @@ class _Head:
         self.has_been_tried = True
         try:
             headers = _with_fields(self._headers, self.stream.take_added_fields())
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-            self.has_been_sent = True
-            await self._send(FLUSH)
+            with stray_cancellation_fails():
+                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+                self.has_been_sent = True
+                await self._send(FLUSH)
         except OSError:  # how ASGI servers report a disconnect
             self.stream.on_disconnect()
             await self._leave()
@@ -298,9 +299,7 @@ class _Head:
         """Send the head from its own task, as the handler has nothing to send yet."""
         if not self.has_been_tried and self._starting is None:
             self._starting = trio.CancelScope()
-            self.stream.serving.connections.start_soon(
-                self._start_alone, self._starting, name="trio_sse.start_response"
-            )
+            self.stream.serving.start_soon(self._start_alone, self._starting, name="trio_sse.start_response")
 
     async def _start_alone(self, scope: trio.CancelScope) -> None:
         try:

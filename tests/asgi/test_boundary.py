@@ -11,6 +11,7 @@ import pytest
 from trio_sse._stream.lifecycle import run_stream
 
 from ..support import hosts
+from ..support.cancellations import foreign_cancellation
 from ..support.certificates import Certificate
 from ..support.hosts import Panic, Run, until_subscribed
 from ..support.leaks import LeakCheck
@@ -44,7 +45,7 @@ async def test_a_defect_of_ours_in_a_detached_stream(
     assert lines == ["the stream failed for id=2"]
 
 
-@pytest.mark.parametrize("make_error", [lambda: ValueError("why"), Panic, lambda: SystemExit(3)])
+@pytest.mark.parametrize("make_error", [lambda: ValueError("why"), Panic, foreign_cancellation])
 @pytest.mark.parametrize("place", ["before the head", "after the head", "in mid-stream", "in finally"])
 async def test_a_websocket_of_quart(run: Run, place: str, make_error: Callable[[], BaseException]) -> None:
     async with run() as host, host.opened("/live") as other:

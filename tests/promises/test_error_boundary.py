@@ -14,6 +14,7 @@ import pytest
 from trio_sse import EndReason
 
 from ..support import hosts
+from ..support.cancellations import foreign_cancellation
 from ..support.certificates import Certificate
 from ..support.client import Client
 from ..support.hosts import Host, Life, Panic, Run, until_subscribed
@@ -30,6 +31,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "generator": GeneratorExit,
     "exit": lambda: SystemExit(3),
     "panic": Panic,
+    "cancellation of another task": foreign_cancellation,
 }
 OF_APPS = [name for name in hosts.NAMES if not name.startswith("native")]
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Connection, EndReason, Request, Response, Server
 
+from ..support.cancellations import foreign_cancellation
+from ..support.certificates import make_contexts
 from ..support.leaks import MakeServer
-from ..support.serving import in_memory
+from ..support.serving import in_memory, on_sockets
 
 
 class Panic(BaseException):
@@ -26,7 +30,12 @@ RAISED: list[Callable[[], BaseException]] = [
     GeneratorExit,
     lambda: SystemExit(3),
     Panic,
+    foreign_cancellation,
 ]
+
+
+async def live(connection: Connection) -> None:
+    await connection.subscribe("live")
 
 
 def place(server: Server, where: str, error: BaseException) -> None:
@@ -104,10 +113,7 @@ async def test_a_bystander_lives_on(
     ends: list[EndReason | None] = []
     server.on_disconnect(lambda c: ends.append(c.end_reason) if c.request.path == "/" else None)
 
-    @server.route("/live")
-    async def live(connection: Connection) -> None:
-        await connection.subscribe("live")
-
+    server.route("/live")(live)
     place(server, where, make_error())
 
     async with in_memory(server) as serving, serving.connect() as bystander:
@@ -124,3 +130,94 @@ async def test_a_bystander_lives_on(
     if where not in ("on_connect", "endpoint", "response"):
         expected = EndReason.FINISHED if where == "on_disconnect" else EndReason.HANDLER_ERROR
         assert ends == [expected]
+
+
+# What carries a connection
+
+
+class OddStream(trio.abc.HalfCloseableStream):
+    """A stream of the application's, which raises in one of its methods."""
+
+    def __init__(self, where: str, error: BaseException) -> None:
+        self._where = where
+        self._error = error
+        self._request = b"GET /live HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+
+    def _visit(self, here: str) -> None:
+        if here == self._where:
+            raise self._error
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        self._visit("send_all")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        request, self._request = self._request, b""
+        if not request:
+            self._visit("receive_some")
+            if self._where == "send_all":
+                await trio.sleep_forever()
+        return request
+
+    async def send_eof(self) -> None:
+        self._visit("send_eof")
+
+    async def aclose(self) -> None:
+        self._visit("aclose")
+
+
+@pytest.mark.parametrize("make_error", [*RAISED, lambda: trio.BusyResourceError("read elsewhere")])
+@pytest.mark.parametrize("where", ["send_all", "receive_some", "send_eof", "aclose"])
+async def test_a_stream_that_raises_ends_only_its_connection(
+    make_server: MakeServer,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+    make_error: Callable[[], BaseException],
+) -> None:
+    server = make_server()
+    server.route("/live")(live)
+    async with in_memory(server) as memory, memory.connect() as bystander:
+        await bystander.get("/live")
+        connect = await memory.nursery.start(server.serve_in_memory)
+        connect(OddStream(where, make_error()), "odd")
+        await server.serve_stream(OddStream(where, make_error()), peer="odd")
+        await wait_all_tasks_blocked()
+        await server.hub.publish("live", "still here")
+        assert (await bystander.event()).data == "still here"
+    lines = {record.getMessage() for record in caplog.records if record.levelname == "ERROR"}
+    assert lines <= {"the stream of peer=odd failed"}
+
+
+class OddSession(ssl.SSLObject):
+    """A TLS session whose handshake calls code of the application that raises."""
+
+    error: ClassVar[BaseException]
+
+    def do_handshake(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize("make_error", RAISED)
+async def test_a_handshake_that_raises_ends_only_its_connection(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, make_error: Callable[[], BaseException]
+) -> None:
+    server, contexts = make_server(), make_contexts()
+    server.route("/live")(live)
+    async with (
+        on_sockets(server, server_tls=contexts.server, client_tls=contexts.client) as serving,
+        await serving.connect() as bystander,
+    ):
+        await bystander.get("/live")
+        OddSession.error = make_error()
+        contexts.server.sslobject_class = OddSession
+        with pytest.raises(trio.BrokenResourceError):
+            async with await serving.connect() as client:
+                await client.get("/live")
+        await server.hub.publish("live", "still here")
+        assert (await bystander.event()).data == "still here"
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert [line.partition("=")[0] for line in lines] == ["serving peer"]

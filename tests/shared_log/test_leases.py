@@ -14,6 +14,7 @@ from trio_sse import Hub, LeaseSession, LogSession
 from trio_sse._shared_log import leases
 from trio_sse._shared_log.leases import LEASE_MARGIN, LEASE_SECONDS
 
+from ..support.cancellations import foreign_cancellation
 from ..support.logs import Interrupted, MakeAny, MakeLog
 from ..support.serving import running
 from ..support.waiting import SECONDS, until
@@ -47,11 +48,16 @@ async def test_a_singleton_returns_what_its_function_returns(make_log: MakeAny) 
     async def fail() -> None:
         raise OSError("its own")
 
+    async def pass_on() -> None:
+        raise foreign_cancellation()
+
     with trio.fail_after(SECONDS):
         async with running(hub):
             assert await hub.run_singleton("n", double, 21) == 42
             with pytest.raises(OSError, match="its own"):
                 await hub.run_singleton("n", fail)
+            with pytest.raises((RuntimeError, trio.Cancelled)):
+                await hub.run_singleton("n", pass_on)
             assert await hub.run_singleton("n", double, 4) == 8  # it was released at once
             with pytest.raises(ValueError, match="256"):
                 await hub.run_singleton("", double, 1)

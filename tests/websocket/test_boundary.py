@@ -10,6 +10,7 @@ import pytest
 from trio_sse import Connection, EndReason
 from trio_sse.websocket import WebSocketConnection
 
+from ..support.cancellations import foreign_cancellation
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 from ..support.websocket_client import HANDSHAKE, TEXT, WebSocket, opened
@@ -29,8 +30,9 @@ class Panic(BaseException):
         GeneratorExit,
         lambda: SystemExit(3),
         Panic,
+        foreign_cancellation,
     ],
-    ids=["error", "group", "cancelled", "generator", "exit", "panic"],
+    ids=["error", "group", "cancelled", "generator", "exit", "panic", "of another task"],
 )
 @pytest.mark.parametrize(
     "place", ["on_connect", "before the head", "after the head", "in mid-stream", "in finally"]

@@ -13,6 +13,7 @@ import trio.testing
 from trio_sse import Hub, LogSession, LogUnavailable, Server
 from trio_sse.websocket import Allowed, WebSocketConnection, serve_topics
 
+from ..support.cancellations import foreign_cancellation
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 from ..support.websocket_client import BINARY, TEXT, WebSocket, opened
@@ -83,6 +84,16 @@ async def test_a_function_decides_who_may_do_what(make_server: MakeServer) -> No
         frame = await websocket.json()
         assert (frame["event"], frame["data"]) == ("said", '[1,"é"]')
         assert "error" in await ask(websocket, type="publish", topic="public/other", data=1)
+
+
+async def test_a_function_that_fails_closes_the_websocket(make_server: MakeServer) -> None:
+    def fail(topic: str) -> bool:
+        raise foreign_cancellation()  # a nursery would take it for its own, and end as if all was well
+
+    server = serving_topics(make_server, fail)
+    async with in_memory(server) as memory, opened(memory, "/ws") as websocket:
+        await websocket.send_json(type="subscribe", topics=["a"])
+        assert await websocket.close_code() == (1011, "handler_error")
 
 
 @pytest.mark.parametrize(

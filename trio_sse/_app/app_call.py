@@ -225,7 +225,7 @@ class AppCall:
         if self.stream.is_detached:
             return  # the stream has the connection
         self._taken = trio.Event()
-        self.serving.connections.start_soon(self._context.continue_serving, self, name="trio_sse connection")
+        self.serving.start_soon(self._context.continue_serving, self, name="trio_sse connection")
 
     async def take_connection(self) -> Transport:
         """Return a handle that owns the connection. The call itself cannot reach it any more."""

@@ -199,7 +199,7 @@ class AppStream(ScopeObject):
         self.check()
         pending = self._pending = PendingStream()
         pending.stream = manager.new_stream(self._serving, self._awaited(), self.request, pending)
-        self._serving.connections.start_soon(
+        self._serving.start_contained(
             self._resume_serving,
             self._serving,
             self._buffer,

@@ -174,7 +174,7 @@ class ForeignStreamExtension(ScopeObject):
             self._send, self._disconnected.wait, request.peer, survives=self._guard.survives
         )
         pending.stream = manager.new_stream(self._serving, transport, request, pending)
-        self._serving.connections.start_soon(self._run, manager, pending, transport, handle, name=name)
+        self._serving.start_soon(self._run, manager, pending, transport, handle, name=name)
         return pending
 
     async def _run(

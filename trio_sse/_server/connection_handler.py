@@ -101,7 +101,7 @@ class ConnectionHandler:
     ) -> None:
         """Serve the requests of a transport until it must be closed, and close it.
 
-        It raises nothing but `trio.Cancelled`: whatever goes wrong with one client affects no other.
+        It raises only what must pass: whatever goes wrong with one client affects no other.
 
         Args:
             buffer: bytes that were already read from the transport.
@@ -114,51 +114,55 @@ class ConnectionHandler:
         after = AfterResponse.REUSE
         has_called_app = False
         try:
-            while after is AfterResponse.REUSE:
-                routed = await self._reader.read(transport, serving, buffer, head)
-                if routed is None:
-                    break
-                if isinstance(routed.destination, StreamRoute):
-                    admitted = await self._admit_stream(
-                        transport, serving, routed, routed.destination, has_called_app=has_called_app
-                    )
-                    if isinstance(admitted, AfterResponse):
-                        after = AfterResponse.CLOSE if buffer else admitted
-                        continue
-                    stream, handle = admitted
-                    transport = stream.transport
-                    del admitted
-                    try:
-                        outcome = await run_stream(self._manager, serving, stream, handle)
-                    finally:
-                        self._admission.leave(transport)
-                    if isinstance(outcome, Refused) or outcome.may_reuse:
-                        transport = transport.hand_over()
-                    after = await self._after_stream(transport, serving, routed, stream, outcome)
-                    if buffer:
-                        after = AfterResponse.CLOSE
-                    del stream, handle, outcome, routed
-                elif isinstance(routed.destination, WebSocketRoute):
-                    after = await self._run_websocket(transport, serving, routed, routed.destination, buffer)
-                elif isinstance(routed.destination, AppRoute):
-                    has_called_app = True
-                    after, transport, _ = await self._call_app(transport, serving, routed)
-                elif isinstance(routed.destination, AppWebSocketRoute):
-                    has_called_app = True
-                    after, transport, _ = await self._call_app_for_websocket(transport, serving, routed)
-                else:
-                    after = await self._respond(transport, serving, routed, buffer)
-        except HTTPException as refusal:
-            await self._responder.refuse(transport, serving, refusal)
-        except trio.BrokenResourceError as error:
-            logger.debug("peer=%s has disconnected: %s", transport.peer, error)
-        except BaseException as failure:
-            _contain(failure, transport)
-        finally:
             try:
-                await transport.aclose(abort=transport.pending is not None)
+                while after is AfterResponse.REUSE:
+                    if transport.bytes_sent and not serving.has_clean_context:
+                        await serving.clean_context()
+                    routed = await self._reader.read(transport, serving, buffer, head)
+                    if routed is None:
+                        break
+                    if isinstance(routed.destination, StreamRoute):
+                        admitted = await self._admit_stream(
+                            transport, serving, routed, routed.destination, has_called_app=has_called_app
+                        )
+                        if isinstance(admitted, AfterResponse):
+                            after = AfterResponse.CLOSE if buffer else admitted
+                            continue
+                        stream, handle = admitted
+                        transport = stream.transport
+                        del admitted
+                        try:
+                            outcome = await run_stream(self._manager, serving, stream, handle)
+                        finally:
+                            self._admission.leave(transport)
+                        if isinstance(outcome, Refused) or outcome.may_reuse:
+                            transport = transport.hand_over()
+                        after = await self._after_stream(transport, serving, routed, stream, outcome)
+                        if buffer:
+                            after = AfterResponse.CLOSE
+                        del stream, handle, outcome, routed
+                    elif isinstance(routed.destination, WebSocketRoute):
+                        after = await self._run_websocket(
+                            transport, serving, routed, routed.destination, buffer
+                        )
+                    elif isinstance(routed.destination, AppRoute):
+                        has_called_app = True
+                        after, transport, _ = await self._call_app(transport, serving, routed)
+                    elif isinstance(routed.destination, AppWebSocketRoute):
+                        has_called_app = True
+                        after, transport, _ = await self._call_app_for_websocket(transport, serving, routed)
+                    else:
+                        after = await self._respond(transport, serving, routed, buffer)
+            except HTTPException as refusal:
+                await self._responder.refuse(transport, serving, refusal)
+            except trio.BrokenResourceError as error:
+                logger.debug("peer=%s has disconnected: %s", transport.peer, error)
             finally:
-                task.name = own_name
+                await transport.aclose(abort=transport.pending is not None)
+        except BaseException as failure:
+            contain_failure(failure, transport)
+        finally:
+            task.name = own_name
 
     # Whole responses
 
@@ -393,27 +397,30 @@ class ConnectionHandler:
         self._admission.enter(transport)
         try:
             try:
-                outcome = await run_stream(manager, serving, stream, handle)
+                try:
+                    outcome = await run_stream(manager, serving, stream, handle)
+                finally:
+                    self._admission.leave(transport)
+                    pending.end(outcome)
+                    transport = (
+                        stream.transport
+                    )  # the app's call has handed it over, if the stream has started
+                if pending.has_started:
+                    if isinstance(outcome, Refused) or outcome.may_reuse:
+                        transport = transport.hand_over()
+                    announced = routed._replace(may_keep_alive=pending.may_keep_alive)
+                    after = await self._after_stream(transport, serving, announced, stream, outcome)
+                    if buffer:
+                        after = AfterResponse.CLOSE
+                    if routed.may_keep_alive and not pending.may_keep_alive:
+                        await serving.linger(transport)  # the client may still send the request's body
+            except trio.BrokenResourceError as error:
+                logger.debug("peer=%s has disconnected: %s", transport.peer, error)
             finally:
-                self._admission.leave(transport)
-                pending.end(outcome)
-                transport = stream.transport  # the app's call has handed it over, if the stream has started
-            if pending.has_started:
-                if isinstance(outcome, Refused) or outcome.may_reuse:
-                    transport = transport.hand_over()
-                announced = routed._replace(may_keep_alive=pending.may_keep_alive)
-                after = await self._after_stream(transport, serving, announced, stream, outcome)
-                if buffer:
-                    after = AfterResponse.CLOSE
-                if routed.may_keep_alive and not pending.may_keep_alive:
-                    await serving.linger(transport)  # the client may still send the request's body
-        except trio.BrokenResourceError as error:
-            logger.debug("peer=%s has disconnected: %s", transport.peer, error)
+                if after is not AfterResponse.REUSE:
+                    await transport.aclose(abort=transport.pending is not None)
         except BaseException as failure:
-            _contain(failure, transport)
-        finally:
-            if after is not AfterResponse.REUSE:
-                await transport.aclose(abort=transport.pending is not None)
+            contain_failure(failure, transport)
         if after is AfterResponse.REUSE:
             await self.serve(transport, serving, buffer)
 
@@ -456,8 +463,8 @@ class ConnectionHandler:
         return AfterResponse.CLOSE
 
 
-def _contain(failure: BaseException, transport: Transport) -> None:
-    """Log what went wrong with a connection; raise only what must pass."""
+def contain_failure(failure: BaseException, transport: Transport) -> None:
+    """Log what went wrong with a connection; raise only what must pass; see `split_failure`."""
     passing, contained = split_failure(failure)
     if contained is not None:
         logger.error("serving peer=%s failed", transport.peer, exc_info=contained)

@@ -59,20 +59,21 @@ class Http2Connections:
     async def serve(self, transport: Transport, serving: ServeScope, received: bytes = b"") -> None:
         """Serve a connection until it has ended, and close it; `received` was already read from it.
 
-        It raises nothing but `trio.Cancelled`.
+        It raises only what must pass.
         """
         try:
-            await _Connection(self, transport, serving).run(received)
-        except trio.BrokenResourceError as error:
-            logger.debug("peer=%s has disconnected: %s", transport.peer, error)
+            try:
+                await _Connection(self, transport, serving).run(received)
+            except trio.BrokenResourceError as error:
+                logger.debug("peer=%s has disconnected: %s", transport.peer, error)
+            finally:
+                await transport.aclose(abort=transport.pending is not None)
         except BaseException as failure:
             passing, contained = split_failure(failure)
             if contained is not None:
                 logger.error("serving peer=%s failed", transport.peer, exc_info=contained)
             if passing is not None:
                 raise passing from None
-        finally:
-            await transport.aclose(abort=transport.pending is not None)
 
 
 @final
@@ -212,7 +213,7 @@ class _Connection:
     # Writing
 
     def _start_flushing(self) -> None:
-        self._serving.connections.start_soon(self._flush, name="trio_sse.flush")
+        self._serving.start_soon(self._flush, name="trio_sse.flush")
 
     async def _flush(self) -> None:
         try:

@@ -14,6 +14,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from functools import partial
 from typing import final
 
 import trio
@@ -35,7 +36,7 @@ from .._transport.base import Transport, describe_endpoint
 from .._transport.socket import SocketTransport, as_endpoint, close_socket
 from .._transport.stream import StreamTransport
 from .._transport.tls import TLSTransport, check_server_context
-from .connection_handler import ConnectionHandler
+from .connection_handler import ConnectionHandler, contain_failure
 from .http2_connection import Http2Connections
 from .listeners import Acceptor, as_sockets, prepare
 from .proxy_header import receive_proxy_header
@@ -115,7 +116,7 @@ class ServeCalls:
         def on_accept(connected: socket.socket, address: object) -> None:
             if ssl_context is None:
                 transport = SocketTransport(connected, address, serving.disconnects)
-                serving.connections.start_soon(self._serve, transport, serving, name=_TASK_NAME)
+                serving.start_contained(self._serve, transport, serving, name=_TASK_NAME)
                 return
             try:
                 secured = TLSTransport(connected, address, ssl_context, outgoing, serving.disconnects)
@@ -123,7 +124,7 @@ class ServeCalls:
                 connected.close()
                 logger.error("cannot serve TLS: %s", error)
                 return
-            serving.connections.start_soon(self._serve_tls, secured, serving, name=_TASK_NAME)
+            serving.start_contained(self._serve_tls, secured, serving, name=_TASK_NAME)
 
         async def serve_proxied(connected: socket.socket, address: object) -> None:
             proxied = await self._receive_proxy_header(connected, address, serving)
@@ -132,7 +133,7 @@ class ServeCalls:
 
         def on_accept_proxy(connected: socket.socket, address: object) -> None:
             if self._proxies.trusts(address[0] if isinstance(address, tuple) else UNIX):
-                serving.connections.start_soon(serve_proxied, connected, address, name=_TASK_NAME)
+                serving.start_soon(serve_proxied, connected, address, name=_TASK_NAME)
             else:
                 on_accept(connected, address)
 
@@ -179,41 +180,50 @@ class ServeCalls:
         return None
 
     async def _serve_tls(self, transport: TLSTransport, serving: ServeScope) -> None:
-        """Do the TLS handshake, then serve the connection."""
+        """Do the TLS handshake, then serve the connection. Raises what `ConnectionHandler.serve` does."""
+        if not await self._shake_hands(transport, serving):
+            return
+        session = transport.tls_session
+        if self._http2 is not None and session is not None and session.selected_alpn_protocol() == "h2":
+            await self._http2.serve(transport, serving)
+        else:
+            await self._handler.serve(transport, serving)
+
+    async def _shake_hands(self, transport: TLSTransport, serving: ServeScope) -> bool:
+        """Do the TLS handshake; return whether that succeeded. Otherwise the connection has been closed."""
+        has_succeeded = False
         try:
             with trio.fail_after(_HANDSHAKE_SECONDS):
                 await transport.handshake()
+            has_succeeded = True
         except trio.TooSlowError:
             logger.info("refused peer=%s: the TLS handshake took too long", transport.peer)
-            await transport.aclose(abort=True)
         except trio.BrokenResourceError as error:
             logger.info("refused peer=%s: %s", transport.peer, error)
-            try:
-                await serving.linger(transport)  # the client may have sent a request already (RFC 8446, 6.2)
-            finally:
-                await transport.aclose(abort=transport.pending is not None)
-        except BaseException:
-            await transport.aclose(abort=True)
-            raise
-        else:
-            session = transport.tls_session
-            if self._http2 is not None and session is not None and session.selected_alpn_protocol() == "h2":
-                await self._http2.serve(transport, serving)
-            else:
-                await self._handler.serve(transport, serving)
+            await serving.linger(transport)  # the client may have sent a request already (RFC 8446, 6.2)
+            await transport.aclose(abort=transport.pending is not None)
+        except BaseException as failure:  # of the application's own callbacks
+            contain_failure(failure, transport)
+        finally:
+            if not has_succeeded:
+                await transport.aclose(abort=True)
+        return has_succeeded
 
     async def _serve_either(self, transport: Transport, serving: ServeScope) -> None:
         """Serve a connection without TLS whose first bytes tell whether it is one of HTTP/2."""
         assert self._http2 is not None
-        received = b""
+        received: bytes | None = None
         try:
             received = await _receive_preface(transport, serving)
         except trio.BrokenResourceError as error:
             logger.debug("peer=%s has disconnected: %s", transport.peer, error)
-            await transport.aclose(abort=True)
-        except BaseException:
-            await transport.aclose(abort=True)
-            raise
+        except BaseException as failure:
+            contain_failure(failure, transport)
+        finally:
+            if received is None:
+                await transport.aclose(abort=True)
+        if received is None:
+            return
         if received.startswith(PREFACE):
             await self._http2.serve(transport, serving, received)
         else:
@@ -240,7 +250,9 @@ class ServeCalls:
         def connect(stream: trio.abc.Stream, peer: str) -> None:
             if not is_accepting:
                 raise ConnectionRefusedError(errno.ECONNREFUSED, "the server accepts no connections any more")
-            serving.connections.start_soon(self._serve, StreamTransport(stream, peer), serving)
+            transport = StreamTransport(stream, peer)
+            start = partial(serving.start_contained, self._serve, transport, serving)
+            serving.run_in_clean_context(start)
 
         async def wait() -> None:
             nonlocal is_accepting

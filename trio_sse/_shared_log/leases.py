@@ -15,6 +15,7 @@ from typing import TypeVar, final
 
 import trio
 
+from .._groups import stray_cancellation_fails
 from .._logger import get_logger
 from .._process.suspension import seconds_suspended
 from .protocol import LeaseSession, Log, LogSession
@@ -83,7 +84,7 @@ async def _run_with_lease(lease: _Lease, sessions: LogSessions, function: Callab
         try:
             while not results:
                 await lease.wait_held()
-                with lease.scope:
+                with lease.scope, stray_cancellation_fails():
                     results.append(await function())
                 if lease.scope.cancelled_caught:
                     logger.warning("the lease %r is lost: what runs with it was cancelled", lease.name)

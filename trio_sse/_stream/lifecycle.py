@@ -29,7 +29,13 @@ from typing import final
 
 import trio
 
-from .._groups import as_exception, leaf_exceptions, only_exception, split_failure
+from .._groups import (
+    as_exception,
+    leaf_exceptions,
+    only_exception,
+    split_failure,
+    stray_cancellation_fails,
+)
 from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.response import Response
 from .._logger import get_logger
@@ -201,13 +207,14 @@ async def _handle_with_helpers(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read or partial(_watch_peer, stream))
         try:
-            await _call_connect_hooks(manager, connection)
-            stream.is_connected = True
-            if stream.transport.is_direct:
-                entry = serving.keepalives.add(stream, stream.keepalive_due)
-            else:
-                nursery.start_soon(stream.keep_alive_task)
-            _check_answer(stream, await handle(connection))
+            with stray_cancellation_fails():
+                await _call_connect_hooks(manager, connection)
+                stream.is_connected = True
+                if stream.transport.is_direct:
+                    entry = serving.keepalives.add(stream, stream.keepalive_due)
+                else:
+                    nursery.start_soon(stream.keep_alive_task)
+                _check_answer(stream, await handle(connection))
         finally:
             if entry is not None:
                 serving.keepalives.remove(entry)

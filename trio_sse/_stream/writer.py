@@ -250,7 +250,7 @@ class StreamWriter(StreamLifetime):
     def flush_soon(self) -> None:
         """Start a task that sends what is pending, unless a task does so already."""
         if self._lock is None or not self._lock.locked():
-            self.serving.connections.start_soon(self._flush_alone, name="trio_sse.flush")
+            self.serving.start_soon(self._flush_alone, name="trio_sse.flush")
 
     async def _flush_alone(self) -> None:
         # This task ends with the stream: it fails when the transport is closed. And the transport does not

@@ -1,13 +1,21 @@
-"""Any Trio stream as a `Transport`."""
+"""Any Trio stream as a `Transport`.
+
+A stream may be an application's own. Whatever it raises means that the connection is broken.
+"""
 
 from __future__ import annotations
 
-from typing import final
+import contextlib
+from typing import NoReturn, final
 
 import trio
 
+from .._groups import split_failure
+from .._logger import get_logger
 from .base import CLOSE_SECONDS, LINGER_SECONDS, RECEIVE_SIZE, HandleState, not_owned, read_to_end
 from .buffered import BufferedTransport
+
+logger = get_logger("trio_sse.server")
 
 
 @final
@@ -53,14 +61,25 @@ class StreamTransport(BufferedTransport):
     async def _write(self, payload: bytes | memoryview) -> None:
         try:
             await self.stream.send_all(payload)
-        except (trio.ClosedResourceError, OSError) as error:
-            raise trio.BrokenResourceError("the stream is closed") from error
+        except BaseException as failure:
+            self._raise_broken(failure)
 
     async def _receive(self) -> bytes:
         try:
             return bytes(await self.stream.receive_some(RECEIVE_SIZE))
-        except (trio.ClosedResourceError, OSError) as error:
-            raise trio.BrokenResourceError("the stream is closed") from error
+        except BaseException as failure:
+            self._raise_broken(failure)
+
+    def _raise_broken(self, failure: BaseException) -> NoReturn:
+        """Raise what a failure of the stream means to who uses the transport."""
+        if isinstance(failure, trio.BrokenResourceError):
+            raise failure
+        passing, contained = split_failure(failure)
+        if contained is not None and not isinstance(contained, trio.ClosedResourceError | OSError):
+            logger.error("the stream of peer=%s failed", self.peer, exc_info=contained)
+        if passing is not None:
+            raise passing
+        raise trio.BrokenResourceError("the stream is closed") from contained
 
     async def discard_some(self) -> bool:
         count = len(await self.receive_some())
@@ -77,14 +96,21 @@ class StreamTransport(BufferedTransport):
             return
         with trio.move_on_after(LINGER_SECONDS):
             try:
-                await self.stream.send_eof()
+                try:
+                    await self.stream.send_eof()
+                except BaseException as failure:
+                    self._raise_broken(failure)
                 await read_to_end(self.receive_some)
-            except (trio.ClosedResourceError, trio.BrokenResourceError):
+            except trio.BrokenResourceError:
                 pass  # the peer has disconnected: nobody waits for the reply
 
     async def _close(self, *, abort: bool) -> None:
-        if abort or self._is_broken:
-            await trio.aclose_forcefully(self.stream)
-            return
-        with trio.move_on_after(CLOSE_SECONDS):
-            await self.stream.aclose()
+        try:
+            if abort or self._is_broken:
+                await trio.aclose_forcefully(self.stream)
+                return
+            with trio.move_on_after(CLOSE_SECONDS):
+                await self.stream.aclose()
+        except BaseException as failure:
+            with contextlib.suppress(trio.BrokenResourceError):
+                self._raise_broken(failure)

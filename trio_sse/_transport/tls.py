@@ -299,9 +299,11 @@ class TLSTransport(SocketTransport):
         await super().linger()
 
     async def aclose(self, *, abort: bool = False) -> None:
-        if not abort:
-            self._send_close_notify()
-        await super().aclose(abort=abort)
+        try:
+            if not abort:
+                self._send_close_notify()
+        finally:
+            await super().aclose(abort=abort)
 
     def _send_close_notify(self) -> None:
         """Send `close_notify`: without it, the client cannot tell our end from an attacker's truncation."""

@@ -15,6 +15,7 @@ from typing import Protocol, final
 
 import trio
 
+from .._groups import stray_cancellation_fails
 from .._hub.hub import Hub, engine_of
 from .._shared_log.protocol import EventRefused, LogUnavailable
 from .._subscription.feed import Feed
@@ -78,14 +79,18 @@ class _Session:
     async def run(self) -> None:
         try:
             async with trio.open_nursery() as self._nursery:
-                async for message in self._websocket:
-                    try:
-                        await self._answer(_parse(message))
-                    except RejectedFrame as error:
-                        await self._websocket.send_json({"type": "error", "error": str(error)})
+                with stray_cancellation_fails():
+                    await self._answer_all()
         finally:
             if self._feed is not None:
                 self._feed.leave()
+
+    async def _answer_all(self) -> None:
+        async for message in self._websocket:
+            try:
+                await self._answer(_parse(message))
+            except RejectedFrame as error:
+                await self._websocket.send_json({"type": "error", "error": str(error)})
 
     async def _answer(self, frame: dict[str, object]) -> None:
         match frame.get("type"):
