@@ -340,7 +340,7 @@ def test_a_refused_connection_is_counted_as_a_failure() -> None:
         (["http://127.0.0.1:1/", "-H", "X: a\r\nY: b"], "and no control characters"),
         (["http://127.0.0.1:1/", "-H", "X: a\n"], "and no control characters"),
         (["http://127.0.0.1:1/", "-H", "X: \udcff"], "and no control characters"),
-        (["http://127.0.0.1:1/", "-c", "100000000"], "100000000 streams need 100000000 file descriptors"),
+        (["http://127.0.0.1:1/", "-c", "100000000"], "100000000 connections need 100000000 file descriptors"),
         (["http://no-such-host.invalid/", "-d", "1"], "no-such-host.invalid"),
     ],
 )

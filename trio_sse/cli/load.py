@@ -40,7 +40,21 @@ class _FiniteRange(click.FloatRange):
     type=click.IntRange(min=1),
     default=100,
     show_default=True,
-    help="Number of streams to hold open.",
+    help="Number of connections to hold open. Over HTTP/1.1, each has one stream.",
+)
+@click.option(
+    "--http2",
+    "is_http2",
+    is_flag=True,
+    help="Use HTTP/2: by ALPN with https, by prior knowledge with http.",
+)
+@click.option(
+    "--streams-per-connection",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Number of streams on each connection. Needs --http2.",
 )
 @click.option(
     "--duration",
@@ -83,6 +97,8 @@ class _FiniteRange(click.FloatRange):
 def load(
     url: str,
     connections: int,
+    is_http2: bool,
+    streams_per_connection: int,
     duration: float,
     rate: float,
     sources: Sequence[str],
@@ -96,11 +112,15 @@ def load(
     A stream that ends reconnects with Last-Event-ID, as browsers do. Ctrl-C stops early, and reports
     the results so far. The exit status is 1 if no stream could be opened.
     """
+    if streams_per_connection > 1 and not is_http2:
+        raise click.UsageError("--streams-per-connection needs --http2")
     try:
         run = Load(
             LoadOptions(
                 url=url,
                 connections=connections,
+                is_http2=is_http2,
+                streams_per_connection=streams_per_connection,
                 duration=duration,
                 rate=rate,
                 sources=sources,
@@ -135,7 +155,7 @@ def _check_descriptors(connections: int) -> None:
     limit = raise_descriptor_limit()
     if limit is not None and connections > limit - _SPARE_DESCRIPTORS:
         raise click.ClickException(
-            f"{connections} streams need {connections} file descriptors, but the limit is {limit}: "
+            f"{connections} connections need {connections} file descriptors, but the limit is {limit}: "
             f"see `trio-sse doctor --connections {connections}`, or run several loads"
         )
 

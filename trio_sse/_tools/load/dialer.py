@@ -25,8 +25,12 @@ _BIND_ADDRESS_NO_PORT = getattr(
 class LoadDialer:
     """Connects to the host of a target."""
 
-    def __init__(self, target: LoadTarget, sources: Sequence[str], *, verify: bool) -> None:
+    def __init__(
+        self, target: LoadTarget, sources: Sequence[str], *, verify: bool, is_http2: bool = False
+    ) -> None:
         """Connect from each of `sources` in turn; by default from many if the target is on this machine.
+
+        With HTTP/2 and TLS, the server must choose the protocol `h2`; the caller checks that.
 
         Raises:
             ValueError: a source is not an IP address.
@@ -48,6 +52,8 @@ class LoadDialer:
             if not verify:
                 self._tls.check_hostname = False
                 self._tls.verify_mode = ssl.CERT_NONE
+            if is_http2:
+                self._tls.set_alpn_protocols(["h2"])
 
     async def resolve(self) -> None:
         """Look up the host's address. Call this first.
@@ -66,7 +72,7 @@ class LoadDialer:
             self._sources = [f"127.0.0.{2 + number}" for number in range(_SOURCES)]
 
     async def dial(self, number: int) -> tuple[socket.socket, trio.abc.Stream]:
-        """Connect the stream with that number; return its socket, and the Trio stream over it.
+        """Make the connection with that number; return its socket, and the Trio stream over it.
 
         Raises:
             OSError: the connection fails.
@@ -108,3 +114,9 @@ async def _first_that_answers(found: Sequence[tuple[Any, ...]]) -> tuple[int, An
                 continue
             return family, address
     return None
+
+
+def failure_of(error: Exception) -> str:
+    """Return the text of an error by which a connection fails."""
+    cause = error.__cause__ or error
+    return getattr(cause, "strerror", None) or str(cause) or "timed out"

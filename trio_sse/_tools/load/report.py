@@ -50,8 +50,9 @@ def write_report(run: Load, out: IO[str]) -> None:
     rows = [
         (
             "streams",
-            f"{totals.most_connected:,} at once, {totals.opened:,} opened, of {run.options.connections:,}",
+            f"{totals.most_connected:,} at once, {totals.opened:,} opened, of {run.options.streams:,}",
         ),
+        *([("connections", f"{run.options.connections:,}, HTTP/2")] if run.options.is_http2 else []),
         ("reconnects", f"{totals.reconnects:,}"),
         ("events", f"{totals.events:,}, {totals.events / seconds:,.0f} a second"),
         ("bytes", f"{totals.bytes:,}"),

@@ -106,11 +106,17 @@ class LoadStream:
             name.strip().lower(): value.strip()
             for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:-1])
         }
-        status = int(match[1])
+        self.take_head(int(match[1]), (match[2] or b"").decode("latin-1"), fields)
+
+    def take_head(self, status: int, phrase: str, fields: dict[bytes, bytes]) -> None:
+        """Note the head of a response, with fields by names in lower case; ignore an interim one.
+
+        Raises:
+            LoadError: the response is not an event stream.
+        """
         if 100 <= status < 200 and status != 101:  # 101 ends HTTP
             return
         if status != 200:
-            phrase = (match[2] or b"").decode("latin-1")
             if 300 <= status < 400 and b"location" in fields:
                 phrase += f": use {fields[b'location'].decode('latin-1')}"
             delay = fields.get(b"retry-after", b"")

@@ -7,6 +7,13 @@ from string import punctuation
 from typing import final
 from urllib.parse import quote, urlsplit
 
+from ..._http2.header_block import encode_fields
+
+#: Fields of the connection (RFC 9113, 8.2.2), and Host, which is the authority.
+_NOT_IN_HTTP2 = frozenset(
+    (b"host", b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade")
+)
+
 
 @final
 class LoadTarget:
@@ -40,7 +47,8 @@ class LoadTarget:
                 "a port is 1 to 65535, and the parts of a host's name have 1 to 63 characters"
             )
         fields = [*self._own_fields(headers), *headers]
-        lines = [f"GET {path}{query} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
+        self._path, self._fields = f"{path}{query}", fields
+        lines = [f"GET {self._path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
         self._head = "".join(f"{line}\r\n" for line in lines).encode()
         self._may_resume = "last-event-id" not in _names(headers)
 
@@ -58,6 +66,22 @@ class LoadTarget:
         """Return a request that resumes after an event, unless the id is empty."""
         resume = f"Last-Event-ID: {last_event_id}\r\n" if last_event_id and self._may_resume else ""
         return self._head + resume.encode() + b"\r\n"
+
+    def block(self, last_event_id: str) -> bytes:
+        """Return the same request as a header block of HTTP/2."""
+        fields = [(name.lower().encode(), value.encode()) for name, value in self._fields]
+        if last_event_id and self._may_resume:
+            fields.append((b"last-event-id", last_event_id.encode()))
+        authority = next(value for name, value in fields if name == b"host")
+        return encode_fields(
+            [
+                (b":method", b"GET"),
+                (b":scheme", b"https" if self.is_secure else b"http"),
+                (b":authority", authority),
+                (b":path", self._path.encode()),
+                *(field for field in fields if field[0] not in _NOT_IN_HTTP2),
+            ]
+        )
 
 
 def _names(headers: Sequence[tuple[str, str]]) -> set[str]:
