@@ -21,6 +21,7 @@ _IGNORED_IN_PARAMETERS = str.maketrans("", "", "-_")
 _COUNTED_ID = re.compile(r"((?:[0-9A-Za-z_-]+\.)?)([0-9]{1,20})(?:-([0-9]{1,20}))?(?:~.*)?", re.ASCII)
 
 _CHUNKED_BODY_SIZE = 1024 * 1024
+_MAX_CACHED_LINES = 4 * 1024
 
 
 @final
@@ -100,8 +101,14 @@ def find_lines(headers: Headers, pattern: re.Pattern[bytes]) -> list[tuple[bytes
 
 def raw_fields(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the fields as bytes, with names in lower case, as ASGI has them."""
-    split = [line.partition(b":") for line in headers._block.split(b"\r\n")[1:-1]]
-    return [(name.lower(), value.strip(b" \t")) for name, _, value in split]
+    block = headers._block
+    return list(_split(block) if len(block) <= _MAX_CACHED_LINES else _split.__wrapped__(block))
+
+
+@lru_cache(maxsize=64)  # a client sends the same fields with request after request
+def _split(block: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    split = [line.partition(b":") for line in block.split(b"\r\n")[1:-1]]
+    return tuple([(name.lower(), value.strip(b" \t")) for name, _, value in split])
 
 
 @lru_cache(maxsize=256)

@@ -28,8 +28,10 @@ MAX_METHOD_SIZE = 32  # the longest that is registered has 17
 MAX_QUERY_FIELDS = 100
 
 # Thousands of clients ask for the same few things. So this many request lines, hosts and paths that have
-# passed are cached, which also lets connections share their strings.
+# passed are cached, which also lets connections share their strings. And a client sends the same header fields
+# with request after request, so those of the last requests are cached, too, unless they are large.
 _CACHE_SIZE = 64
+_MAX_CACHED_LINES = 4 * 1024
 
 _TOKEN = TOKEN.encode()
 _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])" % _TOKEN)
@@ -170,18 +172,40 @@ def parse_head(head: bytes, limits: HeadLimits = LIMITS) -> RequestHead:
     method, target, version = _check_request_line(request_line, limits)
     if block.count(b"\r\n") >= limits.fields:
         raise HTTPException(431, f"a request must have at most {limits.fields} header fields")
+    parse = _parse_lines if len(block) <= _MAX_CACHED_LINES else _parse_lines.__wrapped__
+    headers, host, content_length, known = parse(block, version)
+    if not target.startswith("/") and target != "*":
+        host, target, headers = _use_absolute(target, headers)
+    return RequestHead(method, target, decode_path(target), version, host, headers, content_length, known)
+
+
+class _Lines(NamedTuple):
+    """What the lines of a head's fields say; see `RequestHead`."""
+
+    headers: Headers
+    host: str
+    content_length: int | None
+    known: Collection[bytes]
+
+
+@lru_cache(maxsize=_CACHE_SIZE)
+def _parse_lines(block: bytes, version: str) -> _Lines:
+    """Check and parse the lines of a head's fields.
+
+    Raises:
+        HTTPException: the head is refused.
+    """
     if block and not _FIELD_LINES.fullmatch(block + b"\r\n"):
         raise _field_error(block)
     known: list[bytes] = _KNOWN_FIELD.findall(b"\n%b" % block.lower())
     hosts = known.count(b"host")
     if len(known) - hosts > 1 and any(known.count(name) > 1 for name in _SINGLE_FIELDS.intersection(known)):
         raise HTTPException(400, "a header field that has one value must not be repeated")
+    headers = headers_of_lines(block)
     content_length: int | None = 0
     if b"content-length" in known or b"transfer-encoding" in known:
-        content_length = _check_body_length(headers_of_lines(block), version)
-        headers = Headers(_parse_fields(head, limits))
-    else:
-        headers = headers_of_lines(block)
+        content_length = _check_body_length(headers, version)
+        headers = Headers(_parse_fields(b"POST / HTTP/%b\r\n%b" % (version.encode(), block)))
     if hosts != 1 and (hosts or version != "1.0"):
         raise HTTPException(400, "a request must have one Host field")
     host = _parse_authority(headers.get("host") or "") if hosts else ""
@@ -189,9 +213,7 @@ def parse_head(head: bytes, limits: HeadLimits = LIMITS) -> RequestHead:
         value.isascii() for value in headers.get_all("sec-websocket-protocol")
     ):
         raise HTTPException(400, "Sec-WebSocket-Protocol must be ASCII")
-    if not target.startswith("/") and target != "*":
-        host, target, headers = _use_absolute(target, headers)
-    return RequestHead(method, target, decode_path(target), version, host, headers, content_length, known)
+    return _Lines(headers, host, content_length, tuple(known))
 
 
 @lru_cache(maxsize=_CACHE_SIZE)
@@ -257,10 +279,10 @@ def _unknown_method() -> HTTPException:
     return HTTPException(501, f"a method must have at most {MAX_METHOD_SIZE} bytes")
 
 
-def _parse_fields(head: bytes, limits: HeadLimits = LIMITS) -> list[tuple[bytes, bytes]]:
+def _parse_fields(head: bytes) -> list[tuple[bytes, bytes]]:
     """Parse a head with h11; return its fields, with names in lower case."""
     try:
-        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.size)
+        parser = h11.Connection(h11.SERVER)
         parser.receive_data(head + b"\r\n\r\n")
         request = parser.next_event()
     except h11.RemoteProtocolError as error:
