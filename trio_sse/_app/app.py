@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import final
+
+import trio
 
 from .._asgi.asyncio_advice import AsyncioAdvice
 from .._asgi.types import STREAMS, ASGIApp, Scope
 from .._http.exceptions import HTTPException
 from .._http.request import raw_fields
 from .._request.request_reader import RoutedRequest
-from .._request.results import AfterResponse
 from .._request.tls_extension import tls_extension
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
@@ -37,18 +39,25 @@ class AppHandler:
         self.calls = CompletedCalls()
         self._root_path = root_path
 
-    async def answer(
-        self, context: CallContext, transport: Transport, serving: ServeScope, routed: RoutedRequest
-    ) -> Answered:
-        """Have the app answer a request.
+    def answer(
+        self,
+        context: CallContext,
+        transport: Transport,
+        serving: ServeScope,
+        routed: RoutedRequest,
+        scope: trio.CancelScope,
+    ) -> Awaitable[Answered]:
+        """Have the app answer a request; what is returned is awaited at once, within `scope`.
 
-        The connection has been closed, or belongs to another task, if this raises an exception.
+        The connection has been closed, or belongs to another task, if that raises an exception.
+
+        Raises:
+            HTTPException: the app is not running; the connection must not be used again after the answer.
         """
         if not self.lifespan.is_up:
-            refusal = HTTPException(503, "the app is not running")
-            return Answered(AfterResponse.CLOSE, transport, refusal)
-        call = AppCall(context, transport, serving, routed)
-        return await call.run(self.app, self.scope(transport, routed, {STREAMS: call.stream}))
+            raise HTTPException(503, "the app is not running")
+        call = AppCall(context, transport, serving, routed, scope)
+        return call.run(self.app, self.scope(transport, routed, {STREAMS: call.stream}))
 
     def scope(self, transport: Transport, routed: RoutedRequest, extensions: dict[str, object]) -> Scope:
         """Return the scope of a request."""

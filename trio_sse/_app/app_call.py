@@ -36,6 +36,8 @@ logger = get_logger("trio_sse.app")
 # How far to look for the reason of an exception: a chain may be a circle.
 _MOST_CAUSES = 20
 
+_REUSE, _CLOSE = AfterResponse  # looking up a member of an enumeration takes longer than a global
+
 
 class Answered(NamedTuple):
     """The app has answered.
@@ -75,6 +77,9 @@ class CallContext(NamedTuple):
 class AppCall:
     """One call of the app.
 
+    Args:
+        scope: is cancelled when the client disconnects while it has only a part of the response.
+
     Attributes:
         serving: the scope of its connection.
         buffer: what its client sends after the request.
@@ -95,7 +100,12 @@ class AppCall:
     )
 
     def __init__(
-        self, context: CallContext, transport: Transport, serving: ServeScope, routed: RoutedRequest
+        self,
+        context: CallContext,
+        transport: Transport,
+        serving: ServeScope,
+        routed: RoutedRequest,
+        scope: trio.CancelScope,
     ) -> None:
         body = routed.app_body
         assert body is not None
@@ -109,6 +119,7 @@ class AppCall:
             body,
             may_keep_alive=routed.may_keep_alive,
             write_timeout=context.write_timeout,
+            call=scope,
             on_complete=self._on_complete,
         )
         self.stream = AppStream(
@@ -132,18 +143,29 @@ class AppCall:
         """
         cycle = self._cycle
         try:
-            has_failed = await cycle.watcher.run(partial(self._call, app, scope))
+            if cycle.watcher is None:
+                self._transport.watch_soon(cycle)
+                try:
+                    has_failed = await self._call(app, scope)
+                finally:
+                    self._transport.unwatch()
+            else:
+                has_failed = await cycle.watcher.run(partial(self._call, app, scope))
             if self.stream.is_detached:
                 # Frameworks keep the scope and the two callables as long as the stream may use its request.
                 scope.clear()
-                return Answered(AfterResponse.CLOSE, cycle.transport)
+                return Answered(_CLOSE, cycle.transport)
             if self._taken is not None:
                 await self._taken.wait()
-                return Answered(AfterResponse.CLOSE, cycle.transport)
+                return Answered(_CLOSE, cycle.transport)
+            if cycle.is_complete and self.stream.ended is None and cycle.is_body_complete:
+                return Answered(_REUSE if cycle.may_keep_alive else _CLOSE, cycle.transport)
             return Answered(await self._finish(has_failed=has_failed), cycle.transport)
         except HTTPException as refusal:
             return Answered(AfterResponse.CLOSE, cycle.transport, refusal)
         except BaseException:
+            if cycle.is_disconnected and cycle.has_begun:
+                self._log(is_cut=not cycle.is_body_sent)
             await cycle.transport.aclose(abort=True)
             raise
         finally:
@@ -153,8 +175,7 @@ class AppCall:
         """Call the app; return whether it has failed, which is logged."""
         cycle = self._cycle
         try:
-            with cycle.call:
-                await app(scope, cycle.receive, cycle.send)
+            await app(scope, cycle.receive, cycle.send)
         except BaseException as failure:
             passing, contained = split_failure(failure)
             if contained is not None and not (cycle.is_disconnected and is_of_disconnect(contained)):
@@ -180,14 +201,14 @@ class AppCall:
             return await self.finish_response(cycle.transport)
         if not cycle.has_begun:
             if cycle.is_disconnected and cycle.refusal is None:
-                log_request(self._mark, cycle.transport, self._request, None)
+                self._log()
                 return AfterResponse.CLOSE
             if not has_failed and cycle.refusal is None:
                 logger.error("the app returned without a response")
             raise cycle.refusal or HTTPException(500)
         if not (has_failed or cycle.is_disconnected or cycle.is_cut_short):
             logger.error("the app returned before its response was complete")
-        log_request(self._mark, cycle.transport, self._request, cycle.status, is_cut=not cycle.is_body_sent)
+        self._log(is_cut=not cycle.is_body_sent)
         # So that no client takes it for complete. A chunked body has an end that the client then misses.
         await cycle.transport.aclose(abort=not (cycle.is_cut_short and cycle.is_chunked))
         return AfterResponse.CLOSE
@@ -208,8 +229,12 @@ class AppCall:
 
     def _on_complete(self) -> None:
         if self.stream.ended is None and not self.stream.is_detached:  # a stream has lines of its own
-            log_request(self._mark, self._cycle.transport, self._request, self._cycle.status)
+            self._log()
         self._context.calls.add(self)
+
+    def _log(self, *, is_cut: bool = False) -> None:
+        mark, self._mark = self._mark, None
+        log_request(mark, self._cycle.transport, self._request, self._cycle.status, is_cut=is_cut)
 
     def continue_connection(self) -> None:
         """Have another task go on with the connection.

@@ -62,7 +62,7 @@ class RequestResponseCycle:
 
     Attributes:
         transport: the handle that this has, or has had.
-        call: the scope of the app's call.
+        call: the scope of the app's call; `None` if that is not to be cancelled.
         refusal: the answer to the request, if the app does not answer.
         has_begun: the response's head has been sent.
         is_complete: the app has sent its whole response.
@@ -70,8 +70,10 @@ class RequestResponseCycle:
         is_cut_short: the server drains, and has let the app know.
         is_released: the app's call has returned.
         on_start: called when the app sends its response's head, which then stays unsent.
-        on_disconnect: called when the client disconnects while no stream has the transport.
+        on_lost_client: called when the client disconnects while no stream has the transport.
         on_complete: called when the app has sent its whole response.
+        watcher: what watches the client of a transport that is not watchable; of any other one, the
+            transport watches the client for this object.
     """
 
     __slots__ = (
@@ -90,7 +92,6 @@ class RequestResponseCycle:
         "_sent",
         "_serving",
         "_waiting",
-        "_watcher",
         "_write_timeout",
         "call",
         "has_begun",
@@ -100,10 +101,11 @@ class RequestResponseCycle:
         "is_disconnected",
         "is_released",
         "on_complete",
-        "on_disconnect",
+        "on_lost_client",
         "on_start",
         "refusal",
         "transport",
+        "watcher",
     )
 
     def __init__(
@@ -115,10 +117,11 @@ class RequestResponseCycle:
         *,
         may_keep_alive: bool,
         write_timeout: float,
+        call: trio.CancelScope | None = None,
         on_complete: Callable[[], None] | None = None,
     ) -> None:
         self.transport = transport
-        self.call = trio.CancelScope()
+        self.call = call
         self.refusal: HTTPException | None = None
         self.has_begun = False
         self.is_complete = False
@@ -127,7 +130,7 @@ class RequestResponseCycle:
         self._is_ending = False  # the last part of the response is being sent, or was
         self.on_complete = on_complete
         self.on_start: Callable[[], None] | None = None
-        self.on_disconnect: Callable[[], None] | None = None
+        self.on_lost_client: Callable[[], None] | None = None
         self._response: AppResponse | None = None
         self._sending = Turns()
         self._serving = serving
@@ -145,22 +148,23 @@ class RequestResponseCycle:
         self._sent = 0  # bytes of the body
         self._is_over = False  # there is nothing more to receive
         self._waiting: trio.lowlevel.ParkingLot | None = None  # tasks that wait for this
-        self._watcher = RequestDisconnectWatcher(transport, body.buffer, self._note_disconnect)
-        body.receive = self._watcher.receive_some
+        self.watcher: RequestDisconnectWatcher | None = None
+        if not transport.is_watchable:
+            self.watcher = RequestDisconnectWatcher(transport, body.buffer, self.on_disconnect)
+            body.receive = self.watcher.receive_some
 
-    @property
-    def watcher(self) -> RequestDisconnectWatcher:
-        """What watches the client while the app has the transport."""
-        return self._watcher
+    def on_excess_input(self) -> None:
+        """Do nothing: what follows the request stays unread in the socket, which bounds it."""
 
-    def _note_disconnect(self) -> None:
+    def on_disconnect(self) -> None:
+        """Note that the client has disconnected."""
         if self._is_ending or self.is_released:
             return
         self.is_disconnected = True
         self._set_over()
-        if self.on_disconnect is not None:
-            self.on_disconnect()
-        elif self.has_begun and not self.is_complete:
+        if self.on_lost_client is not None:
+            self.on_lost_client()
+        elif self.has_begun and not self.is_complete and self.call is not None:
             self.call.cancel()
 
     def _set_over(self) -> None:
@@ -243,9 +247,9 @@ class RequestResponseCycle:
                 return piece
         except HTTPException as refusal:
             self.refusal = refusal
-            self._note_disconnect()
+            self.on_disconnect()
         except trio.BrokenResourceError:
-            self._note_disconnect()
+            self.on_disconnect()
         finally:
             self._receiving = None
         return None
@@ -282,7 +286,10 @@ class RequestResponseCycle:
             await reading.wait()
         reading.is_taken = True
         try:
-            await self._watcher.stop()
+            if self.watcher is None:
+                self.transport.unwatch()
+            else:
+                await self.watcher.stop()
         finally:
             reading.end()
 
@@ -293,8 +300,8 @@ class RequestResponseCycle:
         """
         self._serving.app_responses.pop(self, None)
         self.is_released = True
-        self.on_complete = self.on_start = self.on_disconnect = None
-        del self._body, self._response, self._watcher, self.call
+        self.on_complete = self.on_start = self.on_lost_client = self.watcher = self.call = None
+        del self._body, self._response
 
     def take_back(self, transport: Transport) -> None:
         """Own the transport again, after a stream inside the call: the response is complete."""

@@ -89,7 +89,7 @@ class AppStream(ScopeObject):
         self._cycle = cycle
         self._buffer = buffer
         self._serving = serving
-        self._routed = routed._replace(app_body=None)
+        self._routed = routed
         self._resume_serving = resume_serving
         self._pending: PendingStream | None = None
         self._may_keep_alive = False
@@ -141,7 +141,7 @@ class AppStream(ScopeObject):
         stream = manager.new_stream(self._serving, self._awaited(), request, response_start)
         self._started = trio.lowlevel.ParkingLot()
         self._cycle.on_start = partial(self._start, stream)
-        self._cycle.on_disconnect = partial(self._on_disconnect, stream)
+        self._cycle.on_lost_client = partial(self._on_disconnect, stream)
         return stream
 
     def _on_disconnect(self, stream: LiveStream) -> None:
@@ -180,7 +180,7 @@ class AppStream(ScopeObject):
             raise
         finally:
             self._admission.leave(counted)
-            self._cycle.on_start = self._cycle.on_disconnect = None
+            self._cycle.on_start = self._cycle.on_lost_client = None
         if has_started and isinstance(outcome, Refused):
             # The head has not been written, so the client can still get an answer, but not the app's.
             self._cycle.take_back_unused(stream.transport.hand_over())
@@ -197,6 +197,7 @@ class AppStream(ScopeObject):
 
     def start_detached(self, manager: StreamManager, handle: Handle, name: str) -> PendingStream:
         self.check()
+        self._routed = self._routed._replace(app_body=None)  # the stream outlives it
         pending = self._pending = PendingStream()
         pending.stream = manager.new_stream(self._serving, self._awaited(), self.request, pending)
         self._serving.start_contained(

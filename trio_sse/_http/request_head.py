@@ -28,8 +28,8 @@ MAX_METHOD_SIZE = 32  # the longest that is registered has 17
 MAX_QUERY_FIELDS = 100
 
 # Thousands of clients ask for the same few things. So this many request lines, hosts and paths that have
-# passed are cached, which also lets connections share their strings. And a client sends the same header fields
-# with request after request, so those of the last requests are cached, too, unless they are large.
+# passed are cached, which also lets connections share their strings. And a client sends the same fields with
+# request after request, so those of the last ones are cached, too, unless they are large.
 _CACHE_SIZE = 64
 _MAX_CACHED_LINES = 4 * 1024
 

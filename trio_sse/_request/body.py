@@ -66,7 +66,7 @@ class BodyReader:
         else:
             self._decoder = SizedDecoder(head.content_length)
         # A client that has sent some of its body does not wait for permission, even if it asked.
-        is_waiting = "expect" in head.headers and head.http_version != "1.0" and not buffer
+        is_waiting = b"expect" in head.known and head.http_version != "1.0" and not buffer
         self._must_continue = is_waiting and not self.is_complete
         self._patience = timeout
 

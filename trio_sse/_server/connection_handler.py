@@ -113,14 +113,17 @@ class ConnectionHandler:
         own_name = task.name
         after = AfterResponse.REUSE
         has_called_app = False
+        following: RoutedRequest | None = None
         try:
             try:
                 while after is AfterResponse.REUSE:
-                    if transport.bytes_sent and not serving.has_clean_context:
-                        await serving.clean_context()
-                    routed = await self._reader.read(transport, serving, buffer, head)
+                    routed, following = following, None
                     if routed is None:
-                        break
+                        if transport.bytes_sent and not serving.has_clean_context:
+                            await serving.clean_context()
+                        routed = await self._reader.read(transport, serving, buffer, head)
+                        if routed is None:
+                            break
                     if isinstance(routed.destination, StreamRoute):
                         admitted = await self._admit_stream(
                             transport, serving, routed, routed.destination, has_called_app=has_called_app
@@ -147,7 +150,8 @@ class ConnectionHandler:
                         )
                     elif isinstance(routed.destination, AppRoute):
                         has_called_app = True
-                        after, transport, _ = await self._call_app(transport, serving, routed)
+                        answered, following = await self._serve_app(transport, serving, routed, buffer)
+                        after, transport, _ = answered
                     elif isinstance(routed.destination, AppWebSocketRoute):
                         has_called_app = True
                         after, transport, _ = await self._call_app_for_websocket(transport, serving, routed)
@@ -166,12 +170,44 @@ class ConnectionHandler:
 
     # Whole responses
 
-    async def _call_app(self, transport: Transport, serving: ServeScope, routed: RoutedRequest) -> Answered:
+    async def _serve_app(
+        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, buffer: bytearray
+    ) -> tuple[Answered, RoutedRequest | None]:
+        """Have the app answer a request, and those that follow it and are for the app.
+
+        Return the answer to the last one, and the first request that is not for the app, if there is any.
+
+        One scope serves for all calls: it is cancelled only where the client has disconnected, and then there
+        is no further request.
+        """
+        with trio.CancelScope() as scope:
+            while True:
+                answered = await self._call_app(transport, serving, routed, scope)
+                if answered.after is AfterResponse.CLOSE or answered.transport is not transport:
+                    return answered, None
+                if not serving.has_clean_context:
+                    await serving.clean_context()
+                following = await self._reader.read(transport, serving, buffer)
+                if following is None:
+                    break
+                if not isinstance(following.destination, AppRoute):
+                    return answered, following
+                routed = following
+        return Answered(AfterResponse.CLOSE, transport), None
+
+    async def _call_app(
+        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, scope: trio.CancelScope
+    ) -> Answered:
         """Have the app answer a request."""
         assert self._app is not None
         assert self._call_context is not None
-        answered = await self._app.answer(self._call_context, transport, serving, routed)
-        return await self._refuse_for_app(serving, routed, answered)
+        try:
+            answered = await self._app.answer(self._call_context, transport, serving, routed, scope)
+        except HTTPException as refusal:
+            answered = Answered(AfterResponse.CLOSE, transport, refusal)
+        if answered.refusal is not None:
+            await self._refuse_for_app(serving, routed, answered, answered.refusal)
+        return answered
 
     async def _call_app_for_websocket(
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest
@@ -179,22 +215,21 @@ class ConnectionHandler:
         """Have the app answer a WebSocket's handshake, and run the WebSocket."""
         assert self._app_websockets is not None
         answered = await self._app_websockets.answer(transport, serving, routed)
-        return await self._refuse_for_app(serving, routed, answered)
+        if answered.refusal is not None:
+            await self._refuse_for_app(serving, routed, answered, answered.refusal)
+        return answered
 
     async def _refuse_for_app(
-        self, serving: ServeScope, routed: RoutedRequest, answered: Answered
-    ) -> Answered:
+        self, serving: ServeScope, routed: RoutedRequest, answered: Answered, refusal: HTTPException
+    ) -> None:
         """Answer a request that the app has not answered."""
-        if answered.refusal is not None:
-            headers = routed.request.headers
-            try:
-                await self._responder.refuse(answered.transport, serving, answered.refusal, headers)
-            except BaseException:
-                await answered.transport.aclose(abort=True)
-                raise
-            finally:
-                log_request(routed.mark, answered.transport, routed.request, answered.refusal.status)
-        return answered
+        try:
+            await self._responder.refuse(answered.transport, serving, refusal, routed.request.headers)
+        except BaseException:
+            await answered.transport.aclose(abort=True)
+            raise
+        finally:
+            log_request(routed.mark, answered.transport, routed.request, refusal.status)
 
     async def _continue_serving(self, call: AppCall) -> None:
         """Serve a connection further, whose app's call goes on after its response."""
