@@ -20,6 +20,8 @@ from ..support.serving import running
 
 
 class Subscriber:
+    connection_number = 0
+
     def __init__(self, *topics: str) -> None:
         self.topics = topics
         self.batches: list[Batch] = []

@@ -168,6 +168,8 @@ async def test_groups_with_a_state_in_common_share_its_patches(
 
 
 class Member:
+    connection_number = 0
+
     def __init__(self) -> None:
         self.received: list[int] = []
 

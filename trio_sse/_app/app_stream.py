@@ -127,6 +127,7 @@ class AppStream(ScopeObject):
             self._framing,
             is_direct=transport.is_direct,
             is_watchable=transport.is_watchable,
+            connection_number=transport.connection_number,
         )
 
     # A stream that runs inside the app's call

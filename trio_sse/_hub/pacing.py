@@ -32,10 +32,17 @@ from .._subscription.kept_events import (
 )
 from .._subscription.throttle import Throttle
 from .._wire.message import Batch, Message
+from .write_order import in_write_order
 
 
 class Subscriber(Protocol):
-    """What batches are delivered to: a feed, or a group of them."""
+    """What batches are delivered to: a feed, or a group of them.
+
+    Attributes:
+        connection_number: that of the connection which it shares with others, or 0.
+    """
+
+    connection_number: int
 
     def deliver(self, batch: Batch, now: float) -> None:
         """Write a batch, or queue it."""
@@ -64,6 +71,8 @@ class ThrottledGroup:
         due: when it may be flushed, in Trio's time; meaningless while nothing waits.
         is_scheduled, is_ready: the scheduler's.
     """
+
+    connection_number = 0
 
     def __init__(self, throttle: Throttle, scheduler: Scheduler, states: Sequence[StateTopic]) -> None:
         """Make an empty group; `states` are those of its topics that are states."""
@@ -151,8 +160,9 @@ class ThrottledGroup:
         pages = shared.of(kept)
         for page in pages:
             first = page.messages[0].sequence
-            for member, position in list(self._members.items()):
-                if member not in self._members:
+            for member in in_write_order(self._members):
+                position = self._members.get(member)
+                if position is None:
                     continue  # it was left since
                 own = page
                 if position >= first:  # it joined while these were waiting

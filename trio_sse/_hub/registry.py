@@ -6,7 +6,7 @@ log's last position is that of the newest batch which was bound to its subscribe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import final
 
@@ -26,7 +26,8 @@ from .._wire.event import ServerSentEvent
 from .._wire.message import Batch, Message
 from .flushing import FlushScheduler
 from .inbox import Inbox
-from .pacing import ThrottledGroup
+from .live_subscribers import LiveSubscribers
+from .pacing import Subscriber, ThrottledGroup
 from .progress import Progress
 
 
@@ -63,7 +64,7 @@ class Registry:
         self._inbox = inbox
         self._registered: dict[Feed, None] = {}
         self._ahead: dict[Feed, int] = {}  # those that wait for the log, and as which arrival each came
-        self._live: dict[str, dict[Feed | ThrottledGroup, None]] = {}
+        self._live = LiveSubscribers()
         self._groups: dict[tuple[tuple[str, ...], Throttle], ThrottledGroup] = {}
         self._scheduler = scheduler
         self._progress = progress
@@ -224,15 +225,15 @@ class Registry:
 
     # Who is live
 
-    def live(self, topic: str) -> list[Feed | ThrottledGroup]:
+    def live(self, topic: str) -> Sequence[Subscriber]:
         """Return the topic's live subscribers of this moment; a group counts as one."""
-        return list(self._live.get(topic, ()))
+        return self._live.of(topic)
 
     def go_live(self, feed: Feed) -> Cursor:
         """Deliver to a feed from now on; see `Source.go_live`."""
         self.has_overlaps = self.has_overlaps or len(feed.topics) > 1
         if feed.throttle is None:
-            self._add(feed.topics, feed)
+            self._live.add(feed.topics, feed)
             return self._progress.end
         group = self._groups.get((feed.topics, feed.throttle))
         if group is None:
@@ -240,7 +241,7 @@ class Registry:
             group = ThrottledGroup(feed.throttle, self._scheduler, states)
             self._scheduler.groups += 1
             self._groups[feed.topics, feed.throttle] = group
-            self._add(feed.topics, group)
+            self._live.add(feed.topics, group)
         group.add(feed, self._log.last)
         return self._progress.end
 
@@ -257,8 +258,8 @@ class Registry:
         assert feed.throttle is None, "the members of a group share their topics"
         self.has_overlaps = self.has_overlaps or len(topics) > 1
         added = [topic for topic in topics if topic not in feed.topics]
-        self._remove([topic for topic in feed.topics if topic not in topics], feed)
-        self._add(added, feed)
+        self._live.remove([topic for topic in feed.topics if topic not in topics], feed)
+        self._live.add(added, feed)
         return self._snapshots(added)
 
     def leave(self, feed: Feed) -> None:
@@ -266,7 +267,7 @@ class Registry:
         self._registered.pop(feed, None)
         self._ahead.pop(feed, None)
         if feed.throttle is None:
-            self._remove(feed.topics, feed)
+            self._live.remove(feed.topics, feed)
             return
         group = self._groups.get((feed.topics, feed.throttle))
         if group is not None:
@@ -275,19 +276,7 @@ class Registry:
                 del self._groups[feed.topics, feed.throttle]
                 self._scheduler.groups -= 1
                 self._scheduler.discard(group)
-                self._remove(feed.topics, group)
-
-    def _add(self, topics: Collection[str], subscriber: Feed | ThrottledGroup) -> None:
-        for topic in topics:
-            self._live.setdefault(topic, {})[subscriber] = None
-
-    def _remove(self, topics: Collection[str], subscriber: Feed | ThrottledGroup) -> None:
-        for topic in topics:
-            subscribers = self._live.get(topic)
-            if subscribers is not None:
-                subscribers.pop(subscriber, None)
-                if not subscribers:
-                    del self._live[topic]
+                self._live.remove(feed.topics, group)
 
     # Gaps and snapshots
 

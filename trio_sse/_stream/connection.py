@@ -157,6 +157,7 @@ class Connection:
             interval=interval,
             batch=batch,
         )
+        feed.connection_number = stream.transport.connection_number
         feed.enter()
         try:
             await stream.forward(feed)
@@ -179,6 +180,7 @@ class Connection:
         """
         feed = feed_of(subscription)
         feed.check_entered()
+        feed.connection_number = self._stream.transport.connection_number
         await self._stream.forward(feed)
         await self._stream.end_forwarded(feed)
 

@@ -44,6 +44,8 @@ class Feed(ReaderCursor):
     Attributes:
         topics, last_event_id, overflow, throttle: what was asked for.
         queue_bounds: how many events, and how many bytes, wait for a reader that lags.
+        connection_number: that of the connection that its reader shares with others, or 0; set before
+            `enter`, it has the events of all of them written together.
         dropped: events that were dropped, or replaced by newer ones.
         on_overflow: called when it overflows, for a reader that waits elsewhere.
         on_live: called when it has read all that its reader had missed.
@@ -53,6 +55,7 @@ class Feed(ReaderCursor):
         "_reading",
         "_task",
         "_writer",
+        "connection_number",
         "dropped",
         "on_live",
         "on_overflow",
@@ -75,6 +78,7 @@ class Feed(ReaderCursor):
         self.overflow = overflow
         self.queue_bounds = queue_bounds
         self.throttle = throttle
+        self.connection_number = 0
         self.dropped = 0
         self.on_overflow: Callable[[], None] | None = None
         self.on_live: Callable[[], None] | None = None

@@ -13,14 +13,27 @@ from .buffered import BufferedTransport
 class AwaitedTransport(BufferedTransport):
     """Owns nothing, and refuses everything. It has what is known already of the transport that will come."""
 
-    __slots__ = ("_is_direct", "_is_watchable")
+    __slots__ = ("_connection_number", "_is_direct", "_is_watchable")
 
-    def __init__(self, peer: str, framing: Framing, *, is_direct: bool, is_watchable: bool) -> None:
+    def __init__(
+        self,
+        peer: str,
+        framing: Framing,
+        *,
+        is_direct: bool,
+        is_watchable: bool,
+        connection_number: int = 0,
+    ) -> None:
         super().__init__(peer)
         self.state = HandleState.CLOSED
         self.framing = framing
         self._is_direct = is_direct
         self._is_watchable = is_watchable
+        self._connection_number = connection_number
+
+    @property
+    def connection_number(self) -> int:
+        return self._connection_number
 
     @property
     def is_direct(self) -> bool:

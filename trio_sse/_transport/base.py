@@ -98,6 +98,7 @@ class Transport(Protocol):
         written_at: when bytes were last sent, in Trio's time.
         bytes_sent, events_sent: everything that was taken since the connection began.
         is_direct: whether `send_nowait` can send. Otherwise it only takes.
+        connection_number: that of the connection that it shares with other streams, or 0.
         origin: where the current request comes from, if proxies say so. What it says is what `endpoints`,
             `peer`, `peer_host` and `is_secure` return.
     """
@@ -136,6 +137,9 @@ class Transport(Protocol):
     @property
     def is_secure(self) -> bool:
         """Whether the client uses TLS, as far as that is known."""
+
+    @property
+    def connection_number(self) -> int: ...
 
     @property
     def tls_session(self) -> ssl.SSLObject | None:

@@ -71,6 +71,10 @@ class BufferedTransport:
         return self.origin is not None and bool(self.origin.is_secure)
 
     @property
+    def connection_number(self) -> int:
+        return 0
+
+    @property
     def tls_session(self) -> ssl.SSLObject | None:
         return None
 

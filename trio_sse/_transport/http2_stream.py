@@ -117,6 +117,10 @@ class Http2StreamTransport:
         return True
 
     @property
+    def connection_number(self) -> int:
+        return self._writer.number
+
+    @property
     def tls_session(self) -> ssl.SSLObject | None:
         return self._writer.transport.tls_session
 

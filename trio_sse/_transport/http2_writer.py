@@ -8,6 +8,7 @@ So a connection holds no more than `FLUSH_SIZE` bytes of DATA, however many stre
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Protocol, final
 
 import trio
@@ -25,6 +26,8 @@ _MOST_WAITING = 512 * 1024
 
 # A connection whose peer takes nothing is closed after the streams' own write timeouts, which have reasons.
 _EXTRA_SECONDS = 5.0
+
+_numbers = count(1)
 
 
 class WaitingStream(Protocol):
@@ -45,6 +48,7 @@ class Http2Writer:
     Attributes:
         is_blocked: the transport has not taken all of the last write, so streams must not add DATA.
         is_scheduled: `flush` will be called.
+        number: that of the connection in this process, from 1.
         waiting: the streams that wait until they may send, the longest first.
     """
 
@@ -55,6 +59,7 @@ class Http2Writer:
         "_write_timeout",
         "is_blocked",
         "is_scheduled",
+        "number",
         "protocol",
         "transport",
         "waiting",
@@ -72,6 +77,7 @@ class Http2Writer:
         self.protocol: Http2Protocol  # set by whoever makes both
         self.is_blocked = False
         self.is_scheduled = False
+        self.number = next(_numbers)
         self.waiting: dict[WaitingStream, None] = {}
         self._schedule = schedule
         self._unblocked = trio.lowlevel.ParkingLot()

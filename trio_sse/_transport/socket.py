@@ -148,6 +148,10 @@ class SocketTransport:
         return origin is not None and bool(origin.is_secure)
 
     @property
+    def connection_number(self) -> int:
+        return 0
+
+    @property
     def tls_session(self) -> ssl.SSLObject | None:
         return None
 
