@@ -282,7 +282,7 @@ async def test_a_second_request_ends_the_stream_and_frees_its_connection(
 @pytest.fixture
 def run(no_leak: LeakCheck, certificate: Certificate) -> Run:
     """Run hypercorn over HTTP/2."""
-    return partial(running, "quart on http2", no_leak, certificate)
+    return partial(running, "quart on hypercorn over http2", no_leak, certificate)
 
 
 async def connected(host: Host) -> Http2Connection:

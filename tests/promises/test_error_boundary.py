@@ -65,7 +65,7 @@ async def try_each(host: Host, life: Life, places: list[str], check: Callable[[s
 
 async def take_what_comes(host: Host, path: str) -> int | None:
     """Ask for a path, and wait for the end of what is answered; return the status."""
-    lines = () if host.tls is not None else ("Connection: close",)
+    lines = () if host.speaks_http2 else ("Connection: close",)
     async with host.asked(path, *lines) as stream:
         if isinstance(stream, Client):
             answer = await stream.closed()

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 Middleware = Callable[[Any], Any]
 
 APPS = [name for name in hosts.NAMES if not name.startswith("native")]
-ON_HYPERCORN = [*hosts.ON_HYPERCORN, *hosts.ON_HTTP2]
+ON_HYPERCORN = hosts.ON_HYPERCORN
 
 # Where the response's head waits for the first part of the body, and the handler runs in the app's call.
 INLINE = [name for name in APPS if name not in hosts.OF_QUART and name not in ON_HYPERCORN]

@@ -39,3 +39,9 @@ class Certificate:
         issued.private_key_and_cert_chain_pem.write_to_path(self.both)
         self.context = ssl.create_default_context()
         authority.configure_trust(self.context)
+
+    def server_context(self) -> ssl.SSLContext:
+        """Return a new context of a server."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.chain, self.key)
+        return context

@@ -34,8 +34,8 @@ from .http2_client import Http2Connection, Http2Stream
 from .leaks import LeakCheck
 from .waiting import SECONDS, until
 
-#: The hosts: routes of our server, apps on our server, the same over streams that are no sockets, and apps on
-#: `trio_sse.hypercorn`.
+#: The hosts: routes of our server, apps on our server, the same over streams that are no sockets and over
+#: HTTP/2, and apps on `trio_sse.hypercorn`.
 NAMES = (
     "native",
     "quart",
@@ -45,30 +45,40 @@ NAMES = (
     "native in memory",
     "quart in memory",
     "starlette in memory",
+    "native over http2",
+    "quart over http2",
+    "starlette over http2",
+    "fastapi over http2 without tls",
+    "litestar over http2",
     "quart on hypercorn",
-    "quart on http2",
+    "quart on hypercorn over http2",
     "starlette on hypercorn",
-    "starlette on http2",
+    "starlette on hypercorn over http2",
 )
-ON_HYPERCORN = ("quart on hypercorn", "starlette on hypercorn")
-ON_HTTP2 = ("quart on http2", "starlette on http2")
-OVER_HTTP1 = tuple(name for name in NAMES if name not in ON_HTTP2)
-IN_MEMORY = ("native in memory", "quart in memory", "starlette in memory")
-OF_QUART = ("quart", "quart in memory", "quart on hypercorn", "quart on http2")
+ON_HYPERCORN = tuple(name for name in NAMES if "on hypercorn" in name)
+OVER_HTTP2 = tuple(name for name in NAMES if "over http2" in name)
+OVER_HTTP1 = tuple(name for name in NAMES if name not in OVER_HTTP2)
+OUR_HTTP2 = tuple(name for name in OVER_HTTP2 if name not in ON_HYPERCORN)
+HYPERCORNS_HTTP1 = tuple(name for name in ON_HYPERCORN if name not in OVER_HTTP2)
+HYPERCORNS_HTTP2 = tuple(name for name in ON_HYPERCORN if name in OVER_HTTP2)
+IN_MEMORY = tuple(name for name in NAMES if "in memory" in name)
+OF_QUART = tuple(name for name in NAMES if name.startswith("quart"))
 
 #: What a host does not promise, by the row of the table in `docs/hosts.md` that says so.
 DIFFERENCES = {
-    "the client can tell a cut from a complete body": ON_HTTP2,
-    "a connection carries one stream after the other": ON_HYPERCORN,
-    "a stream continues if its client sends a second request on the connection": ON_HYPERCORN,
-    "a handler waits for a client that does not read": ON_HTTP2,
-    "a client that lags is cut as a slow consumer": ON_HTTP2,
+    "the client can tell a cut from a complete body": HYPERCORNS_HTTP2,
+    "a connection carries one stream after the other": HYPERCORNS_HTTP1,
+    "a stream continues if its client sends a second request on the connection": HYPERCORNS_HTTP1,
+    "a handler waits for a client that does not read": HYPERCORNS_HTTP2,
+    "a client that lags is cut as a slow consumer": HYPERCORNS_HTTP2,
 }
 
 
 def column(name: str) -> int:
     """Return the column of a host in the table of `docs/hosts.md`."""
-    return 3 if name in ON_HTTP2 else 2 if name in ON_HYPERCORN else 0 if name.startswith("native") else 1
+    kinds = (OUR_HTTP2, HYPERCORNS_HTTP1, HYPERCORNS_HTTP2)
+    own = 0 if name.startswith("native") else 1
+    return next((number for number, names in enumerate(kinds, 2) if name in names), own)
 
 
 def promises(name: str, row: str) -> bool:
@@ -311,10 +321,15 @@ class Host:
     async def connect(self, *, receive_buffer: int | None = None) -> Any:
         """Open a connection: a `Client`, which has one stream at a time, or an `Http2Connection`."""
         stream = await self.dial(receive_buffer)
-        if self.tls is None:
+        if not self.speaks_http2:
             return Client(stream)
         assert isinstance(stream, trio.SocketStream)
         return await Http2Connection.open(stream, self.tls, self.nursery)
+
+    @property
+    def speaks_http2(self) -> bool:
+        """Whether its clients do."""
+        return self.name in OVER_HTTP2
 
     def promises(self, row: str) -> bool:
         """Whether it promises what this row of the table of hosts says."""
@@ -576,14 +591,16 @@ async def running(
     """
     hub, life, ended = check.watch_hub(Hub(history=history)), Life(), trio.Event()
     bounds: dict[str, Any] = {"drain_timeout": drain_timeout, "write_timeout": write_timeout}
-    tls = certificate.context if name in ON_HTTP2 else None
+    has_tls = name in OVER_HTTP2 and "without tls" not in name
+    tls = certificate.context if has_tls else None
     kind = name.partition(" ")[0]
     shutdown = trio.Event()
     serve: Callable[..., Awaitable[None]]
     statistics: Callable[[], ServerStatistics | StreamStatistics]
     app: Any = None
+    http2: dict[str, Any] = {"http2": has_tls, "http2_cleartext": not has_tls} if name in OUR_HTTP2 else {}
     if kind == "native":
-        server = check.watch(make_native(hub, life, **bounds, **options))
+        server = check.watch(make_native(hub, life, **bounds, **http2, **options))
         statistics = server.statistics
     elif kind == "quart":
         app, sse = make_quart(hub, life, **bounds, **options)
@@ -595,10 +612,12 @@ async def running(
         app, statistics = make_app(kind, endpoints, hub), statistics_of(endpoints)
     if app is not None and middleware is not None:
         app = middleware(app)
-    if name not in ON_HYPERCORN and name not in ON_HTTP2:
+    if name not in ON_HYPERCORN:
         if app is not None:
-            server = check.watch(Server(app, hub=hub, **bounds))
-        serve = server.serve_in_memory if name in IN_MEMORY else partial(server.serve, "127.0.0.1", 0)
+            server = check.watch(Server(app, hub=hub, **bounds, **http2))
+        context = certificate.server_context() if has_tls else None
+        listen = partial(server.serve, "127.0.0.1", 0, ssl_context=context)
+        serve = server.serve_in_memory if name in IN_MEMORY else listen
         shut_down = server.drain
     else:
         config = Config()

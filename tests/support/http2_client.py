@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +13,8 @@ import h2.events
 import trio
 
 from .client import Head, ResponseReader, abort
+
+_GOAWAY = 7
 
 
 class Http2Stream(ResponseReader):
@@ -64,24 +67,30 @@ class Http2Stream(ResponseReader):
 class Http2Connection:
     """One connection, read by its own task, which takes everything as it comes."""
 
-    def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+    def __init__(self, stream: trio.abc.Stream, scheme: str) -> None:
         self.changed = trio.lowlevel.ParkingLot()
         self.streams: dict[int, Http2Stream] = {}
         self.reading = trio.CancelScope()
+        self.goaways: list[tuple[int, int]] = []  # that have come: the last stream, and the code
+        self._partial = b""
         self._stream = stream
+        self._scheme = scheme
         self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self._lock = trio.Lock()
 
     @classmethod
     async def open(
-        cls, stream: trio.SocketStream, context: ssl.SSLContext, nursery: trio.Nursery
+        cls, stream: trio.SocketStream, context: ssl.SSLContext | None, nursery: trio.Nursery
     ) -> Http2Connection:
-        """Shake hands, and begin to read."""
-        context.set_alpn_protocols(["h2"])
-        secured = trio.SSLStream(stream, context, server_hostname="localhost")
-        await secured.do_handshake()
-        assert secured.selected_alpn_protocol() == "h2"
-        connection = cls(secured)
+        """Shake hands, if there is a context, and begin to read."""
+        if context is None:
+            connection = cls(stream, "http")
+        else:
+            context.set_alpn_protocols(["h2"])
+            secured = trio.SSLStream(stream, context, server_hostname="localhost")
+            await secured.do_handshake()
+            assert secured.selected_alpn_protocol() == "h2"
+            connection = cls(secured, "https")
         connection._h2.initiate_connection()
         await connection._flush()
         nursery.start_soon(connection._read)
@@ -114,7 +123,7 @@ class Http2Connection:
         head = [
             (":method", method),
             (":path", path),
-            (":scheme", "https"),
+            (":scheme", self._scheme),
             (":authority", "localhost"),
             *((name.lower(), value) for name, value in fields),
         ]
@@ -144,13 +153,16 @@ class Http2Connection:
 
     async def abort(self) -> None:
         """Close the connection by RST."""
-        await abort(self._stream.transport_stream)
+        stream = self._stream.transport_stream if isinstance(self._stream, trio.SSLStream) else self._stream
+        assert isinstance(stream, trio.SocketStream)
+        await abort(stream)
         self.reading.cancel()
 
     async def reset(self, number: int) -> None:
-        """Reset a stream."""
-        self._h2.reset_stream(number, error_code=8)
-        await self._flush()
+        """Reset a stream, unless it is over."""
+        if not self.streams[number].is_over:
+            self._h2.reset_stream(number, error_code=8)
+            await self._flush()
 
     async def _flush(self) -> None:
         async with self._lock:
@@ -161,8 +173,9 @@ class Http2Connection:
         with self.reading:
             try:
                 while data := await self._stream.receive_some():
-                    for event in self._h2.receive_data(bytes(data)):
-                        self._take(event)
+                    for frame in self._frames_in(bytes(data)):
+                        for event in self._h2.receive_data(frame):
+                            self._take(event)
                     self.changed.unpark_all()
                     await self._flush()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -170,6 +183,16 @@ class Http2Connection:
         for stream in self.streams.values():
             stream.is_cut |= not stream.is_ended
         self.changed.unpark_all()
+
+    def _frames_in(self, data: bytes) -> Iterator[bytes]:
+        """Return the frames that are complete, but not GOAWAY: after it, h2 would accept no others."""
+        self._partial += data
+        while len(self._partial) >= (size := 9 + int.from_bytes(self._partial[:3])):
+            frame, self._partial = self._partial[:size], self._partial[size:]
+            if frame[3] == _GOAWAY:
+                self.goaways.append((int.from_bytes(frame[9:13]), int.from_bytes(frame[13:17])))
+            else:
+                yield frame
 
     def _take(self, event: object) -> None:
         match event:
@@ -186,8 +209,9 @@ class Http2Connection:
                     self._h2.increment_flow_control_window(count)  # the connection's, for its other streams
             case h2.events.StreamEnded():
                 self.streams[event.stream_id].is_ended = True
-            case h2.events.StreamReset():
-                self.streams[event.stream_id].is_cut = True
+            case h2.events.StreamReset():  # after the end, all that it says is that no more is to be sent
+                stream = self.streams[event.stream_id]
+                stream.is_cut = not stream.is_ended
 
 
 class RawHttp2:
