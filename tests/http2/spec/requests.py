@@ -58,7 +58,7 @@ CASES = (
             "1: end",
             LAST + request(3),
         ),
-        "1: 404; 1: end; 1: NO_ERROR; 3: 200",
+        "1: 404; 1: end; 3: 200; +1",
     ),
     Case(
         "8.1",
