@@ -96,7 +96,6 @@ class ConnectionHandler:
         transport: Transport,
         serving: ServeScope,
         buffer: bytearray | None = None,
-        *,
         head: RequestHead | HTTPException | None = None,
     ) -> None:
         """Serve the requests of a transport until it must be closed, and close it.
@@ -122,6 +121,7 @@ class ConnectionHandler:
                         if transport.bytes_sent and not serving.has_clean_context:
                             await serving.clean_context()
                         routed = await self._reader.read(transport, serving, buffer, head)
+                        head = None  # a stream does not need it
                         if routed is None:
                             break
                     if isinstance(routed.destination, StreamRoute):

@@ -19,6 +19,7 @@ import trio
 from .._groups import split_failure
 from .._http.exceptions import HTTPException
 from .._http.request_head import RequestHead
+from .._http2.error_code import ErrorCode
 from .._http2.events import PingAnswered, RequestReceived, WindowOpened
 from .._http2.limits import Http2Limits
 from .._http2.protocol import Http2Protocol
@@ -36,12 +37,21 @@ _DRAIN_PING = b"trio_sse"
 
 _TASK_NAME = "trio_sse stream"
 
+# Tasks of requests that their client has reset may need a moment to clean up. They may be as many again as
+# the open streams; then further requests are refused.
+_TASKS_PER_STREAM = 2
+
 
 class ServeRequest(Protocol):
     """Serves the one request of a stream, and closes its transport; see `ConnectionHandler.serve`."""
 
     def __call__(
-        self, transport: Transport, serving: ServeScope, *, head: RequestHead | HTTPException
+        self,
+        transport: Transport,
+        serving: ServeScope,
+        buffer: bytearray | None,
+        head: RequestHead | HTTPException | None,
+        /,
     ) -> Awaitable[None]: ...
 
 
@@ -99,7 +109,6 @@ class _Connection:
             now=trio.current_time(),
         )
         self._tasks: trio.Nursery
-        self._running = 0  # requests
         self._receiving: trio.CancelScope | None = None
         self._deadline = trio.current_time() + HEAD_SECONDS
         self._is_leaving = False  # GOAWAY has been sent
@@ -169,7 +178,7 @@ class _Connection:
             return False
         if now < self._deadline:
             return False
-        if self._running or protocol.streams:
+        if protocol.streams:
             self._deadline = math.inf
             return False
         protocol.send_goaway(is_final=True)
@@ -178,29 +187,24 @@ class _Connection:
     # Requests
 
     def _begin(self, event: RequestReceived) -> None:
-        self._running += 1
         if not self._is_leaving:
             self._deadline = math.inf
-        self._tasks.start_soon(self._serve, event, name=_TASK_NAME)
-
-    async def _serve(self, event: RequestReceived) -> None:
+        if len(self._tasks.child_tasks) >= _TASKS_PER_STREAM * self._common.limits.max_streams:
+            self._protocol.reset(event.stream, ErrorCode.REFUSED_STREAM)
+            return
         head = event.head
+        is_head = isinstance(head, RequestHead) and head.method == "HEAD"
         transport = Http2StreamTransport(
-            event.stream,
-            self._writer,
-            is_head=isinstance(head, RequestHead) and head.method == "HEAD",
-            is_websocket=event.is_websocket,
+            event.stream, self._writer, is_head=is_head, is_websocket=event.is_websocket
         )
-        del event
-        try:
-            await self._common.serve_request(transport, self._serving, head=head)
-        finally:
-            self._running -= 1
-            self._on_closed()
+        # Without a coroutine in between, which each stream would keep for as long as it lives.
+        self._tasks.start_soon(
+            self._common.serve_request, transport, self._serving, None, head, name=_TASK_NAME
+        )
 
     def _on_closed(self) -> None:
         """Begin to wait for the next request, if no stream is left."""
-        if self._running or self._protocol.streams:
+        if self._protocol.streams:
             return
         now = trio.current_time()
         if not self._is_leaving:

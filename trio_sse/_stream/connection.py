@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Coroutine
+from typing import Any, final
 
 from .._http.request import Request
 from .._hub.hub import engine_of
@@ -133,7 +134,7 @@ class Connection:
         framing = self._stream.transport.framing
         await self._stream.write(b"" if framing is Framing.WEBSOCKET else frame(comment, framing))
 
-    async def subscribe(
+    def subscribe(
         self,
         *topics: str,
         overflow: Overflow = Overflow.DISCONNECT,
@@ -141,7 +142,7 @@ class Connection:
         queue_bytes: int | None = None,
         interval: float | None = None,
         batch: float | None = None,
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Subscribe to topics of the hub and forward their events, as `forward` does, until the stream ends.
 
         Events that the client missed since `last_event_id` come first. The arguments are those of
@@ -157,13 +158,8 @@ class Connection:
             interval=interval,
             batch=batch,
         )
-        feed.connection_number = stream.transport.connection_number
-        feed.enter()
-        try:
-            await stream.forward(feed)
-            await stream.end_forwarded(feed)
-        finally:
-            feed.leave()
+        # Not `async def`: each stream would keep another coroutine for as long as it lives.
+        return stream.forward(feed, is_own=True)
 
     async def forward(self, subscription: Subscription) -> None:
         """Send all events of an entered subscription until the stream ends. It does not return before.
@@ -178,11 +174,7 @@ class Connection:
 
         If this is cancelled but the stream continues, no event is lost, and the subscription is still usable.
         """
-        feed = feed_of(subscription)
-        feed.check_entered()
-        feed.connection_number = self._stream.transport.connection_number
-        await self._stream.forward(feed)
-        await self._stream.end_forwarded(feed)
+        await self._stream.forward(feed_of(subscription))
 
     def close(self, *, reconnect: bool = False) -> None:
         """End the stream. The handler is cancelled at its next checkpoint.

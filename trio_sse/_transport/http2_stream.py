@@ -149,7 +149,7 @@ class Http2StreamTransport:
     @property
     def peer(self) -> str:
         if self.origin is None or self.origin.client is None:
-            return self._writer.transport.peer
+            return self._writer.peer
         return describe_endpoint(self.origin.client)
 
     # The owner

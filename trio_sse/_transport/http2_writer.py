@@ -49,6 +49,7 @@ class Http2Writer:
         is_blocked: the transport has not taken all of the last write, so streams must not add DATA.
         is_scheduled: `flush` will be called.
         number: that of the connection in this process, from 1.
+        peer: the client's address, for people to read; all streams share the string.
         waiting: the streams that wait until they may send, the longest first.
     """
 
@@ -60,6 +61,7 @@ class Http2Writer:
         "is_blocked",
         "is_scheduled",
         "number",
+        "peer",
         "protocol",
         "transport",
         "waiting",
@@ -78,6 +80,7 @@ class Http2Writer:
         self.is_blocked = False
         self.is_scheduled = False
         self.number = next(_numbers)
+        self.peer = transport.peer
         self.waiting: dict[WaitingStream, None] = {}
         self._schedule = schedule
         self._unblocked = trio.lowlevel.ParkingLot()
