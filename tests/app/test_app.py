@@ -495,6 +495,8 @@ async def test_to_http_1_0_a_body_ends_with_the_connection(serve: Any) -> None:
     [
         [(b"x", b"a\r\nSet-Cookie: evil")],
         [(b"x\r\nevil", b"a")],
+        [(b"x: evil", b"a")],
+        [(b"a", b"b"), (b"x", b"a\ny: evil")],
         [(b"", b"a")],
         [(b"content-length", b"many")],
     ],

@@ -65,14 +65,20 @@ class AppHandler:
         client, server = transport.endpoints
         if (session := transport.tls_session) is not None:
             extensions["tls"] = tls_extension(session)
+        target, _, query = request.target.partition("?")
+        path, raw_path, root_path = paths_of_scope(
+            transport, request.path, target.encode("ascii"), self._root_path
+        )
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": request.http_version,
             "method": request.method,
             "scheme": "https" if transport.is_secure else "http",
-            **paths_of_scope(transport, request, self._root_path),
-            "query_string": request.query_string.encode("ascii"),
+            "path": path,
+            "raw_path": raw_path,
+            "root_path": root_path,
+            "query_string": query.encode("ascii"),
             "headers": raw_fields(request.headers),
             "client": client,
             "server": server,

@@ -13,8 +13,10 @@ from typing import NoReturn, Protocol, final
 
 import trio
 
-# A call has this time in seconds to return, and then as many rounds of the scheduler: when the event loop is
-# busy, one round takes longer than the time.
+from .._stream.overdue import Overdue
+
+# A call has once or twice this time in seconds to return, and then as many rounds of the scheduler: when the
+# event loop is busy, one round takes longer than the time.
 _MOMENT = 0.002
 _ROUNDS = 10
 
@@ -31,36 +33,23 @@ class CompletedCalls:
     """The app's calls that have completed their responses and have not returned yet."""
 
     def __init__(self) -> None:
-        self._calls: dict[CompletedCall, float] = {}  # the oldest first, with the times of their responses
-        self._wake_up = trio.lowlevel.ParkingLot()
+        self._calls: Overdue[CompletedCall, CompletedCall] = Overdue(_MOMENT)
 
     def add(self, call: CompletedCall) -> None:
         """Note that a call has completed its response."""
-        self._calls[call] = trio.current_time()
-        if self._wake_up:
-            self._wake_up.unpark_all()
+        self._calls.add(call, call)
 
     def discard(self, call: CompletedCall) -> None:
         """Note that a call has returned."""
-        self._calls.pop(call, None)
+        self._calls.discard(call)
 
     async def run(self) -> NoReturn:
         """Continue the connections of calls that go on, until cancelled."""
         while True:
-            await self._wake_up.park()
-            await trio.sleep(_MOMENT)  # at the end of which there is nothing to do, most of the time
-            while self._calls:
-                await trio.sleep_until(next(iter(self._calls.values())) + _MOMENT)
-                await self._continue_late()
-
-    async def _continue_late(self) -> None:
-        now = trio.current_time()  # compared as `run` computes it: a test's clock stands still meanwhile
-        late = [call for call, completed_at in self._calls.items() if completed_at + _MOMENT <= now]
-        for _ in range(_ROUNDS):
-            late = [call for call in late if call in self._calls]
-            if not late:
-                return
-            await trio.lowlevel.checkpoint()
-        for call in late:
-            if self._calls.pop(call, None) is not None:
+            late = await self._calls.wait()
+            for _ in range(_ROUNDS):
+                if not late:
+                    break
+                await trio.lowlevel.checkpoint()
+            for call in list(late):
                 call.continue_connection()

@@ -158,8 +158,8 @@ class AppCall:
             if self._taken is not None:
                 await self._taken.wait()
                 return Answered(_CLOSE, cycle.transport)
-            if cycle.is_complete and self.stream.ended is None and cycle.is_body_complete:
-                return Answered(_REUSE if cycle.may_keep_alive else _CLOSE, cycle.transport)
+            if cycle.is_complete and self.stream.ended is None and cycle.may_keep_alive:
+                return Answered(_REUSE, cycle.transport)
             return Answered(await self._finish(has_failed=has_failed), cycle.transport)
         except HTTPException as refusal:
             return Answered(AfterResponse.CLOSE, cycle.transport, refusal)
@@ -234,7 +234,8 @@ class AppCall:
 
     def _log(self, *, is_cut: bool = False) -> None:
         mark, self._mark = self._mark, None
-        log_request(mark, self._cycle.transport, self._request, self._cycle.status, is_cut=is_cut)
+        if mark is not None:
+            log_request(mark, self._cycle.transport, self._request, self._cycle.status, is_cut=is_cut)
 
     def continue_connection(self) -> None:
         """Have another task go on with the connection.

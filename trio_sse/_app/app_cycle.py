@@ -16,7 +16,7 @@ is decided once, when the head is encoded, and is announced in it: not if the re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, final
 
 import trio
@@ -29,13 +29,15 @@ from .._request.request_disconnects import RequestDisconnectWatcher
 from .._request.turns import Turns
 from .._stream.end_reason import EndReason
 from .._stream.scope import ServeScope
-from .._transport.base import Transport, send_all
+from .._transport.base import Transport, send_at_once, send_rest
 from .app_response import AppResponse
 
 # An app that has answered piece by piece may have left some of the request's body. Up to this, it is read
 # off, and the connection goes on as the response has announced.
 _MOST_DISCARDED = 256 * 1024
 _DISCARD_SECONDS = 5.0
+
+_CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
 
 
 class ClientDisconnected(OSError):
@@ -369,56 +371,59 @@ class RequestResponseCycle:
             await sending.wait()
         sending.is_taken = True
         try:
-            await self._send_message(message)
+            if self._ignores_app:
+                return
+            # A send that is cancelled sends nothing. From here on it would lose what has been encoded.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if (
+                self.is_disconnected or self.transport.pending is not None
+            ):  # the latter after a cancelled send
+                raise ClientDisconnected("the client has disconnected")
+            if self.is_released:
+                raise ClientDisconnected("the request was answered, and its call has returned")
+            kind = message["type"]
+            if kind == "http.response.body" and self._response is not None and not self._is_ending:
+                goes_on = bool(message.get("more_body", False))
+                payloads = self._encode_body(self._response, bytes(message.get("body", b"")), goes_on=goes_on)
+                left = send_at_once(self.transport, payloads) if any(payloads) else ()
+                if left:
+                    await self._send_rest(left)
+                elif goes_on:  # after the last part, the next request is waited for
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                if not goes_on:
+                    self.transport.end_response()
+                    self._complete()  # not before: `receive` ends then, and Quart cancels what it sends
+            elif kind == "http.response.start" and self._response is None:
+                self._response = AppResponse(message)
+                if self.on_start is not None:
+                    await self._wait_for_stream()
+            else:
+                raise RuntimeError(f"the app sends {kind!r}, which cannot follow what it has sent before")
         finally:
             sending.end()
 
-    async def _send_message(self, message: Message) -> None:
-        if self._ignores_app:
-            return
-        # A send that is cancelled sends nothing. From here on it would lose what has been encoded.
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if self.is_disconnected or self.transport.pending is not None:  # the latter after a cancelled send
-            raise ClientDisconnected("the client has disconnected")
-        if self.is_released:
-            raise ClientDisconnected("the request was answered, and its call has returned")
-        kind = message["type"]
-        if kind == "http.response.start" and self._response is None:
-            self._response = AppResponse(message)
-            if self.on_start is not None:
-                await self.stop_watching()
-                if self.on_start is None:  # the stream has ended meanwhile, in another task
-                    self._ignores_app = True
-                else:
-                    self.on_start()
-        elif kind == "http.response.body" and self._response is not None and not self._is_ending:
-            data, goes_on = bytes(message.get("body", b"")), bool(message.get("more_body", False))
-            payloads = self._encode_body(data, goes_on=goes_on)
-            if any(payloads):
-                await self._write(payloads, goes_on=goes_on)
-            if not goes_on:
-                self.transport.end_response()
-                self._complete()  # not before: `receive` ends then, and Quart cancels what it sends
+    async def _wait_for_stream(self) -> None:
+        """Let the stream that waits for the response's head start."""
+        await self.stop_watching()
+        if self.on_start is None:  # the stream has ended meanwhile, in another task
+            self._ignores_app = True
         else:
-            raise RuntimeError(f"the app sends {kind!r}, which cannot follow what it has sent before")
+            self.on_start()
 
-    async def _write(self, payloads: tuple[bytes, ...], *, goes_on: bool) -> None:
+    async def _send_rest(self, left: Sequence[bytes]) -> None:
         try:
-            await send_all(
+            await send_rest(
                 self.transport,
-                *payloads,
+                left,
                 write_timeout=self._write_timeout,
                 counts=self._serving.pending_bytes,
-                yields=goes_on,  # after the last part, the next request is waited for
             )
         except trio.BrokenResourceError as error:
             self.is_disconnected = True
             self._set_over()
             raise ClientDisconnected(str(error)) from None
 
-    def _encode_body(self, data: bytes, *, goes_on: bool) -> tuple[bytes, ...]:
-        response = self._response
-        assert response is not None
+    def _encode_body(self, response: AppResponse, data: bytes, *, goes_on: bool) -> tuple[bytes, ...]:
         is_sent = response.has_body and self._request.method != "HEAD"
         length, sent = response.content_length, self._sent + len(data)
         if is_sent and length is not None and (sent > length or not (goes_on or sent == length)):
@@ -438,19 +443,19 @@ class RequestResponseCycle:
         self.has_begun = True
         if whole_size is None:
             self._serving.app_responses[self] = None
-        fields: list[tuple[bytes, bytes]] = []
+        lines: list[bytes] = []
         is_head = self._request.method == "HEAD"
         if response.content_length is None and whole_size is not None:
             # For HEAD, many apps send no body, and then its length is not known.
             response.content_length = whole_size if whole_size or not is_head else None
         if not response.has_body:
-            fields += [(b"Content-Length", b"0")] if response.status == 205 else []
+            lines += [b"Content-Length: 0\r\n"] if response.status == 205 else []
         elif response.content_length is not None:
-            fields.append((b"Content-Length", b"%d" % response.content_length))
+            lines.append(b"Content-Length: %d\r\n" % response.content_length)
         elif is_head and whole_size is not None:
             pass  # there is no body whose end the client could miss
         elif self._request.http_version == "1.1":
-            fields.append((b"Transfer-Encoding", b"chunked"))
+            lines.append(_CHUNKED_LINE)
             self.is_chunked = True
         else:
             self._may_keep_alive = False  # the body ends with the connection
@@ -458,12 +463,12 @@ class RequestResponseCycle:
         # But one that still waits for permission will not get it.
         will_be_read = whole_size is None and not (response.closes or self._body.is_awaited)
         will_be_read = will_be_read and not self._serving.is_draining
-        return self._encode_head(response, fields, will_be_read=will_be_read)
+        return self._encode_head(response, lines, will_be_read=will_be_read)
 
     def _encode_head(
         self,
         response: AppResponse,
-        fields: list[tuple[bytes, bytes]],
+        lines: list[bytes],
         *,
         without: tuple[bytes, ...] = (),
         will_be_read: bool = False,
@@ -476,8 +481,8 @@ class RequestResponseCycle:
         elif response.upgrades:
             without = (*without, b"upgrade")
         if options:
-            fields = [*fields, (b"Connection", b", ".join(options))]
-        return response.encode(fields, without=without)
+            lines = [*lines, b"Connection: %b\r\n" % b", ".join(options)]
+        return response.encode(lines, without=without)
 
     def refuse(self, refusal: HTTPException) -> None:
         """Answer with a refusal instead of the response whose head the app has sent."""
@@ -498,7 +503,7 @@ class RequestResponseCycle:
             raise RuntimeError("a stream can begin only where a response's head has just been sent")
         transport = self.transport.hand_over()
         self.has_begun = self._ignores_app = True
-        fields = [(b"Transfer-Encoding", b"chunked")] if self._request.http_version == "1.1" else []
-        head = self._encode_head(response, fields, without=(b"content-encoding",))
+        lines = [_CHUNKED_LINE] if self._request.http_version == "1.1" else []
+        head = self._encode_head(response, lines, without=(b"content-encoding",))
         self._body.buffer = bytearray()  # what the client has sent after the request belongs to the stream
         return StreamStart(transport, head, self._may_keep_alive)

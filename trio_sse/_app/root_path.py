@@ -6,13 +6,14 @@ follows it, and put it in front of the links that they make.
 
 from __future__ import annotations
 
-from .._http.request import Request
 from .._proxies.forwarded import encode_root_path
 from .._transport.base import Transport
 
 
-def paths_of_scope(transport: Transport, request: Request, root_path: str) -> dict[str, object]:
-    """Return `path`, `raw_path` and `root_path`.
+def paths_of_scope(
+    transport: Transport, path: str, raw_path: bytes, root_path: str
+) -> tuple[str, bytes, str]:
+    """Return `path`, `raw_path` and `root_path`, of a request's path, decoded and as it was sent.
 
     Args:
         root_path: the server's, which counts if no proxy names one; decoded.
@@ -20,9 +21,6 @@ def paths_of_scope(transport: Transport, request: Request, root_path: str) -> di
     origin = transport.origin
     if origin is not None and origin.root_path is not None:
         root_path = origin.root_path
-    raw_path = request.target.partition("?")[0].encode("ascii")
-    return {
-        "path": root_path + request.path if root_path else request.path,
-        "raw_path": encode_root_path(root_path) + raw_path if root_path else raw_path,
-        "root_path": root_path,
-    }
+    if not root_path:
+        return path, raw_path, root_path
+    return root_path + path, encode_root_path(root_path) + raw_path, root_path

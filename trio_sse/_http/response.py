@@ -165,6 +165,16 @@ def http_date() -> str:
     return _format_date(int(time.time()))
 
 
+def date_line() -> bytes:
+    """Return the line of the `Date` field, with its end."""
+    return _encode_date_line(int(time.time()))
+
+
+@lru_cache(maxsize=1)
+def _encode_date_line(seconds: int) -> bytes:
+    return f"Date: {_format_date(seconds)}\r\n".encode()
+
+
 @lru_cache(maxsize=1)  # it changes once a second
 def _format_date(seconds: int) -> str:
     return formatdate(seconds, usegmt=True)

@@ -14,7 +14,7 @@ import trio
 
 from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.request import Request, make_request
-from .._http.request_head import RequestHead, take_head
+from .._http.request_head import RequestHead, parse_head, take_head
 from .._http.response import error_response
 from .._http.routing import NO_PARAMETERS
 from .._stream.scope import DRAIN_GRACE_SECONDS, ServeScope
@@ -148,9 +148,20 @@ class RequestReader:
             if not (data or (data is None and serving.is_draining)):
                 return None
             if data:
+                if self._is_whole_head(data):
+                    return parse_head(data[:-4], self._head_limits)
                 buffer += data
                 has_waited = True
         return await self._read_head(transport, serving, buffer, has_waited=has_waited)
+
+    def _is_whole_head(self, data: bytes) -> bool:
+        """Return whether bytes are a head without an empty line before it, and nothing else, as most are."""
+        return (
+            data.endswith(b"\r\n\r\n")
+            and data.find(b"\r\n\r\n") == len(data) - 4
+            and len(data) <= self._head_limits.size
+            and not data.startswith(b"\r\n")
+        )
 
     async def _read_head(
         self, transport: Transport, serving: ServeScope, buffer: bytearray, *, has_waited: bool

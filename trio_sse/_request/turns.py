@@ -26,11 +26,9 @@ class Turns:
         is_taken: a task has its turn.
     """
 
-    __slots__ = ("_waiting", "is_taken")
-
-    def __init__(self) -> None:
-        self.is_taken = False
-        self._waiting: trio.lowlevel.ParkingLot | None = None
+    # Of the class, so that making one sets nothing.
+    is_taken = False
+    _waiting: trio.lowlevel.ParkingLot | None = None
 
     async def wait(self) -> None:
         """Wait until it is this task's turn. If this is cancelled, it has not been."""

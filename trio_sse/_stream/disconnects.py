@@ -14,6 +14,7 @@ import trio
 
 from .._transport.base import DisconnectListener
 from .._transport.socket import SocketTransport
+from .overdue import Overdue
 
 #: Bytes that a peer may send after its request before it is disconnected. They are never executed.
 MAX_UNREAD_BYTES = 16 * 1024
@@ -38,23 +39,20 @@ class DisconnectWatcher:
         # Edge-triggered: bytes that are never read must not wake the task again and again.
         self._events = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
         self._watched: dict[int, tuple[SocketTransport, DisconnectListener]] = {}
-        self._soon: dict[SocketTransport, tuple[DisconnectListener, float]] = {}  # the oldest first
-        self._has_soon = trio.lowlevel.ParkingLot()
+        self._soon: Overdue[SocketTransport, DisconnectListener] = Overdue(_MOMENT)
 
     def __len__(self) -> int:
         return len(self._watched) + len(self._soon)
 
     def add_soon(self, transport: SocketTransport, listener: DisconnectListener) -> None:
         """Watch from a moment later on, unless the transport is removed before."""
-        self.remove(transport)
-        self._soon[transport] = (listener, trio.current_time() + _MOMENT)
-        if self._has_soon:
-            self._has_soon.unpark_all()
+        if self._watched:
+            self._remove_watched(transport)
+        self._soon.add(transport, listener)
 
     def add(self, transport: SocketTransport, listener: DisconnectListener) -> None:
         """Watch, replacing any previous listener. Report what happened before the call, too."""
-        if self._soon:
-            self._soon.pop(transport, None)
+        self._soon.discard(transport)
         if self._epoll.closed:  # for a handler that outlives the drain time
             return
         descriptor = transport.socket.fileno()
@@ -68,8 +66,10 @@ class DisconnectWatcher:
 
     def remove(self, transport: SocketTransport) -> None:
         """Stop watching, if this transport is watched."""
-        if self._soon.pop(transport, None) is not None:
-            return
+        if not self._soon.discard(transport) and self._watched:
+            self._remove_watched(transport)
+
+    def _remove_watched(self, transport: SocketTransport) -> None:
         descriptor = transport.socket.fileno()
         entry = self._watched.get(descriptor)
         if entry is None or entry[0] is not transport:
@@ -86,13 +86,8 @@ class DisconnectWatcher:
 
     async def _add_late(self) -> None:
         while True:
-            while self._soon:
-                transport, (listener, due) = next(iter(self._soon.items()))
-                if due <= trio.current_time():
-                    self.add(transport, listener)
-                else:
-                    await trio.sleep_until(due)
-            await self._has_soon.park()
+            for transport, listener in list((await self._soon.wait()).items()):
+                self.add(transport, listener)
 
     async def _watch(self) -> None:
         try:

@@ -285,7 +285,9 @@ async def _run_contained(function: Callable[[*Ts], Awaitable[None]], arguments: 
 
 def _are_same(one: contextvars.Context, other: contextvars.Context) -> bool:
     """Whether two contexts have the same variables with the same objects."""
-    return len(one) == len(other) and all(one.get(name, _UNSET) is value for name, value in other.items())
+    if len(one) != len(other):
+        return False
+    return not other or all(one.get(name, _UNSET) is value for name, value in other.items())
 
 
 _UNSET = object()

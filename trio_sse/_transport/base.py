@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import enum
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol, Self
 
 import trio
@@ -276,11 +276,8 @@ async def send_all(
     *payloads: bytes,
     write_timeout: float,
     counts: PendingBytes,
-    yields: bool = True,
 ) -> None:
     """Send the payloads, waiting up to `write_timeout` seconds each time for the peer to take some bytes.
-
-    Without `yields`, it has no checkpoint where the peer takes all at once; then the caller must have one.
 
     If this is cancelled, something stays pending, or the caller was cancelled before, and nothing was sent.
 
@@ -289,15 +286,31 @@ async def send_all(
             for slow peers.
     """
     await trio.lowlevel.checkpoint_if_cancelled()
-    is_small = sum(map(len, payloads)) <= _MAX_JOINED
-    pieces = [b"".join(payloads)] if is_small else [piece for piece in payloads if piece]
-    while pieces and transport.send_nowait(pieces[0], 0, trio.current_time()):
-        del pieces[0]
-    if not pieces:
+    pieces = send_at_once(transport, payloads)
+    if pieces:
+        await send_rest(transport, pieces, write_timeout=write_timeout, counts=counts)
+    else:
         # A peer that sends request after request must not block the event loop.
-        if yields:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        return
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+
+def send_at_once(transport: Transport, payloads: Sequence[bytes]) -> Sequence[bytes]:
+    """Send payloads without waiting. If some are left, call `send_rest` with those, and do nothing else."""
+    now = trio.current_time()
+    if len(payloads) == 1:
+        return () if transport.send_nowait(payloads[0], 0, now) else payloads
+    if sum(map(len, payloads)) <= _MAX_JOINED:
+        return send_at_once(transport, (b"".join(payloads),))
+    pieces = [piece for piece in payloads if piece]
+    while pieces and transport.send_nowait(pieces[0], 0, now):
+        del pieces[0]
+    return pieces
+
+
+async def send_rest(
+    transport: Transport, pieces: Sequence[bytes], *, write_timeout: float, counts: PendingBytes
+) -> None:
+    """Send what `send_at_once` has left; see `send_all`."""
     with PendingSend(counts, *pieces) as send:
         await _flush(transport, write_timeout)
         for piece in pieces[1:]:

@@ -90,6 +90,7 @@ class SocketTransport:
         "_address",
         "_discarded",
         "_is_broken",
+        "_own_end",
         "_waiting",
         "_watcher",
         "bytes_sent",
@@ -111,6 +112,7 @@ class SocketTransport:
         self.events_sent = 0
         self._address = address
         self._is_broken = False
+        self._own_end: Endpoint | None = None  # of an app's connection, once it is known
         self._discarded = 0
         self._waiting = 0  # tasks that wait in it
         self._watcher = watcher
@@ -157,12 +159,17 @@ class SocketTransport:
 
     @property
     def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
+        address = self._address
+        if isinstance(address, tuple) and self._own_end is not None:  # most of them
+            return address[:2], self._own_end
         address, origin = self._own_address, self.origin
         server = None if origin is None else origin.server
         if server is None and isinstance(address, ProxiedAddress):
             server = address.server
         if server is None and self.state is _OWNED:
-            server = as_endpoint(self.socket.getsockname())
+            if self._own_end is None:
+                self._own_end = as_endpoint(self.socket.getsockname())
+            server = self._own_end
         return self._client, server
 
     @property
@@ -211,6 +218,7 @@ class SocketTransport:
         new.bytes_sent = self.bytes_sent
         new.events_sent = self.events_sent
         new._address = self._address
+        new._own_end = self._own_end
         new._discarded = self._discarded
         new._waiting = 0
         new._watcher = self._watcher
