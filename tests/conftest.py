@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager
@@ -27,10 +28,11 @@ from .support.programs import serving
 from .support.requirements import count_skipped
 from .support.serving import InMemory, in_memory
 
-# No deadlines: a busy machine is no failure. Where many people wait for a run, it is the same each time.
-hypothesis.settings.register_profile("here", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
+# No deadlines: a busy machine is no failure. A run is the same each time; `--hypothesis-profile random` looks
+# for what no run has found.
+hypothesis.settings.register_profile("random", deadline=None)
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -54,6 +56,7 @@ def pytest_runtest_protocol(
 ) -> Generator[None, object, object]:
     """Keep out of them, too, what a file's tests leave: imports and caches, above all those of Hypothesis."""
     result = yield
+    logging.raiseExceptions = True  # the program's commands, run within this process, set it
     if nextitem is None or nextitem.path != item.path:
         _keep_out_of_collections()
     return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Iterator
 
@@ -17,7 +16,6 @@ def invoke(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Result]]:
     """Run the program within this process, where it fails before it does anything that would last."""
-    monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     yield lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
     for name, module in list(sys.modules.items()):

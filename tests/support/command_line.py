@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
-from .programs import ROOT, environment
-from .waiting import SECONDS
+from .programs import ROOT, trio_sse
 
 APP = "tests.support.apps.streams:server"
 FINAL_CHUNK = b"0\r\n\r\n"
@@ -15,12 +13,7 @@ FINAL_CHUNK = b"0\r\n\r\n"
 
 def run(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run the program to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "trio_sse", *arguments],
-        cwd=cwd,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=SECONDS,
-    )
+    with trio_sse(*arguments, cwd=cwd) as program:
+        status = program.wait()
+        output, errors = program.stdout.rest(), program.stderr.rest()
+    return subprocess.CompletedProcess(arguments, status, output, errors)

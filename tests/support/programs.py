@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from .forks import Fork, can_fork
 from .waiting import SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +68,7 @@ class Output:
 class Program:
     """A running program."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str] | Fork) -> None:
         self.process = process
         assert process.stdout is not None
         assert process.stderr is not None
@@ -90,7 +91,7 @@ class Program:
                 self.process.wait(_KILL_SECONDS)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait()
+                self.process.wait(SECONDS)
         for output, pipe in ((self.stdout, self.process.stdout), (self.stderr, self.process.stderr)):
             output.rest()
             assert pipe is not None
@@ -118,21 +119,29 @@ def running(
     pass_fds: Sequence[int] = (),
 ) -> Iterator[Program]:
     """Run a command; at the end, the process has ended."""
-    process = subprocess.Popen(
+    program = Program(_start(command, cwd, environment(env), pass_fds))
+    try:
+        yield program
+    finally:
+        program.end()
+
+
+def _start(
+    command: Sequence[str | Path], cwd: Path, env: Mapping[str, str], pass_fds: Sequence[int]
+) -> subprocess.Popen[str] | Fork:
+    if command[:2] == [sys.executable, "-m"] and not pass_fds and can_fork(env):
+        _, _, module, *arguments = map(str, command)
+        return Fork(module, arguments, cwd, env)
+    return subprocess.Popen(
         command,
         cwd=cwd,
-        env=environment(env),
+        env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
         pass_fds=pass_fds,
     )
-    program = Program(process)
-    try:
-        yield program
-    finally:
-        program.end()
 
 
 @contextmanager
