@@ -78,6 +78,29 @@ async def test_a_send_that_never_returns_ends_some_time_after_the_call(autojump_
     assert trio.current_time() == pytest.approx(30, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ({"type": "http.response.start"}, 5),
+        ({"type": "http.response.body", "more_body": True}, 0),
+        ({"type": "http.response.body"}, 1),
+    ],
+)
+async def test_a_call_returns_after_its_head_and_soon_after_its_end(
+    autojump_clock: MockClock, message: Any, seconds: float
+) -> None:
+    async with subject() as made:
+        await cancelled_send(made, message)
+        made.send.close()
+        with trio.move_on_after(5) as scope:
+            await made.send.settle()
+        assert trio.current_time() == pytest.approx(seconds, abs=0.1)
+        assert scope.cancelled_caught == (seconds == 5)
+        made.proceed.set()
+        await made.send.settle()
+    assert made.sent == [message]
+
+
 @pytest.mark.parametrize("is_abandoned", [False, True])
 async def test_what_a_send_raises_is_its_caller_s_only(is_abandoned: bool) -> None:
     async with subject() as made:

@@ -10,6 +10,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+import trio
 
 from trio_sse import EndReason
 
@@ -125,3 +126,34 @@ async def test_middleware(run: Run) -> None:
             assert status in ((500,) if place in ("before the app", "at the head") else (200, 500, None))
 
         await try_each(host, life, OF_MIDDLEWARE, check)
+
+
+@pytest.mark.parametrize("run", OF_APPS, indirect=True)
+async def test_middleware_that_fails_while_it_sends(run: Run) -> None:
+    steps = 0
+
+    def failing(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            async def send_all() -> None:
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": b"one", "more_body": True})
+                await send({"type": "http.response.body", "body": b"two"})
+
+            if scope["type"] != "http" or scope["path"] != "/three":
+                await app(scope, receive, send)
+                return
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send_all)
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                raise ValueError("why")
+
+        return call
+
+    async with run(middleware=failing) as host, host.opened("/live") as bystander:
+        await until_subscribed(host)
+        for number in range(40):  # so that each of its sends is cancelled at each moment
+            steps = number // 2
+            await take_what_comes(host, "/three")
+        await host.hub.publish("live", "still here")
+        assert (await bystander.event()).data == "still here"

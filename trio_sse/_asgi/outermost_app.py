@@ -141,6 +141,7 @@ class OutermostApp:
             try:
                 await guard.finish()
             finally:
+                await surviving.settle()
                 surviving.close()
                 self._open_work.on_call_end(guard)
 

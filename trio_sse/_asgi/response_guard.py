@@ -224,7 +224,11 @@ class ResponseGuard(ScopeObject):
     async def _end(self, message: Message) -> None:
         self._is_over = True
         if self._is_http2:
-            await self._discard_body()
+            try:
+                await self._discard_body()
+            except BaseException:
+                self._is_over = False  # `finish` sends the end
+                raise
             if self.is_disconnected:  # hypercorn would wait until the client has received it
                 await trio.lowlevel.checkpoint()
             else:

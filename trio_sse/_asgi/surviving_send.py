@@ -7,6 +7,9 @@ Also, hypercorn shields its writes, and an app's call must end even if its clien
 
 So each `send` runs in its own task, which the app cannot cancel. Some never return: over HTTP/2, those that
 wait for the window of a client that has disconnected. They are cancelled some time after the app's call.
+
+Hypercorn ends, with all its connections, if an app's call returns while its response's head is being sent: it
+takes the request for one that nobody has answered, and answers it. So `settle` comes before the return.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ _ORDER_SECONDS = 1.0
 
 @final
 class SurvivingSend:
-    """The `send` of one response; `nursery` outlives the app's call."""
+    """The `send` of one response, which sends what it is called with; `nursery` outlives the app's call."""
 
     def __init__(self, send: Send, nursery: trio.Nursery) -> None:
         self._send = send
@@ -35,14 +38,10 @@ class SurvivingSend:
         self._running: set[_Call] = set()
 
     async def __call__(self, message: Message) -> None:
-        for earlier in self._running:
-            if earlier.is_abandoned:
-                with trio.move_on_after(_ORDER_SECONDS):
-                    await earlier.has_ended.wait()
-                break
-        call = _Call()
+        call = _Call(message)
+        earlier = [call for call in self._running if call.is_abandoned]
         self._running.add(call)
-        self._nursery.start_soon(self._run, call, message, name="trio_sse.send")
+        self._nursery.start_soon(self._run, call, message, earlier, name="trio_sse.send")
         try:
             await call.has_ended.wait()
         except trio.Cancelled:
@@ -51,9 +50,12 @@ class SurvivingSend:
         if call.error is not None:
             raise call.error
 
-    async def _run(self, call: _Call, message: Message) -> None:
+    async def _run(self, call: _Call, message: Message, earlier: list[_Call]) -> None:
         try:
             with call.scope:
+                with trio.move_on_after(_ORDER_SECONDS):
+                    for one in earlier:
+                        await one.has_ended.wait()
                 await self._send(message)
             if call.scope.cancelled_caught:
                 call.error = OSError("the response is over")
@@ -65,6 +67,14 @@ class SurvivingSend:
             self._running.discard(call)
             call.has_ended.set()
 
+    async def settle(self) -> None:
+        """Wait, at the end of the app's call, until no head is being sent, and a moment for a last part."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _ORDER_SECONDS):
+            for call in [call for call in self._running if call.is_head or call.is_last]:
+                await call.has_ended.wait()
+        for call in [call for call in self._running if call.is_head]:
+            await call.has_ended.wait()
+
     def close(self) -> None:
         """Bound what still runs, now that the app's call has ended."""
         for call in self._running:
@@ -75,7 +85,9 @@ class SurvivingSend:
 class _Call:
     """One call of `send`."""
 
-    def __init__(self) -> None:
+    def __init__(self, message: Message) -> None:
+        self.is_head = message["type"] == "http.response.start"
+        self.is_last = not (self.is_head or message.get("more_body", False))
         self.scope = trio.CancelScope()
         self.has_ended = trio.Event()
         self.is_abandoned = False
