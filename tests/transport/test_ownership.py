@@ -140,6 +140,9 @@ class Listener:
     def on_disconnect(self) -> None:
         self.disconnects += 1
 
+    def on_write_timeout(self) -> None:
+        raise AssertionError
+
     def on_excess_input(self) -> None:
         raise AssertionError
 

@@ -155,6 +155,10 @@ class RequestResponseCycle:
             self.watcher = RequestDisconnectWatcher(transport, body.buffer, self.on_disconnect)
             body.receive = self.watcher.receive_some
 
+    def on_write_timeout(self) -> None:
+        """As `on_disconnect`."""
+        self.on_disconnect()
+
     def on_excess_input(self) -> None:
         """Do nothing: what follows the request stays unread in the socket, which bounds it."""
 

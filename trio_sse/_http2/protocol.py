@@ -73,6 +73,9 @@ class Http2Protocol(Http2Output):
     Args:
         head_limits: the bounds on a request's head.
         now: the time, in seconds of any clock.
+
+    Attributes:
+        has_settings: the peer has sent its preface and its settings, so that it speaks HTTP/2.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class Http2Protocol(Http2Output):
         self._head_limits = head_limits
         self._allows_websocket = allows_websocket
         self._stream_window = INITIAL_WINDOW  # of the peer
-        self._has_settings = False
+        self.has_settings = False
         self._preface_left = PREFACE
         self._reader = FrameReader()
         self._floods = FloodGuard(limits, now)
@@ -126,7 +129,7 @@ class Http2Protocol(Http2Output):
         return data[size:]
 
     def _receive_frame(self, frame: Frame, now: float) -> None:
-        if not self._has_settings and (frame.type != FrameType.SETTINGS or frame.flags & Flag.ACK):
+        if not self.has_settings and (frame.type != FrameType.SETTINGS or frame.flags & Flag.ACK):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
         self._blocks.check(frame)
         receive = self._RECEIVERS.get(frame.type)
@@ -162,7 +165,7 @@ class Http2Protocol(Http2Output):
         settings = settings_of(frame)
         if frame.flags & Flag.ACK:
             return
-        self._has_settings = True
+        self.has_settings = True
         for name, value in settings:
             if name == Setting.INITIAL_WINDOW_SIZE:
                 change, self._stream_window = value - self._stream_window, value

@@ -75,6 +75,10 @@ class RequestDisconnectWatcher:
         self.is_disconnected = True
         self._on_disconnect()
 
+    def on_write_timeout(self) -> None:
+        """As `on_disconnect`."""
+        self.on_disconnect()
+
     def on_excess_input(self) -> None:
         """Do nothing: what follows the request stays unread in the socket, which bounds it."""
 

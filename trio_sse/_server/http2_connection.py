@@ -111,7 +111,8 @@ class _Connection:
         self._tasks: trio.Nursery
         self._receiving: trio.CancelScope | None = None
         self._deadline = trio.current_time() + HEAD_SECONDS
-        self._is_leaving = False  # GOAWAY has been sent
+        self._is_leaving = False  # a first GOAWAY has been sent
+        self._is_final = False  # the peer knows which requests are processed
         self._is_failed = False  # it cannot be written to
 
     async def run(self, received: bytes) -> None:
@@ -131,7 +132,7 @@ class _Connection:
 
     async def _read(self, received: bytes) -> None:
         protocol = self._protocol
-        while not protocol.is_failed:
+        while not (protocol.is_failed or self._is_failed):
             data = received or await self._receive()
             received = b""
             if data is None:
@@ -140,7 +141,11 @@ class _Connection:
                 continue
             if not data:
                 return
-            for event in protocol.receive(data, trio.current_time()):
+            is_new = not protocol.has_settings
+            events = protocol.receive(data, trio.current_time())
+            if is_new and protocol.has_settings:
+                self._on_closed()  # there is no stream yet, and it may be long before there is one
+            for event in events:
                 if isinstance(event, RequestReceived):
                     self._begin(event)
                 elif isinstance(event, WindowOpened):
@@ -178,10 +183,14 @@ class _Connection:
             return False
         if now < self._deadline:
             return False
+        if self._is_leaving and not self._is_final:
+            self._is_final = True
+            protocol.send_goaway(is_final=True)
         if protocol.streams:
             self._deadline = math.inf
             return False
-        protocol.send_goaway(is_final=True)
+        if not self._is_final:
+            protocol.send_goaway(is_final=True)
         return True
 
     # Requests
@@ -230,11 +239,12 @@ class _Connection:
             self._is_failed = True
 
     async def _flush_last(self) -> None:
-        """Wait until the last frames have been sent; after a fault, let the peer read them."""
+        """Wait until the last frames have been sent, and let the peer read them."""
         writer = self._writer
         writer.flush(trio.current_time())
         with trio.move_on_after(self._common.write_timeout):
             while writer.is_blocked and not self._is_failed:
                 await writer.wait_unblocked()
-        if self._protocol.is_failed and not writer.is_blocked:
+        # What nobody has read would make the kernel reset the connection, and the peer miss our GOAWAY.
+        if not writer.is_blocked and (self._protocol.is_failed or self._transport.unread_bytes()):
             await self._serving.linger(self._transport)

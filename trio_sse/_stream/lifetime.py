@@ -64,6 +64,10 @@ class StreamLifetime:
         """End the stream, since the peer has disconnected."""
         self.end(EndReason.CLIENT_DISCONNECTED)
 
+    def on_write_timeout(self) -> None:
+        """End the stream, since the peer accepts nothing on its connection."""
+        self.end(EndReason.WRITE_TIMEOUT)
+
     def on_excess_input(self) -> None:
         """End the stream, since the peer keeps sending."""
         self.end(EndReason.PROTOCOL_ERROR)

@@ -84,6 +84,9 @@ class DisconnectListener(Protocol):
     def on_disconnect(self) -> None:
         """Called when the peer has closed its side or reset the connection."""
 
+    def on_write_timeout(self) -> None:
+        """Called when the peer accepts nothing of what others send on the same connection."""
+
     def on_excess_input(self) -> None:
         """Called when the peer has sent more than a watcher tolerates."""
 

@@ -207,7 +207,11 @@ class Http2StreamTransport:
         self._is_streaming = False
         if self._lot is not None:
             self._lot.unpark_all()
-        if self._listener is not None:
+        if self._listener is None:
+            return
+        if self._writer.has_timed_out:
+            self._listener.on_write_timeout()
+        else:
             self._listener.on_disconnect()
 
     async def _wait(self) -> None:

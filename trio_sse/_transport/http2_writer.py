@@ -24,9 +24,6 @@ FLUSH_SIZE = 64 * 1024
 # What may wait besides DATA while the peer takes nothing: answers to its PINGs and SETTINGS, and heads.
 _MOST_WAITING = 512 * 1024
 
-# A connection whose peer takes nothing is closed after the streams' own write timeouts, which have reasons.
-_EXTRA_SECONDS = 5.0
-
 _numbers = count(1)
 
 
@@ -46,6 +43,7 @@ class Http2Writer:
         start_flushing: starts a task that runs `flush_blocked`.
 
     Attributes:
+        has_timed_out: the peer has accepted nothing for the write timeout.
         is_blocked: the transport has not taken all of the last write, so streams must not add DATA.
         is_scheduled: `flush` will be called.
         number: that of the connection in this process, from 1.
@@ -58,6 +56,7 @@ class Http2Writer:
         "_start_flushing",
         "_unblocked",
         "_write_timeout",
+        "has_timed_out",
         "is_blocked",
         "is_scheduled",
         "number",
@@ -77,6 +76,7 @@ class Http2Writer:
     ) -> None:
         self.transport = transport
         self.protocol: Http2Protocol  # set by whoever makes both
+        self.has_timed_out = False
         self.is_blocked = False
         self.is_scheduled = False
         self.number = next(_numbers)
@@ -123,9 +123,10 @@ class Http2Writer:
         while transport.pending is not None:
             with PendingSend(counts, transport.pending) as send:
                 while transport.pending is not None:
-                    with trio.move_on_after(self._write_timeout + _EXTRA_SECONDS) as timeout:
+                    with trio.move_on_after(self._write_timeout) as timeout:
                         await transport.flush_some()
                     if timeout.cancelled_caught:
+                        self.has_timed_out = True
                         raise trio.BrokenResourceError("the peer accepts no bytes")
             if send.is_cut:
                 raise trio.BrokenResourceError("too many bytes wait for peers that read slowly")
