@@ -76,7 +76,7 @@ class Peer:
             self._settings += 1
             if flags & ACK:
                 self.seen.append("ACK")
-                if (size := self._table_sizes.pop(0)) is not None:
+                if self._table_sizes and (size := self._table_sizes.pop(0)) is not None:
                     self._decoder.max_allowed_table_size = size
         elif type == HEADERS:
             for name, value in self._decoder.decode(payload, raw=True):

@@ -1,9 +1,9 @@
 """Floods: frames that are cheap to send, cost us work, and ask for nothing.
 
-Two token buckets for each connection. One is for streams that the client resets (rapid reset,
-CVE-2023-44487), or that end by its faults: each may have started a request. The other is for all frames
-without use: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown types (CVE-2019-9511 to 9518).
-Useful work earns such frames, since clients that receive much send many WINDOW_UPDATEs.
+Two token buckets for each connection. One is for requests that the client resets before they are answered
+(rapid reset, CVE-2023-44487), or that fail by its faults: each may have started a task. The other is for all
+frames without use: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown types (CVE-2019-9511 to
+9518). Useful work earns such frames, since clients that receive much send many WINDOW_UPDATEs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from typing import final
 from .error_code import ConnectionFault, ErrorCode
 from .frames import Flag, Frame, FrameType
 from .limits import Http2Limits
+
+#: Whoever opens a window of fewer bytes has it filled by frames that are hardly larger than their heads.
+SMALL_WINDOW = 256
+
+_FIELDS_PER_TOKEN = 4
 
 # Frames that ask for nothing, as a rule.
 _USELESS = (FrameType.PING, FrameType.SETTINGS, FrameType.PRIORITY, FrameType.WINDOW_UPDATE, FrameType.GOAWAY)
@@ -47,7 +52,7 @@ class FloodGuard:
         self._resets = _Bucket(limits.resets, limits.reset_rate, now)
         self._work = 0
 
-    def spend(self, now: float, work: int | None = None) -> None:
+    def spend(self, now: float, work: int | None = None, *, tokens: float = 1.0) -> None:
         """Count a frame without use.
 
         Args:
@@ -61,17 +66,34 @@ class FloodGuard:
         if work is not None:
             self._control.add((work - self._work) * self._limits.frames_per_work)
             self._work = work
-        if not self._control.take(now):
+        if not self._control.take(now, tokens):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
 
+    def spend_trickle(self, now: float, streams: int = 1) -> None:
+        """Count windows that the client has opened by a few bytes, so that each costs us a DATA frame.
+
+        Raises:
+            ConnectionFault: ENHANCE_YOUR_CALM, there were too many.
+        """
+        self.spend(now, tokens=(self._limits.frames_per_work + 1.0) * streams)
+
+    def spend_refusal(self, now: float, fields: int) -> None:
+        """Count a request that was refused by its head. Each of its fields takes some microseconds to decode.
+
+        Raises:
+            ConnectionFault: ENHANCE_YOUR_CALM, there were too many.
+        """
+        self.spend(now, tokens=fields / _FIELDS_PER_TOKEN)
+        self.spend_reset(now)
+
     def spend_reset(self, now: float) -> None:
-        """Count a stream that the client has reset, or that has ended by its fault.
+        """Count a request that the client has reset before it was answered, or that failed by its fault.
 
         Raises:
             ConnectionFault: ENHANCE_YOUR_CALM, there were too many.
         """
         if not self._resets.take(now):
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many streams were reset")
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many requests were reset, or failed")
 
 
 @final
@@ -88,11 +110,11 @@ class _Bucket:
     def add(self, tokens: float) -> None:
         self._tokens = min(self._size, self._tokens + tokens)
 
-    def take(self, now: float) -> bool:
-        """Take a token; return whether there was one."""
+    def take(self, now: float, tokens: float = 1.0) -> bool:
+        """Take tokens; return whether there were as many."""
         self.add((now - self._seen_at) * self._rate)
         self._seen_at = now
-        if self._tokens < 1.0:
+        if self._tokens < tokens:
             return False
-        self._tokens -= 1.0
+        self._tokens -= tokens
         return True

@@ -17,23 +17,25 @@ class Http2Limits(NamedTuple):
         header_list_size: bytes of one header list, with 32 for each field, that the client is asked to keep
             to (SETTINGS_MAX_HEADER_LIST_SIZE). A request with more fields or bytes than a head may have is
             answered with 431.
-        header_list: bytes of one decompressed header list. Beyond them, the connection ends.
+        header_list: bytes of one decompressed header list, counted in the same way. Beyond them, the
+            connection ends.
         header_block: bytes of one compressed header block. Beyond them, the connection ends.
         continuations: CONTINUATION frames of one header block. Beyond them, the connection ends.
         stream_window: bytes of a request's body that may arrive before the handler reads them.
         connection_window: bytes of the bodies of all requests together.
-        resets, reset_rate: streams that the client may reset or have reset by its faults at once, and one
-            second later again. These are the numbers of Node.js.
+        resets, reset_rate: requests that the client may reset before they are answered, or that may fail by
+            its faults or be refused: so many at once, and so many each second. The numbers are those of
+            Node.js.
         control_frames, control_rate: frames that ask for nothing: PING, SETTINGS, PRIORITY, WINDOW_UPDATE,
             empty DATA, and those of an unknown type. So many at once, and so many each second.
         frames_per_work: how many more of them for each request, and each DATA frame, in both directions.
             httpx sends two WINDOW_UPDATEs for each DATA frame that it receives.
-        pending_control: bytes of answers to such frames that wait for a client that takes nothing.
+        settings: settings of one SETTINGS frame. This is the number of nghttp2.
     """
 
     max_streams: int = 250
     header_list_size: int = 16 * 1024 + 100 * _FIELD_OVERHEAD
-    header_list: int = 4 * (16 * 1024 + 100 * _FIELD_OVERHEAD)
+    header_list: int = 2 * (16 * 1024 + 100 * _FIELD_OVERHEAD)
     header_block: int = 2 * 16 * 1024
     continuations: int = 16
     stream_window: int = 64 * 1024
@@ -43,7 +45,7 @@ class Http2Limits(NamedTuple):
     control_frames: int = 1000
     control_rate: float = 100.0
     frames_per_work: float = 4.0
-    pending_control: int = 16 * 1024
+    settings: int = 32
 
     @classmethod
     def of_heads(cls, heads: HeadLimits, *, max_streams: int = 250) -> Self:
@@ -55,7 +57,7 @@ class Http2Limits(NamedTuple):
         return cls(
             max_streams=max_streams,
             header_list_size=size,
-            header_list=4 * size,
+            header_list=2 * size,
             header_block=2 * heads.size,
         )
 

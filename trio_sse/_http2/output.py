@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .error_code import ConnectionFault, ErrorCode
+from .floods import SMALL_WINDOW
 from .frames import (
+    SETTINGS_ACK,
     Flag,
     FrameType,
     Setting,
@@ -23,8 +25,10 @@ from .limits import Http2Limits
 from .payloads import MAX_WINDOW
 from .stream import Http2Stream
 
-#: The window of each stream and of the connection before anybody changes it (RFC 9113, 6.9.2).
-INITIAL_WINDOW = 65_535
+# The window of each stream and of the connection before anybody changes it (RFC 9113, 6.9.2), and the size of
+# each header table (6.5.2).
+_INITIAL_WINDOW = 65_535
+_TABLE_SIZE = 4096
 
 # How many streams that we have reset are remembered, to ignore what the peer had sent them before.
 _MOST_RESET = 1024
@@ -44,6 +48,7 @@ class Http2Output:
         output: the frames that wait to be sent, in order; `output_size` has their bytes.
         last_stream_id: the highest number of a stream that the peer has opened.
         last_accepted_id: the highest number that GOAWAY has allowed.
+        initial_window: how many bytes of DATA the peer accepts at first on a new stream.
         work: requests, and about how many DATA frames there have been.
         announces_table: the peer wants to know, with the next head, that its table is not used.
         is_failed: a fault of the peer has ended the connection; GOAWAY is in the output.
@@ -58,7 +63,7 @@ class Http2Output:
         on_closed: Callable[[], None],
     ) -> None:
         self.streams: dict[int, Http2Stream] = {}
-        self.window = INITIAL_WINDOW
+        self.window = self.initial_window = _INITIAL_WINDOW
         self.output: list[bytes | memoryview] = []
         self.output_size = 0
         self.last_stream_id = 0
@@ -80,7 +85,7 @@ class Http2Output:
         if allows_websocket:
             settings[Setting.ENABLE_CONNECT_PROTOCOL] = 1
         self.add_output(
-            encode_settings(settings), encode_window_update(0, limits.connection_window - INITIAL_WINDOW)
+            encode_settings(settings), encode_window_update(0, limits.connection_window - _INITIAL_WINDOW)
         )
 
     def add_output(self, *parts: bytes | memoryview) -> None:
@@ -153,6 +158,39 @@ class Http2Output:
         if not self.is_failed:
             self.is_failed = True
             self.add_output(encode_goaway(self.last_stream_id, fault.code, fault.text.encode()))
+
+    # The peer's windows
+
+    def apply_settings(self, settings: Sequence[tuple[int, int]]) -> bool:
+        """Apply settings of the peer, and acknowledge them; return whether windows are small now."""
+        window = self.initial_window
+        for name, value in settings:
+            if name == Setting.INITIAL_WINDOW_SIZE:
+                window = value
+            elif name == Setting.HEADER_TABLE_SIZE and value < _TABLE_SIZE:
+                self.announces_table = True
+        change, self.initial_window = window - self.initial_window, window
+        if change:
+            for stream in list(self.streams.values()):
+                self.open_window(stream, change)
+        self.add_output(SETTINGS_ACK)
+        return bool(change) and window < SMALL_WINDOW
+
+    def open_window(self, stream: Http2Stream, change: int) -> int:
+        """Change how much the peer accepts on a stream, and return it."""
+        window = stream.send_window = stream.send_window + change
+        if window > MAX_WINDOW:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window is too large")
+        if window > 0 and stream.observer is not None:
+            stream.observer.on_writable()
+        return window
+
+    def open_connection_window(self, increment: int) -> int:
+        """Change how much the peer accepts on all streams, and return it."""
+        self.window += increment
+        if self.window > MAX_WINDOW:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
+        return self.window
 
     # What the handlers of streams have taken
 

@@ -13,6 +13,8 @@ from .frames import MAX_FRAME_SIZE, Flag, Frame, FrameType, Setting
 
 MAX_WINDOW: Final = 0x7FFF_FFFF
 
+SETTING_SIZE: Final = 6
+
 _SETTING: Final = struct.Struct(">HI")
 _BITS_31: Final = 0x7FFF_FFFF
 _PRIORITY_SIZE: Final = 5
@@ -74,7 +76,7 @@ def settings_of(frame: Frame) -> list[tuple[int, int]]:
         if frame.payload:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS has no payload")
         return []
-    if len(frame.payload) % _SETTING.size:
+    if len(frame.payload) % SETTING_SIZE:
         raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "each setting has 6 bytes")
     settings = list(_SETTING.iter_unpack(frame.payload))
     for name, value in settings:

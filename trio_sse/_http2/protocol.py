@@ -28,23 +28,22 @@ from .._http.request_head import HeadLimits, RequestHead
 from .block_assembler import BlockAssembler, HeaderBlock
 from .error_code import ConnectionFault, ErrorCode, StreamFault
 from .events import Event, PingAnswered, RequestReceived, WindowOpened
-from .floods import FloodGuard, is_useless
+from .floods import SMALL_WINDOW, FloodGuard, is_useless
 from .frames import (
     PREFACE,
-    SETTINGS_ACK,
     Flag,
     Frame,
     FrameReader,
     FrameType,
-    Setting,
     encode_ping,
     encode_reset,
 )
 from .header_decoder import HeaderDecoder
 from .limits import Http2Limits
-from .output import INITIAL_WINDOW, Http2Output
+from .output import Http2Output
 from .payloads import (
     MAX_WINDOW,
+    SETTING_SIZE,
     check_priority,
     data_of,
     depends_on_itself,
@@ -56,9 +55,6 @@ from .payloads import (
 )
 from .request_head import check_trailers, make_request_head
 from .stream import Http2Stream
-
-# What every table may have before anybody changes it (RFC 9113, 6.5.2).
-_TABLE_SIZE = 4096
 
 # Clients skip no numbers; so many ranges of them are told apart from those of closed streams.
 _MOST_SKIPPED = 4
@@ -91,8 +87,8 @@ class Http2Protocol(Http2Output):
         super().__init__(limits, allows_websocket=allows_websocket, on_output=on_output, on_closed=on_closed)
         self._head_limits = head_limits
         self._allows_websocket = allows_websocket
-        self._stream_window = INITIAL_WINDOW  # of the peer
         self.has_settings = False
+        self._now = now
         self._preface_left = PREFACE
         self._reader = FrameReader()
         self._floods = FloodGuard(limits, now)
@@ -110,12 +106,13 @@ class Http2Protocol(Http2Output):
         self._events = []
         if self.is_failed:
             return ()
+        self._now = now
         try:
             if self._preface_left:
                 data = self._take_preface(data)
             self._reader.feed(data)
             while not self.is_failed and (frame := self._reader.take()) is not None:
-                self._receive_frame(frame, now)
+                self._receive_frame(frame)
         except ConnectionFault as fault:
             self.fail(fault)
         events, self._events = self._events, []
@@ -128,13 +125,13 @@ class Http2Protocol(Http2Output):
         self._preface_left = self._preface_left[size:]
         return data[size:]
 
-    def _receive_frame(self, frame: Frame, now: float) -> None:
+    def _receive_frame(self, frame: Frame) -> None:
         if not self.has_settings and (frame.type != FrameType.SETTINGS or frame.flags & Flag.ACK):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
         self._blocks.check(frame)
         receive = self._RECEIVERS.get(frame.type)
         if receive is None or is_useless(frame):
-            self._floods.spend(now, self.work)
+            self._floods.spend(self._now, self.work)
         elif frame.type != FrameType.RST_STREAM:
             self.work += 1
         if receive is None:
@@ -142,11 +139,8 @@ class Http2Protocol(Http2Output):
         try:
             receive(self, frame)
         except StreamFault as fault:
-            self._floods.spend_reset(now)
+            self._floods.spend_reset(self._now)
             self._fail_stream(fault)
-        else:
-            if frame.type == FrameType.RST_STREAM:
-                self._floods.spend_reset(now)
 
     def _fail_stream(self, fault: StreamFault) -> None:
         stream = self.streams.get(fault.stream_id)
@@ -162,18 +156,13 @@ class Http2Protocol(Http2Output):
     # Frames of the connection
 
     def _receive_settings(self, frame: Frame) -> None:
+        if len(frame.payload) > self._limits.settings * SETTING_SIZE:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a frame has too many settings")
         settings = settings_of(frame)
-        if frame.flags & Flag.ACK:
-            return
-        self.has_settings = True
-        for name, value in settings:
-            if name == Setting.INITIAL_WINDOW_SIZE:
-                change, self._stream_window = value - self._stream_window, value
-                for stream in list(self.streams.values()):
-                    self._open_window(stream, change)
-            elif name == Setting.HEADER_TABLE_SIZE and value < _TABLE_SIZE:
-                self.announces_table = True
-        self.add_output(SETTINGS_ACK)
+        if not frame.flags & Flag.ACK:
+            self.has_settings = True
+            if self.apply_settings(settings) and self.streams:
+                self._floods.spend_trickle(self._now, len(self.streams))
 
     def _receive_ping(self, frame: Frame) -> None:
         data = ping_of(frame)
@@ -186,26 +175,19 @@ class Http2Protocol(Http2Output):
         goaway_of(frame)  # the peer will close the connection when its streams have ended
 
     def _receive_window_update(self, frame: Frame) -> None:
-        stream = None
-        if frame.stream_id:
-            stream = self._find(frame, "WINDOW_UPDATE")
-        increment = increment_of(frame)
         if not frame.stream_id:
-            self.window += increment
-            if self.window > MAX_WINDOW:
-                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
+            window = self.open_connection_window(increment_of(frame))
             self._events.append(WindowOpened())
-        elif stream is not None:
+        else:
+            stream = self._find(frame, "WINDOW_UPDATE")
+            increment = increment_of(frame)
+            if stream is None:
+                return
             if stream.send_window + increment > MAX_WINDOW:
                 raise StreamFault(stream.id, ErrorCode.FLOW_CONTROL_ERROR, "the window is too large")
-            self._open_window(stream, increment)
-
-    def _open_window(self, stream: Http2Stream, change: int) -> None:
-        stream.send_window += change
-        if stream.send_window > MAX_WINDOW:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window is too large")
-        if stream.send_window > 0 and stream.observer is not None:
-            stream.observer.on_writable()
+            window = self.open_window(stream, increment)
+        if 0 < window < SMALL_WINDOW:
+            self._floods.spend_trickle(self._now)
 
     # Frames of streams
 
@@ -224,6 +206,8 @@ class Http2Protocol(Http2Output):
     def _receive_reset(self, frame: Frame) -> None:
         reset_code_of(frame)
         stream = self._find(frame, "RST_STREAM")
+        if stream is None or not stream.is_head_sent:  # a response that has begun is worth its request
+            self._floods.spend_reset(self._now)
         if stream is not None:
             self._forget(stream)
             self._lose(stream)
@@ -317,8 +301,9 @@ class Http2Protocol(Http2Output):
             )
             is_websocket = any(name == b":protocol" for name, _ in fields)
         except HTTPException as refusal:
+            self._floods.spend_refusal(self._now, len(fields))
             head = refusal
-        stream = Http2Stream(stream_id, self._stream_window, self._limits.stream_window)
+        stream = Http2Stream(stream_id, self.initial_window, self._limits.stream_window)
         self.streams[stream_id] = stream
         stream.peer_has_ended = block.is_end
         if isinstance(head, RequestHead) and not is_websocket and not block.is_end:
