@@ -52,6 +52,16 @@ def shake_hands(
     files.authority.configure_trust(context)
     if own is not None:
         own.configure_cert(context)
+    client, server = connect(certificates, context, name)
+    seen = client.getpeercert()
+    assert seen is not None
+    return seen, server.getpeercert()
+
+
+def connect(
+    certificates: Certificates, context: ssl.SSLContext, name: str | None
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """Return the two ends of a connection."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = certificates.context.wrap_bio(to_server, to_client, server_side=True)
     client = context.wrap_bio(to_client, to_server, server_hostname=name)
@@ -59,9 +69,31 @@ def shake_hands(
         for side in (client, server):
             with contextlib.suppress(ssl.SSLWantReadError):
                 side.do_handshake()
-    seen = client.getpeercert()
-    assert seen is not None
-    return seen, server.getpeercert()
+    return client, server
+
+
+@pytest.mark.parametrize("asked", ["a.example", "b.example", "unknown.example", None])
+@pytest.mark.parametrize("is_reloaded", [False, True])
+def test_http2_is_offered_whichever_certificate_is_chosen(
+    files: Files, asked: str | None, is_reloaded: bool
+) -> None:
+    chains = [files.issue("a", "a.example"), files.issue("b", "b.example")]
+    for offers_http2, expected in ((True, "h2"), (False, None)):
+        certificates = Certificates(TLSOptions(certfiles=chains, offers_http2=offers_http2))
+        if is_reloaded:
+            assert certificates.reload()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        # The client prefers a cipher that HTTP/2 forbids (RFC 9113, appendix A).
+        context.set_ciphers("ECDHE+AES256+SHA384:ECDHE+AESGCM")
+        context.set_alpn_protocols(["http/1.1", "h2"])
+        files.authority.configure_trust(context)
+        client = connect(certificates, context, asked)[0]
+        assert client.selected_alpn_protocol() == expected
+        cipher = client.cipher()
+        assert cipher is not None
+        assert "GCM" in cipher[0]
 
 
 def hosts_of(certificate: dict[str, Any]) -> set[str]:

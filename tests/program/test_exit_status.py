@@ -60,7 +60,7 @@ def stopped_with_0(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str
     with process:
         try:
             assert process.stdout is not None
-            yield process, process.stdout.readline().split()[-1]
+            yield process, process.stdout.readline().split("  ")[-1].removeprefix("Serving on ").split()[0]
             process.send_signal(signal.SIGTERM)
             assert process.wait(SECONDS) == 0
         finally:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
-import httpx
 import pytest
 
 from ..support import http
-from ..support.certificates import Certificate
 from ..support.programs import serving
 
 pytestmark = pytest.mark.integration
@@ -26,11 +23,9 @@ def test_the_program_exits_with_1() -> None:
         assert program.stderr.text.count("ValueError: a task of the app has failed") == 1
 
 
-def test_over_http2_the_program_exits_with_1(tmp_path: Path) -> None:
-    certificate = Certificate(tmp_path)
-    options = ("--http2", "--certfile", certificate.chain, "--keyfile", certificate.key)
-    with serving(APP, *options) as (program, url):
-        assert httpx.get(f"{url}/fail", verify=certificate.context).text == "ok"
+def test_on_hypercorn_the_program_exits_with_1() -> None:
+    with serving(APP, "--host", "hypercorn") as (program, url):
+        assert http.get(f"{url}/fail").text == "ok"
         assert program.wait() == 1
         assert program.stderr.rest().endswith(f"\nError: {REASON}\n")
         assert program.stderr.text.count("ValueError: a task of the app has failed") == 1

@@ -150,7 +150,7 @@ def log_in(client: httpx.Client) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("mode", ["one process", "workers", "HTTP/2"])
+@pytest.mark.parametrize("mode", ["one process", "workers", "hypercorn"])
 def test_certificates_are_loaded_again_while_connections_stay(
     tmp_path: Path, manager: Manager, mode: str
 ) -> None:
@@ -160,19 +160,20 @@ def test_certificates_are_loaded_again_while_connections_stay(
     match mode:
         case "workers":
             options += ["--workers", "2", "--log", f"sqlite:{tmp_path / 'log.db'}"]
-        case "HTTP/2":
+        case "hypercorn":
             target, path, publish = APP, "/news", publish_on_app
-            options += ["--http2"]
+            options += ["--host", "hypercorn"]
     env = {**manager.environment, "WATCHDOG_USEC": "200000"}
     with (
         serving(target, *options, env=env) as (program, url),
-        http.Client(base_url=url, verify=certificate.context, http2=mode == "HTTP/2") as client,
+        http.Client(base_url=url, verify=certificate.context, http2=True) as client,
     ):
         manager.expect("READY=1")
         manager.expect("WATCHDOG=1")
-        if mode == "HTTP/2":
+        if mode == "hypercorn":
             log_in(client)
         with client.stream("GET", path) as response:
+            assert response.http_version == "HTTP/2"
             lines = response.iter_lines()
             next(lines)
             first = certificate.seen(url)

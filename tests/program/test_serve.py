@@ -46,16 +46,16 @@ def test_it_serves(streams: str) -> None:
 def test_a_module_of_the_working_directory_is_served(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("class site:\n    from trio_sse import Server\n    server = Server()\n")
     with trio_sse("serve", "mine:site.server", "--bind", "127.0.0.1:0", cwd=tmp_path) as program:
-        url = program.stdout.expect(r"Serving on (\S+)$")[1]
+        url = program.stdout.expect(r"Serving on (\S+) \(")[1]
         assert http.get(f"{url}/health").json() == {"status": "ok"}
 
 
 def test_it_listens_on_several_addresses() -> None:
     others = ["--bind", "localhost:0", *(("--bind", "[::1]:0") if has_ipv6() else ())]
     with serving(APP, *others) as (program, first):
-        urls = [first, program.stdout.expect(r"Serving on (\S+)$")[1]]
+        urls = [first, program.stdout.expect(r"Serving on (\S+) \(")[1]]
         if has_ipv6():
-            urls.append(program.stdout.expect(r"Serving on (http://\[::1\]:\d+)$")[1])
+            urls.append(program.stdout.expect(r"Serving on (http://\[::1\]:\d+) \(")[1])
         assert len(set(urls)) == len(urls)
         for url in urls:
             assert http.get(f"{url}/health").status_code == 200
@@ -86,7 +86,7 @@ def test_every_option_can_be_set_in_the_environment() -> None:
     }
     with trio_sse("serve", env=env) as program:
         for _ in range(2):
-            url = program.stdout.expect(r"Serving on (\S+)$")[1]
+            url = program.stdout.expect(r"Serving on (\S+) \(")[1]
             assert http.get(f"{url}/count/1").status_code == 200
         program.send(signal.SIGTERM)
         assert program.wait() == 0
@@ -269,7 +269,7 @@ def test_serving_continues_when_its_addresses_go_to_a_broken_pipe() -> None:
 def test_serving_works_with_closed_standard_streams() -> None:
     command = f"exec {sys.executable} -m trio_sse serve {APP} --bind 127.0.0.1:0 2>&-"
     with running(["sh", "-c", command]) as program:
-        url = program.stdout.expect(r"Serving on (\S+)$")[1]
+        url = program.stdout.expect(r"Serving on (\S+) \(")[1]
         assert http.get(f"{url}/count/1").text.endswith('{"n":1}\n\n')
         program.send(signal.SIGTERM)
         assert program.wait() == 0

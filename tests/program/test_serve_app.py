@@ -1,4 +1,4 @@
-"""`trio-sse serve` with an ASGI app: on our server, and by hypercorn over HTTP/2."""
+"""`trio-sse serve` with an ASGI app: on our server and by hypercorn, over HTTP/1.1 and HTTP/2."""
 
 from __future__ import annotations
 
@@ -23,8 +23,12 @@ pytestmark = pytest.mark.integration
 APP = "tests.support.apps.members:app"
 
 
-def over_http2(certificate: Certificate) -> list[str | Path]:
-    return ["--http2", "--certfile", certificate.chain, "--keyfile", certificate.key]
+def by_hypercorn(certificate: Certificate) -> list[str | Path]:
+    return ["--host", "hypercorn", *over_tls(certificate)]
+
+
+def over_tls(certificate: Certificate) -> list[str | Path]:
+    return ["--certfile", certificate.chain, "--keyfile", certificate.key]
 
 
 def follow(client: httpx.Client) -> httpx.Response:
@@ -44,9 +48,13 @@ def test_an_app_is_served_and_drained() -> None:
         assert program.wait() == 0
 
 
-def test_an_app_is_served_over_http2(certificate: Certificate) -> None:
-    with serving(APP, *over_http2(certificate)) as (program, url):
+@pytest.mark.parametrize("options", [over_tls, by_hypercorn])
+def test_an_app_is_served_over_http2(
+    certificate: Certificate, options: Callable[[Certificate], list[str | Path]]
+) -> None:
+    with serving(APP, *options(certificate)) as (program, url):
         assert url.startswith("https://")
+        assert f"Serving on {url} (HTTP/2, HTTP/1.1)\n" in program.stdout.text
         with http.Client(base_url=url, http2=True, verify=False) as client:
             assert client.get("/").http_version == "HTTP/2"
             response = follow(client)
@@ -67,7 +75,7 @@ def test_a_client_that_never_reads_does_not_hold_up_a_drain() -> None:
 
 def test_a_second_interrupt_stops_hypercorn_at_once(certificate: Certificate) -> None:
     with (
-        serving("tests.support.apps.flood:app", *over_http2(certificate)) as (program, url),
+        serving("tests.support.apps.flood:app", *by_hypercorn(certificate)) as (program, url),
         http.Client(base_url=url, http2=True, verify=False) as client,
     ):
         response = client.send(client.build_request("GET", "/stubborn"), stream=True)
@@ -91,10 +99,12 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     [
         ((APP, "--keepalive", "3"), "--keepalive applies to a Server"),
         ((APP, "--log", "sqlite:log.db"), "--log applies to a Server"),
-        ((APP, "--http2", "--certfile", __file__, "--max-connections", "3"), "combined with --http2"),
+        ((APP, "--host", "hypercorn", "--max-connections", "3"), "combined with --host hypercorn"),
+        ((APP, "--host", "hypercorn", "--proxy-protocol"), "combined with --host hypercorn"),
         ((APP, "--http2"), "--http2 needs --certfile"),
-        (("tests.support.apps.streams:server", "--http2", "--certfile", __file__), "for ASGI apps"),
-        ((APP, "--http2", "--certfile", __file__), "cannot use the certificate"),
+        (("tests.support.apps.streams:server", "--host", "hypercorn"), "for ASGI apps"),
+        ((APP, "--host", "hypercorn", "--certfile", __file__), "cannot use the certificate"),
+        ((APP, "--certfile", __file__), "cannot use the certificate"),
         (("tests.support.apps.members:PAGE",), "neither a trio_sse.Server nor an ASGI app"),
         (("tests.support.apps.members:QuartSSE",), "neither a trio_sse.Server nor an ASGI app"),
     ],
@@ -113,7 +123,6 @@ def test_an_address_in_use_is_reported_in_a_line(
 ) -> None:
     with serving(APP) as (_, url):
         address = url.removeprefix("http://")
-        options = ("--http2", "--certfile", certificate.chain, "--keyfile", certificate.key)
-        result = invoke(APP, "--bind", address, *options)
+        result = invoke(APP, "--bind", address, *by_hypercorn(certificate))
     assert result.exit_code == 1
     assert f"cannot listen on {address}" in result.output

@@ -53,12 +53,34 @@ def test_proxies_are_options_of_the_server() -> None:
     assert server._options.proxies.decoded_root_path == "/app"
 
 
+def test_http2_is_an_option_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configured: list[Server] = []
+    monkeypatch.setattr(
+        "trio_sse.cli.serve.serve_until_signalled", lambda server, options: configured.append(server)
+    )
+    monkeypatch.setattr("trio_sse.cli.serve.trio.run", lambda serve, options: serve(options))
+    config = tmp_path / "app.toml"
+    config.write_text("http2 = false\nhttp2-cleartext = true\nhttp2-max-streams = 9\n")
+    for arguments, expected in (
+        ([], (True, False, 250)),
+        (["--no-http2"], (False, False, 250)),
+        (["--config", str(config)], (False, True, 9)),
+        (["--config", str(config), "--http2"], (True, True, 9)),
+    ):
+        command = ["serve", "tests.program.test_server_options:app", *arguments]
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0, result.output
+        server = configured[-1]
+        http2 = server._options.http2
+        assert (server.http2, server.http2_cleartext, http2.http2_max_streams) == expected
+
+
 def test_hypercorn_gets_the_options_that_it_has() -> None:
     values = {"trusted_proxies": ("10.0.0.1",), "drain_timeout": None, "forwarded_headers": ()}
     assert options_for_hypercorn(values) == {"trusted_proxies": ("10.0.0.1",)}
     with pytest.raises(ProgramError, match="must be an address"):
         options_for_hypercorn({"trusted_proxies": ("proxy",)})
-    with pytest.raises(ProgramError, match="--root-path cannot be combined with --http2"):
+    with pytest.raises(ProgramError, match="--root-path cannot be combined with --host hypercorn"):
         options_for_hypercorn({"root_path": "/app"})
 
 
@@ -66,15 +88,24 @@ def test_hypercorn_gets_the_options_that_it_has() -> None:
     ("arguments", "message"),
     [
         (["--proxy-protocol"], "--proxy-protocol needs --trusted-proxies"),
-        (["--proxy-protocol", "--http2"], "--proxy-protocol cannot be combined with --http2"),
         (["--trusted-proxies", "proxy"], "a trusted proxy must be an address"),
         (["--root-path", "app"], "a root path must be like /app"),
+        (["--http2-cleartext"], "pip install 'trio-sse[http2]'"),
     ],
 )
-def test_what_proxies_cannot_be_is_reported_in_a_line(arguments: list[str], message: str) -> None:
+def test_what_cannot_be_is_reported_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # hpack is not installed
     result = CliRunner().invoke(main, ["serve", "tests.program.test_server_options:app", *arguments])
     assert (result.exit_code, len(result.output.splitlines())) == (1, 1)
     assert message in result.output
+
+
+def test_a_host_that_is_an_address_is_reported() -> None:
+    result = CliRunner().invoke(main, ["serve", "app:app", "--host", "0.0.0.0"])
+    assert result.exit_code == 2
+    assert "use --bind" in result.output
 
 
 def test_workers_for_an_app_without_a_hub_need_no_shared_log(

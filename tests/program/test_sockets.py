@@ -65,8 +65,8 @@ def test_one_process_serves_a_unix_socket_and_a_descriptor(inherited: socket.soc
     command = [sys.executable, "-m", "trio_sse", "serve", APP]
     command += ["--bind", f"unix:{path}", "--bind", f"fd://{number}", "--unix-mode", "600"]
     with running(command, pass_fds=[number]) as program:
-        program.stdout.expect(f"^Serving on {url_of(inherited)}$")
-        program.stdout.expect(f"^Serving on unix:{path}$")
+        program.stdout.expect(rf"^Serving on {url_of(inherited)} \(HTTP/1\.1\)$")
+        program.stdout.expect(rf"^Serving on unix:{path} \(HTTP/1\.1\)$")
         assert path.stat().st_mode & 0o777 == 0o600
         pid = f"{program.process.pid}"
         assert http.get(f"{url_of(inherited)}/pid").text == pid
@@ -81,7 +81,7 @@ def test_workers_share_a_unix_socket_and_an_activated_one(inherited: socket.sock
     options = [APP, "--bind", f"unix:{path}", "--workers", "2", "--separate-hubs"]
     command = [sys.executable, "-c", ACTIVATE, f"{number}", *options]
     with running(command, pass_fds=[number]) as program:
-        program.stdout.expect(f"^Serving on {url_of(inherited)}$")
+        program.stdout.expect(rf"^Serving on {url_of(inherited)} \(HTTP/1\.1\)$")
         workers = {program.stderr.expect(r"worker \d started as pid (\d+)")[1] for _ in range(2)}
         with over(path) as client:
             assert client.get("/pid").text in workers

@@ -72,7 +72,7 @@ def test_a_second_interrupt_abandons_threads_of_an_app_on_hypercorn(
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     env = {"FIFO": str(fifo), "DRAIN_TIMEOUT": "1"}
-    options = ("--http2", "--certfile", certificate.chain, "--keyfile", certificate.key)
+    options = ("--host", "hypercorn", "--certfile", certificate.chain, "--keyfile", certificate.key)
     with (
         serving("tests.support.apps.busy:app", *options, env=env) as (program, url),
         http.Client(base_url=url, http2=True, verify=False) as client,

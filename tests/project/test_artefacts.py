@@ -52,6 +52,7 @@ PROGRAMS = {
     "cli": "from click.testing import CliRunner\nfrom trio_sse.cli import main\n"
     "for command in ('serve', 'demo', 'tail', 'load', 'doctor'):\n"
     "    assert CliRunner().invoke(main, [command, '--help']).exit_code == 0\nprint('works')\n",
+    "http2": CORE.replace("Server()", "Server(http2=True)") + RUN,
     "quart": SERVE + "from quart_trio import QuartTrio\nfrom trio_sse import Server\n"
     "from trio_sse.quart import QuartSSE\napp = QuartTrio('app')\nQuartSSE(app).route('/')(hello)\n"
     "serve = Server(app).serve\n" + RUN,

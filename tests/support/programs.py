@@ -159,7 +159,7 @@ def serving(
 ) -> Iterator[tuple[Program, str]]:
     """Run `trio-sse serve`; give the program and the URL that it prints, without a path."""
     with trio_sse("serve", target, "--bind", bind, *options, env=env) as program:
-        yield program, program.stdout.expect(r"Serving on (https?://\S+)$")[1]
+        yield program, program.stdout.expect(r"Serving on (https?://\S+) \(")[1]
 
 
 @contextmanager

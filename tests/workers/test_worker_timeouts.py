@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ..support.programs import Program, serving
+from ..support.ports import free_port
+from ..support.programs import Program, serving, trio_sse
 from ..support.waiting import until_blocking
 from ..support.workers import is_alive, pids_of
 
@@ -111,17 +112,18 @@ def test_a_worker_that_hangs_at_its_start_is_killed_and_restarted_with_backoff(t
 
 
 def test_connections_wait_while_all_workers_start(tmp_path: Path) -> None:
-    (tmp_path / "hang").touch()
-    with hanging(tmp_path, "--start-timeout", "3") as (program, url, hang):
-        host, port = url.removeprefix("http://").split(":")
+    hang = tmp_path / "hang"
+    hang.touch()
+    host, port = "127.0.0.1", free_port()  # which is not printed before a worker accepts
+    arguments = ("--workers", "2", "--separate-hubs", "--start-timeout", "3", "--bind", f"{host}:{port}")
+    with trio_sse("serve", APP, *arguments, env={"HANG": str(hang)}) as program:
         for _ in range(2):
             program.stderr.expect("hanging")
         with ExitStack() as stack:
-            clients = [
-                stack.enter_context(socket.create_connection((host, int(port)), 60)) for _ in range(10)
-            ]
+            clients = [stack.enter_context(socket.create_connection((host, port), 60)) for _ in range(10)]
             for client in clients:
                 client.sendall(b"GET /pid HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            assert "Serving on" not in program.stdout.text
             hang.unlink()
             assert "no worker accepts" not in program.stderr.text
             answers = [client.makefile("rb").read() for client in clients if _is_open(client)]

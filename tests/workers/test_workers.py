@@ -169,7 +169,7 @@ def test_workers_that_die_at_their_start_are_restarted_with_backoff() -> None:
     ("options", "text"),
     [
         ([], "3 workers need a shared log: an event would only reach the clients of the worker"),
-        (["--http2"], "--http2 cannot be combined with --workers"),
+        (["--host", "hypercorn"], "--host hypercorn cannot be combined with --workers"),
         (["--bind", "256.1.1.1:1", "--separate-hubs"], "cannot listen on 256.1.1.1:1"),
         (["--status-file", "", "--separate-hubs"], "--status-file must name a file"),
         (["--bind", "a..b:80", "--separate-hubs"], "cannot listen on a..b:80"),

@@ -15,16 +15,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple, final
 
 from .._logger import get_logger
+from .._server.serving import ALPN_PROTOCOLS
 from .certificate_names import names_of_certificate
 from .errors import ProgramError
 
 logger = get_logger("trio_sse.program")
-
-# Those of TLS 1.2 that HTTP/2 allows (RFC 9113, 9.2.2), as in hypercorn's own default.
-_HTTP2_CIPHERS = "ECDHE+AESGCM"
-
-# Those of TLS 1.2 that HTTP/2 allows (RFC 9113, 9.2.2), as in hypercorn's own default.
-_HTTP2_CIPHERS = "ECDHE+AESGCM"
 
 ClientCertificates = Literal["required", "optional"]
 
@@ -42,7 +37,9 @@ class TLSOptions:
         client_ca: a PEM file with the authorities of clients' certificates, `None` to ask for none.
         client_certificates: whether a client may have none.
         ciphers: the ciphers of TLS 1.2, in OpenSSL's format.
-        is_http2: whether HTTP/2 is negotiated (ALPN), beside HTTP/1.1.
+        offers_http2: whether clients may choose HTTP/2 (ALPN). Each context says so, as OpenSSL asks the one
+            that the name has chosen. No cipher is left out for it: the server's order decides, and begins
+            with those that HTTP/2 allows (RFC 9113, 9.2.2).
     """
 
     certfiles: Sequence[str]
@@ -51,7 +48,7 @@ class TLSOptions:
     client_ca: str | None = None
     client_certificates: ClientCertificates = "required"
     ciphers: str | None = None
-    is_http2: bool = False
+    offers_http2: bool = False
 
 
 class _Loaded(NamedTuple):
@@ -119,16 +116,13 @@ class Certificates:
         certfile = options.certfiles[number]
         keyfile = options.keyfiles[number] if options.keyfiles else None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        ciphers = options.ciphers
-        if ciphers is None and options.is_http2:
-            ciphers = _HTTP2_CIPHERS
-        if ciphers is not None:
+        if options.ciphers is not None:
             try:
-                context.set_ciphers(ciphers)
+                context.set_ciphers(options.ciphers)
             except ssl.SSLError as error:
                 raise ProgramError(f"--ciphers: {error}") from error
-        if options.is_http2:
-            context.set_alpn_protocols(["h2", "http/1.1"])
+        if options.offers_http2:
+            context.set_alpn_protocols(ALPN_PROTOCOLS)
         try:
             context.load_cert_chain(certfile, keyfile, _password_for(keyfile or certfile, options.password))
         except (OSError, ssl.SSLError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ class ServiceOptions:
 
     Attributes:
         listen: where to listen.
-        announce: is called with the URLs once the server listens.
+        announce: is called with the URLs once the server serves.
         certificates: serve over TLS with these. SIGHUP loads them again.
         proxy_protocol: connections from trusted proxies begin with a header of the PROXY protocol.
         manager: what started the program, and wants to know how it is.
@@ -94,11 +93,15 @@ async def serve_by_hypercorn(
     options: ServiceOptions,
     *,
     drain_timeout: float | None = None,
+    access_log: bool = False,
     **hypercorn_options: Any,
 ) -> None:
-    """Serve an app over HTTP/2 and HTTP/1.1 until SIGTERM or SIGINT, as `serve_until_signalled` does.
+    """Serve an app by hypercorn until SIGTERM or SIGINT, as `serve_until_signalled` does.
 
-    The options must have certificates. Further options are those of `trio_sse.hypercorn.serve`.
+    Further options are those of `trio_sse.hypercorn.serve`.
+
+    Args:
+        access_log: whether hypercorn logs each request.
 
     Raises:
         ProgramError: an address cannot be used, or the extra is missing.
@@ -107,11 +110,10 @@ async def serve_by_hypercorn(
         from .. import hypercorn
         from .hypercorn_config import make_config
     except ImportError:
-        raise ProgramError("--http2 needs its extra: pip install 'trio-sse[hypercorn]'") from None
+        raise ProgramError("--host hypercorn needs its extra: pip install 'trio-sse[hypercorn]'") from None
     seconds = _HYPERCORN_DRAIN_SECONDS if drain_timeout is None else drain_timeout
-    assert options.certificates is not None
-    config = make_config(options.certificates.context)
-    config.errorlog = logging.getLogger("hypercorn.error")
+    context = None if options.certificates is None else options.certificates.context
+    config = make_config(context, access_log=access_log)
     shutdown = trio.Event()
 
     async def serve(listening: Listening, task_status: trio.TaskStatus[object]) -> None:

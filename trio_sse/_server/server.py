@@ -294,6 +294,16 @@ class Server:
         """The addresses and networks of the proxies whose word counts."""
         return tuple(self._options.proxies.trusted_proxies)
 
+    @property
+    def http2(self) -> bool:
+        """Whether clients with TLS may choose HTTP/2."""
+        return self._options.http2.is_offered
+
+    @property
+    def http2_cleartext(self) -> bool:
+        """Whether clients without TLS may begin with HTTP/2."""
+        return self._options.http2.http2_cleartext
+
     # Routes
 
     def route(

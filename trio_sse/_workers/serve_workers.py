@@ -68,6 +68,6 @@ def serve_with_workers(
             status_file=status_file,
             certificates=options.certificates,
             manager=options.manager,
+            announce=partial(options.announce, listening.describe(options.scheme)),
         )
-        options.announce(listening.describe(options.scheme))
         return supervisor.run()

@@ -64,6 +64,7 @@ class Supervisor:
         status_file: where to write the status each second; see `WorkerStatus`.
         certificates: those of the workers, which load them again when they could be loaded here.
         manager: what started the program, and wants to know how it is.
+        announce: is called once, when the first worker accepts connections.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Supervisor:
         status_file: Path | None = None,
         certificates: Certificates | None = None,
         manager: ServiceManager | None = None,
+        announce: Callable[[], None] = lambda: None,
     ) -> None:
         self._slots = WorkerSlots(listening)
         self._run_worker = run_worker
@@ -88,6 +90,7 @@ class Supervisor:
         self._checked_at = time.monotonic()  # for workers that hang
         self._certificates = certificates
         self._manager = ServiceManager() if manager is None else manager
+        self._announce: Callable[[], None] | None = announce
         self._alive_at = time.monotonic()  # when to tell the manager
         self._is_ready = False  # as the manager knows
         self._has_served = False  # some worker was ready
@@ -137,6 +140,9 @@ class Supervisor:
         if not self._is_stopping:
             self._kill_faulty()
             self._update_slots()
+        if self._announce is not None and any(worker.is_accepting for worker in self._workers.values()):
+            self._announce()
+            self._announce = None
         self._report_to_manager()
         self._status.write(self._workers.values())
 

@@ -24,6 +24,7 @@ from .._program.service_manager import ServiceManager
 from .._program.shared_log import check_shareable, use_log
 from .._server.server import Server
 from .config_file import config_option
+from .host_option import HYPERCORN, OWN_HOST, HostName
 from .options import Command, Permissions, bind_option, log_level_option, set_up_logging
 from .output import reader_may_leave
 from .reload_options import ReloadValues, add_reload_options
@@ -61,10 +62,13 @@ from .worker_options import WorkerValues, add_worker_options
 )
 @add_tls_options
 @click.option(
-    "--http2",
-    is_flag=True,
-    envvar="TRIO_SSE_HTTP2",
-    help="Serve an app with hypercorn, over HTTP/2 and HTTP/1.1. Needs --certfile.",
+    "--host",
+    type=HostName(),
+    default=OWN_HOST,
+    show_default=True,
+    envvar="TRIO_SSE_HOST",
+    metavar="NAME",
+    help="The server that runs an app: trio_sse or hypercorn.",
 )
 @click.option(
     "--log",
@@ -91,7 +95,7 @@ def serve(
     server_options: Mapping[str, object],
     proxy_protocol: bool,
     tls: TLSValues,
-    http2: bool,
+    host: str,
     log_url: str | None,
     workers: WorkerValues,
     reload: ReloadValues,
@@ -102,6 +106,8 @@ def serve(
 
     MODULE is imported from the working directory or Python's path. NAME is the server or app in it, or a
     factory that returns one, as in: trio-sse serve 'app:create_app()'.
+
+    With --certfile, clients may choose HTTP/2.
 
     SIGTERM and SIGINT start a graceful shutdown: the server closes its streams, and clients reconnect
     elsewhere or later. A second SIGINT stops at once. SIGHUP loads the certificates again.
@@ -115,13 +121,19 @@ def serve(
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         click.get_current_context().call_on_close(partial(signal.signal, signal.SIGHUP, before))
     try:
-        if http2 and workers.is_supervised:
+        on_hypercorn = host == HYPERCORN
+        if on_hypercorn and workers.is_supervised:
             raise ProgramError(
-                "--http2 cannot be combined with --workers or --status-file; "
+                "--host hypercorn cannot be combined with --workers or --status-file; "
                 "run several instances behind a proxy"
             )
-        if http2 and proxy_protocol:
-            raise ProgramError("--proxy-protocol cannot be combined with --http2")
+        if on_hypercorn and proxy_protocol:
+            raise ProgramError("--proxy-protocol cannot be combined with --host hypercorn")
+        if server_options["http2"] and not (tls.certfiles or server_options["http2_cleartext"]):
+            raise ProgramError(
+                "--http2 needs --certfile: browsers use HTTP/2 only over TLS; "
+                "--http2-cleartext is for a proxy in front"
+            )
         if reload.reload and workers.is_supervised:
             raise ProgramError("--reload is for development, with one process: leave out --workers")
         # Before anything else is opened.
@@ -138,17 +150,20 @@ def serve(
         if log_url is not None and not isinstance(found, Server):
             raise ProgramError("--log applies to a Server; for an app, set the log on its Hub")
         if inherited is not None:
-            server_options = shortened_for_reload(server_options, is_http2=http2)
-        run = (
-            _http2(found, server_options)
-            if http2
-            else _http1(found, server_options, log_url, workers, proxy_protocol=proxy_protocol)
-        )
+            server_options = shortened_for_reload(server_options, on_hypercorn=on_hypercorn)
+        if on_hypercorn:
+            run = _by_hypercorn(found, server_options)
+            offers_http2 = server_options["http2"] is not False
+            has_http2 = offers_http2
+        else:
+            server, run = _by_server(found, server_options, log_url, workers, proxy_protocol=proxy_protocol)
+            offers_http2 = server.http2
+            has_http2 = offers_http2 if tls.certfiles else server.http2_cleartext
         run(
             ServiceOptions(
                 listen=listen,
-                announce=_announce,
-                certificates=tls.load(is_http2=http2),
+                announce=partial(_announce, "HTTP/2, HTTP/1.1" if has_http2 else "HTTP/1.1"),
+                certificates=tls.load(offers_http2=offers_http2),
                 proxy_protocol=proxy_protocol,
                 manager=manager,
                 parent_alive=None if inherited is None else inherited.parent_alive,
@@ -158,15 +173,15 @@ def serve(
         raise click.ClickException(str(error)) from error
 
 
-def _http1(
+def _by_server(
     found: Server | ASGIApp,
     server_options: Mapping[str, object],
     log_url: str | None,
     workers: WorkerValues,
     *,
     proxy_protocol: bool,
-) -> Callable[[ServiceOptions], None]:
-    """Return what runs a server or an app on our own server, in one process or several."""
+) -> tuple[Server, Callable[[ServiceOptions], None]]:
+    """Return a server, or that of an app, and what runs it, in one process or several."""
     status_file, timeouts = workers.status_path(), workers.timeouts()
     engines = (
         None if isinstance(found, Server) else list(existing_engines())
@@ -177,7 +192,7 @@ def _http1(
     if proxy_protocol and not server.trusted_proxies:
         raise ProgramError("--proxy-protocol needs --trusted-proxies, the proxies that send PROXY headers")
     if not workers.is_supervised:
-        return partial(_run, partial(serve_until_signalled, server))
+        return server, partial(_run, partial(serve_until_signalled, server))
     if workers.workers > 1 and not workers.separate_hubs:
         check_shareable(existing_engines() if engines is None else engines, workers.workers)
 
@@ -188,13 +203,15 @@ def _http1(
             serve_with_workers(server, options, workers.workers, timeouts=timeouts, status_file=status_file)
         )
 
-    return supervise
+    return server, supervise
 
 
-def _http2(found: Server | ASGIApp, server_options: Mapping[str, object]) -> Callable[[ServiceOptions], None]:
+def _by_hypercorn(
+    found: Server | ASGIApp, server_options: Mapping[str, object]
+) -> Callable[[ServiceOptions], None]:
     """Return what runs an app by hypercorn."""
     if isinstance(found, Server):
-        raise ProgramError("--http2 is for ASGI apps: a Server speaks HTTP/1.1; put a proxy in front of it")
+        raise ProgramError("--host hypercorn is for ASGI apps: a Server serves itself, over HTTP/2, too")
     return partial(_run, partial(serve_by_hypercorn, found, **options_for_hypercorn(server_options)))
 
 
@@ -205,7 +222,7 @@ def _run(serve: Callable[[ServiceOptions], Awaitable[None]], options: ServiceOpt
         trio.run(serve, options)
 
 
-def _announce(urls: Sequence[str]) -> None:
+def _announce(protocols: str, urls: Sequence[str]) -> None:
     with reader_may_leave(sys.stdout):
         for url in urls:
-            click.echo(f"Serving on {url}")
+            click.echo(f"Serving on {url} ({protocols})")

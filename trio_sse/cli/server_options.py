@@ -31,7 +31,8 @@ class ServerOption(NamedTuple):
         is_for_apps: whether it also concerns an app, which is served as `Server(app)`.
         is_repeated: whether it can be repeated; its values are a tuple. In the environment, they are
             separated by spaces.
-        is_flag: whether it has no value. It can only be switched on.
+        is_flag: whether it has no value. It can only be switched on, unless it has a negation.
+        negation: the flag that switches it off.
         alias: another name of the flag, by which those may look for it who know another server.
     """
 
@@ -42,6 +43,7 @@ class ServerOption(NamedTuple):
     is_for_apps: bool = True
     is_repeated: bool = False
     is_flag: bool = False
+    negation: str | None = None
     alias: str | None = None
 
     @property
@@ -129,6 +131,24 @@ SERVER_OPTIONS = (
         "Can be repeated.",
         is_repeated=True,
     ),
+    ServerOption(
+        "http2",
+        click.BOOL,
+        "",
+        "Whether clients with TLS may choose HTTP/2.  [default: with --certfile, if its extra is installed]",
+        is_flag=True,
+        negation="--no-http2",
+    ),
+    ServerOption(
+        "http2_cleartext",
+        click.BOOL,
+        "",
+        "Let clients without TLS begin with HTTP/2, such as a proxy in front.",
+        is_flag=True,
+    ),
+    ServerOption(
+        "http2_max_streams", _COUNT, "N", "How many requests may be open on one connection of HTTP/2."
+    ),
     ServerOption("access_log", click.BOOL, "", "Log each request, beside each stream.", is_flag=True),
     ServerOption(
         "root_path", click.STRING, "PATH", "Beginning of all paths, like /app, which a proxy has removed."
@@ -138,11 +158,15 @@ SERVER_OPTIONS = (
 # Those that `trio_sse.hypercorn.serve` has, too.
 _HYPERCORN_OPTIONS = ("drain_timeout", "trusted_proxies", "forwarded_headers")
 
+# Those that concern hypercorn's own configuration.
+_CONFIG_OPTIONS = ("access_log", "http2")
+
 
 def _click_option(option: ServerOption) -> Callable[[F], F]:
     if option.is_flag:
         envvar = f"TRIO_SSE_{option.name.upper()}"
-        return click.option(option.flag, is_flag=True, default=None, envvar=envvar, help=option.help)
+        flag = option.flag if option.negation is None else f"{option.flag}/{option.negation}"
+        return click.option(flag, is_flag=True, default=None, envvar=envvar, help=option.help)
     flags = [option.flag] if option.alias is None else [option.flag, option.alias]
     return click.option(
         *flags,
@@ -178,7 +202,7 @@ def configure(found: Server | ASGIApp, values: Mapping[str, object]) -> Server:
         if not isinstance(found, Server):
             return Server(found, **changes)
         found.configure(**changes)
-    except (TypeError, ValueError) as error:  # such as NaN, which passes the option's own check
+    except (TypeError, ValueError, ImportError) as error:  # such as NaN, which passes the option's own check
         raise ProgramError(str(error)) from error
     return found
 
@@ -192,17 +216,20 @@ def options_for_hypercorn(values: Mapping[str, object]) -> dict[str, Any]:
     changes = _set_options(values)
     _check_for_app(changes)
     for option in SERVER_OPTIONS:
-        if option.name in changes and option.name not in _HYPERCORN_OPTIONS:
-            raise ProgramError(f"{option.flag} cannot be combined with --http2: it is an option of a Server")
+        if option.name in changes and option.name not in (*_HYPERCORN_OPTIONS, *_CONFIG_OPTIONS):
+            raise ProgramError(
+                f"{option.flag} cannot be combined with --host hypercorn: it is an option of a Server"
+            )
     configure(Server(), changes)  # which checks them
+    changes.pop("http2", None)  # decided by the certificates' ALPN
     return changes
 
 
-def shortened_for_reload(values: Mapping[str, object], *, is_http2: bool) -> dict[str, object]:
+def shortened_for_reload(values: Mapping[str, object], *, on_hypercorn: bool) -> dict[str, object]:
     """Return options with which a shutdown is quick: a developer waits for it."""
     drain_timeout = min(float(str(values.get("drain_timeout") or DRAIN_SECONDS)), DRAIN_SECONDS)
     shortened = {**values, "drain_timeout": drain_timeout}
-    return shortened if is_http2 else {**shortened, "reconnect_spread": RECONNECT_SECONDS}
+    return shortened if on_hypercorn else {**shortened, "reconnect_spread": RECONNECT_SECONDS}
 
 
 def _set_options(values: Mapping[str, object]) -> dict[str, Any]:

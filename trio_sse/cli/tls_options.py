@@ -24,15 +24,16 @@ class TLSValues(NamedTuple):
     client_certificates: ClientCertificates
     ciphers: str | None
 
-    def load(self, *, is_http2: bool) -> Certificates | None:
+    def load(self, *, offers_http2: bool) -> Certificates | None:
         """Return the certificates, or `None` without any.
 
+        Args:
+            offers_http2: whether clients may choose HTTP/2.
+
         Raises:
-            ProgramError: they cannot be used, or HTTP/2 has none.
+            ProgramError: they cannot be used.
         """
         if not self.certfiles:
-            if is_http2:
-                raise ProgramError("--http2 needs --certfile: browsers use HTTP/2 only over TLS")
             for flag, value in (("--keyfile", self.keyfiles), ("--client-ca", self.client_ca)):
                 if value:
                     raise ProgramError(f"{flag} needs --certfile")
@@ -44,7 +45,7 @@ class TLSValues(NamedTuple):
             client_ca=self.client_ca,
             client_certificates=self.client_certificates,
             ciphers=self.ciphers,
-            is_http2=is_http2,
+            offers_http2=offers_http2,
         )
         return Certificates(options)
 
