@@ -13,7 +13,12 @@ from trio_sse.cli.config_file import parameters_by_key
 from trio_sse.cli.serve import serve
 
 PAGE = (Path(__file__).parents[2] / "docs/moving.md").read_text()
-OURS = {name for parameter in serve.params if isinstance(parameter, click.Option) for name in parameter.opts}
+OURS = {
+    name
+    for parameter in serve.params
+    if isinstance(parameter, click.Option)
+    for name in (*parameter.opts, *parameter.secondary_opts)
+}
 
 
 def test_each_option_of_ours_exists() -> None:

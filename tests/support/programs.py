@@ -169,7 +169,7 @@ def example(
     """Run an example on a free port; yield the program and the first URL that it prints, without a path."""
     command = [sys.executable, "-m", f"examples.{name}", *arguments]
     with running(command, env={"PORT": "0", **(env or {})}) as program:
-        yield program, program.stdout.expect(r"http://127\.0\.0\.1:\d+")[0]
+        yield program, program.stdout.expect(r"https?://127\.0\.0\.1:\d+")[0]
 
 
 class RawStream:

@@ -17,6 +17,10 @@ PROGRAMS: Mapping[str, Sequence[str]] = {
     "haproxy": ("haproxy",),
     "caddy": ("caddy",),
     "curl": ("curl",),
+    "nghttp": ("nghttp",),
+    "h2load": ("h2load",),
+    "nghttpx": ("nghttpx",),
+    "node": ("node", "nodejs"),
 }
 
 #: Modules of programs, as files.
