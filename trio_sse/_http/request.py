@@ -84,6 +84,11 @@ def headers_of_lines(lines: bytes) -> Headers:
     return headers
 
 
+def are_same(headers: Headers, others: Headers) -> bool:
+    """Return whether two requests have the same fields, byte by byte, so that they can share them."""
+    return headers._block == others._block
+
+
 def mentions(headers: Headers, text: bytes) -> bool:
     """Return whether the fields contain a text in lower case, wherever that is; much faster than parsing."""
     return text in headers._block.lower()

@@ -21,9 +21,11 @@ closed              in neither                        WINDOW_UPDATE, PRIORITY an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ClassVar, final
 
 from .._http.exceptions import HTTPException
+from .._http.request import NO_HEADERS, are_same
 from .._http.request_head import HeadLimits, RequestHead
 from .block_assembler import BlockAssembler, HeaderBlock
 from .error_code import ConnectionFault, ErrorCode, StreamFault
@@ -96,6 +98,7 @@ class Http2Protocol(Http2Output):
         self._blocks = BlockAssembler(limits)
         self._skipped: tuple[range, ...] = ()  # numbers of streams that were never used
         self._events: list[Event] = []
+        self._last_headers = NO_HEADERS  # of a request
 
     def receive(self, data: bytes, now: float) -> Sequence[Event]:
         """Take bytes of the peer, and return what they mean; after a fault, what came before it.
@@ -299,6 +302,7 @@ class Http2Protocol(Http2Output):
                 allows_websocket=self._allows_websocket,
                 stream_id=stream_id,
             )
+            head = self._share_headers(head)
             is_websocket = any(name == b":protocol" for name, _ in fields)
         except HTTPException as refusal:
             self._floods.spend_refusal(self._now, len(fields))
@@ -309,6 +313,13 @@ class Http2Protocol(Http2Output):
         if isinstance(head, RequestHead) and not is_websocket and not block.is_end:
             stream.expect_body(head.content_length)
         self._events.append(RequestReceived(stream, head, is_websocket))
+
+    def _share_headers(self, head: RequestHead) -> RequestHead:
+        """Let a request share its fields with the last one. A browser's are nearly always the same."""
+        if are_same(head.headers, self._last_headers):
+            return replace(head, headers=self._last_headers)
+        self._last_headers = head.headers
+        return head
 
     def _receive_trailers(
         self, stream: Http2Stream, block: HeaderBlock, fields: Sequence[tuple[bytes, bytes]]
