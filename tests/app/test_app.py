@@ -499,6 +499,8 @@ async def test_to_http_1_0_a_body_ends_with_the_connection(serve: Any) -> None:
         [(b"a", b"b"), (b"x", b"a\ny: evil")],
         [(b"", b"a")],
         [(b"content-length", b"many")],
+        [(b"content-length", b"-1")],
+        [(b"content-length", b"0"), (b"content-length", b"1")],
     ],
 )
 async def test_invalid_header_fields_are_a_500(
@@ -523,6 +525,7 @@ async def test_invalid_header_fields_are_a_500(
         [{"type": "http.response.start", "status": 200}],
         [{"type": "http.response.start", "status": 200}, {"type": "http.response.start", "status": 200}],
         [{"type": "websocket.send"}],
+        [{"type": "http.response.start", "status": 200}, {"type": "http.response.body", "body": 5}],
         [None],
     ],
 )

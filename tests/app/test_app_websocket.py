@@ -663,6 +663,8 @@ async def test_the_app_closes_with_its_own_code_and_reason(make_server: MakeServ
             with pytest.raises(ValueError, match="close code"):
                 await send({"type": "websocket.close", "code": code})
         await send({"type": "websocket.send", "text": "last"})
+        with pytest.raises(ValueError, match="surrogates"):
+            await send({"type": "websocket.close", "code": 4321, "reason": "\ud800"})
         await send({"type": "websocket.close", "code": 4321, "reason": "ü" * 100})
         for kind in ("websocket.send", "websocket.close"):
             with pytest.raises(RuntimeError):

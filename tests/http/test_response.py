@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -26,12 +27,50 @@ from ..support.waiting import SECONDS
 JSON = "application/json"
 
 
+class Named(str, Enum):  # noqa: UP042  # as many programs have them
+    """Its members are not formatted as their values."""
+
+    NAME = "X-Name"
+    VALUE = "value"
+    TYPE = "text/x"
+
+
+class Status(int, Enum):
+    MADE = 201
+    GONE = 410
+
+
+class Odd(str):
+    def __str__(self) -> str:
+        return "odd\r\nX-Injected: 1"
+
+    def __format__(self, spec: str) -> str:
+        return str(self)
+
+    def encode(self, *arguments: Any) -> bytes:
+        return b"odd"
+
+
 def lines_of(head: bytes, body: bytes = b"") -> tuple[str, set[str], bytes]:
     """Return a response's status line, its fields without the date, and its body."""
     status, *fields = head.removesuffix(b"\r\n\r\n").decode("latin-1").split("\r\n")
     dates = [field for field in fields if field.startswith("Date: ")]
     assert len(dates) == 1
     return status, set(fields) - set(dates), body
+
+
+@pytest.mark.parametrize("kind", [Named, Odd])
+def test_a_subclass_is_sent_as_the_value_that_was_checked(kind: type[str]) -> None:
+    name, value, content_type = kind("X-Name"), kind("value"), kind("text/x")
+    response = Response(value, status=Status.MADE, content_type=content_type, headers={name: value})
+    of_body = {"Content-Type: text/x", "Content-Length: 5"}
+    status, fields, body = lines_of(*encode_response(response, fields={}))
+    assert (status, fields, body) == ("HTTP/1.1 201 Created", {"X-Name: value", *of_body}, b"value")
+    error = HTTPException(Status.GONE, value, {name: value, "content-type": content_type})
+    assert str(error) == "410 value"
+    status, fields, body = lines_of(*encode_response(error_response(error), fields={}))
+    assert (status, body) == ("HTTP/1.1 410 Gone", b"value")
+    assert fields == {"X-Name: value", "Cache-Control: no-store", *of_body}
 
 
 @pytest.mark.parametrize(

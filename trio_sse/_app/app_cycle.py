@@ -21,7 +21,7 @@ from typing import NamedTuple, final
 
 import trio
 
-from .._asgi.types import Message
+from .._asgi.types import Message, exact_bytes
 from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._request.body import BodyReader
@@ -388,7 +388,8 @@ class RequestResponseCycle:
             kind = message["type"]
             if kind == "http.response.body" and self._response is not None and not self._is_ending:
                 goes_on = bool(message.get("more_body", False))
-                payloads = self._encode_body(self._response, bytes(message.get("body", b"")), goes_on=goes_on)
+                data = exact_bytes(message.get("body", b""))
+                payloads = self._encode_body(self._response, data, goes_on=goes_on)
                 left = send_at_once(self.transport, payloads) if any(payloads) else ()
                 if left:
                     await self._send_rest(left)

@@ -44,6 +44,10 @@ class AppResponse:
         """Note what a field says, and return whether it is sent as it is."""
         match name.lower():
             case b"content-length":
+                if not value.isdigit():
+                    raise ValueError(f"a response's Content-Length must be a number, not {value!r}")
+                if self.content_length not in (None, int(value)):
+                    raise ValueError("a response must have one Content-Length")
                 self.content_length = int(value)
             case b"connection":
                 self.closes |= b"close" in [option.strip() for option in value.lower().split(b",")]

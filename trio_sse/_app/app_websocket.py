@@ -387,10 +387,11 @@ class _Call:
         """End the stream as the app wants it, unless it has ended already."""
         assert self._opened is not None
         stream = self._opened.stream
+        frame = close_frame(close.code, close.reason)
         self._state = _State.CLOSED
         if stream.end_reason is None:
             self._end = close
-            stream.close_frame = close_frame(close.code, close.reason)
+            stream.close_frame = frame
             stream.end(EndReason.FINISHED)
 
 

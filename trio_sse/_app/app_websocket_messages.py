@@ -5,7 +5,7 @@ The functions that take a message of the app raise `ValueError` if it is not acc
 
 from __future__ import annotations
 
-from .._asgi.types import Message
+from .._asgi.types import Message, exact_bytes
 from .._groups import leaf_exceptions
 from .._http.fields import check_raw_field, is_token
 from .._http.request import Headers
@@ -32,7 +32,7 @@ def encode_message(message: Message) -> bytes:
     """Return the frame of a `websocket.send`."""
     data, text = message.get("bytes"), message.get("text")
     if data is not None:
-        return binary_frame(bytes(data))
+        return binary_frame(exact_bytes(data))
     if text is None:
         raise ValueError("a websocket.send must have text or bytes")
     return text_frame(text)
@@ -64,6 +64,7 @@ def encode_accept(headers: Headers, message: Message) -> bytes:
     subprotocol = message.get("subprotocol")
     if subprotocol is not None and not is_token(subprotocol):
         raise ValueError(f"a subprotocol must be a token of ASCII letters and digits, not {subprotocol!r}")
+    subprotocol = None if subprotocol is None else str.__str__(subprotocol)
     fields = []
     for name, value in message.get("headers") or ():
         name, value = bytes(name), bytes(value).strip()

@@ -20,7 +20,7 @@ from .._http.fields import check_raw_field
 from .._http.response import WITHOUT_BODY, Response
 from .response_messages import response_messages
 from .scope_object import ScopeObject
-from .types import Message, Receive, Scope, Send
+from .types import Message, Receive, Scope, Send, exact_bytes
 
 #: Where a scope's `extensions` have the `ResponseGuard` of the request.
 GUARD = "trio_sse.response"
@@ -177,10 +177,10 @@ class ResponseGuard(ScopeObject):
         return {**message, "headers": fields, **without_trailers}
 
     def _check_body(self, message: Message) -> None:
-        data = message.get("body", b"")
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise TypeError(f"a body must be bytes, not {type(data).__name__}")
-        size, goes_on = self._body_size + len(data), message.get("more_body", False)
+        size, goes_on = (
+            self._body_size + len(exact_bytes(message.get("body", b""))),
+            message.get("more_body", False),
+        )
         if self._length is not None and (size > self._length or not (goes_on or size == self._length)):
             raise ValueError(f"the body has {size} bytes, but the head announced {self._length}")
         self._body_size = size

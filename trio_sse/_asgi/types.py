@@ -19,3 +19,16 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 #: Where a scope's `extensions` have the `StreamExtension` or `InlineStream` of the request.
 STREAMS = "trio_sse.streams"
+
+
+def exact_bytes(data: object) -> bytes:
+    """Return what an app sends as bytes, of which nobody can change any.
+
+    Raises:
+        TypeError: it is something else. An integer would be as many zeros.
+    """
+    if type(data) is bytes:
+        return data
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"a body must be bytes, not {type(data).__name__}")
+    return bytes(data)

@@ -48,10 +48,9 @@ class HTTPException(Exception):
         if not 200 <= status < 600:
             raise ValueError(f"status must be 200 to 599, not {status}")
         self.status = int(status)
-        self.detail = phrase if detail is None else detail
-        self.headers.update(headers or {})
-        field_pairs(self.headers)
-        super().__init__(f"{status} {self.detail}")
+        self.detail = phrase if detail is None else str.__str__(detail)
+        self.headers.update(field_pairs(headers or {}))
+        super().__init__(f"{self.status} {self.detail}")
 
 
 @final

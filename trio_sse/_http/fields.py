@@ -39,6 +39,8 @@ def is_token(text: str) -> bool:
 def field_pairs(fields: HeaderFields) -> tuple[tuple[str, str], ...]:
     """Return the header fields that an application sets on a response as pairs, checked.
 
+    Of a subclass of `str`, such as a member of an enumeration, the value that is checked is sent.
+
     Raises:
         TypeError: they are neither a mapping nor pairs of strings.
         ValueError: a name or value cannot be sent, or the field is one that the server sets.
@@ -48,9 +50,10 @@ def field_pairs(fields: HeaderFields) -> tuple[tuple[str, str], ...]:
         pairs = tuple((name, value) for name, value in given)
     except (TypeError, ValueError):
         raise TypeError("headers must be a mapping, or pairs of a name and a value") from None
+    if not all(isinstance(name, str) and isinstance(value, str) for name, value in pairs):
+        raise TypeError("the names and values of header fields must be strings")
+    pairs = tuple((str.__str__(name), str.__str__(value)) for name, value in pairs)
     for name, value in pairs:
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError("the names and values of header fields must be strings")
         if not _NAME.fullmatch(name):
             raise ValueError(f"the name of header field {name!r} must be letters, digits and hyphens")
         if not _VALUE.fullmatch(value):

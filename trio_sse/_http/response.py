@@ -60,6 +60,10 @@ class Response:
     def __post_init__(self) -> None:
         if not 200 <= HTTPStatus(self.status) < 600:
             raise ValueError(f"status must be 200 to 599, not {self.status}")
+        # Of subclasses, such as enumerations, the values that are checked are those that are sent.
+        object.__setattr__(self, "status", int(self.status))
+        if isinstance(self.body, str):
+            object.__setattr__(self, "body", str.__str__(self.body))
         if self.body and self.status in WITHOUT_BODY:
             raise ValueError(f"a response of status {self.status} must not have a body")
         encode_body(self)  # find a lone surrogate here, not when the response is sent
@@ -68,7 +72,8 @@ class Response:
         if given:
             object.__setattr__(self, "content_type", given[-1])
             headers = tuple(pair for pair in headers if pair[0].lower() != "content-type")
-        field_pairs({"Content-Type": self.content_type})
+        ((_, content_type),) = field_pairs({"Content-Type": self.content_type})
+        object.__setattr__(self, "content_type", content_type)
         if given or not isinstance(self.headers, Mapping):
             object.__setattr__(self, "headers", headers)
 

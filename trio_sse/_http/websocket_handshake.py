@@ -68,7 +68,7 @@ class Handshake:
             if not is_token(name):
                 raise ValueError(f"a subprotocol must be a token of ASCII letters and digits, not {name!r}")
         self._origins = frozenset(origins)
-        self._subprotocols = tuple(subprotocols)
+        self._subprotocols = tuple(map(str.__str__, subprotocols))
 
     def check_origin(self, headers: Headers) -> None:
         """Check the origin of the page that opens the WebSocket. Only browsers send one.

@@ -23,7 +23,7 @@ MAX_CONTROL_SIZE = 125
 
 def text_frame(text: str) -> bytes:
     """Frame a text message."""
-    return _frame(_TEXT, text.encode())
+    return _frame(_TEXT, str.encode(text))
 
 
 def binary_frame(data: bytes) -> bytes:
@@ -61,7 +61,7 @@ def pong_frame(payload: bytes) -> bytes:
 
 def close_frame(code: int, reason: str) -> bytes:
     """Frame the end of a connection; a reason that is too long is truncated between two characters."""
-    encoded = reason.encode()[: MAX_CONTROL_SIZE - 2]
+    encoded = str.encode(reason)[: MAX_CONTROL_SIZE - 2]
     return _frame(_CLOSE, struct.pack("!H", code) + encoded.decode(errors="ignore").encode())
 
 
