@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -325,7 +326,7 @@ async def test_hooks_that_raise_end_nothing_else(
 ) -> None:
     hub = make_hub()
     async with running(hub), hub.subscribe("t") as events, hub.subscribe("t", queue=1) as slow:
-        feed_of(slow).on_overflow = raising(kind)
+        feed_of(slow).forwarder = Mock(on_overflow=raising(kind))
         for number in range(3):
             await hub.publish("t", str(number))
             assert (await anext(events)).data == str(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -398,7 +399,7 @@ async def test_a_writer_that_fails_affects_no_other(
         nursery.start_soon(forward, first, bad)
         nursery.start_soon(forward, second, good)
         await wait_all_tasks_blocked()
-        feed_of(first).on_overflow = lambda: overflowed.append("first")
+        feed_of(first).forwarder = Mock(on_overflow=lambda: overflowed.append("first"))
         bad.error = ValueError("a defect")
         await publish(hub, 1)
         await publish(hub, 2)

@@ -96,12 +96,12 @@ class LiveStream(StreamWriter):
         feed.connection_number = self.transport.connection_number
         if not is_own:
             feed.check_entered()
-        if feed.on_overflow is not None:
+        if feed.forwarder is not None:
             raise trio.BusyResourceError("another task forwards this subscription")
         self.serving.coalescer.flush(self)
         if self.cursor_form is None:
             self.cursor_form = cursor_form(self.request)
-        feed.on_overflow = self._on_overflow
+        feed.forwarder = self
         if self.forwarded or feed.last_event_id is not None:
             self._use_composite_ids(feed)
         if is_own:
@@ -130,7 +130,7 @@ class LiveStream(StreamWriter):
                 else:
                     await feed.wait()
         finally:
-            feed.on_overflow = None
+            feed.forwarder = None
             self._remove_forwarded(feed)
             if self.transport.pending is not None:
                 # One of the handler's scopes was cancelled in the middle of an event: as in `_flush`.
@@ -201,5 +201,6 @@ class LiveStream(StreamWriter):
         # Some proxies withhold the head until the body begins.
         return self.with_head(payload or frame_keepalive(transport.framing))
 
-    def _on_overflow(self) -> None:
+    def on_overflow(self) -> None:
+        """End the stream: a subscription that it forwards has overflowed."""
         self.end(EndReason.SLOW_CONSUMER)

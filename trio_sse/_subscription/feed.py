@@ -31,7 +31,7 @@ from .queue import Overflow, QueueFull
 from .reader_cursor import ReaderCursor
 from .source import FetchFrom, ReplayFrom, Source, StartWith, WaitForLog
 from .throttle import Throttle
-from .writer import Writer
+from .writer import Forwarder, Writer
 
 _FAR = 1 << 62  # a position after all others
 _OVER = (ENDED, OVERFLOWED, LEFT)
@@ -47,7 +47,7 @@ class Feed(ReaderCursor):
         connection_number: that of the connection that its reader shares with others, or 0; set before
             `enter`, it has the events of all of them written together.
         dropped: events that were dropped, or replaced by newer ones.
-        on_overflow: called when it overflows, for a reader that waits elsewhere.
+        forwarder: the stream that forwards it, whose reader waits elsewhere.
         on_live: called when it has read all that its reader had missed.
     """
 
@@ -57,8 +57,8 @@ class Feed(ReaderCursor):
         "_writer",
         "connection_number",
         "dropped",
+        "forwarder",
         "on_live",
-        "on_overflow",
         "overflow",
         "queue_bounds",
     )
@@ -80,7 +80,7 @@ class Feed(ReaderCursor):
         self.throttle = throttle
         self.connection_number = 0
         self.dropped = 0
-        self.on_overflow: Callable[[], None] | None = None
+        self.forwarder: Forwarder | None = None
         self.on_live: Callable[[], None] | None = None
         self._source = source
         self._phase = NEW
@@ -246,8 +246,8 @@ class Feed(ReaderCursor):
     def cut_off(self) -> None:
         """End it as overflowed: the next event cannot be delivered, and none may be left out silently."""
         self._stop(OVERFLOWED)
-        if self.on_overflow is not None:
-            self.on_overflow()
+        if self.forwarder is not None:
+            self.forwarder.on_overflow()
 
     def return_to_task(self) -> None:
         """Return the write side to the reading task, and wake it."""

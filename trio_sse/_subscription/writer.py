@@ -19,3 +19,10 @@ class Writer(Protocol):
 
         Return whether everything was sent. Never raise: a broken transport keeps everything pending.
         """
+
+
+class Forwarder(Protocol):
+    """A stream that forwards a feed."""
+
+    def on_overflow(self) -> None:
+        """Called when the feed has overflowed."""
