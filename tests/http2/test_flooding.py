@@ -104,7 +104,7 @@ FLOODS: dict[str, tuple[Callable[[int], bytes], int]] = {
     "SETTINGS": (lambda _: setting((3, 9)), FRAMES - 1),
     "acknowledgements": (lambda _: frame(SETTINGS, ACK, 0), FRAMES),
     "SETTINGS with many values": (lambda _: setting(*[(4, 9)] * 33), 0),
-    "SETTINGS that change a small window": (lambda id: setting((4, id % 4)), FRAMES // 6),
+    "SETTINGS that change a small window": (lambda id: setting((4, id % 4)), FRAMES // 2),
     "PRIORITY": (lambda _: frame(PRIORITY, 0, 1, bytes(5)), FRAMES),
     "PRIORITY of idle streams": (lambda id: frame(PRIORITY, 0, id, bytes(5)), FRAMES),
     "GOAWAY": (lambda _: frame(GOAWAY, 0, 0, bytes(8)), FRAMES),
@@ -142,21 +142,21 @@ def test_a_flood_ends_the_connection(name: str) -> None:
 
 
 def test_a_window_that_opens_byte_by_byte_ends_the_connection() -> None:
-    """Each of its bytes costs a DATA frame, which earns less than it costs."""
+    """Each of its bytes costs a DATA frame, which earns less than that."""
     body = frame(DATA, WHOLE, 1, bytes(4000))
     connection = Connection(opened=setting((4, 0)) + post(1) + body)
 
-    opened = connection.count_until_goaway(lambda _: window_update(1, 1), FRAMES)
+    opened = connection.count_until_goaway(lambda _: window_update(1, 1), 2 * FRAMES)
 
     assert connection.peer.seen.count("1: 1 bytes") in (opened, opened + 1)
-    assert opened < FRAMES // 2
+    assert opened < FRAMES + 100
 
 
 def test_the_connections_window_must_not_open_byte_by_byte() -> None:
     connection = Connection(opened=request(1))
     connection.protocol.window = 0
 
-    assert connection.count_until_goaway(lambda _: window_update(0, 1), FRAMES) < FRAMES
+    assert connection.count_until_goaway(lambda _: window_update(0, 1), 2 * FRAMES) < FRAMES + 100
 
 
 # What clients do in earnest, for a long time: so many units within one second.

@@ -8,16 +8,16 @@ from trio_sse._http2.error_code import ConnectionFault
 from trio_sse._http2.floods import FloodGuard
 from trio_sse._http2.limits import Http2Limits
 
-LIMITS = Http2Limits(resets=5, reset_rate=2, control_frames=10, control_rate=4, frames_per_work=3)
+LIMITS = Http2Limits(resets=5, reset_rate=2, control_frames=10, control_rate=4)
 
 
-def count_until_fault(guard: FloodGuard, now: float, *, resets: bool = False) -> int:
+def count_until_fault(guard: FloodGuard, now: float, earned: float = 0.0, *, resets: bool = False) -> int:
     for count in range(1000):
         try:
             if resets:
                 guard.spend_reset(now)
             else:
-                guard.spend(now)
+                guard.spend(now, earned)
         except ConnectionFault:
             return count
     raise AssertionError("there is no bound")
@@ -36,7 +36,7 @@ def test_a_flood_ends_the_connection() -> None:
     guard = FloodGuard(LIMITS._replace(control_frames=0), 0.0)
 
     with pytest.raises(ConnectionFault, match="ENHANCE_YOUR_CALM"):
-        guard.spend(0.0)
+        guard.spend(0.0, 0.0)
 
 
 def test_work_earns_frames_but_no_resets() -> None:
@@ -44,9 +44,6 @@ def test_work_earns_frames_but_no_resets() -> None:
     count_until_fault(guard, 0.0)
     count_until_fault(guard, 0.0, resets=True)
 
-    guard.spend(0.0, work=2)
-
-    assert count_until_fault(guard, 0.0) == 2 * 3 - 1
-    guard.spend(0.0, work=1_000)
-    assert count_until_fault(guard, 0.0) == 10 - 1
+    assert count_until_fault(guard, 0.0, earned=6.5) == 6
+    assert count_until_fault(guard, 0.0, earned=1_000.0) == 10
     assert count_until_fault(guard, 0.0, resets=True) == 0

@@ -14,9 +14,6 @@ from .error_code import ConnectionFault, ErrorCode
 from .frames import Flag, Frame, FrameType
 from .limits import Http2Limits
 
-#: Whoever opens a window of fewer bytes has it filled by frames that are hardly larger than their heads.
-SMALL_WINDOW = 256
-
 _FIELDS_PER_TOKEN = 4
 
 # Frames that ask for nothing, as a rule.
@@ -44,46 +41,36 @@ class FloodGuard:
         now: the time, in seconds of any clock.
     """
 
-    __slots__ = ("_control", "_limits", "_resets", "_work")
+    __slots__ = ("_control", "_earned", "_resets")
 
     def __init__(self, limits: Http2Limits, now: float) -> None:
-        self._limits = limits
         self._control = _Bucket(limits.control_frames, limits.control_rate, now)
         self._resets = _Bucket(limits.resets, limits.reset_rate, now)
-        self._work = 0
+        self._earned = 0.0
 
-    def spend(self, now: float, work: int | None = None, *, tokens: float = 1.0) -> None:
+    def spend(self, now: float, earned: float, tokens: float = 1.0) -> None:
         """Count a frame without use.
 
         Args:
             now: the time.
-            work: how many requests and DATA frames there have been since the connection began, if that has
-                changed. So nothing has to be counted here where frames are sent.
+            earned: how many of them useful work has earned since the connection began.
+            tokens: how many this one counts as.
 
         Raises:
             ConnectionFault: ENHANCE_YOUR_CALM, there were too many.
         """
-        if work is not None:
-            self._control.add((work - self._work) * self._limits.frames_per_work)
-            self._work = work
+        self._control.add(earned - self._earned)
+        self._earned = earned
         if not self._control.take(now, tokens):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
 
-    def spend_trickle(self, now: float, streams: int = 1) -> None:
-        """Count windows that the client has opened by a few bytes, so that each costs us a DATA frame.
-
-        Raises:
-            ConnectionFault: ENHANCE_YOUR_CALM, there were too many.
-        """
-        self.spend(now, tokens=(self._limits.frames_per_work + 1.0) * streams)
-
-    def spend_refusal(self, now: float, fields: int) -> None:
+    def spend_refusal(self, now: float, earned: float, fields: int) -> None:
         """Count a request that was refused by its head. Each of its fields takes some microseconds to decode.
 
         Raises:
             ConnectionFault: ENHANCE_YOUR_CALM, there were too many.
         """
-        self.spend(now, tokens=fields / _FIELDS_PER_TOKEN)
+        self.spend(now, earned, fields / _FIELDS_PER_TOKEN)
         self.spend_reset(now)
 
     def spend_reset(self, now: float) -> None:

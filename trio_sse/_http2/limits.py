@@ -28,8 +28,9 @@ class Http2Limits(NamedTuple):
             Node.js.
         control_frames, control_rate: frames that ask for nothing: PING, SETTINGS, PRIORITY, WINDOW_UPDATE,
             empty DATA, and those of an unknown type. So many at once, and so many each second.
-        frames_per_work: how many more of them for each request, and each DATA frame, in both directions.
-            httpx sends two WINDOW_UPDATEs for each DATA frame that it receives.
+        frames_per_work: how many more of them for each request, and each DATA frame that is not empty.
+        bytes_per_frame: one more of them for so many bytes of DATA that are sent, since a client that
+            receives much sends many WINDOW_UPDATEs.
         settings: settings of one SETTINGS frame. This is the number of nghttp2.
     """
 
@@ -45,6 +46,7 @@ class Http2Limits(NamedTuple):
     control_frames: int = 1000
     control_rate: float = 100.0
     frames_per_work: float = 4.0
+    bytes_per_frame: int = 32
     settings: int = 32
 
     @classmethod

@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from .error_code import ConnectionFault, ErrorCode
-from .floods import SMALL_WINDOW
 from .frames import (
     SETTINGS_ACK,
     Flag,
@@ -49,7 +48,7 @@ class Http2Output:
         last_stream_id: the highest number of a stream that the peer has opened.
         last_accepted_id: the highest number that GOAWAY has allowed.
         initial_window: how many bytes of DATA the peer accepts at first on a new stream.
-        work: requests, and about how many DATA frames there have been.
+        work: how many requests and DATA frames were received that are of use.
         announces_table: the peer wants to know, with the next head, that its table is not used.
         is_failed: a fault of the peer has ended the connection; GOAWAY is in the output.
     """
@@ -75,6 +74,7 @@ class Http2Output:
         self._on_output = on_output
         self._on_closed = on_closed
         self._receive_window = limits.connection_window
+        self._opened = _INITIAL_WINDOW  # that of the peer, if we had sent nothing
         self._credit = 0  # bytes of bodies that were taken, and not announced to the peer
         self._reset_by_us: OrderedDict[int, None] = OrderedDict()
         settings = {
@@ -98,7 +98,6 @@ class Http2Output:
         """Return what waits to be sent, which is then the caller's."""
         output, self.output = self.output, []
         self.output_size = 0
-        self.work += len(output) // 2  # a DATA frame is two parts
         return b"".join(output)
 
     def send_head(self, stream: Http2Stream, block: bytes, *, is_interim: bool, is_end: bool) -> None:
@@ -161,8 +160,8 @@ class Http2Output:
 
     # The peer's windows
 
-    def apply_settings(self, settings: Sequence[tuple[int, int]]) -> bool:
-        """Apply settings of the peer, and acknowledge them; return whether windows are small now."""
+    def apply_settings(self, settings: Sequence[tuple[int, int]]) -> int:
+        """Apply settings of the peer, and acknowledge them; return how many streams' windows have changed."""
         window = self.initial_window
         for name, value in settings:
             if name == Setting.INITIAL_WINDOW_SIZE:
@@ -170,27 +169,35 @@ class Http2Output:
             elif name == Setting.HEADER_TABLE_SIZE and value < _TABLE_SIZE:
                 self.announces_table = True
         change, self.initial_window = window - self.initial_window, window
-        if change:
-            for stream in list(self.streams.values()):
-                self.open_window(stream, change)
+        streams = list(self.streams.values()) if change else []
+        for stream in streams:
+            self.open_window(stream, change)
         self.add_output(SETTINGS_ACK)
-        return bool(change) and window < SMALL_WINDOW
+        return len(streams)
 
-    def open_window(self, stream: Http2Stream, change: int) -> int:
-        """Change how much the peer accepts on a stream, and return it."""
-        window = stream.send_window = stream.send_window + change
-        if window > MAX_WINDOW:
+    def open_window(self, stream: Http2Stream, change: int) -> None:
+        """Change how much the peer accepts on a stream."""
+        stream.send_window += change
+        if stream.send_window > MAX_WINDOW:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window is too large")
-        if window > 0 and stream.observer is not None:
+        if stream.send_window > 0 and stream.observer is not None:
             stream.observer.on_writable()
-        return window
 
-    def open_connection_window(self, increment: int) -> int:
-        """Change how much the peer accepts on all streams, and return it."""
+    def open_connection_window(self, increment: int) -> None:
+        """Change how much the peer accepts on all streams together."""
         self.window += increment
+        self._opened += increment
         if self.window > MAX_WINDOW:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
-        return self.window
+
+    @property
+    def earned(self) -> float:
+        """How many frames without use the peer may send for what was done; see `floods.py`.
+
+        What was sent shows in the window: nothing has to be counted where it is sent.
+        """
+        limits = self._limits
+        return self.work * limits.frames_per_work + (self._opened - self.window) / limits.bytes_per_frame
 
     # What the handlers of streams have taken
 

@@ -30,7 +30,7 @@ from .._http.request_head import HeadLimits, RequestHead
 from .block_assembler import BlockAssembler, HeaderBlock
 from .error_code import ConnectionFault, ErrorCode, StreamFault
 from .events import Event, PingAnswered, RequestReceived, WindowOpened
-from .floods import SMALL_WINDOW, FloodGuard, is_useless
+from .floods import FloodGuard, is_useless
 from .frames import (
     PREFACE,
     Flag,
@@ -134,7 +134,7 @@ class Http2Protocol(Http2Output):
         self._blocks.check(frame)
         receive = self._RECEIVERS.get(frame.type)
         if receive is None or is_useless(frame):
-            self._floods.spend(self._now, self.work)
+            self._floods.spend(self._now, self.earned)
         elif frame.type != FrameType.RST_STREAM:
             self.work += 1
         if receive is None:
@@ -164,8 +164,9 @@ class Http2Protocol(Http2Output):
         settings = settings_of(frame)
         if not frame.flags & Flag.ACK:
             self.has_settings = True
-            if self.apply_settings(settings) and self.streams:
-                self._floods.spend_trickle(self._now, len(self.streams))
+            changed = self.apply_settings(settings)
+            if changed:
+                self._floods.spend(self._now, self.earned, changed)
 
     def _receive_ping(self, frame: Frame) -> None:
         data = ping_of(frame)
@@ -179,18 +180,15 @@ class Http2Protocol(Http2Output):
 
     def _receive_window_update(self, frame: Frame) -> None:
         if not frame.stream_id:
-            window = self.open_connection_window(increment_of(frame))
+            self.open_connection_window(increment_of(frame))
             self._events.append(WindowOpened())
-        else:
-            stream = self._find(frame, "WINDOW_UPDATE")
-            increment = increment_of(frame)
-            if stream is None:
-                return
+            return
+        stream = self._find(frame, "WINDOW_UPDATE")
+        increment = increment_of(frame)
+        if stream is not None:
             if stream.send_window + increment > MAX_WINDOW:
                 raise StreamFault(stream.id, ErrorCode.FLOW_CONTROL_ERROR, "the window is too large")
-            window = self.open_window(stream, increment)
-        if 0 < window < SMALL_WINDOW:
-            self._floods.spend_trickle(self._now)
+            self.open_window(stream, increment)
 
     # Frames of streams
 
@@ -305,7 +303,7 @@ class Http2Protocol(Http2Output):
             head = self._share_headers(head)
             is_websocket = any(name == b":protocol" for name, _ in fields)
         except HTTPException as refusal:
-            self._floods.spend_refusal(self._now, len(fields))
+            self._floods.spend_refusal(self._now, self.earned, len(fields))
             head = refusal
         stream = Http2Stream(stream_id, self.initial_window, self._limits.stream_window)
         self.streams[stream_id] = stream

@@ -123,7 +123,7 @@ class _Connection:
                     await self._read(received)
                 finally:
                     protocol.lose_all()
-            await self._flush_last()
+                await self._flush_last()  # calls of an app may go on for a while
         finally:
             self._writer.flush(trio.current_time())
             protocol.lose_all()
@@ -147,7 +147,8 @@ class _Connection:
                 self._on_closed()  # there is no stream yet, and it may be long before there is one
             for event in events:
                 if isinstance(event, RequestReceived):
-                    self._begin(event)
+                    if not (event.stream.is_lost or protocol.is_failed):
+                        self._begin(event)
                 elif isinstance(event, WindowOpened):
                     self._writer.wake()
                 elif isinstance(event, PingAnswered) and self._is_leaving:

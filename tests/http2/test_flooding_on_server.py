@@ -1,0 +1,64 @@
+"""Floods on a server: it ends the connection, serves others, and nothing is left."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+import trio
+import trio.testing
+
+from trio_sse._http2.frames import PREFACE
+
+from ..support.leaks import MakeServer
+from ..support.serving import in_memory
+from ..support.waiting import SECONDS
+from .peer import Peer
+from .spec import Case
+from .spec.case import MAX_STREAMS, post, request, setting
+from .test_flooding import FLOODS, IDS
+from .test_spec_on_server import app
+
+CASE = Case("", "", (b"",))
+
+# Some of each kind: requests, frames of the connection and of a stream, header blocks.
+NAMES = [
+    "requests that are reset at once",
+    "requests beyond the last stream",
+    "refused requests",
+    "resets of a stream that is closed",
+    "PING",
+    "SETTINGS that change a small window",
+    "WINDOW_UPDATE of a stream",
+    "DATA that is only padding",
+    "CONTINUATION that is empty",
+    "many small fields",
+]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_flood_ends_its_connection_only(make_server: MakeServer, name: str, reads: bool) -> None:
+    server = make_server(app=app, http2_cleartext=True, http2_max_streams=MAX_STREAMS)
+    unit, acceptable = FLOODS[name]
+    with trio.fail_after(SECONDS):
+        async with in_memory(server) as running:
+            attacker, theirs = trio.testing.memory_stream_pair()
+            running.nursery.start_soon(server.serve_stream, theirs)
+            other, theirs = trio.testing.memory_stream_pair()
+            running.nursery.start_soon(server.serve_stream, theirs)
+
+            flood = b"".join([unit(stream_id) for stream_id in islice(IDS, 2 * acceptable + 100)])
+            await attacker.send_all(PREFACE + setting() + post(1) + flood)
+            await other.send_all(PREFACE + setting() + request(1))
+            peer = Peer(CASE)
+            while "1: end" not in peer.seen:
+                peer.receive(bytes(await other.receive_some()))
+            if reads:
+                peer = Peer(CASE)
+                while data := await attacker.receive_some():
+                    peer.receive(bytes(data))
+                assert "GOAWAY ENHANCE_YOUR_CALM" in peer.seen
+            else:
+                await attacker.aclose()
+            await other.aclose()
