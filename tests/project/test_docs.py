@@ -14,6 +14,7 @@ import pytest
 from trio_sse import EndReason, EventDecoder, Hub, Server
 from trio_sse._http import body_decoders, request_head
 from trio_sse._http.request_head import APP_LIMITS, LIMITS
+from trio_sse._http2.limits import Http2Limits
 from trio_sse._proxies import forwarded, proxy_protocol
 from trio_sse._request import options, request_reader
 from trio_sse._stream import disconnects, polling
@@ -95,6 +96,17 @@ def test_the_fixed_limits_are_those_of_the_code() -> None:
         body_decoders.MAX_TRAILERS,
     ]
     assert numbers(table["chunks of a body"]) == [body_decoders.FREE_CHUNKS, body_decoders.BYTES_PER_CHUNK]
+
+
+def test_the_limits_of_http2_are_those_of_the_code() -> None:
+    found = {name: row for what, row in rows().items() for name in re.findall(r"\*(\w+)\*", what)}
+    limits, app_limits = Http2Limits.of_heads(LIMITS), Http2Limits.of_heads(APP_LIMITS)
+    for name, row in found.items():
+        ours, apps = getattr(limits, name), getattr(app_limits, name)
+        assert ours in numbers(row), name
+        assert (numbers(row) == [ours, apps]) is (ours != apps), name
+    assert len(found) == 10
+    assert limits == Http2Limits()
 
 
 def test_every_end_reason_is_documented() -> None:
