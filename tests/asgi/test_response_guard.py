@@ -104,6 +104,15 @@ async def test_nothing_is_sent_after_the_end() -> None:
     assert server.sent == [START, END]
 
 
+async def test_nothing_is_sent_after_the_call() -> None:
+    server = FakeServer("1.1")
+    await send_all(server.guard, START)
+    await server.guard.finish()
+    with pytest.raises(OSError, match="over"):
+        await server.guard.send(MORE)
+    assert server.sent == [START]
+
+
 async def test_a_disconnect_hurries_the_end_of_any_response(autojump_clock: MockClock) -> None:
     server = FakeServer("2")
     server.to_app.send_nowait(BODY)

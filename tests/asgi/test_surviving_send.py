@@ -78,6 +78,31 @@ async def test_a_send_that_never_returns_ends_some_time_after_the_call(autojump_
     assert trio.current_time() == pytest.approx(30, abs=0.1)
 
 
+async def test_what_tasks_send_at_once_is_sent_in_their_order() -> None:
+    called: list[Any] = []
+
+    async def send_one(number: int) -> None:
+        called.append({"type": "part", "number": number})
+        await made.send(called[-1])
+
+    async with subject() as made, trio.open_nursery() as nursery:
+        made.proceed.set()
+        for number in range(20):
+            nursery.start_soon(send_one, number)
+    assert len(called) == 20
+    assert made.sent == called
+
+
+async def test_a_thread_without_trio_changes_nothing() -> None:
+    async with subject() as made:
+        made.proceed.set()
+        with pytest.raises(RuntimeError, match="async context"):
+            await trio.to_thread.run_sync(made.send(FIRST).send, None)
+        await made.send.settle()
+        await made.send(FIRST)
+    assert made.sent == [FIRST]
+
+
 @pytest.mark.parametrize(
     ("message", "seconds"),
     [

@@ -112,10 +112,10 @@ class OutermostApp:
         if scope["type"] == "lifespan":
             await _live(receive, send)
             return
-        scope["state"] = dict(self._life.state)
         extensions = {**(scope.get("extensions") or {}), DRAIN_REGISTRY: self._open_work}
         extensions.pop("http.response.trailers", None)  # the guard sends none
-        scope["extensions"] = extensions
+        # A copy, as hypercorn still reads its own when the response ends.
+        scope = {**scope, "state": dict(self._life.state), "extensions": extensions}
         with self._open_work.call():
             if scope["type"] == "http":
                 await self._answer(scope, receive, send)
@@ -141,8 +141,8 @@ class OutermostApp:
             try:
                 await guard.finish()
             finally:
-                await surviving.settle()
                 surviving.close()
+                await surviving.settle()
                 self._open_work.on_call_end(guard)
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:

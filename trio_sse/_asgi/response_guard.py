@@ -130,6 +130,7 @@ class ResponseGuard(ScopeObject):
 
     async def send(self, message: Message) -> None:
         """Send to the server, except for the end of a response that was cut."""
+        trio.lowlevel.current_task()  # in a thread that has none, this raises an error, and changes nothing
         kind = message["type"]
         if kind == "http.response.trailers" and self.has_started:
             await trio.lowlevel.checkpoint()
@@ -213,6 +214,7 @@ class ResponseGuard(ScopeObject):
         end, to free a connection on which it has held back another request.
         """
         if self._is_over or (self.has_started and not self._is_http2 and not self.is_disconnected):
+            self._is_over = True
             return
         refusal, self._refusal, self._is_cut, self._length = self._refusal, None, False, None
         head, end = _FAILURE if refusal is None else response_messages(refusal)

@@ -14,6 +14,8 @@ takes the request for one that nobody has answered, and answers it. So `settle` 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import final
 
 import trio
@@ -35,17 +37,20 @@ class SurvivingSend:
     def __init__(self, send: Send, nursery: trio.Nursery) -> None:
         self._send = send
         self._nursery = nursery
-        self._running: set[_Call] = set()
+        self._running: dict[_Call, None] = {}  # the oldest first
+        self._changed = trio.lowlevel.ParkingLot()
 
     async def __call__(self, message: Message) -> None:
+        trio.lowlevel.current_task()  # in a thread that has none, this raises an error, and changes nothing
         call = _Call(message)
-        earlier = [call for call in self._running if call.is_abandoned]
-        self._running.add(call)
+        earlier = list(self._running)
+        self._running[call] = None
         self._nursery.start_soon(self._run, call, message, earlier, name="trio_sse.send")
         try:
             await call.has_ended.wait()
         except trio.Cancelled:
             call.is_abandoned = True
+            self._changed.unpark_all()
             raise
         if call.error is not None:
             raise call.error
@@ -53,9 +58,8 @@ class SurvivingSend:
     async def _run(self, call: _Call, message: Message, earlier: list[_Call]) -> None:
         try:
             with call.scope:
-                with trio.move_on_after(_ORDER_SECONDS):
-                    for one in earlier:
-                        await one.has_ended.wait()
+                if earlier:
+                    await self._wait_for(earlier)
                 await self._send(message)
             if call.scope.cancelled_caught:
                 call.error = OSError("the response is over")
@@ -64,8 +68,20 @@ class SurvivingSend:
             if passing is not None:
                 raise passing from None
         finally:
-            self._running.discard(call)
+            del self._running[call]
             call.has_ended.set()
+            self._changed.unpark_all()
+
+    async def _wait_for(self, earlier: Sequence[_Call]) -> None:
+        """Wait until these have ended, but not for long for those whose callers were cancelled."""
+        deadline = math.inf
+        while left := [call for call in earlier if call in self._running]:
+            if all(call.is_abandoned for call in left):
+                deadline = min(deadline, trio.current_time() + _ORDER_SECONDS)
+            with trio.CancelScope(deadline=deadline) as scope:
+                await self._changed.park()
+            if scope.cancelled_caught:
+                return
 
     async def settle(self) -> None:
         """Wait, at the end of the app's call, until no head is being sent, and a moment for a last part."""
