@@ -124,11 +124,14 @@ class Http2Output:
 
     def reset(self, stream: Http2Stream, code: ErrorCode) -> None:
         """End a stream at once, in both directions."""
-        if stream.is_closed:
-            return
+        if not stream.is_closed:
+            self.add_output(self.withdraw(stream, code))
+
+    def withdraw(self, stream: Http2Stream, code: ErrorCode) -> bytes:
+        """End a stream that is open, as `reset` does; return the frame that tells the peer."""
         self._forget(stream)
         self._remember_reset(stream.id)
-        self.add_output(encode_reset(stream.id, code))
+        return encode_reset(stream.id, code)
 
     def _forget(self, stream: Http2Stream) -> None:
         """Let a stream leave the table. What nobody has read of its body holds no window any more."""

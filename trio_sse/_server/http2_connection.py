@@ -98,6 +98,7 @@ class _Connection:
             transport,
             serving.coalescer.flush_later,
             self._start_flushing,
+            self._start_resetting,
             write_timeout=common.write_timeout,
         )
         self._protocol = self._writer.protocol = Http2Protocol(
@@ -228,6 +229,9 @@ class _Connection:
 
     def _start_flushing(self) -> None:
         self._serving.start_soon(self._flush, name="trio_sse.flush")
+
+    def _start_resetting(self) -> None:
+        self._tasks.start_soon(self._writer.send_resets, name="trio_sse.resets")
 
     async def _flush(self) -> None:
         try:

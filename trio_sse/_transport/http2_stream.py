@@ -394,7 +394,7 @@ class Http2StreamTransport:
         stream = self._stream
         stream.observer = None
         if not stream.is_closed:
-            self._writer.protocol.reset(stream, self._reset_code(stream))
+            self._writer.reset(stream, self._reset_code(stream), self.written_at)
         self._release()
         self.on_lost()
 
@@ -402,7 +402,7 @@ class Http2StreamTransport:
         """Return why a stream is reset that is not closed yet."""
         if stream.has_ended:
             return ErrorCode.NO_ERROR  # all that is left is the rest of the request (RFC 9113, 8.1)
-        return ErrorCode.CANCEL if stream.is_head_sent else ErrorCode.INTERNAL_ERROR
+        return ErrorCode.INTERNAL_ERROR  # after CANCEL, Node's client reports that the response is complete
 
 
 def _split(data: bytes | memoryview, size: int) -> tuple[bytes | memoryview, bytes | memoryview]:

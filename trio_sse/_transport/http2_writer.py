@@ -15,11 +15,17 @@ import trio
 
 from .._http2.error_code import ConnectionFault, ErrorCode
 from .._http2.protocol import Http2Protocol
+from .._http2.stream import Http2Stream
 from .base import Transport
 from .pending_bytes import PendingBytes, PendingSend
 
 #: With so many bytes in the output, the round is not waited for.
 FLUSH_SIZE = 64 * 1024
+
+# How long a reset waits after the last DATA of its stream. Clients drop what they have received and not read
+# when they learn of a reset: curl what came with it, Chromium what came in the millisecond before. So they
+# would miss the time to reconnect that a drain sends.
+_RESET_SECONDS = 0.05
 
 # What may wait besides DATA while the peer takes nothing: answers to its PINGs and SETTINGS, and heads.
 _MOST_WAITING = 512 * 1024
@@ -41,6 +47,7 @@ class Http2Writer:
     Args:
         schedule: has `flush` called in the event loop's next round.
         start_flushing: starts a task that runs `flush_blocked`.
+        start_resetting: starts a task that runs `send_resets`.
 
     Attributes:
         has_timed_out: the peer has accepted nothing for the write timeout.
@@ -52,8 +59,10 @@ class Http2Writer:
     """
 
     __slots__ = (
+        "_resets",
         "_schedule",
         "_start_flushing",
+        "_start_resetting",
         "_unblocked",
         "_write_timeout",
         "has_timed_out",
@@ -71,6 +80,7 @@ class Http2Writer:
         transport: Transport,
         schedule: Callable[[Http2Writer], None],
         start_flushing: Callable[[], None],
+        start_resetting: Callable[[], None],
         *,
         write_timeout: float,
     ) -> None:
@@ -85,6 +95,8 @@ class Http2Writer:
         self._schedule = schedule
         self._unblocked = trio.lowlevel.ParkingLot()
         self._start_flushing = start_flushing
+        self._start_resetting = start_resetting
+        self._resets: list[bytes] | None = None  # frames that wait; `None` while no task sends them
         self._write_timeout = write_timeout
 
     def schedule(self) -> None:
@@ -133,6 +145,30 @@ class Http2Writer:
             if self.protocol.output:
                 transport.send_nowait(self.protocol.take_output(), 0, trio.current_time())
         self.is_blocked = False
+
+    def reset(self, stream: Http2Stream, code: ErrorCode, written_at: float) -> None:
+        """End a stream that is open; tell the peer once it has had a moment to read what was written last."""
+        frame = self.protocol.withdraw(stream, code)
+        if trio.current_time() >= written_at + _RESET_SECONDS:
+            self.protocol.add_output(frame)
+        elif self._resets is not None:
+            self._resets.append(frame)
+        else:
+            self._resets = [frame]
+            self._start_resetting()
+
+    async def send_resets(self) -> None:
+        """Send the resets that wait. If this is cancelled, they are sent at once."""
+        resets: list[bytes] = []
+        try:
+            while self._resets:
+                resets, self._resets = self._resets, []
+                await trio.sleep(_RESET_SECONDS)
+                self.protocol.add_output(*resets)
+                resets = []
+        finally:
+            self.protocol.add_output(*resets, *(self._resets or ()))
+            self._resets = None
 
     async def wait_unblocked(self) -> None:
         """Wait until the transport has taken everything, or never will."""
