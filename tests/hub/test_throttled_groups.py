@@ -14,6 +14,7 @@ from trio_sse._hub.flushing import FlushScheduler
 from trio_sse._hub.hub import engine_of
 from trio_sse._hub.inbox import _BATCH_EVENTS
 from trio_sse._hub.pacing import ThrottledGroup
+from trio_sse._subscription.feed import Feed
 from trio_sse._subscription.subscription import feed_of
 from trio_sse._subscription.throttle import Throttle
 from trio_sse._wire.message import Batch
@@ -139,6 +140,10 @@ async def test_groups_with_a_topic_in_common_share_its_encoding(
     assert recorders[7].sequences == list(range(1, 102))
 
 
+async def forward(feed: Feed, recorder: Recorder) -> None:
+    await feed.forward_to(recorder)
+
+
 async def test_groups_with_a_state_in_common_share_its_patches(
     make_hub: MakeHub, autojump_clock: MockClock
 ) -> None:
@@ -151,7 +156,7 @@ async def test_groups_with_a_state_in_common_share_its_patches(
             feed = feed_of(hub.subscribe(*topics, interval=0.5))
             feed.enter()
             feed.take()
-            nursery.start_soon(feed.forward_to, recorder)
+            nursery.start_soon(forward, feed, recorder)
         await wait_all_tasks_blocked()
         for number in range(1, 40):
             await state.update({"n": number})

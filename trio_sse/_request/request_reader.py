@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple, final
 
 import trio
@@ -89,15 +90,25 @@ class RequestReader:
             head = await self._read_next_head(transport, serving, buffer)
         if head is None:
             return None
+        routed = self.route(transport, buffer, head)
+        if head.content_length == 0 or routed.app_body is not None:
+            return routed
+        body = await receive_body(self._body_reader(head, transport, buffer, is_for_app=False))
+        return routed._replace(request=replace(routed.request, body=body))
+
+    def route(self, transport: Transport, buffer: bytearray, head: RequestHead) -> RoutedRequest:
+        """Return a request by its head, and what answers it. Its body is not read yet.
+
+        Raises:
+            HTTPException: the request is refused.
+        """
         mark = mark_request(transport) if self._is_logged else None
         if self._origins is not None:
             head = self._origins.resolve(transport, head)
         destination, parameters, may_keep_alive = self._route(head)
-        body, app_body = b"", None
+        app_body = None
         if isinstance(destination, AppRoute | AppWebSocketRoute):
             app_body = self._body_reader(head, transport, buffer, is_for_app=True)
-        elif head.content_length != 0:
-            body = await receive_body(self._body_reader(head, transport, buffer, is_for_app=False))
         request = make_request(
             head.method,
             head.target,
@@ -105,7 +116,7 @@ class RequestReader:
             head.headers,
             head.http_version,
             transport.peer,
-            body,
+            b"",
         )
         return RoutedRequest(request, destination, parameters, may_keep_alive, app_body, mark)
 

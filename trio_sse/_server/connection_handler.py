@@ -29,7 +29,7 @@ from .._http.request_head import RequestHead
 from .._http.response import Response, add_fields
 from .._http.websocket_handshake import accept_head
 from .._logger import get_logger
-from .._request.access_log import log_request
+from .._request.access_log import RequestMark, log_request
 from .._request.admission import Admission
 from .._request.request_disconnects import RequestDisconnectWatcher
 from .._request.request_reader import RequestReader, RoutedRequest
@@ -50,11 +50,12 @@ from .responder import Responder
 logger = get_logger("trio_sse.server")
 
 
-class _AdmittedStream(NamedTuple):
-    """A stream that is about to run."""
+class AdmittedStream(NamedTuple):
+    """A stream that is about to run, and the beginning of its request, if the access log is on."""
 
     stream: LiveStream
     handle: Handle
+    mark: RequestMark | None
 
 
 @final
@@ -131,7 +132,7 @@ class ConnectionHandler:
                         if isinstance(admitted, AfterResponse):
                             after = AfterResponse.CLOSE if buffer else admitted
                             continue
-                        stream, handle = admitted
+                        stream, handle, _ = admitted
                         transport = stream.transport
                         del admitted
                         try:
@@ -285,7 +286,7 @@ class ConnectionHandler:
 
         Return `None` after a disconnect.
         """
-        _name_task(route.handler)
+        name_task(route.handler)
         scope = trio.CancelScope(deadline=trio.current_time() + self._request_timeout)
         watcher = RequestDisconnectWatcher(transport, buffer, scope.cancel)
 
@@ -324,7 +325,7 @@ class ConnectionHandler:
         route: StreamRoute,
         *,
         has_called_app: bool,
-    ) -> _AdmittedStream | AfterResponse:
+    ) -> AdmittedStream | AfterResponse:
         """Return the stream that answers a request; if the answer is anything else, send that instead.
 
         Args:
@@ -337,20 +338,34 @@ class ConnectionHandler:
             return await self._responder.reply_to_failure(transport, serving, routed, refusal)
         if request.method == "HEAD" or wants_poll(request):
             return await self._answer_soon(transport, serving, routed, route)
+        name_task(route.handler)
+        return self.begin_stream(transport, serving, routed, route, has_called_app=has_called_app)
+
+    def begin_stream(
+        self,
+        transport: Transport,
+        serving: ServeScope,
+        routed: RoutedRequest,
+        route: StreamRoute,
+        *,
+        has_called_app: bool = False,
+    ) -> AdmittedStream:
+        """Return the stream that answers a request, and count it."""
+        request = routed.request
         transport.framing = Framing.CHUNKED if request.http_version == "1.1" else Framing.PLAIN
         head = self._responder.stream_head(routed) + padding(request, transport.framing)
-        _name_task(route.handler)
         handle = partial(route.handler, **routed.parameters) if routed.parameters else route.handler
         self._admission.enter(transport)
         if has_called_app:
             transport = transport.hand_over()
-        return _AdmittedStream(self._manager.new_stream(serving, transport, request, head), handle)
+        stream = self._manager.new_stream(serving, transport, request, head)
+        return AdmittedStream(stream, handle, routed.mark)
 
     async def _answer_soon(
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest, route: StreamRoute
     ) -> AfterResponse:
         """Answer with a batch of a stream's events (long polling), or with its head alone."""
-        _name_task(route.handler)
+        name_task(route.handler)
         self._admission.enter(transport)
         run = run_poll if wants_poll(routed.request) else run_head
         answer: Response | StreamHead | Refused | None
@@ -371,6 +386,17 @@ class ConnectionHandler:
             log_request(routed.mark, transport, routed.request, None)
             return AfterResponse.CLOSE
         return await self._answer_watched(transport, serving, routed, answer)
+
+    async def answer_refused(
+        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, refused: Refused
+    ) -> None:
+        """Answer a request whose stream has never started, and close its transport."""
+        try:
+            await self._answer_watched(transport, serving, routed, refused)
+        except trio.BrokenResourceError as error:
+            logger.debug("peer=%s has disconnected: %s", transport.peer, error)
+        finally:
+            await transport.aclose(abort=transport.pending is not None)
 
     async def _answer_watched(
         self,
@@ -482,7 +508,7 @@ class ConnectionHandler:
         subprotocol = route.handshake.subprotocol(request.headers)
         transport.framing = Framing.WEBSOCKET
         head = accept_head(request.headers, subprotocol)
-        _name_task(route.handler)
+        name_task(route.handler)
         handler = partial(route.handler, **routed.parameters) if routed.parameters else route.handler
         self._admission.enter(transport)
         stream = self._manager.new_stream(serving, transport.hand_over(), request, head)
@@ -507,7 +533,7 @@ def contain_failure(failure: BaseException, transport: Transport) -> None:
         raise passing from None
 
 
-def _name_task(handler: Callable[..., object]) -> None:
+def name_task(handler: Callable[..., object]) -> None:
     """Name the task after its handler, for the watchdog and for tools that list tasks.
 
     The name stays until the next request, as the watchdog looks after a step: by then the handler may have

@@ -43,15 +43,10 @@ _TASKS_PER_STREAM = 2
 
 
 class ServeRequest(Protocol):
-    """Serves the one request of a stream, and closes its transport; see `ConnectionHandler.serve`."""
+    """Serves the one request of a stream, and closes its transport; see `SingleRequests.serve`."""
 
     def __call__(
-        self,
-        transport: Transport,
-        serving: ServeScope,
-        buffer: bytearray | None,
-        head: RequestHead | HTTPException | None,
-        /,
+        self, transport: Transport, serving: ServeScope, head: RequestHead | HTTPException, /
     ) -> Awaitable[None]: ...
 
 
@@ -209,9 +204,7 @@ class _Connection:
             event.stream, self._writer, is_head=is_head, is_websocket=event.is_websocket
         )
         # Without a coroutine in between, which each stream would keep for as long as it lives.
-        self._tasks.start_soon(
-            self._common.serve_request, transport, self._serving, None, head, name=_TASK_NAME
-        )
+        self._tasks.start_soon(self._common.serve_request, transport, self._serving, head, name=_TASK_NAME)
 
     def _on_closed(self) -> None:
         """Begin to wait for the next request, if no stream is left."""

@@ -42,6 +42,7 @@ from .connection_handler import ConnectionHandler
 from .http2_connection import Http2Connections
 from .responder import Responder
 from .serving import Address, ServeCalls
+from .single_requests import SingleRequests
 from .statistics import ServerStatistics
 
 # Decorators return the function that they decorate.
@@ -247,22 +248,24 @@ class Server:
             requests, self._routes, has_app=app is not None, is_ready=lambda: self.hub.is_ready
         )
         self._responder = Responder(self._manager, requests.cross_origin)
+        reader = RequestReader(requests, router, origins)
         handler = ConnectionHandler(
             self._manager,
-            RequestReader(requests, router, origins),
+            reader,
             self._responder,
             self._admission,
             hosted,
             None if hosted is None else self._app_websockets(hosted),
             request_timeout=requests.request_timeout,
         )
+        single_requests = SingleRequests(self._manager, reader, self._admission, handler)
         self._calls = ServeCalls(
             options.serve,
             self._manager,
             handler,
             hosted,
             options.proxies.proxies,
-            Http2Connections(handler.serve, options) if options.http2.is_on else None,
+            Http2Connections(single_requests.serve, options) if options.http2.is_on else None,
             options.http2,
         )
 

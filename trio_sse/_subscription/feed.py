@@ -16,8 +16,8 @@ The owner changes only between checkpoints, so no lock is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import final
 
 import trio
 
@@ -26,6 +26,7 @@ from .._wire.cursor import Cursor
 from .._wire.message import Batch, Message
 from .backlog import Backlog
 from .log_reading import LogReading
+from .parking import wait_rescheduled
 from .phases import AHEAD, ENDED, LEFT, LIVE, NEW, OVERFLOWED, REPLAYING, Phase
 from .queue import Overflow, QueueFull
 from .reader_cursor import ReaderCursor
@@ -299,7 +300,7 @@ class Feed(ReaderCursor):
             self._backlog = Backlog(messages)
         return () if self._backlog is None else self.take()
 
-    def forward_to(self, writer: Writer) -> Coroutine[Any, Any, None]:
+    def forward_to(self, writer: Writer) -> Awaitable[None]:
         """Let the pump write to `writer` itself; return when the task has something to do again.
 
         Call it only when `take` has returned nothing and nothing is pending in `writer`, without a checkpoint
@@ -311,7 +312,7 @@ class Feed(ReaderCursor):
             self._writer = writer
         return waiting
 
-    def wait(self) -> Coroutine[Any, Any, None]:
+    def wait(self) -> Awaitable[None]:
         """Wait until something is queued or read, something is pending in the writer, or it is over.
 
         Await it at once.
@@ -323,7 +324,7 @@ class Feed(ReaderCursor):
         self._task = trio.lowlevel.current_task()
         if self._reading is not None:
             self._reading.request()
-        return trio.lowlevel.wait_task_rescheduled(self._abort_wait)  # noqa: ASYNC105  # the caller awaits it
+        return wait_rescheduled(self._abort_wait)
 
     def _abort_wait(self, raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = self._writer = None

@@ -1,0 +1,98 @@
+"""Serving a transport that carries one request, whose head is known: a stream of HTTP/2.
+
+While an event stream runs, the frames of its task are most of its memory. The outermost one counts twice,
+since Trio looks at it when it starts the task. So `_run` has few variables, and everything that can be done
+before the task starts, or after the stream, is done in other functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, final
+
+from .._http.exceptions import HTTPException
+from .._http.request_head import RequestHead
+from .._http.response import Response
+from .._http.routing import NO_PARAMETERS
+from .._request.access_log import RequestMark
+from .._request.admission import Admission
+from .._request.request_reader import RequestReader, RoutedRequest
+from .._request.routes import StreamRoute
+from .._stream.closing import linger_if_unread
+from .._stream.lifecycle import Handle, Refused, StreamOutcome, run_stream
+from .._stream.live_stream import LiveStream
+from .._stream.manager import StreamManager
+from .._stream.polling import wants_poll
+from .._stream.scope import ServeScope
+from .._transport.base import Transport
+from .connection_handler import AdmittedStream, ConnectionHandler, contain_failure, name_task
+
+
+@final
+class SingleRequests:
+    """Serves event streams by itself, and leaves everything else to a `ConnectionHandler`."""
+
+    def __init__(
+        self,
+        manager: StreamManager,
+        reader: RequestReader,
+        admission: Admission,
+        handler: ConnectionHandler,
+    ) -> None:
+        self._manager = manager
+        self._reader = reader
+        self._admission = admission
+        self._handler = handler
+
+    def serve(
+        self, transport: Transport, serving: ServeScope, head: RequestHead | HTTPException
+    ) -> Coroutine[Any, Any, None]:
+        """Return what serves the request of a transport, and closes it; see `ConnectionHandler.serve`.
+
+        Start it in a task of its own.
+
+        Args:
+            head: the request's head, or why it is refused.
+        """
+        admitted = self._admit(transport, serving, head)
+        if admitted is None:
+            return self._handler.serve(transport, serving, None, head)
+        return self._run(*admitted)
+
+    def _admit(
+        self, transport: Transport, serving: ServeScope, head: RequestHead | HTTPException
+    ) -> AdmittedStream | None:
+        """Return the stream that answers a request without a body; `None` if anything else does."""
+        if isinstance(head, HTTPException) or head.content_length != 0:
+            return None
+        try:
+            routed = self._reader.route(transport, bytearray(), head)
+            self._admission.check(transport, serving)
+        except HTTPException:
+            return None
+        route, request = routed.destination, routed.request
+        if not isinstance(route, StreamRoute) or request.method == "HEAD" or wants_poll(request):
+            return None
+        return self._handler.begin_stream(transport, serving, routed, route)
+
+    async def _run(self, stream: LiveStream, handle: Handle, mark: RequestMark | None) -> None:
+        name_task(handle)
+        try:
+            outcome = await run_stream(self._manager, stream.serving, stream, handle)
+            await self._after_stream(stream, outcome, mark)
+        except BaseException as failure:
+            contain_failure(failure, stream.transport)
+        finally:
+            self._admission.leave(stream.transport)
+            await stream.transport.aclose()
+
+    async def _after_stream(
+        self, stream: LiveStream, outcome: StreamOutcome, mark: RequestMark | None
+    ) -> None:
+        """Answer the request if its stream never started, and let the client read the end of one that did."""
+        if not isinstance(outcome, Refused):
+            await linger_if_unread(stream.serving, stream)
+            return
+        nothing = Response()  # its route has been called, and nothing else is needed of it
+        routed = RoutedRequest(stream.request, nothing, NO_PARAMETERS, False, None, mark)
+        await self._handler.answer_refused(stream.transport.hand_over(), stream.serving, routed, outcome)
