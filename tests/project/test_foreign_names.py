@@ -44,13 +44,13 @@ DOCUMENTED = {"_asdict", "_current_frames", "_exit", "_fields", "_replace"}
 BACK_DOORS = {"__self__", "__func__", "__closure__", "__wrapped__", "cr_frame", "gi_frame", "f_locals"}
 
 
-Trees = dict[Path, ast.Module]
+Nodes = list[ast.AST]
 
 
 @pytest.fixture(scope="module")
-def trees() -> Trees:
-    """Return the syntax tree of each module of the package."""
-    return {path: ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
+def modules() -> dict[Path, Nodes]:
+    """Return the nodes of the syntax tree of each module of the package."""
+    return {path: list(ast.walk(ast.parse(path.read_text()))) for path in sorted(ROOT.rglob("*.py"))}
 
 
 def is_private(name: str) -> bool:
@@ -62,13 +62,13 @@ def is_foreign(module: str) -> bool:
     return top not in sys.stdlib_module_names and top != "trio_sse"
 
 
-def own_names(trees: Trees) -> set[str]:
+def own_names(modules: dict[Path, Nodes]) -> set[str]:
     """Return every private name that the package defines, as a variable, function, class or attribute."""
     names: set[str] = set()
-    for path, tree in trees.items():
+    for path, nodes in modules.items():
         names.add(path.stem)
         names.add(path.parent.name)
-        for node in ast.walk(tree):
+        for node in nodes:
             match node:
                 case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                     names.add(name)
@@ -79,18 +79,18 @@ def own_names(trees: Trees) -> set[str]:
     return names
 
 
-def imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
+def imports(nodes: Nodes) -> Iterator[tuple[str, str]]:
     """Yield each absolute import as its module and the name that is taken from it, which may be empty."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module is not None:
             yield from ((node.module, alias.name) for alias in node.names)
 
 
-def test_imports_of_other_libraries_are_public(trees: Trees) -> None:
-    for path, tree in trees.items():
-        for module, name in imports(tree):
+def test_imports_of_other_libraries_are_public(modules: dict[Path, Nodes]) -> None:
+    for path, nodes in modules.items():
+        for module, name in imports(nodes):
             assert not any(is_private(part) for part in [*module.split("."), name]), (
                 f"{path}: {module} {name}"
             )
@@ -98,26 +98,26 @@ def test_imports_of_other_libraries_are_public(trees: Trees) -> None:
                 assert module in PUBLIC_MODULES, f"{path}: {module} is not in the list of public modules"
 
 
-def test_no_private_attribute_of_another_library_is_used(trees: Trees) -> None:
-    own = own_names(trees) | DOCUMENTED
-    for path, tree in trees.items():
-        for name, line in accessed_names(tree):
+def test_no_private_attribute_of_another_library_is_used(modules: dict[Path, Nodes]) -> None:
+    own = own_names(modules) | DOCUMENTED
+    for path, nodes in modules.items():
+        for name, line in accessed_names(nodes):
             assert not is_private(name) or name in own, f"{path}:{line}: {name}"
             assert name not in BACK_DOORS, f"{path}:{line}: {name}"
 
 
-def test_no_other_library_is_patched(trees: Trees) -> None:
-    for path, tree in trees.items():
-        foreign = set(imported_names(tree))
-        for node in ast.walk(tree):
+def test_no_other_library_is_patched(modules: dict[Path, Nodes]) -> None:
+    for path, nodes in modules.items():
+        foreign = set(imported_names(nodes))
+        for node in nodes:
             match node:
                 case ast.Attribute(value=ast.Name(id=name), attr=attribute, ctx=ast.Store()):
                     assert name not in foreign, f"{path}:{node.lineno}: {name}.{attribute} is set"
 
 
-def accessed_names(tree: ast.Module) -> Iterator[tuple[str, int]]:
+def accessed_names(nodes: Nodes) -> Iterator[tuple[str, int]]:
     """Yield the name and line of each attribute that is used, by its name or in a string."""
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Attribute(attr=name):
                 yield name, node.lineno
@@ -126,9 +126,9 @@ def accessed_names(tree: ast.Module) -> Iterator[tuple[str, int]]:
                     yield name_node.value, node.lineno
 
 
-def imported_names(tree: ast.Module) -> Iterator[str]:
+def imported_names(nodes: Nodes) -> Iterator[str]:
     """Yield the names that modules and objects of other libraries have in a file."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.asname or alias.name for alias in node.names if is_foreign(alias.name))
         elif isinstance(node, ast.ImportFrom) and not node.level and is_foreign(node.module or ""):

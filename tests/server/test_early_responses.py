@@ -17,8 +17,8 @@ from trio_sse.quart import QuartSSE
 
 from ..support.asgi_apps import Receive, Send, answer, http_only, ignore
 from ..support.client import Client
+from ..support.hostile import connected
 from ..support.leaks import LeakCheck
-from ..support.serving import in_memory, on_sockets
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -163,21 +163,20 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n"
 @pytest.mark.parametrize("where", ["sockets", "memory"])
 @pytest.mark.parametrize("method", [b"POST", b"GET"])
 @pytest.mark.parametrize("framing", [LENGTH, CHUNKED])
-@pytest.mark.parametrize("make", WAYS)
 async def test_a_body_that_is_late_is_not_a_request(
-    no_leak: LeakCheck, make: Callable[[Target], Server], framing: bytes, method: bytes, where: str
+    no_leak: LeakCheck, framing: bytes, method: bytes, where: str
 ) -> None:
-    target = Target(no_leak)
-    server = make(target)
-    accept = b"application/json" if make is Target.inline_poll else b"*/*"
-    head = method + b" /?wait=0 HTTP/1.1\r\nHost: test\r\nAccept: " + accept + b"\r\n" + framing + b"\r\n"
-    if where == "sockets":
-        async with on_sockets(server) as serving, await serving.connect() as client:
+    async def answer_early(make: Callable[[Target], Server]) -> None:
+        target = Target(no_leak)
+        accept = b"application/json" if make is Target.inline_poll else b"*/*"
+        head = method + b" /?wait=0 HTTP/1.1\r\nHost: test\r\nAccept: " + accept + b"\r\n" + framing + b"\r\n"
+        async with connected(make(target), where) as client:
             await send_late(client, head)
-    else:
-        async with in_memory(server) as memory, memory.connect() as client:
-            await send_late(client, head)
-    assert target.smuggled == 0
+        assert target.smuggled == 0, make
+
+    async with trio.open_nursery() as nursery:
+        for make in WAYS:
+            nursery.start_soon(answer_early, make)
 
 
 async def send_late(client: Client, head: bytes) -> None:

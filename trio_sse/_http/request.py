@@ -107,13 +107,15 @@ def find_lines(headers: Headers, pattern: re.Pattern[bytes]) -> list[tuple[bytes
 def raw_fields(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the fields as bytes, with names in lower case, as ASGI has them."""
     block = headers._block
-    return list(_split(block) if len(block) <= _MAX_CACHED_LINES else _split.__wrapped__(block))
+    return list(_split_cached(block) if len(block) <= _MAX_CACHED_LINES else _split(block))
 
 
-@lru_cache(maxsize=64)  # a client sends the same fields with request after request
 def _split(block: bytes) -> tuple[tuple[bytes, bytes], ...]:
     split = [line.partition(b":") for line in block.split(b"\r\n")[1:-1]]
     return tuple([(name.lower(), value.strip(b" \t")) for name, _, value in split])
+
+
+_split_cached = lru_cache(maxsize=64)(_split)  # a client sends the same fields with request after request
 
 
 @lru_cache(maxsize=256)

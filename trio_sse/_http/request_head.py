@@ -172,7 +172,7 @@ def parse_head(head: bytes, limits: HeadLimits = LIMITS) -> RequestHead:
     method, target, version = _check_request_line(request_line, limits)
     if block.count(b"\r\n") >= limits.fields:
         raise HTTPException(431, f"a request must have at most {limits.fields} header fields")
-    parse = _parse_lines if len(block) <= _MAX_CACHED_LINES else _parse_lines.__wrapped__
+    parse = _parse_cached if len(block) <= _MAX_CACHED_LINES else _parse_lines
     headers, host, content_length, known = parse(block, version)
     if not target.startswith("/") and target != "*":
         host, target, headers = _use_absolute(target, headers)
@@ -188,7 +188,6 @@ class _Lines(NamedTuple):
     known: Collection[bytes]
 
 
-@lru_cache(maxsize=_CACHE_SIZE)
 def _parse_lines(block: bytes, version: str) -> _Lines:
     """Check and parse the lines of a head's fields.
 
@@ -214,6 +213,9 @@ def _parse_lines(block: bytes, version: str) -> _Lines:
     ):
         raise HTTPException(400, "Sec-WebSocket-Protocol must be ASCII")
     return _Lines(headers, host, content_length, tuple(known))
+
+
+_parse_cached = lru_cache(maxsize=_CACHE_SIZE)(_parse_lines)
 
 
 @lru_cache(maxsize=_CACHE_SIZE)
