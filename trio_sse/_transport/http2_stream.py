@@ -313,6 +313,11 @@ class Http2StreamTransport:
             self.end_response()
         return self.pending is None
 
+    @property
+    def wanted(self) -> int:
+        """How many bytes it could send now, if the connection's window were open."""
+        return min(len(self.pending or b""), self._stream.send_window)
+
     def flush_nowait(self, now: float) -> None:
         if self.pending is not None and not self._stream.is_lost:
             self._send_some(now)
@@ -331,10 +336,11 @@ class Http2StreamTransport:
         if not self._stream.is_lost:
             self._writer.waiting[self] = None
             try:
-                await self._wait()
+                while not self._stream.is_closed and self.pending is not None and len(self.pending) == before:
+                    await self._wait()
+                    self.flush_nowait(trio.current_time())
             finally:
                 del self._writer.waiting[self]
-            self.flush_nowait(trio.current_time())
         if self._stream.is_lost or self._stream.is_closed:
             raise trio.BrokenResourceError("the peer has reset the stream")
 
@@ -397,6 +403,8 @@ class Http2StreamTransport:
             self._writer.reset(stream, self._reset_code(stream), self.written_at)
         self._release()
         self.on_lost()
+        if self._writer.waiting:
+            self._writer.wake()  # it may have been this one's turn
 
     def _reset_code(self, stream: Http2Stream) -> ErrorCode:
         """Return why a stream is reset that is not closed yet."""

@@ -34,7 +34,14 @@ _numbers = count(1)
 
 
 class WaitingStream(Protocol):
-    """A stream that waits until it may send."""
+    """A stream that waits until it may send.
+
+    Attributes:
+        wanted: how many bytes it could send now, if the connection's window were open.
+    """
+
+    @property
+    def wanted(self) -> int: ...
 
     def on_writable(self) -> None:
         """Called when it may."""
@@ -101,17 +108,24 @@ class Http2Writer:
 
     def schedule(self) -> None:
         """Have the output flushed in the next round."""
-        if not (self.is_scheduled or self.is_blocked):
+        if self.is_blocked:
+            self._check_waiting()
+        elif not self.is_scheduled:
             self.is_scheduled = True
             self._schedule(self)
+
+    def _check_waiting(self) -> None:
+        """Give up a peer that takes nothing, and asks for more and more."""
+        protocol = self.protocol
+        if protocol.output_size > _MOST_WAITING and not protocol.is_failed:
+            protocol.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many answers wait"))
 
     def flush(self, now: float) -> None:
         """Write the output, as far as the transport takes it."""
         self.is_scheduled = False
         protocol = self.protocol
         if self.is_blocked:
-            if protocol.output_size > _MOST_WAITING and not protocol.is_failed:
-                protocol.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many answers wait"))
+            self._check_waiting()
             return
         if protocol.output and not self.transport.send_nowait(protocol.take_output(), 0, now):
             self.is_blocked = True
@@ -175,6 +189,18 @@ class Http2Writer:
         await self._unblocked.park()
 
     def wake(self) -> None:
-        """Let the streams that wait look whether they may send."""
+        """Let streams that wait send, as many as the window is for.
+
+        If all of them were woken each time, a peer could open the window by one byte, and again, and have
+        hundreds of tasks look for it.
+        """
+        if self.is_blocked:
+            return  # `flush_blocked` wakes them
+        left = self.protocol.window
         for waiting in list(self.waiting):
-            waiting.on_writable()
+            if left <= 0:
+                return
+            wanted = waiting.wanted
+            if wanted > 0:
+                left -= wanted
+                waiting.on_writable()
