@@ -15,7 +15,7 @@ from .._request.request_reader import RoutedRequest
 from .._request.tls_extension import tls_extension
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
-from .app_background import CompletedCalls
+from .app_background import OngoingCalls
 from .app_call import Answered, AppCall, CallContext
 from .app_lifespan import Lifespan
 from .root_path import paths_of_scope
@@ -29,14 +29,14 @@ class AppHandler:
         app: the app.
         lifespan: the app's.
         advice: looks at the app's failures.
-        calls: those that have completed their responses. While connections are served, they must `run`.
+        calls: those that go on. While connections are served, they must `run`.
     """
 
     def __init__(self, app: ASGIApp, *, root_path: str = "") -> None:
         self.app = app
         self.advice = AsyncioAdvice()
         self.lifespan = Lifespan(app, self.advice)
-        self.calls = CompletedCalls()
+        self.calls = OngoingCalls()
         self._root_path = root_path
 
     def answer(

@@ -1,10 +1,10 @@
-"""Going on with a connection while the app's call goes on after its response.
+"""Looking after the app's calls that take longer than a moment.
 
-What an app does after its response, such as a background task of Starlette, must not hold up the next request
-on the connection, which may be another client's behind a proxy. But nearly all calls return right after the
-last `send`, some of them after a few steps of other tasks, and for those nothing shall be started. So a call
-that has completed its response has a moment to return. If it has not by then, another task takes its
-connection.
+Most calls have returned after a moment, and for those nothing shall be started. A call that goes on without
+a whole response begins to watch its client. One that goes on after its response, as for a background task of
+Starlette, must not hold up the next request on the connection, which may be another client's behind a proxy.
+Nearly all calls return right after the last `send`, some of them after a few steps of other tasks. One that
+has not, a moment later, loses its connection to another task.
 """
 
 from __future__ import annotations
@@ -15,41 +15,44 @@ import trio
 
 from .._stream.overdue import Overdue
 
-# A call has once or twice this time in seconds to return, and then as many rounds of the scheduler: when the
-# event loop is busy, one round takes longer than the time.
+# A call has up to three times this time in seconds to return after its response, and then as many rounds of
+# the scheduler: when the event loop is busy, one round takes longer than the time.
 _MOMENT = 0.002
 _ROUNDS = 10
 
 
-class CompletedCall(Protocol):
-    """A call of the app whose response is complete."""
+class OngoingCall(Protocol):
+    """A call of the app."""
+
+    def on_overdue(self) -> bool:
+        """Look after the call; return whether its response was complete when this was called before, too."""
 
     def continue_connection(self) -> None:
         """Have another task go on with the connection."""
 
 
 @final
-class CompletedCalls:
-    """The app's calls that have completed their responses and have not returned yet."""
+class OngoingCalls:
+    """The app's calls that have begun, or have completed their responses, a moment ago.
+
+    Attributes:
+        recent: each as its own value. A call joins them when it begins, and again when its response is
+            complete if it has been overdue by then. It leaves them when it returns.
+    """
 
     def __init__(self) -> None:
-        self._calls: Overdue[CompletedCall, CompletedCall] = Overdue(_MOMENT)
-
-    def add(self, call: CompletedCall) -> None:
-        """Note that a call has completed its response."""
-        self._calls.add(call, call)
-
-    def discard(self, call: CompletedCall) -> None:
-        """Note that a call has returned."""
-        self._calls.discard(call)
+        self.recent: Overdue[OngoingCall, OngoingCall] = Overdue(_MOMENT)
 
     async def run(self) -> NoReturn:
-        """Continue the connections of calls that go on, until cancelled."""
+        """Look after the calls, until cancelled."""
         while True:
-            late = await self._calls.wait()
+            overdue = await self.recent.wait()
+            for call in list(overdue):
+                if not call.on_overdue():
+                    overdue.pop(call)
             for _ in range(_ROUNDS):
-                if not late:
+                if not overdue:
                     break
                 await trio.lowlevel.checkpoint()
-            for call in list(late):
+            for call in list(overdue):
                 call.continue_connection()

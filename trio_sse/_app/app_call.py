@@ -25,9 +25,10 @@ from .._request.access_log import log_request
 from .._request.admission import Admission
 from .._request.request_reader import RoutedRequest
 from .._request.results import AfterResponse
+from .._stream.overdue import Overdue
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
-from .app_background import CompletedCalls
+from .app_background import OngoingCall
 from .app_cycle import ClientDisconnected, RequestResponseCycle
 from .app_stream import AppStream, ResumeServing
 
@@ -58,7 +59,7 @@ class CallContext(NamedTuple):
     """What the calls for one server's connections need.
 
     Attributes:
-        calls: those that have completed their responses.
+        calls: those that have begun, or have completed their responses, a moment ago.
         advice: looks at their failures.
         write_timeout: how long a client may accept nothing.
         resume_serving: runs a detached stream, then serves its connection further.
@@ -66,7 +67,7 @@ class CallContext(NamedTuple):
     """
 
     admission: Admission
-    calls: CompletedCalls
+    calls: Overdue[OngoingCall, OngoingCall]
     advice: AsyncioAdvice
     write_timeout: float
     resume_serving: ResumeServing
@@ -90,10 +91,12 @@ class AppCall:
         "_context",
         "_cycle",
         "_is_counted",
+        "_is_overdue",
         "_mark",
         "_request",
         "_taken",
         "_transport",
+        "_was_complete",
         "buffer",
         "serving",
         "stream",
@@ -129,6 +132,8 @@ class AppCall:
         self._mark = routed.mark
         self._transport = transport
         self._is_counted = False  # it goes on after its response
+        self._is_overdue = False  # it has taken longer than a moment, and watches the client
+        self._was_complete = False  # the response, when this was overdue
         self._taken: trio.Event | None = None  # another task takes the connection, or has taken it
 
     @property
@@ -144,11 +149,7 @@ class AppCall:
         cycle = self._cycle
         try:
             if cycle.watcher is None:
-                self._transport.watch_soon(cycle)
-                try:
-                    has_failed = await self._call(app, scope)
-                finally:
-                    self._transport.unwatch()
+                has_failed = await self._call(app, scope)
             else:
                 has_failed = await cycle.watcher.run(partial(self._call, app, scope))
             if self.stream.is_detached:
@@ -173,7 +174,8 @@ class AppCall:
 
     async def _call(self, app: ASGIApp, scope: Scope) -> bool:
         """Call the app; return whether it has failed, which is logged."""
-        cycle = self._cycle
+        cycle, calls = self._cycle, self._context.calls
+        calls.add(self, self)
         try:
             await app(scope, cycle.receive, cycle.send)
         except BaseException as failure:
@@ -188,7 +190,9 @@ class AppCall:
                 raise passing from None
             return True
         finally:
-            self._context.calls.discard(self)
+            calls.discard(self)
+            if self._is_overdue:
+                self._transport.unwatch()
             if self._is_counted:
                 self._context.admission.leave_background(self._transport)
             self.stream.close()
@@ -225,12 +229,23 @@ class AppCall:
         await self.serving.linger(transport)
         return AfterResponse.CLOSE
 
-    # When it goes on after its response
+    # When it takes longer than a moment
+
+    def on_overdue(self) -> bool:
+        """Watch the client until the response is complete; return whether it was a moment ago, too."""
+        was_complete, self._was_complete = self._was_complete, self._cycle.is_complete
+        self._is_overdue = True
+        if self._was_complete and not was_complete:
+            self._context.calls.add(self, self)
+        elif not self._was_complete and self._cycle.watcher is None:
+            self._transport.watch(self._cycle)
+        return was_complete
 
     def _on_complete(self) -> None:
         if self.stream.ended is None and not self.stream.is_detached:  # a stream has lines of its own
             self._log()
-        self._context.calls.add(self)
+        if self._is_overdue:
+            self._context.calls.add(self, self)
 
     def _log(self, *, is_cut: bool = False) -> None:
         mark, self._mark = self._mark, None

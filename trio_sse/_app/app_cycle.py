@@ -24,7 +24,7 @@ import trio
 from .._asgi.types import Message, exact_bytes
 from .._http.exceptions import HTTPException
 from .._http.request import Request
-from .._request.body import BodyReader
+from .._request.body import RequestBody
 from .._request.request_disconnects import RequestDisconnectWatcher
 from .._request.turns import Turns
 from .._stream.end_reason import EndReason
@@ -74,8 +74,8 @@ class RequestResponseCycle:
         on_start: called when the app sends its response's head, which then stays unsent.
         on_lost_client: called when the client disconnects while no stream has the transport.
         on_complete: called when the app has sent its whole response.
-        watcher: what watches the client of a transport that is not watchable; of any other one, the
-            transport watches the client for this object.
+        watcher: what watches the client of a transport that is not watchable. Any other transport watches
+            it for this object.
     """
 
     __slots__ = (
@@ -115,7 +115,7 @@ class RequestResponseCycle:
         transport: Transport,
         serving: ServeScope,
         request: Request,
-        body: BodyReader,
+        body: RequestBody,
         *,
         may_keep_alive: bool,
         write_timeout: float,
@@ -260,7 +260,7 @@ class RequestResponseCycle:
             self._receiving = None
         return None
 
-    async def _permit_body(self, body: BodyReader) -> None:
+    async def _permit_body(self, body: RequestBody) -> None:
         """Send `100 Continue` before the response, never into it."""
         with trio.CancelScope() as self._receiving:  # `stop_watching` may be called with the lock held
             if self._sending.is_taken:
@@ -377,15 +377,14 @@ class RequestResponseCycle:
         try:
             if self._ignores_app:
                 return
-            # A send that is cancelled sends nothing. From here on it would lose what has been encoded.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if (
-                self.is_disconnected or self.transport.pending is not None
-            ):  # the latter after a cancelled send
+            kind = message["type"]
+            if kind == "http.response.body":
+                # A send that is cancelled sends nothing. From here on it would lose what has been encoded.
+                await trio.lowlevel.checkpoint_if_cancelled()
+            if self.is_disconnected or self.transport.pending is not None:  # after a cancelled send
                 raise ClientDisconnected("the client has disconnected")
             if self.is_released:
                 raise ClientDisconnected("the request was answered, and its call has returned")
-            kind = message["type"]
             if kind == "http.response.body" and self._response is not None and not self._is_ending:
                 goes_on = bool(message.get("more_body", False))
                 data = exact_bytes(message.get("body", b""))

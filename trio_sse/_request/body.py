@@ -138,6 +138,37 @@ class BodyReader:
         return data
 
 
+@final
+class NoBody:
+    """The body of an app's request that has none, which costs hardly anything; see `BodyReader`."""
+
+    __slots__ = ("buffer", "receive")
+
+    is_complete = True
+    is_awaited = False
+
+    def __init__(self, transport: Transport, buffer: bytearray) -> None:
+        self.buffer = buffer
+        self.receive: Callable[[], Awaitable[bytes]] = transport.receive_some
+
+    async def permit(self) -> None:
+        """Do nothing: the client does not wait."""
+
+    def never_permit(self) -> None:
+        """Do nothing: the client does not wait."""
+
+    async def receive_some(self) -> bytes:
+        """Return no bytes: the body is complete."""
+        return b""
+
+    async def discard(self, max_size: int, seconds: float) -> bool:
+        """Do nothing, and return `True`: there is nothing to read off."""
+        return True
+
+
+RequestBody = BodyReader | NoBody
+
+
 async def receive_body(reader: BodyReader) -> bytes:
     """Receive a body and return it whole. It raises what `BodyReader.receive_some` raises."""
     body = bytearray()

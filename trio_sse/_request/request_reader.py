@@ -21,7 +21,7 @@ from .._http.routing import NO_PARAMETERS
 from .._stream.scope import DRAIN_GRACE_SECONDS, ServeScope
 from .._transport.base import Transport
 from .access_log import RequestMark, mark_request
-from .body import BodyReader, receive_body
+from .body import BodyReader, NoBody, RequestBody, receive_body
 from .options import RequestOptions
 from .origins import OriginResolver
 from .request_router import Destination, RequestRouter
@@ -45,7 +45,7 @@ class RoutedRequest(NamedTuple):
     destination: Destination
     parameters: Mapping[str, object]
     may_keep_alive: bool
-    app_body: BodyReader | None
+    app_body: RequestBody | None
     mark: RequestMark | None = None
 
 
@@ -106,9 +106,12 @@ class RequestReader:
         if self._origins is not None:
             head = self._origins.resolve(transport, head)
         destination, parameters, may_keep_alive = self._route(head)
-        app_body = None
+        app_body: RequestBody | None = None
         if isinstance(destination, AppRoute | AppWebSocketRoute):
-            app_body = self._body_reader(head, transport, buffer, is_for_app=True)
+            if head.content_length == 0:
+                app_body = NoBody(transport, buffer)
+            else:
+                app_body = self._body_reader(head, transport, buffer, is_for_app=True)
         request = make_request(
             head.method,
             head.target,

@@ -85,7 +85,7 @@ class ConnectionHandler:
     def _make_call_context(self, app: AppHandler) -> CallContext:
         return CallContext(
             self._admission,
-            app.calls,
+            app.calls.recent,
             app.advice,
             self._manager.options.write_timeout,
             self._run_detached_stream,
@@ -181,9 +181,17 @@ class ConnectionHandler:
         One scope serves for all calls: it is cancelled only where the client has disconnected, and then there
         is no further request.
         """
+        app, context = self._app, self._call_context
+        assert app is not None
+        assert context is not None
         with trio.CancelScope() as scope:
             while True:
-                answered = await self._call_app(transport, serving, routed, scope)
+                try:
+                    answered = await app.answer(context, transport, serving, routed, scope)
+                except HTTPException as refusal:
+                    answered = Answered(AfterResponse.CLOSE, transport, refusal)
+                if answered.refusal is not None:
+                    await self._refuse_for_app(serving, routed, answered, answered.refusal)
                 if answered.after is AfterResponse.CLOSE or answered.transport is not transport:
                     return answered, None
                 if not serving.has_clean_context:
@@ -195,20 +203,6 @@ class ConnectionHandler:
                     return answered, following
                 routed = following
         return Answered(AfterResponse.CLOSE, transport), None
-
-    async def _call_app(
-        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, scope: trio.CancelScope
-    ) -> Answered:
-        """Have the app answer a request."""
-        assert self._app is not None
-        assert self._call_context is not None
-        try:
-            answered = await self._app.answer(self._call_context, transport, serving, routed, scope)
-        except HTTPException as refusal:
-            answered = Answered(AfterResponse.CLOSE, transport, refusal)
-        if answered.refusal is not None:
-            await self._refuse_for_app(serving, routed, answered, answered.refusal)
-        return answered
 
     async def _call_app_for_websocket(
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest
