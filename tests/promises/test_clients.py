@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
 from functools import partial
 
 import httpx
@@ -17,6 +16,7 @@ from trio_sse import Connection, EndReason, EventDecoder, ServerSentEvent
 from trio_sse._tools.tail import Tail
 
 from ..support.leaks import MakeServer
+from ..support.processes import curl, running
 from ..support.requirements import find, needs
 from ..support.serving import OnSockets, on_sockets
 from ..support.waiting import SECONDS, until
@@ -47,24 +47,6 @@ async def read_by_httpx(
         httpx_sse.aconnect_sse(client, "GET", serving.url(path), headers=headers) as source,
     ):
         return [(event.event, event.data, event.id) async for event in source.aiter_sse()]
-
-
-def curl(url: str, *options: str) -> AbstractAsyncContextManager[trio.Process]:
-    return running(find("curl"), "-N", "-s", "-S", *options, url)
-
-
-@asynccontextmanager
-async def running(*command: str) -> AsyncIterator[trio.Process]:
-    process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
-    try:
-        yield process
-    finally:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
-            if process.poll() is None:
-                process.kill()
-            await process.wait()
-            assert process.stdout is not None
-            await process.stdout.aclose()
 
 
 async def read_by_curl(serving: OnSockets, path: str, after: str | None, *options: str) -> list[Event]:
