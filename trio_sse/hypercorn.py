@@ -1,4 +1,4 @@
-"""Serve an app by hypercorn, for HTTP/2, which our own server does not support.
+"""Serve an app by hypercorn, for what only hypercorn has: `docs/http2.md` says what that is.
 
 ::
 

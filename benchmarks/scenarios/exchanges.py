@@ -191,7 +191,7 @@ _REASONS = {
     "HTTP/1.2": "505 is for a version that is not supported (RFC 9110, 15.6.6)",
     "HTTP/2.0 in an HTTP/1.1 head": "as above; over HTTP/1.1 it is no HTTP/2",
     "HTTP/0.9": "it is not supported, and has no header fields to check",
-    "the preface of HTTP/2": "this server has no HTTP/2 here",
+    "the preface of HTTP/2": "without TLS, [HTTP/2](http2.md) is an option, `http2_cleartext`, which is off",
     "an absolute target": "the app receives its path, as RFC 9112, 3.2.2 says",
     "an absolute target of another host": "if the target and Host differ, two readers see two requests",
     "a target without a slash": "no form of a target (RFC 9112, 3.2)",
