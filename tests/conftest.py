@@ -15,6 +15,7 @@ import trio.testing
 
 from trio_sse import Hub, Server
 
+from .support import serving as serving_module
 from .support.certificates import Certificate, Contexts, make_contexts
 from .support.leaks import (
     CAN_LIST_DESCRIPTORS,
@@ -80,6 +81,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 # It takes minutes and the package index: `make test-artefacts` runs it.
 collect_ignore = [] if "TRIO_SSE_ARTEFACTS" in os.environ else ["project/test_artefacts.py"]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what uses `protocol` over both versions of HTTP, unless it is about the first alone."""
+    if "protocol" in metafunc.fixturenames:
+        is_of_http1 = any(metafunc.definition.iter_markers("http1_only"))
+        metafunc.parametrize("protocol", ["http1"] if is_of_http1 else ["http1", "http2"], indirect=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -183,3 +191,13 @@ def serve(no_leak: LeakCheck) -> Callable[..., Any]:
             yield running
 
     return serving
+
+
+@pytest.fixture
+def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the test's clients speak HTTP/1.1, and then HTTP/2, with what they send and expect translated."""
+    if request.param == "http2":
+        monkeypatch.setattr(serving_module, "over_http2", True)
+        defaults = Server.__init__.__kwdefaults__
+        assert defaults is not None
+        monkeypatch.setitem(defaults, "http2_cleartext", True)

@@ -18,6 +18,8 @@ from ..support.client import Client
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 
+pytestmark = pytest.mark.usefixtures("protocol")
+
 DRAIN_SECONDS = 10.0
 
 
@@ -89,6 +91,7 @@ async def test_responses_that_clients_cannot_resume_may_go_on_for_a_while(
     assert app.ended_at == [pytest.approx(0.8 * DRAIN_SECONDS, abs=0.1)]
 
 
+@pytest.mark.http1_only
 async def test_a_short_response_finishes(make_server: MakeServer, autojump_clock: MockClock) -> None:
     @http_only
     async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -147,6 +150,7 @@ async def test_an_app_that_ignores_the_drain_is_cancelled_at_its_end(
 
 
 @pytest.mark.parametrize(("body", "goes_on"), [(b"too long", True), (b"too long", False), (b"s", False)])
+@pytest.mark.http1_only
 async def test_a_first_body_of_another_length_than_announced_is_a_500(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture, body: bytes, goes_on: bool
 ) -> None:

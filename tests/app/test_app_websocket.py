@@ -33,6 +33,8 @@ from ..support.websocket_client import (
     opened,
 )
 
+pytestmark = pytest.mark.usefixtures("protocol")
+
 Script = Callable[[Receive, Send], Awaitable[None]]
 Event = dict[str, Any]
 
@@ -72,6 +74,7 @@ class Recorder:
 # The scope
 
 
+@pytest.mark.http1_only
 async def test_the_scope_describes_the_handshake(no_leak: LeakCheck, contexts: Contexts) -> None:
     scopes: list[Event] = []
 
@@ -199,6 +202,7 @@ async def test_an_accept_that_cannot_be_sent_is_an_error_of_the_app(
     assert "ValueError" in caplog.text
 
 
+@pytest.mark.http1_only
 async def test_an_app_that_closes_instead_of_accepting_refuses_at_once(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -226,6 +230,7 @@ async def test_an_app_that_closes_instead_of_accepting_refuses_at_once(
 
 
 @pytest.mark.parametrize("is_whole", [True, False])
+@pytest.mark.http1_only
 async def test_a_denial_is_a_response_of_the_app(make_server: MakeServer, is_whole: bool) -> None:
     @app_of
     async def app(receive: Receive, send: Send) -> None:
@@ -385,6 +390,7 @@ async def test_what_came_behind_the_handshake_is_not_lost(no_leak: LeakCheck) ->
         await check(await serving.connect())
 
 
+@pytest.mark.http1_only
 async def test_no_request_is_read_behind_a_handshake_that_is_refused(make_server: MakeServer) -> None:
     calls = 0
 
@@ -403,6 +409,7 @@ async def test_no_request_is_read_behind_a_handshake_that_is_refused(make_server
     assert calls == 1
 
 
+@pytest.mark.http1_only
 async def test_an_app_that_does_not_receive_makes_the_client_wait(make_server: MakeServer) -> None:
     may_receive = trio.Event()
     received = 0
@@ -440,6 +447,7 @@ async def test_an_app_that_does_not_receive_makes_the_client_wait(make_server: M
     assert received == 50
 
 
+@pytest.mark.http1_only
 async def test_the_app_waits_while_its_client_is_slow(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:
@@ -470,6 +478,7 @@ async def test_the_app_waits_while_its_client_is_slow(
     assert server.statistics().ended == {EndReason.WRITE_TIMEOUT: 1}
 
 
+@pytest.mark.http1_only
 async def test_the_client_that_has_taken_nothing_for_longest_is_cut_for_the_bound_of_all(
     make_server: MakeServer,
 ) -> None:
@@ -534,6 +543,7 @@ async def test_the_default_bound_is_16_mib(make_server: MakeServer) -> None:
         assert code[0] == 1009
 
 
+@pytest.mark.http1_only
 async def test_a_server_without_room_refuses_before_the_app_is_called(make_server: MakeServer) -> None:
     calls: list[str] = []
     may_return = trio.Event()
@@ -576,6 +586,7 @@ async def test_a_host_that_is_not_allowed_never_reaches_the_app(make_server: Mak
         ((*HANDSHAKE, "Content-Length: 3"), 400),
     ],
 )
+@pytest.mark.http1_only
 async def test_an_invalid_handshake_never_reaches_the_app(
     make_server: MakeServer, lines: tuple[str, ...], status: int
 ) -> None:

@@ -39,6 +39,8 @@ from ..support.serving import OnSockets, on_sockets
 from ..support.waiting import until
 from ..support.websocket_client import HANDSHAKE
 
+pytestmark = pytest.mark.usefixtures("protocol")
+
 Connection = trio_websocket.WebSocketConnection
 
 

@@ -17,6 +17,8 @@ from ..support.client import Client
 from ..support.leaks import MakeServer
 from ..support.serving import OnSockets, on_sockets
 
+pytestmark = pytest.mark.usefixtures("protocol")
+
 
 class Writes:
     """Counts the writes of sockets."""

@@ -27,6 +27,8 @@ from ..support.observed_streams import (
 from ..support.serving import InMemory, in_memory, on_sockets
 from ..support.waiting import SECONDS
 
+pytestmark = pytest.mark.usefixtures("protocol")
+
 
 @pytest.fixture(autouse=True)
 def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
@@ -198,6 +200,7 @@ async def test_a_client_that_disconnects_cancels_the_handler(make_server: MakeSe
         assert life.in_finally == life.in_hook == [EndReason.CLIENT_DISCONNECTED]
 
 
+@pytest.mark.http1_only
 async def test_a_client_that_keeps_sending_is_disconnected(make_server: MakeServer) -> None:
     server = make_server()
     life = observe(server, forwarding)
@@ -211,6 +214,7 @@ async def test_a_client_that_keeps_sending_is_disconnected(make_server: MakeServ
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
 @BOTH_MODES
+@pytest.mark.http1_only
 async def test_the_disconnect_of_an_idle_peer_is_noticed_on_a_socket(
     make_server: MakeServer, how: str, handler: Handler
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -9,6 +10,8 @@ from trio_sse import Connection, EndReason
 
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory
+
+pytestmark = pytest.mark.usefixtures("protocol")
 
 
 async def test_a_stream_that_answers_a_post_may_finish_while_the_server_drains(

@@ -22,6 +22,8 @@ from ..support.observed_streams import (
 )
 from ..support.serving import in_memory
 
+pytestmark = pytest.mark.usefixtures("protocol")
+
 
 @pytest.fixture(autouse=True)
 def _log_everything(caplog: pytest.LogCaptureFixture) -> None:

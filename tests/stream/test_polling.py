@@ -21,6 +21,8 @@ from trio_sse.testing import Client
 
 from ..support.leaks import LeakCheck
 
+pytestmark = pytest.mark.usefixtures("protocol")
+
 POLL = {"Accept": "application/json"}
 
 

@@ -13,7 +13,16 @@ import trio.testing
 from trio_sse import Hub, Server
 
 from .client import Client
+from .http2_bridge import Http2Bridge
 from .waiting import SECONDS
+
+#: Whether clients of `InMemory` and `OnSockets` speak HTTP/2, behind a bridge; see the fixture `protocol`.
+over_http2 = False
+
+
+def client_of(stream: trio.abc.Stream) -> Client:
+    """Return the client of a connection."""
+    return Client(Http2Bridge(stream) if over_http2 else stream)
 
 
 @asynccontextmanager
@@ -36,13 +45,13 @@ class InMemory:
         """Open a connection. Its pipe to the client has no bound, so the server never waits to write."""
         ours, theirs = trio.testing.memory_stream_pair()
         self.nursery.start_soon(self._server.serve_stream, theirs)
-        return Client(ours)
+        return client_of(ours)
 
     def connect_lockstep(self) -> Client:
         """Open a connection on which every write waits until the other side reads."""
         ours, theirs = trio.testing.lockstep_stream_pair()
         self.nursery.start_soon(self._server.serve_stream, theirs)
-        return Client(ours)
+        return client_of(ours)
 
 
 @asynccontextmanager
@@ -66,8 +75,10 @@ class OnSockets:
         """Open a connection."""
         stream: trio.abc.Stream = await trio.open_tcp_stream(*self.address)
         if self._tls is not None:
+            self._tls.set_alpn_protocols(["h2" if over_http2 else "http/1.1"])
             stream = trio.SSLStream(stream, self._tls, server_hostname="localhost")
-        return Client(stream)
+            self._tls.set_alpn_protocols(["http/1.1"])  # for the other users of the context
+        return client_of(stream)
 
     def url(self, path: str) -> str:
         """Return the URL of a path."""

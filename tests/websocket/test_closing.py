@@ -26,6 +26,8 @@ from ..support.websocket_client import (
 )
 from ..support.websocket_handlers import Ends, idle, news
 
+pytestmark = pytest.mark.usefixtures("protocol")
+
 # Time
 
 
@@ -228,6 +230,7 @@ async def test_a_handler_that_only_sends_is_cancelled_when_the_client_disconnect
     assert ends.reasons == [EndReason.CLIENT_DISCONNECTED] * 2
 
 
+@pytest.mark.http1_only
 async def test_the_server_does_not_wait_long_for_the_answer_to_its_close(
     make_server: MakeServer, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -18,6 +18,8 @@ from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 from ..support.websocket_client import BINARY, TEXT, WebSocket, opened
 
+pytestmark = pytest.mark.usefixtures("protocol")
+
 
 def serving_topics(make_server: MakeServer, topics: Allowed, publish: Allowed = ()) -> Server:
     server: Server = make_server()

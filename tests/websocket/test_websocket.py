@@ -34,6 +34,8 @@ from ..support.websocket_client import (
 )
 from ..support.websocket_handlers import Ends, idle, news
 
+pytestmark = pytest.mark.usefixtures("protocol")
+
 
 @asynccontextmanager
 async def connected(
@@ -150,6 +152,7 @@ async def test_empty_fragments_take_no_memory(make_server: MakeServer) -> None:
         assert await websocket.message() == b"end"
 
 
+@pytest.mark.http1_only
 async def test_nothing_more_is_read_while_messages_wait(
     make_server: MakeServer, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -174,6 +177,7 @@ async def test_nothing_more_is_read_while_messages_wait(
         assert [await websocket.message() for _ in range(sent)] == [str(n) for n in range(sent)]
 
 
+@pytest.mark.http1_only
 async def test_the_bytes_of_waiting_messages_are_limited_too(
     make_server: MakeServer, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -190,6 +194,7 @@ async def test_the_bytes_of_waiting_messages_are_limited_too(
         assert sent == 2
 
 
+@pytest.mark.http1_only
 async def test_a_client_that_pings_and_never_reads_is_disconnected(
     make_server: MakeServer, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -296,6 +301,7 @@ async def test_subscribe_takes_an_id_to_resume_from(make_server: MakeServer) -> 
 
 
 @pytest.mark.parametrize("overflow", [Overflow.DISCONNECT, Overflow.DROP_OLDEST])
+@pytest.mark.http1_only
 async def test_overflow_policies_apply(make_server: MakeServer, overflow: Overflow) -> None:
     server = make_server()
     ends = Ends(server)
@@ -320,6 +326,7 @@ async def test_overflow_policies_apply(make_server: MakeServer, overflow: Overfl
 
 
 @pytest.mark.parametrize("with_tls", [False, True])
+@pytest.mark.http1_only
 async def test_an_independent_client_is_served(
     make_server: MakeServer, contexts: Contexts, with_tls: bool
 ) -> None:
@@ -346,6 +353,7 @@ async def test_an_independent_client_is_served(
             assert '"event":"said","data":"all"' in str(await websocket.get_message())
 
 
+@pytest.mark.http1_only
 async def test_a_broadcast_reaches_many_over_sockets_while_they_ping(make_server: MakeServer) -> None:
     server = make_server()
     server.websocket("/news")(news)
@@ -370,6 +378,7 @@ async def test_a_broadcast_reaches_many_over_sockets_while_they_ping(make_server
     assert len(got) == 20
 
 
+@pytest.mark.http1_only
 async def test_cancelling_the_server_closes_with_1001(make_server: MakeServer) -> None:
     server = make_server()
     server.websocket("/idle")(idle)
@@ -392,6 +401,7 @@ async def test_cancelling_the_server_closes_with_1001(make_server: MakeServer) -
     assert codes == [(1001, "server_shutdown")]
 
 
+@pytest.mark.http1_only
 async def test_an_oversize_message_over_a_socket_still_gets_its_1009(make_server: MakeServer) -> None:
     server = make_server()
     server.websocket("/echo", max_message_size=10_000)(echo)
@@ -404,6 +414,7 @@ async def test_an_oversize_message_over_a_socket_still_gets_its_1009(make_server
         assert websocket.closed.code == 1009
 
 
+@pytest.mark.http1_only
 async def test_nothing_is_left_after_clients_reset(make_server: MakeServer) -> None:
     server = make_server()
     server.websocket("/news")(news)
@@ -449,6 +460,6 @@ async def test_the_answer_to_a_handshake_has_the_headers_that_were_added(make_se
 
     async with in_memory(server) as memory, WebSocket(memory.connect()) as websocket:
         head = await websocket.open("/cookies")
-        assert [value for name, value in head.fields if name == "Set-Cookie"] == ["a=1", "b=2"]
+        assert [value for name, value in head.fields if name.lower() == "set-cookie"] == ["a=1", "b=2"]
         assert head.get("Sec-WebSocket-Accept")
         assert await websocket.message() == "text"

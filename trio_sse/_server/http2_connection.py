@@ -115,10 +115,8 @@ class _Connection:
         protocol = self._protocol
         try:
             async with trio.open_nursery() as self._tasks:
-                try:
-                    await self._read(received)
-                finally:
-                    protocol.lose_all()
+                await self._read(received)  # if that is cancelled, the streams still send their last bytes
+                protocol.lose_all()
                 await self._flush_last()  # calls of an app may go on for a while
         finally:
             self._writer.flush(trio.current_time())

@@ -84,13 +84,13 @@ class WriteCoalescer:
         while True:
             if not (self._pending or self._shared):
                 await self._wake_up.park()
-            if self._shared:
-                await self._flush_shared()
             pending, self._pending = self._pending, {}
             now = trio.current_time()
             for writer, payloads in pending.items():
                 if payloads and writer.send_coalesced(b"".join(payloads), len(payloads), now):
                     writer.flush_soon()
+            if self._shared:
+                await self._flush_shared()  # with what was just written
             await trio.lowlevel.checkpoint()
 
     async def _flush_shared(self) -> None:

@@ -318,6 +318,13 @@ class Http2StreamTransport:
         """How many bytes it could send now, if the connection's window were open."""
         return min(len(self.pending or b""), self._stream.send_window)
 
+    def append_pending(self, payload: bytes, events: int) -> None:
+        """Append `payload` to what is pending."""
+        assert self.pending is not None
+        self.events_sent += events
+        self.bytes_sent += len(payload)
+        self.pending = b"".join((self.pending, payload))
+
     def flush_nowait(self, now: float) -> None:
         if self.pending is not None and not self._stream.is_lost:
             self._send_some(now)
@@ -341,7 +348,7 @@ class Http2StreamTransport:
                     self.flush_nowait(trio.current_time())
             finally:
                 del self._writer.waiting[self]
-        if self._stream.is_lost or self._stream.is_closed:
+        if self.pending is not None and (self._stream.is_lost or self._stream.is_closed):
             raise trio.BrokenResourceError("the peer has reset the stream")
 
     def end_response(self) -> None:
