@@ -100,7 +100,7 @@ async def _complete(stream: LiveStream, last: bytes, write_timeout: float) -> bo
     """
     has_unread = True
     failure: EndReason | None = EndReason.MAX_DURATION
-    with trio.move_on_at(stream.lifetime.deadline):
+    with trio.move_on_at(stream.deadline):
         try:
             await stream.start_response()
             transport = stream.transport

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -118,30 +119,31 @@ async def run_stream(
                     try:
                         _watch(stream)
                         if manager.on_connect:
+                            stream.lifetime.deadline = stream.deadline
                             await _call_connect_hooks(manager, connection)
+                            stream.lifetime.deadline = math.inf
                         stream.is_connected = True
-                        entry = serving.keepalives.add(stream, stream.keepalive_due)
+                        entry = serving.keepalives.add(stream, min(stream.keepalive_due, stream.deadline))
                         _check_answer(stream, await handle(connection))
                     finally:
                         if entry is not None:
                             serving.keepalives.remove(entry)
                         stream.transport.unwatch()
         except BaseException as failure:
-            passing, contained = split_failure(failure)
-            if contained is not None:
-                refused = _settle_failure(manager, stream, contained)
-            if passing is not None:
-                raise passing from None
+            refused = _settle(manager, stream, failure)
         finally:
             stream.stop_writers()
         stream.end(EndReason.FINISHED)
-        may_reuse = await finish_stream(stream, manager.options)
-        return refused or _refuse_late(stream) or Ended(may_reuse)
+        return _outcome(stream, refused, may_reuse=await finish_stream(stream, manager.options))
     except BaseException:
         _end_cancelled(stream, manager)
         raise
     finally:
         _unregister(manager, serving, stream, connection)
+
+
+def _outcome(stream: LiveStream, refused: Refused | None, *, may_reuse: bool) -> StreamOutcome:
+    return refused or _refuse_late(stream) or Ended(may_reuse)
 
 
 # Registration, counts and the access log
@@ -204,6 +206,7 @@ async def _handle_with_helpers(
 ) -> None:
     """Run the hooks and the handler where reading, or writing keepalives, takes tasks of the stream's own."""
     entry = None
+    stream.lifetime.deadline = stream.deadline
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read or partial(_watch_peer, stream))
         try:
@@ -275,6 +278,15 @@ def _check_answer(stream: LiveStream, answer: object) -> None:
         raise HTTPException(answer)
     if not stream.has_started and stream.end_reason is None:
         raise TypeError(f"a handler must return None or a Response, not {type(answer).__name__}")
+
+
+def _settle(manager: StreamManager, stream: LiveStream, failure: BaseException) -> Refused | None:
+    """Do what `_settle_failure` does for a part of the failure, and raise what must pass."""
+    passing, contained = split_failure(failure)
+    refused = None if contained is None else _settle_failure(manager, stream, contained)
+    if passing is not None:
+        raise passing from None
+    return refused
 
 
 def _settle_failure(manager: StreamManager, stream: LiveStream, failure: BaseException) -> Refused | None:

@@ -20,20 +20,21 @@ class StreamLifetime:
     """The part of a `LiveStream` that ends it.
 
     Attributes:
-        lifetime: the scope of the handler.
+        lifetime: the scope of the handler. It has no deadline while `keep_alive` looks at the time, since
+            Trio would keep 100 bytes more for each stream.
+        deadline: when its maximum duration is over.
         serving: the scope of the call that serves the stream.
     """
 
-    __slots__ = ("_end_reason", "_opened_at", "lifetime", "serving")
+    __slots__ = ("_end_reason", "_opened_at", "deadline", "lifetime", "serving")
 
     def __init__(self, serving: ServeScope, max_duration: float) -> None:
         self.serving = serving
         self._end_reason: EndReason | None = None
         self._opened_at = trio.current_time()
         # With jitter, so that clients that connected together do not reconnect together.
-        self.lifetime = trio.CancelScope(
-            deadline=self._opened_at + max_duration * (1 - 0.2 * random.random())
-        )
+        self.deadline = self._opened_at + max_duration * (1 - 0.2 * random.random())
+        self.lifetime = trio.CancelScope()
 
     @property
     def duration(self) -> float:

@@ -11,6 +11,7 @@ no subscription is forwarded, since the pump would overtake what is buffered.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -270,7 +271,16 @@ class StreamWriter(StreamLifetime):
         return self.transport.written_at + self.options.keepalive
 
     def keep_alive(self, now: float) -> float:
-        """Write a keepalive if the stream has been idle; return when to look again."""
+        """Write a keepalive if the stream has been idle, and end it at its deadline.
+
+        Return when to look again, not later than at the deadline.
+        """
+        if now >= self.deadline:
+            self.end(EndReason.MAX_DURATION)
+            return math.inf
+        return min(self._keep_alive(now), self.deadline)
+
+    def _keep_alive(self, now: float) -> float:
         transport, options = self.transport, self.options
         if transport.pending is not None:
             if self._lock is None or not self._lock.locked():  # no task waits to write it
