@@ -280,7 +280,7 @@ class BrokenWriter:
     pending = None
 
     def __init__(self, kind: type[BaseException]) -> None:
-        self.send_nowait = raising(kind)
+        self.begin_send = raising(kind)
 
 
 async def forward(hub: Hub, writer: Any, ended: list[str], **options: Any) -> None:

@@ -303,16 +303,25 @@ class FakeWriter:
         self.pending: bytes | memoryview | None = None
         self.written: list[bytes] = []
         self.is_slow = False
+        self.is_encrypting = False
         self.error: Exception | None = None
+        self.flush_error: Exception | None = None
 
-    def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
+    def begin_send(self, payload: bytes, events: int, now: float) -> bool:
         if self.error is not None:
             raise self.error
-        if self.is_slow:
+        if self.is_slow or self.is_encrypting:
             self.pending = payload
             return False
         self.written.append(payload)
         return True
+
+    def flush_nowait(self, now: float) -> None:
+        if self.flush_error is not None:
+            raise self.flush_error
+        if self.pending is not None and not self.is_slow:
+            self.written.append(bytes(self.pending))
+            self.pending = None
 
 
 async def forward(subscription: Subscription, writer: FakeWriter) -> None:
@@ -345,6 +354,47 @@ async def test_the_task_takes_over_when_the_writer_is_slow(make_hub: MakeHub) ->
         assert len(nursery.child_tasks) == 1, "the task was woken"
         assert b"data: 1\n" in bytes(writer.pending or b"")
         assert [message.event.data for message in feed_of(subscription).take()] == ["2", "3"]
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+async def test_what_a_writer_has_only_begun_is_sent_before_the_next_checkpoint(
+    make_hub: MakeHub, is_slow: bool
+) -> None:
+    hub, writer = make_hub(), FakeWriter()
+    async with running(hub) as nursery, hub.subscribe("t") as subscription:
+        nursery.start_soon(forward, subscription, writer)
+        await wait_all_tasks_blocked()
+        writer.is_encrypting, writer.is_slow = True, is_slow
+        await publish(hub, 1)
+        assert (writer.pending is None, len(writer.written)) == (not is_slow, not is_slow)
+        assert len(nursery.child_tasks) == (1 if is_slow else 2), "the task is woken to send the rest"
+
+
+async def test_many_writers_begin_before_the_first_of_them_sends(make_hub: MakeHub) -> None:
+    calls: list[str] = []
+
+    class Noting(FakeWriter):
+        def begin_send(self, payload: bytes, events: int, now: float) -> bool:
+            calls.append("begin")
+            return super().begin_send(payload, events, now)
+
+        def flush_nowait(self, now: float) -> None:
+            calls.append("send")
+            super().flush_nowait(now)
+
+    hub = make_hub()
+    async with running(hub) as nursery:
+        subscriptions = [hub.subscribe("t") for _ in range(20)]
+        for subscription in subscriptions:
+            writer = Noting()
+            writer.is_encrypting = True
+            feed_of(subscription).enter()
+            nursery.start_soon(forward, subscription, writer)
+        await wait_all_tasks_blocked()
+        await publish(hub, 1)
+        for subscription in subscriptions:
+            feed_of(subscription).leave()
+    assert calls == [*["begin"] * 16, *["send"] * 16, *["begin"] * 4, *["send"] * 4]
 
 
 async def test_nothing_is_written_after_the_forward_was_cancelled(make_hub: MakeHub) -> None:
@@ -384,8 +434,9 @@ async def test_all_subscribers_receive_the_same_bytes(make_hub: MakeHub) -> None
             feed_of(subscription).leave()
 
 
+@pytest.mark.parametrize("fails", ["error", "flush_error"])
 async def test_a_writer_that_fails_affects_no_other(
-    make_hub: MakeHub, caplog: pytest.LogCaptureFixture
+    make_hub: MakeHub, caplog: pytest.LogCaptureFixture, fails: str
 ) -> None:
     hub = make_hub()
     good, bad = FakeWriter(), FakeWriter()
@@ -400,7 +451,8 @@ async def test_a_writer_that_fails_affects_no_other(
         nursery.start_soon(forward, second, good)
         await wait_all_tasks_blocked()
         feed_of(first).forwarder = Mock(on_overflow=lambda: overflowed.append("first"))
-        bad.error = ValueError("a defect")
+        bad.is_encrypting = True
+        setattr(bad, fails, ValueError("a defect"))
         await publish(hub, 1)
         await publish(hub, 2)
         assert len(good.written) == 2

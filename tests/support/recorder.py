@@ -32,10 +32,13 @@ class Recorder:
         lines = b"".join(self.written).splitlines()
         return [int(line.partition(b".")[2]) for line in lines if line.startswith(b"id: ")]
 
-    def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
+    def begin_send(self, payload: bytes, events: int, now: float) -> bool:
         self.written.append(payload)
         self.events.append(events)
         return True
+
+    def flush_nowait(self, now: float) -> None:
+        """Do nothing: nothing is ever pending."""
 
 
 async def record(hub: Hub, recorder: Recorder, *topics: str, **options: Any) -> None:

@@ -66,11 +66,11 @@ async def test_a_broadcast_is_written_directly(
 ) -> None:
     target = Target(make_server)
     writers = []
-    send_nowait = TLSTransport.send_nowait
+    flush_nowait = TLSTransport.flush_nowait
 
-    def noting(self: TLSTransport, payload: bytes, events: int, now: float) -> bool:
+    def noting(self: TLSTransport, now: float) -> None:
         writers.append(trio.lowlevel.current_task().name)
-        return send_nowait(self, payload, events, now)
+        flush_nowait(self, now)
 
     async with under_tls(target.server, contexts) as serving:
         clients = [await serving.connect() for _ in range(3)]
@@ -78,7 +78,7 @@ async def test_a_broadcast_is_written_directly(
             await client.get("/topics/a")
         await until(lambda: target.server.hub.statistics().subscriptions == 3)
         await trio.testing.wait_all_tasks_blocked(0.01)
-        monkeypatch.setattr(TLSTransport, "send_nowait", noting)
+        monkeypatch.setattr(TLSTransport, "flush_nowait", noting)
         await target.server.hub.publish("a", "direct")
         received = [(await client.event()).data for client in clients]
         for client in clients:

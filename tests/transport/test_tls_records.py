@@ -80,6 +80,56 @@ async def test_a_payload_arrives_whole_and_in_order(contexts: Contexts, size: in
     assert (transport.events_sent, transport.bytes_sent) == (2, size + 4)
 
 
+@pytest.mark.parametrize("size", [1, RECORD, RECORD + 1, len(PAYLOAD)])
+async def test_a_payload_that_is_begun_is_sent_by_a_flush(contexts: Contexts, size: int) -> None:
+    async with connections(contexts) as [(transport, client)], trio.open_nursery() as nursery:
+        assert not transport.begin_send(PAYLOAD[:size], 1, 1.0)
+        assert transport.pending is not None
+        assert (transport.written_at == 1.0) == (size > RECORD), "a short one is only encrypted"
+        transport.flush_nowait(2.0)
+        nursery.start_soon(flush, transport)
+        assert await receive(client, size) == PAYLOAD[:size]
+
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert transport.send_nowait(b"next", 1, trio.current_time())
+        assert await receive(client, 4) == b"next"
+
+    assert (transport.events_sent, transport.bytes_sent) == (2, size + 4)
+
+
+async def test_what_is_begun_on_several_connections_reaches_each(contexts: Contexts) -> None:
+    async with connections(contexts, 5) as pairs:
+        for index, (transport, _) in enumerate(pairs):
+            transport.begin_send(b"%d" % index * 9, 1, 1.0)
+        for transport, _ in pairs:
+            transport.flush_nowait(2.0)
+            assert (transport.pending, transport.written_at) == (None, 2.0)
+        for index, (_, client) in enumerate(pairs):
+            assert await receive(client, 9) == b"%d" % index * 9
+
+
+async def test_what_is_begun_for_a_client_that_has_left_stays_pending(contexts: Contexts) -> None:
+    async with connections(contexts) as [(transport, client)]:
+        await trio.aclose_forcefully(client)
+        assert not transport.begin_send(b"begun", 1, 1.0)
+        transport.flush_nowait(2.0)
+        transport.flush_nowait(3.0)
+        assert transport.pending is not None
+        with pytest.raises(trio.BrokenResourceError):
+            await transport.flush_some()
+
+
+async def test_a_handle_that_has_handed_over_begins_nothing(contexts: Contexts) -> None:
+    async with connections(contexts) as [(transport, client)]:
+        new = transport.hand_over()
+        assert not transport.begin_send(b"smuggled", 1, 1.0)
+        transport.flush_nowait(2.0)
+        assert transport.pending == b"smuggled"
+        assert new.send_nowait(b"next", 1, 1.0)
+        assert await receive(client, 4) == b"next"
+        await new.aclose(abort=True)
+
+
 async def test_clients_that_lag_share_the_payload(contexts: Contexts) -> None:
     count = 20
     async with connections(contexts, count) as pairs:

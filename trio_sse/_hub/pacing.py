@@ -44,11 +44,31 @@ class Subscriber(Protocol):
 
     connection_number: int
 
-    def deliver(self, batch: Batch, now: float) -> None:
-        """Write a batch, or queue it."""
+    def deliver(self, batch: Batch, now: float) -> BegunDelivery | None:
+        """Write a batch, or queue it; return what is to be finished before the next checkpoint."""
 
     def cut_off(self) -> None:
         """End it, since the next event cannot be delivered."""
+
+
+class BegunDelivery(Protocol):
+    """A subscriber for which a batch is encrypted, but not sent yet."""
+
+    def finish_delivery(self, batch: Batch, now: float) -> None:
+        """Send the batch."""
+
+    def cut_off(self) -> None:
+        """End it, since the next event cannot be delivered."""
+
+
+def deliver_alone(subscriber: Subscriber, batch: Batch, now: float) -> None:
+    """Deliver a batch to one subscriber; what fails there ends nothing else."""
+    try:
+        begun = subscriber.deliver(batch, now)
+        if begun is not None:
+            begun.finish_delivery(batch, now)
+    except BaseException as failure:
+        cut_off_alone(subscriber, failure)
 
 
 class Scheduler(Protocol):
@@ -169,10 +189,7 @@ class ThrottledGroup:
                     own = _after(position, page, as_snapshots)
                 if own.count:
                     self._scheduler.deliveries += own.count
-                    try:
-                        member.deliver(own, now)
-                    except BaseException as failure:  # as in the pump
-                        cut_off_alone(member, failure)
+                    deliver_alone(member, own, now)
                 yield own.size
         self._is_flushing = False
 

@@ -19,17 +19,20 @@ from typing import Protocol, final
 import trio
 
 from .._containment import contained, cut_off_alone
-from .._wire.message import Message
+from .._wire.message import Batch, Message
 from .flushing import FlushScheduler
 from .joining import Delivery, join
 from .large_events import LARGE_BYTES, LargeEventMonitor
-from .pacing import Subscriber
+from .pacing import BegunDelivery, Subscriber
 from .progress import Progress
 
 # Let other tasks run after this many writes (about 1 ms, at 10 us each). Large batches count for more,
 # because copying and encrypting them takes time.
 _WRITES_PER_CHECKPOINT = 100
 _BYTES_PER_CHECKPOINT = 512 * 1024
+
+# Under TLS, a batch is encrypted for this many clients before it is sent to them: see `Transport.begin_send`.
+_SENT_TOGETHER = 16
 
 #: Places messages in the log, without a checkpoint, and returns those that are to be delivered.
 Place = Callable[[], Sequence[Message]]
@@ -125,16 +128,24 @@ class Pump:
             write = max(1 / _WRITES_PER_CHECKPOINT, batch.size / _BYTES_PER_CHECKPOINT)
             self.deliveries += batch.count * len(subscribers)
             now = trio.current_time()
+            begun: list[BegunDelivery] = []
             for subscriber in subscribers:
                 try:
-                    subscriber.deliver(batch, now)
+                    unsent = subscriber.deliver(batch, now)
                 except BaseException as failure:  # a defect of one must not affect the others, nor the hub
                     cut_off_alone(subscriber, failure)
+                    unsent = None
+                if unsent is not None:
+                    begun.append(unsent)
+                    if len(begun) >= _SENT_TOGETHER:
+                        _finish(begun, batch, now)
                 share += write
                 if share >= 1:
+                    _finish(begun, batch, now)
                     share = 0.0
                     yield
                     now = trio.current_time()
+            _finish(begun, batch, now)
 
     def _bind(self, messages: Sequence[Message]) -> Iterable[Delivery | None]:
         """Bind messages to their topics' live subscribers of this moment; return what is to be delivered."""
@@ -150,3 +161,13 @@ class Pump:
             for of_topic, subscribers in bound:
                 self._monitor.note(of_topic, len(subscribers))
         return join(bound, has_overlaps=self._subscribers.has_overlaps)
+
+
+def _finish(begun: list[BegunDelivery], batch: Batch, now: float) -> None:
+    """Send what was encrypted, and forget it."""
+    for subscriber in begun:
+        try:
+            subscriber.finish_delivery(batch, now)
+        except BaseException as failure:
+            cut_off_alone(subscriber, failure)
+    begun.clear()

@@ -12,7 +12,6 @@ from typing import final
 
 import trio
 
-from .._containment import cut_off_alone
 from .._log.memory import Gap, MemoryLog, Page
 from .._shared_log.history import Fetch, LogHistory
 from .._state.shared_states import SharedStates
@@ -27,7 +26,7 @@ from .._wire.message import Batch, Message
 from .flushing import FlushScheduler
 from .inbox import Inbox
 from .live_subscribers import LiveSubscribers
-from .pacing import Subscriber, ThrottledGroup
+from .pacing import Subscriber, ThrottledGroup, deliver_alone
 from .progress import Progress
 
 
@@ -299,7 +298,7 @@ class Registry:
                 continue
             feed.restart()
             if not is_of_states:
-                _deliver_alone(feed, batch)
+                deliver_alone(feed, batch, trio.current_time())
 
     def announce_states(self, names: Collection[str]) -> None:
         """Deliver snapshots to the live feeds of states; see `StateSubscribers`."""
@@ -312,7 +311,7 @@ class Registry:
             if topics not in batches:
                 batches[topics] = Batch(self._snapshots(topics))
             if topics:
-                _deliver_alone(feed, batches[topics])
+                deliver_alone(feed, batches[topics], trio.current_time())
 
     def _after_gap(self, topics: Collection[str], gap: Gap) -> StartWith:
         """Return what replaces events that are lost: a reset, and the states as they are now.
@@ -340,11 +339,3 @@ class Registry:
         reset = Message("", ServerSentEvent(text, event="reset"), text)
         reset.place(self._log.last, self._log.last_id)
         return reset
-
-
-def _deliver_alone(feed: Feed, batch: Batch) -> None:
-    """Deliver a batch to one feed, as the pump does."""
-    try:
-        feed.deliver(batch, trio.current_time())
-    except BaseException as failure:
-        cut_off_alone(feed, failure)

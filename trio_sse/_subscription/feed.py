@@ -17,7 +17,7 @@ The owner changes only between checkpoints, so no lock is needed.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import final
+from typing import Self, final
 
 import trio
 
@@ -218,19 +218,31 @@ class Feed(ReaderCursor):
 
     # The pump's side
 
-    def deliver(self, batch: Batch, now: float) -> None:
-        """Write a batch to the transport, or queue it for the task. Called for live feeds only."""
+    def deliver(self, batch: Batch, now: float) -> Self | None:
+        """Write a batch to the transport, or queue it for the task. Called for live feeds only.
+
+        Return this feed if its `finish_delivery` must be called before the next checkpoint.
+        """
         writer = self._writer
         if writer is not None and writer.pending is None:
-            if not writer.send_nowait(batch.framed(writer.framing), batch.count, now):
-                newest = batch.messages[-1]
-                self._reached = Cursor(newest.sequence, newest.id)
-                self.return_to_task()
-            return
+            is_sent = writer.begin_send(batch.framed(writer.framing), batch.count, now)
+            return None if is_sent else self
         if self._phase is LIVE:  # it may have been left since the pump listed the subscribers
             if writer is not None:
                 self.reached(writer.written_at)  # while nothing is queued
             self._enqueue(batch)
+        return None
+
+    def finish_delivery(self, batch: Batch, now: float) -> None:
+        """Send what `deliver` has left in the transport; wake the task if that takes not all of it."""
+        writer = self._writer
+        if writer is not None:
+            writer.flush_nowait(now)
+            if writer.pending is None:
+                return
+        newest = batch.messages[-1]
+        self._reached = Cursor(newest.sequence, newest.id)
+        self.return_to_task()
 
     def _enqueue(self, batch: Batch) -> None:
         if self._backlog is None:

@@ -14,11 +14,15 @@ class Writer(Protocol):
     pending: bytes | memoryview | None
     written_at: float
 
-    def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
+    def begin_send(self, payload: bytes, events: int, now: float) -> bool:
         """Write `payload`, which holds `events` events; keep as `pending` what is not sent at once.
 
-        Return whether everything was sent. Never raise: a broken transport keeps everything pending.
+        Return whether everything was sent. Otherwise call `flush_nowait` before the next checkpoint: under
+        TLS, everything is left for it. Never raise: a broken transport keeps everything pending.
         """
+
+    def flush_nowait(self, now: float) -> None:
+        """Send as much of what is pending as can be sent now."""
 
 
 class Forwarder(Protocol):

@@ -24,6 +24,8 @@ keeps the rest as `pending`. While something is pending, nothing else may be sen
 `flush_some` until nothing is pending. The leftover belongs to the transport. So no byte is lost or
 reordered when the write side passes between the hub's pump and the connection's task.
 
+`begin_send` and `flush_nowait` do in two steps what `send_nowait` does. There is no checkpoint between them.
+
 After `flush_some` was cancelled or has failed, the transport is only fit to be closed.
 """
 
@@ -177,6 +179,13 @@ class Transport(Protocol):
         """Take `payload`, which holds `events` events; return whether all of it was sent.
 
         Nothing may be pending. It never raises: on a broken transport everything stays pending.
+        """
+
+    def begin_send(self, payload: bytes, events: int, now: float) -> bool:
+        """Do the same, but maybe leave all of it to `flush_nowait`, which is to be called soon.
+
+        So under TLS, the hub encrypts for several clients, and then sends to them: the caches of the
+        processor hold what encrypts or what sends, and not both.
         """
 
     def flush_nowait(self, now: float) -> None:

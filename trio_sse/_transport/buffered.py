@@ -123,6 +123,9 @@ class BufferedTransport:
         self.pending = payload
         return False
 
+    def begin_send(self, payload: bytes, events: int, now: float) -> bool:
+        return self.send_nowait(payload, events, now)
+
     def flush_nowait(self, now: float) -> None:
         """Do nothing: sending has to wait."""
 

@@ -252,6 +252,8 @@ class Http2StreamTransport:
             writer.flush(now)
         return True
 
+    begin_send = send_nowait  # the connection's transport encrypts what several streams have written
+
     def _send_slowly(self, payload: bytes, now: float) -> bool:
         """Send a payload that is or follows a head, that does not fit into one frame, or has to wait."""
         stream = self._stream

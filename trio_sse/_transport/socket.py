@@ -251,6 +251,8 @@ class SocketTransport:
         self.pending = memoryview(payload)[sent:]
         return False
 
+    begin_send = send_nowait
+
     def append_pending(self, payload: bytes, events: int) -> None:
         """Append `payload` to what is pending."""
         assert self.pending is not None

@@ -11,6 +11,9 @@ is not encrypted yet, which may be empty, and `_encrypted` is the record that go
 OpenSSL's memory buffers never shrink. So all connections of a call to serve share the one that they write
 to: what a session writes to it is taken out in the same step, before any other session is used.
 
+A broadcast encrypts for several clients, and then sends to them (`begin_send`, `flush_nowait`). In turns,
+OpenSSL and the kernel would displace each other from the processor's caches, which takes 5 % more time.
+
 An `ssl.SSLSocket`, which sends by itself, takes 5 % less time. But after sending half of a record it hides
 from write deadlines that the peer takes bytes. And it breaks the connection if the peer asks for new keys
 at that moment, because OpenSSL cannot answer in the middle of a record.
@@ -177,9 +180,39 @@ class TLSTransport(SocketTransport):
         self._encrypted, self.pending = memoryview(encrypted)[sent:], b""
         return False
 
+    def begin_send(self, payload: bytes, events: int, now: float) -> bool:
+        if len(payload) > _RECORD_BYTES:
+            return self.send_nowait(payload, events, now)
+        self.events_sent += events
+        self.bytes_sent += len(payload)
+        try:
+            self._tls.write(payload)
+        except ssl.SSLError:
+            self._outgoing.read()
+            self._is_broken = True
+            self.pending = payload
+            return False
+        self._encrypted, self.pending = self._outgoing.read(), b""
+        return False
+
     def flush_nowait(self, now: float) -> None:
-        if self.pending is not None and not self._is_broken:
+        if self.pending is None or self._is_broken:
+            return
+        if self.pending:
             self._send_some(now)
+            return
+        # What `begin_send` has left: this is as hot as `send_nowait`.
+        encrypted = self._encrypted
+        try:
+            sent = self.socket.send(encrypted)
+        except OSError as error:
+            self._keep_encrypted(encrypted, error)
+            return
+        self.written_at = now
+        if sent == len(encrypted):
+            self._encrypted, self.pending = b"", None
+        else:
+            self._encrypted = memoryview(encrypted)[sent:]
 
     def _send_some(self, now: float) -> bool:
         """Encrypt and send what is pending, as far as the socket takes it; return whether nothing is left."""
