@@ -16,20 +16,15 @@ import pytest
 import trio
 import trio.lowlevel
 import trio_websocket
-from fastapi import Depends, FastAPI, HTTPException, WebSocket, WebSocketException
-from litestar import Litestar
-from litestar import WebSocket as LitestarWebSocket
-from litestar import websocket as litestar_websocket
-from litestar.exceptions import NotAuthorizedException
-from litestar.handlers import websocket_listener
 from quart import ResponseReturnValue, abort, websocket
 from quart_trio import QuartTrio
 from starlette.applications import Starlette
 from starlette.endpoints import WebSocketEndpoint
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Mount, WebSocketRoute
-from starlette.websockets import WebSocketClose, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketClose, WebSocketDisconnect
 
 from trio_sse import Server
 from trio_sse.quart import QuartSSE
@@ -260,28 +255,9 @@ async def test_starlette_closes_and_never_sends_after_the_end(
 async def test_fastapi_depends_validates_and_refuses(
     no_leak: LeakCheck, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = FastAPI()
-    released: list[str] = []
+    from ..support.apps.fastapi_websockets import app, released  # slow to import
 
-    async def user(ws: WebSocket, token: str = "") -> AsyncIterator[str]:
-        if not token:
-            raise WebSocketException(code=1008, reason="no token")
-        if token == "wrong":
-            raise HTTPException(401, "wrong token")
-        yield token
-        released.append(token)
-
-    @app.websocket("/items/{item}")
-    async def items(ws: WebSocket, item: int, name: str = Depends(user)) -> None:
-        await ws.accept()
-        async for text in ws.iter_text():
-            await ws.send_text(f"{name} {item} {text}")
-
-    @app.websocket("/late")
-    async def late(ws: WebSocket) -> None:
-        await ws.accept()
-        raise WebSocketException(code=1008, reason="after all")
-
+    released.clear()
     async with serving(no_leak, app) as host:
         async with host.connect("/items/3?token=eve") as connection:
             await connection.send_message("hello")
@@ -302,27 +278,8 @@ async def test_fastapi_depends_validates_and_refuses(
 
 
 async def test_litestar_handlers_and_listeners(no_leak: LeakCheck, caplog: pytest.LogCaptureFixture) -> None:
-    @litestar_websocket("/chat/{room:int}")
-    async def chat(socket: LitestarWebSocket[Any, Any, Any]) -> None:
-        room = socket.path_params["room"]
-        await socket.accept(subprotocols="chat", headers={"x-room": str(room)})
-        async for text in socket.iter_data("text"):
-            await socket.send_json({"said": text, "room": room})
+    from ..support.apps.litestar_websockets import app  # slow to import
 
-    @litestar_websocket("/private")
-    async def private(socket: LitestarWebSocket[Any, Any, Any]) -> None:
-        raise NotAuthorizedException("who are you?")
-
-    @litestar_websocket("/closes")
-    async def closes(socket: LitestarWebSocket[Any, Any, Any]) -> None:
-        await socket.accept()
-        await socket.close(code=4000, reason="enough")
-
-    @websocket_listener("/add")
-    async def add(data: list[int]) -> dict[str, int]:
-        return {"sum": sum(data)}
-
-    app = Litestar([chat, private, closes, add], logging_config=None)
     async with serving(no_leak, app) as host:
         async with host.connect("/chat/5", subprotocols=["chat"]) as connection:
             assert connection.subprotocol == "chat"

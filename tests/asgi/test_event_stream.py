@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 import trio
-from fastapi import FastAPI
 from hypercorn.config import Config
-from litestar import Litestar, asgi
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -47,12 +45,16 @@ def starlette(endpoint: EventStream) -> Any:
 
 
 def fastapi(endpoint: EventStream) -> Any:
+    from fastapi import FastAPI  # slow to import
+
     app = FastAPI()
     app.router.routes.append(Route("/{topic}", endpoint))
     return app
 
 
 def litestar(endpoint: EventStream) -> Any:
+    from litestar import Litestar, asgi  # slow to import
+
     async def call(scope: Any, receive: Any, send: Any) -> None:
         await endpoint({**scope, "path_params": {"topic": "prices"}}, receive, send)
 

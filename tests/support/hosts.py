@@ -14,9 +14,7 @@ from functools import partial
 from typing import Any
 
 import trio
-from fastapi import FastAPI
 from hypercorn.config import Config
-from litestar import Litestar, asgi
 from quart import after_this_request, request, websocket
 from quart_trio import QuartTrio
 from starlette.applications import Starlette
@@ -534,12 +532,19 @@ def make_app(framework: str, endpoints: Mapping[str, EventStream], hub: Hub) -> 
             nursery.cancel_scope.cancel()
 
     if framework == "litestar":
+        from litestar import Litestar, asgi  # slow to import
+
         routes = [
             asgi(f"/{name}", copy_scope=False)(call_endpoint(endpoint))
             for name, endpoint in endpoints.items()
         ]
         return Litestar(route_handlers=routes, logging_config=None, lifespan=[lifespan])
-    app = FastAPI(lifespan=lifespan) if framework == "fastapi" else Starlette(lifespan=lifespan)
+    if framework == "fastapi":
+        from fastapi import FastAPI  # slow to import
+
+        app: Starlette = FastAPI(lifespan=lifespan)
+    else:
+        app = Starlette(lifespan=lifespan)
     for name, endpoint in endpoints.items():
         app.router.routes.append(Route(f"/{name}", endpoint))  # of all methods: the endpoint has its own
     return app
