@@ -78,6 +78,8 @@ server = Server(
     cors_headers={"Mcp-Session-Id"},
     cors_exposed_headers=["Retry-After"],
     health_path=None,
+    liveness_path="/live",
+    readiness_path=None,
     trusted_proxies=["10.0.0.0/8", "unix"],
     forwarded_headers=["X-Forwarded-For"],
     root_path="/app",
@@ -297,6 +299,7 @@ async def serve(context: ssl.SSLContext, listener: trio.SocketListener, stream: 
         connect(stream, "me")
         server.stop_accepting()
         assert_type(await server.drain(), None)
+    assert_type(server.problems(), list[str])
     statistics = server.statistics()
     assert_type(statistics, ServerStatistics)
     assert_type(statistics.ended, Mapping[EndReason, int])

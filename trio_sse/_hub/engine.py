@@ -172,6 +172,12 @@ class HubEngine:
             message.idempotency = key_digest(topic, check_key(idempotency_key))
         return message
 
+    def problems(self) -> list[str]:
+        """Return why clients should not be sent to this hub; see `Server.problems`."""
+        problem = self.sequencer.problem
+        found = [] if self.inbox.is_open else ["hub_not_running"]
+        return found if problem is None else [*found, problem]
+
     def make_feed(
         self,
         *topics: str,

@@ -21,6 +21,9 @@ from .._wire.message import Message
 from .inbox import Inbox
 from .pump import Pump
 
+# A log that is read more slowly than it is written to, for so long, is not only busy for a moment.
+_LAGGING_SECONDS = 5.0
+
 T = TypeVar("T")
 
 
@@ -45,6 +48,10 @@ class Sequencer(Protocol):
     @property
     def is_ready(self) -> bool:
         """Whether there is a log to replay from."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why clients should not be sent here: `log_not_loaded`, `log_unavailable` or `log_lagging`."""
 
     @property
     def refused(self) -> int:
@@ -83,6 +90,7 @@ class MemorySequencer:
     """Orders events as they come; the log is in memory, and this hub's own."""
 
     is_ready = True
+    problem = None
     refused = 0
     is_shared = False
     follows_for = math.inf
@@ -160,6 +168,15 @@ class SharedSequencer:
     @property
     def is_ready(self) -> bool:
         return self.replica.follower.is_loaded
+
+    @property
+    def problem(self) -> str | None:
+        follower = self.replica.follower
+        if not follower.is_loaded:
+            return "log_not_loaded"
+        if not follower.is_following:
+            return "log_unavailable"
+        return "log_lagging" if follower.behind_for > _LAGGING_SECONDS else None
 
     @property
     def refused(self) -> int:

@@ -82,7 +82,7 @@ class RequestOptions:
         body_timeout: how long a body may pause.
         keep_alive: how long a connection may be idle between two requests.
         allowed_hosts: a frozenset of what `canonical_host` returns; `None` for all.
-        health_path: `None` for nowhere.
+        health_path, liveness_path, readiness_path: `None` for nowhere.
         request_timeout: of endpoints, in seconds.
         access_log: whether each request is logged.
 
@@ -99,6 +99,8 @@ class RequestOptions:
     allowed_hosts: Collection[str] | None
     cross_origin: CrossOrigin
     health_path: str | None
+    liveness_path: str | None
+    readiness_path: str | None
     request_timeout: float
     access_log: bool
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import final
 
 from .._http.body_decoders import too_large
@@ -10,9 +10,10 @@ from .._http.exceptions import HTTPException
 from .._http.host_names import canonical_host
 from .._http.path_pattern import has_dot_segment, routed_path
 from .._http.request_head import MAX_QUERY_FIELDS, RequestHead
-from .._http.response import Response, json_response
+from .._http.response import Response
 from .._http.routing import NO_PARAMETERS
 from .._http.websocket_handshake import asks_for_websocket, check_handshake
+from .health import HealthChecks
 from .options import RequestOptions
 from .routes import AppRoute, AppWebSocketRoute, Route, Routes, WebSocketRoute
 
@@ -26,17 +27,17 @@ class RequestRouter:
 
     Args:
         has_app: whether the server has an app, which answers whatever has no route.
-        is_ready: returns whether the health check passes.
+        health: the health checks, which a route of the same path replaces.
     """
 
     def __init__(
-        self, options: RequestOptions, routes: Routes, *, has_app: bool, is_ready: Callable[[], bool]
+        self, options: RequestOptions, routes: Routes, health: HealthChecks, *, has_app: bool
     ) -> None:
         self._options = options
         self._allowed_hosts = options.allowed_hosts
         self._router = routes.router
         self._has_app = has_app
-        self._is_ready = is_ready
+        self._health = health
 
     def route(self, head: RequestHead) -> tuple[Destination, Mapping[str, object]]:
         """Return what answers a request, and the path's parameters.
@@ -66,8 +67,8 @@ class RequestRouter:
 
     def _asks_for_health(self, head: RequestHead) -> bool:
         """Return whether a request is for the health check, which orchestrators ask for by address."""
-        is_health_path = head.path == self._options.health_path and head.method in ("GET", "HEAD")
-        return is_health_path and self._router.find(head.path, "GET") is None
+        is_check = head.path in self._health and head.method in ("GET", "HEAD")
+        return is_check and self._router.find(head.path, "GET") is None
 
     def _find(self, head: RequestHead) -> tuple[Destination, Mapping[str, object]]:
         if head.target == "*":
@@ -77,8 +78,8 @@ class RequestRouter:
         if "/." not in head.path or not has_dot_segment(head.path):
             match = self._router.find(path, "GET" if head.method == "HEAD" else head.method)
         if match is None:
-            if path == self._options.health_path and head.method in ("GET", "HEAD"):
-                return self._health(), NO_PARAMETERS
+            if path in self._health and head.method in ("GET", "HEAD"):
+                return self._health.answer(path), NO_PARAMETERS
             if self._has_app:
                 return AppRoute(), NO_PARAMETERS
             raise HTTPException(404)
@@ -91,11 +92,6 @@ class RequestRouter:
                 return AppRoute(), NO_PARAMETERS
             raise HTTPException(405, headers={"Allow": match.allow})
         return match.destination, match.parameters
-
-    def _health(self) -> Response:
-        if self._is_ready():
-            return json_response({"status": "ok"})
-        return json_response({"status": "unavailable", "reason": "log_not_loaded"}, status=503)
 
 
 def _check_upgrade(head: RequestHead, destination: Destination) -> Destination:

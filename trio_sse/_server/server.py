@@ -17,9 +17,10 @@ from .._asgi.types import ASGIApp
 from .._http.cors import CrossOrigin
 from .._http.request_head import APP_LIMITS, LIMITS
 from .._http.websocket_handshake import SUBPROTOCOL
-from .._hub.hub import Hub
+from .._hub.hub import Hub, engine_of
 from .._proxies.forwarded import FORWARDED_HEADERS
 from .._request.admission import Admission
+from .._request.health import HealthChecks
 from .._request.options import (
     AdmissionOptions,
     Http2Options,
@@ -111,6 +112,11 @@ class Server:
         health_path: the path of the health check, `None` for none. It answers `{"status": "ok"}`; or 503 and
             `{"status": "unavailable", "reason": "log_not_loaded"}` until a shared log has been loaded. A
             route of the same path replaces it. The default is `/health`, and `None` if there is an app.
+        liveness_path: the path that answers 200 as long as the event loop turns. The default is `/healthz`,
+            and `None` if there is an app; a route of the same path replaces it.
+        readiness_path: the path that answers 200 if clients should be sent here, and otherwise 503 and
+            `{"status": "unavailable", "reasons": [...]}`, with what `problems` returns. The default is
+            `/readyz`, and `None` if there is an app; a route of the same path replaces it.
         websocket_max_message_size: the largest message that the app receives from the client of a WebSocket,
             in bytes; a larger one closes it with 1009.
         websocket_ping_interval: the client of one of the app's WebSockets that has sent nothing for so long
@@ -165,6 +171,8 @@ class Server:
         cors_headers: Collection[str] = (),
         cors_exposed_headers: Collection[str] = (),
         health_path: str | EllipsisType | None = ...,
+        liveness_path: str | EllipsisType | None = ...,
+        readiness_path: str | EllipsisType | None = ...,
         websocket_max_message_size: int = 16 * 1024 * 1024,
         websocket_ping_interval: float = 20.0,
         websocket_ping_timeout: float = 20.0,
@@ -182,6 +190,10 @@ class Server:
             raise TypeError(f"app must be an ASGI app, not {type(app).__name__}")
         if health_path is ...:
             health_path = "/health" if app is None else None
+        if liveness_path is ...:
+            liveness_path = "/healthz" if app is None else None
+        if readiness_path is ...:
+            readiness_path = "/readyz" if app is None else None
         limits = LIMITS if app is None else APP_LIMITS
         options = ServerOptions(
             requests=RequestOptions(
@@ -199,6 +211,8 @@ class Server:
                     exposed_headers=cors_exposed_headers,
                 ),
                 health_path=health_path,
+                liveness_path=liveness_path,
+                readiness_path=readiness_path,
                 request_timeout=request_timeout,
                 access_log=access_log,
             ),
@@ -244,9 +258,10 @@ class Server:
         root_path = options.proxies.decoded_root_path
         hosted = None if app is None else AppHandler(app, root_path=root_path)
         origins = OriginResolver(options.proxies) if options.proxies.proxies else None
-        router = RequestRouter(
-            requests, self._routes, has_app=app is not None, is_ready=lambda: self.hub.is_ready
+        health = HealthChecks(
+            requests.health_path, requests.liveness_path, requests.readiness_path, self.problems
         )
+        router = RequestRouter(requests, self._routes, health, has_app=app is not None)
         self._responder = Responder(self._manager, requests.cross_origin)
         reader = RequestReader(requests, router, origins)
         handler = ConnectionHandler(
@@ -522,6 +537,14 @@ class Server:
         ending still end.
         """
         await self._calls.drain()
+
+    def problems(self) -> list[str]:
+        """Return why no client should be sent to this server now; nothing if it is ready.
+
+        The words are for programs: `not_serving`, `draining`, `hub_not_running`, `log_not_loaded`,
+        `log_unavailable`, `log_lagging`, and `app_not_running`.
+        """
+        return [*self._calls.problems(), *engine_of(self.hub).problems()]
 
     def statistics(self) -> ServerStatistics:
         """Return a snapshot of the server's statistics. It visits every stream, so do not call it often."""

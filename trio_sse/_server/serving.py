@@ -313,6 +313,18 @@ class ServeCalls:
         await app.lifespan.failed.wait()
         await self.drain()
 
+    def problems(self) -> list[str]:
+        """Return why the calls are not ready for clients; see `Server.problems`."""
+        serving = self._manager.serve_scopes
+        if not serving:
+            return ["not_serving"]
+        problems = []
+        if any(scope.is_draining or scope.accepting.cancel_called for scope in serving):
+            problems.append("draining")
+        if self._app is not None and not self._app.lifespan.is_up:
+            problems.append("app_not_running")
+        return problems
+
     # The end of all calls
 
     def stop_accepting(self) -> None:

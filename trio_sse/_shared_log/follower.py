@@ -93,6 +93,7 @@ class LogFollower:
         own: the task that appends what is published here.
 
     Attributes:
+        is_following: a session reads the log; otherwise it is unavailable.
         follows_since: when the present session began, in Trio's time.
         skipped: how many entries were foreign, corrupt or repeated.
         is_loaded: the log could be read once.
@@ -109,6 +110,7 @@ class LogFollower:
         own: OwnEntries,
     ) -> None:
         self.skipped = 0
+        self.is_following = False
         self.follows_since = math.inf
         self.is_loaded = False
         self._window = window
@@ -118,6 +120,7 @@ class LogFollower:
         self._deliver = deliver
         self._own = own
         self._expected: LogEnd | None = None  # where the log ended when it was last looked at
+        self._behind_since = math.inf  # when it began to be behind the log's end
         self._must_renew = False  # the log has lost entries that were read, as those after them show
         self._cursor = "0-0"
 
@@ -169,14 +172,27 @@ class LogFollower:
             upto = id_before(entries[-1].id)
         return newest
 
+    @property
+    def behind_for(self) -> float:
+        """For how many seconds there has been more in the log than was read."""
+        return max(trio.current_time() - self._behind_since, 0)
+
     async def follow(self, session: LogSession) -> None:
         """Deliver the log's entries until cancelled."""
+        try:
+            await self._follow(session)
+        finally:
+            self.is_following = False
+
+    async def _follow(self, session: LogSession) -> None:
         self.follows_since = trio.current_time()
         if self.is_loaded:
             await self._continue(session)
         else:
             await self.reload(session)
         self._own.resume()
+        self.is_following = True
+        self._behind_since = math.inf
         limit = ReadLimit(_PAGE_BYTES)
         while True:
             arrivals, stored = self._readers.arrivals, self._own.acknowledged.newest
@@ -185,6 +201,7 @@ class LogFollower:
             entries = check_after(await session.read(self._cursor, asked), self._cursor)
             limit.adapt(entries)
             is_at_end = len(entries) < asked
+            self._behind_since = math.inf if is_at_end else min(self._behind_since, began)
             if entries:
                 await self._process(entries)
             if self._must_renew:

@@ -77,6 +77,19 @@ SERVER_OPTIONS = (
         "Host name that requests may be for; by default all. Can be repeated.",
         is_repeated=True,
     ),
+    ServerOption(
+        "liveness_path",
+        click.STRING,
+        "PATH",
+        "Answer 200 here while the event loop turns; /healthz, but nowhere if there is an app.",
+    ),
+    ServerOption(
+        "readiness_path",
+        click.STRING,
+        "PATH",
+        "Answer 503 here with the reasons while no client should be sent here; /readyz, but nowhere if "
+        "there is an app.",
+    ),
     ServerOption("max_body_size", click.IntRange(min=0), "BYTES", "Refuse larger bodies of requests."),
     ServerOption(
         "body_timeout", _SECONDS, "SECONDS", "Refuse a request whose body pauses for longer than this."

@@ -1,0 +1,137 @@
+"""The health checks: what they answer while a server starts, works, loses its log, and drains."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from trio_sse import Hub, Request, Response, Server
+from trio_sse._hub import sequencer
+
+from ..support.asgi_apps import Receive, Send, answer, http_only
+from ..support.leaks import MakeHub, MakeServer
+from ..support.list_log import ListLog
+from ..support.serving import OnSockets, on_sockets
+from ..support.waiting import until
+
+PATHS = ("/health", "/healthz", "/readyz")
+
+
+async def ask(running: OnSockets, path: str) -> tuple[int, Any]:
+    """Return the status and the JSON of an answer."""
+    async with await running.connect() as client:
+        head = await client.get(path)
+        body = await client.sized_body(head)
+        return head.status, json.loads(body) if body[:1] == b"{" else body
+
+
+@http_only
+async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    await answer(send, b"the app's", 200)
+
+
+async def test_a_server_that_works_is_ready(make_server: MakeServer) -> None:
+    server = make_server(allowed_hosts=["example.org"])
+    assert server.problems() == ["not_serving", "hub_not_running"]
+    async with on_sockets(server) as running:
+        for path in PATHS:
+            assert await ask(running, path) == (200, {"status": "ok"})
+        assert server.problems() == []
+
+
+async def test_an_app_has_the_paths_unless_they_are_set(make_server: MakeServer) -> None:
+    async with on_sockets(make_server(app=app)) as running:
+        for path in PATHS:
+            assert await ask(running, path) == (200, b"the app's")
+    server = make_server(app=app, liveness_path="/live", readiness_path="/ready")
+    async with on_sockets(server) as running:
+        assert await ask(running, "/live") == (200, {"status": "ok"})
+        assert await ask(running, "/ready") == (200, {"status": "ok"})
+        assert await ask(running, "/readyz") == (200, b"the app's")
+
+
+async def test_a_route_replaces_a_check(make_server: MakeServer) -> None:
+    server = make_server(allowed_hosts=["example.org"])
+
+    @server.endpoint("/readyz")
+    async def ready(request: Request) -> Response:
+        return Response("mine")
+
+    async with on_sockets(server) as running:
+        status, _ = await ask(running, "/readyz")
+        assert status == 421
+        assert await ask(running, "/healthz") == (200, {"status": "ok"})
+
+
+async def test_readiness_says_what_is_wrong_with_a_shared_log(
+    make_server: MakeServer, make_hub: MakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = ListLog()
+    log.is_away = True
+    hub: Hub = make_hub(log=log)
+    server: Server = make_server(hub=hub)
+    async with on_sockets(server) as running:
+        assert await ask(running, "/readyz") == unavailable("log_not_loaded")
+        assert await ask(running, "/health") == (
+            503,
+            {"status": "unavailable", "reason": "log_not_loaded"},
+        )
+        log.is_away = False
+        await until(lambda: not server.problems())
+        assert await ask(running, "/readyz") == (200, {"status": "ok"})
+        log.is_away = True
+        log.publish("t", "cuts the session")
+        await until(server.problems)
+        assert await ask(running, "/readyz") == unavailable("log_unavailable")
+        assert await ask(running, "/health") == (200, {"status": "ok"})  # it was loaded once
+        assert await ask(running, "/healthz") == (200, {"status": "ok"})
+        log.is_away = False
+        await until(lambda: not server.problems())
+        monkeypatch.setattr(sequencer, "_LAGGING_SECONDS", -1.0)
+        assert await ask(running, "/readyz") == unavailable("log_lagging")
+
+
+async def test_a_server_that_stops_is_not_ready(make_server: MakeServer) -> None:
+    server = make_server()
+    async with on_sockets(server) as running:
+        async with await running.connect() as client:
+            head = await client.get("/readyz")
+            assert head.status == 200
+            await client.sized_body(head)
+            server.stop_accepting()
+            head = await client.get("/readyz")
+            assert json.loads(await client.sized_body(head))["reasons"] == ["draining"]
+        await server.drain()
+        await until(lambda: "not_serving" in server.problems())
+
+
+async def test_an_app_that_is_down_is_a_problem(make_server: MakeServer) -> None:
+    goes_on = trio.Event()
+
+    async def with_lifespan(
+        scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        assert scope["type"] == "lifespan"
+        await receive()
+        await goes_on.wait()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    server = make_server(app=with_lifespan, readiness_path="/readyz")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve, "127.0.0.1", 0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert "not_serving" in server.problems()
+        goes_on.set()
+        await until(lambda: not server.problems())
+        await server.drain()
+        nursery.cancel_scope.cancel()
+
+
+def unavailable(*reasons: str) -> tuple[int, object]:
+    return 503, {"status": "unavailable", "reasons": list(reasons)}
