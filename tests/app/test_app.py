@@ -482,6 +482,23 @@ async def test_http_1_0_has_no_upgrade(serve: Any) -> None:
         assert (head.get("Upgrade"), head.get("Connection")) == (None, "close")
 
 
+async def test_an_app_that_sends_without_a_pause_lets_others_run(serve: Any) -> None:
+    has_head = False
+
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        while not has_head:
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
+        await send({"type": "http.response.body", "body": b"end"})
+
+    async with serve(app) as serving, serving.connect() as client:
+        await client.send(GET)
+        await client.head()
+        has_head = True
+        assert await client.whole() == b"end"
+
+
 async def test_to_http_1_0_a_body_ends_with_the_connection(serve: Any) -> None:
     async with serve(echo) as serving, serving.connect() as client:
         await client.send(post(b"abc").replace(b"HTTP/1.1", b"HTTP/1.0"))

@@ -17,6 +17,7 @@ is decided once, when the head is encoded, and is announced in it: not if the re
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import NamedTuple, final
 
 import trio
@@ -36,6 +37,10 @@ from .app_response import AppResponse
 # off, and the connection goes on as the response has announced.
 _MOST_DISCARDED = 256 * 1024
 _DISCARD_SECONDS = 5.0
+
+# Where a client takes all at once, an app may send for this long while other tasks wait. To let them have their
+# turn after each part would cost more than all else that sending it needs.
+_STEP_SECONDS = 0.001
 
 _CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
 
@@ -95,6 +100,7 @@ class RequestResponseCycle:
         "_serving",
         "_waiting",
         "_write_timeout",
+        "_yields_at",
         "call",
         "has_begun",
         "is_chunked",
@@ -148,6 +154,7 @@ class RequestResponseCycle:
         self._ignores_app = False  # what the app still sends is not part of the response
         self.is_released = False
         self._sent = 0  # bytes of the body
+        self._yields_at = 0.0  # when other tasks get their turn
         self._is_over = False  # there is nothing more to receive
         self._waiting: trio.lowlevel.ParkingLot | None = None  # tasks that wait for this
         self.watcher: RequestDisconnectWatcher | None = None
@@ -392,8 +399,9 @@ class RequestResponseCycle:
                 left = send_at_once(self.transport, payloads) if any(payloads) else ()
                 if left:
                     await self._send_rest(left)
-                elif goes_on:  # after the last part, the next request is waited for
+                elif goes_on and perf_counter() >= self._yields_at:
                     await trio.lowlevel.cancel_shielded_checkpoint()
+                    self._yields_at = perf_counter() + _STEP_SECONDS
                 if not goes_on:
                     self.transport.end_response()
                     self._complete()  # not before: `receive` ends then, and Quart cancels what it sends
@@ -447,6 +455,7 @@ class RequestResponseCycle:
         self.has_begun = True
         if whole_size is None:
             self._serving.app_responses[self] = None
+            self._yields_at = perf_counter() + _STEP_SECONDS
         lines: list[bytes] = []
         is_head = self._request.method == "HEAD"
         if response.content_length is None and whole_size is not None:
