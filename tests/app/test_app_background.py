@@ -206,9 +206,9 @@ async def test_a_body_that_ends_with_the_connection_does_not_wait_for_the_call(
 
 
 async def test_calls_that_go_on_are_bounded(make_server: MakeServer) -> None:
-    """Above the bound, the next request waits for the call, as every other request for the one before it."""
+    """At the bound, the next request waits for the call, as every other request for the one before it."""
     app = Work()
-    server = make_server(app=app, max_connections=1)
+    server = make_server(app=app, max_connections=2)
     async with connecting(server, "memory") as connect, await connect() as client:
         for path in ("/work", "/work"):
             await client.get(path)

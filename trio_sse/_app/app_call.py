@@ -148,6 +148,8 @@ class AppCall:
         """
         cycle = self._cycle
         try:
+            self._context.admission.begin_call()
+            self.stream.has_place = True
             if cycle.watcher is None:
                 has_failed = await self._call(app, scope)
             else:
@@ -255,7 +257,7 @@ class AppCall:
     def continue_connection(self) -> None:
         """Have another task go on with the connection.
 
-        If the server has no room for a call that goes on, its connection waits for it.
+        If the server has no room for what comes next beside a call that goes on, its connection waits for it.
         """
         try:
             self._context.admission.check_room(self._transport)
@@ -263,6 +265,7 @@ class AppCall:
             return
         self._is_counted = True
         self._context.admission.enter_background(self._transport)
+        self.stream.give_place()
         if self.stream.is_detached:
             return  # the stream has the connection
         self._taken = trio.Event()

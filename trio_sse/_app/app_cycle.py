@@ -38,8 +38,8 @@ from .app_response import AppResponse
 _MOST_DISCARDED = 256 * 1024
 _DISCARD_SECONDS = 5.0
 
-# Where a client takes all at once, an app may send for this long while other tasks wait. To let them have their
-# turn after each part would cost more than all else that sending it needs.
+# Where a client takes all at once, an app may send for this long while other tasks wait. To let them have
+# their turn after each part would cost more than all else that sending it needs.
 _STEP_SECONDS = 0.001
 
 _CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"

@@ -58,6 +58,7 @@ class AppStream(ScopeObject):
 
     Attributes:
         ended: what becomes of the transport after a stream inside the app's call; `None` without one.
+        has_place: the call is counted, and its place is for its stream.
     """
 
     __slots__ = (
@@ -72,6 +73,7 @@ class AppStream(ScopeObject):
         "_serving",
         "_started",
         "ended",
+        "has_place",
     )
 
     def __init__(
@@ -84,6 +86,7 @@ class AppStream(ScopeObject):
         resume_serving: ResumeServing,
     ) -> None:
         self.ended: AfterResponse | None = None
+        self.has_place = False
         self._admission = admission
         self._app_send: Send | None = None
         self._cycle = cycle
@@ -170,6 +173,7 @@ class AppStream(ScopeObject):
 
     async def run_inline(self, manager: StreamManager, stream: LiveStream, handle: Handle) -> StreamOutcome:
         counted = self._cycle.transport
+        self.give_place()
         self._admission.enter(counted)
         try:
             outcome = await run_stream(manager, self._serving, stream, handle)
@@ -201,6 +205,7 @@ class AppStream(ScopeObject):
         self._routed = self._routed._replace(app_body=None)  # the stream outlives it
         pending = self._pending = PendingStream()
         pending.stream = manager.new_stream(self._serving, self._awaited(), self.request, pending)
+        self.give_place()
         self._serving.start_contained(
             self._resume_serving,
             self._serving,
@@ -258,10 +263,17 @@ class AppStream(ScopeObject):
             raise RuntimeError("a request can be answered with one stream only")
         if self._cycle.is_released:
             raise RuntimeError("the app's call for this request has returned")
-        self._admission.check(self._cycle.transport, self._serving)
+        self._admission.check(self._cycle.transport, self._serving, has_place=self.has_place)
+
+    def give_place(self) -> None:
+        """Count the call no longer."""
+        if self.has_place:
+            self.has_place = False
+            self._admission.end_call()
 
     def close(self) -> None:
-        """End a handler whose response was never sent."""
+        """End a handler whose response was never sent, and count the call no longer."""
+        self.give_place()
         if self._pending is not None and not self._pending.has_started:
             is_disconnected = self._cycle.is_disconnected
             self._pending.abandon(EndReason.CLIENT_DISCONNECTED if is_disconnected else EndReason.REFUSED)

@@ -1,4 +1,8 @@
-"""The bounds on open streams, and on endpoints and app calls at work: in all, and for each client address."""
+"""The bounds on open streams, and on endpoints and app calls at work: in all, and for each client address.
+
+An app's call counts in all while it works on its response. A stream in that response takes its place, and
+then counts for its address, too, as a call does that goes on after its response.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +37,21 @@ class Admission:
         """Whether no stream is open."""
         return not (self._open or self._open_of)
 
-    def check(self, transport: Transport, serving: ServeScope) -> None:
-        """Raise an `HTTPException` if the server has no room for another stream, or drains."""
+    def check(self, transport: Transport, serving: ServeScope, *, has_place: bool = False) -> None:
+        """Raise an `HTTPException` if the server has no room for another stream, or drains.
+
+        Args:
+            has_place: it takes the place of a call that counts already.
+        """
         if serving.is_draining:
             raise TemporaryRefusal(503, "the server is shutting down")
-        self.check_room(transport)
+        self.check_room(transport, has_place=has_place)
 
-    def check_room(self, transport: Transport) -> None:
+    def check_room(self, transport: Transport, *, has_place: bool = False) -> None:
         """Raise an `HTTPException` if the server has no room for another stream or request."""
         most = self._max_connections_per_host
-        if self._open >= self._max_connections:
-            raise TemporaryRefusal(503, "the server has reached its limit of open streams")
+        if self._open - has_place >= self._max_connections:
+            raise _no_room()
         if most is not None and self._open_of[transport.peer_host] >= most:
             raise TemporaryRefusal(429, "your address has reached its limit of open streams")
 
@@ -54,6 +62,16 @@ class Admission:
     def leave(self, transport: Transport) -> None:
         """Stop counting one that has ended."""
         self._count(transport, -1)
+
+    def begin_call(self) -> None:
+        """Count a call of the app; raise an `HTTPException` if the server has no room for it."""
+        if self._open >= self._max_connections:
+            raise _no_room()
+        self._open += 1
+
+    def end_call(self) -> None:
+        """Stop counting one that has returned, or has given its place away."""
+        self._open -= 1
 
     def enter_background(self, transport: Transport) -> None:
         """Count a call of the app that goes on after its response."""
@@ -71,3 +89,7 @@ class Admission:
             self._open_of[transport.peer_host] += change
             if not self._open_of[transport.peer_host]:
                 del self._open_of[transport.peer_host]
+
+
+def _no_room() -> TemporaryRefusal:
+    return TemporaryRefusal(503, "the server has reached its limit of open streams and requests")

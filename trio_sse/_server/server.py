@@ -75,8 +75,8 @@ class Server:
             open and a vanished client is noticed. WHATWG (HTML, 9.2.7) recommends about 15 s.
         max_duration: the longest duration of a stream; each gets 80 to 100 % of it, at random, so that
             clients that connected together do not reconnect together.
-        max_connections: how many streams may be open and endpoints may be at work; further requests for them
-            are refused with 503. Calls of the app that go on after their responses count, too.
+        max_connections: how many streams may be open, and endpoints and calls of the app may be at work;
+            further requests are refused with 503. Calls that go on after their responses count, too.
         max_connections_per_host: the same for each client address, refused with 429. There is no bound by
             default, as behind a proxy that is not trusted, all clients have the proxy's address.
         max_pending_bytes: how many bytes may wait for all clients that read slowly, in responses, streams and

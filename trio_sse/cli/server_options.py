@@ -67,7 +67,7 @@ SERVER_OPTIONS = (
         "End a stream, or a WebSocket of an app, after this long; its client reconnects.",
     ),
     ServerOption(
-        "max_connections", _COUNT, "N", "Refuse further streams, WebSockets and endpoints above this number."
+        "max_connections", _COUNT, "N", "Refuse further streams, WebSockets and requests above this number."
     ),
     ServerOption("max_connections_per_host", _COUNT, "N", "The same for each client address."),
     ServerOption(
