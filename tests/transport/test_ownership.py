@@ -23,12 +23,13 @@ from trio_sse._wire.message import Framing
 
 from ..support.certificates import Contexts
 from ..support.checkpoints import Interruption, interrupt_at_each_checkpoint
+from ..support.http2_wire import HEAD, Link
 from ..support.leaks import LeakCheck
 from ..support.waiting import SECONDS
 
 OWNED, MOVED, CLOSED = HandleState
 
-KINDS = ["socket", "tls", "stream", "asgi"]
+KINDS = ["socket", "tls", "stream", "asgi", "http2"]
 ON_SOCKETS = KINDS[:2]
 
 
@@ -68,6 +69,10 @@ def make(no_leak: LeakCheck, contexts: Contexts) -> Make:
             async with asgi() as made:
                 yield made
             return
+        if kind == "http2":
+            async with http2() as made:
+                yield made
+            return
         if kind == "stream":
             ours, theirs = memory_stream_pair()
             transport: Transport = StreamTransport(ours, "peer")
@@ -104,6 +109,32 @@ async def asgi() -> AsyncIterator[Pair]:
         gone.set()
 
     yield Pair(ASGITransport(send, gone.wait, "peer", survives=False), received, leave)
+
+
+@asynccontextmanager
+async def http2() -> AsyncIterator[Pair]:
+    async with trio.open_nursery() as nursery:
+        link = Link(nursery)
+        transport = link.asks(1, "POST", is_whole=False)
+        transport.send_nowait(HEAD, 0, trio.current_time())
+        transport.bytes_sent = 0
+
+        async def received(count: int) -> bytes:
+            while len(link.bodies.get(1, b"")) < count:
+                link.opens_window(0, count)
+                link.opens_window(1, count)
+                await wait_all_tasks_blocked()
+                link.received()
+            return link.bodies[1][:count]
+
+        async def upload(data: bytes) -> None:
+            link.uploads(1, data)
+
+        pair = Pair(transport, received, upload)
+        yield pair
+        await pair.transport.aclose()
+        assert link.is_clean
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -234,7 +265,7 @@ async def test_a_handle_in_which_a_task_waits_is_not_moved(make: Make, kind: str
     assert transport.state is not MOVED
 
 
-@pytest.mark.parametrize("kind", ON_SOCKETS)
+@pytest.mark.parametrize("kind", [*ON_SOCKETS, "http2"])
 async def test_what_is_pending_moves_with_the_connection(make: Make, kind: str) -> None:
     async with make(kind) as pair:
         old = pair.transport
