@@ -82,6 +82,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 # It takes minutes and the package index: `make test-artefacts` runs it.
 collect_ignore = [] if "TRIO_SSE_ARTEFACTS" in os.environ else ["project/test_artefacts.py"]
 
+# Firefox takes 300 MB and ten seconds: it is tested where this names its program.
+collect_ignore += [] if "TRIO_SSE_FIREFOX" in os.environ else ["browser/test_firefox.py"]
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what uses `protocol` over both versions of HTTP, unless it is about the first alone."""

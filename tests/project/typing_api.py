@@ -86,6 +86,8 @@ server = Server(
 )
 assert_type(server.hub, Hub)
 assert_type(server.drain_timeout, float)
+assert_type(server.http2, bool)
+assert_type(server.http2_cleartext, bool)
 server.configure(keepalive=10, max_duration=math.inf)
 server.configure(10)  # type: ignore[call-arg]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
+import trio
 
 from trio_sse import Connection, Request, Response, Server
 
@@ -141,3 +143,23 @@ async def test_programs_negotiate_http2_over_tls(make_server: MakeServer, contex
         assert await output_of(find("curl"), "-s", "--insecure", "--http1.1", url) == "1.1"
         assert await output_of(find("node"), "-e", GET, serving.url("")) == "2"
         assert await output_of(find("nghttp"), "--no-verify-peer", url) == "2"
+
+
+@needs("curl")
+async def test_a_header_of_the_proxy_protocol_may_precede_http2(
+    make_server: MakeServer, contexts: Contexts
+) -> None:
+    server = make_server(http2_cleartext=True, trusted_proxies=["127.0.0.1"])
+
+    @server.endpoint("/peer")
+    async def peer(request: Request) -> Response:
+        return Response(f"{request.http_version} {request.peer}")
+
+    async with trio.open_nursery() as nursery:
+        for tls, options in ((contexts.server, ["--insecure"]), (None, ["--http2-prior-knowledge"])):
+            serve = partial(server.serve, "127.0.0.1", 0, ssl_context=tls, proxy_protocol=True)
+            [(host, port, *_)] = await nursery.start(serve)
+            url = f"{'http' if tls is None else 'https'}://{host}:{port}/peer"
+            printed = await output_of(find("curl"), "-s", *options, "--haproxy-protocol", url)
+            assert printed.startswith("2 127.0.0.1:")
+        nursery.cancel_scope.cancel()

@@ -6,6 +6,7 @@ import contextlib
 import ssl
 from typing import Any
 
+import httpx
 import pytest
 import trustme
 from cryptography import x509
@@ -18,6 +19,7 @@ from trio_sse._request.tls_extension import _escape, tls_extension
 from ..support.certificates import make_contexts
 from ..support.leaks import LeakCheck
 from ..support.serving import on_sockets
+from ..support.waiting import SECONDS
 
 
 class Seen:
@@ -34,15 +36,19 @@ class Seen:
 
 
 async def extension(
-    no_leak: LeakCheck, server_tls: ssl.SSLContext | None, client_tls: ssl.SSLContext | None
+    no_leak: LeakCheck,
+    server_tls: ssl.SSLContext | None,
+    client_tls: ssl.SSLContext | None,
+    *,
+    http2: bool = False,
 ) -> dict[str, Any] | None:
     app = Seen()
     server = no_leak.watch(Server(app))
-    async with (
-        on_sockets(server, server_tls=server_tls, client_tls=client_tls) as serving,
-        await serving.connect() as client,
-    ):
-        assert (await client.get("/")).status == 204
+    async with on_sockets(server, server_tls=server_tls, client_tls=client_tls) as serving:
+        verify = True if client_tls is None else client_tls
+        async with httpx.AsyncClient(verify=verify, http2=http2, timeout=SECONDS) as client:
+            response = await client.get(serving.url("/"))
+            assert (response.status_code, response.http_version) == (204, "HTTP/2" if http2 else "HTTP/1.1")
     (found,) = app.extensions
     return found.get("tls")
 
@@ -69,13 +75,14 @@ async def test_a_client_without_a_certificate(
     }
 
 
-async def test_a_client_with_a_certificate(no_leak: LeakCheck) -> None:
+@pytest.mark.parametrize("http2", [False, True])
+async def test_a_client_with_a_certificate(no_leak: LeakCheck, http2: bool) -> None:
     contexts, authority = make_contexts(), trustme.CA()
     authority.configure_trust(contexts.server)
     contexts.server.verify_mode = ssl.CERT_REQUIRED
     own = authority.issue_cert("ada@example.org", common_name="Lovelace, Ada", organization_name="Engine")
     own.configure_cert(contexts.client)
-    found = await extension(no_leak, contexts.server, contexts.client)
+    found = await extension(no_leak, contexts.server, contexts.client, http2=http2)
     assert found is not None
     (chain,) = found["client_cert_chain"]
     certificate = x509.load_pem_x509_certificate(chain.encode())
