@@ -13,16 +13,12 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from quart import jsonify, request, url_for
-from quart_trio import QuartTrio
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
 
 from trio_sse import Connection, Request, Response, Server
 
 from ..support.certificates import Certificate
 from ..support.leaks import MakeServer
+from ..support.linking_apps import make_quart, make_starlette
 from ..support.ports import free_port
 from ..support.programs import ROOT, running
 from ..support.requirements import find, needs
@@ -44,29 +40,6 @@ FORGED = {
     "X-Forwarded-Prefix": "/evil",
     "Forwarded": "for=192.0.2.1;proto=http;host=evil.example",
 }
-
-
-def starlette_app() -> Any:
-    async def link(request: Any) -> JSONResponse:
-        return JSONResponse([str(request.url_for("other", name="x")), str(request.url), request.client.host])
-
-    return Starlette(
-        routes=[Route("/link", link), Mount("/sub", routes=[Route("/{name}", link, name="other")])]
-    )
-
-
-def quart_app() -> Any:
-    app = QuartTrio(__name__)
-
-    @app.get("/link")
-    async def link() -> Any:
-        return jsonify([url_for("other", name="x", _external=True), request.url, request.remote_addr])
-
-    @app.get("/sub/<name>")
-    async def other(name: str) -> str:
-        return name
-
-    return app
 
 
 def nginx(text: str, certificate: Certificate, folder: Path) -> str:
@@ -152,7 +125,7 @@ def client_with(tls: ssl.SSLContext) -> httpx.AsyncClient:
 async def test_links_and_addresses_are_those_of_the_client(
     make_server: MakeServer, certificate: Certificate, tmp_path: Path, program: str
 ) -> None:
-    apps = [make_server(app=app, trusted_proxies=[PROXY]) for app in (starlette_app(), quart_app())]
+    apps = [make_server(app=app, trusted_proxies=[PROXY]) for app in (make_starlette(), make_quart())]
     name, adapt = FILES[program]
     text = adapt((CONFIGURATIONS / name).read_text(), certificate, tmp_path)
     port = free_port()

@@ -11,11 +11,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from quart import jsonify, request, url_for
-from quart_trio import QuartTrio
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
 
 from trio_sse import Connection, Request, Response, Server
 from trio_sse.websocket import WebSocketConnection
@@ -25,6 +20,7 @@ from ..support.certificates import Contexts
 from ..support.client import Client
 from ..support.hostile import logged
 from ..support.leaks import MakeServer
+from ..support.linking_apps import make_quart, make_starlette
 from ..support.serving import on_sockets
 from ..support.waiting import until
 
@@ -303,30 +299,7 @@ async def test_a_proxys_prefix_counts_more_than_the_root_path(make_server: MakeS
     assert await ask(server) == "None http None /app /app/ b'/app/' ['test']"
 
 
-def starlette_app() -> Any:
-    async def link(request: Any) -> JSONResponse:
-        return JSONResponse([str(request.url_for("other", name="x")), str(request.url), request.client.host])
-
-    return Starlette(
-        routes=[Route("/link", link), Mount("/sub", routes=[Route("/{name}", link, name="other")])]
-    )
-
-
-def quart_app() -> Any:
-    app = QuartTrio(__name__)
-
-    @app.get("/link")
-    async def link() -> Any:
-        return jsonify([url_for("other", name="x", _external=True), request.url, request.remote_addr])
-
-    @app.get("/sub/<name>")
-    async def other(name: str) -> str:
-        return name
-
-    return app
-
-
-@pytest.mark.parametrize("make_app", [starlette_app, quart_app])
+@pytest.mark.parametrize("make_app", [make_starlette, make_quart])
 async def test_frameworks_make_links_that_lead_to_the_proxy(
     make_server: MakeServer, make_app: Callable[[], Any]
 ) -> None:

@@ -13,13 +13,13 @@ from typing import final
 import trio
 
 from .._http.request import Request
-from .._transport.buffered import BufferedTransport
 from .connection import Connection
 from .end_reason import EndReason
 from .lifecycle import Handle, Refused, run_stream
 from .live_stream import LiveStream
 from .manager import StreamManager
 from .scope import ServeScope
+from .unconnected import UnconnectedTransport
 
 
 @final
@@ -46,7 +46,7 @@ async def run_head(
     `None`, if the client has disconnected. The arguments are those of `run_poll`.
     """
     start = _HeadOnly()
-    start.stream = stream = manager.new_stream(serving, _NoTransport(peer, discard), request, start)
+    start.stream = stream = manager.new_stream(serving, UnconnectedTransport(peer, discard), request, start)
 
     async def handle_until_cancelled(connection: Connection) -> object:
         try:
@@ -82,24 +82,3 @@ class _HeadOnly:
 
     def request_start(self) -> None:
         self.stream.end(EndReason.FINISHED)
-
-
-@final
-class _NoTransport(BufferedTransport):
-    """Is written to by nobody, and reads only to notice a disconnect."""
-
-    def __init__(self, peer: str, discard: Callable[[], Awaitable[bool]]) -> None:
-        super().__init__(peer)
-        self._discard = discard
-
-    async def discard_some(self) -> bool:
-        return await self._discard()
-
-    def unread_bytes(self) -> int:
-        return 0
-
-    async def linger(self) -> None:
-        """Do nothing: there is no connection."""
-
-    async def aclose(self, *, abort: bool = False) -> None:
-        """Do nothing: there is no connection."""

@@ -21,7 +21,6 @@ from .._http.fields import merge_fields
 from .._http.request import Request, mentions
 from .._http.response import Response
 from .._hub.hub import engine_of
-from .._transport.buffered import BufferedTransport
 from .._wire.cursor import CursorForm
 from .._wire.decoder import EventDecoder
 from .._wire.event import ServerSentEvent
@@ -31,6 +30,7 @@ from .lifecycle import Handle, Refused, run_stream
 from .live_stream import LiveStream
 from .manager import StreamManager
 from .scope import ServeScope
+from .unconnected import UnconnectedTransport
 
 _WAIT_SECONDS = 25.0  # most proxies wait for a minute, some for half of it
 _MOST_WAIT_SECONDS = 60.0
@@ -146,7 +146,7 @@ async def _close_in_time(stream: LiveStream, transport: PollTransport, wait: flo
 
 
 @final
-class PollTransport(BufferedTransport):
+class PollTransport(UnconnectedTransport):
     """Collects the events of one response.
 
     When the response is full, the next payload stays pending, and the handler waits. Once the response
@@ -154,9 +154,8 @@ class PollTransport(BufferedTransport):
     """
 
     def __init__(self, peer: str, discard: Callable[[], Awaitable[bool]], last_event_id: str) -> None:
-        super().__init__(peer)
+        super().__init__(peer, discard)
         self.is_closed = False
-        self._discard = discard
         self._decoder = EventDecoder(last_event_id=last_event_id)
         self._events: list[ServerSentEvent] = []
         self._changed = trio.lowlevel.ParkingLot()
@@ -187,18 +186,6 @@ class PollTransport(BufferedTransport):
 
     async def receive_some(self) -> bytes:
         raise NotImplementedError
-
-    async def discard_some(self) -> bool:
-        return await self._discard()
-
-    def unread_bytes(self) -> int:
-        return 0
-
-    async def linger(self) -> None:
-        """Do nothing: there is no connection."""
-
-    async def aclose(self, *, abort: bool = False) -> None:
-        """Do nothing: there is no connection."""
 
     def note_change(self) -> None:
         """Wake who waits for a change: events have arrived, or there are none that were missed."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import click
 
@@ -62,6 +63,18 @@ class WorkerValues(NamedTuple):
         return WorkerTimeouts(start=start or math.inf, silence=silence or math.inf)
 
 
+def _kill_after(name: str, seconds: float, what: str) -> Callable[[Any], Any]:
+    return click.option(
+        f"--{name}",
+        type=click.FloatRange(min=0),
+        default=seconds,
+        show_default=True,
+        envvar=f"TRIO_SSE_{name.replace('-', '_').upper()}",
+        metavar="SECONDS",
+        help=f"Kill and restart a worker {what}",
+    )
+
+
 add_worker_options = grouped(
     "workers",
     WorkerValues,
@@ -82,24 +95,12 @@ add_worker_options = grouped(
             help="Run a hub in each worker: events that one publishes do not reach the clients of the "
             "others.",
         ),
-        click.option(
-            "--start-timeout",
-            type=click.FloatRange(min=0),
-            default=30.0,
-            show_default=True,
-            envvar="TRIO_SSE_START_TIMEOUT",
-            metavar="SECONDS",
-            help="Kill and restart a worker that takes longer than this to start. 0 means no limit.",
-        ),
-        click.option(
-            "--worker-timeout",
-            type=click.FloatRange(min=0),
-            default=60.0,
-            show_default=True,
-            envvar="TRIO_SSE_WORKER_TIMEOUT",
-            metavar="SECONDS",
-            help="Kill and restart a worker whose event loop is blocked for longer than this. The least is "
-            "4; 0 means no limit.",
+        _kill_after("start-timeout", 30.0, "that takes longer than this to start. 0 means no limit."),
+        _kill_after(
+            "worker-timeout",
+            60.0,
+            "whose event loop is blocked for longer than this. The least is "
+            f"{_LEAST_SILENCE_SECONDS}; 0 means no limit.",
         ),
         click.option(
             "--status-file",
