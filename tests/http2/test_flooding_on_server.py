@@ -15,7 +15,7 @@ from ..support.serving import in_memory
 from ..support.waiting import SECONDS
 from .peer import Peer
 from .spec import Case
-from .spec.case import MAX_STREAMS, post, request, setting
+from .spec.case import GET, MAX_STREAMS, post, request, setting
 from .test_flooding import FLOODS, IDS
 from .test_spec_on_server import app
 
@@ -62,3 +62,29 @@ async def test_a_flood_ends_its_connection_only(make_server: MakeServer, name: s
             else:
                 await attacker.aclose()
             await other.aclose()
+
+
+async def test_heads_for_a_client_that_reads_nothing_are_bounded(
+    make_server: MakeServer, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Each response is complete with its head, so no stream stays open, and no window holds it back."""
+    server = make_server(app=app, http2_cleartext=True)
+    with trio.fail_after(SECONDS):
+        async with in_memory(server) as running:
+            client, theirs = trio.testing.lockstep_stream_pair()
+            running.nursery.start_soon(server.serve_stream, theirs)
+            await client.send_all(PREFACE + setting())
+            head = GET.replace("GET", "HEAD")
+            sent = 0
+
+            async def send_forever() -> None:
+                nonlocal sent
+                for first in range(1, 2**31, 200):
+                    requests = [request(stream_id, head) for stream_id in range(first, first + 200, 2)]
+                    await client.send_all(b"".join(requests))
+                    sent += len(requests)
+
+            with pytest.raises(trio.BrokenResourceError):
+                await send_forever()
+            assert sent < 20_000
+            await client.aclose()
