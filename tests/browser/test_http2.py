@@ -37,6 +37,14 @@ OPEN = """count => {
   for (const type of ["message", "number"])
     follower.addEventListener(type, event => followed.push(Number(event.data)));
 }"""
+
+#: Opens a WebSocket, which browsers do on the connection of HTTP/2 that they have (RFC 8441).
+ECHO = """new Promise((resolve, reject) => {
+  const socket = new WebSocket(`wss://${location.host}/echo`);
+  socket.onopen = () => socket.send("hello");
+  socket.onmessage = event => { resolve(event.data); socket.close(); };
+  socket.onerror = reject;
+})"""
 PROTOCOLS = "performance.getEntriesByType('{}').map(entry => entry.nextHopProtocol)"
 
 
@@ -87,6 +95,7 @@ def test_streams_that_are_cut_resume_and_none_misses_an_event(browser: Any, cert
         page.evaluate(OPEN, STREAMS)
         until(page, "sources.every(one => one.readyState === 1) && follower.status === 'streaming'")
         assert streams(client) == STREAMS + 1
+        assert page.evaluate(ECHO) == "hello over HTTP/2"
         client.post("/publish", content="1 10").raise_for_status()
         until(page, "[...got, followed].every(numbers => numbers.length === 10)")
 

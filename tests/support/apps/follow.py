@@ -21,6 +21,7 @@ from trio_sse import (
     client_script,
     read_offset,
 )
+from trio_sse.websocket import WebSocketConnection
 
 hub = Hub(history=1000)
 server = Server(hub=hub, reconnect_spread=1)
@@ -82,6 +83,14 @@ async def clock(connection: Connection) -> None:
 async def state(connection: Connection, name: str) -> None:
     """Follow a state."""
     await connection.subscribe(name)
+
+
+@server.websocket("/echo")
+async def echo(connection: WebSocketConnection) -> None:
+    """Send each message back, with the protocol that carries it."""
+    async for text in connection:
+        assert isinstance(text, str)
+        await connection.send_text(f"{text} over HTTP/{connection.request.http_version}")
 
 
 @server.endpoint("/")
