@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import select
+import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -12,11 +17,13 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Connection, EndReason, Request, Response, Server
+from trio_sse._transport.socket import SocketTransport
 
 from ..support.cancellations import foreign_cancellation
 from ..support.certificates import make_contexts
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory, on_sockets
+from ..support.waiting import until
 
 
 class Panic(BaseException):
@@ -193,17 +200,36 @@ async def test_a_stream_that_raises_ends_only_its_connection(
 
 
 class OddSession(ssl.SSLObject):
-    """A TLS session whose handshake calls code of the application that raises."""
+    """A TLS session that calls code of the application that raises."""
 
+    where: ClassVar[str]
     error: ClassVar[BaseException]
 
+    def _visit(self, here: str, data: bytes) -> None:
+        if here == self.where and b"odd" in data:
+            raise self.error
+
     def do_handshake(self) -> None:
-        raise self.error
+        super().do_handshake()
+        self._visit("handshake", b"odd")
+
+    def read(self, size: int = 1024, buffer: Any = None) -> bytes:
+        data: bytes = super().read(size)
+        self._visit("read", data)
+        return data
+
+    def write(self, data: Any) -> int:
+        self._visit("write", bytes(data))
+        return super().write(data)
 
 
 @pytest.mark.parametrize("make_error", RAISED)
-async def test_a_handshake_that_raises_ends_only_its_connection(
-    make_server: MakeServer, caplog: pytest.LogCaptureFixture, make_error: Callable[[], BaseException]
+@pytest.mark.parametrize("where", ["handshake", "read", "write"])
+async def test_a_tls_session_that_raises_ends_only_its_connection(
+    make_server: MakeServer,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+    make_error: Callable[[], BaseException],
 ) -> None:
     server, contexts = make_server(), make_contexts()
     server.route("/live")(live)
@@ -212,12 +238,68 @@ async def test_a_handshake_that_raises_ends_only_its_connection(
         await serving.connect() as bystander,
     ):
         await bystander.get("/live")
-        OddSession.error = make_error()
+        OddSession.where, OddSession.error = where, make_error()
         contexts.server.sslobject_class = OddSession
-        with pytest.raises(trio.BrokenResourceError):
-            async with await serving.connect() as client:
+        async with await serving.connect() as client:
+            if where != "handshake":
                 await client.get("/live")
+                await client.send(b"odd")
+            await server.hub.publish("live", "odd " * 20_000)
+            with suppress(trio.BrokenResourceError):
+                await client.closed()
         await server.hub.publish("live", "still here")
-        assert (await bystander.event()).data == "still here"
+        for data in ("odd " * 20_000, "still here"):
+            assert (await bystander.event()).data == data
     lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert [line.partition("=")[0] for line in lines] == ["serving peer"]
+    expected = {"handshake": "serving peer", "read": "reading from peer", "write": "encrypting for peer"}
+    assert [line.partition("=")[0] for line in lines] == [expected[where]]
+
+
+# What the system refuses
+
+
+async def test_without_watches_streams_go_on(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        def __init__(self) -> None:
+            self._epoll = select.epoll()
+
+        def register(self, descriptor: int, events: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._epoll, name)
+
+    refusing = SimpleNamespace(**{**vars(select), "epoll": Refusing})
+    monkeypatch.setattr("trio_sse._stream.disconnects.select", refusing)
+    server = make_server(keepalive=0.05, write_timeout=0.2)
+    server.route("/live")(live)
+
+    @server.endpoint("/slow")
+    async def slow(request: Request) -> Response:
+        await trio.sleep(0.05)  # it is watched from a moment on
+        return Response("slow")
+
+    async with on_sockets(server) as serving:
+        async with await serving.connect() as client:
+            await client.get("/slow")
+            assert await client.whole() == b"slow"
+            await client.get("/live")
+            await server.hub.publish("live", "here")
+            assert (await client.event()).data == "here"
+        await until(lambda: server.statistics().open_streams == 0)  # its keepalives are refused
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert lines == ["cannot watch connections for disconnects: No space left on device"]
+
+
+class RefusingSocket(socket.socket):
+    def setsockopt(self, *arguments: Any) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+
+async def test_a_socket_that_refuses_an_option_is_closed() -> None:
+    connected = RefusingSocket()
+    transport = SocketTransport(connected, ("peer", 1))
+    await transport.aclose(abort=True)
+    assert connected.fileno() == -1

@@ -191,22 +191,23 @@ class ServeCalls:
 
     async def _shake_hands(self, transport: TLSTransport, serving: ServeScope) -> bool:
         """Do the TLS handshake; return whether that succeeded. Otherwise the connection has been closed."""
-        has_succeeded = False
+        has_succeeded, aborts = False, True
         try:
-            with trio.fail_after(_HANDSHAKE_SECONDS):
-                await transport.handshake()
-            has_succeeded = True
-        except trio.TooSlowError:
-            logger.info("refused peer=%s: the TLS handshake took too long", transport.peer)
-        except trio.BrokenResourceError as error:
-            logger.info("refused peer=%s: %s", transport.peer, error)
-            await serving.linger(transport)  # the client may have sent a request already (RFC 8446, 6.2)
-            await transport.aclose(abort=transport.pending is not None)
+            try:
+                with trio.fail_after(_HANDSHAKE_SECONDS):
+                    await transport.handshake()
+                has_succeeded = True
+            except trio.TooSlowError:
+                logger.info("refused peer=%s: the TLS handshake took too long", transport.peer)
+            except trio.BrokenResourceError as error:
+                logger.info("refused peer=%s: %s", transport.peer, error)
+                await serving.linger(transport)  # the client may have sent a request already (RFC 8446, 6.2)
+                aborts = transport.pending is not None
+            finally:
+                if not has_succeeded:
+                    await transport.aclose(abort=aborts)
         except BaseException as failure:  # of the application's own callbacks
             contain_failure(failure, transport)
-        finally:
-            if not has_succeeded:
-                await transport.aclose(abort=True)
         return has_succeeded
 
     async def _serve_either(self, transport: Transport, serving: ServeScope) -> None:
@@ -214,14 +215,15 @@ class ServeCalls:
         assert self._http2 is not None
         received: bytes | None = None
         try:
-            received = await _receive_preface(transport, serving)
-        except trio.BrokenResourceError as error:
-            logger.debug("peer=%s has disconnected: %s", transport.peer, error)
+            try:
+                received = await _receive_preface(transport, serving)
+            except trio.BrokenResourceError as error:
+                logger.debug("peer=%s has disconnected: %s", transport.peer, error)
+            finally:
+                if received is None:
+                    await transport.aclose(abort=True)
         except BaseException as failure:
             contain_failure(failure, transport)
-        finally:
-            if received is None:
-                await transport.aclose(abort=True)
         if received is None:
             return
         if received.startswith(PREFACE):

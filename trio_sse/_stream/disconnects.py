@@ -3,18 +3,26 @@
 One `epoll` holds all connections, and one task watches it. The peer of an event stream has nothing more to
 send, so there are three things to notice: it closes its side (FIN; half-closing counts), it resets the
 connection, or it keeps sending. Input is tolerated up to a limit and never read.
+
+A connection that the system cannot watch, since there are no watches or no memory left, is served unwatched:
+the write timeout ends its stream when its peer has disconnected. What goes wrong with one ends only that one.
 """
 
 from __future__ import annotations
 
+import math
 import select
 from typing import final
 
 import trio
 
+from .._groups import split_failure
+from .._logger import get_logger
 from .._transport.base import DisconnectListener
 from .._transport.socket import SocketTransport
 from .overdue import Overdue
+
+logger = get_logger("trio_sse.server")
 
 #: Bytes that a peer may send after its request before it is disconnected. They are never executed.
 MAX_UNREAD_BYTES = 16 * 1024
@@ -25,6 +33,8 @@ _MOMENT = 0.005
 
 # Cancelling a stream wakes its task. After this many events, other tasks run.
 _EVENTS_PER_CHECKPOINT = 100
+
+_LOG_AGAIN_SECONDS = 60.0
 
 
 @final
@@ -40,6 +50,7 @@ class DisconnectWatcher:
         self._events = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
         self._watched: dict[int, tuple[SocketTransport, DisconnectListener]] = {}
         self._soon: Overdue[SocketTransport, DisconnectListener] = Overdue(_MOMENT)
+        self._logged_at = -math.inf
 
     def __len__(self) -> int:
         return len(self._watched) + len(self._soon)
@@ -59,9 +70,33 @@ class DisconnectWatcher:
         if descriptor in self._watched:
             assert self._watched[descriptor][0] is transport, "a descriptor was closed while it was watched"
         else:
-            self._epoll.register(descriptor, self._events)
+            try:
+                self._epoll.register(descriptor, self._events)
+            except OSError as error:
+                self._log(error)
+                return
         self._watched[descriptor] = (transport, listener)
-        if transport.poll_input():
+        self._look(transport, listener)
+
+    def _log(self, error: OSError) -> None:
+        now = trio.current_time()
+        if now >= self._logged_at + _LOG_AGAIN_SECONDS:
+            self._logged_at = now
+            logger.error("cannot watch connections for disconnects: %s", error.strerror)
+
+    def _look(self, transport: SocketTransport, listener: DisconnectListener) -> None:
+        """Report what the peer has sent, if it matters."""
+        try:
+            if transport.poll_input():
+                listener.on_disconnect()
+            elif transport.unread_bytes() > MAX_UNREAD_BYTES:
+                listener.on_excess_input()
+        except BaseException as failure:  # of the application's own callbacks in a TLS session
+            passing, contained = split_failure(failure)
+            if contained is not None:
+                logger.error("reading from peer=%s failed", transport.peer, exc_info=contained)
+            if passing is not None:
+                raise passing from None
             listener.on_disconnect()
 
     def remove(self, transport: SocketTransport) -> None:
@@ -98,11 +133,10 @@ class DisconnectWatcher:
                     if entry is None:  # an earlier one of these events has ended its stream
                         continue
                     transport, listener = entry
-                    has_closed = events & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR)
-                    if has_closed or transport.poll_input():
+                    if events & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR):
                         listener.on_disconnect()
-                    elif transport.unread_bytes() > MAX_UNREAD_BYTES:
-                        listener.on_excess_input()
+                    else:
+                        self._look(transport, listener)
         finally:
             trio.lowlevel.notify_closing(self._epoll.fileno())
             self._epoll.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import fcntl
 import socket
 import ssl
@@ -168,7 +169,8 @@ class SocketTransport:
             server = address.server
         if server is None and self.state is _OWNED:
             if self._own_end is None:
-                self._own_end = as_endpoint(self.socket.getsockname())
+                with contextlib.suppress(OSError):  # macOS refuses if the peer has reset it
+                    self._own_end = as_endpoint(self.socket.getsockname())
             server = self._own_end
         return self._client, server
 
@@ -388,7 +390,8 @@ class SocketTransport:
         self._is_broken = True  # for a task that is about to wait; notify_closing wakes the others
         closing, self.socket = self.socket, NO_SOCKET
         if abort:
-            closing.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with contextlib.suppress(OSError):  # macOS refuses if the peer has reset it
+                closing.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         close_socket(closing)
 
 

@@ -28,8 +28,12 @@ from typing import NoReturn, final
 
 import trio
 
+from .._groups import split_failure
+from .._logger import get_logger
 from .base import RECEIVE_SIZE, HandleState, not_owned
 from .socket import SocketTransport, Watcher
+
+logger = get_logger("trio_sse.server")
 
 
 @final
@@ -164,11 +168,9 @@ class TLSTransport(SocketTransport):
             return self._send_some(now)
         try:
             self._tls.write(payload)
-        except ssl.SSLError:
-            self._outgoing.read()
-            self._is_broken = True
+        except BaseException as failure:
             self.pending = payload
-            return False
+            return self._break(failure)
         encrypted = self._outgoing.read()
         try:  # inlined `_send_encrypted`: every delivery ends here, and a call would add to its cost
             sent = self.socket.send(encrypted)
@@ -225,12 +227,22 @@ class TLSTransport(SocketTransport):
             rest = memoryview(self.pending)
             try:
                 self._tls.write(rest[:_RECORD_BYTES])
-            except ssl.SSLError:
-                self._outgoing.read()
-                self._is_broken = True
-                return False
+            except BaseException as failure:
+                return self._break(failure)
             self._encrypted = self._outgoing.read()
             self.pending = rest[_RECORD_BYTES:]
+        return False
+
+    def _break(self, failure: BaseException) -> bool:
+        """Treat the connection as broken, because the session has raised this when it was written to."""
+        self._outgoing.read()
+        self._is_broken = True
+        if not isinstance(failure, ssl.SSLError):  # it is of the application's own callbacks
+            passing, contained = split_failure(failure)
+            if contained is not None:
+                logger.error("encrypting for peer=%s failed", self.peer, exc_info=contained)
+            if passing is not None:
+                raise passing
         return False
 
     def _send_encrypted(self, encrypted: bytes | memoryview, now: float) -> bool:
