@@ -193,9 +193,11 @@ class Http2Protocol(Http2Output):
     # Frames of streams
 
     def _find(self, frame: Frame, what: str) -> Http2Stream | None:
-        """Return the stream of a frame that must not be the first one; `None` if it is closed."""
+        """Return the stream of a frame that must not be the first one; `None` if it is closed or ignored."""
         stream = self.streams.get(frame.stream_id)
-        if stream is None and (frame.stream_id > self.last_stream_id or not frame.stream_id % 2):
+        if stream is None and not (
+            frame.stream_id % 2 and not self.last_stream_id < frame.stream_id <= self.last_accepted_id
+        ):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"{what} on a stream that was never opened")
         return stream
 
