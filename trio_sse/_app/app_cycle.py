@@ -1,10 +1,7 @@
-"""One request to an ASGI app on our server: what the app receives and sends, and how that is framed.
+"""One request to an ASGI app on our server, and its response: what the app sends, and how that is framed.
 
-The app learns of a disconnect in the two ways that ASGI has: `receive` returns `http.disconnect`, and `send`
-raises an `OSError`. Once its response has begun, and until it is complete, its call is cancelled, too. When
-its response is complete, `receive` returns `http.disconnect` in any case, also where a task waits in it. To
-the app, an invalid body looks like a disconnect. If the app has not answered by the time it returns, the
-error in the body is the answer.
+`app_request.py` has what the app receives. When the client disconnects after the response has begun and
+before it is complete, the app's call is cancelled.
 
 A response that is incomplete when the app returns is truncated, so that no client takes it for complete.
 
@@ -26,17 +23,11 @@ from .._asgi.types import Message, exact_bytes
 from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._request.body import RequestBody
-from .._request.request_disconnects import RequestDisconnectWatcher
-from .._request.turns import Turns
 from .._stream.end_reason import EndReason
 from .._stream.scope import ServeScope
 from .._transport.base import Transport, send_at_once, send_rest
+from .app_request import AppRequest
 from .app_response import AppResponse
-
-# An app that has answered piece by piece may have left some of the request's body. Up to this, it is read
-# off, and the connection goes on as the response has announced.
-_MOST_DISCARDED = 256 * 1024
-_DISCARD_SECONDS = 5.0
 
 # Where a client takes all at once, an app may send for this long while other tasks wait. To let them have
 # their turn after each part would cost more than all else that sending it needs.
@@ -64,56 +55,32 @@ class StreamStart(NamedTuple):
 
 
 @final
-class RequestResponseCycle:
+class RequestResponseCycle(AppRequest):
     """The `receive` and `send` of one request.
 
     Attributes:
-        transport: the handle that this has, or has had.
         call: the scope of the app's call; `None` if that is not to be cancelled.
-        refusal: the answer to the request, if the app does not answer.
-        has_begun: the response's head has been sent.
         is_complete: the app has sent its whole response.
-        is_disconnected: the client has disconnected, or is treated so.
         is_cut_short: the server drains, and has let the app know.
-        is_released: the app's call has returned.
         on_start: called when the app sends its response's head, which then stays unsent.
         on_lost_client: called when the client disconnects while no stream has the transport.
         on_complete: called when the app has sent its whole response.
-        watcher: what watches the client of a transport that is not watchable. Any other transport watches
-            it for this object.
     """
 
     __slots__ = (
-        "_body",
-        "_body_is_read",
         "_ignores_app",
         "_is_ending",
-        "_is_over",
-        "_is_reading_over",
-        "_may_keep_alive",
-        "_reading",
-        "_receiving",
-        "_request",
         "_response",
-        "_sending",
         "_sent",
-        "_serving",
-        "_waiting",
         "_write_timeout",
         "_yields_at",
         "call",
-        "has_begun",
         "is_chunked",
         "is_complete",
         "is_cut_short",
-        "is_disconnected",
-        "is_released",
         "on_complete",
         "on_lost_client",
         "on_start",
-        "refusal",
-        "transport",
-        "watcher",
     )
 
     def __init__(
@@ -128,62 +95,30 @@ class RequestResponseCycle:
         call: trio.CancelScope | None = None,
         on_complete: Callable[[], None] | None = None,
     ) -> None:
-        self.transport = transport
+        super().__init__(transport, serving, request, body, may_keep_alive=may_keep_alive)
         self.call = call
-        self.refusal: HTTPException | None = None
-        self.has_begun = False
         self.is_complete = False
-        self.is_disconnected = False
         self.is_cut_short = False
         self._is_ending = False  # the last part of the response is being sent, or was
         self.on_complete = on_complete
         self.on_start: Callable[[], None] | None = None
         self.on_lost_client: Callable[[], None] | None = None
         self._response: AppResponse | None = None
-        self._sending = Turns()
-        self._serving = serving
-        self._request = request
-        self._body = body
-        self._body_is_read = False  # the app has received all of it
-        self._is_reading_over = False  # the app gets no more of it
-        self._reading = Turns()  # of the tasks that read the body
-        self._receiving: trio.CancelScope | None = None  # of that task
-        self._may_keep_alive = may_keep_alive
         self._write_timeout = write_timeout
         self.is_chunked = False
         self._ignores_app = False  # what the app still sends is not part of the response
-        self.is_released = False
         self._sent = 0  # bytes of the body
         self._yields_at = 0.0  # when other tasks get their turn
-        self._is_over = False  # there is nothing more to receive
-        self._waiting: trio.lowlevel.ParkingLot | None = None  # tasks that wait for this
-        self.watcher: RequestDisconnectWatcher | None = None
-        if not transport.is_watchable:
-            self.watcher = RequestDisconnectWatcher(transport, body.buffer, self.on_disconnect)
-            body.receive = self.watcher.receive_some
-
-    def on_write_timeout(self) -> None:
-        """As `on_disconnect`."""
-        self.on_disconnect()
-
-    def on_excess_input(self) -> None:
-        """Do nothing: what follows the request stays unread in the socket, which bounds it."""
 
     def on_disconnect(self) -> None:
-        """Note that the client has disconnected."""
         if self._is_ending or self.is_released:
             return
         self.is_disconnected = True
-        self._set_over()
+        self.set_over()
         if self.on_lost_client is not None:
             self.on_lost_client()
         elif self.has_begun and not self.is_complete and self.call is not None:
             self.call.cancel()
-
-    def _set_over(self) -> None:
-        self._is_over = True
-        if self._waiting is not None:
-            self._waiting.unpark_all()
 
     @property
     def is_body_sent(self) -> bool:
@@ -202,109 +137,10 @@ class RequestResponseCycle:
         return self._response is None
 
     @property
-    def is_body_complete(self) -> bool:
-        """Whether the request's body has been read to its end."""
-        return self._body.is_complete
-
-    @property
     def may_keep_alive(self) -> bool:
         """Whether the connection may carry another request, as it is now."""
         closes = self._response is not None and self._response.closes
         return self._may_keep_alive and self._body.is_complete and not (closes or self._serving.is_draining)
-
-    # What the app receives
-
-    async def receive(self) -> Message:
-        """Return the next piece of the body; after it, wait until the client or the response ends."""
-        if self.is_released:
-            await trio.lowlevel.checkpoint()
-            return {"type": "http.disconnect"}
-        if self._may_receive:
-            piece = await self._receive_in_turn()
-            if piece is not None:
-                return {"type": "http.request", "body": piece, "more_body": not self._body_is_read}
-        if not self._is_over:
-            if self._waiting is None:
-                self._waiting = trio.lowlevel.ParkingLot()
-            await self._waiting.park()
-        # Starlette's `is_disconnected` calls this in a scope that it has cancelled, and must get the answer.
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        return {"type": "http.disconnect"}
-
-    @property
-    def _may_receive(self) -> bool:
-        is_over = self.is_released or self._body_is_read or self._is_reading_over
-        return not (is_over or self._is_over)
-
-    async def _receive_in_turn(self) -> bytes | None:
-        reading = self._reading
-        if reading.is_taken:
-            await reading.wait()
-        reading.is_taken = True
-        try:
-            return await self._receive_body() if self._may_receive else None
-        finally:
-            reading.end()
-
-    async def _receive_body(self) -> bytes | None:
-        """Return the next piece of the body; `None` if it was invalid, or nothing more is to be read."""
-        body = self._body  # the call may return meanwhile
-        try:
-            if body.is_awaited:
-                await self._permit_body(body)
-            if not self._may_receive:
-                return None
-            with trio.CancelScope() as self._receiving:
-                piece = await body.receive_some()
-                self._body_is_read = body.is_complete
-                return piece
-        except HTTPException as refusal:
-            self.refusal = refusal
-            self.on_disconnect()
-        except trio.BrokenResourceError:
-            self.on_disconnect()
-        finally:
-            self._receiving = None
-        return None
-
-    async def _permit_body(self, body: RequestBody) -> None:
-        """Send `100 Continue` before the response, never into it."""
-        with trio.CancelScope() as self._receiving:  # `stop_watching` may be called with the lock held
-            if self._sending.is_taken:
-                await self._sending.wait()
-            self._sending.is_taken = True
-        if self._receiving.cancelled_caught:
-            return
-        try:
-            if self.has_begun:
-                body.never_permit()
-            elif self._may_receive:
-                await body.permit()
-        finally:
-            self._sending.end()
-
-    async def stop_watching(self) -> None:
-        """Stop watching and reading. Once this returns, no task of the app reads from the transport.
-
-        Raises:
-            RuntimeError: the app's call has returned.
-        """
-        if self.is_released:
-            raise RuntimeError("the call that the request belongs to has returned")
-        self._is_reading_over = True
-        if self._receiving is not None:
-            self._receiving.cancel()
-        reading = self._reading
-        if reading.is_taken:
-            await reading.wait()
-        reading.is_taken = True
-        try:
-            if self.watcher is None:
-                self.transport.unwatch()
-            else:
-                await self.watcher.stop()
-        finally:
-            reading.end()
 
     def release(self) -> None:
         """Drop everything that a finished call no longer needs; the app may still refer to this object.
@@ -323,9 +159,8 @@ class RequestResponseCycle:
 
     def _complete(self) -> None:
         self.is_complete = self._is_ending = True
-        self._set_over()
-        if self._receiving is not None:
-            self._receiving.cancel()
+        self.set_over()
+        self.stop_receiving()
         if self.on_complete is not None:
             self.on_complete()
 
@@ -344,18 +179,7 @@ class RequestResponseCycle:
     def end(self, reason: EndReason) -> None:
         """Let the app know that its response should end, as if its client had left; it can still send."""
         self.is_cut_short = True
-        self._set_over()
-
-    async def discard_body(self, transport: Transport) -> bool:
-        """Read off what the app has left of the body, unless the head says that the connection closes.
-
-        Return whether the body has been read to its end. The app's call may return meanwhile.
-        """
-        if not self._may_keep_alive or self._serving.is_draining:
-            return False
-        body = self._body
-        body.receive = transport.receive_some  # nobody watches any more
-        return await body.discard(_MOST_DISCARDED, _DISCARD_SECONDS)
+        self.set_over()
 
     async def hand_over(self) -> Transport:
         """Return a handle that owns the connection, once the response is complete."""
@@ -432,7 +256,7 @@ class RequestResponseCycle:
             )
         except trio.BrokenResourceError as error:
             self.is_disconnected = True
-            self._set_over()
+            self.set_over()
             raise ClientDisconnected(str(error)) from None
 
     def _encode_body(self, response: AppResponse, data: bytes, *, goes_on: bool) -> tuple[bytes, ...]:

@@ -105,14 +105,25 @@ class BodyReader:
         """
         deadline = trio.current_time() + self._patience
         await self.permit()
-        self._decoder.feed(self.buffer)
-        while not (self._decoder.body or self._decoder.is_complete):
+        while (piece := self.receive_nowait()) is None:
             self.buffer += await self._wait(deadline)
-            self._decoder.feed(self.buffer)
-        piece = bytes(self._decoder.body)
-        self._decoder.body.clear()
         if self._is_bounded_in_all:
             self._patience = deadline - trio.current_time() + len(piece) / _BYTES_PER_SECOND
+        return piece
+
+    def receive_nowait(self) -> bytes | None:
+        """Return what `receive_some` does; `None` if that would have to wait, or to send something.
+
+        Raises:
+            HTTPException: the body is malformed or too large.
+        """
+        if self._must_continue:
+            return None
+        self._decoder.feed(self.buffer)
+        if not (self._decoder.body or self._decoder.is_complete):
+            return None
+        piece = bytes(self._decoder.body)
+        self._decoder.body.clear()
         return piece
 
     async def discard(self, max_size: int, seconds: float) -> bool:
@@ -156,6 +167,10 @@ class NoBody:
 
     def never_permit(self) -> None:
         """Do nothing: the client does not wait."""
+
+    def receive_nowait(self) -> bytes:
+        """Return no bytes: the body is complete."""
+        return b""
 
     async def receive_some(self) -> bytes:
         """Return no bytes: the body is complete."""
