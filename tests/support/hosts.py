@@ -1,4 +1,4 @@
-"""The hosts of `tests/promises/test_every_host.py`, with the same handlers on each, and how they differ."""
+"""The hosts of `tests/promises/every_host/`, with the same handlers on each, and how they differ."""
 
 from __future__ import annotations
 
