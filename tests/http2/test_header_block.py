@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from trio_sse._http.request_head import APP_LIMITS, HeadLimits
 from trio_sse._http2.error_code import ConnectionFault
-from trio_sse._http2.header_block import encode_fields, encode_integer
+from trio_sse._http2.header_block import encode_fields
 from trio_sse._http2.header_decoder import HeaderDecoder
+from trio_sse._http2.integers import encode_integer
 from trio_sse._http2.limits import LIMITS, Http2Limits
 from trio_sse._http2.response_head import translate_head
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from .huffman import huffman_literal
+from .integers import encode_integer
 
 # RFC 7541, appendix A: the names from index 1 on, with their values where they have one.
 _STATIC_TABLE: Final = (
@@ -39,11 +40,17 @@ _STATIC_TABLE: Final = (
 )
 
 
+#: The static table: the entry with index 1 is the first one after the empty one.
+STATIC_FIELDS: Final = (
+    (b"", b""),
+    *((name, value) for name, _, value in (entry.encode().partition(b": ") for entry in _STATIC_TABLE)),
+)
+
+
 def _index_table() -> tuple[dict[bytes, int], dict[tuple[bytes, bytes], int]]:
     names: dict[bytes, int] = {}
     fields: dict[tuple[bytes, bytes], int] = {}
-    for index, entry in enumerate(_STATIC_TABLE, 1):
-        name, _, value = entry.encode().partition(b": ")
+    for index, (name, value) in enumerate(STATIC_FIELDS[1:], 1):
         names.setdefault(name, index)
         if value:
             fields[name, value] = index
@@ -85,17 +92,3 @@ def encode_literal(text: bytes) -> bytes:
     coded = huffman_literal(text)
     plain = encode_integer(len(text), 7, 0)
     return coded if len(coded) < len(plain) + len(text) else plain + text
-
-
-def encode_integer(value: int, prefix_bits: int, form: int) -> bytes:
-    """Return an integer whose first byte has `form` in the bits before its prefix (RFC 7541, 5.1)."""
-    most = (1 << prefix_bits) - 1
-    if value < most:
-        return bytes((form | value,))
-    encoded = bytearray((form | most,))
-    value -= most
-    while value >= 0x80:
-        encoded.append(0x80 | (value & 0x7F))
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
