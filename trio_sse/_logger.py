@@ -12,9 +12,15 @@ import contextlib
 import logging
 import sys
 import traceback
+from collections.abc import Mapping
+from time import monotonic
 from typing import final
 
 from ._groups import split_failure
+from ._logging.json_lines import FIELDS
+from ._logging.repeats import RepeatLimit
+
+_repeats = RepeatLimit()
 
 _CALLER = 3  # the frame of the log call, for `LogRecord.lineno` and so on
 
@@ -32,8 +38,26 @@ class ContainedLogger:
     def debug(self, message: str, *args: object, exc_info: BaseException | None = None) -> None:
         self._log(logging.DEBUG, message, args, exc_info)
 
-    def info(self, message: str, *args: object, exc_info: BaseException | None = None) -> None:
-        self._log(logging.INFO, message, args, exc_info)
+    def info(
+        self,
+        message: str,
+        *args: object,
+        exc_info: BaseException | None = None,
+        fields: Mapping[str, object] | None = None,
+    ) -> None:
+        """Log a message; `fields` are for formatters, as the record's attribute `trio_sse`."""
+        self._log(logging.INFO, message, args, exc_info, fields)
+
+    def info_often(self, message: str, *args: object) -> None:
+        """Log a message that any stranger can cause, unless it was logged too often of late."""
+        if not self._logger.isEnabledFor(logging.INFO):
+            return
+        left_out = _repeats.admit(message, monotonic())
+        if left_out is None:
+            return
+        if left_out:
+            self._log(logging.INFO, "%d lines like the next one were left out", (left_out,), None)
+        self._log(logging.INFO, message, args, None)
 
     def warning(self, message: str, *args: object, exc_info: BaseException | None = None) -> None:
         self._log(logging.WARNING, message, args, exc_info)
@@ -45,10 +69,16 @@ class ContainedLogger:
         self._log(level, message, args, None)
 
     def _log(
-        self, level: int, message: str, args: tuple[object, ...], exc_info: BaseException | None
+        self,
+        level: int,
+        message: str,
+        args: tuple[object, ...],
+        exc_info: BaseException | None,
+        fields: Mapping[str, object] | None = None,
     ) -> None:
+        extra = None if fields is None else {FIELDS: fields}
         try:
-            self._logger.log(level, message, *args, exc_info=exc_info, stacklevel=_CALLER)
+            self._logger.log(level, message, *args, exc_info=exc_info, extra=extra, stacklevel=_CALLER)
         except BaseException as failure:
             passing, contained = split_failure(failure)
             if contained is not None:

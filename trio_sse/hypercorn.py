@@ -149,6 +149,7 @@ async def serve(
             ours.create_sockets = partial(_copies, sockets)  # type: ignore[method-assign]
             await service.run(shutdown_trigger)
     finally:
+        watchdog.end()
         trio.lowlevel.remove_instrument(watchdog)
         _close(sockets)
 

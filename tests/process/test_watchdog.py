@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
+import time
 
 import pytest
 import trio
@@ -13,6 +15,7 @@ from trio_sse._process import watchdog
 
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory
+from ..support.waiting import SECONDS
 
 LIMIT = 0.02
 
@@ -157,3 +160,22 @@ async def test_an_overloaded_machine_is_blamed_in_the_warning(
     (warning,) = warnings(caplog, "blocking_handler")
     assert warning.endswith("is overloaded (load average 1000)")
     assert "to_thread" not in warning
+
+
+async def test_the_line_that_blocks_is_named(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(slow_step=LIMIT)
+    watching = server._calls._watchdog
+
+    @server.route("/blocking")
+    async def blocking_handler(connection: Connection) -> None:
+        deadline = time.monotonic() + SECONDS
+        while watching._seen[0] != watching._began_at and time.monotonic() < deadline:
+            threading.Event().wait(0.001)
+        await connection.send("at last")
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/blocking")
+        await client.rest()
+    assert any(f" s ({__file__}, line " in warning for warning in warnings(caplog, "blocking_handler"))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,15 @@ def test_an_error_that_nobody_reads_is_still_an_error(arguments: list[str]) -> N
 )
 def test_output_that_nobody_reads_is_no_error(arguments: list[str]) -> None:
     assert exit_status(*arguments, broken="stdout stderr") == 0
+
+
+@pytest.mark.parametrize("arguments", [["--log-format", "json"], WORKERS], ids=["one process", "workers"])
+def test_a_log_that_nobody_reads_stops_nothing(arguments: list[str]) -> None:
+    with stopped_with_0("serve", APP, "--access-log", *arguments) as (_, url):
+        connection = HTTPConnection(url.removeprefix("http://").rstrip("/"), timeout=SECONDS)
+        for _ in range(1500):  # a pipe holds some 500 of the lines
+            connection.request("GET", "/" + "y" * 150)
+            assert connection.getresponse().read() == b"Not Found\n"
+        connection.request("GET", "/health")
+        assert connection.getresponse().status == 200
+        connection.close()

@@ -1,46 +1,72 @@
 """A warning when a task blocks the event loop: until its step ends, no stream is served.
 
 The watchdog is a Trio instrument, called before and after each step of each task. That costs two short calls
-a step; a broadcast has one step for every hundred writes.
+a step; a broadcast has one step for every hundred writes. A thread looks twice in the time of a step that is
+too long, and sees in which line it is.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import sys
+import threading
 from time import perf_counter
 from typing import final
 
 import trio
 
 from .._logger import get_logger
+from .code_place import place_in
 
 logger = get_logger("trio_sse.process")
 
 
 @final
 class Watchdog(trio.abc.Instrument):
-    """Logs a warning with the task's name for each step that takes longer than `limit` seconds."""
+    """Logs a warning with the task's name, and where it was, for each step longer than `limit` seconds."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        self._began_at = perf_counter()
+        self._began_at = math.inf  # of the present step
+        self._seen: tuple[float, str] = (math.inf, "")  # the beginning of a step, and where it was
+        self._ended: threading.Event | None = None
 
     def begin(self) -> None:
         """Start measuring. Call this when adding the instrument, which misses the start of that step."""
         self._began_at = perf_counter()
+        if self._limit <= threading.TIMEOUT_MAX:
+            self._ended = threading.Event()
+            watched = (threading.get_ident(), self._ended)
+            threading.Thread(target=self._watch, args=watched, name="trio_sse watchdog", daemon=True).start()
+
+    def end(self) -> None:
+        """Stop measuring. Call this when removing the instrument."""
+        if self._ended is not None:
+            self._ended.set()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self._began_at = perf_counter()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        seconds = perf_counter() - self._began_at
+        began_at, self._began_at = self._began_at, math.inf
+        seconds = perf_counter() - began_at
         if seconds > self._limit:
             logger.warning(
-                "task %s blocked the event loop for %.1f s, and all streams waited: %s",
+                "task %s blocked the event loop for %.1f s%s, and all streams waited: %s",
                 task.name,
                 seconds,
+                self._seen[1] if self._seen[0] == began_at else "",
                 _remedy(),
             )
+
+    def _watch(self, thread: int, ended: threading.Event) -> None:
+        """See where the event loop's thread is when a step takes too long."""
+        while not ended.wait(self._limit / 2):
+            began_at = self._began_at
+            if began_at != self._seen[0] and perf_counter() - began_at > self._limit:
+                frames = sys._current_frames()  # documented, in spite of its name
+                self._seen = (began_at, place_in(frames.get(thread)))
 
 
 def _remedy() -> str:

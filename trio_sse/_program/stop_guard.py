@@ -20,7 +20,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import final
@@ -28,6 +28,7 @@ from typing import final
 import trio
 
 from .._logger import get_logger
+from .._process.code_place import place_in, place_of
 
 logger = get_logger("trio_sse.program")
 
@@ -39,7 +40,6 @@ _AT_ONCE_SECONDS = 0.5  # after the second SIGINT, or without a supervisor
 _REPORT_SECONDS = 1.0  # the log may block, too
 _LOOP_SECONDS = 0.2  # for the event loop to run a callback
 _MOST_NAMES = 10
-_LIBRARIES = {*sys.stdlib_module_names, "trio", "outcome"} - {"__main__"}
 
 
 @final
@@ -149,9 +149,9 @@ class StopGuard:
         frames = sys._current_frames()  # documented, in spite of its name
         rest = []
         for thread in threading.enumerate():
-            is_ours = thread.name.startswith(("trio_sse stop", "Trio thread "))  # or one that idles
+            is_ours = thread.name.startswith(("trio_sse ", "Trio thread "))  # or one that idles
             if not is_ours and thread is not threading.main_thread():
-                rest.append(f"thread {thread.name!r}{_place_in(frames.get(thread.ident or 0))}")
+                rest.append(f"thread {thread.name!r}{place_in(frames.get(thread.ident or 0))}")
         if self._loop is not None:
             token, root = self._loop
             has_run = threading.Event()
@@ -164,7 +164,7 @@ class StopGuard:
                     rest += itertools.islice(map(_describe_task, _leaf_tasks(root)), _MOST_NAMES)
                 return rest[: 2 * _MOST_NAMES]
         main = frames.get(threading.main_thread().ident or 0)
-        return [f"the main thread is blocked{_place_in(main)}", *rest[:_MOST_NAMES]]
+        return [f"the main thread is blocked{place_in(main)}", *rest[:_MOST_NAMES]]
 
 
 def _leaf_tasks(root: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
@@ -179,21 +179,4 @@ def _leaf_tasks(root: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
 
 
 def _describe_task(task: trio.lowlevel.Task) -> str:
-    return f"task {task.name}{_place(list(task.iter_await_frames())[::-1])}"
-
-
-def _place_in(frame: FrameType | None) -> str:
-    frames = []
-    while frame is not None:
-        frames.append((frame, frame.f_lineno))
-        frame = frame.f_back
-    return _place(frames)
-
-
-def _place(frames: Sequence[tuple[FrameType, int]]) -> str:
-    """Return the file and line of the innermost frame outside Trio and the standard library."""
-    for frame, line in frames:
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if package not in _LIBRARIES:
-            return f" ({frame.f_code.co_filename}, line {line})"
-    return ""
+    return f"task {task.name}{place_of(list(task.iter_await_frames())[::-1])}"

@@ -46,13 +46,25 @@ def log_request(
     """
     if mark is None:
         return
+    peer, path = transport.peer, request.target.partition("?")[0]
+    duration, size = trio.current_time() - mark.at, transport.bytes_sent - mark.bytes_sent
     logger.info(
         "request peer=%s method=%s path=%.200s status=%s duration=%.3f bytes=%d%s",
-        transport.peer,
+        peer,
         request.method,
-        request.target.partition("?")[0],
+        path,
         "-" if status is None else status,
-        trio.current_time() - mark.at,
-        transport.bytes_sent - mark.bytes_sent,
+        duration,
+        size,
         " cut" if is_cut else "",
+        fields={
+            "event": "request",
+            "peer": peer,
+            "method": request.method,
+            "path": path,
+            "status": status,
+            "duration": round(duration, 3),
+            "bytes": size,
+            "is_cut": is_cut,
+        },
     )

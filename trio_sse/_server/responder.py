@@ -126,4 +126,4 @@ class Responder:
     def _note_refusal(self, transport: Transport, status: int, detail: str | bytes) -> None:
         self.refused += 1
         text = detail if isinstance(detail, str) else "(bytes)"
-        logger.info("refused peer=%s status=%d: %.200s", transport.peer, status, text.strip())
+        logger.info_often("refused peer=%s status=%d: %.200s", transport.peer, status, text.strip())

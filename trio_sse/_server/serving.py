@@ -170,7 +170,7 @@ class ServeCalls:
         try:
             return await receive_proxy_header(connected, address, serving)
         except ProxyHeaderError as error:
-            logger.info("refused peer=%s: %s", describe_endpoint(as_endpoint(address)), error)
+            logger.info_often("refused peer=%s: %s", describe_endpoint(as_endpoint(address)), error)
         except trio.BrokenResourceError as error:
             logger.debug("peer=%s has disconnected: %s", describe_endpoint(as_endpoint(address)), error)
         except BaseException:
@@ -198,9 +198,9 @@ class ServeCalls:
                     await transport.handshake()
                 has_succeeded = True
             except trio.TooSlowError:
-                logger.info("refused peer=%s: the TLS handshake took too long", transport.peer)
+                logger.info_often("refused peer=%s: the TLS handshake took too long", transport.peer)
             except trio.BrokenResourceError as error:
-                logger.info("refused peer=%s: %s", transport.peer, error)
+                logger.info_often("refused peer=%s: %s", transport.peer, error)
                 await serving.linger(transport)  # the client may have sent a request already (RFC 8446, 6.2)
                 aborts = transport.pending is not None
             finally:
@@ -290,6 +290,7 @@ class ServeCalls:
         finally:
             self._count -= 1
             if self._count == 0:
+                self._watchdog.end()
                 with contextlib.suppress(KeyError):  # Trio removes an instrument that fails
                     trio.lowlevel.remove_instrument(self._watchdog)
 

@@ -152,7 +152,14 @@ def _outcome(stream: LiveStream, refused: Refused | None, *, may_reuse: bool) ->
 def _register(manager: StreamManager, serving: ServeScope, stream: LiveStream) -> None:
     manager.streams[stream] = serving.streams[stream] = None
     if access_logger.isEnabledFor(logging.INFO):
-        access_logger.info("open id=%d peer=%s path=%.200s", stream.id, stream.transport.peer, _path(stream))
+        peer, path = stream.transport.peer, _path(stream)
+        access_logger.info(
+            "open id=%d peer=%s path=%.200s",
+            stream.id,
+            peer,
+            path,
+            fields={"event": "open", "id": stream.id, "peer": peer, "path": path},
+        )
 
 
 def _end_cancelled(stream: LiveStream, manager: StreamManager) -> None:
@@ -172,14 +179,25 @@ def _unregister(
     if stream.is_connected:
         _call_disconnect_hooks(manager, connection)
     if access_logger.isEnabledFor(logging.INFO):
+        peer, path, duration = stream.transport.peer, _path(stream), stream.duration
         access_logger.info(
             "close id=%d peer=%s path=%.200s reason=%s duration=%.3f events=%d bytes=%d",
             stream.id,
-            stream.transport.peer,
-            _path(stream),
+            peer,
+            path,
             reason.value,
-            stream.duration,
+            duration,
             *sent,
+            fields={
+                "event": "close",
+                "id": stream.id,
+                "peer": peer,
+                "path": path,
+                "reason": reason.value,
+                "duration": round(duration, 3),
+                "events": sent[0],
+                "bytes": sent[1],
+            },
         )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._http.fields import parse_field
+from ..logs import BackgroundHandler, JSONFormatter
 from .output import discard
 
 #: For a command whose extra is missing.
@@ -105,14 +106,20 @@ def _parse_header(header: str, number: int) -> tuple[str, str]:
         ) from None
 
 
-def set_up_logging(level: str, config: str | None = None) -> None:
+def set_up_logging(level: str, config: str | None = None, log_format: str = "text") -> None:
     """Log to standard error, or as a configuration file says.
+
+    A thread writes, so that the server does not wait for whoever reads the log.
 
     Raises:
         click.ClickException: the file cannot be used.
     """
     if config is None:
-        logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        handler = BackgroundHandler()
+        is_json = log_format == "json"
+        text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+        handler.setFormatter(JSONFormatter() if is_json else logging.Formatter(text))
+        logging.basicConfig(level=level.upper(), handlers=[handler])
     else:
         try:
             _configure_logging(Path(config))

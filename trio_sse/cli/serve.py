@@ -81,6 +81,14 @@ from .worker_options import WorkerValues, add_worker_options
 @add_reload_options
 @log_level_option
 @click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"], case_sensitive=False),
+    default="text",
+    show_default=True,
+    envvar="TRIO_SSE_LOG_FORMAT",
+    help="What is logged to standard error: text, or a JSON object in each line.",
+)
+@click.option(
     "--log-config",
     type=click.Path(exists=True, dir_okay=False),
     envvar="TRIO_SSE_LOG_CONFIG",
@@ -100,6 +108,7 @@ def serve(
     workers: WorkerValues,
     reload: ReloadValues,
     log_level: str,
+    log_format: str,
     log_config: str | None,
 ) -> None:
     """Run a Server or an ASGI app, as in: trio-sse serve app:server.
@@ -115,7 +124,7 @@ def serve(
     Each option can also be set in the environment: TRIO_SSE_BIND, TRIO_SSE_KEEPALIVE and so on. Those of the
     Server override what the program has set.
     """
-    set_up_logging(log_level, log_config)
+    set_up_logging(log_level, log_config, log_format)
     if workers.is_supervised or tls.certfiles:
         # Its default is to exit. While the app is imported, there is nothing to reload or to replace.
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
