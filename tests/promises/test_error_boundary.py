@@ -18,7 +18,8 @@ from ..support import hosts
 from ..support.cancellations import foreign_cancellation
 from ..support.certificates import Certificate
 from ..support.client import Client
-from ..support.hosts import Host, Life, Panic, Run, until_subscribed
+from ..support.host_handlers import Life, Panic
+from ..support.hosts import Host, Run, until_subscribed
 from ..support.leaks import LeakCheck
 
 pytestmark = pytest.mark.integration

@@ -6,28 +6,24 @@ import json
 import logging
 import math
 import ssl
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import trio
 from hypercorn.config import Config
-from quart import after_this_request, request, websocket
-from quart_trio import QuartTrio
-from starlette.applications import Starlette
-from starlette.routing import Route
 from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 import trio_sse.hypercorn
-from trio_sse import Connection, EndReason, HTTPException, Hub, Overflow, Response, Server, ServerStatistics
-from trio_sse.asgi import EventStream, event_stream
-from trio_sse.quart import QuartSSE, StreamStatistics
+from trio_sse import Hub, Server, ServerStatistics
+from trio_sse.quart import StreamStatistics
 
 from .certificates import Certificate
 from .client import Client
+from .host_apps import make_app, make_event_streams, make_native, make_quart, statistics_of
+from .host_handlers import Life
 from .http2_client import Http2Connection, Http2Stream
 from .leaks import LeakCheck
 from .waiting import SECONDS, until
@@ -84,12 +80,8 @@ def promises(name: str, row: str) -> bool:
     return name not in DIFFERENCES[row]
 
 
-Handler = Callable[..., Awaitable[Response | None]]
 Dial = Callable[[int | None], Awaitable[trio.abc.Stream]]
 Run = Callable[..., "AbstractAsyncContextManager[Host]"]
-
-# Two of one name, and another.
-COOKIES = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("X-Why", "because")]
 
 # Bytes that a request announces, of which half are sent, if its response leaves time for that.
 UPLOAD = 16_000
@@ -97,208 +89,6 @@ UPLOAD = 16_000
 # Seconds of a clock that pass in one; and bounds that a busy machine keeps even so.
 FAST = 200.0
 PATIENT = {"seconds": math.inf, "write_timeout": 1000.0}
-
-
-@dataclass
-class Life:
-    """What became of the streams, in order."""
-
-    ends: list[EndReason] = field(default_factory=list)
-    opened: int = 0
-    last: Connection | None = None  # that was entered
-    paths: list[str] = field(default_factory=list)  # of those that were entered
-    changed: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
-    is_silent: trio.Event = field(default_factory=trio.Event)
-    steps: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(0))
-    place: str = ""  # where the code of `/raises` and `/generated` raises an exception
-    make_error: Callable[[], BaseException] = RuntimeError
-
-    def visit(self, place: str) -> None:
-        """Raise the exception if this is the place."""
-        if place == self.place:
-            raise self.make_error()
-
-    async def step(self) -> None:
-        """Wait, in a handler, until the test lets it go on."""
-        await self.steps.acquire()
-
-    def note_end(self, connection: Connection) -> None:
-        assert connection.end_reason is not None
-        self.ends.append(connection.end_reason)
-        self.changed.unpark_all()
-
-    def note_start(self, connection: Connection) -> None:
-        self.opened += 1
-        self.last = connection
-        self.paths.append(connection.request.path)
-        self.changed.unpark_all()
-
-    async def wait_ends(self, count: int) -> list[EndReason]:
-        """Wait until this many streams have ended."""
-        while len(self.ends) < count:
-            await self.changed.park()
-        return self.ends
-
-    async def wait_opened(self, count: int) -> None:
-        """Wait until this many handlers have been entered."""
-        while self.opened < count:
-            await self.changed.park()
-
-
-def handlers(hub: Hub, life: Life) -> Mapping[str, Handler]:
-    """Return the handlers by path; they answer GET and POST."""
-
-    async def live(connection: Connection) -> None:
-        await connection.subscribe("live")
-
-    async def iterated(connection: Connection) -> None:
-        await connection.start()
-        async with hub.subscribe("live", last_event_id=connection.last_event_id) as events:
-            async for event in events:
-                await connection.send(event)
-
-    async def lagging(connection: Connection) -> None:
-        await connection.subscribe("live", overflow=Overflow.DISCONNECT, queue=4)
-
-    async def three(connection: Connection) -> None:
-        for number in range(3):
-            await connection.send({"n": number}, event="tick", id=f"{number}")
-
-    async def flood(connection: Connection) -> None:
-        while True:
-            await connection.send("x" * 50_000)
-
-    async def large(connection: Connection) -> None:
-        for _ in range(2):  # more than a window of HTTP/2
-            await connection.send("x" * 50_000)
-
-    async def quiet(connection: Connection) -> None:
-        await connection.start()
-        await trio.sleep_forever()
-
-    async def slow(connection: Connection) -> None:
-        for number in range(4):
-            await connection.send(f"{number}")
-            await trio.sleep(20)
-
-    async def fails_before(connection: Connection) -> None:
-        raise ValueError("secret")
-
-    async def fails_after(connection: Connection) -> None:
-        await connection.send("one")
-        raise ValueError("secret")
-
-    async def fails_in_nursery(connection: Connection) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(fails_after, connection)
-            await trio.sleep_forever()
-
-    async def refuses(connection: Connection) -> None:
-        raise HTTPException(403, "not you", {"X-Why": "because"})
-
-    async def answers(connection: Connection) -> Response:
-        connection.add_header("X-Of-A-Stream", "1")
-        return Response('{"made":1}', status=201, content_type="application/json", headers=COOKIES)
-
-    async def answers_by_raising(connection: Connection) -> None:
-        async with trio.open_nursery():
-            raise HTTPException(
-                Response('{"error":1}', status=400, content_type="application/json", headers=COOKIES)
-            )
-
-    async def answers_late(connection: Connection) -> Response:
-        await connection.send("one")
-        return Response("too late")
-
-    async def answers_nonsense(connection: Connection) -> Any:
-        return object()
-
-    async def refuses_in_json(connection: Connection) -> None:
-        raise HTTPException(409, '{"error":2}', {"content-type": "application/problem+json"})
-
-    async def adds_headers(connection: Connection) -> None:
-        for name, value in (*COOKIES, ("Cache-Control", "private, no-cache"), ("Vary", "Cookie")):
-            connection.add_header(name, value)
-        await connection.send("one", id="1")
-        try:
-            connection.add_header("X-Late", "1")
-        except RuntimeError as error:
-            await connection.send(str(error), id="2")
-
-    async def refuses_late(connection: Connection) -> None:
-        life.is_silent.set()
-        await life.step()
-        raise HTTPException(403, "not you")
-
-    async def closes_first(connection: Connection) -> None:
-        connection.close(reconnect=True)
-        await trio.sleep_forever()
-
-    async def upgrades(connection: Connection) -> None:
-        raise HTTPException(426, "not here", {"Upgrade": "h2c"})
-
-    async def no_topic(connection: Connection) -> None:
-        await connection.subscribe("x" * 300)
-
-    async def returns(connection: Connection) -> None:
-        pass
-
-    async def scoped(connection: Connection) -> None:
-        async with trio.open_nursery() as nursery:
-            with trio.move_on_after(60):
-                await connection.send("in scopes")
-            nursery.cancel_scope.cancel()
-        await connection.send("out of them")
-
-    async def silent(connection: Connection) -> None:
-        life.is_silent.set()
-        try:
-            await trio.sleep_forever()
-        finally:
-            life.is_silent = trio.Event()
-
-    async def both(connection: Connection) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(connection.send, "one")
-            nursery.start_soon(connection.send, "two")
-
-    async def pair(connection: Connection) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(connection.subscribe, "live")
-            nursery.start_soon(partial(connection.subscribe, "paced", batch=0.2))
-
-    async def stepwise(connection: Connection) -> None:
-        for number in range(5):
-            await connection.send(f"{number}")
-            await life.step()
-
-    async def raises(connection: Connection) -> None:
-        life.visit("before the head")
-        try:
-            await connection.start()
-            life.visit("after the head")
-            await connection.send("one")
-            life.visit("in mid-stream")
-        finally:
-            life.visit("in finally")
-
-    async def panics_before(connection: Connection) -> None:
-        raise Panic("secret")
-
-    async def panics_after(connection: Connection) -> None:
-        await connection.send("one")
-        raise Panic("secret")
-
-    return {name: function for name, function in locals().items() if name not in ("hub", "life")}
-
-
-class Panic(BaseException):
-    """What a library raises that is no `Exception`."""
-
-
-async def echo(connection: Connection) -> None:
-    """Send back what a POST has brought."""
-    await connection.send(connection.request.body.decode())
 
 
 @dataclass
@@ -439,141 +229,6 @@ async def take_all(stream: Any) -> None:
 async def leave_by_reset(stream: Any) -> None:
     """Close a stream's connection by RST."""
     await (stream.connection if isinstance(stream, Http2Stream) else stream).abort()
-
-
-def make_native(hub: Hub, life: Life, **options: Any) -> Server:
-    """Make the server that has the handlers as routes."""
-    server = Server(hub=hub, **options)
-    server.on_connect(life.note_start)
-    server.on_disconnect(life.note_end)
-    for name, handler in handlers(hub, life).items():
-        server.route(f"/{name}", methods=["GET", "POST"])(handler)
-    server.route("/echo", methods=["POST"])(echo)
-    return server
-
-
-def make_quart(hub: Hub, life: Life, **options: Any) -> tuple[QuartTrio, QuartSSE]:
-    """Make the app that has the handlers as routes."""
-    app = QuartTrio(__name__)
-    sse = QuartSSE(app, hub=hub, **options)
-    sse.on_connect(life.note_start)
-    sse.on_disconnect(life.note_end)
-    for name, handler in handlers(hub, life).items():
-        sse.route(f"/{name}", endpoint=name, methods=["GET", "POST"])(handler)
-
-    @sse.route("/echo", methods=["POST"])
-    async def echo(connection: Connection) -> None:
-        await connection.send(await request.get_data(as_text=True))
-
-    @sse.route("/cookie")
-    async def cookie(connection: Connection) -> None:
-        @after_this_request
-        async def add(response: Any) -> Any:
-            response.set_cookie("a", "b")
-            response.headers["X-Mine"] = "yes"
-            return response
-
-        await connection.send("with a cookie")
-
-    @app.get("/generated")
-    async def generated() -> Any:
-        async def generate() -> AsyncIterator[bytes]:
-            life.visit("after the head")
-            try:
-                yield b"one"
-                life.visit("in mid-stream")
-            finally:
-                life.visit("in finally")
-
-        life.visit("before the head")
-        return generate(), {"Content-Type": "text/plain"}
-
-    @app.websocket("/socket")
-    async def socket() -> None:
-        life.visit("before the head")
-        try:
-            await websocket.accept()
-            life.visit("after the head")
-            await websocket.send("one")
-            life.visit("in mid-stream")
-        finally:
-            life.visit("in finally")
-
-    @app.get("/plain")
-    async def plain() -> str:
-        return "plain"
-
-    return app, sse
-
-
-def make_event_streams(hub: Hub, life: Life, **options: Any) -> dict[str, EventStream]:
-    """Return an endpoint for each handler, by its path's name."""
-    methods = ["GET", "POST"]
-    endpoints = {
-        name: event_stream(handler, hub=hub, methods=methods, **options)
-        for name, handler in handlers(hub, life).items()
-    }
-    endpoints["echo"] = event_stream(echo, hub=hub, methods=["POST"], **options)
-    for endpoint in endpoints.values():
-        endpoint.on_connect(life.note_start)
-        endpoint.on_disconnect(life.note_end)
-    return endpoints
-
-
-def make_app(framework: str, endpoints: Mapping[str, EventStream], hub: Hub) -> Any:
-    """Return an app with the endpoints, which runs the hub."""
-
-    @asynccontextmanager
-    async def lifespan(app: object) -> AsyncIterator[None]:
-        async with trio.open_nursery() as nursery:
-            if not hub.is_running:
-                await nursery.start(hub.run)
-            yield
-            nursery.cancel_scope.cancel()
-
-    if framework == "litestar":
-        from litestar import Litestar, asgi  # slow to import
-
-        routes = [
-            asgi(f"/{name}", copy_scope=False)(call_endpoint(endpoint))
-            for name, endpoint in endpoints.items()
-        ]
-        return Litestar(route_handlers=routes, logging_config=None, lifespan=[lifespan])
-    if framework == "fastapi":
-        from fastapi import FastAPI  # slow to import
-
-        app: Starlette = FastAPI(lifespan=lifespan)
-    else:
-        app = Starlette(lifespan=lifespan)
-    for name, endpoint in endpoints.items():
-        app.router.routes.append(Route(f"/{name}", endpoint))  # of all methods: the endpoint has its own
-    return app
-
-
-def call_endpoint(endpoint: EventStream) -> Any:
-    """Return an ASGI handler, as Litestar takes it, that calls an endpoint."""
-
-    async def call(scope: Any, receive: Any, send: Any) -> None:
-        await endpoint(scope, receive, send)
-
-    return call
-
-
-def statistics_of(endpoints: Mapping[str, EventStream]) -> Callable[[], StreamStatistics]:
-    """Return a function that returns the statistics of all endpoints."""
-
-    def statistics() -> StreamStatistics:
-        each = [endpoint._manager.statistics() for endpoint in endpoints.values()]
-        return StreamStatistics(
-            open_streams=sum(one.open_streams for one in each),
-            opened=sum(one.opened for one in each),
-            ended=dict(sum((Counter(one.ended) for one in each), Counter[EndReason]())),
-            events_sent=sum(one.events_sent for one in each),
-            bytes_sent=sum(one.bytes_sent for one in each),
-            hub=each[0].hub,
-        )
-
-    return statistics
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from trio_sse import EndReason
 
 from ...support import hosts
 from ...support.client import Client
+from ...support.host_handlers import Panic
 from ...support.hosts import FAST, PATIENT, Run, until_subscribed
 from ...support.leaks import living_tasks, open_descriptors
 from ...support.waiting import until
@@ -78,7 +79,7 @@ class FailingHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         self.calls += 1
-        raise hosts.Panic("the log is broken")
+        raise Panic("the log is broken")
 
 
 async def test_a_log_that_fails_ends_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
