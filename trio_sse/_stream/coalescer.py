@@ -76,8 +76,9 @@ class WriteCoalescer:
 
     def flush_later(self, writer: SharedWriter) -> None:
         """Have a writer flushed when the other tasks have run. It must not be waiting for that already."""
+        if not self._shared:  # otherwise the task is awake
+            self._wake_up.unpark_all()
         self._shared.append(writer)
-        self._wake_up.unpark_all()
 
     async def run(self) -> None:
         """Send what is buffered, once in each round, until cancelled."""
@@ -95,7 +96,9 @@ class WriteCoalescer:
 
     async def _flush_shared(self) -> None:
         shared, self._shared = self._shared, []
+        now = trio.current_time()
         for number, writer in enumerate(shared, 1):
-            writer.flush(trio.current_time())
+            writer.flush(now)
             if not number % _FLUSHES_PER_CHECKPOINT:
                 await trio.lowlevel.checkpoint()
+                now = trio.current_time()

@@ -336,9 +336,10 @@ class Feed(ReaderCursor):
         self._task = trio.lowlevel.current_task()
         if self._reading is not None:
             self._reading.request()
-        return wait_rescheduled(self._abort_wait)
+        return wait_rescheduled(self)
 
-    def _abort_wait(self, raise_cancel: object) -> trio.lowlevel.Abort:
+    def __call__(self, raise_cancel: object) -> trio.lowlevel.Abort:
+        """Abort what `wait` has begun. Each waiting task would keep a bound method, if it had a name."""
         self._task = self._writer = None
         return trio.lowlevel.Abort.SUCCEEDED
 
