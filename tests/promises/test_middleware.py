@@ -18,6 +18,7 @@ from trio_sse import EndReason
 
 from ..support import hosts
 from ..support.certificates import Certificate
+from ..support.client import Client
 from ..support.hosts import Run, until_subscribed
 from ..support.leaks import LeakCheck
 
@@ -181,3 +182,48 @@ async def test_clients_that_leave_before_the_head_are_no_errors_under_middleware
         async with host.opened("/three") as stream:
             assert len(await stream.rest()) == 3
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_a_status_without_a_body_has_none(run: Run) -> None:
+    def bodiless(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            async def send_on(message: Any) -> None:
+                if message["type"] == "http.response.start" and scope["path"] == "/three":
+                    message = {**message, "status": 204}
+                await send(message)
+
+            await app(scope, receive, send_on)
+
+        return call
+
+    async with run(middleware=bodiless) as host, host.asked("/three", "Connection: close") as stream:
+        if isinstance(stream, Client):
+            head, _, body = (await stream.closed()).partition(b"\r\n\r\n")
+            status = int(head.split()[1])
+        else:
+            status, body = (await stream.wait_head()).status, await stream.whole()
+        assert (status, b"data:" in body) in ((204, False), (500, False))
+
+
+async def test_middleware_gives_up_on_a_stream_that_has_not_begun(run: Run) -> None:
+    def impatient(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http" or scope["path"] != "/silent":
+                await app(scope, receive, send)
+                return
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(app, scope, receive, send)
+                await host.life.is_silent.wait()
+                nursery.cancel_scope.cancel()
+            await send({"type": "http.response.start", "status": 408, "headers": []})
+            await send({"type": "http.response.body", "body": b"too late"})
+
+        return call
+
+    async with run(middleware=impatient) as host, host.asked("/silent") as stream:
+        if isinstance(stream, Client):
+            assert (await stream.head()).status == 408
+            assert await stream.whole() == b"too late"
+        else:
+            assert (await stream.wait_head()).status == 408
+            assert await stream.whole() == b"too late"

@@ -338,6 +338,10 @@ class RequestResponseCycle(AppRequest):
         response = self._response
         if response is None or self.has_begun:
             raise RuntimeError("a stream can begin only where a response's head has just been sent")
+        if not response.has_body or self._request.method == "HEAD":
+            raise RuntimeError(
+                f"a response to {self._request.method} of status {response.status} has no body"
+            )
         transport = self.transport.hand_over()
         self.has_begun = self._ignores_app = True
         lines = [_CHUNKED_LINE] if self._request.http_version == "1.1" else []

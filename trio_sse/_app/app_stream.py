@@ -66,6 +66,7 @@ class AppStream(ScopeObject):
         "_app_send",
         "_buffer",
         "_cycle",
+        "_is_inline",
         "_may_keep_alive",
         "_pending",
         "_resume_serving",
@@ -97,6 +98,7 @@ class AppStream(ScopeObject):
         self._pending: PendingStream | None = None
         self._may_keep_alive = False
         self._started: trio.lowlevel.ParkingLot | None = None  # of a stream inside the app's call
+        self._is_inline = False  # such a stream runs
 
     @property
     def request(self) -> Request:
@@ -142,6 +144,7 @@ class AppStream(ScopeObject):
         self, manager: StreamManager, request: Request, response_start: ResponseStart
     ) -> LiveStream:
         self.check()
+        self._is_inline = True
         stream = manager.new_stream(self._serving, self._awaited(), request, response_start)
         self._started = trio.lowlevel.ParkingLot()
         self._cycle.on_start = partial(self._start, stream)
@@ -185,6 +188,7 @@ class AppStream(ScopeObject):
             raise
         finally:
             self._admission.leave(counted)
+            self._is_inline = False
             self._cycle.on_start = self._cycle.on_lost_client = None
         if has_started and isinstance(outcome, Refused):
             # The head has not been written, so the client can still get an answer, but not the app's.
@@ -259,7 +263,7 @@ class AppStream(ScopeObject):
         self._cycle.detach()
 
     def check(self) -> None:
-        if self._pending is not None or self.ended is not None:
+        if self._pending is not None or self.ended is not None or self._is_inline:
             raise RuntimeError("a request can be answered with one stream only")
         if self._cycle.is_released:
             raise RuntimeError("the app's call for this request has returned")

@@ -80,6 +80,9 @@ def closing_fields(request: Request) -> list[tuple[bytes, bytes]]:
 
 def _end_response(guard: ResponseGuard | None, stream: LiveStream) -> bool:
     """Record how a response must end; return whether its end must not be sent."""
+    start = stream.response_start
+    if start is not None and not start.is_head_final:
+        return False  # the app may still answer the request itself
     is_cut = stream.end_reason is not EndReason.FINISHED
     if guard is not None:
         guard.on_stream_end(is_cut=is_cut, end_seconds=stream.options.write_timeout)
