@@ -47,7 +47,8 @@ class Http2Bridge(trio.abc.Stream):
         self._is_head = False
         self._is_over = False
         self._writing = trio.Lock()
-        self._reading = trio.Lock()
+        self._is_reading = False  # a task of those that send and receive
+        self._has_read = trio.lowlevel.ParkingLot()
 
     # Requests
 
@@ -56,7 +57,7 @@ class Http2Bridge(trio.abc.Stream):
         self._unsent += data
         while self._translate_some():
             await self._flush()
-        while self._unsent and not self._is_over and self._left != 0 and b"\r\n\r\n" not in self._unsent:
+        while self._unsent and not self._is_over and (self._left is None or self._left > 0):
             await self._receive()  # until a window opens
             while self._translate_some():
                 await self._flush()
@@ -138,11 +139,15 @@ class Http2Bridge(trio.abc.Stream):
         return data
 
     async def _receive(self) -> None:
-        if self._reading.locked():
-            async with self._reading:  # another task receives
-                return
-        async with self._reading:
+        if self._is_reading:
+            await self._has_read.park()
+            return
+        self._is_reading = True
+        try:
             data = bytes(await self.transport_stream.receive_some())
+        finally:
+            self._is_reading = False
+            self._has_read.unpark_all()
         if not data:
             self._is_over = True
         for frame in self._frames_in(data):
