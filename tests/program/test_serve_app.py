@@ -48,15 +48,19 @@ def test_an_app_is_served_and_drained() -> None:
         assert program.wait() == 0
 
 
-@pytest.mark.parametrize("options", [over_tls, by_hypercorn])
+@pytest.mark.parametrize(
+    ("options", "logged"),
+    [(over_tls, "trio_sse.access: request .* path=/ "), (by_hypercorn, 'hypercorn.access: .* "GET / 2"')],
+)
 def test_an_app_is_served_over_http2(
-    certificate: Certificate, options: Callable[[Certificate], list[str | Path]]
+    certificate: Certificate, options: Callable[[Certificate], list[str | Path]], logged: str
 ) -> None:
-    with serving(APP, *options(certificate)) as (program, url):
+    with serving(APP, *options(certificate), "--access-log") as (program, url):
         assert url.startswith("https://")
         assert f"Serving on {url} (HTTP/2, HTTP/1.1)\n" in program.stdout.text
         with http.Client(base_url=url, http2=True, verify=False) as client:
             assert client.get("/").http_version == "HTTP/2"
+            program.stderr.expect(logged)
             response = follow(client)
             assert next(response.iter_lines()) == "event: hello"
             program.send(signal.SIGTERM)
