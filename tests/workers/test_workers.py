@@ -225,7 +225,8 @@ def test_a_signal_to_replace_them_during_the_import_does_not_end_them(tmp_path: 
     arguments = ("serve", "tests.support.apps.slow_import:server", "--workers", "2", "--separate-hubs")
     with trio_sse(*arguments, "--bind", "127.0.0.1:0", env={"FIFO": str(fifo)}) as program:
         with fifo.open("w"):  # waits until it is imported
-            program.send(signal.SIGHUP)
+            for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                program.send(number)
         program.stderr.expect("worker 1 started")
         program.send(signal.SIGTERM)
         assert program.wait() == 0

@@ -125,10 +125,13 @@ def serve(
     Server override what the program has set.
     """
     set_up_logging(log_level, log_config, log_format)
-    if workers.is_supervised or tls.certfiles:
-        # Its default is to exit. While the app is imported, there is nothing to reload or to replace.
-        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        click.get_current_context().call_on_close(partial(signal.signal, signal.SIGHUP, before))
+    ignored = [signal.SIGHUP] if workers.is_supervised or tls.certfiles else []
+    if workers.is_supervised:
+        ignored += [signal.SIGUSR1, signal.SIGUSR2]
+    for number in ignored:
+        # Their default is to exit. While the app is imported, there is nothing to reload or to replace.
+        before = signal.signal(number, signal.SIG_IGN)
+        click.get_current_context().call_on_close(partial(signal.signal, number, before))
     try:
         on_hypercorn = host == HYPERCORN
         if on_hypercorn and workers.is_supervised:
