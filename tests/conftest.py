@@ -197,10 +197,14 @@ def serve(no_leak: LeakCheck) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the test's clients speak HTTP/1.1, and then HTTP/2, with what they send and expect translated."""
+def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have the test's clients speak HTTP/1.1, and then HTTP/2, with what they send and expect translated.
+
+    It is the version, as in a scope.
+    """
     if request.param == "http2":
         monkeypatch.setattr(serving_module, "over_http2", True)
         defaults = Server.__init__.__kwdefaults__
         assert defaults is not None
         monkeypatch.setitem(defaults, "http2_cleartext", True)
+    return "2" if request.param == "http2" else "1.1"

@@ -29,8 +29,9 @@ pytestmark = pytest.mark.usefixtures("protocol")
 # The scope
 
 
-@pytest.mark.http1_only
-async def test_the_scope_describes_the_handshake(no_leak: LeakCheck, contexts: Contexts) -> None:
+async def test_the_scope_describes_the_handshake(
+    no_leak: LeakCheck, contexts: Contexts, protocol: str
+) -> None:
     scopes: list[Event] = []
 
     @websocket_only
@@ -59,7 +60,10 @@ async def test_the_scope_describes_the_handshake(no_leak: LeakCheck, contexts: C
         assert (b"host", b"test") in scope["headers"]
         assert scope["extensions"]["websocket.http.response"] == {}
         assert ("tls" in scope["extensions"]) == (scheme == "wss")
-        assert scope["http_version"] == "1.1"
+        assert scope["http_version"] == protocol
+        # Over HTTP/2, an extended CONNECT has no such fields.
+        of_upgrade = {b"connection", b"upgrade", b"sec-websocket-key"}.intersection(dict(scope["headers"]))
+        assert len(of_upgrade) == (3 if protocol == "1.1" else 0)
         assert scope["state"] == {}
         assert "method" not in scope
 

@@ -66,6 +66,10 @@ from .app_websocket_messages import (
 logger = get_logger("trio_sse.app")
 
 
+# Over HTTP/2, the handshake has none of these: they were added to make it that of HTTP/1.1.
+_UPGRADE_FIELDS = frozenset((b"connection", b"upgrade", b"sec-websocket-key"))
+
+
 class _State(enum.Enum):
     CONNECTING = enum.auto()
     DENYING = enum.auto()
@@ -125,6 +129,8 @@ class AppWebSockets:
         scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
         scope["scheme"] = {"http": "ws", "https": "wss"}[scope["scheme"]]
         scope["subprotocols"] = offered_subprotocols(routed.request.headers)
+        if scope["http_version"] == "2":
+            scope["headers"] = [field for field in scope["headers"] if field[0] not in _UPGRADE_FIELDS]
         return scope
 
 
