@@ -13,7 +13,8 @@ from trio_sse import EndReason, Server
 
 from ..support.asgi_apps import Receive, Send, accept, websocket_echo
 from ..support.leaks import MakeServer
-from ..support.serving import in_memory
+from ..support.serving import in_memory, on_sockets
+from ..support.waiting import SECONDS
 from ..support.websocket_apps import Recorder, app_of
 from ..support.websocket_client import (
     BINARY,
@@ -23,6 +24,7 @@ from ..support.websocket_client import (
     PONG,
     TEXT,
     Frame,
+    WebSocket,
     encode,
     encode_close,
     opened,
@@ -152,6 +154,19 @@ async def test_an_idle_client_is_pinged_and_one_that_does_not_answer_is_disconne
 
     assert recorder.end == (1011, "ping timeout")
     assert server.statistics().ended == {EndReason.CLIENT_DISCONNECTED: 1}
+
+
+async def test_pings_are_sent_on_a_socket(make_server: MakeServer) -> None:
+    server = make_server(app=websocket_echo, websocket_ping_interval=0.01, websocket_ping_timeout=SECONDS)
+
+    async with on_sockets(server) as serving, WebSocket(await serving.connect()) as websocket:
+        assert (await websocket.open("/")).status == 101
+        for text in (b"one", b"two"):
+            assert await websocket.frame() == Frame(PING, b"")
+            await websocket.send(TEXT, text)
+            while (frame := await websocket.frame()) == Frame(PING, b""):
+                await websocket.send(PONG)
+            assert frame == Frame(TEXT, text)
 
 
 async def test_a_client_is_not_disconnected_because_the_app_is_slow(

@@ -1,4 +1,4 @@
-"""Waiting for the next request of a connection, within a time, without a cancel scope for each request.
+"""Waiting for the next request or message of a connection, within a time, without a cancel scope for each.
 
 A cancel scope with a deadline costs more than all else that such a wait needs. But all of a server's
 connections may be idle for the same time, so the one that waits the longest is always the first whose time is
@@ -16,7 +16,7 @@ from .._transport.base import Transport
 
 @final
 class IdleConnections:
-    """The connections of one call to serve that wait for their next request."""
+    """The connections of one call to serve that wait for their next request, or their next message."""
 
     def __init__(self) -> None:
         self._deadlines: dict[Transport, float] = {}  # the earliest first

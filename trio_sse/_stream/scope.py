@@ -90,6 +90,7 @@ class ServeScope:
     Attributes:
         accepting: the scope that accepts them. The call ends when it has ended and they have.
         idle: the connections between two requests.
+        quiet: those of WebSockets that are sent a ping after a time.
         waiting: the scopes of those that wait for the rest of a request, or linger.
         streams: the open streams, oldest first, those of apps included.
         app_responses: the other responses of apps that are being sent piece by piece, oldest first.
@@ -117,6 +118,7 @@ class ServeScope:
         self.pending_bytes = pending_bytes
         self.accepting = trio.CancelScope()
         self.idle = IdleConnections()
+        self.quiet = IdleConnections()
         self.waiting: set[trio.CancelScope] = set()
         self.streams: dict[OpenStream, None] = {}
         self.app_responses: dict[OpenResponse, None] = {}
@@ -247,6 +249,7 @@ class ServeScope:
                 nursery.start_soon(self.keepalives.run)
                 nursery.start_soon(self.coalescer.run)
                 nursery.start_soon(self.idle.run)
+                nursery.start_soon(self.quiet.run)
                 if hasattr(select, "epoll"):
                     self.disconnects = DisconnectWatcher()
                     nursery.start_soon(self.disconnects.run)

@@ -20,6 +20,7 @@ import trio
 
 from .._stream.end_reason import EndReason
 from .._stream.live_stream import LiveStream
+from .._transport.socket import SocketTransport
 from .._wire.websocket_frames import close_frame, ping_frame, pong_frame
 from .._wire.websocket_parser import (
     NO_STATUS,
@@ -114,6 +115,7 @@ class MessageReceiver:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._is_read = True
+        has_waited = False
         while not self._waiting:
             if self.has_ended:
                 self._stream.end(EndReason.CLIENT_DISCONNECTED)
@@ -121,12 +123,14 @@ class MessageReceiver:
                 await trio.lowlevel.checkpoint()
                 raise trio.ClosedResourceError("the connection has ended")
             await self._arrival.park()
-        return await self._take_waiting()
+            has_waited = True
+        return await self._take_waiting(has_waited=has_waited)
 
     async def get_or_none(self) -> str | bytes | None:
         """Wait for the app's next message; return `None` once `set_over` was called and none is left."""
         await trio.lowlevel.checkpoint_if_cancelled()
         self._is_read = True
+        has_waited = False
         while not self._waiting:
             if self._is_over:
                 await trio.lowlevel.cancel_shielded_checkpoint()
@@ -134,14 +138,16 @@ class MessageReceiver:
             if self.has_ended:
                 self._stream.end(EndReason.CLIENT_DISCONNECTED)
             await self._arrival.park()
-        return await self._take_waiting()
+            has_waited = True
+        return await self._take_waiting(has_waited=has_waited)
 
-    async def _take_waiting(self) -> str | bytes:
+    async def _take_waiting(self, *, has_waited: bool) -> str | bytes:
         message, size = self._waiting.popleft()
         self._waiting_size -= size
         if self._has_room:
             self._room.unpark_all()
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        if not has_waited:
+            await trio.lowlevel.cancel_shielded_checkpoint()
         return message
 
     def set_over(self) -> None:
@@ -170,6 +176,9 @@ class MessageReceiver:
     async def _receive(self) -> bytes:
         """Wait for bytes; return none if the client has disconnected, or has not answered a ping in time."""
         transport = self._stream.transport
+        if self._ping_interval < math.inf and isinstance(transport, SocketTransport):
+            data = await self._stream.serving.quiet.receive(transport, self._ping_interval)
+            return await self._receive_after_ping() if data is None else data
         data = transport.receive_nowait()
         if data is not None:
             # A client that keeps sending must not block the event loop; what has been received is kept.
@@ -179,9 +188,12 @@ class MessageReceiver:
             return await transport.receive_some()
         with trio.move_on_after(self._ping_interval):
             return await transport.receive_some()
+        return await self._receive_after_ping()
+
+    async def _receive_after_ping(self) -> bytes:
         await self._stream.write(ping_frame())
         with trio.move_on_after(self._ping_timeout):
-            return await transport.receive_some()
+            return await self._stream.transport.receive_some()
         self.has_ended = True
         self._end(Close(INTERNAL_ERROR, "ping timeout"), EndReason.CLIENT_DISCONNECTED)
         return b""
