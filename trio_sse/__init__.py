@@ -2,6 +2,7 @@
 
 from . import _platform  # noqa: F401  # first of all, as it says which systems there are
 from ._client_script import client_script
+from ._histogram import Histogram
 from ._http.exceptions import HTTPException
 from ._http.offset import read_offset
 from ._http.request import Headers, Request
@@ -12,6 +13,7 @@ from ._hub.ticker import Ticker, TickerStatistics
 from ._log.retention import Retention
 from ._module_metadata import set_public_module
 from ._process.garbage_collector import tune_garbage_collector
+from ._process.resources import ProcessStatistics
 from ._server.server import Server
 from ._server.statistics import ServerStatistics
 from ._shared_log.protocol import (
@@ -33,6 +35,7 @@ from ._state.topic import PatchFormat
 from ._state.writer import StateConflict
 from ._stream.connection import Connection
 from ._stream.end_reason import EndReason
+from ._stream.stream_kind import StreamKind
 from ._subscription.queue import Overflow
 from ._subscription.subscription import SlowConsumer, Subscription
 from ._wire.decoder import EventDecoder
@@ -46,6 +49,7 @@ __all__ = [
     "EventRefused",
     "HTTPException",
     "Headers",
+    "Histogram",
     "Hub",
     "HubStatistics",
     "IdempotentSession",
@@ -59,6 +63,7 @@ __all__ = [
     "Overflow",
     "PatchFormat",
     "Presence",
+    "ProcessStatistics",
     "RenewableSession",
     "Request",
     "Response",
@@ -69,6 +74,7 @@ __all__ = [
     "SlowConsumer",
     "State",
     "StateConflict",
+    "StreamKind",
     "Subscription",
     "Ticker",
     "TickerStatistics",

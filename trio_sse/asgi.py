@@ -43,6 +43,7 @@ from ._stream.live_stream import LiveStream
 from ._stream.manager import ConnectHook, DisconnectHook, StreamManager
 from ._stream.options import StreamOptions
 from ._stream.polling import run_poll, wants_poll
+from ._stream.stream_kind import in_route
 from ._validate import check_bounds
 from ._wire.event import Dumps, dumps_compact
 from ._wire.topic import TopicError
@@ -174,11 +175,12 @@ class EventStream:
         self._manager.check_room()
         handle = partial(self._handler, **scope.get("path_params", {}))
         if wants_poll(request) or request.method == "HEAD":
-            await self._answer_soon(inline, request, handle, receive, send)
+            await self._answer_soon(inline, request, handle, scope, receive, send)
             return
         is_foreign = isinstance(inline, ForeignInlineStream)
         head = _Head(inline, send, [*self._headers, *(closing_fields(request) if is_foreign else ())])
-        head.stream = inline.prepare_inline(self._manager, request, head)
+        head.stream = stream = inline.prepare_inline(self._manager, request, head)
+        stream.kind = in_route(stream.kind, _route_of(scope), is_secure=_is_secure(scope))
         try:
             outcome = await inline.run_inline(self._manager, head.stream, handle)
         finally:
@@ -199,7 +201,13 @@ class EventStream:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _answer_soon(
-        self, inline: InlineStream, request: Request, handle: Handle, receive: Receive, send: Send
+        self,
+        inline: InlineStream,
+        request: Request,
+        handle: Handle,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         """Answer a poll, or HEAD."""
 
@@ -209,7 +217,16 @@ class EventStream:
 
         serving = inline.serving_for(self._manager)
         run = run_poll if wants_poll(request) else run_head
-        answer = await run(self._manager, serving, request, handle, peer=request.peer, discard=discard)
+        answer = await run(
+            self._manager,
+            serving,
+            request,
+            handle,
+            peer=request.peer,
+            discard=discard,
+            route=_route_of(scope),
+            is_secure=_is_secure(scope),
+        )
         if isinstance(answer, Refused):
             raise answer.error
         if answer is None:
@@ -338,3 +355,13 @@ def _with_fields(
 async def _send_response(response: Response, method: str, send: Send) -> None:
     for message in response_messages(response, with_body=method != "HEAD"):
         await send(message)
+
+
+def _route_of(scope: Scope) -> str | None:
+    """Return the pattern of a request's route, where its framework says it: FastAPI and Litestar do."""
+    path: object = scope.get("path_template") or getattr(scope.get("route"), "path", None)
+    return path if isinstance(path, str) else None
+
+
+def _is_secure(scope: Scope) -> bool:
+    return bool(scope.get("scheme") == "https")

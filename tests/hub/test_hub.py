@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_sse import Hub, HubStatistics, Overflow, ServerSentEvent
+from trio_sse import Histogram, Hub, HubStatistics, Overflow, ServerSentEvent
 from trio_sse._hub.hub import engine_of
 from trio_sse._subscription.subscription import feed_of
 from trio_sse._wire.topic import MAX_TOPICS, TopicError
@@ -454,6 +454,14 @@ async def test_statistics_are_a_snapshot_of_everything(make_hub: MakeHub) -> Non
             log_reads=0,
             log_waiting=0,
             last_event_id=f"{engine_of(hub).log.epoch}.5",
+            batches=Histogram(statistics.batches.bounds, statistics.batches.counts, 5.0),
+            fan_outs=statistics.fan_outs,
+            lagging=2,
+            longest_queue=4,
+            dropped=0,
+            log_problem=None,
+            log_lag=0.0,
+            log_outages=0,
         )
     )
     assert statistics.inbox_events in (1, 2)

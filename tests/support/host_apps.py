@@ -13,7 +13,8 @@ from quart_trio import QuartTrio
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from trio_sse import Connection, EndReason, Hub, Server
+from trio_sse import Connection, EndReason, Hub, Server, StreamKind
+from trio_sse._pausing import in_one_piece
 from trio_sse.asgi import EventStream, event_stream
 from trio_sse.quart import QuartSSE, StreamStatistics
 
@@ -142,13 +143,17 @@ def statistics_of(endpoints: Mapping[str, EventStream]) -> Callable[[], StreamSt
     """Return a function that returns the statistics of all endpoints."""
 
     def statistics() -> StreamStatistics:
-        each = [endpoint._manager.statistics() for endpoint in endpoints.values()]
+        each = [in_one_piece(endpoint._manager.statistics()) for endpoint in endpoints.values()]
         return StreamStatistics(
             open_streams=sum(one.open_streams for one in each),
             opened=sum(one.opened for one in each),
             ended=dict(sum((Counter(one.ended) for one in each), Counter[EndReason]())),
             events_sent=sum(one.events_sent for one in each),
             bytes_sent=sum(one.bytes_sent for one in each),
+            streams=dict(sum((Counter(one.streams) for one in each), Counter[StreamKind]())),
+            ages=each[0].ages,
+            oldest=max(one.oldest for one in each),
+            durations=each[0].durations,
             hub=each[0].hub,
         )
 

@@ -18,6 +18,7 @@ from .._groups import is_cancellation
 from .._log.idempotency import key_digest
 from .._log.memory import MemoryLog
 from .._log.retention import Retention, RetentionRules
+from .._pausing import Pausing
 from .._shared_log.protocol import Log
 from .._shared_log.window import Window
 from .._state.presence import Presence
@@ -40,7 +41,7 @@ from .progress import Progress
 from .pump import Pump
 from .registry import Registry
 from .sequencer import MemorySequencer, Sequencer, SharedSequencer
-from .statistics import HubStatistics
+from .statistics import HubStatistics, count_queues, hub_statistics
 
 _engines: WeakSet[HubEngine] = WeakSet()
 
@@ -309,30 +310,9 @@ class HubEngine:
         """Call `act` between two batches: now, or after the one that is being delivered."""
         self.pump.when_settled(act)
 
-    def statistics(self) -> HubStatistics:
-        """Return the hub's statistics at this moment."""
-        feeds = list(self.registry)
-        return HubStatistics(
-            topics=self.registry.topics,
-            subscriptions=len(feeds),
-            published=self.log.last,
-            refused=self.sequencer.refused,
-            deliveries=self.pump.deliveries + self.scheduler.deliveries,
-            replayed=self.registry.replayed,
-            resets=self.registry.resets,
-            states=len(self.registry.states),
-            snapshots=self.registry.snapshots,
-            inbox_events=self.inbox.used_events,
-            inbox_bytes=self.inbox.used_bytes,
-            queued_events=sum(feed.queued_events for feed in feeds),
-            queued_bytes=sum(feed.queued_bytes for feed in feeds),
-            waiting_events=sum(group.waiting_events for group in self.registry.groups),
-            waiting_bytes=sum(group.waiting_bytes for group in self.registry.groups),
-            log_events=len(self.log),
-            log_bytes=self.log.size,
-            log_topics=self.log.topics,
-            evicted=self.log.evicted,
-            log_reads=0 if self.registry.history is None else self.registry.history.reads,
-            log_waiting=0 if self.registry.history is None else self.registry.history.waiting,
-            last_event_id=self.log.last_id,
+    def statistics(self) -> Pausing[HubStatistics]:
+        """Compute the hub's statistics, which visits every subscription."""
+        queues = yield from count_queues(list(self.registry))
+        return hub_statistics(
+            self.log, self.inbox, self.pump, self.registry, self.scheduler, self.sequencer, queues
         )

@@ -12,6 +12,7 @@ from typing import TypeVar, TypeVarTuple, final
 import trio
 
 from .._log.retention import Retention
+from .._pausing import in_one_piece, in_pieces
 from .._shared_log.protocol import Log
 from .._state.presence import Presence
 from .._state.state import State
@@ -344,7 +345,11 @@ class Hub:
 
     def statistics(self) -> HubStatistics:
         """Return the hub's statistics. This visits every subscription, so do not call it often."""
-        return self._engine.statistics()
+        return in_one_piece(self._engine.statistics())
+
+    async def collect_statistics(self) -> HubStatistics:
+        """Return the same, but let other tasks run between two parts of the subscriptions."""
+        return await in_pieces(self._engine.statistics())
 
 
 def engine_of(hub: Hub) -> HubEngine:

@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
+from time import perf_counter
 from typing import Protocol, final
 
 import trio
 
 from .._containment import contained, cut_off_alone
+from .._histogram import HistogramCounter
 from .._wire.message import Batch, Message
 from .flushing import FlushScheduler
 from .joining import Delivery, join
@@ -30,6 +32,10 @@ from .progress import Progress
 # because copying and encrypting them takes time.
 _WRITES_PER_CHECKPOINT = 100
 _BYTES_PER_CHECKPOINT = 512 * 1024
+
+# Powers of two, so that a size's bucket is the number of its bits.
+_BATCH_BOUNDS = tuple(float(2**power) for power in range(11))
+_FAN_OUT_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 # Under TLS, a batch is encrypted for this many clients before it is sent to them: see `Transport.begin_send`.
 _SENT_TOGETHER = 16
@@ -55,10 +61,14 @@ class Pump:
 
     Attributes:
         deliveries: events delivered, counted once for each subscriber.
+        batches: how many events the batches had.
+        fan_outs: how many seconds it took until a batch was written for all subscribers.
     """
 
     def __init__(self, subscribers: Subscribers, scheduler: FlushScheduler, progress: Progress) -> None:
         self.deliveries = 0
+        self.batches = HistogramCounter(_BATCH_BOUNDS)
+        self.fan_outs = HistogramCounter(_FAN_OUT_BOUNDS)
         self._subscribers = subscribers
         self._scheduler = scheduler
         self._progress = progress
@@ -118,6 +128,7 @@ class Pump:
         """
         messages = place()
         self._newest = messages[-1] if messages else None
+        began_at = perf_counter()
         share = 0.0  # what was written since the last yield, of what is allowed
         for delivery in self._bind(messages):
             if delivery is None:
@@ -146,6 +157,18 @@ class Pump:
                     yield
                     now = trio.current_time()
             _finish(begun, batch, now)
+        if messages:
+            self._count(len(messages), perf_counter() - began_at)
+
+    def _count(self, events: int, seconds: float) -> None:
+        batches, fan_outs = self.batches, self.fan_outs
+        batches.counts[min((events - 1).bit_length(), len(_BATCH_BOUNDS))] += 1
+        batches.sum += events
+        if seconds <= _FAN_OUT_BOUNDS[0]:  # as where there are few subscribers
+            fan_outs.counts[0] += 1
+            fan_outs.sum += seconds
+        else:
+            fan_outs.add(seconds)
 
     def _bind(self, messages: Sequence[Message]) -> Iterable[Delivery | None]:
         """Bind messages to their topics' live subscribers of this moment; return what is to be delivered."""

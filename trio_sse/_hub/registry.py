@@ -48,6 +48,7 @@ class Registry:
         replayed: events read from the log.
         resets: gaps that were announced to a feed.
         snapshots: snapshots that were delivered to a feed.
+        dropped: events that feeds that have ended did not receive, because newer ones replaced them.
     """
 
     def __init__(self, log: MemoryLog, inbox: Inbox, scheduler: FlushScheduler, progress: Progress) -> None:
@@ -59,6 +60,7 @@ class Registry:
         self.replayed = 0
         self.resets = 0
         self.snapshots = 0
+        self.dropped = 0
         self._log = log
         self._inbox = inbox
         self._registered: dict[Feed, None] = {}
@@ -263,7 +265,9 @@ class Registry:
 
     def leave(self, feed: Feed) -> None:
         """Forget a feed, and the topics that have no other subscriber."""
-        self._registered.pop(feed, None)
+        if feed in self._registered:
+            del self._registered[feed]
+            self.dropped += feed.dropped
         self._ahead.pop(feed, None)
         if feed.throttle is None:
             self._live.remove(feed.topics, feed)

@@ -54,6 +54,14 @@ class Sequencer(Protocol):
         """Why clients should not be sent here: `log_not_loaded`, `log_unavailable` or `log_lagging`."""
 
     @property
+    def lag(self) -> float:
+        """For how many seconds a shared log has had more than was read; nan if that is not known."""
+
+    @property
+    def outages(self) -> int:
+        """How often a shared log became unavailable, or the hub ended."""
+
+    @property
     def refused(self) -> int:
         """How many messages were given up, since a shared log does not take them."""
 
@@ -91,6 +99,8 @@ class MemorySequencer:
 
     is_ready = True
     problem = None
+    lag = 0.0
+    outages = 0
     refused = 0
     is_shared = False
     follows_for = math.inf
@@ -177,6 +187,14 @@ class SharedSequencer:
         if not follower.is_following:
             return "log_unavailable"
         return "log_lagging" if follower.behind_for > _LAGGING_SECONDS else None
+
+    @property
+    def lag(self) -> float:
+        return self.replica.follower.behind_for if trio.lowlevel.in_trio_run() else math.nan
+
+    @property
+    def outages(self) -> int:
+        return self.replica.follower.outages
 
     @property
     def refused(self) -> int:

@@ -1,8 +1,27 @@
-"""A hub's statistics."""
+"""A hub's statistics: counters that are kept anyway, and a visit to each subscription."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from trio.lowlevel import in_trio_run
+
+from .._histogram import Histogram
+from .._log.memory import MemoryLog
+from .._pausing import Pausing
+from .._subscription.feed import Feed
+from .flushing import FlushScheduler
+from .inbox import Inbox
+
+if TYPE_CHECKING:
+    from .pump import Pump
+    from .registry import Registry
+    from .sequencer import Sequencer
+
+# As many subscriptions are looked at in about half a millisecond.
+_FEEDS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +50,15 @@ class HubStatistics:
         log_reads: pages read from a shared log, for subscriptions that missed more than this hub has.
         log_waiting: subscriptions that wait for such a page.
         last_event_id: see `Hub.last_event_id`.
+        batches: how many events were delivered together.
+        fan_outs: how many seconds it took from an event's place in the order until all subscribers that keep
+            up had it; the others have it in their queues.
+        lagging: subscriptions that have something queued.
+        longest_queue: the events of the one that lags most.
+        dropped: events that readers did not receive, because they lagged and newer events replaced them.
+        log_problem: `log_not_loaded`, `log_unavailable` or `log_lagging`, as in `Server.problems`, or `None`.
+        log_lag: for how many seconds a shared log has had more than this hub has read; outside of Trio, nan.
+        log_outages: how often a shared log has become unavailable; that the hub has ended counts, too.
     """
 
     topics: int
@@ -55,3 +83,82 @@ class HubStatistics:
     log_reads: int
     log_waiting: int
     last_event_id: str
+    batches: Histogram
+    fan_outs: Histogram
+    lagging: int
+    longest_queue: int
+    dropped: int
+    log_problem: str | None
+    log_lag: float
+    log_outages: int
+
+
+class Queues(NamedTuple):
+    """What subscriptions have queued for their readers."""
+
+    subscriptions: int
+    events: int
+    size: int
+    lagging: int
+    longest: int
+    dropped: int
+
+
+def count_queues(feeds: Sequence[Feed]) -> Pausing[Queues]:
+    """Add up what the feeds have queued."""
+    events = size = lagging = longest = dropped = 0
+    for start in range(0, len(feeds), _FEEDS_AT_ONCE):
+        for feed in feeds[start : start + _FEEDS_AT_ONCE]:
+            dropped += feed.dropped
+            if queued := feed.queued_events:
+                events += queued
+                size += feed.queued_bytes
+                lagging += 1
+                longest = max(longest, queued)
+        yield
+    return Queues(len(feeds), events, size, lagging, longest, dropped)
+
+
+def hub_statistics(
+    log: MemoryLog,
+    inbox: Inbox,
+    pump: Pump,
+    registry: Registry,
+    scheduler: FlushScheduler,
+    sequencer: Sequencer,
+    queues: Queues,
+) -> HubStatistics:
+    """Return the statistics of a hub that consists of these."""
+    history = registry.history
+    return HubStatistics(
+        topics=registry.topics,
+        subscriptions=queues.subscriptions,
+        published=log.last,
+        refused=sequencer.refused,
+        deliveries=pump.deliveries + scheduler.deliveries,
+        replayed=registry.replayed,
+        resets=registry.resets,
+        states=len(registry.states),
+        snapshots=registry.snapshots,
+        inbox_events=inbox.used_events,
+        inbox_bytes=inbox.used_bytes,
+        queued_events=queues.events,
+        queued_bytes=queues.size,
+        waiting_events=sum(group.waiting_events for group in registry.groups),
+        waiting_bytes=sum(group.waiting_bytes for group in registry.groups),
+        log_events=len(log),
+        log_bytes=log.size,
+        log_topics=log.topics,
+        evicted=log.evicted,
+        log_reads=0 if history is None else history.reads,
+        log_waiting=0 if history is None else history.waiting,
+        last_event_id=log.last_id,
+        batches=pump.batches.snapshot(),
+        fan_outs=pump.fan_outs.snapshot(),
+        lagging=queues.lagging,
+        longest_queue=queues.longest,
+        dropped=registry.dropped + queues.dropped,
+        log_problem=sequencer.problem if in_trio_run() else None,
+        log_lag=sequencer.lag,
+        log_outages=sequencer.outages,
+    )

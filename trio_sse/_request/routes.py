@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import final
 
@@ -32,6 +32,7 @@ class StreamRoute:
     """A path that answers with an event stream."""
 
     handler: StreamHandler
+    path: str
 
 
 @final
@@ -50,6 +51,7 @@ class WebSocketRoute:
     handler: StreamHandler
     handshake: Handshake
     run: RunWebSocket
+    path: str = ""
 
 
 @final
@@ -80,7 +82,7 @@ class Routes:
 
     def add_stream(self, path: str, methods: Iterable[str], handler: StreamHandler) -> None:
         """Add a path that answers with an event stream."""
-        self.router.add(path, methods, StreamRoute(handler), handler)
+        self.router.add(path, methods, StreamRoute(handler, path), handler)
 
     def add_endpoint(self, path: str, methods: Iterable[str], handler: EndpointHandler) -> None:
         """Add a path that answers with a whole response."""
@@ -88,7 +90,7 @@ class Routes:
 
     def add_websocket(self, path: str, route: WebSocketRoute) -> None:
         """Add a path that is a WebSocket."""
-        self.router.add(path, ("GET",), route, route.handler)
+        self.router.add(path, ("GET",), replace(route, path=path), route.handler)
 
 
 def websocket_route(

@@ -43,6 +43,7 @@ from .._stream.manager import StreamManager
 from .._stream.padding import padding
 from .._stream.polling import run_poll, wants_poll
 from .._stream.scope import ServeScope
+from .._stream.stream_kind import in_route
 from .._transport.base import Transport
 from .._wire.message import Framing
 from .responder import Responder
@@ -353,6 +354,7 @@ class ConnectionHandler:
         if has_called_app:
             transport = transport.hand_over()
         stream = self._manager.new_stream(serving, transport, request, head)
+        stream.kind = in_route(stream.kind, route.path, is_secure=stream.kind.is_secure)
         return AdmittedStream(stream, handle, routed.mark)
 
     async def _answer_soon(
@@ -371,6 +373,8 @@ class ConnectionHandler:
                 partial(route.handler, **routed.parameters),
                 peer=transport.peer,
                 discard=transport.discard_some,
+                route=route.path,
+                is_secure=transport.is_secure,
             )
         except HTTPException as refusal:
             answer = Refused(refusal)
@@ -506,6 +510,7 @@ class ConnectionHandler:
         handler = partial(route.handler, **routed.parameters) if routed.parameters else route.handler
         self._admission.enter(transport)
         stream = self._manager.new_stream(serving, transport.hand_over(), request, head)
+        stream.kind = in_route(stream.kind, route.path, is_secure=stream.kind.is_secure)
         try:
             try:
                 refused = await route.run(self._manager, serving, stream, subprotocol, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import final
 
 import trio
@@ -29,11 +30,11 @@ class Responder:
     """Answers requests with anything but a stream's body.
 
     Attributes:
-        refused: how many requests were answered with an error.
+        refused: how many requests were answered with an error, by its status.
     """
 
     def __init__(self, manager: StreamManager, cross_origin: CrossOrigin) -> None:
-        self.refused = 0
+        self.refused: Counter[int] = Counter()
         self._manager = manager
         self._cross_origin = cross_origin
 
@@ -124,6 +125,6 @@ class Responder:
         )
 
     def _note_refusal(self, transport: Transport, status: int, detail: str | bytes) -> None:
-        self.refused += 1
+        self.refused[status] += 1
         text = detail if isinstance(detail, str) else "(bytes)"
         logger.info_often("refused peer=%s status=%d: %.200s", transport.peer, status, text.strip())

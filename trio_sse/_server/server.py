@@ -18,6 +18,8 @@ from .._http.cors import CrossOrigin
 from .._http.request_head import APP_LIMITS, LIMITS
 from .._http.websocket_handshake import SUBPROTOCOL
 from .._hub.hub import Hub, engine_of
+from .._pausing import Pausing, in_one_piece, in_pieces
+from .._process.resources import process_statistics
 from .._proxies.forwarded import FORWARDED_HEADERS
 from .._request.admission import Admission
 from .._request.health import HealthChecks
@@ -36,6 +38,7 @@ from .._request.request_router import RequestRouter
 from .._request.routes import EndpointHandler, Routes, StreamHandler, websocket_route
 from .._stream.manager import ConnectHook, DisconnectHook, StreamManager
 from .._stream.options import StreamOptions
+from .._stream.statistics import stream_statistics
 from .._transport.pending_bytes import MAX_PENDING_BYTES
 from .._websocket.connection import WebSocketHandler
 from .._wire.event import Dumps, dumps_compact
@@ -548,21 +551,39 @@ class Server:
 
     def statistics(self) -> ServerStatistics:
         """Return a snapshot of the server's statistics. It visits every stream, so do not call it often."""
-        manager = self._manager
+        return in_one_piece(self._statistics())
+
+    async def collect_statistics(self) -> ServerStatistics:
+        """Return the same, but let other tasks run between two parts of the streams.
+
+        With 20,000 streams it takes some 20 ms, in pieces of about a millisecond.
+        """
+        return await in_pieces(self._statistics())
+
+    def _statistics(self) -> Pausing[ServerStatistics]:
+        manager, calls = self._manager, self._calls
         streams = [stream for serving in manager.serve_scopes for stream in serving.streams]
-        events_sent, bytes_sent = manager.counters.total_sent(stream.sent() for stream in streams)
+        counted = yield from stream_statistics(streams, manager.counters, engine_of(manager.hub).statistics())
         return ServerStatistics(
-            open_streams=len(streams),
-            opened=len(streams) + manager.counters.ended.total(),
-            ended=dict(manager.counters.ended),
-            events_sent=events_sent,
-            bytes_sent=bytes_sent,
-            refused=self._responder.refused,
-            turned_away=self._calls.turned_away,
+            open_streams=counted.open_streams,
+            opened=counted.opened,
+            ended=counted.ended,
+            events_sent=counted.events_sent,
+            bytes_sent=counted.bytes_sent,
+            refused=self._responder.refused.total(),
+            turned_away=calls.turned_away,
             endpoints=self._admission.endpoints,
             background_calls=self._admission.background_calls,
             pending_bytes=manager.pending_bytes.total,
             pending_cut=manager.pending_bytes.cut,
             is_draining=any(serving.is_draining for serving in manager.serve_scopes),
-            hub=manager.hub.statistics(),
+            streams=counted.streams,
+            ages=counted.ages,
+            oldest=counted.oldest,
+            durations=counted.durations,
+            refused_by_status=dict(self._responder.refused),
+            loop_turns=calls.loop_monitor.turns.snapshot(),
+            longest_loop_turn=calls.loop_monitor.longest,
+            process=process_statistics(),
+            hub=counted.hub,
         )

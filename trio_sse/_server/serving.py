@@ -23,6 +23,7 @@ from .._app.app import AppHandler
 from .._http2.frames import PREFACE
 from .._logger import get_logger
 from .._process.descriptors import log_descriptor_limit
+from .._process.loop_monitor import LoopMonitor
 from .._process.quiet_interrupt import exit_quietly_when_interrupted
 from .._process.watchdog import Watchdog
 from .._proxies.proxy_protocol import ProxyHeaderError
@@ -83,6 +84,7 @@ class ServeCalls:
         self._serve = self._serve_either if http2_options.http2_cleartext else handler.serve
         self._starting: set[trio.CancelScope] = set()  # of calls that wait for the app to start
         self._watchdog = Watchdog(options.slow_step)
+        self.loop_monitor = LoopMonitor()
         self._count = 0  # of calls in progress
         self.turned_away = 0  # clients
 
@@ -282,6 +284,8 @@ class ServeCalls:
         if self._count == 1:
             self._watchdog.begin()
             trio.lowlevel.add_instrument(self._watchdog)
+            self.loop_monitor.begin()
+            trio.lowlevel.add_instrument(self.loop_monitor)
         try:
             if self._app is None:
                 await serving.run(work)
@@ -291,8 +295,9 @@ class ServeCalls:
             self._count -= 1
             if self._count == 0:
                 self._watchdog.end()
-                with contextlib.suppress(KeyError):  # Trio removes an instrument that fails
-                    trio.lowlevel.remove_instrument(self._watchdog)
+                for instrument in (self._watchdog, self.loop_monitor):
+                    with contextlib.suppress(KeyError):  # Trio removes an instrument that fails
+                        trio.lowlevel.remove_instrument(instrument)
 
     async def _run_with_app(
         self, app: AppHandler, serving: ServeScope, work: Callable[[], Awaitable[None]]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .._histogram import Histogram
 from .._hub.statistics import HubStatistics
+from .._process.resources import ProcessStatistics
 from .._stream.end_reason import EndReason
+from .._stream.stream_kind import StreamKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,15 @@ class ServerStatistics:
         pending_bytes: bytes that wait for clients that read slowly; those that wait for several count once.
         pending_cut: responses and streams that were cut because too many bytes waited.
         is_draining: the server finishes its streams and answers no further request.
+        streams: how many streams of each kind are open: by route, transport, HTTP version and TLS.
+        ages: for how many seconds the open streams have been open; empty outside of Trio.
+        oldest: for how many seconds the oldest one has been open.
+        durations: for how many seconds the streams were open that have ended.
+        refused_by_status: requests that were answered with an error, by its status.
+        loop_turns: how many seconds each turn of the event loop took, while the server served. While one
+            lasts, all streams wait.
+        longest_loop_turn: the longest one of the last half minute, or a little more.
+        process: what the process uses of the machine.
         hub: the hub's statistics.
     """
 
@@ -41,4 +53,12 @@ class ServerStatistics:
     pending_bytes: int
     pending_cut: int
     is_draining: bool
+    streams: Mapping[StreamKind, int]
+    ages: Histogram
+    oldest: float
+    durations: Histogram
+    refused_by_status: Mapping[int, int]
+    loop_turns: Histogram
+    longest_loop_turn: float
+    process: ProcessStatistics
     hub: HubStatistics

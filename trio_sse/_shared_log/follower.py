@@ -95,6 +95,7 @@ class LogFollower:
     Attributes:
         is_following: a session reads the log; otherwise it is unavailable.
         follows_since: when the present session began, in Trio's time.
+        outages: how many sessions that could read the log have ended, which the end of the hub does, too.
         skipped: how many entries were foreign, corrupt or repeated.
         is_loaded: the log could be read once.
     """
@@ -110,6 +111,7 @@ class LogFollower:
         own: OwnEntries,
     ) -> None:
         self.skipped = 0
+        self.outages = 0
         self.is_following = False
         self.follows_since = math.inf
         self.is_loaded = False
@@ -182,6 +184,7 @@ class LogFollower:
         try:
             await self._follow(session)
         finally:
+            self.outages += self.is_following
             self.is_following = False
 
     async def _follow(self, session: LogSession) -> None:

@@ -19,6 +19,7 @@ from .lifecycle import Handle, Refused, run_stream
 from .live_stream import LiveStream
 from .manager import StreamManager
 from .scope import ServeScope
+from .stream_kind import in_route
 from .unconnected import UnconnectedTransport
 
 
@@ -39,6 +40,8 @@ async def run_head(
     peer: str,
     discard: Callable[[], Awaitable[bool]],
     is_disconnected: Callable[[], bool] = lambda: False,
+    route: str | None = None,
+    is_secure: bool = False,
 ) -> StreamHead | Refused | None:
     """Run a handler until its stream would begin, or it answers otherwise.
 
@@ -47,6 +50,7 @@ async def run_head(
     """
     start = _HeadOnly()
     start.stream = stream = manager.new_stream(serving, UnconnectedTransport(peer, discard), request, start)
+    stream.kind = in_route(stream.kind, route, is_secure=is_secure)
 
     async def handle_until_cancelled(connection: Connection) -> object:
         try:

@@ -151,6 +151,9 @@ def _outcome(stream: LiveStream, refused: Refused | None, *, may_reuse: bool) ->
 
 def _register(manager: StreamManager, serving: ServeScope, stream: LiveStream) -> None:
     manager.streams[stream] = serving.streams[stream] = None
+    manager.counters.count_open(stream.kind)
+    if serving.counters is not manager.counters:
+        serving.counters.count_open(stream.kind)
     if access_logger.isEnabledFor(logging.INFO):
         peer, path = stream.transport.peer, _path(stream)
         access_logger.info(
@@ -173,13 +176,14 @@ def _unregister(
 ) -> None:
     del manager.streams[stream], serving.streams[stream]
     reason, sent = stream.end_reason or EndReason.SERVER_SHUTDOWN, stream.sent()
-    manager.counters.count_end(reason, sent)
+    kind, duration = stream.kind, stream.duration
+    manager.counters.count_end(kind, reason, duration, sent)
     if serving.counters is not manager.counters:
-        serving.counters.count_end(reason, sent)
+        serving.counters.count_end(kind, reason, duration, sent)
     if stream.is_connected:
         _call_disconnect_hooks(manager, connection)
     if access_logger.isEnabledFor(logging.INFO):
-        peer, path, duration = stream.transport.peer, _path(stream), stream.duration
+        peer, path = stream.transport.peer, _path(stream)
         access_logger.info(
             "close id=%d peer=%s path=%.200s reason=%s duration=%.3f events=%d bytes=%d",
             stream.id,

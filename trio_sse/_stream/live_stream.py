@@ -24,6 +24,7 @@ from .disconnects import MAX_UNREAD_BYTES
 from .end_reason import EndReason
 from .options import StreamOptions
 from .scope import ServeScope
+from .stream_kind import kind_of
 from .writer import ResponseStart, StreamWriter
 
 
@@ -35,11 +36,12 @@ class LiveStream(StreamWriter):
         id: its number in this server, as in the log.
         request: the request that opened it.
         hub: the hub of `Connection.subscribe`.
+        kind: what statistics count it as; it does not change while the stream runs.
         is_connected: whether every `on_connect` hook has accepted it.
         close_frame: how a WebSocket is closed, where the reason alone is not enough.
     """
 
-    __slots__ = ("close_frame", "hub", "id", "is_connected", "request")
+    __slots__ = ("close_frame", "hub", "id", "is_connected", "kind", "request")
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class LiveStream(StreamWriter):
         self.id = id
         self.request = request
         self.hub = hub
+        self.kind = kind_of(request, transport)
         self.is_connected = False
         self.close_frame: bytes | None = None
 

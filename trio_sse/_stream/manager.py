@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import final
 
 from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.request import Request
-from .._hub.hub import Hub
-from .._hub.statistics import HubStatistics
+from .._hub.hub import Hub, engine_of
+from .._pausing import Pausing
 from .._transport.base import Transport
 from .._transport.pending_bytes import MAX_PENDING_BYTES, PendingBytes
 from .connection import Connection
 from .counters import StreamCounters
-from .end_reason import EndReason
 from .live_stream import LiveStream
 from .options import StreamOptions
 from .scope import ServeScope
+from .statistics import StreamStatistics, stream_statistics
 from .writer import ResponseStart
 
 ConnectHook = Callable[[Connection], Awaitable[None] | None]
 DisconnectHook = Callable[[Connection], None]
-
-
-@dataclass(frozen=True, slots=True)
-class StreamStatistics:
-    """Statistics of an app's streams at one moment.
-
-    Attributes:
-        open_streams: streams that are open.
-        opened: streams that were ever opened.
-        ended: how many of them ended for each reason.
-        events_sent, bytes_sent: over all streams, replayed events included.
-        hub: the hub's statistics.
-    """
-
-    open_streams: int
-    opened: int
-    ended: Mapping[EndReason, int]
-    events_sent: int
-    bytes_sent: int
-    hub: HubStatistics
 
 
 @final
@@ -57,7 +36,7 @@ class StreamManager:
         refusals: the exceptions with which handlers and hooks refuse a request.
         streams: the open streams, oldest first.
         serve_scopes: the calls to serve that are running.
-        counters: counts of the streams that have ended.
+        counters: counts of the streams that are open and of those that have ended.
         pending_bytes: what waits for clients that read slowly.
     """
 
@@ -108,14 +87,6 @@ class StreamManager:
         if self._max_connections is not None and len(self.streams) >= self._max_connections:
             raise TemporaryRefusal(503, "the app has reached its limit of open streams")
 
-    def statistics(self) -> StreamStatistics:
-        """Return statistics of this moment. It visits every stream, so do not call it often."""
-        events_sent, bytes_sent = self.counters.total_sent(stream.sent() for stream in self.streams)
-        return StreamStatistics(
-            open_streams=len(self.streams),
-            opened=len(self.streams) + self.counters.ended.total(),
-            ended=dict(self.counters.ended),
-            events_sent=events_sent,
-            bytes_sent=bytes_sent,
-            hub=self.hub.statistics(),
-        )
+    def statistics(self) -> Pausing[StreamStatistics]:
+        """Compute statistics, which visits every stream."""
+        return stream_statistics(list(self.streams), self.counters, engine_of(self.hub).statistics())

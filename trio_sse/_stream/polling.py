@@ -30,6 +30,7 @@ from .lifecycle import Handle, Refused, run_stream
 from .live_stream import LiveStream
 from .manager import StreamManager
 from .scope import ServeScope
+from .stream_kind import in_route
 from .unconnected import UnconnectedTransport
 
 _WAIT_SECONDS = 25.0  # most proxies wait for a minute, some for half of it
@@ -86,6 +87,8 @@ async def run_poll(
     peer: str,
     discard: Callable[[], Awaitable[bool]],
     is_disconnected: Callable[[], bool] = lambda: False,
+    route: str | None = None,
+    is_secure: bool = False,
 ) -> Response | Refused | None:
     """Run a handler until there is something to respond with.
 
@@ -95,6 +98,7 @@ async def run_poll(
     Args:
         discard: reads from the client, to notice a disconnect; see `Transport.discard_some`.
         is_disconnected: whether the client has disconnected, for hosts that then cancel this call.
+        route, is_secure: what statistics count it as; see `StreamKind`.
 
     Raises:
         HTTPException: the request is not acceptable.
@@ -105,6 +109,7 @@ async def run_poll(
         wait = max(wait, _AHEAD_SECONDS)
     transport = PollTransport(peer, discard, own_cursor)
     stream = manager.new_stream(serving, transport, request, b"")
+    stream.kind = in_route(stream.kind, route, is_secure=is_secure)
     stream.cursor_form = CursorForm.BLOCK  # for the decoder in the transport
 
     async def handle_until_cancelled(connection: Connection) -> object:

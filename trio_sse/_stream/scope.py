@@ -70,6 +70,10 @@ class OpenStream(OpenResponse, Protocol):
     def sent(self) -> tuple[int, int]:
         """Return how many events and bytes it has sent."""
 
+    @property
+    def duration(self) -> float:
+        """Seconds since it was opened."""
+
 
 async def end_streams(streams: Sequence[OpenResponse], *, drain_timeout: float) -> None:
     """End those of the streams that are resumable, spread over a part of the drain time."""

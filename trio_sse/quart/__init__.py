@@ -20,7 +20,7 @@ Needs the extra `quart`: pip install 'trio-sse[quart]'.
 """
 
 from .._module_metadata import set_public_module
-from .._stream.manager import StreamStatistics
+from .._stream.statistics import StreamStatistics
 
 try:
     from ._extension import QuartSSE

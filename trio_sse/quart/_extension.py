@@ -11,14 +11,15 @@ from werkzeug.exceptions import HTTPException as WerkzeugHTTPException
 
 from .._http.websocket_handshake import SUBPROTOCOL, Handshake
 from .._hub.hub import Hub
+from .._pausing import in_one_piece, in_pieces
 from .._stream.manager import (
     ConnectHook,
     DisconnectHook,
     StreamManager,
-    StreamStatistics,
 )
 from .._stream.options import StreamOptions
 from .._stream.scope import ServeScope
+from .._stream.statistics import StreamStatistics
 from .._validate import check_bounds, check_seconds
 from .._websocket.subprotocol import Allowed
 from .._wire.event import Dumps, dumps_compact
@@ -191,7 +192,11 @@ class QuartSSE:
 
     def statistics(self) -> StreamStatistics:
         """Return the statistics of this app's streams. It visits every stream: do not call it often."""
-        return self._manager.statistics()
+        return in_one_piece(self._manager.statistics())
+
+    async def collect_statistics(self) -> StreamStatistics:
+        """Return the same, but let other tasks run between two parts of the streams."""
+        return await in_pieces(self._manager.statistics())
 
     # The app's lifespan
 

@@ -25,6 +25,7 @@ from .._stream.head_request import StreamHead, run_head
 from .._stream.lifecycle import Handle, Refused
 from .._stream.manager import StreamManager
 from .._stream.polling import run_poll, wants_poll
+from .._stream.stream_kind import in_route
 from .._wire.topic import TopicError
 from ._response import empty_response, stream_response, whole_response
 
@@ -90,6 +91,7 @@ async def _respond(manager: StreamManager, handle: Handle, name: str) -> Respons
         if wants_poll(extension.request) or extension.request.method == "HEAD":
             return await _answer_soon(extension, manager, handle)
         pending = extension.start_detached(manager, handle, name)
+        pending.stream.kind = in_route(pending.stream.kind, _rule(), is_secure=request.scheme == "https")
         can_start = await pending.wait_ready()
         _share_header_names(request)
     except HTTPException as refusal:
@@ -124,12 +126,20 @@ async def _answer_soon(extension: StreamExtension, manager: StreamManager, handl
         peer=asked.peer,
         discard=trio.sleep_forever,  # Quart cancels the view when its client disconnects
         is_disconnected=lambda: extension.is_disconnected,
+        route=_rule(),
+        is_secure=request.scheme == "https",
     )
     if isinstance(answer, Refused):
         raise answer.error
     if isinstance(answer, StreamHead):
         return empty_response(answer.fields)
     return whole_response(answer or error_response(HTTPException(503, "the client has disconnected")))
+
+
+def _rule() -> str | None:
+    """Return the pattern of the current request's route."""
+    rule = request.url_rule
+    return None if rule is None else rule.rule
 
 
 def _refuse(refusal: HTTPException, headers: RequestHeaders) -> Response:

@@ -1,0 +1,167 @@
+"""A server's statistics: what they count, and that a snapshot can pause."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.lowlevel
+from trio.testing import wait_all_tasks_blocked
+
+from trio_sse import Connection, HTTPException, Hub, Overflow, ServerStatistics, StreamKind
+from trio_sse._process import resources
+from trio_sse._process.loop_monitor import LoopMonitor
+from trio_sse.websocket import WebSocketConnection
+
+from ..support.leaks import MakeHub, MakeServer
+from ..support.serving import in_memory, on_sockets
+from ..support.waiting import SECONDS, until
+from ..support.websocket_client import HANDSHAKE
+
+
+async def test_streams_are_counted_by_route_transport_and_status(make_server: MakeServer) -> None:
+    server = make_server()
+
+    @server.route("/rooms/{room}")
+    async def room(connection: Connection, room: str) -> None:
+        if room == "secret":
+            raise HTTPException(403)
+        await connection.subscribe("room")
+
+    @server.websocket("/socket")
+    async def socket(connection: WebSocketConnection) -> None:
+        await connection.subscribe("room")
+
+    async with on_sockets(server) as serving:
+        clients = [await serving.connect() for _ in range(4)]
+        await clients[0].get("/rooms/a")
+        await clients[1].get("/rooms/b")
+        await clients[2].get("/socket", *HANDSHAKE)
+        await clients[3].send(b"GET /rooms/c HTTP/1.1\r\nHost: h\r\nAccept: application/json\r\n\r\n")
+        await until(lambda: server.statistics().open_streams == 4)
+        for path in ("/rooms/secret", "/nowhere", "/nowhere"):
+            async with await serving.connect() as other:
+                await other.get(path)
+        now = await server.collect_statistics()
+        assert now.streams == {
+            StreamKind("/rooms/{room}", "sse", "1.1", False): 2,
+            StreamKind("/rooms/{room}", "poll", "1.1", False): 1,
+            StreamKind("/socket", "websocket", "1.1", False): 1,
+        }
+        assert now.refused_by_status == {403: 1, 404: 2}
+        assert now.refused == 3
+        assert now.ages.count == 4
+        assert 0 < now.oldest < SECONDS
+        assert now.durations.count == 1  # the refused one
+        for client in clients:
+            await client.leave()
+        await until(lambda: not server.statistics().open_streams)
+    after = server.statistics()
+    assert after.streams == {}
+    assert after.durations.count == 5
+    assert after.loop_turns.count > 0
+    assert after.process.resident_bytes
+
+
+async def test_statistics_can_be_read_in_another_thread(make_server: MakeServer) -> None:
+    server = make_server()
+
+    @server.route("/")
+    async def stream(connection: Connection) -> None:
+        await connection.subscribe("room")
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/")
+        now = await trio.to_thread.run_sync(server.statistics)
+        assert (now.open_streams, now.ages.count, now.oldest) == (1, 0, 0.0)
+
+
+async def test_a_snapshot_of_many_streams_pauses(
+    make_server: MakeServer, make_hub: MakeHub, nursery: trio.Nursery
+) -> None:
+    hub: Hub = make_hub()
+    await nursery.start(hub.run)
+    async with trio.open_nursery() as readers:
+        for number in range(2500):
+            await readers.start(_read, hub, f"topic/{number % 100}")
+        steps = 0
+
+        async def count() -> None:
+            nonlocal steps
+            while True:
+                steps += 1
+                await trio.lowlevel.checkpoint()
+
+        readers.start_soon(count)
+        hub.publish_nowait("topic/0", "x")
+        snapshot = await hub.collect_statistics()
+        assert steps >= 3  # others ran between the thousands
+        assert snapshot.subscriptions == 2500
+        readers.cancel_scope.cancel()
+
+
+async def _read(hub: Hub, topic: str, *, task_status: trio.TaskStatus[None]) -> None:
+    async with hub.subscribe(topic):
+        task_status.started()
+        await trio.sleep_forever()
+
+
+async def test_batches_and_readers_that_lag_are_counted(make_hub: MakeHub, nursery: trio.Nursery) -> None:
+    hub: Hub = make_hub()
+    await nursery.start(hub.run)
+    async with hub.subscribe("a", overflow=Overflow.DROP_OLDEST, queue=2):
+        for _ in range(5):
+            hub.publish_nowait("a", "x")
+        await wait_all_tasks_blocked()
+        now = hub.statistics()
+        assert (now.lagging, now.longest_queue, now.dropped) == (1, 2, 3)
+        assert now.batches.sum == 5
+        assert now.fan_outs.count == now.batches.count
+    assert hub.statistics().dropped == 3
+    assert hub.statistics().lagging == 0
+
+
+def test_the_loop_monitor_knows_the_longest_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("trio_sse._process.loop_monitor.perf_counter", lambda: now)
+    monitor = LoopMonitor()
+
+    def turn(seconds: float, pause: float = 0.0) -> None:
+        nonlocal now
+        monitor.after_io_wait(0)
+        now += seconds
+        monitor.before_io_wait(0)
+        now += pause
+
+    monitor.begin()
+    turn(0.25)
+    turn(0.0005, pause=10)
+    assert monitor.longest == 0.25
+    assert (monitor.turns.snapshot().count, monitor.turns.counts[0]) == (2, 1)
+    turn(0.1, pause=20)
+    assert monitor.longest == 0.25  # of the period before
+    turn(0.1, pause=30)
+    assert monitor.longest == pytest.approx(0.1)
+    now += 90
+    assert monitor.longest == 0.0
+
+
+@pytest.mark.parametrize("what", ["_resident_bytes", "_descriptors"])
+def test_a_system_without_proc_says_what_it_can(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known: Callable[[], Any] = getattr(resources, what)
+    assert known() > 0
+
+    def refuse(*arguments: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(os, "stat", refuse)
+    assert known() is None
+
+
+def test_statistics_are_public() -> None:
+    assert ServerStatistics.__module__ == StreamKind.__module__ == "trio_sse"

@@ -1,0 +1,50 @@
+"""Histograms with fixed bounds, which cost one addition for each value."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How values are distributed, at one moment.
+
+    Attributes:
+        bounds: the upper bounds of the buckets, which are part of them, in order.
+        counts: how many values each bucket has, and at the end how many are above all bounds.
+        sum: what all values add up to.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float
+
+    @property
+    def count(self) -> int:
+        """How many values there are."""
+        return sum(self.counts)
+
+
+@final
+class HistogramCounter:
+    """Counts values for a `Histogram`."""
+
+    __slots__ = ("_bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = tuple(bounds)
+        self.counts = [0] * (len(self._bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, value: float) -> None:
+        """Count a value."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+    def snapshot(self) -> Histogram:
+        """Return what has been counted."""
+        return Histogram(self._bounds, tuple(self.counts), self.sum)
