@@ -174,7 +174,7 @@ EARNEST: dict[str, tuple[Callable[[int], bytes], int]] = {
         lambda id: request(id, GET + "stream") + reset(id),
         RESETS - 1,
     ),
-    "DATA of one byte": (lambda _: frame(DATA, 0, 1, b"x"), 5_000),
+    "DATA of one byte": (lambda _: frame(DATA, 0, 1, b"x"), 10_000),
 }
 
 
@@ -219,3 +219,27 @@ def test_a_body_that_nobody_reads_uses_up_no_window() -> None:
 
     assert 400 * len(body) > 4 * LIMITS.connection_window
     assert not connection.protocol.is_failed
+
+
+def test_a_body_of_tiny_pieces_ends_its_stream() -> None:
+    """The bound is that of HTTP/1.1's chunks."""
+    connection = Connection()
+    tiny = frame(DATA, 0, 1, b"x") * 1000
+
+    for _ in range(17):
+        connection.send(tiny)
+
+    assert len(connection.protocol.streams) == 1
+    connection.send(tiny)
+    assert connection.peer.seen[-1] == "1: ENHANCE_YOUR_CALM"
+    assert not connection.protocol.is_failed
+
+
+def test_tiny_pieces_that_nobody_reads_are_joined() -> None:
+    connection = Connection()
+
+    connection.send(frame(DATA, 0, 1, b"xy") * 8000)
+
+    (stream,) = connection.protocol.streams.values()
+    assert stream.received is not None
+    assert (len(stream.received), stream.unread) == (4, 16_000)

@@ -237,11 +237,11 @@ class Http2Protocol(Http2Output):
         if len(data) != size:
             self.consumed(stream, size - len(data))
         is_end = bool(frame.flags & Flag.END_STREAM)
-        if not stream.add_body(data):
+        try:
+            stream.add_body(data, is_end=is_end)
+        except StreamFault:
             self._consumed(len(data))
-            raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "the body is longer than announced")
-        if is_end and not stream.is_body_whole:
-            raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "the body is shorter than announced")
+            raise
         if is_end:
             self._end_of_peer(stream)
         if stream.observer is not None and (data or is_end):

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol, final
 
+from .._http.body_decoders import BYTES_PER_CHUNK, FREE_CHUNKS
+from .error_code import ErrorCode, StreamFault
+
+# Small pieces of a body that nobody has taken yet are joined: each object takes some 50 bytes more.
+_JOINED_SIZE = 4 * 1024
+
 
 class StreamObserver(Protocol):
     """Whoever serves a stream; called while frames are parsed, so it must not wait or raise."""
@@ -39,7 +45,9 @@ class Http2Stream:
     __slots__ = (
         "_body_left",
         "_credit",
+        "_least",
         "_receive_window",
+        "_spare",
         "has_ended",
         "id",
         "is_closed",
@@ -66,28 +74,44 @@ class Http2Stream:
         self._receive_window = receive_window  # how many bytes the peer may still send
         self._credit = 0  # bytes that were taken, and not announced to the peer
         self._body_left: int | None = None  # of what Content-Length announces
+        self._spare = 0  # bytes that DATA frames have had beyond the least, which is 0 for a WebSocket
+        self._least = 0
 
     def expect_body(self, length: int | None) -> None:
-        """Set how many bytes of DATA the peer has announced; `None` if it has not."""
+        """Bound the body by the bytes of DATA that the peer has announced, `None` if it has not."""
         self._body_left = length
+        self._spare, self._least = FREE_CHUNKS * BYTES_PER_CHUNK, BYTES_PER_CHUNK
 
     def count_received(self, size: int) -> bool:
         """Count the payload of a DATA frame, with its padding; return whether the window allows it."""
         self._receive_window -= size
         return self._receive_window >= 0
 
-    def add_body(self, data: bytes) -> bool:
-        """Keep bytes of the body; return whether they are within what the peer has announced."""
-        if self._body_left is not None:
-            self._body_left -= len(data)
-            if self._body_left < 0:
-                return False
-        if data:
-            if self.received is None:
-                self.received = deque()
-            self.received.append(data)
-            self.unread += len(data)
-        return True
+    def add_body(self, data: bytes, *, is_end: bool) -> None:
+        """Keep bytes of the body; `is_end` says that they are the last ones.
+
+        Raises:
+            StreamFault: they are not what was announced, or too many frames have hardly any bytes. Nothing
+                is kept then.
+        """
+        left = self._body_left
+        if left is not None:
+            left -= len(data)
+            if left < 0 or (is_end and left):
+                text = "the body is not as long as announced"
+                raise StreamFault(self.id, ErrorCode.PROTOCOL_ERROR, text)
+            self._body_left = left
+        self._spare += len(data) - self._least
+        if self._spare < 0:
+            raise StreamFault(self.id, ErrorCode.ENHANCE_YOUR_CALM, "too many pieces of the body are small")
+        if not data:
+            return
+        self.unread += len(data)
+        if self.received is None:
+            self.received = deque()
+        elif self.received and len(self.received[-1]) + len(data) <= _JOINED_SIZE:
+            data = self.received.pop() + data
+        self.received.append(data)
 
     @property
     def is_body_whole(self) -> bool:
