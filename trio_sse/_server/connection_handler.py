@@ -13,9 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple, final
+from typing import final
 
 import trio
 
@@ -23,40 +21,26 @@ from .._app.app import AppHandler
 from .._app.app_call import Answered, AppCall, CallContext
 from .._app.app_websocket import AppWebSockets
 from .._asgi.response_stream import PendingStream
-from .._groups import as_exception, split_failure
+from .._groups import split_failure
 from .._http.exceptions import HTTPException
 from .._http.request_head import RequestHead
-from .._http.response import Response, add_fields
-from .._http.websocket_handshake import accept_head
 from .._logger import get_logger
-from .._request.access_log import RequestMark, log_request
+from .._request.access_log import log_request
 from .._request.admission import Admission
-from .._request.request_disconnects import RequestDisconnectWatcher
 from .._request.request_reader import RequestReader, RoutedRequest
 from .._request.results import AfterResponse
 from .._request.routes import AppRoute, AppWebSocketRoute, EndpointRoute, StreamRoute, WebSocketRoute
-from .._stream.closing import linger_if_unread
-from .._stream.head_request import StreamHead, run_head
 from .._stream.lifecycle import Handle, Refused, StreamOutcome, run_stream
-from .._stream.live_stream import LiveStream
 from .._stream.manager import StreamManager
-from .._stream.padding import padding
-from .._stream.polling import run_poll, wants_poll
 from .._stream.scope import ServeScope
-from .._stream.stream_kind import in_route
 from .._transport.base import Transport
-from .._wire.message import Framing
+from .endpoints import Endpoints
+from .request_tasks import contain_failure
 from .responder import Responder
+from .stream_requests import StreamRequests
+from .websocket_requests import WebSocketRequests
 
 logger = get_logger("trio_sse.server")
-
-
-class AdmittedStream(NamedTuple):
-    """A stream that is about to run, and the beginning of its request, if the access log is on."""
-
-    stream: LiveStream
-    handle: Handle
-    mark: RequestMark | None
 
 
 @final
@@ -71,8 +55,9 @@ class ConnectionHandler:
         admission: Admission,
         app: AppHandler | None,
         app_websockets: AppWebSockets | None,
-        *,
-        request_timeout: float,
+        streams: StreamRequests,
+        websockets: WebSocketRequests,
+        endpoints: Endpoints,
     ) -> None:
         self._manager = manager
         self._reader = reader
@@ -80,7 +65,9 @@ class ConnectionHandler:
         self._admission = admission
         self._app = app
         self._app_websockets = app_websockets
-        self._request_timeout = request_timeout
+        self._streams = streams
+        self._websockets = websockets
+        self._endpoints = endpoints
         self._call_context = None if app is None else self._make_call_context(app)
 
     def _make_call_context(self, app: AppHandler) -> CallContext:
@@ -127,7 +114,7 @@ class ConnectionHandler:
                         if routed is None:
                             break
                     if isinstance(routed.destination, StreamRoute):
-                        admitted = await self._admit_stream(
+                        admitted = await self._streams.admit(
                             transport, serving, routed, routed.destination, has_called_app=has_called_app
                         )
                         if isinstance(admitted, AfterResponse):
@@ -142,12 +129,12 @@ class ConnectionHandler:
                             self._admission.leave(transport)
                         if isinstance(outcome, Refused) or outcome.may_reuse:
                             transport = transport.hand_over()
-                        after = await self._after_stream(transport, serving, routed, stream, outcome)
+                        after = await self._streams.after_stream(transport, serving, routed, stream, outcome)
                         if buffer:
                             after = AfterResponse.CLOSE
                         del stream, handle, outcome, routed
                     elif isinstance(routed.destination, WebSocketRoute):
-                        after = await self._run_websocket(
+                        after = await self._websockets.run(
                             transport, serving, routed, routed.destination, buffer
                         )
                     elif isinstance(routed.destination, AppRoute):
@@ -157,8 +144,12 @@ class ConnectionHandler:
                     elif isinstance(routed.destination, AppWebSocketRoute):
                         has_called_app = True
                         after, transport, _ = await self._call_app_for_websocket(transport, serving, routed)
+                    elif isinstance(routed.destination, EndpointRoute):
+                        after = await self._endpoints.answer(
+                            transport, serving, routed, routed.destination, buffer
+                        )
                     else:
-                        after = await self._respond(transport, serving, routed, buffer)
+                        after = await self._responder.reply(transport, serving, routed, routed.destination)
             except HTTPException as refusal:
                 await self._responder.refuse(transport, serving, refusal)
             except trio.BrokenResourceError as error:
@@ -170,7 +161,7 @@ class ConnectionHandler:
         finally:
             task.name = own_name
 
-    # Whole responses
+    # Apps
 
     async def _serve_app(
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest, buffer: bytearray
@@ -246,198 +237,7 @@ class ConnectionHandler:
         if after is AfterResponse.REUSE:
             await self.serve(transport, call.serving, call.buffer)
 
-    async def _respond(
-        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, buffer: bytearray
-    ) -> AfterResponse:
-        """Answer a request that leads to an endpoint or to a finished response."""
-        destination = routed.destination
-        if isinstance(destination, Response):
-            return await self._responder.reply(transport, serving, routed, destination)
-        assert isinstance(destination, EndpointRoute)
-        try:
-            self._admission.check_room(transport)
-        except HTTPException as refusal:
-            return await self._responder.reply_to_failure(transport, serving, routed, refusal)
-        self._admission.enter(transport)
-        self._admission.endpoints += 1
-        try:
-            answer = await self._call_endpoint(transport, routed, destination, buffer)
-        finally:
-            self._admission.endpoints -= 1
-            self._admission.leave(transport)
-        if answer is None:
-            log_request(routed.mark, transport, routed.request, None)
-            return AfterResponse.CLOSE
-        if isinstance(answer, Refused):
-            return await self._responder.reply_to_failure(
-                transport, serving, routed, answer.error, what="endpoint"
-            )
-        return await self._responder.reply(transport, serving, routed, answer)
-
-    async def _call_endpoint(
-        self, transport: Transport, routed: RoutedRequest, route: EndpointRoute, buffer: bytearray
-    ) -> Response | Refused | None:
-        """Call an endpoint, which is cancelled when it takes too long, or when its client disconnects.
-
-        Return `None` after a disconnect.
-        """
-        name_task(route.handler)
-        scope = trio.CancelScope(deadline=trio.current_time() + self._request_timeout)
-        watcher = RequestDisconnectWatcher(transport, buffer, scope.cancel)
-
-        async def call() -> Response | Refused | None:
-            try:
-                with scope:
-                    response = await route.handler(routed.request, **routed.parameters)
-                    if not isinstance(response, Response):
-                        raise TypeError(f"an endpoint must return a Response, not {type(response).__name__}")
-                    if not isinstance(response.body, str | bytes):
-                        kind = type(response.body).__name__
-                        raise TypeError(f"a response's body must be text or bytes, not {kind}")
-                    return response
-            except BaseException as failure:
-                passing, contained = split_failure(failure)
-                if passing is not None:
-                    raise passing from None
-                assert contained is not None
-                return Refused(as_exception(contained))
-            return None
-
-        answer = await watcher.run(call)
-        if answer is not None or watcher.is_disconnected:
-            return answer
-        path = routed.request.target.partition("?")[0]
-        logger.warning("the endpoint of path=%.200s took longer than %g s", path, self._request_timeout)
-        return Refused(HTTPException(503, "the request took too long"))
-
     # Streams
-
-    async def _admit_stream(
-        self,
-        transport: Transport,
-        serving: ServeScope,
-        routed: RoutedRequest,
-        route: StreamRoute,
-        *,
-        has_called_app: bool,
-    ) -> AdmittedStream | AfterResponse:
-        """Return the stream that answers a request; if the answer is anything else, send that instead.
-
-        Args:
-            has_called_app: an app has answered an earlier request, and may still know the transport.
-        """
-        request = routed.request
-        try:
-            self._admission.check(transport, serving)
-        except HTTPException as refusal:
-            return await self._responder.reply_to_failure(transport, serving, routed, refusal)
-        if request.method == "HEAD" or wants_poll(request):
-            return await self._answer_soon(transport, serving, routed, route)
-        name_task(route.handler)
-        return self.begin_stream(transport, serving, routed, route, has_called_app=has_called_app)
-
-    def begin_stream(
-        self,
-        transport: Transport,
-        serving: ServeScope,
-        routed: RoutedRequest,
-        route: StreamRoute,
-        *,
-        has_called_app: bool = False,
-    ) -> AdmittedStream:
-        """Return the stream that answers a request, and count it."""
-        request = routed.request
-        transport.framing = Framing.CHUNKED if request.http_version == "1.1" else Framing.PLAIN
-        head = self._responder.stream_head(routed) + padding(request, transport.framing)
-        handle = partial(route.handler, **routed.parameters) if routed.parameters else route.handler
-        self._admission.enter(transport)
-        if has_called_app:
-            transport = transport.hand_over()
-        stream = self._manager.new_stream(serving, transport, request, head)
-        stream.kind = in_route(stream.kind, route.path, is_secure=stream.kind.is_secure)
-        return AdmittedStream(stream, handle, routed.mark)
-
-    async def _answer_soon(
-        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, route: StreamRoute
-    ) -> AfterResponse:
-        """Answer with a batch of a stream's events (long polling), or with its head alone."""
-        name_task(route.handler)
-        self._admission.enter(transport)
-        run = run_poll if wants_poll(routed.request) else run_head
-        answer: Response | StreamHead | Refused | None
-        try:
-            answer = await run(
-                self._manager,
-                serving,
-                routed.request,
-                partial(route.handler, **routed.parameters),
-                peer=transport.peer,
-                discard=transport.discard_some,
-                route=route.path,
-                is_secure=transport.is_secure,
-            )
-        except HTTPException as refusal:
-            answer = Refused(refusal)
-        finally:
-            self._admission.leave(transport)
-        if answer is None:
-            log_request(routed.mark, transport, routed.request, None)
-            return AfterResponse.CLOSE
-        return await self._answer_watched(transport, serving, routed, answer)
-
-    async def answer_refused(
-        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, refused: Refused
-    ) -> None:
-        """Answer a request whose stream has never started, and close its transport."""
-        try:
-            await self._answer_watched(transport, serving, routed, refused)
-        except trio.BrokenResourceError as error:
-            logger.debug("peer=%s has disconnected: %s", transport.peer, error)
-        finally:
-            await transport.aclose(abort=transport.pending is not None)
-
-    async def _answer_watched(
-        self,
-        transport: Transport,
-        serving: ServeScope,
-        routed: RoutedRequest,
-        answer: Response | StreamHead | Refused,
-    ) -> AfterResponse:
-        """Answer a request whose client was watched by reading.
-
-        What it has sent meanwhile is not executed, and nobody can tell where its next request would begin.
-        """
-        has_unread = transport.unread_bytes() > 0  # what comes later is the next request
-        if has_unread:
-            routed = routed._replace(may_keep_alive=False)
-        if isinstance(answer, Refused):
-            after = await self._responder.reply_to_failure(transport, serving, routed, answer.error)
-        elif isinstance(answer, StreamHead):
-            await self._responder.send(
-                transport, add_fields(self._responder.stream_head(routed), answer.fields)
-            )
-            log_request(routed.mark, transport, routed.request, 200)
-            after = AfterResponse.reuse_if(routed.may_keep_alive)
-        else:
-            after = await self._responder.reply(transport, serving, routed, answer)
-        if has_unread:
-            await serving.linger(transport)
-        return after
-
-    async def _after_stream(
-        self,
-        transport: Transport,
-        serving: ServeScope,
-        routed: RoutedRequest,
-        stream: LiveStream,
-        outcome: StreamOutcome,
-    ) -> AfterResponse:
-        """Answer the request if its stream never started, and let the client read the end of one that did."""
-        if isinstance(outcome, Refused):
-            return await self._answer_watched(transport, serving, routed, outcome)
-        if not outcome.may_reuse:
-            await linger_if_unread(serving, stream)
-        return AfterResponse.reuse_if(outcome.may_reuse and routed.may_keep_alive)
 
     async def _run_detached_stream(
         self,
@@ -468,7 +268,7 @@ class ConnectionHandler:
                     if isinstance(outcome, Refused) or outcome.may_reuse:
                         transport = transport.hand_over()
                     announced = routed._replace(may_keep_alive=pending.may_keep_alive)
-                    after = await self._after_stream(transport, serving, announced, stream, outcome)
+                    after = await self._streams.after_stream(transport, serving, announced, stream, outcome)
                     if buffer:
                         after = AfterResponse.CLOSE
                     if routed.may_keep_alive and not pending.may_keep_alive:
@@ -482,60 +282,3 @@ class ConnectionHandler:
             contain_failure(failure, transport)
         if after is AfterResponse.REUSE:
             await self.serve(transport, serving, buffer)
-
-    # WebSockets
-
-    async def _run_websocket(
-        self,
-        transport: Transport,
-        serving: ServeScope,
-        routed: RoutedRequest,
-        route: WebSocketRoute,
-        buffer: bytearray,
-    ) -> AfterResponse:
-        """Run a WebSocket, or refuse its handshake."""
-        request = routed.request
-        try:
-            if buffer:
-                raise HTTPException(400, "a WebSocket's frames must not precede the answer to its handshake")
-            route.handshake.check_origin(request.headers)
-            self._admission.check(transport, serving)
-        except HTTPException as refusal:
-            after = await self._responder.reply_to_failure(transport, serving, routed, refusal)
-            return AfterResponse.CLOSE if buffer else after
-        subprotocol = route.handshake.subprotocol(request.headers)
-        transport.framing = Framing.WEBSOCKET
-        head = accept_head(request.headers, subprotocol)
-        name_task(route.handler)
-        handler = partial(route.handler, **routed.parameters) if routed.parameters else route.handler
-        self._admission.enter(transport)
-        stream = self._manager.new_stream(serving, transport.hand_over(), request, head)
-        stream.kind = in_route(stream.kind, route.path, is_secure=stream.kind.is_secure)
-        try:
-            try:
-                refused = await route.run(self._manager, serving, stream, subprotocol, handler)
-            finally:
-                self._admission.leave(transport)
-            if refused is not None:
-                await self._responder.reply_to_failure(stream.transport, serving, routed, refused.error)
-        finally:
-            await stream.transport.aclose(abort=stream.transport.pending is not None)
-        return AfterResponse.CLOSE
-
-
-def contain_failure(failure: BaseException, transport: Transport) -> None:
-    """Log what went wrong with a connection; raise only what must pass; see `split_failure`."""
-    passing, contained = split_failure(failure)
-    if contained is not None:
-        logger.error("serving peer=%s failed", transport.peer, exc_info=contained)
-    if passing is not None:
-        raise passing from None
-
-
-def name_task(handler: Callable[..., object]) -> None:
-    """Name the task after its handler, for the watchdog and for tools that list tasks.
-
-    The name stays until the next request, as the watchdog looks after a step: by then the handler may have
-    returned.
-    """
-    trio.lowlevel.current_task().name = getattr(handler, "__qualname__", repr(handler))

@@ -43,11 +43,14 @@ from .._transport.pending_bytes import MAX_PENDING_BYTES
 from .._websocket.connection import WebSocketHandler
 from .._wire.event import Dumps, dumps_compact
 from .connection_handler import ConnectionHandler
+from .endpoints import Endpoints
 from .http2_connection import Http2Connections
 from .responder import Responder
 from .serving import Address, ServeCalls
 from .single_requests import SingleRequests
 from .statistics import ServerStatistics
+from .stream_requests import StreamRequests
+from .websocket_requests import WebSocketRequests
 
 # Decorators return the function that they decorate.
 StreamFunction = TypeVar("StreamFunction", bound=StreamHandler)
@@ -267,6 +270,7 @@ class Server:
         router = RequestRouter(requests, self._routes, health, has_app=app is not None)
         self._responder = Responder(self._manager, requests.cross_origin)
         reader = RequestReader(requests, router, origins)
+        streams = StreamRequests(self._manager, self._admission, self._responder)
         handler = ConnectionHandler(
             self._manager,
             reader,
@@ -274,9 +278,11 @@ class Server:
             self._admission,
             hosted,
             None if hosted is None else self._app_websockets(hosted),
-            request_timeout=requests.request_timeout,
+            streams,
+            WebSocketRequests(self._manager, self._admission, self._responder),
+            Endpoints(self._admission, self._responder, requests.request_timeout),
         )
-        single_requests = SingleRequests(self._manager, reader, self._admission, handler)
+        single_requests = SingleRequests(self._manager, reader, self._admission, streams, handler)
         self._calls = ServeCalls(
             options.serve,
             self._manager,

@@ -37,10 +37,11 @@ from .._transport.base import Transport, describe_endpoint
 from .._transport.socket import SocketTransport, as_endpoint, close_socket
 from .._transport.stream import StreamTransport
 from .._transport.tls import TLSTransport, check_server_context
-from .connection_handler import ConnectionHandler, contain_failure
+from .connection_handler import ConnectionHandler
 from .http2_connection import Http2Connections
 from .listeners import Acceptor, as_sockets, prepare
 from .proxy_header import receive_proxy_header
+from .request_tasks import contain_failure
 
 logger = get_logger("trio_sse.server")
 

@@ -25,7 +25,9 @@ from .._stream.manager import StreamManager
 from .._stream.polling import wants_poll
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
-from .connection_handler import AdmittedStream, ConnectionHandler, contain_failure, name_task
+from .connection_handler import ConnectionHandler
+from .request_tasks import contain_failure, name_task
+from .stream_requests import AdmittedStream, StreamRequests
 
 
 @final
@@ -37,11 +39,13 @@ class SingleRequests:
         manager: StreamManager,
         reader: RequestReader,
         admission: Admission,
+        streams: StreamRequests,
         handler: ConnectionHandler,
     ) -> None:
         self._manager = manager
         self._reader = reader
         self._admission = admission
+        self._streams = streams
         self._handler = handler
 
     def serve(
@@ -73,7 +77,7 @@ class SingleRequests:
         route, request = routed.destination, routed.request
         if not isinstance(route, StreamRoute) or request.method == "HEAD" or wants_poll(request):
             return None
-        return self._handler.begin_stream(transport, serving, routed, route)
+        return self._streams.begin(transport, serving, routed, route)
 
     async def _run(self, stream: LiveStream, handle: Handle, mark: RequestMark | None) -> None:
         name_task(handle)
@@ -95,4 +99,4 @@ class SingleRequests:
             return
         nothing = Response()  # its route has been called, and nothing else is needed of it
         routed = RoutedRequest(stream.request, nothing, NO_PARAMETERS, False, None, mark)
-        await self._handler.answer_refused(stream.transport.hand_over(), stream.serving, routed, outcome)
+        await self._streams.answer_refused(stream.transport.hand_over(), stream.serving, routed, outcome)

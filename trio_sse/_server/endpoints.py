@@ -1,0 +1,108 @@
+"""Calling endpoints: functions that answer a request with a whole response.
+
+An endpoint counts as an open stream while it works. It is cancelled when it takes too long, and when its
+client disconnects.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import trio
+
+from .._groups import as_exception, split_failure
+from .._http.exceptions import HTTPException
+from .._http.response import Response
+from .._logger import get_logger
+from .._request.access_log import log_request
+from .._request.admission import Admission
+from .._request.request_disconnects import RequestDisconnectWatcher
+from .._request.request_reader import RoutedRequest
+from .._request.results import AfterResponse
+from .._request.routes import EndpointRoute
+from .._stream.lifecycle import Refused
+from .._stream.scope import ServeScope
+from .._transport.base import Transport
+from .request_tasks import name_task
+from .responder import Responder
+
+logger = get_logger("trio_sse.server")
+
+
+@final
+class Endpoints:
+    """Calls the endpoints of a server.
+
+    Args:
+        timeout: how long one may take, in seconds.
+    """
+
+    def __init__(self, admission: Admission, responder: Responder, timeout: float) -> None:
+        self._admission = admission
+        self._responder = responder
+        self._request_timeout = timeout
+
+    async def answer(
+        self,
+        transport: Transport,
+        serving: ServeScope,
+        routed: RoutedRequest,
+        route: EndpointRoute,
+        buffer: bytearray,
+    ) -> AfterResponse:
+        """Call the endpoint of a request, and send its response."""
+        try:
+            self._admission.check_room(transport)
+        except HTTPException as refusal:
+            return await self._responder.reply_to_failure(transport, serving, routed, refusal)
+        self._admission.enter(transport)
+        self._admission.endpoints += 1
+        try:
+            answer = await self._call(transport, routed, route, buffer)
+        finally:
+            self._admission.endpoints -= 1
+            self._admission.leave(transport)
+        if answer is None:
+            log_request(routed.mark, transport, routed.request, None)
+            return AfterResponse.CLOSE
+        if isinstance(answer, Refused):
+            return await self._responder.reply_to_failure(
+                transport, serving, routed, answer.error, what="endpoint"
+            )
+        return await self._responder.reply(transport, serving, routed, answer)
+
+    async def _call(
+        self, transport: Transport, routed: RoutedRequest, route: EndpointRoute, buffer: bytearray
+    ) -> Response | Refused | None:
+        """Call an endpoint, which is cancelled when it takes too long, or when its client disconnects.
+
+        Return `None` after a disconnect.
+        """
+        name_task(route.handler)
+        scope = trio.CancelScope(deadline=trio.current_time() + self._request_timeout)
+        watcher = RequestDisconnectWatcher(transport, buffer, scope.cancel)
+
+        async def call() -> Response | Refused | None:
+            try:
+                with scope:
+                    response = await route.handler(routed.request, **routed.parameters)
+                    if not isinstance(response, Response):
+                        raise TypeError(f"an endpoint must return a Response, not {type(response).__name__}")
+                    if not isinstance(response.body, str | bytes):
+                        kind = type(response.body).__name__
+                        raise TypeError(f"a response's body must be text or bytes, not {kind}")
+                    return response
+            except BaseException as failure:
+                passing, contained = split_failure(failure)
+                if passing is not None:
+                    raise passing from None
+                assert contained is not None
+                return Refused(as_exception(contained))
+            return None
+
+        answer = await watcher.run(call)
+        if answer is not None or watcher.is_disconnected:
+            return answer
+        path = routed.request.target.partition("?")[0]
+        logger.warning("the endpoint of path=%.200s took longer than %g s", path, self._request_timeout)
+        return Refused(HTTPException(503, "the request took too long"))
