@@ -14,6 +14,7 @@ import pytest
 import trio.testing
 
 from trio_sse import Hub, Server
+from trio_sse._logging.repeats import RepeatLimit
 
 from .support import serving as serving_module
 from .support.certificates import Certificate, Contexts, make_contexts
@@ -118,6 +119,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
         terminalreporter.line(
             "No test looks for file descriptors that are left open: no /proc/self/fd", red=True
         )
+
+
+@pytest.fixture(autouse=True)
+def every_line_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test's log lines be left out because other tests have logged the same."""
+    monkeypatch.setattr("trio_sse._logger._repeats", RepeatLimit())
 
 
 @pytest.fixture
