@@ -76,7 +76,7 @@ class DisconnectWatcher:
                 self._log(error)
                 return
         self._watched[descriptor] = (transport, listener)
-        self._look(transport, listener)
+        self._look(transport, listener, counts=False)
 
     def _log(self, error: OSError) -> None:
         now = trio.current_time()
@@ -84,12 +84,17 @@ class DisconnectWatcher:
             self._logged_at = now
             logger.error("cannot watch connections for disconnects: %s", error.strerror)
 
-    def _look(self, transport: SocketTransport, listener: DisconnectListener) -> None:
-        """Report what the peer has sent, if it matters."""
+    def _look(self, transport: SocketTransport, listener: DisconnectListener, *, counts: bool) -> None:
+        """Report what the peer has sent, if it matters.
+
+        Args:
+            counts: whether the bytes that have arrived are counted. When a connection is added, they are not:
+                it is an event for `epoll` at once, and by then the response may have begun.
+        """
         try:
             if transport.poll_input():
                 listener.on_disconnect()
-            elif transport.unread_bytes() > MAX_UNREAD_BYTES:
+            elif counts and transport.unread_bytes() > MAX_UNREAD_BYTES:
                 listener.on_excess_input()
         except BaseException as failure:  # of the application's own callbacks in a TLS session
             passing, contained = split_failure(failure)
@@ -136,7 +141,7 @@ class DisconnectWatcher:
                     if events & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR):
                         listener.on_disconnect()
                     else:
-                        self._look(transport, listener)
+                        self._look(transport, listener, counts=True)
         finally:
             trio.lowlevel.notify_closing(self._epoll.fileno())
             self._epoll.close()
