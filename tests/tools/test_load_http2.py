@@ -6,6 +6,7 @@ import io
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 import h2.config
 import h2.connection
@@ -14,6 +15,7 @@ import pytest
 import trio
 from click.testing import CliRunner
 
+from trio_sse import Connection, Server
 from trio_sse._http2.error_code import ErrorCode
 from trio_sse._http2.frames import (
     Flag,
@@ -177,6 +179,36 @@ async def test_streams_share_a_connection_and_windows_open_in_time(
     write_report(made, out)
     assert "connections       1, HTTP/2\n" in out.getvalue()
     assert (made.report()["streams"], made.report()["protocol"]) == (3, "HTTP/2")
+
+
+@pytest.mark.parametrize("is_secure", [False, True])
+async def test_our_own_server_is_loaded(is_secure: bool) -> None:
+    server = Server(http2=is_secure, http2_cleartext=not is_secure)
+
+    @server.route("/s")
+    async def stream(connection: Connection) -> None:
+        await connection.send("x")
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        tls = make_contexts().server if is_secure else None  # its protocols are set
+        addresses = await nursery.start(partial(server.serve, "127.0.0.1", 0, ssl_context=tls))
+        url = f"http{'s' if is_secure else ''}://127.0.0.1:{addresses[0][1]}/s"
+        made = Load(
+            LoadOptions(
+                url=url,
+                connections=2,
+                streams_per_connection=5,
+                is_http2=True,
+                duration=SECONDS,
+                verify=False,
+            )
+        )
+        nursery.start_soon(made.run, lambda: None)
+        await until(lambda: made.totals.events == 10)
+        nursery.cancel_scope.cancel()
+    assert made.totals.most_connected == 10
+    assert not made.totals.failures
 
 
 async def test_frames_of_all_kinds_are_understood() -> None:
