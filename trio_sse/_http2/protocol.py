@@ -21,7 +21,6 @@ closed              in neither                        WINDOW_UPDATE, PRIORITY an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import ClassVar, final
 
 from .._http.exceptions import HTTPException
@@ -302,7 +301,7 @@ class Http2Protocol(Http2Output):
                 allows_websocket=self._allows_websocket,
                 stream_id=stream_id,
             )
-            head = self._share_headers(head)
+            self._share_headers(head)
             is_websocket = any(name == b":protocol" for name, _ in fields)
         except HTTPException as refusal:
             self._floods.spend_refusal(self._now, self.earned, len(fields))
@@ -314,12 +313,12 @@ class Http2Protocol(Http2Output):
             stream.expect_body(head.content_length)
         self._events.append(RequestReceived(stream, head, is_websocket))
 
-    def _share_headers(self, head: RequestHead) -> RequestHead:
+    def _share_headers(self, head: RequestHead) -> None:
         """Let a request share its fields with the last one. A browser's are nearly always the same."""
         if are_same(head.headers, self._last_headers):
-            return replace(head, headers=self._last_headers)
-        self._last_headers = head.headers
-        return head
+            head.headers = self._last_headers
+        else:
+            self._last_headers = head.headers
 
     def _receive_trailers(
         self, stream: Http2Stream, block: HeaderBlock, fields: Sequence[tuple[bytes, bytes]]
