@@ -177,12 +177,15 @@ class Link:
         is_lost: the writer has given the connection up.
     """
 
-    def __init__(self, nursery: trio.Nursery, *, write_timeout: float = math.inf) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, *, write_timeout: float = math.inf, counts: PendingBytes | None = None
+    ) -> None:
         self.wire = Wire()
         wire: Any = self.wire
         self.streams: dict[int, Http2StreamTransport] = {}
         self.is_lost = False
         self._nursery = nursery
+        self._counts = counts or PendingBytes()
         self._is_scheduled = False
         self._log = FrameLog()
         self.writer = Http2Writer(
@@ -207,7 +210,7 @@ class Link:
 
     async def _flush_blocked(self) -> None:
         try:
-            await self.writer.flush_blocked(PendingBytes())
+            await self.writer.flush_blocked(self._counts)
         except trio.BrokenResourceError:
             self.is_lost = True
             self.protocol.lose_all()

@@ -11,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse._transport.base import HandleState
 from trio_sse._transport.http2_stream import Http2StreamTransport
 from trio_sse._transport.http2_writer import FLUSH_SIZE
+from trio_sse._transport.pending_bytes import PendingBytes
 
 from ..support.checkpoints import Interruption, interrupt_at_each_checkpoint
 from ..support.http2_wire import HEAD, Link, sized
@@ -50,6 +51,9 @@ class Listener:
         self.disconnects += 1
 
     def on_write_timeout(self) -> None:
+        raise AssertionError
+
+    def on_pending_cut(self) -> None:
         raise AssertionError
 
     def on_excess_input(self) -> None:
@@ -266,10 +270,34 @@ async def test_a_client_that_takes_nothing_is_given_up(
     assert link.is_clean
 
 
+async def test_a_connection_that_is_cut_for_what_waits_makes_slow_consumers(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    counts = PendingBytes(1000)
+    links, listeners = (
+        [Link(nursery, counts=counts) for _ in range(2)],
+        [TimeoutListener(), TimeoutListener()],
+    )
+    for link, listener in zip(links, listeners, strict=True):
+        transport = link.asks(1)
+        send(transport, HEAD)
+        link.received()
+        transport.watch(listener)
+        link.wire.room = 0
+        send(transport, bytes(900))
+        link.flush()
+        await trio.sleep(1)
+    assert [link.is_lost for link in links] == [True, False]
+    assert [listener.cuts for listener in listeners] == [1, 0]
+
+
 class TimeoutListener(Listener):
     def __init__(self) -> None:
         super().__init__()
-        self.timeouts = 0
+        self.timeouts = self.cuts = 0
+
+    def on_pending_cut(self) -> None:
+        self.cuts += 1
 
     def on_write_timeout(self) -> None:
         self.timeouts += 1

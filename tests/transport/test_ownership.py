@@ -174,6 +174,9 @@ class Listener:
     def on_write_timeout(self) -> None:
         raise AssertionError
 
+    def on_pending_cut(self) -> None:
+        raise AssertionError
+
     def on_excess_input(self) -> None:
         raise AssertionError
 

@@ -96,6 +96,10 @@ class AppRequest:
         """As `on_disconnect`."""
         self.on_disconnect()
 
+    def on_pending_cut(self) -> None:
+        """As `on_disconnect`."""
+        self.on_disconnect()
+
     def on_excess_input(self) -> None:
         """Do nothing: what follows the request stays unread in the socket, which bounds it."""
 

@@ -69,6 +69,10 @@ class StreamLifetime:
         """End the stream, since the peer accepts nothing on its connection."""
         self.end(EndReason.WRITE_TIMEOUT)
 
+    def on_pending_cut(self) -> None:
+        """End the stream, since its connection was cut for the bytes that wait."""
+        self.end(EndReason.SLOW_CONSUMER)
+
     def on_excess_input(self) -> None:
         """End the stream, since the peer keeps sending."""
         self.end(EndReason.PROTOCOL_ERROR)

@@ -89,6 +89,9 @@ class DisconnectListener(Protocol):
     def on_write_timeout(self) -> None:
         """Called when the peer accepts nothing of what others send on the same connection."""
 
+    def on_pending_cut(self) -> None:
+        """Called when the same connection was cut, since too many bytes wait for slow peers."""
+
     def on_excess_input(self) -> None:
         """Called when the peer has sent more than a watcher tolerates."""
 

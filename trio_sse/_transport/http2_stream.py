@@ -211,6 +211,8 @@ class Http2StreamTransport:
             return
         if self._writer.has_timed_out:
             self._listener.on_write_timeout()
+        elif self._writer.is_cut:
+            self._listener.on_pending_cut()
         else:
             self._listener.on_disconnect()
 

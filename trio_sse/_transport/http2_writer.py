@@ -58,6 +58,7 @@ class Http2Writer:
 
     Attributes:
         has_timed_out: the peer has accepted nothing for the write timeout.
+        is_cut: too many bytes wait for slow peers, and this one has taken nothing for longest.
         is_blocked: the transport has not taken all of the last write, so streams must not add DATA.
         is_scheduled: `flush` will be called.
         number: that of the connection in this process, from 1.
@@ -74,6 +75,7 @@ class Http2Writer:
         "_write_timeout",
         "has_timed_out",
         "is_blocked",
+        "is_cut",
         "is_scheduled",
         "number",
         "peer",
@@ -94,6 +96,7 @@ class Http2Writer:
         self.transport = transport
         self.protocol: Http2Protocol  # set by whoever makes both
         self.has_timed_out = False
+        self.is_cut = False
         self.is_blocked = False
         self.is_scheduled = False
         self.number = next(_numbers)
@@ -155,6 +158,7 @@ class Http2Writer:
                         self.has_timed_out = True
                         raise trio.BrokenResourceError("the peer accepts no bytes")
             if send.is_cut:
+                self.is_cut = True
                 raise trio.BrokenResourceError("too many bytes wait for peers that read slowly")
             if self.protocol.output:
                 transport.send_nowait(self.protocol.take_output(), 0, trio.current_time())
