@@ -76,6 +76,9 @@ PROGRAMS = {
     "        await nursery.start(hub.run)\n"
     "        for state in states:\n            await state.set({'a': 2})\n"
     "        nursery.cancel_scope.cancel()\ntrio.run(main)\nprint('works')\n",
+    "metrics": CORE.replace("Server()", "Server(metrics_path='/metrics')")
+    + "import trio_sse.metrics\n"
+    + RUN,
     "redis": "from trio_sse import Hub\nfrom trio_sse.redis import RedisLog\n"
     "Hub(log=RedisLog('redis://127.0.0.1:1'))\nprint('works')\n",
     "all": CORE + "import trio_sse.quart, trio_sse.hypercorn, trio_sse.redis, trio_sse.cli\n" + RUN,

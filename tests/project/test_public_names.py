@@ -15,7 +15,18 @@ from trio_sse.websocket import WebSocketConnection
 
 PACKAGE = Path(trio_sse.__file__).parent
 
-PUBLIC_MODULES = ("", ".asgi", ".hypercorn", ".logs", ".quart", ".redis", ".sqlite", ".testing", ".websocket")
+PUBLIC_MODULES = (
+    "",
+    ".asgi",
+    ".hypercorn",
+    ".logs",
+    ".metrics",
+    ".quart",
+    ".redis",
+    ".sqlite",
+    ".testing",
+    ".websocket",
+)
 
 LOGGERS = {
     f"trio_sse.{name}"

@@ -82,11 +82,12 @@ class RequestOptions:
         body_timeout: how long a body may pause.
         keep_alive: how long a connection may be idle between two requests.
         allowed_hosts: a frozenset of what `canonical_host` returns; `None` for all.
-        health_path, liveness_path, readiness_path: `None` for nowhere.
+        health_path, liveness_path, readiness_path, metrics_path: `None` for nowhere.
         request_timeout: of endpoints, in seconds.
         access_log: whether each request is logged.
 
     Raises:
+        ImportError: there are to be metrics, and `prometheus_client` is not installed.
         TypeError, ValueError: an option is not acceptable.
     """
 
@@ -101,6 +102,7 @@ class RequestOptions:
     health_path: str | None
     liveness_path: str | None
     readiness_path: str | None
+    metrics_path: str | None
     request_timeout: float
     access_log: bool
 
@@ -116,6 +118,12 @@ class RequestOptions:
         )
         if self.max_body_size is not None:
             check_bounds(0, max_body_size=self.max_body_size)
+        if self.metrics_path is not None:
+            if importlib.util.find_spec("prometheus_client") is None:
+                text = "metrics need the package prometheus-client: pip install 'trio-sse[metrics]'"
+                raise ImportError(text, name="prometheus_client")
+            if not self.metrics_path.startswith("/"):
+                raise ValueError(f"metrics_path must begin with a slash: {self.metrics_path!r}")
         if self.allowed_hosts is not None:
             object.__setattr__(self, "allowed_hosts", host_names("allowed_hosts", self.allowed_hosts))
 

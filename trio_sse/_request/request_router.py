@@ -15,7 +15,7 @@ from .._http.routing import NO_PARAMETERS
 from .._http.websocket_handshake import asks_for_websocket, check_handshake
 from .health import HealthChecks
 from .options import RequestOptions
-from .routes import AppRoute, AppWebSocketRoute, Route, Routes, WebSocketRoute
+from .routes import AppRoute, AppWebSocketRoute, EndpointRoute, Route, Routes, WebSocketRoute
 
 #: What answers a request; a `Response` needs no handler.
 Destination = Route | AppRoute | AppWebSocketRoute | Response
@@ -28,16 +28,24 @@ class RequestRouter:
     Args:
         has_app: whether the server has an app, which answers whatever has no route.
         health: the health checks, which a route of the same path replaces.
+        metrics: what answers `options.metrics_path`, which a route of the same path replaces, too.
     """
 
     def __init__(
-        self, options: RequestOptions, routes: Routes, health: HealthChecks, *, has_app: bool
+        self,
+        options: RequestOptions,
+        routes: Routes,
+        health: HealthChecks,
+        *,
+        has_app: bool,
+        metrics: EndpointRoute | None = None,
     ) -> None:
         self._options = options
         self._allowed_hosts = options.allowed_hosts
         self._router = routes.router
         self._has_app = has_app
         self._health = health
+        self._metrics = metrics
 
     def route(self, head: RequestHead) -> tuple[Destination, Mapping[str, object]]:
         """Return what answers a request, and the path's parameters.
@@ -80,6 +88,10 @@ class RequestRouter:
         if match is None:
             if path in self._health and head.method in ("GET", "HEAD"):
                 return self._health.answer(path), NO_PARAMETERS
+            if self._metrics is not None and path == self._options.metrics_path:
+                if head.method in ("GET", "HEAD"):
+                    return self._metrics, NO_PARAMETERS
+                raise HTTPException(405, headers={"Allow": "GET, HEAD"})
             if self._has_app:
                 return AppRoute(), NO_PARAMETERS
             raise HTTPException(404)

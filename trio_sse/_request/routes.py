@@ -38,9 +38,14 @@ class StreamRoute:
 @final
 @dataclass(frozen=True, slots=True)
 class EndpointRoute:
-    """A path that answers with a whole response."""
+    """A path that answers with a whole response.
+
+    Attributes:
+        is_exempt: it is also called when the server has no room for another request.
+    """
 
     handler: EndpointHandler
+    is_exempt: bool = False
 
 
 @final

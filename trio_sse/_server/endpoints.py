@@ -52,7 +52,8 @@ class Endpoints:
     ) -> AfterResponse:
         """Call the endpoint of a request, and send its response."""
         try:
-            self._admission.check_room(transport)
+            if not route.is_exempt:
+                self._admission.check_room(transport)
         except HTTPException as refusal:
             return await self._responder.reply_to_failure(transport, serving, routed, refusal)
         self._admission.enter(transport)

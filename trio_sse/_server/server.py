@@ -35,7 +35,7 @@ from .._request.options import (
 from .._request.origins import OriginResolver
 from .._request.request_reader import RequestReader
 from .._request.request_router import RequestRouter
-from .._request.routes import EndpointHandler, Routes, StreamHandler, websocket_route
+from .._request.routes import EndpointHandler, EndpointRoute, Routes, StreamHandler, websocket_route
 from .._stream.manager import ConnectHook, DisconnectHook, StreamManager
 from .._stream.options import StreamOptions
 from .._stream.statistics import stream_statistics
@@ -123,6 +123,8 @@ class Server:
         readiness_path: the path that answers 200 if clients should be sent here, and otherwise 503 and
             `{"status": "unavailable", "reasons": [...]}`, with what `problems` returns. The default is
             `/readyz`, and `None` if there is an app; a route of the same path replaces it.
+        metrics_path: the path that answers with metrics for Prometheus, which needs the extra `metrics`;
+            `None`, the default, for none. A route of the same path replaces it.
         websocket_max_message_size: the largest message that the app receives from the client of a WebSocket,
             in bytes; a larger one closes it with 1009.
         websocket_ping_interval: the client of one of the app's WebSockets that has sent nothing for so long
@@ -146,7 +148,7 @@ class Server:
         dumps: encodes the data of `Connection.send` that is not text.
 
     Raises:
-        ImportError: HTTP/2 is demanded, and its extra is not installed.
+        ImportError: HTTP/2 or metrics are demanded, and their extra is not installed.
         TypeError, ValueError: an option is not acceptable.
     """
 
@@ -179,6 +181,7 @@ class Server:
         health_path: str | EllipsisType | None = ...,
         liveness_path: str | EllipsisType | None = ...,
         readiness_path: str | EllipsisType | None = ...,
+        metrics_path: str | None = None,
         websocket_max_message_size: int = 16 * 1024 * 1024,
         websocket_ping_interval: float = 20.0,
         websocket_ping_timeout: float = 20.0,
@@ -219,6 +222,7 @@ class Server:
                 health_path=health_path,
                 liveness_path=liveness_path,
                 readiness_path=readiness_path,
+                metrics_path=metrics_path,
                 request_timeout=request_timeout,
                 access_log=access_log,
             ),
@@ -267,7 +271,9 @@ class Server:
         health = HealthChecks(
             requests.health_path, requests.liveness_path, requests.readiness_path, self.problems
         )
-        router = RequestRouter(requests, self._routes, health, has_app=app is not None)
+        router = RequestRouter(
+            requests, self._routes, health, has_app=app is not None, metrics=self._metrics_route(requests)
+        )
         self._responder = Responder(self._manager, requests.cross_origin)
         reader = RequestReader(requests, router, origins)
         streams = StreamRequests(self._manager, self._admission, self._responder)
@@ -292,6 +298,13 @@ class Server:
             Http2Connections(single_requests.serve, options) if options.http2.is_on else None,
             options.http2,
         )
+
+    def _metrics_route(self, options: RequestOptions) -> EndpointRoute | None:
+        if options.metrics_path is None:
+            return None
+        from .metrics import metrics_endpoint  # needs its extra
+
+        return EndpointRoute(metrics_endpoint(self.collect_statistics), is_exempt=True)
 
     def _app_websockets(self, app: AppHandler) -> AppWebSockets:
         options = self._options
@@ -320,6 +333,11 @@ class Server:
     def trusted_proxies(self) -> tuple[str, ...]:
         """The addresses and networks of the proxies whose word counts."""
         return tuple(self._options.proxies.trusted_proxies)
+
+    @property
+    def metrics_path(self) -> str | None:
+        """The path that answers with metrics."""
+        return self._options.requests.metrics_path
 
     @property
     def http2(self) -> bool:

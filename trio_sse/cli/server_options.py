@@ -90,6 +90,12 @@ SERVER_OPTIONS = (
         "Answer 503 here with the reasons while no client should be sent here; /readyz, but nowhere if "
         "there is an app.",
     ),
+    ServerOption(
+        "metrics_path",
+        click.STRING,
+        "PATH",
+        "Answer here with metrics for Prometheus; by default nowhere. Needs the extra metrics.",
+    ),
     ServerOption("max_body_size", click.IntRange(min=0), "BYTES", "Refuse larger bodies of requests."),
     ServerOption(
         "body_timeout", _SECONDS, "SECONDS", "Refuse a request whose body pauses for longer than this."
