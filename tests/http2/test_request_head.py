@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from trio_sse._http.exceptions import HTTPException
@@ -174,3 +176,19 @@ def test_trailers_must_not_change_the_request(text: str) -> None:
 
     with pytest.raises(StreamFault, match="stream 3: PROTOCOL_ERROR"):
         check_trailers(fields_of(text), 3)
+
+
+def test_fields_that_were_checked_before_mean_the_same() -> None:
+    fields = "|cookie: a|cookie: b|x: 1"
+    for _ in range(2):
+        for text, is_websocket in ((GET + fields, False), (CONNECT + fields, True)):
+            head = make(text, is_complete=not is_websocket)
+            assert head.headers.get_all("cookie") == ["a; b"]
+            assert ("upgrade" in head.headers) == is_websocket
+        for field in ("x: a:", "x:  a", "X: a"):
+            with pytest.raises(StreamFault) if field != "x: a:" else nullcontext():
+                make(f"{GET}|{field}")
+    for value in (b"v" * 5000, b"w" * 5000):
+        large = [*fields_of(GET), (b"x", value)]
+        head = make_request_head(large, HeadLimits(), is_complete=True, allows_websocket=True)
+        assert (head.headers.get("x") or "").encode() == value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from .._http.exceptions import HTTPException
@@ -32,6 +33,12 @@ _SPACE_AROUND_VALUE: Final = re.compile(rb"\n[^:]*:[ \t]|[ \t]\r")
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET: Final = re.compile(rb"[/*][\x21-\x7e]*")
 _DIGITS: Final = re.compile(rb"[0-9]+")
+
+_Fields = tuple[tuple[bytes, bytes], ...]
+
+# How many lists of fields are cached that have passed, and how large they may be; as in `_http/request_head`.
+_CACHE_SIZE: Final = 64
+_MAX_CACHED_SIZE: Final = 4 * 1024
 
 # What RFC 8441 leaves out of a handshake. The key is that of RFC 6455's checks, and nobody sees the answer.
 _UPGRADE_LINES: Final = (
@@ -99,9 +106,7 @@ def _make_head(
     pseudo = dict(fields[:count])
     if len(pseudo) != count or not _PSEUDO_FIELDS.issuperset(pseudo):
         raise _Malformed("a pseudo-header field is repeated or unknown")
-    regular = fields[count:]
-    lines = _check_fields(regular)
-    decisive = [(name, value) for name, value in regular if name in _DECISIVE_FIELDS]
+    lines, decisive = _take_regular(tuple(fields[count:]))
     method, is_websocket = _check_method(pseudo, allows_websocket)
     has_length = _check_decisive(decisive, is_complete, is_websocket)
     if decisive:
@@ -119,6 +124,21 @@ def _make_head(
     if not (is_complete or has_length or is_websocket):
         parsed.content_length = None
     return parsed
+
+
+def _take_regular(fields: _Fields) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+    """Return the fields after the pseudo-header fields, checked, as lines; and those that decide something.
+
+    The lists must not be changed: a client sends the same fields with request after request.
+    """
+    if sum([len(name) + len(value) for name, value in fields]) > _MAX_CACHED_SIZE:
+        return _check_regular.__wrapped__(fields)
+    return _check_regular(fields)
+
+
+@lru_cache(maxsize=_CACHE_SIZE)
+def _check_regular(fields: _Fields) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+    return _check_fields(fields), [field for field in fields if field[0] in _DECISIVE_FIELDS]
 
 
 def _check_fields(fields: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
