@@ -202,6 +202,42 @@ async def test_a_stream_may_be_reset_in_a_drain(make_server: MakeServer, autojum
     assert site.ends == [EndReason.SERVER_SHUTDOWN, EndReason.CLIENT_DISCONNECTED, EndReason.FINISHED]
 
 
+async def test_a_new_connection_may_still_send_its_request_in_a_drain(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    site = Site(make_server)
+    async with in_memory(site.server) as serving:
+        ours, theirs = memory_stream_pair()
+        silent, also_theirs = memory_stream_pair()
+        for stream in (theirs, also_theirs):
+            serving.nursery.start_soon(site.server.serve_stream, stream)
+        await wait_all_tasks_blocked()
+        serving.nursery.start_soon(site.server.drain)
+        began_at = trio.current_time()
+        await trio.sleep(0.5)
+        async with RawPeer(ours) as peer:
+            await peer.send(ask(1, "/three", "POST"))
+            assert "1: 503" in await peer.receive_all()
+        assert await silent.receive_some() == b""
+        assert trio.current_time() - began_at < 2
+
+
+async def test_a_connection_on_which_nothing_arrives_is_closed_soon(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    site = Site(make_server)
+    async with in_memory(site.server) as serving:
+        for started, seconds in ((b"", 10), (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 10), (b"PRI * H", 20)):
+            ours, theirs = memory_stream_pair()
+            serving.nursery.start_soon(site.server.serve_stream, theirs)
+            began_at = trio.current_time()
+            if started:
+                await ours.send_all(started)
+            while await ours.receive_some():
+                pass
+            assert trio.current_time() - began_at == pytest.approx(seconds, abs=0.5)
+
+
 async def test_one_stream_more_than_there_may_be_is_refused(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:

@@ -383,19 +383,28 @@ async def _wait_ended(scopes: Iterable[ServeScope]) -> None:
         await serving.ended.wait()
 
 
-async def _receive_preface(transport: Transport, serving: ServeScope) -> bytes:
-    """Receive as many bytes as tell whether a connection begins with the preface of HTTP/2."""
+async def _receive_preface(transport: Transport, serving: ServeScope) -> bytes | None:
+    """Receive as many bytes as tell whether a connection begins with the preface of HTTP/2.
+
+    Return `None` if nothing has arrived in time. While the server drains, that is a short time.
+    """
     received = b""
     deadline = trio.current_time() + HEAD_SECONDS
+    is_hurried = False
     while len(received) < len(PREFACE) and PREFACE.startswith(received):
-        data = b""
+        if serving.is_draining and not is_hurried:
+            is_hurried = True
+            deadline = min(deadline, trio.current_time() + DRAIN_GRACE_SECONDS)
+        data: bytes | None = None
         with trio.CancelScope(deadline=deadline) as scope:
             serving.waiting.add(scope)
             try:
                 data = await transport.receive_some()
             finally:
                 serving.waiting.discard(scope)
+        if data is None and serving.is_draining and not is_hurried:
+            continue
         if not data:
-            break
+            return received or (None if data is None else b"")
         received += data
     return received
