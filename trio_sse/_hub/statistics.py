@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from trio.lowlevel import in_trio_run
+import trio
 
 from .._histogram import Histogram
 from .._log.memory import MemoryLog
@@ -158,7 +158,7 @@ def hub_statistics(
         lagging=queues.lagging,
         longest_queue=queues.longest,
         dropped=registry.dropped + queues.dropped,
-        log_problem=sequencer.problem if in_trio_run() else None,
+        log_problem=sequencer.problem if trio.lowlevel.in_trio_run() else None,
         log_lag=sequencer.lag,
         log_outages=sequencer.outages,
     )
