@@ -132,13 +132,15 @@ def _take_regular(fields: _Fields) -> tuple[list[bytes], list[tuple[bytes, bytes
     The lists must not be changed: a client sends the same fields with request after request.
     """
     if sum([len(name) + len(value) for name, value in fields]) > _MAX_CACHED_SIZE:
-        return _check_regular.__wrapped__(fields)
-    return _check_regular(fields)
+        return _check_regular(fields)
+    return _check_cached(fields)
 
 
-@lru_cache(maxsize=_CACHE_SIZE)
 def _check_regular(fields: _Fields) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
     return _check_fields(fields), [field for field in fields if field[0] in _DECISIVE_FIELDS]
+
+
+_check_cached = lru_cache(maxsize=_CACHE_SIZE)(_check_regular)
 
 
 def _check_fields(fields: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
