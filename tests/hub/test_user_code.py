@@ -351,6 +351,33 @@ async def test_an_act_between_two_batches_that_raises_ends_nothing_else(
         await check_it_works(hub, events)
 
 
+async def test_what_an_update_publishes_does_not_take_its_turn(make_hub: MakeHub) -> None:
+    hub = make_hub(inbox=1)
+    state = hub.state("s", {"n": 0})
+    refused: list[trio.WouldBlock] = []
+
+    def publish(value: object) -> dict[str, object]:
+        try:
+            hub.publish_nowait("t", "of the update")
+        except trio.WouldBlock as error:
+            refused.append(error)
+        return {"n": 1}
+
+    async with running(hub), hub.subscribe("t") as events:
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):  # each but one of them waits for room
+                    nursery.start_soon(state.update, publish)
+        assert state.value == {"n": 1}
+        assert refused
+        await hub.publish("t", "last")
+        with trio.fail_after(5):
+            received = [(await anext(events)).data]
+            while received[-1] != "last":
+                received.append((await anext(events)).data)
+        assert len(received) <= 4
+
+
 # What passes
 
 

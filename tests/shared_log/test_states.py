@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,11 +19,12 @@ from trio_sse._hub.hub import engine_of
 from trio_sse.redis import RedisLog
 
 from ..state.test_state import Reader
+from ..support.cancellations import foreign_cancellation
 from ..support.logs import PATIENT, SHARED, MakeLog, logs
 from ..support.redis_server import redis_server
 from ..support.requirements import needs
 from ..support.serving import running
-from ..support.waiting import SECONDS
+from ..support.waiting import SECONDS, until
 from .test_foreign_logs import ListLog
 
 
@@ -355,6 +357,21 @@ async def test_what_cannot_be_a_state_is_refused_at_once(make_log: MakeLog) -> N
             state.set_nowait(1)
     with pytest.raises(trio.ClosedResourceError):
         await hub.state("other", 1).set(1)
+
+
+@pytest.mark.parametrize("make_error", [ValueError, SystemExit, CancelledError, foreign_cancellation])
+async def test_an_update_that_raises_fails_alone(
+    make_log: MakeLog, make_error: Callable[[], BaseException]
+) -> None:
+    def fail(value: object) -> dict[str, object]:
+        raise make_error()
+
+    async with nodes(make_log, 1, {"n": 0}) as ((hub, state),):
+        with pytest.raises((ValueError, SystemExit, CancelledError, trio.Cancelled)):
+            await state.update(fail)
+        await state.update({"n": 1})
+        await until(lambda: state.value == {"n": 1})
+        assert hub.is_running
 
 
 async def test_other_programs_change_no_state(make_log: MakeLog) -> None:

@@ -13,7 +13,8 @@ they are half changed, so each way in checks the thread first. It compares the t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from functools import partial
 from threading import get_ident
 from typing import Any, TypeVarTuple, final
@@ -130,6 +131,18 @@ class Inbox:
         is_full = self.used_bytes >= self._max_bytes or self.used_events >= self._max_events
         if is_full or (self._waiting and not self._is_admitting):
             raise trio.WouldBlock
+
+    @contextmanager
+    def no_turn(self) -> Iterator[None]:
+        """Run code of the application, which is not one of those that wait for room, while one has its turn.
+
+        What it published would take the room of what has its turn.
+        """
+        is_admitting, self._is_admitting = self._is_admitting, False
+        try:
+            yield
+        finally:
+            self._is_admitting = is_admitting
 
     def put_nowait(self, message: Message) -> None:
         """Add a message.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol, TypeVarTuple, final
 
@@ -27,6 +28,9 @@ class Inbox(Protocol):
 
     def check_thread(self) -> None:
         """Raise `RuntimeError` if the hub runs in another thread."""
+
+    def no_turn(self) -> AbstractContextManager[None]:
+        """Run code of the application while it has no turn of its own."""
 
     def check_room(self) -> None:
         """Raise `trio.WouldBlock` if there is room for no message."""
@@ -166,7 +170,11 @@ class State:
         value: object = json.loads(text)
         if not isinstance(value, dict):
             raise TypeError(f"only an object has members to update, and the state is {text[:40]}")
-        members = changes(value) if callable(changes) else changes
+        if callable(changes):
+            with self._inbox.no_turn():
+                members = changes(value)
+        else:
+            members = changes
         return self._encode({**json.loads(text), **members})
 
     def _check_not_closed(self) -> None:

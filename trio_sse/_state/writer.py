@@ -15,6 +15,7 @@ from typing import final
 
 import trio
 
+from .._groups import split_failure
 from .._logger import get_logger
 from .._shared_log.protocol import LogUnavailable
 from .._wire.message import Message
@@ -248,10 +249,13 @@ class StateWriter:
         for request in requests:
             try:
                 text = request.make(text)
-            except Exception as error:
-                request.finish(error)
-                if not request.is_awaited:
-                    logger.error("the state %r was not changed: %s", self.replica.topic.name, error)
+            except BaseException as failure:  # the application's, whatever it is, is its update's only
+                passing, contained = split_failure(failure)
+                request.finish(contained or passing)
+                if contained is not None and not request.is_awaited:
+                    logger.error("the state %r was not changed: %s", self.replica.topic.name, contained)
+                if passing is not None:
+                    raise
         return text
 
     async def _wait_read(self, token: str) -> bool:

@@ -14,6 +14,7 @@ import trio
 from quart import abort, websocket
 
 from .._asgi.foreign_server import find_drain_registry
+from .._groups import split_failure
 from .._http.exceptions import HTTPException
 from .._http.request import Headers, find_last_event_id
 from .._http.websocket_handshake import Handshake
@@ -53,10 +54,11 @@ async def serve_quart_websocket(
     with socket.scope, _registered(socket.scope, waiting):
         try:
             await serve_topics(socket, topics=topics, publish=publish)
-        except Exception:
-            # Quart logs it, but the server would close with 1000, which the client takes for a normal end.
-            with trio.move_on_after(write_timeout):
-                await websocket.close(CLOSE_CODES[EndReason.HANDLER_ERROR], EndReason.HANDLER_ERROR.value)
+        except BaseException as failure:
+            if split_failure(failure)[1] is not None:
+                # Quart logs it, but the server would close with 1000, which is a normal end to the client.
+                with trio.move_on_after(write_timeout):
+                    await websocket.close(CLOSE_CODES[EndReason.HANDLER_ERROR], EndReason.HANDLER_ERROR.value)
             raise
     with trio.move_on_after(write_timeout):
         await websocket.close(CLOSE_CODES[socket.end_reason], socket.end_reason.value)
