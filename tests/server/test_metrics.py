@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
@@ -17,7 +16,6 @@ from quart_trio import QuartTrio
 
 from trio_sse import Connection, EndReason, HTTPException, Request, Response, Server
 from trio_sse._server.metric_families import METRICS
-from trio_sse.cli import main
 from trio_sse.metrics import StatisticsCollector, encode_metrics, metrics_app
 from trio_sse.quart import QuartSSE
 
@@ -194,10 +192,3 @@ def test_options_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=re.escape("trio-sse[metrics]")):
         Server(metrics_path="/metrics")
-
-
-def test_the_program_refuses_metrics_of_one_worker_among_several() -> None:
-    arguments = ["serve", "examples.broadcast:server", "--metrics-path", "/metrics", "--workers", "2"]
-    result = CliRunner().invoke(main, [*arguments, "--separate-hubs"])
-    assert result.exit_code != 0
-    assert "--metrics-path cannot be combined with --workers" in result.output

@@ -6,6 +6,7 @@ program, not the paths that clients ask for.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Any, NamedTuple, final
@@ -44,6 +45,7 @@ class Metric(NamedTuple):
         help: what it says, on one line.
         labels: the names of its labels.
         samples: returns its values, given the statistics.
+        merge: what two workers' values are together.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Metric(NamedTuple):
     help: str
     labels: Sequence[str]
     samples: Callable[[Any], Iterable[Sample]]
+    merge: Callable[[float, float], float] = operator.add
 
 
 def _plain(type: MetricType) -> Callable[[str, str, str], Metric]:
@@ -64,6 +67,13 @@ def _plain(type: MetricType) -> Callable[[str, str, str], Metric]:
 
 _counter = _plain(MetricType.COUNTER)
 _gauge = _plain(MetricType.GAUGE)
+
+
+def _highest(name: str, attribute: str, help: str) -> Metric:
+    """Return a gauge of which the highest of several workers counts."""
+    return _gauge(name, attribute, help)._replace(merge=max)
+
+
 _histogram = _plain(MetricType.HISTOGRAM)
 
 
@@ -99,7 +109,7 @@ STREAM_METRICS = (
         ("route", "transport", "http", "tls"),
         _streams,
     ),
-    _gauge("oldest_stream_seconds", "oldest", "For how long the oldest open stream has been open."),
+    _highest("oldest_stream_seconds", "oldest", "For how long the oldest open stream has been open."),
     _counter("streams_opened_total", "opened", "Streams that were ever opened."),
     Metric(
         "trio_sse_streams_ended_total", MetricType.COUNTER, "Streams that have ended.", ("reason",), _ended
@@ -125,11 +135,11 @@ SERVER_METRICS = (
     _gauge("background_calls", "background_calls", "Calls of the app that go on after their responses."),
     _gauge("pending_bytes", "pending_bytes", "Bytes that wait for clients that read slowly."),
     _counter("pending_cut_total", "pending_cut", "Responses and streams cut because too many bytes waited."),
-    _gauge("draining", "is_draining", "1 while the server drains, otherwise 0."),
+    _highest("draining", "is_draining", "1 while the server drains, otherwise 0."),
     _histogram(
         "loop_turn_seconds", "loop_turns", "How long turns of the event loop took; meanwhile, all waited."
     ),
-    _gauge("longest_loop_turn_seconds", "longest_loop_turn", "The longest turn of the last half minute."),
+    _highest("longest_loop_turn_seconds", "longest_loop_turn", "The longest turn of the last half minute."),
     Metric(
         "trio_sse_resident_memory_bytes",
         MetricType.GAUGE,
@@ -143,6 +153,7 @@ SERVER_METRICS = (
         "File descriptors that the process has open.",
         (),
         _process("descriptors"),
+        max,
     ),
     Metric(
         "trio_sse_max_fds",
@@ -150,6 +161,7 @@ SERVER_METRICS = (
         "File descriptors that the process may have open.",
         (),
         _process("max_descriptors"),
+        min,
     ),
 )
 
@@ -172,7 +184,7 @@ HUB_METRICS = (
     _gauge("hub_waiting_events", "waiting_events", "Events that wait for the end of an interval."),
     _gauge("hub_waiting_bytes", "waiting_bytes", "Bytes of events that wait for the end of an interval."),
     _gauge("hub_lagging_subscriptions", "lagging", "Subscriptions that have something queued."),
-    _gauge("hub_longest_queue_events", "longest_queue", "Events that the slowest subscription has queued."),
+    _highest("hub_longest_queue_events", "longest_queue", "Events that the slowest subscription has queued."),
     _histogram("hub_batch_events", "batches", "How many events were delivered together."),
     _histogram("hub_fan_out_seconds", "fan_outs", "How long it took until all subscribers had a batch."),
     _gauge("hub_log_events", "log_events", "Events that can be replayed from memory."),
@@ -187,8 +199,9 @@ HUB_METRICS = (
         "1 while a shared log has this problem, otherwise 0.",
         ("problem",),
         _log_problems,
+        max,
     ),
-    _gauge("hub_log_lag_seconds", "log_lag", "For how long a shared log has had more than was read."),
+    _highest("hub_log_lag_seconds", "log_lag", "For how long a shared log has had more than was read."),
     _counter("hub_log_outages_total", "log_outages", "How often a shared log has become unavailable."),
 )
 

@@ -15,7 +15,8 @@ from .._histogram import Histogram
 from .._http.request import Request
 from .._http.response import Response
 from .._stream.statistics import StreamStatistics
-from .metric_families import Metric, MetricType, Sample, samples_of
+from .metric_families import Metric, MetricType, Sample
+from .shared_metrics import current_samples
 from .statistics import ServerStatistics
 
 Statistics = ServerStatistics | StreamStatistics
@@ -23,7 +24,7 @@ Statistics = ServerStatistics | StreamStatistics
 
 def families_of(statistics: Statistics) -> list[Family]:
     """Return statistics as the families of metrics that `prometheus_client` encodes."""
-    return [_family(metric, samples) for metric, samples in samples_of(statistics)]
+    return [_family(metric, samples) for metric, samples in current_samples(statistics)]
 
 
 def _family(metric: Metric, samples: Iterable[Sample]) -> Family:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from .._program.listening import listening_on
 from .._program.serve import ServiceOptions
 from .._program.stop_guard import StopGuard
 from .._server.server import Server
+from .._server.shared_metrics import sharing_metrics
 from .supervisor import Supervisor
 from .worker import serve_as_worker
 from .worker_process import WorkerTimeouts
@@ -59,7 +61,8 @@ def serve_with_workers(
             except ProgramError as error:
                 sys.exit(str(error))
 
-    with listening_on(options.listen, workers) as listening:
+    sharing = nullcontext() if server.metrics_path is None else sharing_metrics(workers)
+    with sharing, listening_on(options.listen, workers) as listening:
         supervisor = Supervisor(
             listening,
             run_worker,

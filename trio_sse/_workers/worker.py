@@ -17,6 +17,7 @@ from .._logger import get_logger
 from .._program.certificates import Certificates
 from .._program.stop_guard import StopGuard
 from .._server.server import Server
+from .._server.shared_metrics import shared_metrics
 
 logger = get_logger("trio_sse.program")
 
@@ -111,6 +112,8 @@ async def _report_statistics(server: Server, pipe: int) -> None:  # pragma: no c
 
 def _write_statistics(server: Server, pipe: int) -> None:  # pragma: no cover  # in a fork, too
     statistics = server.statistics()
+    if (shared := shared_metrics()) is not None:
+        shared.write(statistics)
     line = {
         "is_ready": all(e.sequencer.is_ready for e in existing_engines() if e.inbox.is_open),
         "is_draining": statistics.is_draining,

@@ -205,11 +205,6 @@ def _by_server(
         raise ProgramError("--proxy-protocol needs --trusted-proxies, the proxies that send PROXY headers")
     if not workers.is_supervised:
         return server, partial(_run, partial(serve_until_signalled, server))
-    if workers.workers > 1 and server.metrics_path is not None:
-        raise ProgramError(
-            "--metrics-path cannot be combined with --workers: each answer would be another worker's. "
-            "Use --status-file, or one process for each port"
-        )
     if workers.workers > 1 and not workers.separate_hubs:
         check_shareable(existing_engines() if engines is None else engines, workers.workers)
 
