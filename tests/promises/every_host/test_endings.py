@@ -145,14 +145,50 @@ async def test_a_shutdown_resets_no_client_that_connects_meanwhile(run_listening
         await host.shut_down()
 
 
-async def test_readers_that_never_read_can_not_hold_a_shutdown_up(run_http1: Run) -> None:
+@pytest.mark.parametrize("run", ["native over http2", "starlette over http2"], indirect=True)
+async def test_over_http2_a_client_that_connects_in_a_shutdown_knows_what_becomes_of_its_request(
+    run: Run,
+) -> None:
+    answered = 0
+
+    async def ask_until_refused(host: Host) -> None:
+        nonlocal answered
+        while True:
+            try:
+                connection = await host.connect()
+            except ConnectionRefusedError:
+                return
+            async with connection:
+                with contextlib.suppress(trio.BrokenResourceError):  # it has been closed after GOAWAY
+                    stream = await connection.request("GET", "/three")
+                    while not (stream.response or stream.is_over):
+                        await connection.changed.park()
+                    answered += stream.response is not None
+                    if stream.response is not None:
+                        continue
+                while not connection.goaways:
+                    await connection.changed.park()
+
+    async with run() as host, trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(ask_until_refused, host)
+        await until(lambda: answered > 20)
+        await host.shut_down()
+
+
+async def test_readers_that_never_read_can_not_hold_a_shutdown_up(run_bounded: Run) -> None:
     # The write timeout would end those that a busy machine has opened long before the others.
     options = {"drain_timeout": 1, "write_timeout": 2 * SECONDS, "seconds": 4 * SECONDS}
-    async with run_http1(**options) as host, AsyncExitStack() as stack:
-        for _ in range(100):
+    async with run_bounded(**options) as host, AsyncExitStack() as stack:
+        each = 10 if host.speaks_http2 else 1
+        for _ in range(100 // each):
             client = await stack.enter_async_context(await host.connect(receive_buffer=4096))
-            assert isinstance(client, Client)
-            await client.send(b"GET /flood HTTP/1.1\r\nHost: test\r\n\r\n")
+            if isinstance(client, Client):
+                await client.send(b"GET /flood HTTP/1.1\r\nHost: test\r\n\r\n")
+                continue
+            for _ in range(each):
+                await client.request("GET", "/flood")
+            client.reading.cancel()
         await host.life.wait_opened(100)
         began_at = trio.current_time()
         await host.shut_down()
