@@ -293,6 +293,7 @@ async def served(server: Server, where: str, contexts: Contexts) -> AsyncIterato
 MAKERS = (native, quart, quart_that_sends_nothing, quart_under_middleware, inline, websocket, background)
 
 
+@pytest.mark.integration  # all of them take 4 s
 @pytest.mark.parametrize("what", ["the stream ends", "the client leaves", "the call is cancelled"])
 @pytest.mark.parametrize(
     ("make", "where"),

@@ -142,16 +142,16 @@ async def test_nothing_is_lost_or_repeated_between_two_requests(
         assert await poll(client, cursor=cursor, wait=1) == ([], hub.last_event_id)
 
 
-@pytest.mark.parametrize("wait", [0, 20])
 async def test_under_an_interval_a_poll_waits_until_the_log_is_read(
-    make: Make, no_leak: LeakCheck, autojump_clock: MockClock, wait: float
+    make: Make, no_leak: LeakCheck, autojump_clock: MockClock
 ) -> None:
     async with serving(make, no_leak, history=10_000) as (hub, client):
         cursor = hub.first_event_id
         for number in range(10_000):
             await hub.publish("t", f"{number}", key=f"{number % 3}")
         expected = ["9997", "9998", "9999"]
-        assert await poll(client, "/newest", cursor=cursor, wait=wait) == (expected, hub.last_event_id)
+        for wait in (0, 20):
+            assert await poll(client, "/newest", cursor=cursor, wait=wait) == (expected, hub.last_event_id)
 
 
 async def test_a_stream_continues_where_a_poll_ended_and_vice_versa(

@@ -331,10 +331,12 @@ async def test_cases_octet_by_octet(server: Server, section: str) -> None:
                 assert await outcome(websocket) == (case.echoed, case.code), case.name
 
 
-@pytest.mark.parametrize("size", [1, 16, 256])
-async def test_large_messages_are_echoed_in_pieces_of_any_size(server: Server, size: int) -> None:
+@pytest.mark.parametrize(("size", "length"), [(1, 4_096), (16, 65_536), (256, 262_144)])
+async def test_large_messages_are_echoed_in_pieces_of_any_size(
+    server: Server, size: int, length: int
+) -> None:
     """9.1 and 9.2: what comes in many writes, and goes out in one."""
-    payload = bytes(range(256)) * (64 if size == 1 else 1024)
+    payload = bytes(range(256)) * (length // 256)
     sent = encode(BINARY, payload)
 
     async with in_memory(server) as memory, opened(memory, "/echo") as websocket:
