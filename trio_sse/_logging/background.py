@@ -1,7 +1,12 @@
 """A logging handler that never makes the caller wait for whoever reads the log.
 
 A pipe holds 64 KiB. When its reader stops reading, a write to it waits, and with it the event loop and all
-streams. So a thread writes. What waits for it is bounded; the rest is dropped, and counted.
+streams. So what cannot be written at once is left to a thread. What waits for it is bounded; the rest is
+dropped, and counted.
+
+Files take everything at once. Of a pipe, we open a descriptor of our own that does not wait: to change the
+flag of the one that we have would change it for all processes that share it. Terminals, which can be stopped,
+and sockets are the thread's.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ import contextlib
 import logging
 import os
 import select
+import stat
 import sys
 import threading
 import weakref
@@ -28,10 +34,11 @@ _RETRY_SECONDS = 0.05
 
 @final
 class BackgroundHandler(logging.Handler):
-    """Writes records to a stream from a thread of its own.
+    """Writes records to a stream, and what that does not take at once from a thread of its own.
 
-    Records are formatted where they are logged. Lines that are logged while too many wait are dropped; the
-    next one that is written says how many. When the reader has left for good, everything is dropped.
+    Records are formatted where they are logged, and written in their order. Lines that are logged while too
+    many wait are dropped; the next one that is written says how many. When the reader has left for good,
+    everything is dropped.
 
     Args:
         stream: where to write; by default standard error, as it is when the first record is logged. If it has
@@ -48,36 +55,65 @@ class BackgroundHandler(logging.Handler):
         self._stream = stream
         self._capacity = capacity
         self._has_left = False  # the reader
+        self._direct = DirectWriter()
         self._begin()
         _handlers.add(self)
 
     def _begin(self) -> None:
         """Start with nothing, as after a fork: the thread is only in the parent process."""
-        self._lines: deque[str] = deque()
+        self._lines: deque[bytes] = deque()
         self._untold = 0  # of those that were dropped
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_writing = False
+        self._direct.close()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Format a record, and leave it to the thread."""
         try:
-            line = self.format(record) + "\n"
+            line = self._encode(self.format(record) + "\n")
             with self._changed:
                 self._append(line)
         except Exception:
             self.handleError(record)
 
-    def _append(self, line: str) -> None:
+    def _append(self, line: bytes) -> None:
         if len(self._lines) >= self._capacity or self._has_left:
             self.dropped += 1
             self._untold += 1
             return
+        if not (self._lines or self._is_writing or self._untold):
+            line = self._write_now(line)
+            if not line:
+                return
         self._lines.append(line)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="trio_sse log", daemon=True)
             self._thread.start()
         self._changed.notify_all()
+
+    def _write_now(self, line: bytes) -> bytes:
+        """Write what can be written at once; return the rest."""
+        descriptor = _descriptor_of(self._target)
+        if descriptor is None:
+            return line
+        try:
+            return line[self._direct.write(descriptor, line) :]
+        except OSError:
+            self._has_left = True
+            self.dropped += 1
+            return b""
+
+    @property
+    def _target(self) -> Any:
+        return sys.stderr if self._stream is None else self._stream
+
+    @property
+    def _encoding(self) -> str:
+        return getattr(self._target, "encoding", None) or "utf-8"
+
+    def _encode(self, text: str) -> bytes:
+        return text.encode(self._encoding, "backslashreplace")
 
     def flush(self) -> None:
         """Wait until all lines have been written, for a second at most."""
@@ -87,6 +123,7 @@ class BackgroundHandler(logging.Handler):
     def close(self) -> None:
         """Flush; later records are written, too, if the process goes on."""
         self.flush()
+        self._direct.close()
         super().close()
 
     # The thread
@@ -97,33 +134,81 @@ class BackgroundHandler(logging.Handler):
                 self._is_writing = False
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._lines)
-                text = "".join(self._lines)
+                data = b"".join(self._lines)
                 self._lines.clear()
                 if self._untold:
-                    text += f"{self._untold} lines of the log were dropped, since nobody read it\n"
+                    data += b"%d lines of the log were dropped, since nobody read it\n" % self._untold
                     self._untold = 0
                 self._is_writing = True
             try:
-                self._write(text)
+                self._write(data)
             except Exception:
                 with self._changed:
                     self._has_left = True
 
-    def _write(self, text: str) -> None:
-        stream: Any = sys.stderr if self._stream is None else self._stream
-        try:
-            descriptor = stream.fileno()
-        except (OSError, ValueError, AttributeError):
-            stream.write(text)
-            stream.flush()
+    def _write(self, data: bytes) -> None:
+        descriptor = _descriptor_of(self._target)
+        if descriptor is None:
+            self._target.write(data.decode(self._encoding))
+            self._target.flush()
             return
         # Not through the stream: a thread that waits in it would hold its lock when Python exits.
-        data = memoryview(text.encode(getattr(stream, "encoding", None) or "utf-8", "backslashreplace"))
-        while data:
+        left = memoryview(data)
+        while left:
             try:
-                data = data[os.write(descriptor, data) :]
+                left = left[os.write(descriptor, left) :]
             except BlockingIOError:
                 select.select([], [descriptor], [], _RETRY_SECONDS)
+
+
+@final
+class DirectWriter:
+    """Writes to a descriptor what that takes without waiting."""
+
+    def __init__(self) -> None:
+        self._pipe: tuple[int, int] | None = None  # the device and number of the pipe that `_own` writes to
+        self._own = -1
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        """Write as much as can be written without waiting; return how much that was.
+
+        Raises:
+            OSError: nobody reads it any more.
+        """
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            return os.write(descriptor, data)
+        if not stat.S_ISFIFO(status.st_mode):
+            return 0
+        if self._pipe != (status.st_dev, status.st_ino):
+            self._open(descriptor, (status.st_dev, status.st_ino))
+        if self._own < 0:
+            return 0
+        try:
+            return os.write(self._own, data)
+        except BlockingIOError:
+            return 0
+
+    def _open(self, descriptor: int, pipe: tuple[int, int]) -> None:
+        self.close()
+        self._pipe = pipe
+        with contextlib.suppress(OSError):  # no /proc, or the pipe is another user's
+            self._own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Close the descriptor of our own; it is opened again on the next write."""
+        if self._own >= 0:
+            os.close(self._own)
+        self._own, self._pipe = -1, None
+
+
+def _descriptor_of(stream: Any) -> int | None:
+    """Return the descriptor that a stream writes to, if it has one."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None
+    return descriptor if isinstance(descriptor, int) else None
 
 
 _handlers: weakref.WeakSet[BackgroundHandler] = weakref.WeakSet()
