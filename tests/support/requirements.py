@@ -21,6 +21,7 @@ PROGRAMS: Mapping[str, Sequence[str]] = {
     "h2load": ("h2load",),
     "nghttpx": ("nghttpx",),
     "node": ("node", "nodejs"),
+    "prometheus": ("prometheus",),
 }
 
 #: Modules of programs, as files.
