@@ -340,6 +340,34 @@ async def test_bodies_end_by_trailers_or_not_at_all(
         await site.check_others(peer)
 
 
+async def test_a_body_is_permitted_first_where_the_client_waits_for_that(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    site = Site(make_server)
+    async with site.connected() as peer:
+        await peer.send(ask(3, "/echo", "POST", "expect: 100-continue", is_whole=False))
+        assert await peer.receive() == ["3: 100"]
+        await peer.send(data(3, b"permitted", is_end=True))
+        assert "3: end" in await peer.receive()
+        assert peer.log.bodies[3] == b"data: permitted\n\n"
+
+
+async def test_a_websocket_whose_client_ends_the_stream_has_left(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    site = Site(make_server)
+    async with site.connected() as peer:
+        await peer.send(ask(3, "/websocket", "CONNECT", "sec-websocket-version: 13", is_whole=False))
+        assert "3: 200" in await peer.receive()
+        await peer.send(data(3, b"", is_end=True))
+        assert (await peer.receive())[-1] == "3: end"
+        # Another one cannot even send a frame.
+        await peer.send(ask(5, "/websocket", "CONNECT", "sec-websocket-version: 13"))
+        assert (await peer.receive())[-1] == "5: end"
+        assert site.ends == [EndReason.CLIENT_DISCONNECTED] * 2
+        await site.check_others(peer)
+
+
 # Bodies, both ways
 
 

@@ -156,6 +156,18 @@ async def test_a_task_that_waits_is_not_counted_as_a_disconnect_at_the_end(link:
     assert link.is_clean
 
 
+async def test_what_is_appended_follows_what_waits(link: Link) -> None:
+    transport = link.asks(1)
+    assert not send(transport, HEAD + LARGE)
+    transport.append_pending(b"and more", 2)
+    link.opens_window(0, 1 << 20)
+    link.opens_window(1, 1 << 20)
+    await flush_all(transport)
+    link.received()
+    assert link.bodies[1] == LARGE + b"and more"
+    assert (transport.events_sent, transport.bytes_sent) == (3, len(HEAD + LARGE) + 8)
+
+
 async def test_a_window_may_become_negative(link: Link) -> None:
     transport = link.asks(1)
     send(transport, HEAD + bytes(1000))
