@@ -291,7 +291,9 @@ class _Head:
                 await self._send({"type": "http.response.start", "status": 200, "headers": headers})
                 self.has_been_sent = True
                 await self._send(FLUSH)
-        except OSError:  # how ASGI servers report a disconnect
+        except OSError as error:  # how ASGI servers report a disconnect
+            if not self._inline.is_disconnect(error):
+                raise
             self.stream.on_disconnect()
             await self._leave()
         except trio.Cancelled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +22,7 @@ from ..support.client import Client
 from ..support.host_handlers import Life, Panic
 from ..support.hosts import Host, Run, until_subscribed
 from ..support.leaks import LeakCheck
+from ..support.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -33,6 +35,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "generator": GeneratorExit,
     "exit": lambda: SystemExit(3),
     "panic": Panic,
+    "error of a file": lambda: OSError(errno.ENOSPC, "No space left on device"),
     "cancellation of another task": foreign_cancellation,
 }
 OF_APPS = [name for name in hosts.NAMES if not name.startswith("native")]
@@ -101,7 +104,7 @@ async def test_a_generator_of_quart(run: Run) -> None:
 
 
 @pytest.mark.parametrize("run", OF_APPS, indirect=True)
-async def test_middleware(run: Run) -> None:
+async def test_middleware(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     life = Life()  # of the middleware alone
 
     def failing(app: Any) -> Any:
@@ -123,8 +126,11 @@ async def test_middleware(run: Run) -> None:
     async with run(middleware=failing) as host:
 
         async def check(place: str) -> None:
+            caplog.clear()
             status = await take_what_comes(host, "/three")
             assert status in ((500,) if place in ("before the app", "at the head") else (200, 500, None))
+            if life.make_error is not foreign_cancellation:  # Quart's nurseries take it for their own
+                await until(lambda: any(record.levelname == "ERROR" for record in caplog.records))
 
         await try_each(host, life, OF_MIDDLEWARE, check)
 

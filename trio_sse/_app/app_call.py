@@ -17,8 +17,9 @@ from typing import NamedTuple, final
 import trio
 
 from .._asgi.asyncio_advice import AsyncioAdvice
+from .._asgi.client_disconnected import is_of_disconnect
 from .._asgi.types import ASGIApp, Scope
-from .._groups import leaf_exceptions, only_exception, split_failure
+from .._groups import only_exception, split_failure
 from .._http.exceptions import HTTPException
 from .._logger import get_logger
 from .._request.access_log import log_request
@@ -29,7 +30,7 @@ from .._stream.overdue import Overdue
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .app_background import OngoingCall
-from .app_cycle import ClientDisconnected, RequestResponseCycle
+from .app_cycle import RequestResponseCycle
 from .app_stream import AppStream, ResumeServing
 
 logger = get_logger("trio_sse.app")
@@ -278,15 +279,3 @@ class AppCall:
             return await self._cycle.hand_over()
         finally:
             self._taken.set()
-
-
-def is_of_disconnect(failure: BaseException) -> bool:
-    """Whether an exception from the app is ours about a disconnect, or was raised because of it."""
-    if isinstance(failure, BaseExceptionGroup):
-        return all(is_of_disconnect(error) for error in leaf_exceptions(failure))
-    cause: BaseException | None = failure
-    for _ in range(_MOST_CAUSES):
-        if cause is None or isinstance(cause, ClientDisconnected):
-            return cause is not None
-        cause = cause.__cause__ or cause.__context__
-    return False

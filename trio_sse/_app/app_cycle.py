@@ -19,6 +19,7 @@ from typing import NamedTuple, final
 
 import trio
 
+from .._asgi.client_disconnected import ClientDisconnected
 from .._asgi.types import Message, exact_bytes
 from .._http.exceptions import HTTPException
 from .._http.request import Request
@@ -34,10 +35,6 @@ from .app_response import AppResponse
 _STEP_SECONDS = 0.001
 
 _CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
-
-
-class ClientDisconnected(OSError):
-    """The client has disconnected, so nothing can be sent."""
 
 
 class StreamStart(NamedTuple):

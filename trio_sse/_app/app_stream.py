@@ -14,6 +14,7 @@ from typing import Protocol, final
 
 import trio
 
+from .._asgi.client_disconnected import is_of_disconnect
 from .._asgi.response_stream import FLUSH, PendingState, PendingStream
 from .._asgi.scope_object import ScopeObject
 from .._asgi.types import Send
@@ -136,6 +137,9 @@ class AppStream(ScopeObject):
         )
 
     # A stream that runs inside the app's call
+
+    def is_disconnect(self, error: OSError) -> bool:
+        return is_of_disconnect(error)
 
     def serving_for(self, manager: StreamManager) -> ServeScope:
         return self._serving

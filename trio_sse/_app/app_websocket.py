@@ -28,6 +28,7 @@ from typing import NamedTuple, NoReturn, final
 
 import trio
 
+from .._asgi.client_disconnected import ClientDisconnected
 from .._asgi.types import Message, Scope
 from .._groups import only_exception, split_failure
 from .._http.exceptions import HTTPException, TemporaryRefusal
@@ -53,7 +54,7 @@ from .._wire.websocket_frames import close_frame
 from .._wire.websocket_parser import Close
 from .app import AppHandler
 from .app_call import Answered
-from .app_cycle import ClientDisconnected, RequestResponseCycle
+from .app_cycle import RequestResponseCycle
 from .app_websocket_messages import (
     ABNORMAL_CLOSURE,
     close_of,

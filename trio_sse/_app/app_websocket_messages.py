@@ -5,6 +5,7 @@ The functions that take a message of the app raise `ValueError` if it is not acc
 
 from __future__ import annotations
 
+from .._asgi.client_disconnected import is_of_disconnect
 from .._asgi.types import Message, exact_bytes
 from .._groups import leaf_exceptions
 from .._http.fields import check_raw_field, is_token
@@ -16,7 +17,6 @@ from .._stream.live_stream import LiveStream
 from .._websocket.receiver import NORMAL_CLOSURE, MessageReceiver
 from .._wire.websocket_frames import binary_frame, text_frame
 from .._wire.websocket_parser import CLOSE_CODES, Close
-from .app_call import is_of_disconnect
 
 ABNORMAL_CLOSURE = 1006  # never sent: the connection was cut
 

@@ -28,6 +28,7 @@ from .._stream.manager import StreamManager
 from .._stream.padding import padding
 from .._stream.scope import ServeScope
 from .._stream.writer import ResponseStart
+from .client_disconnected import is_of_disconnect
 from .request import request_of
 from .response_guard import ResponseGuard, find_guard
 from .response_stream import FLUSH, PendingState, PendingStream
@@ -174,7 +175,11 @@ class ForeignStreamExtension(ScopeObject):
         pending = self._pending = PendingStream()
         request = self.request
         transport = ASGITransport(
-            self._send, self._disconnected.wait, request.peer, survives=self._guard.survives
+            self._send,
+            self._disconnected.wait,
+            request.peer,
+            survives=self._guard.survives,
+            is_disconnect=is_of_disconnect,
         )
         pending.stream = manager.new_stream(self._serving, transport, request, pending)
         self._serving.start_soon(self._run, manager, pending, transport, handle, name=name)
@@ -213,7 +218,9 @@ class ForeignStreamExtension(ScopeObject):
             try:
                 with self._flushing:
                     await self._send(FLUSH)
-            except OSError:  # how ASGI servers report a disconnect
+            except OSError as error:  # how ASGI servers report a disconnect
+                if not is_of_disconnect(error):
+                    raise
                 self._disconnected.set()
                 self.close()
             pending.start(padding(stream.request, transport.framing))
@@ -262,6 +269,9 @@ class ForeignInlineStream:
     def watches_peer(self) -> bool:
         return False
 
+    def is_disconnect(self, error: OSError) -> bool:
+        return self._guard is None or is_of_disconnect(error)
+
     def prepare_inline(
         self, manager: StreamManager, request: Request, response_start: ResponseStart
     ) -> LiveStream:
@@ -271,6 +281,7 @@ class ForeignInlineStream:
             self._wait_disconnected,
             request.peer,
             survives=self._guard is not None and self._guard.survives,
+            is_disconnect=self.is_disconnect,
         )
         return manager.new_stream(serving, transport, request, response_start)
 

@@ -18,6 +18,7 @@ import trio
 
 from .._http.fields import check_raw_field
 from .._http.response import WITHOUT_BODY, Response
+from .client_disconnected import ClientDisconnected
 from .response_messages import response_messages
 from .scope_object import ScopeObject
 from .types import Message, Receive, Scope, Send, exact_bytes
@@ -136,7 +137,7 @@ class ResponseGuard(ScopeObject):
             await trio.lowlevel.checkpoint()
             return  # not sent: a response ends with its body
         if self._is_over:
-            raise OSError("the response is over")
+            raise ClientDisconnected("the response is over")
         if self._refusal is not None:
             await trio.lowlevel.checkpoint()
             return
@@ -155,7 +156,9 @@ class ResponseGuard(ScopeObject):
                 await self._send(message)
         except trio.BusyResourceError as error:
             # Hypercorn closes the connection in one task and writes to it in another.
-            raise OSError("the client has disconnected") from error
+            raise ClientDisconnected("the client has disconnected") from error
+        except OSError as error:
+            raise ClientDisconnected(str(error)) from error
         finally:
             self._sends -= 1
             if not self._sends:

@@ -139,6 +139,9 @@ class StreamExtension(Protocol):
 class InlineStream(Protocol):
     """What a request's ASGI scope offers for a stream that runs inside the app's call."""
 
+    def is_disconnect(self, error: OSError) -> bool:
+        """Whether an error of the app's `send` reports a disconnect. Middleware may raise its own."""
+
     @property
     def watches_peer(self) -> bool:
         """Whether the server notices a disconnect until the response has started."""

@@ -20,13 +20,23 @@ class ASGITransport(BufferedTransport):
 
     Args:
         survives: a `send` that is cancelled still sends its whole message; see `SurvivingSend`.
+        is_disconnect: whether an error of `send` reports a disconnect; by default, each `OSError` does.
     """
 
-    __slots__ = ("_disconnected", "_is_released", "_send", "_survives")
+    __slots__ = ("_disconnected", "_is_disconnect", "_is_released", "_send", "_survives")
 
-    def __init__(self, send: Send, disconnected: Disconnected, peer: str, *, survives: bool) -> None:
+    def __init__(
+        self,
+        send: Send,
+        disconnected: Disconnected,
+        peer: str,
+        *,
+        survives: bool,
+        is_disconnect: Callable[[OSError], bool] = lambda error: True,
+    ) -> None:
         super().__init__(peer)
         self._survives = survives
+        self._is_disconnect = is_disconnect
         self._send = send
         self._disconnected = disconnected
         self._is_released = False
@@ -36,6 +46,8 @@ class ASGITransport(BufferedTransport):
         try:
             await self._send(message)
         except OSError as error:  # how ASGI servers report that the client has disconnected
+            if not self._is_disconnect(error):
+                raise
             raise trio.BrokenResourceError("the client has disconnected") from error
         if self._is_released:
             raise trio.BrokenResourceError("the response is over")
