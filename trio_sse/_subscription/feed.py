@@ -26,7 +26,6 @@ from .._wire.cursor import Cursor
 from .._wire.message import Batch, Message
 from .backlog import Backlog
 from .log_reading import LogReading
-from .parking import wait_rescheduled
 from .phases import AHEAD, ENDED, LEFT, LIVE, NEW, OVERFLOWED, REPLAYING, Phase
 from .queue import Overflow, QueueFull
 from .reader_cursor import ReaderCursor
@@ -336,7 +335,7 @@ class Feed(ReaderCursor):
         self._task = trio.lowlevel.current_task()
         if self._reading is not None:
             self._reading.request()
-        return wait_rescheduled(self)
+        return trio.lowlevel.wait_task_rescheduled(self)  # noqa: ASYNC105  # the caller awaits it
 
     def __call__(self, raise_cancel: object) -> trio.lowlevel.Abort:
         """Abort what `wait` has begun. Each waiting task would keep a bound method, if it had a name."""
