@@ -348,7 +348,7 @@ async def test_a_head_that_is_cancelled_ends_the_stream(no_leak: LeakCheck) -> N
         return await trio.sleep_forever()
 
     received: list[bool] = []
-    with trio.fail_after(5):
+    with trio.fail_after(SECONDS):
         await endpoint(scope, receive, send)
     assert ends == [EndReason.WRITE_TIMEOUT]
 

@@ -16,6 +16,7 @@ from trio_sse.sqlite import SQLiteLog
 
 from ..support.leaks import MakeHub
 from ..support.serving import running
+from ..support.waiting import SECONDS
 
 REFUSED = r"trio\.from_thread\.run_sync\(.*trio\.from_thread\.run\("
 
@@ -43,7 +44,7 @@ async def check_it_works(hub: Hub, events: Subscription) -> None:
     """Publish and receive, and check that nothing was left over by what was refused."""
     before = hub.statistics()
     assert (before.inbox_events, before.inbox_bytes) == (0, 0)
-    with trio.fail_after(5):
+    with trio.fail_after(SECONDS):
         for number in range(5):
             await hub.publish("t", str(number))
         hub.publish_nowait("t", "5")
@@ -157,7 +158,7 @@ async def test_from_thread_publishes(hub: Hub) -> None:
 
     async with running(hub), hub.subscribe("t") as events:
         await trio.to_thread.run_sync(publish)
-        with trio.fail_after(5):
+        with trio.fail_after(SECONDS):
             assert [(await anext(events)).data for _ in range(2)] == ["one", "two"]
 
 

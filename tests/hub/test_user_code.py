@@ -25,6 +25,7 @@ from trio_sse._wire.message import Framing
 
 from ..support.leaks import MakeHub
 from ..support.serving import running
+from ..support.waiting import SECONDS
 
 
 class Panic(BaseException):
@@ -58,7 +59,7 @@ def raising(kind: type[BaseException]) -> Callable[..., Any]:
 
 
 async def check_it_works(hub: Hub, events: Subscription) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(SECONDS):
         await hub.publish("t", "next")
         assert (await anext(events)).data == "next"
 
@@ -364,14 +365,14 @@ async def test_what_an_update_publishes_does_not_take_its_turn(make_hub: MakeHub
         return {"n": 1}
 
     async with running(hub), hub.subscribe("t") as events:
-        with trio.fail_after(5):
+        with trio.fail_after(SECONDS):
             async with trio.open_nursery() as nursery:
                 for _ in range(3):  # each but one of them waits for room
                     nursery.start_soon(state.update, publish)
         assert state.value == {"n": 1}
         assert refused
         await hub.publish("t", "last")
-        with trio.fail_after(5):
+        with trio.fail_after(SECONDS):
             received = [(await anext(events)).data]
             while received[-1] != "last":
                 received.append((await anext(events)).data)

@@ -9,6 +9,7 @@ import pytest
 
 from ..support.postgres_server import INITDB, postgres_server
 from ..support.programs import example
+from ..support.waiting import SECONDS
 
 pytestmark = pytest.mark.integration
 
@@ -25,7 +26,7 @@ def ids_and_data(url: str, count: int, last_event_id: str | None = None) -> list
     """Return the ids and data of the first events of a node's clock."""
     headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
     found: list[tuple[str, str]] = []
-    with httpx.stream("GET", f"{url}/clock", headers=headers, timeout=20) as response:
+    with httpx.stream("GET", f"{url}/clock", headers=headers, timeout=SECONDS) as response:
         identifier = ""
         for line in response.iter_lines():
             name, _, value = line.partition(": ")

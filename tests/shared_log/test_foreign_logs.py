@@ -21,6 +21,7 @@ from trio_sse._wire.message import Message
 from trio_sse.sqlite import SQLiteLog
 
 from ..support.serving import running
+from ..support.waiting import SECONDS
 
 
 class Panic(BaseException):
@@ -353,7 +354,7 @@ async def test_a_foreign_row_of_sqlite_is_skipped(tmp_path: Path, row: tuple[obj
             connection.execute("insert into log_entries (milliseconds, record) values (?, ?)", row)
         connection.close()
         await trio.sleep(0.2)
-        with trio.fail_after(10):
+        with trio.fail_after(SECONDS):
             await hub.publish("t", "two")
             got = [await anext(events)]
             while got[-1].data != "two":  # there may be a reset

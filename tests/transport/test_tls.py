@@ -300,7 +300,7 @@ async def test_a_context_that_is_changed_later_refuses_clients(
 
     async with on_sockets(make_server(), server_tls=contexts.server) as serving:
         monkeypatch.setattr("trio_sse._server.serving.TLSTransport", fail)
-        with trio.fail_after(5):
+        with trio.fail_after(SECONDS):
             async with Client(await trio.open_tcp_stream(*serving.address)) as client:
                 assert await client.closed() == b""
 

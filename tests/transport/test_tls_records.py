@@ -15,6 +15,7 @@ import trio.testing
 from trio_sse._transport.tls import TLSTransport
 
 from ..support.certificates import Contexts
+from ..support.waiting import SECONDS
 
 PAYLOAD = bytes(range(256)) * 4096  # 1 MiB
 RECORD = 16 * 1024
@@ -53,7 +54,7 @@ async def connections(
 
 async def receive(client: trio.SSLStream[trio.SocketStream], size: int) -> bytes:
     received = bytearray()
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         while len(received) < size:
             data = await client.receive_some(9_999)
             assert data, "the client was cut off"
@@ -183,7 +184,7 @@ async def test_a_client_that_leaves_breaks_the_transport(contexts: Contexts) -> 
     async with connections(contexts) as [(transport, client)]:
         transport.send_nowait(PAYLOAD, 1, trio.current_time())
         await trio.aclose_forcefully(client)
-        with pytest.raises(trio.BrokenResourceError), trio.fail_after(20):
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(SECONDS):
             await flush(transport)
 
 
