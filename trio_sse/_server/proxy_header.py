@@ -19,7 +19,7 @@ from .._proxies.proxy_protocol import (
 )
 from .._request.request_reader import HEAD_SECONDS
 from .._stream.scope import DRAIN_GRACE_SECONDS, ServeScope
-from .._transport.socket import ProxiedAddress, as_endpoint
+from .._transport.socket_address import ProxiedAddress, as_endpoint
 
 
 async def receive_proxy_header(connected: socket.socket, address: object, serving: ServeScope) -> object:

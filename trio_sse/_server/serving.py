@@ -34,7 +34,8 @@ from .._stream.end_reason import EndReason
 from .._stream.manager import StreamManager
 from .._stream.scope import DRAIN_GRACE_SECONDS, OpenResponse, ServeScope, end_streams
 from .._transport.base import Transport, describe_endpoint
-from .._transport.socket import SocketTransport, as_endpoint, close_socket
+from .._transport.socket import SocketTransport, close_socket
+from .._transport.socket_address import as_endpoint
 from .._transport.stream import StreamTransport
 from .._transport.tls import TLSTransport, check_server_context
 from .connection_handler import ConnectionHandler

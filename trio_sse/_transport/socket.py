@@ -9,8 +9,7 @@ import socket
 import ssl
 import struct
 import termios
-from dataclasses import dataclass
-from typing import Protocol, Self, final
+from typing import Protocol, Self
 
 import trio
 
@@ -27,6 +26,7 @@ from .base import (
     not_owned,
     read_to_end,
 )
+from .socket_address import OriginOfRequest, ProxiedAddress, as_endpoint
 
 # Looking up a member of an enumeration takes longer than a global, and each stream does so a dozen times.
 _OWNED, _MOVED, _CLOSED = HandleState
@@ -34,36 +34,6 @@ _OWNED, _MOVED, _CLOSED = HandleState
 # What a handle has instead of a socket once it owns none. It was never opened, so all it does is to raise
 # `OSError`. That is how `send_nowait` refuses without its own check.
 NO_SOCKET = socket.socket.__new__(socket.socket)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class ProxiedAddress:
-    """The address of a connection that a proxy passes on, in place of the proxy's own.
-
-    Attributes:
-        client: `None` for a client of a Unix socket.
-        server: what the client has connected to, if that is known.
-        speaker: see `Transport`.
-    """
-
-    client: Endpoint | None
-    server: Endpoint | None
-    speaker: str | None
-
-
-@final
-class _OriginOfRequest:
-    """What a handle has in place of an address while proxies say where a request comes from.
-
-    Most connections have none, and need no room for it.
-    """
-
-    __slots__ = ("address", "origin")
-
-    def __init__(self, address: object, origin: RequestOrigin) -> None:
-        self.address = address
-        self.origin = origin
 
 
 class Watcher(Protocol):
@@ -128,17 +98,17 @@ class SocketTransport:
 
     @property
     def origin(self) -> RequestOrigin | None:
-        return self._address.origin if isinstance(self._address, _OriginOfRequest) else None
+        return self._address.origin if isinstance(self._address, OriginOfRequest) else None
 
     @origin.setter
     def origin(self, origin: RequestOrigin | None) -> None:
         address = self._own_address
-        self._address = address if origin is None else _OriginOfRequest(address, origin)
+        self._address = address if origin is None else OriginOfRequest(address, origin)
 
     @property
     def _own_address(self) -> object:
         """The connection's address, whatever is said about the current request."""
-        return self._address.address if isinstance(self._address, _OriginOfRequest) else self._address
+        return self._address.address if isinstance(self._address, OriginOfRequest) else self._address
 
     @property
     def speaker(self) -> str | None:
@@ -177,7 +147,7 @@ class SocketTransport:
     @property
     def _client(self) -> Endpoint | None:
         address = self._address
-        if isinstance(address, _OriginOfRequest):
+        if isinstance(address, OriginOfRequest):
             if address.origin.client is not None:
                 return address.origin.client
             address = address.address
@@ -399,11 +369,3 @@ def close_socket(closing: socket.socket) -> None:
     """Close a socket, and wake the tasks that wait for it."""
     trio.lowlevel.notify_closing(closing)
     closing.close()
-
-
-def as_endpoint(address: object) -> Endpoint | None:
-    """Return an address, as a socket returns it, as an endpoint; `None` for a Unix socket without a path."""
-    if isinstance(address, tuple):
-        host, port, *_ = address
-        return host, port
-    return (address, None) if isinstance(address, str) and address else None
