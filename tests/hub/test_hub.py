@@ -456,6 +456,7 @@ async def test_statistics_are_a_snapshot_of_everything(make_hub: MakeHub) -> Non
             last_event_id=f"{engine_of(hub).log.epoch}.5",
             batches=Histogram(statistics.batches.bounds, statistics.batches.counts, 5.0),
             fan_outs=statistics.fan_outs,
+            latencies=statistics.latencies,
             lagging=2,
             longest_queue=4,
             dropped=0,

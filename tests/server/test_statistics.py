@@ -125,6 +125,27 @@ async def test_batches_and_readers_that_lag_are_counted(make_hub: MakeHub, nurse
     assert hub.statistics().lagging == 0
 
 
+async def test_one_event_at_a_time_is_followed(
+    make_hub: MakeHub, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub: Hub = make_hub()
+    await nursery.start(hub.run)
+    async with hub.subscribe("a"):
+        await hub.publish("a", "x", idempotency_key="k")
+        await wait_all_tasks_blocked()
+        assert hub.statistics().latencies.count == 1
+        await hub.publish("a", "x", idempotency_key="k")  # it never gets a place
+        await hub.publish("a", "x")
+        await wait_all_tasks_blocked()
+        assert hub.statistics().latencies.count == 1
+        monkeypatch.setattr("trio_sse._hub.latency._LONGEST_SECONDS", -1)
+        await hub.publish("a", "x")
+        await wait_all_tasks_blocked()
+        await hub.publish("a", "x")
+        await wait_all_tasks_blocked()
+        assert hub.statistics().latencies.count == 2
+
+
 def test_the_loop_monitor_knows_the_longest_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("trio_sse._process.loop_monitor.perf_counter", lambda: now)

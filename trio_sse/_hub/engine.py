@@ -100,7 +100,7 @@ class HubEngine:
         self.scheduler = FlushScheduler()
         progress = Progress(self.log)
         self.registry = Registry(self.log, self.inbox, self.scheduler, progress)
-        self.pump = Pump(self.registry, self.scheduler, progress)
+        self.pump = Pump(self.registry, self.scheduler, progress, self.inbox.latency)
         if log is None or window is None:
             self.sequencer = MemorySequencer(self.log, self.inbox, self.pump)
             return

@@ -22,6 +22,7 @@ from typing import Any, TypeVarTuple, final
 import trio
 
 from .._wire.message import Message
+from .latency import PublishLatency
 
 Ts = TypeVarTuple("Ts")
 
@@ -60,11 +61,13 @@ class Inbox:
     Attributes:
         has_opened: it was open once.
         used_bytes: of the messages in it.
+        latency: follows one of them.
     """
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
         self.has_opened = False
         self.used_bytes = 0
+        self.latency = PublishLatency()
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._thread = 0  # the number of the one that opened it
@@ -162,6 +165,8 @@ class Inbox:
             raise trio.WouldBlock
         self._send_channel.send_nowait(message)
         self.used_bytes += size
+        if self.latency.message is None:
+            self.latency.follow(message)
 
     def put(self, message: Message) -> Coroutine[Any, Any, None]:
         """Add a message, waiting for room; if this is cancelled, it was not added."""

@@ -25,6 +25,7 @@ from .._wire.message import Batch, Message
 from .flushing import FlushScheduler
 from .joining import Delivery, join
 from .large_events import LARGE_BYTES, LargeEventMonitor
+from .latency import PublishLatency
 from .pacing import BegunDelivery, Subscriber
 from .progress import Progress
 
@@ -65,13 +66,20 @@ class Pump:
         fan_outs: how many seconds it took until a batch was written for all subscribers.
     """
 
-    def __init__(self, subscribers: Subscribers, scheduler: FlushScheduler, progress: Progress) -> None:
+    def __init__(
+        self,
+        subscribers: Subscribers,
+        scheduler: FlushScheduler,
+        progress: Progress,
+        latency: PublishLatency,
+    ) -> None:
         self.deliveries = 0
         self.batches = HistogramCounter(_BATCH_BOUNDS)
         self.fan_outs = HistogramCounter(_FAN_OUT_BOUNDS)
         self._subscribers = subscribers
         self._scheduler = scheduler
         self._progress = progress
+        self._latency = latency
         self._newest: Message | None = None  # of the batch that was placed last
         self._monitor = LargeEventMonitor()
         self._under_way: Iterator[None] = iter(())  # the rest of the batch that is being delivered
@@ -158,7 +166,9 @@ class Pump:
                     now = trio.current_time()
             _finish(begun, batch, now)
         if messages:
-            self._count(len(messages), perf_counter() - began_at)
+            now = perf_counter()
+            self._latency.end_batch(now)
+            self._count(len(messages), now - began_at)
 
     def _count(self, events: int, seconds: float) -> None:
         batches, fan_outs = self.batches, self.fan_outs

@@ -53,6 +53,8 @@ class HubStatistics:
         batches: how many events were delivered together.
         fan_outs: how many seconds it took from an event's place in the order until all subscribers that keep
             up had it; the others have it in their queues.
+        latencies: how many seconds it took from `publish` until then, of some of the events that this hub
+            has published.
         lagging: subscriptions that have something queued.
         longest_queue: the events of the one that lags most.
         dropped: events that readers did not receive, because they lagged and newer events replaced them.
@@ -85,6 +87,7 @@ class HubStatistics:
     last_event_id: str
     batches: Histogram
     fan_outs: Histogram
+    latencies: Histogram
     lagging: int
     longest_queue: int
     dropped: int
@@ -155,6 +158,7 @@ def hub_statistics(
         last_event_id=log.last_id,
         batches=pump.batches.snapshot(),
         fan_outs=pump.fan_outs.snapshot(),
+        latencies=inbox.latency.seconds.snapshot(),
         lagging=queues.lagging,
         longest_queue=queues.longest,
         dropped=registry.dropped + queues.dropped,

@@ -186,6 +186,11 @@ HUB_METRICS = (
     _gauge("hub_lagging_subscriptions", "lagging", "Subscriptions that have something queued."),
     _highest("hub_longest_queue_events", "longest_queue", "Events that the slowest subscription has queued."),
     _histogram("hub_batch_events", "batches", "How many events were delivered together."),
+    _histogram(
+        "hub_publish_latency_seconds",
+        "latencies",
+        "How long it took from publish until all subscribers had an event; sampled.",
+    ),
     _histogram("hub_fan_out_seconds", "fan_outs", "How long it took until all subscribers had a batch."),
     _gauge("hub_log_events", "log_events", "Events that can be replayed from memory."),
     _gauge("hub_log_bytes", "log_bytes", "Bytes of events that can be replayed from memory."),
