@@ -30,7 +30,7 @@ def run_listening(request: pytest.FixtureRequest, no_leak: LeakCheck, certificat
     return partial(hosts.running, request.param, no_leak, certificate)
 
 
-@pytest.fixture(params=[name for name in hosts.NAMES if name not in hosts.HYPERCORNS_HTTP2])
+@pytest.fixture(params=[*hosts.OVER_HTTP1, "native over http2", "starlette over http2"])
 def run_bounded(request: pytest.FixtureRequest, no_leak: LeakCheck, certificate: Certificate) -> Run:
     """Run those that give up clients which do not read, over any version of HTTP."""
     return partial(hosts.running, request.param, no_leak, certificate)
