@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import trio
+
+from .client import Head
+from .serving import InMemory
+
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 App = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
@@ -29,6 +34,30 @@ async def answer(send: Send, body: bytes = b"", status: int = 200, *headers: tup
 async def ignore(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Respond without reading the body."""
     await answer(send, b"ignored")
+
+
+@http_only
+async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Send back each piece of the body as it arrives."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-path", scope["raw_path"])]})
+    goes_on = True
+    while goes_on:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        goes_on = message["more_body"]
+        await send({"type": "http.response.body", "body": message["body"], "more_body": goes_on})
+
+
+async def ask(serving: InMemory, request: bytes) -> tuple[Head, bytes, bool]:
+    """Send a request; return the head, the body, and whether the server then closed the connection."""
+    async with serving.connect() as client:
+        await client.send(request)
+        head = await client.head()
+        body = await client.whole()
+        with trio.move_on_after(5):
+            return head, body, await client.closed() == b""
+    return head, body, False
 
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"

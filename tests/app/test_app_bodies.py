@@ -1,0 +1,176 @@
+"""The bodies that an ASGI app receives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_sse import Server
+
+from ..support.asgi_apps import Receive, Send, answer, ask, echo, http_only, ignore, post
+from ..support.client import Client
+from ..support.leaks import LeakCheck
+from ..support.serving import in_memory, on_sockets
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_both_directions_stream_at_once(serve: Any) -> None:
+    async with serve(echo) as serving, serving.connect() as client:
+        await client.send(CHUNKED + b"4\r\nzero\r\n")
+        assert (await client.head()).get("Transfer-Encoding") == "chunked"
+        assert await client.read() == b"zero"
+        for piece in (b"one", b"two"):
+            await client.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+            assert await client.read() == piece
+        await client.send(b"0\r\n\r\n")
+        assert await client.read() == b""
+        assert client.is_ended
+
+
+LARGE = b"x" * 100_000
+
+
+@pytest.mark.parametrize("request_bytes", [post(LARGE), CHUNKED + b"186a0\r\n%b\r\n0\r\n\r\n" % LARGE])
+async def test_bodies_are_complete_and_the_connection_is_reused(serve: Any, request_bytes: bytes) -> None:
+    async with serve(echo) as serving, serving.connect() as client:
+        for _ in range(2):
+            await client.send(request_bytes)
+            await client.head()
+            client.is_ended, client.body = False, b""
+            assert await client.whole() == b"x" * 100_000
+
+
+async def test_100_continue_is_sent_when_the_app_reads(serve: Any) -> None:
+    async with serve(echo) as serving, serving.connect() as client:
+        await client.send(post(b"", b"Expect: 100-continue", length=3))
+        assert (await client.head()).status == 100
+        await client.send(b"abc")
+        assert (await client.head()).status == 200
+        assert await client.whole() == b"abc"
+
+
+async def test_100_continue_is_not_sent_if_the_app_does_not_read(
+    serve: Any, autojump_clock: MockClock
+) -> None:
+    async with serve(ignore) as serving:
+        head, body, is_closed = await ask(serving, post(b"", b"Expect: 100-continue", length=3))
+        assert (head.status, head.get("Connection"), body, is_closed) == (200, "close", b"ignored", True)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("has_sockets", [False, True])
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_100_continue_never_follows_the_head(
+    no_leak: LeakCheck, at_once: bool, has_sockets: bool
+) -> None:
+    @http_only
+    async def answer_first(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        async def read() -> None:
+            await receive()
+
+        async def write() -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"one", "more_body": True})
+
+        async with trio.open_nursery() as nursery:
+            if at_once:
+                nursery.start_soon(read)
+            await write()
+            if not at_once:
+                nursery.start_soon(read)
+            await trio.sleep(0.01)
+            await send({"type": "http.response.body", "body": b"two"})
+            nursery.cancel_scope.cancel()
+
+    async def check(client: Client) -> None:
+        await client.send(post(b"", b"Expect: 100-continue", length=3))
+        head = await client.head()
+        if head.status == 100:
+            await client.send(b"abc")
+            head = await client.head()
+        else:
+            assert head.get("connection") == "close"  # it may never send the body
+        assert head.status == 200
+        assert await client.whole() == b"onetwo"
+
+    server = no_leak.watch(Server(answer_first))
+    if has_sockets:
+        async with on_sockets(server) as listening:
+            for _ in range(10):
+                async with await listening.connect() as client:
+                    await check(client)
+    else:
+        async with in_memory(server) as serving:
+            for _ in range(10):
+                async with serving.connect() as client:
+                    await check(client)
+
+
+async def test_an_unread_body_closes_the_connection(serve: Any, autojump_clock: MockClock) -> None:
+    async with serve(ignore) as serving:
+        head, _, is_closed = await ask(serving, post(b"abc", length=100_000))
+        assert (head.status, head.get("Connection"), is_closed) == (200, "close", True)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (post(b"", length=2000), 413),
+        (CHUNKED + b"7d0\r\n", 413),
+        (CHUNKED + b"xyz\r\n", 400),
+        (post(b"abc", b"Expect: something"), 417),
+        (post(b"abc", b"Transfer-Encoding: chunked"), 400),
+        (post(b"abc", b"Content-Length: 3"), 400),
+        (CHUNKED.replace(b"chunked", b"gzip"), 400),
+        (CHUNKED.replace(b"chunked", b"gzip, chunked"), 501),
+    ],
+)
+async def test_invalid_bodies_are_refused(
+    serve: Any, autojump_clock: MockClock, request_bytes: bytes, status: int
+) -> None:
+    entered = []
+
+    @http_only
+    async def read(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        while (message := await receive())["type"] == "http.request":
+            if not message["more_body"]:
+                entered.append(message)
+
+    async with serve(read, max_body_size=1000) as serving:
+        head, _, is_closed = await ask(serving, request_bytes)
+        assert (head.status, head.get("Connection"), is_closed) == (status, "close", True)
+        assert not entered
+
+
+@http_only
+async def read_all(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        if not message["more_body"]:
+            await answer(send, b"all read")
+            return
+
+
+async def test_a_body_that_is_cut_short_is_a_disconnect(serve: Any) -> None:
+    seen: list[str] = []
+
+    @http_only
+    async def note(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        while (message := await receive())["type"] == "http.request":
+            seen.append(message["body"].decode())
+        seen.append(message["type"])
+        with pytest.raises(OSError, match="gone"):
+            await answer(send)
+
+    async with serve(note) as serving:
+        async with serving.connect() as client:
+            await client.send(post(b"abc", length=100))
+            await wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
+    assert seen == ["abc", "http.disconnect"]
