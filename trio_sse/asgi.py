@@ -21,7 +21,7 @@ from typing import NoReturn, final
 
 import trio
 
-from ._app.app_stream import AppStream
+from ._app.stream import AppStream
 from ._asgi.foreign_server import ForeignInlineStream, closing_fields
 from ._asgi.request import request_of
 from ._asgi.response_messages import encode_fields, response_messages

@@ -28,7 +28,7 @@ from typing import Any, final
 
 import trio
 
-from ._app.app_lifespan import Lifespan
+from ._app.lifespan import Lifespan
 from ._asgi.contained_log import contained_log
 from ._asgi.origin_middleware import OriginMiddleware
 from ._asgi.outermost_app import OpenWork, OutermostApp

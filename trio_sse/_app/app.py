@@ -15,9 +15,9 @@ from .._request.request_reader import RoutedRequest
 from .._request.tls_extension import tls_extension
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
-from .app_background import OngoingCalls
-from .app_call import Answered, AppCall, CallContext
-from .app_lifespan import Lifespan
+from .background import OngoingCalls
+from .call import Answered, AppCall, CallContext
+from .lifespan import Lifespan
 from .root_path import paths_of_scope
 
 

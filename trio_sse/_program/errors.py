@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .._app.app_lifespan import AppLifespanError, AppStartupError
+from .._app.lifespan import AppLifespanError, AppStartupError
 from .._groups import leaf_exceptions
 from .._shared_log.protocol import LogRefused
 

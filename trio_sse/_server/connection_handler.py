@@ -18,8 +18,8 @@ from typing import final
 import trio
 
 from .._app.app import AppHandler
-from .._app.app_call import Answered, AppCall, CallContext
-from .._app.app_websocket import AppWebSockets
+from .._app.call import Answered, AppCall, CallContext
+from .._app.websocket import AppWebSockets
 from .._asgi.response_stream import PendingStream
 from .._groups import split_failure
 from .._http.exceptions import HTTPException

@@ -12,7 +12,7 @@ from typing import TypeVar, final
 import trio
 
 from .._app.app import AppHandler
-from .._app.app_websocket import AppWebSockets
+from .._app.websocket import AppWebSockets
 from .._asgi.types import ASGIApp
 from .._http.cors import CrossOrigin
 from .._http.request_head import APP_LIMITS, LIMITS

@@ -29,9 +29,9 @@ from .._request.results import AfterResponse
 from .._stream.overdue import Overdue
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
-from .app_background import OngoingCall
-from .app_cycle import RequestResponseCycle
-from .app_stream import AppStream, ResumeServing
+from .background import OngoingCall
+from .cycle import RequestResponseCycle
+from .stream import AppStream, ResumeServing
 
 logger = get_logger("trio_sse.app")
 

@@ -33,7 +33,7 @@ from .._stream.scope import ServeScope
 from .._stream.writer import ResponseStart
 from .._transport.awaited import AwaitedTransport
 from .._wire.message import Framing
-from .app_cycle import RequestResponseCycle
+from .cycle import RequestResponseCycle
 
 
 class ResumeServing(Protocol):

@@ -1,6 +1,6 @@
 """One request to an ASGI app on our server, and its response: what the app sends, and how that is framed.
 
-`app_request.py` has what the app receives. When the client disconnects after the response has begun and
+`request.py` has what the app receives. When the client disconnects after the response has begun and
 before it is complete, the app's call is cancelled.
 
 A response that is incomplete when the app returns is truncated, so that no client takes it for complete.
@@ -27,8 +27,8 @@ from .._request.body import RequestBody
 from .._stream.end_reason import EndReason
 from .._stream.scope import ServeScope
 from .._transport.base import Transport, send_at_once, send_rest
-from .app_request import AppRequest
-from .app_response import AppResponse
+from .request import AppRequest
+from .response import AppResponse
 
 # Where a client takes all at once, an app may send for this long while other tasks wait. To let them have
 # their turn after each part would cost more than all else that sending it needs.

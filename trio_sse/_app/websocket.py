@@ -53,9 +53,9 @@ from .._wire.message import Framing
 from .._wire.websocket_frames import close_frame
 from .._wire.websocket_parser import Close
 from .app import AppHandler
-from .app_call import Answered
-from .app_cycle import RequestResponseCycle
-from .app_websocket_messages import (
+from .call import Answered
+from .cycle import RequestResponseCycle
+from .websocket_messages import (
     ABNORMAL_CLOSURE,
     close_of,
     encode_accept,
