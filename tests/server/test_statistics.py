@@ -128,22 +128,28 @@ async def test_batches_and_readers_that_lag_are_counted(make_hub: MakeHub, nurse
 async def test_one_event_at_a_time_is_followed(
     make_hub: MakeHub, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = 100.0
+    monkeypatch.setattr("trio_sse._hub.latency.perf_counter", lambda: now)
+    monkeypatch.setattr("trio_sse._hub.pump.perf_counter", lambda: now)
     hub: Hub = make_hub()
     await nursery.start(hub.run)
-    async with hub.subscribe("a"):
-        await hub.publish("a", "x", idempotency_key="k")
+
+    async def publish(key: str | None = None, *, after: float) -> int:
+        """Publish an event; return how many were followed."""
+        nonlocal now
+        now += after
+        await hub.publish("a", "x", idempotency_key=key)
         await wait_all_tasks_blocked()
-        assert hub.statistics().latencies.count == 1
-        await hub.publish("a", "x", idempotency_key="k")  # it never gets a place
-        await hub.publish("a", "x")
-        await wait_all_tasks_blocked()
-        assert hub.statistics().latencies.count == 1
-        monkeypatch.setattr("trio_sse._hub.latency._LONGEST_SECONDS", -1)
-        await hub.publish("a", "x")
-        await wait_all_tasks_blocked()
-        await hub.publish("a", "x")
-        await wait_all_tasks_blocked()
-        assert hub.statistics().latencies.count == 2
+        return hub.statistics().latencies.count
+
+    assert await publish("k", after=0) == 1
+    assert await publish(after=0.001) == 1  # a moment later, none is
+    assert await publish(after=1) == 1  # from the next one on
+    assert await publish("k", after=0) == 1  # it is followed, and never gets a place
+    assert await publish(after=1) == 1
+    assert await publish(after=100) == 1  # it is given up
+    assert await publish(after=0) == 1
+    assert await publish(after=0) == 2
 
 
 def test_the_loop_monitor_knows_the_longest_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,7 @@ class Inbox:
             raise trio.WouldBlock
         self._send_channel.send_nowait(message)
         self.used_bytes += size
-        if self.latency.message is None:
+        if self.latency.is_free:
             self.latency.follow(message)
 
     def put(self, message: Message) -> Coroutine[Any, Any, None]:
