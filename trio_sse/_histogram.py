@@ -28,6 +28,11 @@ class Histogram:
         """How many values there are."""
         return sum(self.counts)
 
+    def with_lowest(self, count: int, total: float) -> Histogram:
+        """Return a histogram with so many more values in the lowest bucket, which add up to `total`."""
+        lowest, *others = self.counts
+        return Histogram(self.bounds, (lowest + count, *others), self.sum + total)
+
 
 @final
 class HistogramCounter:

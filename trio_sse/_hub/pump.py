@@ -20,7 +20,7 @@ from typing import Protocol, final
 import trio
 
 from .._containment import contained, cut_off_alone
-from .._histogram import HistogramCounter
+from .._histogram import Histogram, HistogramCounter
 from .._wire.message import Batch, Message
 from .flushing import FlushScheduler
 from .joining import Delivery, join
@@ -62,8 +62,6 @@ class Pump:
 
     Attributes:
         deliveries: events delivered, counted once for each subscriber.
-        batches: how many events the batches had.
-        fan_outs: how many seconds it took until a batch was written for all subscribers.
     """
 
     def __init__(
@@ -74,8 +72,10 @@ class Pump:
         latency: PublishLatency,
     ) -> None:
         self.deliveries = 0
-        self.batches = HistogramCounter(_BATCH_BOUNDS)
-        self.fan_outs = HistogramCounter(_FAN_OUT_BOUNDS)
+        self._batches = HistogramCounter(_BATCH_BOUNDS)
+        self._fan_outs = HistogramCounter(_FAN_OUT_BOUNDS)
+        self._quick = 0  # batches that are in neither of these yet
+        self._quick_seconds = 0.0
         self._subscribers = subscribers
         self._scheduler = scheduler
         self._progress = progress
@@ -166,20 +166,30 @@ class Pump:
                     now = trio.current_time()
             _finish(begun, batch, now)
         if messages:
-            self._count(len(messages), began_at, perf_counter())
+            now = perf_counter()
+            if (seconds := now - began_at) <= 0.0005 and len(messages) == 1 and now < self._latency.due:
+                self._quick += 1  # where events are published one by one, each step is felt
+                self._quick_seconds += seconds
+            else:
+                self._count(len(messages), seconds, now)
 
-    def _count(self, events: int, began_at: float, now: float) -> None:
-        """Count a batch that has been written. It is done for each, so it takes as few steps as possible."""
-        batches, fan_outs = self.batches, self.fan_outs
-        batches.counts[0 if events == 1 else min((events - 1).bit_length(), len(_BATCH_BOUNDS))] += 1
-        batches.sum += events
-        if (seconds := now - began_at) <= 0.0005:  # the first bound, as where there are few subscribers
-            fan_outs.counts[0] += 1
-            fan_outs.sum += seconds
-        else:
-            fan_outs.add(seconds)
+    def _count(self, events: int, seconds: float, now: float) -> None:
+        """Count a batch that has been written."""
+        self._batches.counts[min((events - 1).bit_length(), len(_BATCH_BOUNDS))] += 1
+        self._batches.sum += events
+        self._fan_outs.add(seconds)
         if now >= self._latency.due:
             self._latency.end_batch(now)
+
+    @property
+    def batches(self) -> Histogram:
+        """How many events the batches had."""
+        return self._batches.snapshot().with_lowest(self._quick, self._quick)
+
+    @property
+    def fan_outs(self) -> Histogram:
+        """How many seconds it took until a batch was written for all subscribers."""
+        return self._fan_outs.snapshot().with_lowest(self._quick, self._quick_seconds)
 
     def _bind(self, messages: Sequence[Message]) -> Iterable[Delivery | None]:
         """Bind messages to their topics' live subscribers of this moment; return what is to be delivered."""
