@@ -28,11 +28,6 @@ class Histogram:
         """How many values there are."""
         return sum(self.counts)
 
-    def with_lowest(self, count: int, total: float) -> Histogram:
-        """Return a histogram with so many more values in the lowest bucket, which add up to `total`."""
-        lowest, *others = self.counts
-        return Histogram(self.bounds, (lowest + count, *others), self.sum + total)
-
 
 @final
 class HistogramCounter:
@@ -50,6 +45,7 @@ class HistogramCounter:
         self.counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
 
-    def snapshot(self) -> Histogram:
-        """Return what has been counted."""
-        return Histogram(self._bounds, tuple(self.counts), self.sum)
+    def snapshot(self, lowest: int = 0, total: float = 0.0) -> Histogram:
+        """Return what has been counted, and so many more values in the lowest bucket, with their sum."""
+        first, *others = self.counts
+        return Histogram(self._bounds, (first + lowest, *others), self.sum + total)

@@ -184,12 +184,12 @@ class Pump:
     @property
     def batches(self) -> Histogram:
         """How many events the batches had."""
-        return self._batches.snapshot().with_lowest(self._quick, self._quick)
+        return self._batches.snapshot(self._quick, self._quick)
 
     @property
     def fan_outs(self) -> Histogram:
         """How many seconds it took until a batch was written for all subscribers."""
-        return self._fan_outs.snapshot().with_lowest(self._quick, self._quick_seconds)
+        return self._fan_outs.snapshot(self._quick, self._quick_seconds)
 
     def _bind(self, messages: Sequence[Message]) -> Iterable[Delivery | None]:
         """Bind messages to their topics' live subscribers of this moment; return what is to be delivered."""

@@ -611,3 +611,8 @@ class Server:
             process=process_statistics(),
             hub=counted.hub,
         )
+
+
+def statistics_of(server: Server) -> Pausing[ServerStatistics]:
+    """Return the computation of a server's statistics, for the other packages of trio_sse."""
+    return server._statistics()

@@ -14,10 +14,12 @@ import trio
 
 from .._hub.engine import existing_engines
 from .._logger import get_logger
+from .._pausing import timed_in_pieces
 from .._program.certificates import Certificates
 from .._program.stop_guard import StopGuard
-from .._server.server import Server
+from .._server.server import Server, statistics_of
 from .._server.shared_metrics import shared_metrics
+from .._server.statistics import ServerStatistics
 
 logger = get_logger("trio_sse.program")
 
@@ -99,19 +101,19 @@ async def _report_statistics(server: Server, pipe: int) -> None:  # pragma: no c
     try:
         while True:
             if trio.current_time() >= due_at:
+                statistics, seconds = await timed_in_pieces(statistics_of(server))
                 began_at = time.thread_time()
-                _write_statistics(server, pipe)
-                took = time.thread_time() - began_at  # statistics visit every stream
-                due_at = trio.current_time() + took / _MOST_REPORT_SHARE
+                _write_statistics(statistics, pipe)
+                seconds += time.thread_time() - began_at
+                due_at = trio.current_time() + seconds / _MOST_REPORT_SHARE
             else:
                 _write_line(pipe, b"")
             await trio.sleep(_REPORT_SECONDS)
     finally:
-        _write_statistics(server, pipe)
+        _write_statistics(server.statistics(), pipe)
 
 
-def _write_statistics(server: Server, pipe: int) -> None:  # pragma: no cover  # in a fork, too
-    statistics = server.statistics()
+def _write_statistics(statistics: ServerStatistics, pipe: int) -> None:  # pragma: no cover  # in a fork, too
     if (shared := shared_metrics()) is not None:
         shared.write(statistics)
     line = {
