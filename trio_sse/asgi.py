@@ -180,7 +180,7 @@ class EventStream:
         is_foreign = isinstance(inline, ForeignInlineStream)
         head = _Head(inline, send, [*self._headers, *(closing_fields(request) if is_foreign else ())])
         head.stream = stream = inline.prepare_inline(self._manager, request, head)
-        stream.kind = in_route(stream.kind, _route_of(scope), is_secure=_is_secure(scope))
+        stream.kind = in_route(stream.kind, self._route_of(scope), is_secure=_is_secure(scope))
         try:
             outcome = await inline.run_inline(self._manager, head.stream, handle)
         finally:
@@ -199,6 +199,11 @@ class EventStream:
             raise _ClientLeft
         if not (isinstance(inline, ForeignInlineStream) and inline.is_cut):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _route_of(self, scope: Scope) -> str:
+        """Return the pattern of a request's route where the framework says it, or the handler's name."""
+        path: object = scope.get("path_template") or getattr(scope.get("route"), "path", None)
+        return path if isinstance(path, str) else getattr(self._handler, "__qualname__", "")
 
     async def _answer_soon(
         self,
@@ -224,7 +229,7 @@ class EventStream:
             handle,
             peer=request.peer,
             discard=discard,
-            route=_route_of(scope),
+            route=self._route_of(scope),
             is_secure=_is_secure(scope),
         )
         if isinstance(answer, Refused):
@@ -357,12 +362,6 @@ def _with_fields(
 async def _send_response(response: Response, method: str, send: Send) -> None:
     for message in response_messages(response, with_body=method != "HEAD"):
         await send(message)
-
-
-def _route_of(scope: Scope) -> str | None:
-    """Return the pattern of a request's route, where its framework says it: FastAPI and Litestar do."""
-    path: object = scope.get("path_template") or getattr(scope.get("route"), "path", None)
-    return path if isinstance(path, str) else None
 
 
 def _is_secure(scope: Scope) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,12 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sse import Connection, HTTPException, Hub, Overflow, ServerStatistics, StreamKind
 from trio_sse._process import resources
 from trio_sse._process.loop_monitor import LoopMonitor
+from trio_sse.asgi import event_stream
 from trio_sse.websocket import WebSocketConnection
 
+from ..support.asgi_apps import http_only
+from ..support.certificates import make_contexts
+from ..support.http2_client import Http2Connection
 from ..support.leaks import MakeHub, MakeServer
 from ..support.serving import in_memory, on_sockets
 from ..support.waiting import SECONDS, until
@@ -65,6 +70,60 @@ async def test_streams_are_counted_by_route_transport_and_status(make_server: Ma
     assert after.durations.count == 5
     assert after.loop_turns.count > 0
     assert after.process.resident_bytes
+
+
+async def test_tls_and_http2_are_told_apart(make_server: MakeServer) -> None:
+    server, contexts = make_server(), make_contexts()
+
+    @server.route("/live")
+    async def live(connection: Connection) -> None:
+        await connection.subscribe("live")
+
+    over_tls = on_sockets(server, server_tls=contexts.server, client_tls=contexts.client)
+    async with over_tls as serving, await serving.connect() as client, trio.open_nursery() as nursery:
+        await client.get("/live")
+        stream = await trio.open_tcp_stream(*serving.address)
+        async with await Http2Connection.open(stream, contexts.client, nursery) as connection:
+            await connection.get("/live")
+            await connection.request("GET", "/live", "accept: application/json")
+            await until(lambda: server.statistics().open_streams == 3)
+            assert server.statistics().streams == {
+                StreamKind("/live", "sse", "1.1", True): 1,
+                StreamKind("/live", "sse", "2", True): 1,
+                StreamKind("/live", "poll", "2", True): 1,
+            }
+
+
+@pytest.mark.parametrize(
+    ("further", "route"),
+    [
+        ({}, "prices"),
+        ({"path_template": "/prices/{symbol:str}"}, "/prices/{symbol:str}"),  # of Litestar
+        ({"route": SimpleNamespace(path="/prices/{symbol}")}, "/prices/{symbol}"),  # of FastAPI's own routes
+    ],
+)
+@pytest.mark.parametrize("accept", ["*/*", "application/json"])
+async def test_an_apps_streams_have_its_route_or_their_handlers_name(
+    make_server: MakeServer, make_hub: MakeHub, further: dict[str, Any], route: str, accept: str
+) -> None:
+    hub: Hub = make_hub()
+
+    async def prices(connection: Connection) -> None:
+        await connection.subscribe("prices")
+
+    prices.__qualname__ = "prices"
+    endpoint = event_stream(prices, hub=hub)
+
+    @http_only
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await endpoint({**scope, **further}, receive, send)
+
+    server = make_server(app=app, hub=hub)
+    async with on_sockets(server) as serving, await serving.connect() as client:
+        await client.send(f"GET / HTTP/1.1\r\nHost: h\r\nAccept: {accept}\r\n\r\n".encode())
+        await until(lambda: server.statistics().streams)
+        (kind,) = server.statistics().streams
+        assert kind == StreamKind(route, "sse" if accept == "*/*" else "poll", "1.1", False)
 
 
 async def test_statistics_can_be_read_in_another_thread(make_server: MakeServer) -> None:

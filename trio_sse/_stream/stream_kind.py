@@ -16,8 +16,8 @@ class StreamKind(NamedTuple):
     """What some open streams have in common.
 
     Attributes:
-        route: the path of their route, such as `/rooms/{room}`; `None` for an app's streams whose route is
-            not known.
+        route: the path of their route, such as `/rooms/{room}`; of an `event_stream`, the handler's name
+            where the framework does not say the path. `None` if nothing is known.
         transport: `sse`, `poll`, `websocket` or `head`.
         http_version: `1.0`, `1.1` or `2`.
         is_secure: whether the client uses TLS, as far as that is known.
