@@ -55,7 +55,7 @@ class Sequencer(Protocol):
 
     @property
     def lag(self) -> float:
-        """For how many seconds a shared log has had more than was read; nan if that is not known."""
+        """For how many seconds a shared log has had more than was read."""
 
     @property
     def outages(self) -> int:
@@ -190,7 +190,7 @@ class SharedSequencer:
 
     @property
     def lag(self) -> float:
-        return self.replica.follower.behind_for if trio.lowlevel.in_trio_run() else math.nan
+        return self.replica.follower.behind_for
 
     @property
     def outages(self) -> int:

@@ -59,7 +59,7 @@ class HubStatistics:
         longest_queue: the events of the one that lags most.
         dropped: events that readers did not receive, because they lagged and newer events replaced them.
         log_problem: `log_not_loaded`, `log_unavailable` or `log_lagging`, as in `Server.problems`, or `None`.
-        log_lag: for how many seconds a shared log has had more than this hub has read; outside of Trio, nan.
+        log_lag: for how many seconds a shared log has had more than this hub has read.
         log_outages: how often a shared log has become unavailable; that the hub has ended counts, too.
     """
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import NamedTuple, Protocol, final
 
 import trio
@@ -122,7 +123,7 @@ class LogFollower:
         self._deliver = deliver
         self._own = own
         self._expected: LogEnd | None = None  # where the log ended when it was last looked at
-        self._behind_since = math.inf  # when it began to be behind the log's end
+        self._behind_since = math.inf  # the log's end was not read; by a clock for all threads
         self._must_renew = False  # the log has lost entries that were read, as those after them show
         self._cursor = "0-0"
 
@@ -177,7 +178,7 @@ class LogFollower:
     @property
     def behind_for(self) -> float:
         """For how many seconds there has been more in the log than was read."""
-        return max(trio.current_time() - self._behind_since, 0)
+        return max(monotonic() - self._behind_since, 0)
 
     async def follow(self, session: LogSession) -> None:
         """Deliver the log's entries until cancelled."""
@@ -204,7 +205,7 @@ class LogFollower:
             entries = check_after(await session.read(self._cursor, asked), self._cursor)
             limit.adapt(entries)
             is_at_end = len(entries) < asked
-            self._behind_since = math.inf if is_at_end else min(self._behind_since, began)
+            self._behind_since = math.inf if is_at_end else min(self._behind_since, monotonic())
             if entries:
                 await self._process(entries)
             if self._must_renew:
@@ -237,6 +238,7 @@ class LogFollower:
         """Begin a run: load, and find the states as far back as the window reaches."""
         await self.reload(session)
         await find_states(session, self._states, look_back=self._bounds[0], skipped=self._note_skipped)
+        self.is_following = True  # at once, unless the next session fails
 
     async def _recover(self, session: LogSession, loss: str) -> None:
         """Load again. Other hubs may not be able to notice the loss, so a new epoch tells them."""
