@@ -47,11 +47,11 @@ help:
 demo: $(READY)
 	$(BIN)/trio-sse demo $(if $(BIND),--bind $(BIND))
 
-# The types are checked beside the tests, and said at the end: two cores are not busy all the time.
-test: lint $(SYSTEM)
-	@$(MAKE) --no-print-directory types >$(VENV)/types.log 2>&1 & types=$$!; \
+# Lint and types are checked beside the tests, and said at the end: two cores are not busy all the time.
+test: $(SYSTEM)
+	@$(MAKE) --no-print-directory check >$(VENV)/check.log 2>&1 & check=$$!; \
 	$(MAKE) --no-print-directory tests; status=$$?; \
-	wait $$types || status=1; cat $(VENV)/types.log; exit $$status
+	wait $$check || status=1; cat $(VENV)/check.log; exit $$status
 
 tests: $(SYSTEM)
 	$(if $(CI),$(MEASURED),$(BIN)/python -m $(PYTEST))

@@ -28,7 +28,7 @@ def invoke(text: str, folder: Path, *arguments: str, **env: str) -> tuple[dict[s
         dict,
         ["workers", "log_level"],
         [
-            click.option("--workers", type=click.IntRange(min=1), default=1, envvar="WORKERS"),
+            click.option("--workers", type=click.IntRange(min=1), default=1, envvar="HOW_MANY"),
             click.option("--log-level", type=click.Choice(["info", "error"]), envvar="LEVEL"),
         ],
     )
