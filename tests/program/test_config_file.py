@@ -70,7 +70,7 @@ def test_the_environment_overrides_the_file_and_the_command_line_both(tmp_path: 
         "--max-duration",
         "5",
         DURATION="30",
-        WORKERS="3",
+        HOW_MANY="3",
         BIND="c:3 d:4",
     )
     assert seen["target"] == "other:server"
