@@ -41,6 +41,7 @@ def at(moment: str, tmp_path: Path, *, is_stubborn: bool) -> Iterator[tuple[Prog
     with serving(APP, "--workers", "2", "--separate-hubs", env={"HANG": str(hang)}) as (program, url):
         seen = {int(program.stderr.expect(STARTED)[1]) for _ in range(2)}
         first = pids_of(url, 2)
+        assert first == seen, program.stderr.text  # no worker has been replaced
         with ExitStack() as stack:
             worker = min(first)
             if is_stubborn or moment in ("draining", "replaced"):  # these must last until the signal
@@ -51,6 +52,7 @@ def at(moment: str, tmp_path: Path, *, is_stubborn: bool) -> Iterator[tuple[Prog
                     hang.touch()
                     os.kill(min(first - {worker}), signal.SIGKILL)
                     worker = int(program.stderr.expect(STARTED)[1])
+                    assert worker not in first | seen, program.stderr.text
                     program.stderr.expect("hanging")
                     hang.unlink()
                 case "draining":
