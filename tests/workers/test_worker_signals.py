@@ -53,7 +53,7 @@ def at(moment: str, tmp_path: Path, *, is_stubborn: bool) -> Iterator[tuple[Prog
                     os.kill(min(first - {worker}), signal.SIGKILL)
                     worker = int(program.stderr.expect(STARTED)[1])
                     assert worker not in first | seen, program.stderr.text
-                    program.stderr.expect("hanging")
+                    until_blocking(lambda: "hanging" in program.stderr.text)  # perhaps before that line
                     hang.unlink()
                 case "draining":
                     os.kill(worker, signal.SIGTERM)
