@@ -1,4 +1,4 @@
-"""What the bytes of a peer mean, for whoever serves its connection."""
+"""What the bytes of a peer mean, for the code that serves its connection."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Frames: their heads, those that we send, and how received bytes are cut (RFC 9113, 4 and 6).
 
-A frame's payload is checked by whoever acts on it; `payloads` has the parsers.
+A frame's payload is checked by the code that acts on it; `payloads` has the parsers.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ _JOINED_SIZE = 4 * 1024
 
 
 class StreamObserver(Protocol):
-    """Whoever serves a stream; called while frames are parsed, so it must not wait or raise."""
+    """What serves a stream; called while frames are parsed, so it must not wait or raise."""
 
     def on_readable(self) -> None:
         """There is more to read: bytes of the body, its end, or the end of the stream."""

@@ -1,4 +1,4 @@
-"""A logging handler that never makes the caller wait for whoever reads the log.
+"""A logging handler that never makes the caller wait for the reader of the log.
 
 A pipe holds 64 KiB. When its reader stops reading, a write to it waits, and with it the event loop and all
 streams. So what cannot be written at once is left to a thread. What waits for it is bounded; the rest is

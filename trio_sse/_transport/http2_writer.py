@@ -94,7 +94,7 @@ class Http2Writer:
         write_timeout: float,
     ) -> None:
         self.transport = transport
-        self.protocol: Http2Protocol  # set by whoever makes both
+        self.protocol: Http2Protocol  # set by the code that makes both
         self.has_timed_out = False
         self.is_cut = False
         self.is_blocked = False

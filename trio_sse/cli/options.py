@@ -109,7 +109,7 @@ def _parse_header(header: str, number: int) -> tuple[str, str]:
 def set_up_logging(level: str, config: str | None = None, log_format: str = "text") -> None:
     """Log to standard error, or as a configuration file says.
 
-    A thread writes, so that the server does not wait for whoever reads the log.
+    A thread writes, so that the server does not wait for the reader of the log.
 
     Raises:
         click.ClickException: the file cannot be used.
