@@ -12,7 +12,7 @@ from trio_sse._http2.frames import Flag, Frame, FrameReader, FrameType, encode_f
 
 FRAMES = [
     (b"\0\0\x03\0\x01\0\0\0\x05abc", encode_frame(FrameType.DATA, Flag.END_STREAM, 5, b"abc")),
-    (b"\0\x40\0\0\0\0\0\0\x05", frames.frame_header(16384, FrameType.DATA, 0, 5)),
+    (b"\0\x40\0\0\0\0\0\0\x05", frames.HEAD.pack(16384 << 8 | FrameType.DATA, 0, 5)),
     (b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\xff\xff", frames.encode_settings({4: 65535})),
     (b"\0\0\0\x04\x01\0\0\0\0", frames.SETTINGS_ACK),
     (b"\0\0\x08\x06\0\0\0\0\x0012345678", frames.encode_ping(b"12345678")),

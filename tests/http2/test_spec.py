@@ -7,7 +7,7 @@ import pytest
 from trio_sse._http.request_head import HeadLimits, RequestHead
 from trio_sse._http2.error_code import ErrorCode
 from trio_sse._http2.events import RequestReceived
-from trio_sse._http2.frames import frame_header
+from trio_sse._http2.frames import HEAD
 from trio_sse._http2.header_block import encode_fields
 from trio_sse._http2.limits import Http2Limits
 from trio_sse._http2.protocol import Http2Protocol
@@ -63,7 +63,7 @@ class Handler:
     def _send(self) -> None:
         size = min(len(self._body), 16384, self.stream.send_window, self.protocol.window)
         if size > 0:
-            self.protocol.add_output(frame_header(size, 0, 0, self.stream.id), bytes(self._body[:size]))
+            self.protocol.add_output(HEAD.pack(size << 8, 0, self.stream.id), bytes(self._body[:size]))
             del self._body[:size]
             self.stream.send_window -= size
             self.protocol.window -= size

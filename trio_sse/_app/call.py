@@ -35,9 +35,6 @@ from .stream import AppStream, ResumeServing
 
 logger = get_logger("trio_sse.app")
 
-# How far to look for the reason of an exception: a chain may be a circle.
-_MOST_CAUSES = 20
-
 _REUSE, _CLOSE = AfterResponse  # looking up a member of an enumeration takes longer than a global
 
 

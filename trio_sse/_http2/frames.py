@@ -77,11 +77,6 @@ class Frame(NamedTuple):
     payload: bytes
 
 
-def frame_header(length: int, type: int, flags: int, stream_id: int) -> bytes:
-    """Return the nine bytes before a payload of this length."""
-    return HEAD.pack(length << 8 | type, flags, stream_id)
-
-
 def encode_frame(type: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
     """Return a whole frame."""
     return HEAD.pack(len(payload) << 8 | type, flags, stream_id) + payload

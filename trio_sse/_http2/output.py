@@ -150,7 +150,7 @@ class Http2Output:
         self.add_output(encode_ping(data))
 
     def send_goaway(self, *, is_final: bool) -> None:
-        """Tell the peer to open no more streams; those that are on their way count, unless it is final."""
+        """Ask the peer to open no more streams; those that are on their way count, unless it is final."""
         if is_final:
             self.last_accepted_id = self.last_stream_id
         self.add_output(encode_goaway(self.last_accepted_id, ErrorCode.NO_ERROR))

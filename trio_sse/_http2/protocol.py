@@ -57,7 +57,7 @@ from .payloads import (
 from .request_head import check_trailers, make_request_head
 from .stream import Http2Stream
 
-# Clients skip no numbers; so many ranges of them are told apart from those of closed streams.
+# Clients skip no numbers; so many ranges of them are distinguished from those of closed streams.
 _MOST_SKIPPED = 4
 
 _SELF = "a stream must not depend on itself"

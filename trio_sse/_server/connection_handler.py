@@ -21,7 +21,6 @@ from .._app.app import AppHandler
 from .._app.call import Answered, AppCall, CallContext
 from .._app.websocket import AppWebSockets
 from .._asgi.response_stream import PendingStream
-from .._groups import split_failure
 from .._http.exceptions import HTTPException
 from .._http.request_head import RequestHead
 from .._logger import get_logger
@@ -226,11 +225,7 @@ class ConnectionHandler:
             transport = await call.take_connection()
             after = await call.finish_response(transport)
         except BaseException as failure:
-            passing, contained = split_failure(failure)
-            if contained is not None:
-                logger.error("serving peer=%s failed", transport.peer, exc_info=contained)
-            if passing is not None:
-                raise passing from None
+            contain_failure(failure, transport)
         finally:
             if after is not AfterResponse.REUSE:
                 await transport.aclose(abort=transport.pending is not None)

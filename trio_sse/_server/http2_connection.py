@@ -16,7 +16,6 @@ from typing import Protocol, final
 
 import trio
 
-from .._groups import split_failure
 from .._http.exceptions import HTTPException
 from .._http.request_head import RequestHead
 from .._http2.error_code import ErrorCode
@@ -30,6 +29,7 @@ from .._stream.scope import DRAIN_GRACE_SECONDS, ServeScope
 from .._transport.base import Transport
 from .._transport.http2_stream import Http2StreamTransport
 from .._transport.http2_writer import Http2Writer
+from .request_tasks import contain_failure
 
 logger = get_logger("trio_sse.server")
 
@@ -74,11 +74,7 @@ class Http2Connections:
             finally:
                 await transport.aclose(abort=transport.pending is not None)
         except BaseException as failure:
-            passing, contained = split_failure(failure)
-            if contained is not None:
-                logger.error("serving peer=%s failed", transport.peer, exc_info=contained)
-            if passing is not None:
-                raise passing from None
+            contain_failure(failure, transport)
 
 
 @final

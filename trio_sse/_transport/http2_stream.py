@@ -11,13 +11,12 @@ announces. Everything else that ends the stream is a cut, which the client learn
 from __future__ import annotations
 
 import ssl
-import struct
 from typing import Self, final
 
 import trio
 
 from .._http2.error_code import ErrorCode
-from .._http2.frames import MAX_FRAME_SIZE, Flag
+from .._http2.frames import HEAD, HEAD_SIZE, MAX_FRAME_SIZE, Flag
 from .._http2.response_head import translate_head
 from .._http2.stream import Http2Stream
 from .._wire.message import Framing
@@ -36,9 +35,7 @@ from .http2_writer import FLUSH_SIZE, Http2Writer
 
 _OWNED, _MOVED, _CLOSED = HandleState
 
-# The length and the type in one number, the flags, and the stream (RFC 9113, 4.1). The type of DATA is 0.
-_pack_header = struct.Struct(">IBI").pack
-_HEADER_SIZE = 9
+_pack_head = HEAD.pack  # the type of DATA is 0
 
 # After so many bytes, a task goes on, so that a fast client of a large event does not keep others waiting.
 _MOST_AT_ONCE = 4 * FLUSH_SIZE
@@ -245,8 +242,8 @@ class Http2StreamTransport:
             return self._send_slowly(payload, now)
         stream.send_window -= size
         protocol.window -= size
-        protocol.output += (_pack_header(size << 8, 0, stream.id), payload)
-        protocol.output_size += size + _HEADER_SIZE
+        protocol.output += (_pack_head(size << 8, 0, stream.id), payload)
+        protocol.output_size += size + HEAD_SIZE
         self.written_at = now
         if not writer.is_scheduled:
             writer.schedule()
@@ -306,7 +303,7 @@ class Http2StreamTransport:
                 self._left -= size
                 is_end = not self._left
             flags = Flag.END_STREAM if is_end else 0
-            protocol.add_output(_pack_header(size << 8, flags, stream.id), piece)
+            protocol.add_output(_pack_head(size << 8, flags, stream.id), piece)
             self.written_at = now
             if is_end:
                 self._ends = False

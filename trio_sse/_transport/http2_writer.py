@@ -118,7 +118,7 @@ class Http2Writer:
             self._schedule(self)
 
     def _check_waiting(self) -> None:
-        """Give up a peer that takes nothing, and asks for more and more."""
+        """End the connection of a peer that takes nothing, and asks for more and more."""
         protocol = self.protocol
         if protocol.output_size > _MOST_WAITING and not protocol.is_failed:
             protocol.fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many answers wait"))
