@@ -337,7 +337,7 @@ async def test_a_tls_handshake_that_stalls_is_closed(
     contexts: Contexts,
 ) -> None:
     caplog.set_level("INFO", logger="trio_sse.server")
-    monkeypatch.setattr("trio_sse._server.serving._HANDSHAKE_SECONDS", 0.05)
+    monkeypatch.setattr("trio_sse._server.accepted._HANDSHAKE_SECONDS", 0.05)
 
     async with on_sockets(make_server(), server_tls=contexts.server) as serving:
         stream = await trio.open_tcp_stream(*serving.address)

@@ -42,6 +42,7 @@ from .._stream.statistics import stream_statistics
 from .._transport.pending_bytes import MAX_PENDING_BYTES
 from .._websocket.connection import WebSocketHandler
 from .._wire.event import Dumps, dumps_compact
+from .accepted import AcceptedConnections
 from .connection_handler import ConnectionHandler
 from .endpoints import Endpoints
 from .http2_connection import Http2Connections
@@ -289,14 +290,18 @@ class Server:
             Endpoints(self._admission, self._responder, requests.request_timeout),
         )
         single_requests = SingleRequests(self._manager, reader, self._admission, streams, handler)
+        accepted = AcceptedConnections(
+            handler,
+            Http2Connections(single_requests.serve, options) if options.http2.is_on else None,
+            is_cleartext=options.http2.http2_cleartext,
+        )
         self._calls = ServeCalls(
             options.serve,
             self._manager,
-            handler,
             hosted,
             options.proxies.proxies,
-            Http2Connections(single_requests.serve, options) if options.http2.is_on else None,
-            options.http2,
+            accepted,
+            offers_http2=options.http2.is_offered,
         )
 
     def _metrics_route(self, options: RequestOptions) -> EndpointRoute | None:

@@ -20,33 +20,23 @@ from typing import final
 import trio
 
 from .._app.app import AppHandler
-from .._http2.frames import PREFACE
 from .._logger import get_logger
 from .._process.descriptors import log_descriptor_limit
 from .._process.loop_monitor import LoopMonitor
 from .._process.quiet_interrupt import exit_quietly_when_interrupted
 from .._process.watchdog import Watchdog
-from .._proxies.proxy_protocol import ProxyHeaderError
 from .._proxies.trusted_proxies import UNIX, TrustedProxies
-from .._request.options import Http2Options, ServeOptions
-from .._request.request_reader import HEAD_SECONDS
+from .._request.options import ServeOptions
 from .._stream.end_reason import EndReason
 from .._stream.manager import StreamManager
 from .._stream.scope import DRAIN_GRACE_SECONDS, OpenResponse, ServeScope, end_streams
-from .._transport.base import Transport, describe_endpoint
-from .._transport.socket import SocketTransport, close_socket
-from .._transport.socket_address import as_endpoint
+from .._transport.socket import SocketTransport
 from .._transport.stream import StreamTransport
 from .._transport.tls import TLSTransport, check_server_context
-from .connection_handler import ConnectionHandler
-from .http2_connection import Http2Connections
+from .accepted import AcceptedConnections
 from .listeners import Acceptor, as_sockets, prepare
-from .proxy_header import receive_proxy_header
-from .request_tasks import contain_failure
 
 logger = get_logger("trio_sse.server")
-
-_HANDSHAKE_SECONDS = 10.0
 
 #: What a server that speaks HTTP/2 offers its TLS clients (RFC 7301), the preferred one first.
 ALPN_PROTOCOLS = ("h2", "http/1.1")
@@ -70,20 +60,18 @@ class ServeCalls:
         self,
         options: ServeOptions,
         manager: StreamManager,
-        handler: ConnectionHandler,
         app: AppHandler | None,
         proxies: TrustedProxies,
-        http2: Http2Connections | None,
-        http2_options: Http2Options,
+        accepted: AcceptedConnections,
+        *,
+        offers_http2: bool,
     ) -> None:
         self.options = options
         self._proxies = proxies
         self._manager = manager
-        self._handler = handler
         self._app = app
-        self._http2 = http2
-        self._offers_http2 = http2_options.is_offered
-        self._serve = self._serve_either if http2_options.http2_cleartext else handler.serve
+        self._accepted = accepted
+        self._offers_http2 = offers_http2
         self._starting: set[trio.CancelScope] = set()  # of calls that wait for the app to start
         self._watchdog = Watchdog(options.slow_step)
         self.loop_monitor = LoopMonitor()
@@ -120,7 +108,7 @@ class ServeCalls:
         def on_accept(connected: socket.socket, address: object) -> None:
             if ssl_context is None:
                 transport = SocketTransport(connected, address, serving.disconnects)
-                serving.start_contained(self._serve, transport, serving, name=_TASK_NAME)
+                serving.start_contained(self._accepted.serve, transport, serving, name=_TASK_NAME)
                 return
             try:
                 secured = TLSTransport(connected, address, ssl_context, outgoing, serving.disconnects)
@@ -128,10 +116,10 @@ class ServeCalls:
                 connected.close()
                 logger.error("cannot serve TLS: %s", error)
                 return
-            serving.start_contained(self._serve_tls, secured, serving, name=_TASK_NAME)
+            serving.start_contained(self._accepted.serve_tls, secured, serving, name=_TASK_NAME)
 
         async def serve_proxied(connected: socket.socket, address: object) -> None:
-            proxied = await self._receive_proxy_header(connected, address, serving)
+            proxied = await self._accepted.receive_proxy_header(connected, address, serving)
             if proxied is not None:
                 on_accept(connected, proxied)
 
@@ -167,74 +155,6 @@ class ServeCalls:
             for listening in sockets:
                 listening.close()  # `accept` may never have run
 
-    async def _receive_proxy_header(
-        self, connected: socket.socket, address: object, serving: ServeScope
-    ) -> object | None:
-        """Return the address that a proxy says, or `None` if the connection was closed instead."""
-        try:
-            return await receive_proxy_header(connected, address, serving)
-        except ProxyHeaderError as error:
-            logger.info_often("refused peer=%s: %s", describe_endpoint(as_endpoint(address)), error)
-        except trio.BrokenResourceError as error:
-            logger.debug("peer=%s has disconnected: %s", describe_endpoint(as_endpoint(address)), error)
-        except BaseException:
-            close_socket(connected)
-            raise
-        close_socket(connected)
-        return None
-
-    async def _serve_tls(self, transport: TLSTransport, serving: ServeScope) -> None:
-        """Do the TLS handshake, then serve the connection. Raises what `ConnectionHandler.serve` does."""
-        if not await self._shake_hands(transport, serving):
-            return
-        session = transport.tls_session
-        if self._http2 is not None and session is not None and session.selected_alpn_protocol() == "h2":
-            await self._http2.serve(transport, serving)
-        else:
-            await self._handler.serve(transport, serving)
-
-    async def _shake_hands(self, transport: TLSTransport, serving: ServeScope) -> bool:
-        """Do the TLS handshake; return whether that succeeded. Otherwise the connection has been closed."""
-        has_succeeded, aborts = False, True
-        try:
-            try:
-                with trio.fail_after(_HANDSHAKE_SECONDS):
-                    await transport.handshake()
-                has_succeeded = True
-            except trio.TooSlowError:
-                logger.info_often("refused peer=%s: the TLS handshake took too long", transport.peer)
-            except trio.BrokenResourceError as error:
-                logger.info_often("refused peer=%s: %s", transport.peer, error)
-                await serving.linger(transport)  # the client may have sent a request already (RFC 8446, 6.2)
-                aborts = transport.pending is not None
-            finally:
-                if not has_succeeded:
-                    await transport.aclose(abort=aborts)
-        except BaseException as failure:  # of the application's own callbacks
-            contain_failure(failure, transport)
-        return has_succeeded
-
-    async def _serve_either(self, transport: Transport, serving: ServeScope) -> None:
-        """Serve a connection without TLS whose first bytes tell whether it is one of HTTP/2."""
-        assert self._http2 is not None
-        received: bytes | None = None
-        try:
-            try:
-                received = await _receive_preface(transport, serving)
-            except trio.BrokenResourceError as error:
-                logger.debug("peer=%s has disconnected: %s", transport.peer, error)
-            finally:
-                if received is None:
-                    await transport.aclose(abort=True)
-        except BaseException as failure:
-            contain_failure(failure, transport)
-        if received is None:
-            return
-        if received.startswith(PREFACE):
-            await self._http2.serve(transport, serving, received)
-        else:
-            await self._handler.serve(transport, serving, bytearray(received))
-
     # Streams
 
     async def serve_stream(self, stream: trio.abc.Stream, peer: str) -> None:
@@ -242,7 +162,7 @@ class ServeCalls:
         serving = self._scope()
 
         async def serve() -> None:
-            await self._serve(StreamTransport(stream, peer), serving)
+            await self._accepted.serve(StreamTransport(stream, peer), serving)
 
         await self._run(serving, serve)
 
@@ -257,7 +177,7 @@ class ServeCalls:
             if not is_accepting:
                 raise ConnectionRefusedError(errno.ECONNREFUSED, "the server accepts no connections any more")
             transport = StreamTransport(stream, peer)
-            start = partial(serving.start_contained, self._serve, transport, serving)
+            start = partial(serving.start_contained, self._accepted.serve, transport, serving)
             serving.run_in_clean_context(start)
 
         async def wait() -> None:
@@ -382,30 +302,3 @@ def _end_app_responses(scopes: Sequence[ServeScope], is_meant: Callable[[OpenRes
 async def _wait_ended(scopes: Iterable[ServeScope]) -> None:
     for serving in scopes:
         await serving.ended.wait()
-
-
-async def _receive_preface(transport: Transport, serving: ServeScope) -> bytes | None:
-    """Receive as many bytes as tell whether a connection begins with the preface of HTTP/2.
-
-    Return `None` if nothing has arrived in time. While the server drains, that is a short time.
-    """
-    received = b""
-    deadline = trio.current_time() + HEAD_SECONDS
-    is_hurried = False
-    while len(received) < len(PREFACE) and PREFACE.startswith(received):
-        if serving.is_draining and not is_hurried:
-            is_hurried = True
-            deadline = min(deadline, trio.current_time() + DRAIN_GRACE_SECONDS)
-        data: bytes | None = None
-        with trio.CancelScope(deadline=deadline) as scope:
-            serving.waiting.add(scope)
-            try:
-                data = await transport.receive_some()
-            finally:
-                serving.waiting.discard(scope)
-        if data is None and serving.is_draining and not is_hurried:
-            continue
-        if not data:
-            return received or (None if data is None else b"")
-        received += data
-    return received
