@@ -92,6 +92,7 @@ async def serve(
     slow_step: float = 1.0,
     trusted_proxies: Collection[str] = (),
     forwarded_headers: Collection[str] = FORWARDED_HEADERS,
+    root_path: str = "",
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an app by hypercorn until cancelled or until `shutdown_trigger` returns.
@@ -114,6 +115,8 @@ async def serve(
         trusted_proxies: the addresses and networks of the proxies in front of the server. What they say in
             header fields about a request counts; see `trio_sse.Server`.
         forwarded_headers: the header fields that these proxies set.
+        root_path: the beginning of all paths, like `/app`, if a proxy removes it from the requests that it
+            passes on; see `trio_sse.Server`. That of the configuration is for a proxy that does not.
 
     `task_status.started` is called with the URLs. When this is cancelled, everything has ended.
 
@@ -125,7 +128,9 @@ async def serve(
     """
     check_seconds(write_timeout=write_timeout, drain_timeout=drain_timeout, slow_step=slow_step)
     check_bounds(1, send_buffer=send_buffer)
-    called = OriginMiddleware(app, trusted_proxies, forwarded_headers) if trusted_proxies else app
+    called = app
+    if trusted_proxies or root_path:
+        called = OriginMiddleware(app, trusted_proxies, forwarded_headers, root_path=root_path)
     ours = _with_safe_settings(config, drain_timeout)
     if ours.ssl_enabled:
         ours.create_ssl_context()  # so that an error is raised before anything else has begun

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,18 +12,19 @@ from hypercorn.middleware import ProxyFixMiddleware
 
 from trio_sse import Connection
 from trio_sse._asgi.origin_middleware import OriginMiddleware
-from trio_sse._proxies.forwarded import FORWARDED_HEADERS
 
 from ..support.client import Client
 from ..support.leaks import LeakCheck
+from ..support.linking_apps import make_quart as make_quart_links
+from ..support.linking_apps import make_starlette as make_starlette_links
 from .test_apps_on_hypercorn import make_quart, serving_app
 from .test_hypercorn import connect
 
 ALL = ("X-Forwarded-For: 203.0.113.7:80", "X-Forwarded-Proto: https", "X-Forwarded-Host: example.org")
 
 
-async def resolve(*lines: str, **scope: Any) -> dict[str, Any]:
-    """Return the scope that an app gets."""
+async def resolve(*lines: str, below: str = "", **scope: Any) -> dict[str, Any]:
+    """Return the scope that an app gets, where proxies remove `below` from paths."""
     seen: dict[str, Any] = {}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -39,7 +42,8 @@ async def resolve(*lines: str, **scope: Any) -> dict[str, Any]:
         "headers": [(b"host", b"test"), *fields],
         **scope,
     }
-    await OriginMiddleware(app, ["10.0.0.1", "unix"], FORWARDED_HEADERS)(whole, None, None)  # type: ignore[arg-type]
+    middleware = OriginMiddleware(app, ["10.0.0.1", "unix"], root_path=below)
+    await middleware(whole, None, None)  # type: ignore[arg-type]
     return {name: value for name, value in seen.items() if name not in ("type", "headers")} | {
         "host": [value for name, value in seen["headers"] if name == b"host"]
     }
@@ -87,6 +91,22 @@ async def test_the_scope_of_others_is_left() -> None:
     }
 
 
+@pytest.mark.parametrize("field", ["X-Other: 1", "X-Forwarded-Prefix: /a"])
+async def test_a_root_path_counts_where_no_trusted_proxy_names_one(field: str) -> None:
+    for client, prefix in (("10.0.0.2", "/b"), ("10.0.0.1", "/a" if "Prefix" in field else "/b")):
+        seen = await resolve(field, below="/b/", client=(client, 5), root_path="/of-hypercorn")
+        assert (seen["root_path"], seen["path"]) == (prefix, f"{prefix}/x")
+        assert seen["raw_path"] == seen["path"].encode()
+
+
+@pytest.mark.parametrize("make_app", [make_quart_links, make_starlette_links])
+async def test_links_of_an_app_below_a_root_path_have_it(make_app: Callable[[], Any]) -> None:
+    async with serving_app(make_app(), root_path="/app") as where, Client(await connect(where)) as client:
+        await client.get("/link?a=b")
+        links = json.loads(await client.whole())
+        assert links == ["http://test/app/sub/x", "http://test/app/link?a=b", "127.0.0.1"]
+
+
 async def seen_by(app: Any, **options: Any) -> str:
     """Return what a stream of an app on hypercorn sees of its client."""
     async with serving_app(app, **options) as where, Client(await connect(where)) as client:
@@ -110,4 +130,6 @@ async def test_streams_have_the_clients_address(no_leak: LeakCheck) -> None:
 
 async def test_options_are_checked() -> None:
     with pytest.raises(ValueError, match="must be an address"):
-        OriginMiddleware(resolve, ["proxy"], FORWARDED_HEADERS)  # type: ignore[arg-type]
+        OriginMiddleware(resolve, ["proxy"])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must be like /app"):
+        OriginMiddleware(resolve, [], root_path="app")  # type: ignore[arg-type]

@@ -80,8 +80,9 @@ def test_hypercorn_gets_the_options_that_it_has() -> None:
     assert options_for_hypercorn(values) == {"trusted_proxies": ("10.0.0.1",)}
     with pytest.raises(ProgramError, match="must be an address"):
         options_for_hypercorn({"trusted_proxies": ("proxy",)})
-    with pytest.raises(ProgramError, match="--root-path cannot be combined with --host hypercorn"):
-        options_for_hypercorn({"root_path": "/app"})
+    assert options_for_hypercorn({"root_path": "/app"}) == {"root_path": "/app"}
+    with pytest.raises(ProgramError, match="--keep-alive cannot be combined with --host hypercorn"):
+        options_for_hypercorn({"keep_alive": 5.0})
 
 
 @pytest.mark.parametrize(

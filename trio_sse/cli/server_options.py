@@ -175,7 +175,7 @@ SERVER_OPTIONS = (
 )
 
 # Those that `trio_sse.hypercorn.serve` has, too.
-_HYPERCORN_OPTIONS = ("drain_timeout", "trusted_proxies", "forwarded_headers")
+_HYPERCORN_OPTIONS = ("drain_timeout", "trusted_proxies", "forwarded_headers", "root_path")
 
 # Those that concern hypercorn's own configuration.
 _CONFIG_OPTIONS = ("access_log", "http2")
