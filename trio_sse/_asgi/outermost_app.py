@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, final
 
 import trio
 
 from .._groups import as_exception, split_failure
 from .._http.exceptions import TemporaryRefusal
-from .._stream.scope import ServeScope, end_streams
+from .._stream.draining import end_app_responses, end_streams
+from .._stream.scope import ServeScope
 from .asyncio_advice import AsyncioAdvice
 from .disconnect_flood import DisconnectFlood
 from .foreign_server import DRAIN_REGISTRY
@@ -32,6 +34,7 @@ class OpenWork(ScopeObject):
         self._open_calls = 0
         self._scopes: set[ServeScope] = set()
         self._calls: set[ResponseGuard] = set()  # that answer with a stream or poll
+        self._responses: dict[ResponseGuard, None] = {}  # of all calls that are open, the oldest first
         self._changed = trio.lowlevel.ParkingLot()
 
     def check(self) -> None:
@@ -47,8 +50,13 @@ class OpenWork(ScopeObject):
     def forget(self, serving: ServeScope) -> None:
         self._scopes.discard(serving)
 
+    def on_call(self, guard: ResponseGuard) -> None:
+        """Record that the app is called for a request."""
+        self._responses[guard] = None
+
     def on_call_end(self, guard: ResponseGuard) -> None:
         """Record that the app's call for a request has ended."""
+        self._responses.pop(guard, None)
         self._calls.discard(guard)
         if not self._calls:
             self._changed.unpark_all()
@@ -70,14 +78,24 @@ class OpenWork(ScopeObject):
             await self._changed.park()
 
     async def drain(self, drain_timeout: float) -> None:
-        """End all streams and polls, and wait until their responses have ended."""
+        """End all streams and polls, and wait until their responses have ended.
+
+        The app's other responses may go on; what `end_app_responses` ends, it ends in the nursery.
+        """
         self.is_draining = True
         for scope in list(self.waiting):
             scope.cancel()
-        streams = [stream for scope in self._scopes for stream in scope.streams]
-        await end_streams(streams, drain_timeout=drain_timeout)
+        own = [stream for scope in self._scopes for stream in scope.streams]
+        others = self._app_responses()
+        end_later = partial(end_app_responses, self._app_responses, set(others), drain_timeout=drain_timeout)
+        self.nursery.start_soon(end_later)
+        await end_streams([*own, *others], drain_timeout=drain_timeout)
         while self._calls:
             await self._changed.park()
+
+    def _app_responses(self) -> list[ResponseGuard]:
+        """Return the responses that are being sent, and are no streams of this package."""
+        return [guard for guard in self._responses if guard.is_being_sent and guard not in self._calls]
 
 
 class AppLife(Protocol):
@@ -133,6 +151,7 @@ class OutermostApp:
             await guard.send(head)
             await guard.send({"type": "http.response.body", "body": b""})
             return
+        self._open_work.on_call(guard)
         try:
             await self._call(scope, guard.receive, guard.send)
         finally:

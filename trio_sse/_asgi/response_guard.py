@@ -18,6 +18,7 @@ import trio
 
 from .._http.fields import check_raw_field
 from .._http.response import WITHOUT_BODY, Response
+from .._stream.end_reason import EndReason
 from .client_disconnected import ClientDisconnected
 from .response_messages import response_messages
 from .scope_object import ScopeObject
@@ -55,6 +56,7 @@ class ResponseGuard(ScopeObject):
     Attributes:
         has_started: the response's head was sent.
         is_disconnected: the app has received that the client has disconnected.
+        is_resumable: the response is an event stream whose client reconnects when it ends.
         survives: a `send` that is cancelled still sends its whole message.
     """
 
@@ -76,11 +78,15 @@ class ResponseGuard(ScopeObject):
         self.survives = survives
         self.has_started = False
         self.is_disconnected = False
+        self.is_resumable = False
         self._receive = receive
         self._send = send
         self._http_version: str = scope["http_version"]
         self._is_http2 = self._http_version >= "2"
         self._has_body = scope.get("method") != "HEAD"
+        self._is_get = scope.get("method") == "GET"
+        self._is_cut_short = False  # the server drains, and lets the app know
+        self._receiving: set[trio.CancelScope] = set()  # of the tasks that receive
         self._is_cut = False
         self._is_over = False
         self._length: int | None = None  # of the body, as the head announces it
@@ -96,15 +102,33 @@ class ResponseGuard(ScopeObject):
 
     async def receive(self) -> Message:
         """Receive from the server."""
-        if self.is_disconnected:
+        message: Message | None = None
+        if not (self.is_disconnected or self._is_cut_short):
+            with trio.CancelScope() as scope:
+                self._receiving.add(scope)
+                try:
+                    message = await self._receive()
+                finally:
+                    self._receiving.discard(scope)
+        if message is None:
             await trio.lowlevel.checkpoint()
             return {"type": "http.disconnect"}
-        message = await self._receive()
         if message["type"] == "http.disconnect":
             self._hurry()
             await self._wait_sent()
         self._note(message)
         return message
+
+    @property
+    def is_being_sent(self) -> bool:
+        """Whether the response has begun, and the app has not sent its end."""
+        return self.has_started and not self._is_over
+
+    def end(self, reason: EndReason) -> None:
+        """Let the app know that its response should end, as if its client had left; it can still send."""
+        self._is_cut_short = True
+        for scope in self._receiving:
+            scope.cancel()
 
     def _hurry(self) -> None:
         """Bound the end of the response, now that the client has disconnected."""
@@ -172,6 +196,7 @@ class ResponseGuard(ScopeObject):
         if not 200 <= int(status) < 600:
             raise ValueError(f"a response's status must be 200 to 599, not {status}")
         fields = _checked(message.get("headers", ()), self._http_version)
+        self.is_resumable = self._is_get and any(map(_is_event_stream, fields))
         lengths = {int(value) for name, value in fields if name.lower() == b"content-length"}
         if len(lengths) > 1:
             raise ValueError(f"a response must have one Content-Length, not {sorted(lengths)}")
@@ -296,3 +321,8 @@ def _checked(headers: Iterable[tuple[bytes, bytes]], http_version: str) -> list[
                 fields.append((b"connection", b"Upgrade"))  # RFC 9110, 7.8
         fields.append((name, value))
     return fields
+
+
+def _is_event_stream(field: tuple[bytes, bytes]) -> bool:
+    name, value = field
+    return name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")

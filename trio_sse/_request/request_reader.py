@@ -18,7 +18,8 @@ from .._http.request import Request, make_request
 from .._http.request_head import RequestHead, parse_head, take_head
 from .._http.response import error_response
 from .._http.routing import NO_PARAMETERS
-from .._stream.scope import DRAIN_GRACE_SECONDS, ServeScope
+from .._stream.draining import DRAIN_GRACE_SECONDS
+from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .access_log import RequestMark, mark_request
 from .body import BodyReader, NoBody, RequestBody, receive_body

@@ -15,7 +15,8 @@ from .._http2.frames import PREFACE
 from .._logger import get_logger
 from .._proxies.proxy_protocol import ProxyHeaderError
 from .._request.request_reader import HEAD_SECONDS
-from .._stream.scope import DRAIN_GRACE_SECONDS, ServeScope
+from .._stream.draining import DRAIN_GRACE_SECONDS
+from .._stream.scope import ServeScope
 from .._transport.base import Transport, describe_endpoint
 from .._transport.socket import close_socket
 from .._transport.socket_address import as_endpoint

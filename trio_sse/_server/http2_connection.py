@@ -25,7 +25,8 @@ from .._http2.protocol import Http2Protocol
 from .._logger import get_logger
 from .._request.options import ServerOptions
 from .._request.request_reader import HEAD_SECONDS
-from .._stream.scope import DRAIN_GRACE_SECONDS, ServeScope
+from .._stream.draining import DRAIN_GRACE_SECONDS
+from .._stream.scope import ServeScope
 from .._transport.base import Transport
 from .._transport.http2_stream import Http2StreamTransport
 from .._transport.http2_writer import Http2Writer

@@ -18,7 +18,8 @@ from .._proxies.proxy_protocol import (
     parse_proxy_header,
 )
 from .._request.request_reader import HEAD_SECONDS
-from .._stream.scope import DRAIN_GRACE_SECONDS, ServeScope
+from .._stream.draining import DRAIN_GRACE_SECONDS
+from .._stream.scope import ServeScope
 from .._transport.socket_address import ProxiedAddress, as_endpoint
 
 

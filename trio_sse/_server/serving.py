@@ -13,7 +13,7 @@ import contextlib
 import errno
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import final
 
@@ -27,9 +27,9 @@ from .._process.quiet_interrupt import exit_quietly_when_interrupted
 from .._process.watchdog import Watchdog
 from .._proxies.trusted_proxies import UNIX, TrustedProxies
 from .._request.options import ServeOptions
-from .._stream.end_reason import EndReason
+from .._stream.draining import OpenResponse, end_app_responses, end_streams
 from .._stream.manager import StreamManager
-from .._stream.scope import DRAIN_GRACE_SECONDS, OpenResponse, ServeScope, end_streams
+from .._stream.scope import ServeScope
 from .._transport.socket import SocketTransport
 from .._transport.stream import StreamTransport
 from .._transport.tls import TLSTransport, check_server_context
@@ -40,10 +40,6 @@ logger = get_logger("trio_sse.server")
 
 #: What a server that speaks HTTP/2 offers its TLS clients (RFC 7301), the preferred one first.
 ALPN_PROTOCOLS = ("h2", "http/1.1")
-
-# What an app still sends piece by piece may end by itself for this part of the drain time. Then the app
-# learns that the server drains, and has the rest of the time to clean up.
-_APP_SHARE = 0.8
 
 # All connections' tasks share this name between two streams. Otherwise Trio makes a name for each of them.
 _TASK_NAME = "trio_sse connection"
@@ -271,8 +267,13 @@ class ServeCalls:
             serving.stop_accepting()
         drain_timeout = self.options.drain_timeout
         streams = [one for serving in scopes for one in (*serving.streams, *serving.app_responses)]
+
+        def app_responses() -> list[OpenResponse]:
+            return [one for serving in scopes for one in serving.app_responses]
+
+        end_later = partial(end_app_responses, app_responses, set(streams), drain_timeout=drain_timeout)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_end_later, scopes, set(streams), drain_timeout)
+            nursery.start_soon(end_later)
             with trio.move_on_after(drain_timeout):
                 await end_streams(streams, drain_timeout=drain_timeout)
                 await _wait_ended(scopes)
@@ -280,23 +281,6 @@ class ServeCalls:
         for serving in scopes:
             serving.cancel_connections()
         await _wait_ended(scopes)
-
-
-async def _end_later(
-    scopes: Sequence[ServeScope], known: Container[OpenResponse], drain_timeout: float
-) -> None:
-    """End the event streams of apps that have begun meanwhile, and later what else apps still send."""
-    grace = min(DRAIN_GRACE_SECONDS, drain_timeout * _APP_SHARE)
-    await trio.sleep(grace)
-    _end_app_responses(scopes, lambda response: response.is_resumable and response not in known)
-    await trio.sleep(drain_timeout * _APP_SHARE - grace)
-    _end_app_responses(scopes, lambda response: True)
-
-
-def _end_app_responses(scopes: Sequence[ServeScope], is_meant: Callable[[OpenResponse], bool]) -> None:
-    for serving in scopes:
-        for response in filter(is_meant, serving.app_responses):
-            response.end(EndReason.SERVER_SHUTDOWN)
 
 
 async def _wait_ended(scopes: Iterable[ServeScope]) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextvars
 import select
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import NoReturn, Protocol, TypeVarTuple, final
 
 import trio
@@ -33,35 +33,13 @@ from .._transport.pending_bytes import PendingBytes
 from .coalescer import WriteCoalescer
 from .counters import StreamCounters
 from .disconnects import DisconnectWatcher
-from .end_reason import EndReason
+from .draining import DRAIN_GRACE_SECONDS, OpenResponse
 from .idle_connections import IdleConnections
 from .keepalive import KeepaliveScheduler
 
 logger = get_logger("trio_sse.server")
 
 Ts = TypeVarTuple("Ts")
-
-# Draining ends this many streams a second, or more if the drain time requires it, in groups of 10: few enough
-# to spread the reconnects, many enough that a small server drains immediately.
-_ENDS_PER_SECOND = 1000
-_ENDS_SHARE = 0.8
-_ENDS_AT_ONCE = 10
-
-
-# What has begun when the server drains may go on for this long: a request that arrives, and reading what a
-# client still sends after its response.
-DRAIN_GRACE_SECONDS = 1.0
-
-
-class OpenResponse(Protocol):
-    """What a drain needs of a stream, or of an app's response."""
-
-    def end(self, reason: EndReason) -> None:
-        """End the stream for this reason, unless it has ended already."""
-
-    @property
-    def is_resumable(self) -> bool:
-        """Whether its client reconnects, and loses nothing, when it is cut."""
 
 
 class OpenStream(OpenResponse, Protocol):
@@ -73,18 +51,6 @@ class OpenStream(OpenResponse, Protocol):
     @property
     def duration(self) -> float:
         """Seconds since it was opened."""
-
-
-async def end_streams(streams: Sequence[OpenResponse], *, drain_timeout: float) -> None:
-    """End those of the streams that are resumable, spread over a part of the drain time."""
-    streams = [stream for stream in streams if stream.is_resumable]
-    if not streams:
-        return
-    seconds = min(len(streams) / _ENDS_PER_SECOND, drain_timeout * _ENDS_SHARE)
-    for number, stream in enumerate(streams, start=1):
-        stream.end(EndReason.SERVER_SHUTDOWN)
-        if number % _ENDS_AT_ONCE == 0:
-            await trio.sleep(seconds / len(streams) * _ENDS_AT_ONCE)
 
 
 @final

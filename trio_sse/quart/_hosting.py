@@ -14,8 +14,9 @@ from .._asgi.foreign_server import ForeignStreamExtension
 from .._asgi.response_guard import GUARD, ResponseGuard, find_guard
 from .._asgi.response_stream import StreamExtension
 from .._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
+from .._stream.draining import end_streams
 from .._stream.manager import StreamManager
-from .._stream.scope import ServeScope, end_streams
+from .._stream.scope import ServeScope
 
 
 @final
