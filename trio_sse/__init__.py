@@ -14,6 +14,11 @@ from ._log.retention import Retention
 from ._module_metadata import set_public_module
 from ._process.garbage_collector import tune_garbage_collector
 from ._process.resources import ProcessStatistics
+from ._runs.errors import RunEnded, RunFailed, RunGone, RunLimitReached, RunTooLarge
+from ._runs.run import Run
+from ._runs.runs import Runs
+from ._runs.status import RunInfo, RunStatus
+from ._runs.view import RunView
 from ._server.server import Server
 from ._server.statistics import ServerStatistics
 from ._shared_log.protocol import (
@@ -68,6 +73,16 @@ __all__ = [
     "Request",
     "Response",
     "Retention",
+    "Run",
+    "RunEnded",
+    "RunFailed",
+    "RunGone",
+    "RunInfo",
+    "RunLimitReached",
+    "RunStatus",
+    "RunTooLarge",
+    "RunView",
+    "Runs",
     "Server",
     "ServerSentEvent",
     "ServerStatistics",

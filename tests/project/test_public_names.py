@@ -32,7 +32,7 @@ LOGGERS = {
     f"trio_sse.{name}"
     for name in (
         *("access", "stream", "server", "app"),
-        *("hub", "log"),
+        *("hub", "log", "runs"),
         *("process", "program"),
         "hypercorn",
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import final
+from typing import Protocol, final
 from weakref import WeakSet
 
 import trio
@@ -44,6 +44,16 @@ from .sequencer import MemorySequencer, Sequencer, SharedSequencer
 from .statistics import HubStatistics, count_queues, hub_statistics
 
 _engines: WeakSet[HubEngine] = WeakSet()
+
+
+class HubService(Protocol):
+    """What runs as long as a hub does."""
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+
+    async def finish(self, drained_since: float) -> None:
+        """Wait until what runs has ended, within a time from when a graceful shutdown began."""
 
 
 def existing_engines() -> list[HubEngine]:
@@ -86,6 +96,8 @@ class HubEngine:
         self._is_loaded = False  # in this run
         self._is_vacant = False  # a run was passed on, and nobody has taken it over yet
         self._successors = trio.lowlevel.ParkingLot()  # tasks that wait to take over the run
+        self._services: list[HubService] = []
+        self._nursery: trio.Nursery | None = None  # of the services, while it runs
         self._states: dict[str, State] = {}
         self.presence = PresenceKeeper(self.inbox.put_nowait, lambda: self.sequencer.is_shared)
         self._use_log(log)
@@ -279,8 +291,12 @@ class HubEngine:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.scheduler.run)
                 nursery.start_soon(self.presence.run)
+                self._nursery = nursery
+                for service in self._services:
+                    nursery.start_soon(service.run)
                 await self.sequencer.run()  # in this task: it takes what is published from now on at once
         except BaseException as failure:
+            self._nursery = None
             if is_cancellation(failure) and len(self._successors):
                 self._pause()
                 self._is_vacant = True
@@ -288,6 +304,20 @@ class HubEngine:
             else:
                 self._finish()
             raise
+
+    def add_service(self, service: HubService) -> None:
+        """Run a service as long as the hub runs, from now on."""
+        self._services.append(service)
+        if self.inbox.is_open and self._nursery is not None:
+            self.inbox.check_thread()
+            self._nursery.start_soon(service.run)
+
+    async def finish_services(self, drained_since: float) -> None:
+        """Let the services end, unless another task will run the hub on."""
+        if not len(self._successors):
+            async with trio.open_nursery() as nursery:
+                for service in self._services:
+                    nursery.start_soon(service.finish, drained_since)
 
     def _pause(self) -> None:
         """Finish what is being delivered, so that another task can run the hub on; there is no checkpoint."""

@@ -184,3 +184,8 @@ class Connection:
         reconnects.
         """
         self._stream.end(EndReason.RECONNECT if reconnect else EndReason.FINISHED)
+
+
+def stream_of(connection: Connection) -> LiveStream:
+    """Return the stream of a connection, for the other packages of trio_sse."""
+    return connection._stream

@@ -103,6 +103,7 @@ class ServeScope:
         self._hub = hub
         self._serve_scopes = serve_scopes
         self._drain_timeout = drain_timeout
+        self._drained_since: float | None = None
         self._services_scope = trio.CancelScope(shield=True)
         self._hub_start_scope = trio.CancelScope()
 
@@ -124,6 +125,8 @@ class ServeScope:
                 try:
                     if not self.is_draining:
                         await self._serve(work)
+                    if self._drained_since is not None:
+                        await engine_of(self._hub).finish_services(self._drained_since)
                 finally:
                     self._services_scope.cancel()
                 nursery.cancel_scope.cancel()
@@ -145,6 +148,8 @@ class ServeScope:
     def stop_accepting(self) -> None:
         """Accept no more connections, and end those that carry no stream."""
         self.is_draining = True
+        if self._drained_since is None and trio.lowlevel.in_trio_run():
+            self._drained_since = trio.current_time()
         self._hub_start_scope.cancel()
         self.accepting.cancel()
         self.idle.interrupt_all()

@@ -193,6 +193,11 @@ class WebSocketConnection:
             self._stream.end(EndReason.FINISHED)
 
 
+def connection_of(websocket: WebSocketConnection) -> Connection:
+    """Return the connection of a WebSocket, for the other packages of trio_sse."""
+    return websocket._connection
+
+
 WebSocketHandler = Callable[..., Awaitable[Response | None]]
 
 Runner = Callable[

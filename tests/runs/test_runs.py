@@ -1,0 +1,340 @@
+"""Runs on one node: they go on without their clients, and show each of them everything once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_sse import (
+    Connection,
+    HTTPException,
+    Hub,
+    Request,
+    Response,
+    Run,
+    RunEnded,
+    RunFailed,
+    RunGone,
+    RunLimitReached,
+    Runs,
+    RunStatus,
+    RunView,
+    Server,
+)
+
+from ..support.client import Client
+from ..support.leaks import MakeServer
+from ..support.serving import InMemory, in_memory, running
+
+Start = Callable[..., Awaitable[RunView]]
+
+
+class Paced:
+    """A run's function that goes on when the test says so."""
+
+    def __init__(self) -> None:
+        self.sender, self.receiver = trio.open_memory_channel[Callable[[Run], Awaitable[Any]]](100)
+
+    async def __call__(self, run: Run) -> object:
+        async for act in self.receiver:
+            if (result := await act(run)) is not None:
+                return result
+        return None
+
+    def append(self, text: str, **options: Any) -> None:
+        self.sender.send_nowait(lambda run: run.append(text, **options))
+
+    def emit(self, data: object, **options: Any) -> None:
+        self.sender.send_nowait(lambda run: run.emit(data, **options))
+
+    def finish(self) -> None:
+        self.sender.close()
+
+
+def serve_runs(server: Server, runs: Runs) -> None:
+    """Add routes that start, show and cancel runs of what `functions` has."""
+
+    @server.route("/runs/{id}")
+    async def show(connection: Connection, id: str) -> None:
+        await runs.get(id).stream(connection, in_order="in_order" in connection.request.query)
+
+    @server.endpoint("/runs/{id}/cancel", methods=["POST"])
+    async def cancel(request: Request, id: str) -> Response:
+        await runs.get(id).cancel("the user has cancelled it")
+        return Response("")
+
+
+async def join(serving: InMemory, id: str, cursor: str | None = None) -> Client:
+    client = serving.connect()
+    head = await client.get(f"/runs/{id}", *([] if cursor is None else [f"Last-Event-ID: {cursor}"]))
+    assert head.status == 200
+    return client
+
+
+async def text_of(client: Client) -> str:
+    """Return the text that a client has at the end, checking each event."""
+    text = ""
+    for event in await client.rest():
+        if event.event in ("text", "append"):
+            text = "" if event.event == "text" else text
+            value: Any = event.json()
+            text += value["text"]
+    assert event.event == "end"
+    return text
+
+
+async def test_a_run_goes_on_without_its_client_and_is_joined_again(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    server = make_server()
+    runs, paced = Runs(server.hub, ttl=60), Paced()
+    serve_runs(server, runs)
+    async with in_memory(server) as serving:
+        view = await runs.start(paced, owner="u")
+        paced.append("one ")
+        client = await join(serving, view.id)
+        assert [(await client.event()).event for _ in range(2)] == ["run", "text"]
+        cursor = client.last_event_id
+        await trio.aclose_forcefully(client.stream)
+        paced.append("two ")
+        paced.append("three ")
+        paced.emit({"n": 1}, event="tool")
+        await trio.sleep(1)
+        resumed, late = await join(serving, view.id, cursor), await join(serving, view.id)
+        assert [(await resumed.event()).event for _ in range(2)] == ["append", "tool"]
+        events = await late.events(3)
+        assert [event.event for event in events] == ["run", "text", "tool"]
+        assert events[1].json() == {"text": "one two three "}
+        paced.append("four")
+        paced.finish()
+        assert await text_of(resumed) == "four"
+        assert resumed.is_ended
+        assert await text_of(late) == "four"
+        cursor = late.last_event_id
+        assert await text_of(await join(serving, view.id)) == "one two three four"
+        gone = serving.connect()
+        assert (await gone.get(f"/runs/{view.id}", f"Last-Event-ID: {cursor}")).status == 204
+        await trio.sleep(61)
+        assert (await gone.get(f"/runs/{view.id}")).status == 410
+        assert runs.list() == []
+
+
+async def test_cancelling_ends_it_for_all_viewers(make_server: MakeServer, autojump_clock: MockClock) -> None:
+    server = make_server()
+    runs, paced = Runs(server.hub), Paced()
+    serve_runs(server, runs)
+    async with in_memory(server) as serving:
+        view = await runs.start(paced)
+        clients = [await join(serving, view.id) for _ in range(3)]
+        other = serving.connect()
+        assert (await other.get(f"/runs/{view.id}/cancel", method="POST")).status == 200
+        for client in clients:
+            *_, end = await client.rest()
+            assert end.json() == {"status": "cancelled", "reason": "the user has cancelled it"}
+        assert (await view.wait()).status is RunStatus.CANCELLED
+        await view.cancel("again")
+
+
+async def failing(run: Run) -> None:
+    raise ValueError("a secret")
+
+
+async def failing_on_purpose(run: Run) -> None:
+    raise RunFailed("the model is overloaded")
+
+
+async def endless(run: Run) -> None:
+    await trio.sleep_forever()
+
+
+async def too_large(run: Run) -> None:
+    while True:
+        await run.append("x" * 1000)
+
+
+async def stubborn(run: Run) -> object:
+    raise SystemExit(3)
+
+
+async def returning_nonsense(run: Run) -> object:
+    return {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("function", "status", "reason", "is_logged"),
+    [
+        (failing, RunStatus.FAILED, "an internal error", True),
+        (failing_on_purpose, RunStatus.FAILED, "the model is overloaded", False),
+        (endless, RunStatus.FAILED, "it took too long", False),
+        (too_large, RunStatus.FAILED, "a run has at most 5000 bytes", True),
+        (stubborn, RunStatus.FAILED, "an internal error", True),
+        (returning_nonsense, RunStatus.FAILED, "an internal error", True),
+    ],
+)
+async def test_whatever_a_function_does_its_run_ends_once(
+    function: Callable[[Run], Awaitable[object]],
+    status: RunStatus,
+    reason: str,
+    is_logged: bool,
+    make_server: MakeServer,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = make_server()
+    runs = Runs(server.hub, max_bytes=5000, max_duration=5)
+    serve_runs(server, runs)
+    async with in_memory(server) as serving:
+        view, bystander = await runs.start(function), await runs.start(endless)
+        client = await join(serving, view.id)
+        events = await client.rest()
+        assert [event.event for event in events].count("end") == 1
+        assert events[-1].json() == {"status": "failed", "reason": reason}
+        info = await view.info()
+        assert (info.status, info.reason) == (status, reason)
+        assert (await bystander.info()).status in (RunStatus.RUNNING, RunStatus.FAILED)
+    assert ("the run" in caplog.text) is is_logged
+
+
+async def test_nobody_watches(make_server: MakeServer, autojump_clock: MockClock) -> None:
+    server = make_server()
+    runs = Runs(server.hub, cancel_when_unwatched=10)
+    serve_runs(server, runs)
+    async with in_memory(server) as serving:
+        watched, unwatched = await runs.start(endless), await runs.start(endless)
+        client = await join(serving, watched.id)
+        await trio.sleep(11)
+        assert (await unwatched.info()).reason == "nobody watched it"
+        assert (await watched.info()).status is RunStatus.RUNNING
+        await trio.aclose_forcefully(client.stream)
+        await trio.sleep(11)
+        assert (await watched.info()).reason == "nobody watched it"
+
+
+async def test_bounds(make_server: MakeServer, autojump_clock: MockClock) -> None:
+    server = make_server()
+    runs = Runs(server.hub, max_runs=3, max_runs_per_owner=2, max_viewers=1)
+    serve_runs(server, runs)
+    with pytest.raises(RuntimeError, match="does not run"):
+        await runs.start(endless)
+    async with in_memory(server) as serving:
+        first = await runs.start(endless, key="k", owner="u")
+        assert (await runs.start(endless, key="k", owner="u")).id == first.id
+        assert (await runs.start(endless, key="k", owner="v")).id != first.id
+        await runs.start(endless, owner="u")
+        with pytest.raises(RunLimitReached) as excinfo:
+            await runs.start(endless)
+        assert excinfo.value.status == 503
+        await first.cancel()
+        await first.wait()
+        await runs.start(endless, owner="u")
+        with pytest.raises(RunLimitReached):
+            await runs.start(endless, owner="u")
+        assert len(runs.list()) == 4
+        assert len(runs.list(owner="v")) == 1
+        view = runs.get(runs.list(owner="v")[0].id)
+        await join(serving, view.id)
+        assert (await serving.connect().get(f"/runs/{view.id}")).status == 503
+        with pytest.raises(RunGone):
+            await runs.get("nonsense").info()
+        for options in [{"key": ""}, {"owner": "x" * 257}]:
+            with pytest.raises(ValueError, match="characters"):
+                await runs.start(endless, **options)  # type: ignore[arg-type]
+
+
+async def test_the_oldest_are_forgotten_when_too_many_bytes_are_kept(autojump_clock: MockClock) -> None:
+    async def write(run: Run) -> None:
+        await run.append("x" * 600)
+
+    hub = Hub()
+    runs = Runs(hub, max_kept_bytes=1500)
+    async with running(hub):
+        views = [await runs.start(write) for _ in range(4)]
+        for view in views[2:]:
+            await view.wait()
+        await wait_all_tasks_blocked()
+        assert [info.id for info in runs.list()] == [view.id for view in views[2:]]
+
+
+async def test_what_a_run_refuses(autojump_clock: MockClock) -> None:
+    kept: list[Run] = []
+
+    async def check(run: Run) -> object:
+        kept.append(run)
+        with pytest.raises(ValueError, match="type of the run protocol"):
+            await run.emit(1, event="end")
+        with pytest.raises(TypeError):
+            await run.append(b"x")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="at most 64 characters"):
+            await run.append("x", name="n" * 65)
+        for number in range(16):
+            await run.append("x", name=f"t{number}")
+        with pytest.raises(ValueError, match="at most 16 texts"):
+            await run.append("x", name="another")
+        with pytest.raises(TypeError):
+            await run.set_state({1})
+        await run.append("half \ud83d", name="t0")
+        await run.flush()
+        assert run.text(name="t0") == "xhalf \ud83d"
+        return None
+
+    hub = Hub()
+    runs = Runs(hub)
+    async with running(hub):
+        view = await runs.start(check)
+        info = await view.wait()
+        assert (info.status, info.reason) == (RunStatus.FINISHED, None)
+        for add in (kept[0].emit, kept[0].set_state):
+            with pytest.raises(RunEnded):
+                await add("x")
+
+
+async def test_a_graceful_shutdown_lets_runs_end_and_cancels_the_rest(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    async def slow(run: Run) -> None:
+        await trio.sleep(5)
+        await run.append("in time")
+
+    server = make_server()
+    runs = Runs(server.hub, drain_timeout=8)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve, "127.0.0.1", 0)
+        views = [await runs.start(slow), await runs.start(endless)]
+        started_at = trio.current_time()
+        await server.drain()
+    assert 5 <= trio.current_time() - started_at <= 9
+    found = [info.status for info in runs.list()]
+    assert found == [RunStatus.FINISHED, RunStatus.CANCELLED]
+    assert runs.list()[1].reason == "the server was shut down"
+    assert [info.id for info in runs.list()] == [view.id for view in views]
+
+
+async def test_a_burst_of_tokens_becomes_few_events(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    async def burst(run: Run) -> None:
+        for number in range(1000):
+            await run.append(f"{number} ")
+            if number % 10 == 9:
+                await trio.sleep(0.001)
+
+    server = make_server()
+    runs = Runs(server.hub, flush_interval=0.05)
+    serve_runs(server, runs)
+    async with in_memory(server) as serving:
+        view = await runs.start(burst)
+        client = await join(serving, view.id)
+        events = await client.rest()
+        assert len(events) < 20
+        text = "".join(json.loads(str(e.data))["text"] for e in events if e.event in ("text", "append"))
+        assert text == "".join(f"{number} " for number in range(1000))
+
+
+def test_a_refusal_is_an_answer() -> None:
+    assert issubclass(RunGone, HTTPException)
+    assert RunGone().status == 410

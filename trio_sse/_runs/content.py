@@ -1,0 +1,190 @@
+"""What a run has put out so far: its texts, events and state, and its end.
+
+Texts only grow, and events are only added. So what a client lacks follows from its position alone, and a
+client that is slow, reconnects or comes late costs nothing while it is away: there is no queue for it.
+
+Each event remembers how long the texts were, so that clients receive both in the order in which the run made
+them. Who starts anew receives each text as one piece, however many it was made of, and then the events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, final
+
+from .._wire.json_text import compact_json
+from .position import START, Position
+from .protocol import RunEvent, text_data
+from .status import RunEnd, RunStatus
+
+# A larger piece of a text is sent in several events, since an event has a bound.
+_LARGEST_PIECE = 128 * 1024
+
+#: As many texts a run has at most.
+MOST_TEXTS = 16
+
+
+class Emitted(NamedTuple):
+    """An event of a run, and how long its texts were when it was emitted."""
+
+    event: str | None
+    data: str
+    lengths: tuple[int, ...]
+
+
+@final
+class RunContent:
+    """The output of one run; it changes only by its methods, and without a checkpoint.
+
+    Attributes:
+        id: the run's id.
+        created_at: in seconds since 1970.
+        status: the run's state.
+        end: how it has ended; `None` before.
+        size: the bytes of everything in it.
+        names: its texts' names, in the order in which they began.
+    """
+
+    def __init__(self, id: str, created_at: float, status: RunStatus = RunStatus.PENDING) -> None:
+        self.id = id
+        self.created_at = created_at
+        self.status = status
+        self.end: RunEnd | None = None
+        self.size = 0
+        self.names: list[str] = []
+        self._texts: list[bytearray] = []
+        self._emitted: list[Emitted] = []
+        self._state: str | None = None
+        self._state_version = 0
+        self._head = START
+
+    @property
+    def head(self) -> Position:
+        """The position of who knows everything."""
+        return self._head
+
+    def text(self, name: str) -> bytes:
+        """Return a text as UTF-8; empty if it has not begun."""
+        return bytes(self._texts[self.names.index(name)]) if name in self.names else b""
+
+    @property
+    def state(self) -> str | None:
+        """The newest state as JSON."""
+        return self._state
+
+    @property
+    def emitted(self) -> Sequence[Emitted]:
+        """The events that were emitted."""
+        return self._emitted
+
+    # Changes
+
+    def append(self, name: str, piece: bytes) -> None:
+        """Let a text grow."""
+        if name not in self.names:
+            self.names.append(name)
+            self._texts.append(bytearray())
+        self._texts[self.names.index(name)] += piece
+        self.size += len(piece)
+        self._move()
+
+    def emit(self, event: str | None, data: str, lengths: tuple[int, ...] | None = None) -> None:
+        """Add an event; `lengths` is what it came after, by default all of the texts."""
+        self._emitted.append(Emitted(event, data, self._head.lengths if lengths is None else lengths))
+        self.size += len(data) + len(event or "")
+        self._move()
+
+    def set_state(self, state: str, version: int | None = None) -> None:
+        """Replace the state by another, as JSON."""
+        self.size += len(state) - len(self._state or "")
+        self._state = state
+        self._state_version = self._state_version + 1 if version is None else version
+        self._move()
+
+    def finish(self, end: RunEnd) -> None:
+        """Set how the run has ended, once."""
+        self.end = end
+        self.status = end.status
+        self._move()
+
+    def _move(self) -> None:
+        lengths = tuple(map(len, self._texts))
+        self._head = Position(len(self._emitted), self._state_version, lengths, self.end is not None)
+
+    # What clients lack
+
+    def has(self, position: Position) -> bool:
+        """Whether a client can have this position, so that it can continue there."""
+        head = self._head
+        lengths = position.lengths
+        return (
+            position.events <= head.events
+            and position.state <= head.state
+            and len(lengths) <= len(head.lengths)
+            and position.has_ended <= head.has_ended
+            and all(
+                length <= len(text) and _is_boundary(text, length)
+                for length, text in zip(lengths, self._texts, strict=False)
+            )
+        )
+
+    def whole(self) -> Sequence[RunEvent]:
+        """Return everything, for who starts anew: each text in one piece, and then the events."""
+        info = {"id": self.id, "status": self.status.value, "created_at": round(self.created_at, 3)}
+        events = [RunEvent("run", compact_json(info), START)]
+        lengths: list[int] = []
+        for index in range(len(self._texts)):
+            lengths.append(0)
+            events += self._pieces(lengths, index, len(self._texts[index]), START, first="text")
+        return [*events, *self.since(START._replace(lengths=tuple(lengths)))]
+
+    def since(self, position: Position) -> Sequence[RunEvent]:
+        """Return what follows after a position, in order; nothing if it is the head."""
+        if position == self._head:
+            return ()
+        lengths = list(position.lengths) + [0] * (len(self._texts) - len(position.lengths))
+        events: list[RunEvent] = []
+        for number in range(position.events, len(self._emitted)):
+            item = self._emitted[number]
+            events += self._grown(lengths, item.lengths, position)
+            position = position._replace(events=number + 1, lengths=tuple(lengths))
+            events.append(RunEvent(item.event, item.data, position))
+        events += self._grown(lengths, self._head.lengths, position)
+        position = position._replace(lengths=self._head.lengths)
+        if position.state != self._state_version and self._state is not None:
+            position = position._replace(state=self._state_version)
+            events.append(RunEvent("state", self._state, position))
+        if self.end is not None and not position.has_ended:
+            events.append(RunEvent("end", _end_data(self.end), position._replace(has_ended=True)))
+        return events
+
+    def _grown(self, lengths: list[int], upto: Sequence[int], position: Position) -> Iterator[RunEvent]:
+        for index, length in enumerate(upto):
+            yield from self._pieces(lengths, index, length, position, first="append")
+
+    def _pieces(
+        self, lengths: list[int], index: int, upto: int, position: Position, *, first: str
+    ) -> Iterator[RunEvent]:
+        """Yield a text from `lengths[index]` up to a length, and move `lengths` there."""
+        text, name = self._texts[index], self.names[index]
+        while (start := lengths[index]) < upto:
+            stop = min(start + _LARGEST_PIECE, upto)
+            while not _is_boundary(text, stop):
+                stop -= 1
+            lengths[index] = stop
+            position = position._replace(lengths=tuple(lengths))
+            yield RunEvent(first, text_data(name, bytes(text[start:stop])), position)
+            first = "append"
+
+
+def _is_boundary(text: bytearray, index: int) -> bool:
+    """Whether a character begins there, or the text ends."""
+    return index >= len(text) or text[index] & 0xC0 != 0x80
+
+
+def _end_data(end: RunEnd) -> str:
+    fields: dict[str, object] = {"status": end.status.value}
+    if end.reason is not None:
+        fields["reason"] = end.reason
+    data = compact_json(fields)
+    return data if end.result is None else f'{data[:-1]},"result":{end.result}}}'

@@ -1,0 +1,64 @@
+"""How much of a run a client has: the cursor of a run's stream.
+
+A position counts what the client has of each part of the run. So it says exactly where to continue, whatever
+a log or a node remembers. As a text it is an event's id::
+
+    b3JZ5cQw.2-1-840-12        two events, the first state, 840 bytes of one text and 12 of another
+    b3JZ5cQw.2-1-840-12-end    the same, and the run's end
+
+The part before the point is the beginning of the run's id, so that the cursor of another run is not taken for
+one of this run. All characters are unreserved, so that the id can be a part of any URL or header field.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+# As many characters of a run's id are in its cursors.
+_TAG_SIZE = 8
+
+# A cursor that a client sends is refused if it is longer: it has sixteen texts at most.
+_LONGEST = 400
+_LARGEST = 2**53
+
+
+class Position(NamedTuple):
+    """How much of a run is known.
+
+    Attributes:
+        events: how many of its events.
+        state: the version of its state; 0 for none.
+        lengths: how many bytes of each text, in UTF-8; texts that are missing here have none.
+        has_ended: whether its end.
+    """
+
+    events: int
+    state: int
+    lengths: tuple[int, ...]
+    has_ended: bool
+
+
+#: Nothing of a run is known.
+START = Position(0, 0, (), False)
+
+
+def format_position(run_id: str, position: Position) -> str:
+    """Return a position as an event's id."""
+    parts = [position.events, position.state, *position.lengths]
+    end = "-end" if position.has_ended else ""
+    return f"{run_id[:_TAG_SIZE]}.{'-'.join(map(str, parts))}{end}"
+
+
+def parse_position(run_id: str, id: str) -> Position | None:
+    """Return the position that an id has, or `None` if it is not one of this run."""
+    tag, point, rest = id.partition(".")
+    if not point or tag != run_id[:_TAG_SIZE] or len(id) > _LONGEST:
+        return None
+    has_ended = rest.endswith("-end")
+    parts = rest.removesuffix("-end").split("-")
+    if len(parts) < 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        return None
+    events, state, *lengths = map(int, parts)
+    if max(events, state, *lengths, 0) > _LARGEST:
+        return None
+    return Position(events, state, tuple(lengths), has_ended)

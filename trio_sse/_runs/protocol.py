@@ -1,0 +1,74 @@
+"""What clients receive of a run: the types and the data of the events.
+
+==========  ==================================================================================================
+`run`       first on each stream that begins at the start: `{"id": ..., "status": ..., "created_at": ...}`
+`text`      a text as it is so far, which replaces what the client has of it: `{"text": ..., "name": ...}`
+`append`    a piece that the text grows by: `{"text": ..., "name": ...}`; without `name` it is the main text
+`state`     the newest state, any JSON value
+`end`       last: `{"status": ..., "reason": ..., "result": ...}`; without a reason or result if it has none
+others      what the run has emitted, under its own types
+==========  ==================================================================================================
+
+Each event's id is the position after it (see `position`). A client that reconnects with it receives what
+follows, so it must keep what it has. One that comes without an id, or with one that does not fit, receives
+`run` and `text` first, and starts anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+from .._wire.event import encode_parts
+from .._wire.json_text import compact_json
+from .._wire.message import Framing, frame
+from .._wire.websocket_frames import event_frame
+from .position import Position, format_position
+
+#: The name of the text that `append` grows, unless another is asked for.
+MAIN_TEXT = "text"
+
+#: The types that the protocol uses, so that a run cannot emit them.
+RESERVED = frozenset({"run", "text", "append", "state", "end", "reset", "trio-sse.cursor"})
+
+
+class RunEvent(NamedTuple):
+    """An event of a run, and the position after it."""
+
+    event: str | None
+    data: str
+    position: Position
+
+
+@final
+class RunEvents:
+    """Events of a run that are written together, in frames that all their viewers share."""
+
+    __slots__ = ("_events", "_framed", "_run_id", "count", "position")
+
+    def __init__(self, run_id: str, events: Sequence[RunEvent]) -> None:
+        self._run_id = run_id
+        self._events = events
+        self._framed: list[bytes | None] = [None] * len(Framing)
+        self.count = len(events)
+        self.position = events[-1].position
+
+    def framed(self, framing: Framing) -> bytes:
+        """Return their bytes in this framing."""
+        made = self._framed[framing]
+        if made is None:
+            made = self._framed[framing] = self._frame(framing)
+        return made
+
+    def _frame(self, framing: Framing) -> bytes:
+        ids = [format_position(self._run_id, item.position) for item in self._events]
+        pairs = zip(self._events, ids, strict=True)
+        if framing is Framing.WEBSOCKET:
+            return b"".join([event_frame(item.data, item.event, id, None) for item, id in pairs])
+        return frame(b"".join([encode_parts(item.data, item.event, id) for item, id in pairs]), framing)
+
+
+def text_data(name: str, text: bytes) -> str:
+    """Return the data of a `text` or `append`."""
+    decoded = text.decode("utf-8", "surrogatepass")
+    return compact_json({"text": decoded} if name == MAIN_TEXT else {"text": decoded, "name": name})

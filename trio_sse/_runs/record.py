@@ -1,0 +1,116 @@
+"""One run on the node that runs it, or that shows it: everything that belongs to it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import final
+
+import trio
+
+from .content import RunContent
+from .status import RunEnd, RunInfo, RunStatus
+from .viewing import Viewers
+from .writing import PendingChanges, apply
+
+
+@final
+class RunRecord:
+    """One run.
+
+    Attributes:
+        content: its output so far.
+        owner, key: what was passed to `Runs.start`.
+        viewers: the streams of this node that show it.
+        pending: what waits to become a part of the content.
+        scope: the scope of its function; its deadline follows from `deadline`, and from who watches.
+        deadline: when it has run for too long, in Trio's time.
+        cancel_reason: why `cancel` was called.
+        flushed_at: when its content was last changed, in Trio's time.
+        is_scheduled: whether a flush of it is due at some time.
+    """
+
+    __slots__ = (
+        "_flushed",
+        "cancel_reason",
+        "content",
+        "deadline",
+        "flushed_at",
+        "is_scheduled",
+        "key",
+        "owner",
+        "pending",
+        "scope",
+        "unwatched_at",
+        "viewers",
+    )
+
+    def __init__(
+        self,
+        content: RunContent,
+        *,
+        owner: str | None,
+        key: str | None,
+        on_watch: Callable[[RunRecord], None],
+    ) -> None:
+        self.content = content
+        self.owner = owner
+        self.key = key
+        self.viewers = Viewers(content, lambda: on_watch(self))
+        self.pending = PendingChanges()
+        self.scope = trio.CancelScope()
+        self.deadline = math.inf
+        self.unwatched_at = math.inf  # when it is cancelled unless somebody watches
+        self.cancel_reason: str | None = None
+        self.flushed_at = -math.inf
+        self.is_scheduled = False
+        self._flushed = trio.lowlevel.ParkingLot()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its function has ended, so that nothing can be added."""
+        return self.content.end is not None
+
+    def cancel(self, reason: str) -> None:
+        """Cancel its function, unless it has ended or was cancelled already."""
+        if self.cancel_reason is None and not self.is_over:
+            self.cancel_reason = reason
+            self.scope.cancel()
+
+    def set_deadline(self) -> None:
+        """Let its scope end it at the earlier of its two deadlines."""
+        self.scope.deadline = min(self.deadline, self.unwatched_at)
+
+    def end(self, status: RunStatus, reason: str | None = None, result: str | None = None) -> None:
+        """Add its end to what is pending; it is the last change."""
+        self.pending.add(RunEnd(status, reason, result, time.time()), 0)
+
+    def apply_pending(self) -> None:
+        """Make what is pending a part of the content, and wake who waits for that; there is no checkpoint."""
+        apply(self.content, self.pending.take())
+        self._flushed.unpark_all()
+
+    async def wait_flushed(self) -> None:
+        """Wait until something has become a part of the content."""
+        await self._flushed.park()
+
+    async def wait_ended(self) -> RunEnd:
+        """Wait until it has ended."""
+        while self.content.end is None:
+            await self._flushed.park()
+        return self.content.end
+
+    def info(self) -> RunInfo:
+        """Return what it is at this moment."""
+        content, end = self.content, self.content.end
+        return RunInfo(
+            id=content.id,
+            owner=self.owner,
+            status=content.status,
+            reason=None if end is None else end.reason,
+            created_at=content.created_at,
+            ended_at=None if end is None else end.at,
+            viewers=len(self.viewers),
+            size=content.size + self.pending.size,
+        )

@@ -1,0 +1,92 @@
+"""A run as who has started it, or joins it, sees it."""
+
+from __future__ import annotations
+
+from typing import Protocol, final
+
+from .._stream.connection import Connection, stream_of
+from .._websocket.connection import WebSocketConnection, connection_of
+from .record import RunRecord
+from .status import RunInfo
+
+_LONGEST_REASON = 200
+
+
+class RunSource(Protocol):
+    """Where a `RunView` finds its run."""
+
+    async def find(self, id: str) -> RunRecord:
+        """Return a run; raises `RunGone`."""
+
+    def check_viewers(self, record: RunRecord) -> None:
+        """Raise `RunLimitReached` if a run has as many viewers as it may."""
+
+    async def cancel(self, id: str, reason: str) -> None:
+        """Cancel a run, wherever it is."""
+
+
+@final
+class RunView:
+    """A run, to be shown, asked about or cancelled; returned by `Runs.start` and `Runs.get`."""
+
+    __slots__ = ("_source", "id")
+
+    def __init__(self, source: RunSource, id: str) -> None:
+        self._source = source
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<RunView {self.id[:8]}>"
+
+    async def stream(self, connection: Connection | WebSocketConnection, *, in_order: bool = False) -> None:
+        """Show the run on a stream: from the client's cursor on, then live, then its end.
+
+        It returns when the end was sent. The run goes on if the stream ends before.
+
+        Args:
+            in_order: a client that starts anew receives texts and events in the order in which the run made
+                them. Otherwise it receives each text in one piece first, and then the events.
+
+        Raises:
+            RunGone: there is no such run.
+            RunLimitReached: the run has as many viewers as it may have.
+            HTTPException: 204, since the client has received the end already. Let it pass: it answers
+                the request.
+        """
+        record = await self._source.find(self.id)
+        self._source.check_viewers(record)
+        inner = connection if isinstance(connection, Connection) else connection_of(connection)
+        await record.viewers.show(stream_of(inner), is_in_order=in_order)
+
+    async def cancel(self, reason: str = "cancelled") -> None:
+        """Cancel the run; do nothing if it has ended.
+
+        It returns when the request is on its way. The run's function is cancelled at its next checkpoint.
+
+        Args:
+            reason: what the run's clients receive.
+
+        Raises:
+            RunGone: there is no such run.
+        """
+        if not isinstance(reason, str):
+            raise TypeError(f"reason must be a str, not {type(reason).__name__}")
+        await self._source.cancel(self.id, reason[:_LONGEST_REASON])
+
+    async def info(self) -> RunInfo:
+        """Return what the run is at this moment.
+
+        Raises:
+            RunGone: there is no such run.
+        """
+        return (await self._source.find(self.id)).info()
+
+    async def wait(self) -> RunInfo:
+        """Wait until the run has ended, and return what it is then.
+
+        Raises:
+            RunGone: there is no such run.
+        """
+        record = await self._source.find(self.id)
+        await record.wait_ended()
+        return record.info()
