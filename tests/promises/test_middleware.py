@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -227,3 +229,38 @@ async def test_middleware_gives_up_on_a_stream_that_has_not_begun(run: Run) -> N
         else:
             assert (await stream.wait_head()).status == 408
             assert await stream.whole() == b"too late"
+
+
+async def test_a_request_has_one_stream_at_once(run: Run) -> None:
+    def doubling(app: Any) -> Any:
+        async def receive_nothing() -> Any:
+            await trio.lowlevel.checkpoint()
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send_nothing(message: Any) -> None:
+            await trio.lowlevel.checkpoint()
+
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            async def again() -> None:
+                await host.life.is_silent.wait()
+                copied = {**scope, "extensions": copy.deepcopy(scope["extensions"])}
+                with suppress(RuntimeError):  # which Quart logs, and answers
+                    await app(copied, receive_nothing, send_nothing)
+                refused.set()
+
+            if scope["type"] != "http" or scope["path"] != "/silent":
+                await app(scope, receive, send)
+                return
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(again)
+                await app(scope, receive, send)
+
+        return call
+
+    refused = trio.Event()
+    async with run(middleware=doubling) as host:
+        async with host.asked("/silent"):
+            await refused.wait()
+            assert host.statistics().open_streams == 1
+        async with host.opened("/three") as stream:
+            assert len(await stream.rest()) == 3

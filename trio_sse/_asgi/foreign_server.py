@@ -33,6 +33,7 @@ from .request import request_of
 from .response_guard import ResponseGuard, find_guard
 from .response_stream import FLUSH, PendingState, PendingStream
 from .scope_object import ScopeObject
+from .stream_slot import StreamSlot
 from .transport import ASGITransport
 from .types import Message, Receive, Scope, Send
 
@@ -126,6 +127,7 @@ class ForeignStreamExtension(ScopeObject):
         self._send = send
         self._guard = guard
         self._registry = find_drain_registry(scope)
+        self._slot = StreamSlot.of(scope)
         self._disconnected = trio.Event()
         self._pending: PendingStream | None = None
         self._is_head_sent = False
@@ -169,9 +171,8 @@ class ForeignStreamExtension(ScopeObject):
             self._registry.enter(self._serving, self._guard)
 
     def start_detached(self, manager: StreamManager, handle: Handle, name: str) -> PendingStream:
-        if self._pending is not None:
-            raise RuntimeError("a request can be answered with one stream only")
         self.check()
+        self._slot.take()
         pending = self._pending = PendingStream()
         request = self.request
         transport = ASGITransport(
@@ -261,6 +262,7 @@ class ForeignInlineStream:
         self._send = send
         self._guard = find_guard(scope)
         self._registry = find_drain_registry(scope)
+        self._slot = StreamSlot.of(scope)
         self._started = trio.lowlevel.ParkingLot()
         self._is_over = False
         self._serving: ServeScope | None = None
@@ -276,6 +278,7 @@ class ForeignInlineStream:
         self, manager: StreamManager, request: Request, response_start: ResponseStart
     ) -> LiveStream:
         serving = self.serving_for(manager)
+        self._slot.take()
         transport = ASGITransport(
             self._send,
             self._wait_disconnected,
@@ -319,6 +322,8 @@ class ForeignInlineStream:
                 nursery.cancel_scope.cancel()
         finally:
             await stream.transport.aclose()
+            if stream.response_start is not None:
+                self._slot.give_back()
             self._is_over = True
             self._started.unpark_all()
             if not isinstance(outcome, Refused):

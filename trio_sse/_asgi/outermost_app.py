@@ -18,6 +18,7 @@ from .disconnect_flood import DisconnectFlood
 from .foreign_server import DRAIN_REGISTRY
 from .response_guard import GUARD, ResponseGuard
 from .scope_object import ScopeObject
+from .stream_slot import STREAM_SLOT, StreamSlot
 from .surviving_send import SurvivingSend
 from .types import ASGIApp, Receive, Scope, Send
 
@@ -131,6 +132,7 @@ class OutermostApp:
             await _live(receive, send)
             return
         extensions = {**(scope.get("extensions") or {}), DRAIN_REGISTRY: self._open_work}
+        extensions[STREAM_SLOT] = StreamSlot()
         extensions.pop("http.response.trailers", None)  # the guard sends none
         # A copy, as hypercorn still reads its own when the response ends.
         scope = {**scope, "state": dict(self._life.state), "extensions": extensions}
