@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from trio_sse._logger import get_logger
 from trio_sse._logging.repeats import RepeatLimit
 from trio_sse.logs import BackgroundHandler, JSONFormatter
 
+from ..support.leaks import open_descriptors
 from ..support.waiting import SECONDS
 
 NAME = "trio_sse.tests.writing"
@@ -48,7 +51,7 @@ def test_a_pipe_that_nobody_reads_makes_nobody_wait(logger: logging.Logger) -> N
             logger.info("%d %s", number, "x" * 100)
         assert handler.dropped >= 5000 - 1000 - (1 << 20) // 100
         assert handler.dropped > 0
-        read = read_until(reading, b"since nobody read it\n").splitlines()
+        read = read_until(reading, b"could not be written\n").splitlines()
         assert read[0].startswith(b"0 x")
         assert int(read[-1].split()[0]) <= handler.dropped
         logger.info("and on")
@@ -74,6 +77,87 @@ def test_a_reader_that_has_left_is_no_failure(
         assert handler.dropped
         handler.close()
     assert "Error" not in capsys.readouterr().err
+
+
+def test_a_reader_that_returns_is_told_what_was_lost(logger: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(path, "w") as stream:
+        logger.addHandler(handler := BackgroundHandler(stream))
+        logger.info("one")
+        assert os.read(reading, 100) == b"one\n"
+        os.close(reading)
+        logger.info("two")
+        handler.flush()
+        reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        logger.info("three")
+        assert (
+            os.read(reading, 100) == b"1 lines of the log were dropped, as they could not be written\nthree\n"
+        )
+        handler.close()
+    os.close(reading)
+
+
+class FullDisk(io.StringIO):
+    is_full = True
+
+    def write(self, text: str) -> int:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "full")
+        return super().write(text)
+
+
+def test_a_disk_that_is_full_for_a_while_costs_only_its_lines(logger: logging.Logger) -> None:
+    stream = FullDisk()
+    logger.addHandler(handler := BackgroundHandler(stream))
+    logger.info("lost")
+    handler.flush()
+    stream.is_full = False
+    logger.info("on")
+    handler.flush()
+    assert stream.getvalue() == "on\n1 lines of the log were dropped, as they could not be written\n"
+    assert handler.dropped == 1
+
+
+def test_a_thread_that_cannot_start_is_started_later(
+    logger: logging.Logger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    stream = io.StringIO()
+    logger.addHandler(handler := BackgroundHandler(stream))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        logger.info("one")
+    logger.info("two")
+    handler.flush()
+    assert stream.getvalue() == "one\ntwo\n"
+    assert "can't start" in capsys.readouterr().err
+
+
+def test_nothing_is_written_where_its_descriptor_was(logger: logging.Logger, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with open(writing, "w") as stream:
+        logger.addHandler(handler := BackgroundHandler(stream))
+        before = open_descriptors()
+        logger.info("one")
+        handler.flush()
+        own = max(map(int, open_descriptors().keys() - before), default=-1)
+        if own < 0:
+            pytest.skip("it has no descriptor of its own here")
+        os.close(own)  # as a daemon does
+        another = os.open(tmp_path / "another", os.O_RDWR | os.O_CREAT)
+        if another != own:
+            os.dup2(another, own)
+            os.close(another)
+        logger.info("two")
+        handler.close()
+        assert os.fstat(own).st_size == 0  # it is open, and empty
+        os.close(own)
+        assert read_until(reading, b"two\n") == b"one\ntwo\n"
+    os.close(reading)
 
 
 def test_a_stream_without_a_descriptor_is_written_to(logger: logging.Logger) -> None:

@@ -37,8 +37,8 @@ class BackgroundHandler(logging.Handler):
     """Writes records to a stream, and what that does not take at once from a thread of its own.
 
     Records are formatted where they are logged, and written in their order. Lines that are logged while too
-    many wait are dropped; the next one that is written says how many. When the reader has left for good,
-    everything is dropped.
+    many wait are dropped, and those that cannot be written, because the disk is full or the reader has left;
+    the next one that is written says how many.
 
     Args:
         stream: where to write; by default standard error, as it is when the first record is logged. If it has
@@ -54,7 +54,6 @@ class BackgroundHandler(logging.Handler):
         self.dropped = 0
         self._stream = stream
         self._capacity = capacity
-        self._has_left = False  # the reader
         self._direct = DirectWriter()
         self._begin()
         _handlers.add(self)
@@ -78,31 +77,39 @@ class BackgroundHandler(logging.Handler):
             self.handleError(record)
 
     def _append(self, line: bytes) -> None:
-        if len(self._lines) >= self._capacity or self._has_left:
-            self.dropped += 1
-            self._untold += 1
+        if len(self._lines) >= self._capacity:
+            self._drop(1)
             return
-        if not (self._lines or self._is_writing or self._untold):
-            line = self._write_now(line)
+        if not (self._lines or self._is_writing):
+            try:
+                line = self._write_now(line)
+            except OSError:
+                self._drop(1)
+                return
             if not line:
                 return
         self._lines.append(line)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="trio_sse log", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="trio_sse log", daemon=True)
+            thread.start()
+            self._thread = thread  # not before: where there is none, the next line tries again
         self._changed.notify_all()
+
+    def _drop(self, lines: int) -> None:
+        self.dropped += lines
+        self._untold += lines
 
     def _write_now(self, line: bytes) -> bytes:
         """Write what can be written at once; return the rest."""
         descriptor = _descriptor_of(self._target)
         if descriptor is None:
             return line
-        try:
-            return line[self._direct.write(descriptor, line) :]
-        except OSError:
-            self._has_left = True
-            self.dropped += 1
-            return b""
+        notice = _notice(self._untold)
+        written = self._direct.write(descriptor, notice + line)
+        if not written:
+            return line
+        self._untold = 0
+        return (notice + line)[written:]
 
     @property
     def _target(self) -> Any:
@@ -134,17 +141,17 @@ class BackgroundHandler(logging.Handler):
                 self._is_writing = False
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._lines)
-                data = b"".join(self._lines)
+                lines, untold = len(self._lines), self._untold
+                data = b"".join(self._lines) + _notice(untold)
                 self._lines.clear()
-                if self._untold:
-                    data += b"%d lines of the log were dropped, since nobody read it\n" % self._untold
-                    self._untold = 0
+                self._untold = 0
                 self._is_writing = True
             try:
                 self._write(data)
             except Exception:
                 with self._changed:
-                    self._has_left = True
+                    self._drop(lines)
+                    self._untold += untold
 
     def _write(self, data: bytes) -> None:
         descriptor = _descriptor_of(self._target)
@@ -158,7 +165,7 @@ class BackgroundHandler(logging.Handler):
             try:
                 left = left[os.write(descriptor, left) :]
             except BlockingIOError:
-                select.select([], [descriptor], [], _RETRY_SECONDS)
+                _wait_writable(descriptor)
 
 
 @final
@@ -180,8 +187,9 @@ class DirectWriter:
             return os.write(descriptor, data)
         if not stat.S_ISFIFO(status.st_mode):
             return 0
-        if self._pipe != (status.st_dev, status.st_ino):
-            self._open(descriptor, (status.st_dev, status.st_ino))
+        pipe = status.st_dev, status.st_ino
+        if self._pipe != pipe or not self._is_ours():
+            self._open(descriptor, pipe)
         if self._own < 0:
             return 0
         try:
@@ -195,11 +203,38 @@ class DirectWriter:
         with contextlib.suppress(OSError):  # no /proc, or the pipe is another user's
             self._own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
+    def _is_ours(self) -> bool:
+        """Return whether our descriptor is still the pipe's.
+
+        Programs that become daemons close all descriptors that they do not know. Then the number may be
+        that of a client's connection.
+        """
+        if self._own < 0:
+            return True
+        try:
+            status = os.fstat(self._own)
+        except OSError:
+            return False
+        return self._pipe == (status.st_dev, status.st_ino)
+
     def close(self) -> None:
         """Close the descriptor of our own; it is opened again on the next write."""
-        if self._own >= 0:
+        if self._own >= 0 and self._is_ours():
             os.close(self._own)
         self._own, self._pipe = -1, None
+
+
+def _notice(dropped: int) -> bytes:
+    if not dropped:
+        return b""
+    return b"%d lines of the log were dropped, as they could not be written\n" % dropped
+
+
+def _wait_writable(descriptor: int) -> None:
+    """Wait until a descriptor, whose number may be any, can be written to; not for long."""
+    polled = select.poll()
+    polled.register(descriptor, select.POLLOUT)
+    polled.poll(1000 * _RETRY_SECONDS)
 
 
 def _descriptor_of(stream: Any) -> int | None:
