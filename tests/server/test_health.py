@@ -67,6 +67,20 @@ async def test_a_route_replaces_a_check(make_server: MakeServer) -> None:
         assert await ask(running, "/healthz") == (200, {"status": "ok"})
 
 
+@pytest.mark.parametrize("path", ["/a%2Fb", "/%61%2fb", "/a/b/%2e"])
+async def test_only_a_check_itself_is_for_any_host(make_server: MakeServer, path: str) -> None:
+    server = make_server(app=app, allowed_hosts=["example.org"], liveness_path="/a/b")
+
+    @server.endpoint("/{name}")
+    async def endpoint(request: Request, name: str) -> Response:
+        return Response(name)
+
+    async with on_sockets(server) as running:
+        assert await ask(running, "/a/b") == (200, {"status": "ok"})
+        status, _ = await ask(running, path)
+        assert status == 421
+
+
 async def test_readiness_says_what_is_wrong_with_a_shared_log(
     make_server: MakeServer, make_hub: MakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

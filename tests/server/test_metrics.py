@@ -101,6 +101,14 @@ async def test_openmetrics_is_answered_to_those_who_ask_for_it(make_server: Make
             assert (await client.get("/metrics", method="POST")).status == 405
 
 
+async def test_an_accept_that_cannot_be_parsed_is_answered_with_text(make_server: MakeServer) -> None:
+    async with on_sockets(make_server(metrics_path="/metrics")) as running:
+        lines = "Accept: application/openmetrics-text;version=1.0.0-rc", "Accept: text/plain;version=x.0.0"
+        status, content_type, text = await scrape(running, *lines)
+        assert (status, content_type.partition(";")[0]) == (200, "text/plain")
+        assert value(samples_in(text), "streams_opened_total") == 0
+
+
 async def test_there_are_none_unless_they_are_wanted_and_a_route_replaces_them(
     make_server: MakeServer,
 ) -> None:

@@ -75,13 +75,14 @@ class RequestRouter:
 
     def _asks_for_health(self, head: RequestHead) -> bool:
         """Return whether a request is for the health check, which orchestrators ask for by address."""
-        is_check = head.path in self._health and head.method in ("GET", "HEAD")
-        return is_check and self._router.find(head.path, "GET") is None
+        path = _path_of(head)  # not the decoded one, which another path may share
+        is_check = path in self._health and head.method in ("GET", "HEAD")
+        return is_check and self._router.find(path, "GET") is None
 
     def _find(self, head: RequestHead) -> tuple[Destination, Mapping[str, object]]:
         if head.target == "*":
             return Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"}), NO_PARAMETERS
-        path = routed_path(head.target) if "%" in head.target else head.path
+        path = _path_of(head)
         match = None
         if "/." not in head.path or not has_dot_segment(head.path):
             match = self._router.find(path, "GET" if head.method == "HEAD" else head.method)
@@ -104,6 +105,11 @@ class RequestRouter:
                 return AppRoute(), NO_PARAMETERS
             raise HTTPException(405, headers={"Allow": match.allow})
         return match.destination, match.parameters
+
+
+def _path_of(head: RequestHead) -> str:
+    """Return the path by which a request finds what answers it."""
+    return routed_path(head.target) if "%" in head.target else head.path
 
 
 def _check_upgrade(head: RequestHead, destination: Destination) -> Destination:

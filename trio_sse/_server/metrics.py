@@ -57,7 +57,10 @@ class Snapshot(Collector):
 
 def encode(statistics: Statistics, accept: str) -> tuple[bytes, str]:
     """Return statistics in the format that a request's `Accept` prefers, and the format's media type."""
-    encoder, content_type = choose_encoder(accept)
+    try:
+        encoder, content_type = choose_encoder(accept)
+    except Exception:  # of its parser, by what strangers send
+        encoder, content_type = choose_encoder("")
     return encoder(Snapshot(statistics)), content_type
 
 
