@@ -79,6 +79,10 @@ PROGRAMS = {
     "metrics": CORE.replace("Server()", "Server(metrics_path='/metrics')")
     + "import trio_sse.metrics\n"
     + RUN,
+    "otel": CORE.replace("Server()", "Server(hub=trio_sse.Hub(tracing=Tracing()))").replace(
+        "from trio_sse import", "import trio_sse\nfrom trio_sse.otel import Tracing\nfrom trio_sse import", 1
+    )
+    + RUN,
     "redis": "from trio_sse import Hub\nfrom trio_sse.redis import RedisLog\n"
     "Hub(log=RedisLog('redis://127.0.0.1:1'))\nprint('works')\n",
     "all": CORE + "import trio_sse.quart, trio_sse.hypercorn, trio_sse.redis, trio_sse.cli\n" + RUN,

@@ -99,6 +99,14 @@ def test_clock_serves_its_page_its_script_and_the_time() -> None:
             assert any('"server_time"' in line for line in lines(response, 3))
 
 
+def test_tracing_prints_spans() -> None:
+    with example("tracing") as (program, url), http.stream("GET", f"{url}/news") as response:
+        http.post(f"{url}/news", content="hello")
+        assert "data: hello" in lines(response, 3)
+        for name in ("publish", "deliver"):  # one ends after the other
+            program.stdout.expect(f'"name": "{name}"')
+
+
 async def test_websocket_sends_topics_and_an_echo() -> None:
     with example("websocket") as (_, url):
         port = int(url.rpartition(":")[2])

@@ -41,6 +41,7 @@ print(*sorted(name for name in sys.modules if name.startswith("trio_sse")))
         ("quart", "import trio_sse.quart", "quart"),
         ("hypercorn", "import trio_sse.hypercorn", "hypercorn"),
         ("prometheus_client", "import trio_sse.metrics", "metrics"),
+        ("opentelemetry", "import trio_sse.otel", "otel"),
         ("coredis", "import trio_sse.redis; trio_sse.redis.RedisLog('redis://127.0.0.1')", "redis"),
     ],
 )

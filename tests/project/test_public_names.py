@@ -21,6 +21,7 @@ PUBLIC_MODULES = (
     ".hypercorn",
     ".logs",
     ".metrics",
+    ".otel",
     ".quart",
     ".redis",
     ".sqlite",
@@ -33,7 +34,7 @@ LOGGERS = {
     for name in (
         *("access", "stream", "server", "app"),
         *("hub", "log", "runs"),
-        *("process", "program"),
+        *("process", "program", "tracing"),
         "hypercorn",
     )
 }

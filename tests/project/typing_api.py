@@ -52,12 +52,14 @@ from trio_sse import (
     TickerStatistics,
 )
 from trio_sse.asgi import EventStream, event_stream
+from trio_sse.otel import Tracing
 from trio_sse.quart import QuartSSE, StreamStatistics
 from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
 from trio_sse.testing import Client, ClientResponse, Stream
 
 hub = Hub(history=1000, history_bytes=1 << 20, inbox=10, queue=10, queue_bytes=1 << 20, dumps=str)
+traced_hub = Hub(tracing=Tracing())
 Hub(retention={"a/*": Retention(events=5, bytes=1000, age=0.5), "b": Retention()})
 Hub(retention={"a": 5})  # type: ignore[dict-item]  # bounds are a Retention
 server = Server(

@@ -7,9 +7,9 @@ what applications do not need.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Protocol, final
+from typing import Any, Protocol, final
 from weakref import WeakSet
 
 import trio
@@ -24,6 +24,7 @@ from .._shared_log.window import Window
 from .._state.presence import Presence
 from .._state.presence_keeper import LONGEST_TTL, SHORTEST_TTL, PresenceKeeper
 from .._state.shared_states import SharedStates
+from .._state.state import Inbox as StateInbox
 from .._state.state import State, topic_of
 from .._state.topic import PatchFormat, StateTopic
 from .._state.value import encode_state
@@ -42,6 +43,7 @@ from .pump import Pump
 from .registry import Registry
 from .sequencer import MemorySequencer, Sequencer, SharedSequencer
 from .statistics import HubStatistics, count_queues, hub_statistics
+from .tracing import TracedPublisher, TracedPump, Tracing
 
 _engines: WeakSet[HubEngine] = WeakSet()
 
@@ -68,10 +70,14 @@ class HubEngine:
     Attributes:
         log: what can be replayed: all of an in-memory log, or the window on a shared one.
         inbox, sequencer, pump, registry, scheduler: the parts.
+        publish, publish_nowait: put a message into the inbox; with tracing, in a span.
+        tracing: what makes spans.
     """
 
     log: MemoryLog
     sequencer: Sequencer
+    publish: Callable[[Message], Coroutine[Any, Any, None]]
+    publish_nowait: Callable[[Message], None]
 
     def __init__(
         self,
@@ -82,6 +88,7 @@ class HubEngine:
         log: Log | None,
         retention: Mapping[str, Retention],
         dumps: Dumps,
+        tracing: Tracing | None = None,
     ) -> None:
         _engines.add(self)
         if isinstance(log, str):
@@ -100,6 +107,7 @@ class HubEngine:
         self._nursery: trio.Nursery | None = None  # of the services, while it runs
         self._states: dict[str, State] = {}
         self.presence = PresenceKeeper(self.inbox.put_nowait, lambda: self.sequencer.is_shared)
+        self.tracing = tracing
         self._use_log(log)
 
     def _use_log(self, log: Log | None) -> None:
@@ -113,22 +121,33 @@ class HubEngine:
         progress = Progress(self.log)
         self.registry = Registry(self.log, self.inbox, self.scheduler, progress)
         self.pump = Pump(self.registry, self.scheduler, progress, self.inbox.latency)
+        pump = self.pump if self.tracing is None else TracedPump(self.tracing, self.pump)
         if log is None or window is None:
-            self.sequencer = MemorySequencer(self.log, self.inbox, self.pump)
+            self.sequencer = MemorySequencer(self.log, self.inbox, pump)
+            self._connect_publishers()
             return
         shared_states = self.registry.shared_states = self._share_states(log)
         self.sequencer = shared = SharedSequencer(
             log,
             window,
             self.inbox,
-            self.pump,
+            pump,
             bounds=self._history,
             readers=self.registry,
             states=shared_states,
         )
+        self._connect_publishers()
         self.registry.history = shared.replica.history
         for state in self._states.values():
             self._add_state(state)
+
+    def _connect_publishers(self) -> None:
+        self.publish, self.publish_nowait = self.sequencer.publish, self.inbox.put_nowait
+        self._state_inbox: StateInbox = self.inbox
+        if self.tracing is not None:
+            is_shared = self.sequencer.is_shared
+            traced = TracedPublisher(self.tracing, self.inbox, self.publish, is_shared=is_shared)
+            self.publish, self.publish_nowait, self._state_inbox = traced.publish, traced.put_nowait, traced
 
     def _share_states(self, log: Log) -> SharedStates:
         kept = getattr(log, "max_events", None)
@@ -139,7 +158,7 @@ class HubEngine:
             position=lambda: self.log.last,
             epoch=lambda: self.log.epoch,
             follows_for=lambda: self.sequencer.follows_for,
-            publish=lambda message: self.sequencer.publish(message),
+            publish=lambda message: self.publish(message),
             on_presence=self.presence.read,
             keeps=min(self._history[0], kept) if isinstance(kept, int) else self._history[0],
             max_age=max_age if isinstance(max_age, int | float) else math.inf,
@@ -234,7 +253,7 @@ class HubEngine:
         encode = partial(encode_state, dumps=self._dumps)
         since = self.log.last + self.inbox.used_events  # all that is published is in the log then
         state_topic = StateTopic(topic, encode(initial), patch, since)
-        state = State(state_topic, encode=encode, inbox=self.inbox, close=self._close_state)
+        state = State(state_topic, encode=encode, inbox=self._state_inbox, close=self._close_state)
         self._states[topic] = state
         self._add_state(state)
         return state

@@ -25,6 +25,7 @@ from .._wire.topic import check_topic, check_topics
 from .engine import HubEngine
 from .statistics import HubStatistics
 from .ticker import Ticker
+from .tracing import Tracing
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -54,6 +55,8 @@ class Hub:
         log: a log shared with other hubs, such as `RedisLog` or `SQLiteLog`; in memory by default. `history`
             then bounds the part of it that this hub keeps in memory and replays from.
         dumps: encodes data that is not text; as `json.dumps`, with one argument.
+        tracing: makes spans of what is published and delivered, and of the streams of each server and app
+            that has this hub; see `trio_sse.otel.Tracing`.
 
     All bounds apply: the one that is reached first counts.
     """
@@ -70,6 +73,7 @@ class Hub:
         queue_bytes: int = 4 * _MIB,
         log: Log | None = None,
         dumps: Dumps = dumps_compact,
+        tracing: Tracing | None = None,
     ) -> None:
         check_bounds(0, history=history, history_bytes=history_bytes)
         check_bounds(1, inbox=inbox, inbox_bytes=inbox_bytes, queue=queue, queue_bytes=queue_bytes)
@@ -80,6 +84,7 @@ class Hub:
             log=log,
             retention=retention,
             dumps=dumps,
+            tracing=tracing,
         )
         self._tickers: set[str] = set()  # the topics of those that run
 
@@ -153,7 +158,7 @@ class Hub:
         published; with a shared log, it may have been stored.
         """
         engine = self._engine
-        await engine.sequencer.publish(engine.make_message(topic, data, event, key, retry, idempotency_key))
+        await engine.publish(engine.make_message(topic, data, event, key, retry, idempotency_key))
 
     def publish_nowait(
         self,
@@ -172,7 +177,7 @@ class Hub:
         With a shared log, the event waits in the inbox until it is stored, however long that takes.
         """
         engine = self._engine
-        engine.inbox.put_nowait(engine.make_message(topic, data, event, key, retry, idempotency_key))
+        engine.publish_nowait(engine.make_message(topic, data, event, key, retry, idempotency_key))
 
     def subscribe(
         self,

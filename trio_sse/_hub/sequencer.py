@@ -19,7 +19,7 @@ from .._shared_log.window import Window
 from .._state.shared_states import SharedStates
 from .._wire.message import Message
 from .inbox import Inbox
-from .pump import Pump
+from .pump import Place
 
 # A log that is read more slowly than it is written to, for so long, is not only busy for a moment.
 _LAGGING_SECONDS = 5.0
@@ -32,6 +32,16 @@ class Leases(Protocol):
 
     async def run(self, name: str, function: Callable[[], Awaitable[T]]) -> T:
         """Run a function when no other one of this name runs, on any node."""
+
+
+class Deliverer(Protocol):
+    """The pump, or what traces it."""
+
+    async def deliver(self, place: Place) -> None:
+        """Place messages and deliver them."""
+
+    def deliver_nowait(self, place: Place) -> None:
+        """Place messages and deliver them at once."""
 
 
 class Sequencer(Protocol):
@@ -73,7 +83,7 @@ class Sequencer(Protocol):
     def follows_for(self) -> float:
         """For how many seconds a shared log was followed without a failure."""
 
-    async def publish(self, message: Message) -> None:
+    def publish(self, message: Message) -> Coroutine[Any, Any, None]:
         """Put a message into the inbox; return when it is certain to be ordered."""
 
     @property
@@ -105,7 +115,7 @@ class MemorySequencer:
     is_shared = False
     follows_for = math.inf
 
-    def __init__(self, log: MemoryLog, inbox: Inbox, pump: Pump) -> None:
+    def __init__(self, log: MemoryLog, inbox: Inbox, pump: Deliverer) -> None:
         self._log = log
         self._inbox = inbox
         self._pump = pump
@@ -156,7 +166,7 @@ class SharedSequencer:
         log: Log,
         window: Window,
         inbox: Inbox,
-        pump: Pump,
+        pump: Deliverer,
         *,
         bounds: tuple[int, int],
         readers: LogReaders,

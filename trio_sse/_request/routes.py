@@ -46,6 +46,7 @@ class EndpointRoute:
 
     handler: EndpointHandler
     is_exempt: bool = False
+    path: str = ""
 
 
 @final
@@ -91,7 +92,7 @@ class Routes:
 
     def add_endpoint(self, path: str, methods: Iterable[str], handler: EndpointHandler) -> None:
         """Add a path that answers with a whole response."""
-        self.router.add(path, methods, EndpointRoute(handler), handler)
+        self.router.add(path, methods, EndpointRoute(handler, path=path), handler)
 
     def add_websocket(self, path: str, route: WebSocketRoute) -> None:
         """Add a path that is a WebSocket."""

@@ -13,6 +13,7 @@ import trio
 from .._groups import as_exception, split_failure
 from .._http.exceptions import HTTPException
 from .._http.response import Response
+from .._hub.tracing import RequestSpan
 from .._logger import get_logger
 from .._request.access_log import log_request
 from .._request.admission import Admission
@@ -21,7 +22,9 @@ from .._request.request_reader import RoutedRequest
 from .._request.results import AfterResponse
 from .._request.routes import EndpointRoute
 from .._stream.lifecycle import Refused
+from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
+from .._stream.tracing import status_of
 from .._transport.base import Transport
 from .request_tasks import name_task
 from .responder import Responder
@@ -37,7 +40,10 @@ class Endpoints:
         timeout: how long one may take, in seconds.
     """
 
-    def __init__(self, admission: Admission, responder: Responder, timeout: float) -> None:
+    def __init__(
+        self, manager: StreamManager, admission: Admission, responder: Responder, timeout: float
+    ) -> None:
+        self._manager = manager
         self._admission = admission
         self._responder = responder
         self._request_timeout = timeout
@@ -56,13 +62,25 @@ class Endpoints:
                 self._admission.check_room(transport)
         except HTTPException as refusal:
             return await self._responder.reply_to_failure(transport, serving, routed, refusal)
-        self._admission.enter(transport)
-        self._admission.endpoints += 1
+        span = None if route.is_exempt else self._begin_span(transport, serving, routed, route)
+        if span is None:
+            return await self._reply(
+                transport, serving, routed, await self._call_counted(transport, routed, route, buffer)
+            )
+        answer: Response | Refused | None = None
         try:
-            answer = await self._call(transport, routed, route, buffer)
+            answer = await self._call_counted(transport, routed, route, buffer)
+            return await self._reply(transport, serving, routed, answer)
         finally:
-            self._admission.endpoints -= 1
-            self._admission.leave(transport)
+            _end_span(span, answer)
+
+    async def _reply(
+        self,
+        transport: Transport,
+        serving: ServeScope,
+        routed: RoutedRequest,
+        answer: Response | Refused | None,
+    ) -> AfterResponse:
         if answer is None:
             log_request(routed.mark, transport, routed.request, None)
             return AfterResponse.CLOSE
@@ -71,6 +89,30 @@ class Endpoints:
                 transport, serving, routed, answer.error, what="endpoint"
             )
         return await self._responder.reply(transport, serving, routed, answer)
+
+    async def _call_counted(
+        self, transport: Transport, routed: RoutedRequest, route: EndpointRoute, buffer: bytearray
+    ) -> Response | Refused | None:
+        self._admission.enter(transport)
+        self._admission.endpoints += 1
+        try:
+            return await self._call(transport, routed, route, buffer)
+        finally:
+            self._admission.endpoints -= 1
+            self._admission.leave(transport)
+
+    def _begin_span(
+        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, route: EndpointRoute
+    ) -> RequestSpan | None:
+        tracing = self._manager.tracing
+        if tracing is None:
+            return None
+        return tracing.begin_request(
+            routed.request,
+            route=route.path,
+            attributes={"url.scheme": "https" if transport.is_secure else "http"},
+            run_outside=serving.run_in_clean_context,
+        )
 
     async def _call(
         self, transport: Transport, routed: RoutedRequest, route: EndpointRoute, buffer: bytearray
@@ -107,3 +149,12 @@ class Endpoints:
         path = routed.request.target.partition("?")[0]
         logger.warning("the endpoint of path=%.200s took longer than %g s", path, self._request_timeout)
         return Refused(HTTPException(503, "the request took too long"))
+
+
+def _end_span(span: RequestSpan, answer: Response | Refused | None) -> None:
+    """End the span of a call; without an answer, the client has disconnected, or the call was cancelled."""
+    if isinstance(answer, Refused):
+        status = status_of(answer.error)
+        span.end(status, type(answer.error).__name__ if status >= 500 else None, {})
+    else:
+        span.end(None if answer is None else answer.status, None, {})

@@ -287,7 +287,7 @@ class Server:
             None if hosted is None else self._app_websockets(hosted),
             streams,
             WebSocketRequests(self._manager, self._admission, self._responder),
-            Endpoints(self._admission, self._responder, requests.request_timeout),
+            Endpoints(self._manager, self._admission, self._responder, requests.request_timeout),
         )
         single_requests = SingleRequests(self._manager, reader, self._admission, streams, handler)
         accepted = AcceptedConnections(

@@ -33,7 +33,7 @@ logger = get_logger("trio_sse.log")
 
 _MOST_REMEMBERED = 4096
 _LARGEST_REMEMBERED = 16 * 1024  # bytes
-_LONGEST_MARK = 40  # bytes, with quotes and a bracket
+_LONGEST_MARK = 100  # bytes, with a trace's context, quotes and a bracket
 
 
 #: A message with its number and its record.
@@ -314,5 +314,5 @@ class LogPublisher:
     def _number_in(self, record: bytes) -> int:
         """Return the number that this hub has given a record in this run; 0 if it is another's."""
         start = record.rfind(self._mark, -_LONGEST_MARK) + len(self._mark)
-        digits = record[start:-2]
+        digits = record[start:-2].partition(b" ")[0]
         return int(digits) if start > len(self._mark) and digits.isdigit() else 0

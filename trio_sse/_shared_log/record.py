@@ -19,8 +19,13 @@ _MAX_RECORD_SIZE = 3 * MAX_DATA_SIZE
 
 
 def encode_record(message: Message, mark: str) -> bytes:
-    """Return a message's record; `mark` distinguishes it from other messages with the same content."""
+    """Return a message's record; `mark` distinguishes it from other messages with the same content.
+
+    The context of the message's trace follows the mark, so that nodes that know nothing of it ignore it.
+    """
     event = message.unplaced_event
+    if message.trace is not None:
+        mark = f"{mark} {message.trace}"
     fields: tuple[object, ...] = (message.topic, event.data, event.event, message.key, event.retry, mark)
     if (change := message.change) is not None:
         fields += ([change.kind.value, change.base, change.token, change.seen],)
@@ -53,13 +58,15 @@ def decode_record(record: bytes) -> Message:
     fields = json.loads(record.decode())  # of bytes, it would look for their encoding
     if not isinstance(fields, list) or len(fields) < 5:
         raise ValueError("the record is not a list of five fields and a mark")
-    topic, data, event, key, retry, _, *more = [*fields, None][: max(6, len(fields))]
+    topic, data, event, key, retry, mark, *more = [*fields, None][: max(6, len(fields))]
     if not isinstance(data, str):
         raise TypeError("the record's data is not a string")
     if key is not None:
         key = check_key(key)
     made = ServerSentEvent(data, event=event, retry=retry)
     message = Message(check_topic(topic), made, str(made.data), key)
+    if type(mark) is str and " " in mark:
+        message.trace = mark.partition(" ")[2]
     if more:
         message.change = _decode_change(more[0])
     return message

@@ -21,7 +21,6 @@ stream's own.
 from __future__ import annotations
 
 import inspect
-import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -48,10 +47,10 @@ from .disconnects import MAX_UNREAD_BYTES
 from .end_reason import EndReason
 from .live_stream import LiveStream
 from .manager import StreamManager
+from .registration import path_of, register, unregister
 from .scope import ServeScope
 
 logger = get_logger("trio_sse.stream")
-access_logger = get_logger("trio_sse.access")
 
 #: A handler, without the parameters of its path. It may return a `Response` instead of using the connection.
 Handle = Callable[[Connection], Awaitable[object]]
@@ -107,7 +106,7 @@ async def run_stream(
     """
     connection = Connection(stream)
     refused: Refused | None = None
-    _register(manager, serving, stream)
+    span = register(manager, serving, stream)
     try:
         try:
             with stream.lifetime:
@@ -139,74 +138,17 @@ async def run_stream(
         _end_cancelled(stream, manager)
         raise
     finally:
-        _unregister(manager, serving, stream, connection)
+        unregister(manager, serving, stream, connection, span, refused.error if refused else None)
 
 
 def _outcome(stream: LiveStream, refused: Refused | None, *, may_reuse: bool) -> StreamOutcome:
     return refused or _refuse_late(stream) or Ended(may_reuse)
 
 
-# Registration, counts and the access log
-
-
-def _register(manager: StreamManager, serving: ServeScope, stream: LiveStream) -> None:
-    manager.streams[stream] = serving.streams[stream] = None
-    manager.counters.count_open(stream.kind)
-    if serving.counters is not manager.counters:
-        serving.counters.count_open(stream.kind)
-    if access_logger.isEnabledFor(logging.INFO):
-        peer, path = stream.transport.peer, _path(stream)
-        access_logger.info(
-            "open id=%d peer=%s path=%.200s",
-            stream.id,
-            peer,
-            path,
-            fields={"event": "open", "id": stream.id, "peer": peer, "path": path},
-        )
-
-
 def _end_cancelled(stream: LiveStream, manager: StreamManager) -> None:
     stream.end(EndReason.SERVER_SHUTDOWN)
     if stream.end_reason is EndReason.SERVER_SHUTDOWN and stream.transport.is_direct:
         send_reconnect_hint(stream, manager.options)
-
-
-def _unregister(
-    manager: StreamManager, serving: ServeScope, stream: LiveStream, connection: Connection
-) -> None:
-    del manager.streams[stream], serving.streams[stream]
-    reason, sent = stream.end_reason or EndReason.SERVER_SHUTDOWN, stream.sent()
-    kind, duration = stream.kind, stream.duration
-    manager.counters.count_end(kind, reason, duration, sent)
-    if serving.counters is not manager.counters:
-        serving.counters.count_end(kind, reason, duration, sent)
-    if stream.is_connected:
-        _call_disconnect_hooks(manager, connection)
-    if access_logger.isEnabledFor(logging.INFO):
-        peer, path = stream.transport.peer, _path(stream)
-        access_logger.info(
-            "close id=%d peer=%s path=%.200s reason=%s duration=%.3f events=%d bytes=%d",
-            stream.id,
-            peer,
-            path,
-            reason.value,
-            duration,
-            *sent,
-            fields={
-                "event": "close",
-                "id": stream.id,
-                "peer": peer,
-                "path": path,
-                "reason": reason.value,
-                "duration": round(duration, 3),
-                "events": sent[0],
-                "bytes": sent[1],
-            },
-        )
-
-
-def _path(stream: LiveStream) -> str:
-    return stream.request.target.partition("?")[0]
 
 
 # Noticing disconnects, and keepalives
@@ -273,17 +215,6 @@ async def _call_connect_hooks(manager: StreamManager, connection: Connection) ->
             await result
 
 
-def _call_disconnect_hooks(manager: StreamManager, connection: Connection) -> None:
-    for hook in manager.on_disconnect:
-        try:
-            hook(connection)
-        except BaseException as failure:
-            passing, contained = split_failure(failure)
-            if passing is not None:
-                raise
-            logger.error("on_disconnect hook %r failed for id=%d", hook, connection.id, exc_info=contained)
-
-
 def _check_answer(stream: LiveStream, answer: object) -> None:
     """Answer the request with what the handler has returned, if that is not `None`.
 
@@ -328,7 +259,7 @@ def _settle_failure(manager: StreamManager, stream: LiveStream, failure: BaseExc
         if stream.end_reason is None:
             stream.end(EndReason.HANDLER_ERROR)
             return Refused(as_exception(only))
-    logger.error("the handler failed for id=%d path=%.200s", stream.id, _path(stream), exc_info=only)
+    logger.error("the handler failed for id=%d path=%.200s", stream.id, path_of(stream), exc_info=only)
     stream.end(EndReason.HANDLER_ERROR)
     return None
 

@@ -9,6 +9,7 @@ from typing import final
 from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.request import Request
 from .._hub.hub import Hub, engine_of
+from .._hub.tracing import Tracing
 from .._pausing import Pausing
 from .._transport.base import Transport
 from .._transport.pending_bytes import MAX_PENDING_BYTES, PendingBytes
@@ -38,6 +39,7 @@ class StreamManager:
         serve_scopes: the calls to serve that are running.
         counters: counts of the streams that are open and of those that have ended.
         pending_bytes: what waits for clients that read slowly.
+        tracing: makes spans of the streams, if the hub is traced.
     """
 
     def __init__(
@@ -59,13 +61,15 @@ class StreamManager:
         self.pending_bytes = PendingBytes(max_pending_bytes)
         self.on_connect: list[ConnectHook] = []
         self.on_disconnect: list[DisconnectHook] = []
+        self.tracing: Tracing | None = engine_of(hub).tracing
         self._ids = itertools.count(1)
 
     def without_hooks(self, options: StreamOptions) -> StreamManager:
-        """Return a manager of further streams with their own options, which calls no hooks for them."""
+        """Return a manager of further streams with their own options, without hooks and tracing."""
         manager = StreamManager(self.hub, options)
         manager.pending_bytes = self.pending_bytes
         manager._ids = self._ids
+        manager.tracing = None
         return manager
 
     def new_serve_scope(self, *, drain_timeout: float) -> ServeScope:

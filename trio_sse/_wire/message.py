@@ -60,6 +60,7 @@ class Message:
         change: what it does to the state that is its topic; `None` for all other messages.
         idempotency: the digest of its idempotency key, if it has one.
         on_place: called when it is placed.
+        trace: the context of the span in which it was published, as W3C's `traceparent`, if it is traced.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class Message:
         "on_place",
         "sequence",
         "topic",
+        "trace",
         "wire",
     )
 
@@ -85,6 +87,7 @@ class Message:
         self.change: StateChange | None = None
         self.idempotency: bytes | None = None
         self.on_place: Callable[[], None] | None = None
+        self.trace: str | None = None
         self.wire = encode_parts(text, event.event, None, event.retry, event.comment)
         self._event = event if event.data is text else trusted_event(text, event.event, None, event.retry)
         self._websocket_frame: bytes | None = None

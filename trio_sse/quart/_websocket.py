@@ -14,11 +14,12 @@ import trio
 from quart import abort, websocket
 
 from .._asgi.foreign_server import find_drain_registry
+from .._asgi.request import request_of
 from .._groups import split_failure
 from .._http.exceptions import HTTPException
 from .._http.request import Headers, find_last_event_id
 from .._http.websocket_handshake import Handshake
-from .._hub.hub import Hub
+from .._hub.hub import Hub, engine_of
 from .._stream.closing import CLOSE_CODES
 from .._stream.end_reason import EndReason
 from .._stream.scope import ServeScope
@@ -51,7 +52,7 @@ async def serve_quart_websocket(
     last_event_id = find_last_event_id(headers, websocket.query_string.decode("latin-1"))
     socket = QuartSocket(websocket.receive, websocket.send, hub, last_event_id, write_timeout)
     waiting = [serving.waiting, *([] if registry is None else [registry.waiting])]
-    with socket.scope, _registered(socket.scope, waiting):
+    with _traced(socket, serving), socket.scope, _registered(socket.scope, waiting):
         try:
             await serve_topics(socket, topics=topics, publish=publish)
         except BaseException as failure:
@@ -62,6 +63,36 @@ async def serve_quart_websocket(
             raise
     with trio.move_on_after(write_timeout):
         await websocket.close(CLOSE_CODES[socket.end_reason], socket.end_reason.value)
+
+
+@contextmanager
+def _traced(socket: QuartSocket, serving: ServeScope) -> Iterator[None]:
+    """Make a span of what the context does, if the hub is traced."""
+    tracing = engine_of(socket.hub).tracing
+    if tracing is None:
+        yield
+        return
+    rule = websocket.url_rule
+    span = tracing.begin_request(
+        request_of({**websocket.scope, "method": "GET"}),
+        route=None if rule is None else rule.rule,
+        attributes={
+            "url.scheme": "https" if websocket.scheme == "wss" else "http",
+            "trio_sse.transport": "websocket",
+        },
+        run_outside=serving.run_in_clean_context,
+    )
+    error: str | None = EndReason.HANDLER_ERROR.value
+    reason = EndReason.HANDLER_ERROR
+    try:
+        yield
+        error, reason = None, socket.end_reason
+    except BaseException as failure:
+        if split_failure(failure)[1] is None:
+            error, reason = None, EndReason.CLIENT_DISCONNECTED
+        raise
+    finally:
+        span.end(101, error, {"trio_sse.end_reason": reason.value})
 
 
 @contextmanager

@@ -1,0 +1,106 @@
+"""Where a stream is registered, counted, logged and traced when it opens, and again when it has ended."""
+
+from __future__ import annotations
+
+import logging
+
+from .._groups import split_failure
+from .._hub.tracing import RequestSpan
+from .._logger import get_logger
+from .connection import Connection
+from .end_reason import EndReason
+from .live_stream import LiveStream
+from .manager import StreamManager
+from .scope import ServeScope
+from .tracing import begin_stream_span, end_stream_span
+
+logger = get_logger("trio_sse.stream")
+access_logger = get_logger("trio_sse.access")
+
+
+def register(manager: StreamManager, serving: ServeScope, stream: LiveStream) -> RequestSpan | None:
+    """Register a stream; return its span, if it is traced. It is the current one of what is logged."""
+    manager.streams[stream] = serving.streams[stream] = None
+    manager.counters.count_open(stream.kind)
+    if serving.counters is not manager.counters:
+        serving.counters.count_open(stream.kind)
+    tracing = manager.tracing
+    span = None if tracing is None else begin_stream_span(tracing, serving, stream)
+    if access_logger.isEnabledFor(logging.INFO):
+        peer, path = stream.transport.peer, path_of(stream)
+        access_logger.info(
+            "open id=%d peer=%s path=%.200s",
+            stream.id,
+            peer,
+            path,
+            fields={"event": "open", "id": stream.id, "peer": peer, "path": path},
+        )
+    return span
+
+
+def unregister(
+    manager: StreamManager,
+    serving: ServeScope,
+    stream: LiveStream,
+    connection: Connection,
+    span: RequestSpan | None,
+    refusal: Exception | None,
+) -> None:
+    """Unregister a stream that has ended, and call the hooks.
+
+    Args:
+        refusal: with what its handler has refused the request.
+    """
+    del manager.streams[stream], serving.streams[stream]
+    reason, sent = stream.end_reason or EndReason.SERVER_SHUTDOWN, stream.sent()
+    kind, duration = stream.kind, stream.duration
+    manager.counters.count_end(kind, reason, duration, sent)
+    if serving.counters is not manager.counters:
+        serving.counters.count_end(kind, reason, duration, sent)
+    try:
+        if stream.is_connected:
+            _call_disconnect_hooks(manager, connection)
+        if access_logger.isEnabledFor(logging.INFO):
+            _log_end(stream, reason, duration, sent)
+    finally:
+        if span is not None:
+            end_stream_span(span, stream, reason, sent, refusal)
+
+
+def _log_end(stream: LiveStream, reason: EndReason, duration: float, sent: tuple[int, int]) -> None:
+    peer, path = stream.transport.peer, path_of(stream)
+    access_logger.info(
+        "close id=%d peer=%s path=%.200s reason=%s duration=%.3f events=%d bytes=%d",
+        stream.id,
+        peer,
+        path,
+        reason.value,
+        duration,
+        *sent,
+        fields={
+            "event": "close",
+            "id": stream.id,
+            "peer": peer,
+            "path": path,
+            "reason": reason.value,
+            "duration": round(duration, 3),
+            "events": sent[0],
+            "bytes": sent[1],
+        },
+    )
+
+
+def path_of(stream: LiveStream) -> str:
+    """Return the path that a stream was asked for, without the query, which may have credentials."""
+    return stream.request.target.partition("?")[0]
+
+
+def _call_disconnect_hooks(manager: StreamManager, connection: Connection) -> None:
+    for hook in manager.on_disconnect:
+        try:
+            hook(connection)
+        except BaseException as failure:
+            passing, contained = split_failure(failure)
+            if passing is not None:
+                raise
+            logger.error("on_disconnect hook %r failed for id=%d", hook, connection.id, exc_info=contained)
