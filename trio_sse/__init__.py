@@ -40,6 +40,7 @@ from ._state.topic import PatchFormat
 from ._state.writer import StateConflict
 from ._stream.connection import Connection
 from ._stream.end_reason import EndReason
+from ._stream.listing import ConnectionInfo
 from ._stream.stream_kind import StreamKind
 from ._subscription.queue import Overflow
 from ._subscription.subscription import SlowConsumer, Subscription
@@ -48,6 +49,7 @@ from ._wire.event import ServerSentEvent
 
 __all__ = [
     "Connection",
+    "ConnectionInfo",
     "EndReason",
     "Entry",
     "EventDecoder",

@@ -35,10 +35,12 @@ from ._http.request import Request
 from ._http.response import STREAM_FIELDS, Response, error_response
 from ._hub.hub import Hub
 from ._logger import get_logger
+from ._pausing import in_one_piece, in_pieces
 from ._request.routes import StreamHandler
 from ._stream.end_reason import EndReason
 from ._stream.head_request import run_head
 from ._stream.lifecycle import Handle, Refused
+from ._stream.listing import ConnectionInfo, StreamFilter
 from ._stream.live_stream import LiveStream
 from ._stream.manager import ConnectHook, DisconnectHook, StreamManager
 from ._stream.options import StreamOptions
@@ -99,7 +101,9 @@ def event_stream(
     )
     check_bounds(0, max_body_size=max_body_size)
     check_bounds(1, max_connections=max_connections)
-    manager = StreamManager(Hub() if hub is None else hub, options, max_connections=max_connections)
+    manager = StreamManager(
+        Hub() if hub is None else hub, options, host="asgi", max_connections=max_connections
+    )
     fields = merge_fields(STREAM_FIELDS.items(), field_pairs(headers or {}))
     return EventStream(handler, manager, [method.upper() for method in methods], fields, max_body_size)
 
@@ -136,6 +140,62 @@ class EventStream:
         """Decorate a hook; see `Server.on_disconnect`."""
         self._manager.on_disconnect.append(hook)
         return hook
+
+    def connections(
+        self,
+        *,
+        id: int | None = None,
+        identity: str | None = None,
+        route: str | None = None,
+        topic: str | None = None,
+        limit: int | None = None,
+    ) -> list[ConnectionInfo]:
+        """Return this endpoint's open streams, oldest first, among them polls that wait and WebSockets.
+
+        It may visit every stream; with thousands of them, use `collect_connections`.
+
+        Args:
+            id, identity, route, topic: return only streams that have this one, as in `ConnectionInfo`.
+            limit: return at most so many.
+        """
+        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
+        return in_one_piece(self._manager.connections(meant, limit))
+
+    async def collect_connections(
+        self,
+        *,
+        id: int | None = None,
+        identity: str | None = None,
+        route: str | None = None,
+        topic: str | None = None,
+        limit: int | None = None,
+    ) -> list[ConnectionInfo]:
+        """Return the same, but let other tasks run between two parts of the streams."""
+        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
+        return await in_pieces(self._manager.connections(meant, limit))
+
+    def close_connections(
+        self,
+        *,
+        id: int | None = None,
+        identity: str | None = None,
+        route: str | None = None,
+        topic: str | None = None,
+        reconnect: bool = True,
+    ) -> int:
+        """End the open streams of this process that match all of these; return how many those are.
+
+        Args:
+            reconnect: truncate the responses (`REVOKED`), so that every client reconnects and is checked
+                again. Otherwise they are completed (`FINISHED`), as by `Connection.close`: clients built on
+                `fetch` take that as the end, but `EventSource` reconnects all the same, until the server
+                refuses that.
+
+        Raises:
+            TypeError: nothing was said about which ones.
+        """
+        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
+        return self._manager.close_connections(meant, reconnect=reconnect)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as an ASGI app."""

@@ -42,12 +42,12 @@ LOGGERS = {
 
 # What docs, examples or typing tests use. Everything else is behind an underscore.
 CONNECTION = {
-    *("id", "request", "last_event_id", "peer"),
+    *("id", "request", "last_event_id", "peer", "identity", "expires_at"),
     *("events_sent", "bytes_sent", "duration", "end_reason"),
     *("add_header", "start", "send", "comment", "subscribe", "forward", "close"),
 }
 WEBSOCKET_CONNECTION = {
-    *("id", "request", "last_event_id", "peer", "hub", "subprotocol", "end_reason"),
+    *("id", "request", "last_event_id", "peer", "identity", "expires_at", "hub", "subprotocol", "end_reason"),
     *("add_header", "start", "receive", "send", "send_text", "send_json", "send_bytes"),
     *("subscribe", "forward", "close"),
 }

@@ -18,6 +18,7 @@ from quart_trio import QuartTrio
 import trio_sse.hypercorn
 from trio_sse import (
     Connection,
+    ConnectionInfo,
     EndReason,
     Entry,
     EventDecoder,
@@ -327,6 +328,8 @@ app = QuartTrio(__name__)
 sse = QuartSSE(app, hub=hub, keepalive=15, max_duration=math.inf)
 assert_type(sse.hub, Hub)
 assert_type(sse.statistics(), StreamStatistics)
+assert_type(sse.connections(identity="ada"), list[ConnectionInfo])
+assert_type(sse.close_connections(identity="ada", reconnect=False), int)
 Server(app, hub=hub)
 
 

@@ -182,7 +182,7 @@ class Subject:
 
     def end_streams(self) -> None:
         for serving in self.server._manager.serve_scopes:
-            for stream in serving.streams:
+            for stream in serving.streams.values():
                 stream.end(EndReason.SERVER_SHUTDOWN)
 
     def check_nothing_is_left(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -46,6 +47,10 @@ class Life:
         self.changed.unpark_all()
 
     def note_start(self, connection: Connection) -> None:
+        """Enter a stream. Its query may say whose it is, and in how many seconds that expires."""
+        connection.identity = connection.request.query.get("user")
+        if (left := connection.request.query.get("left")) is not None:
+            connection.expires_at = time.time() + float(left)
         self.opened += 1
         self.last = connection
         self.paths.append(connection.request.path)

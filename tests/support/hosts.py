@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,8 @@ from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 import trio_sse.hypercorn
 from trio_sse import Hub, Server, ServerStatistics
-from trio_sse.quart import StreamStatistics
+from trio_sse.asgi import EventStream
+from trio_sse.quart import QuartSSE, StreamStatistics
 
 from .certificates import Certificate
 from .client import Client
@@ -93,7 +94,12 @@ PATIENT = {"seconds": math.inf, "write_timeout": 1000.0}
 
 @dataclass
 class Host:
-    """One server that runs."""
+    """One server that runs.
+
+    Attributes:
+        owners: what its streams belong to, which lists and ends them.
+        server: our server, if it is one.
+    """
 
     name: str
     hub: Hub
@@ -105,6 +111,8 @@ class Host:
     nursery: trio.Nursery
     shut_down: Callable[[], Awaitable[None]]
     ended: trio.Event
+    owners: Sequence[Server | QuartSSE | EventStream]
+    server: Server | None
 
     async def connect(self, *, receive_buffer: int | None = None) -> Any:
         """Open a connection: a `Client`, which has one stream at a time, or an `Http2Connection`."""
@@ -258,22 +266,25 @@ async def running(
     serve: Callable[..., Awaitable[None]]
     statistics: Callable[[], ServerStatistics | StreamStatistics]
     app: Any = None
+    server: Server | None = None
+    owners: Sequence[Server | QuartSSE | EventStream]
     http2: dict[str, Any] = {"http2": has_tls, "http2_cleartext": not has_tls} if name in OUR_HTTP2 else {}
     if kind == "native":
         server = check.watch(make_native(hub, life, **bounds, **http2, **options))
-        statistics = server.statistics
+        statistics, owners = server.statistics, [server]
     elif kind == "quart":
         app, sse = make_quart(hub, life, **bounds, **options)
-        statistics = sse.statistics
+        statistics, owners = sse.statistics, [sse]
         if middleware is not None:
             app.asgi_app = middleware(app.asgi_app)
     else:
         endpoints = make_event_streams(hub, life, write_timeout=write_timeout, **options)
         app, statistics = make_app(kind, endpoints, hub), statistics_of(endpoints)
+        owners = list(endpoints.values())
     if app is not None and middleware is not None:
         app = middleware(app)
     if name not in ON_HYPERCORN:
-        if app is not None:
+        if server is None:
             server = check.watch(Server(app, hub=hub, **bounds, **http2))
         context = certificate.server_context() if has_tls else None
         listen = partial(server.serve, "127.0.0.1", 0, ssl_context=context)
@@ -307,6 +318,8 @@ async def running(
                 (first,) = where
                 port = int(first.rpartition(":")[2]) if isinstance(first, str) else first[1]
                 dial = partial(dial_socket, ("127.0.0.1", port))
-            yield Host(name, hub, life, statistics, dial, port, tls, nursery, shut_down, ended)
+            yield Host(
+                name, hub, life, statistics, dial, port, tls, nursery, shut_down, ended, owners, server
+            )
             nursery.cancel_scope.cancel()
     assert statistics().open_streams == 0, "streams are left"

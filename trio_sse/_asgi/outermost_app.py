@@ -86,7 +86,7 @@ class OpenWork(ScopeObject):
         self.is_draining = True
         for scope in list(self.waiting):
             scope.cancel()
-        own = [stream for scope in self._scopes for stream in scope.streams]
+        own = [stream for scope in self._scopes for stream in scope.streams.values()]
         others = self._app_responses()
         end_later = partial(end_app_responses, self._app_responses, set(others), drain_timeout=drain_timeout)
         self.nursery.start_soon(end_later)

@@ -36,6 +36,13 @@ from .._request.origins import OriginResolver
 from .._request.request_reader import RequestReader
 from .._request.request_router import RequestRouter
 from .._request.routes import EndpointHandler, EndpointRoute, Routes, StreamHandler, websocket_route
+from .._stream.listing import (
+    ConnectionInfo,
+    ListedStream,
+    StreamFilter,
+    close_streams,
+    list_connections,
+)
 from .._stream.manager import ConnectHook, DisconnectHook, StreamManager
 from .._stream.options import StreamOptions
 from .._stream.statistics import stream_statistics
@@ -254,7 +261,10 @@ class Server:
         )
         self._app = app
         self._manager = StreamManager(
-            Hub() if hub is None else hub, options.streams, max_pending_bytes=max_pending_bytes
+            Hub() if hub is None else hub,
+            options.streams,
+            host="server",
+            max_pending_bytes=max_pending_bytes,
         )
         self._routes = Routes()
         self._use(options)
@@ -589,9 +599,77 @@ class Server:
         """
         return await in_pieces(self._statistics())
 
+    def connections(
+        self,
+        *,
+        id: int | None = None,
+        identity: str | None = None,
+        route: str | None = None,
+        topic: str | None = None,
+        limit: int | None = None,
+    ) -> list[ConnectionInfo]:
+        """Return this server's open streams, oldest first, among them polls that wait and WebSockets.
+
+        It may visit every stream; with thousands of them, use `collect_connections`.
+
+        Args:
+            id, identity, route, topic: return only streams that have this one, as in `ConnectionInfo`.
+            limit: return at most so many.
+        """
+        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
+        return in_one_piece(self._list_connections(meant, limit))
+
+    async def collect_connections(
+        self,
+        *,
+        id: int | None = None,
+        identity: str | None = None,
+        route: str | None = None,
+        topic: str | None = None,
+        limit: int | None = None,
+    ) -> list[ConnectionInfo]:
+        """Return the same, but let other tasks run between two parts of the streams."""
+        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
+        return await in_pieces(self._list_connections(meant, limit))
+
+    def close_connections(
+        self,
+        *,
+        id: int | None = None,
+        identity: str | None = None,
+        route: str | None = None,
+        topic: str | None = None,
+        reconnect: bool = True,
+    ) -> int:
+        """End the open streams of this process that match all of these; return how many those are.
+
+        Args:
+            reconnect: truncate the responses (`REVOKED`), so that every client reconnects and is checked
+                again. Otherwise they are completed (`FINISHED`), as by `Connection.close`: clients built on
+                `fetch` take that as the end, but `EventSource` reconnects all the same, until the server
+                refuses that.
+
+        Raises:
+            TypeError: nothing was said about which ones.
+        """
+        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
+        return close_streams(self._candidates(meant), meant, reconnect=reconnect)
+
+    def _list_connections(self, meant: StreamFilter, limit: int | None) -> Pausing[list[ConnectionInfo]]:
+        return list_connections(self._candidates(meant), meant, limit)
+
+    def _candidates(self, meant: StreamFilter) -> Sequence[ListedStream]:
+        """Return streams among which are all that are meant."""
+        if meant.identity is not None:
+            return self._manager.identities.streams_of(meant.identity)
+        scopes = self._manager.serve_scopes
+        if meant.id is not None:
+            return [scope.streams[meant.id] for scope in scopes if meant.id in scope.streams]
+        return [stream for scope in scopes for stream in scope.streams.values()]
+
     def _statistics(self) -> Pausing[ServerStatistics]:
         manager, calls = self._manager, self._calls
-        streams = [stream for serving in manager.serve_scopes for stream in serving.streams]
+        streams = [stream for serving in manager.serve_scopes for stream in serving.streams.values()]
         counted = yield from stream_statistics(streams, manager.counters, engine_of(manager.hub).statistics())
         return ServerStatistics(
             open_streams=counted.open_streams,

@@ -266,7 +266,7 @@ class ServeCalls:
         for serving in scopes:
             serving.stop_accepting()
         drain_timeout = self.options.drain_timeout
-        streams = [one for serving in scopes for one in (*serving.streams, *serving.app_responses)]
+        streams = [one for serving in scopes for one in (*serving.streams.values(), *serving.app_responses)]
 
         def app_responses() -> list[OpenResponse]:
             return [one for serving in scopes for one in serving.app_responses]

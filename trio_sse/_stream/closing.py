@@ -30,6 +30,8 @@ CLOSE_CODES = {
     EndReason.SLOW_CONSUMER: 4001,
     EndReason.RECONNECT: 4002,
     EndReason.WRITE_TIMEOUT: 4003,
+    EndReason.REVOKED: 4004,
+    EndReason.EXPIRED: 4005,
 }
 
 
@@ -99,7 +101,7 @@ async def _complete(stream: LiveStream, last: bytes, write_timeout: float) -> bo
     Return whether the client took them and had sent nothing before them.
     """
     has_unread = True
-    failure: EndReason | None = EndReason.MAX_DURATION
+    failure: EndReason | None = stream.deadline_reason
     with trio.move_on_at(stream.deadline):
         try:
             await stream.start_response()

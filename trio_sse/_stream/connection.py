@@ -54,6 +54,40 @@ class Connection:
         return self._stream.transport.peer
 
     @property
+    def identity(self) -> str | None:
+        """Whose stream it is, such as a user's id; `None`, the default, if that is not known.
+
+        Set it in a hook or handler, at any time. It is what `close_connections` finds the
+        stream by. Set it before you check the credentials: one that is revoked meanwhile is then found.
+
+        Raises:
+            TypeError, ValueError: on setting it: it does not have 1 to 256 characters, or has control
+                characters.
+        """
+        return self._stream.identity
+
+    @identity.setter
+    def identity(self, identity: str | None) -> None:
+        self._stream.set_identity(identity)
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the client's credentials expire, in seconds since 1970 as of `time.time`; `None` for never.
+
+        At that time, the stream is cut as `EXPIRED`, so that the client reconnects and is checked again. A
+        time in the past ends it at once. How long that is from now is computed when it is set; what becomes
+        of the wall clock later does not matter.
+
+        Raises:
+            TypeError, ValueError: on setting it: it is not a number of seconds.
+        """
+        return self._stream.expires_at
+
+    @expires_at.setter
+    def expires_at(self, expires_at: float | None) -> None:
+        self._stream.set_expiry(expires_at)
+
+    @property
     def events_sent(self) -> int:
         """How many events were sent, replayed ones included."""
         return self._stream.sent()[0]

@@ -34,6 +34,13 @@ class EndReason(Enum):
     RECONNECT = "reconnect"
     """`Connection.close(reconnect=True)` was called. The client reconnects."""
 
+    REVOKED = "revoked"
+    """It was closed from outside its handler, by `close_connections`. The client reconnects
+    and is checked again."""
+
+    EXPIRED = "expired"
+    """The time of `Connection.expires_at` has come. The client reconnects and is checked again."""
+
     SERVER_SHUTDOWN = "server_shutdown"
     """The server is draining or was cancelled, or the hub ended."""
 

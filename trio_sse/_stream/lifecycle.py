@@ -87,6 +87,8 @@ _ENDED_BY_US = (
     EndReason.SLOW_CONSUMER,
     EndReason.WRITE_TIMEOUT,
     EndReason.RECONNECT,
+    EndReason.REVOKED,
+    EndReason.EXPIRED,
     EndReason.SERVER_SHUTDOWN,
 )
 
@@ -120,7 +122,8 @@ async def run_stream(
                         if manager.on_connect:
                             stream.lifetime.deadline = stream.deadline
                             await _call_connect_hooks(manager, connection)
-                            stream.lifetime.deadline = math.inf
+                            if not stream.needs_deadline:
+                                stream.lifetime.deadline = math.inf
                         stream.is_connected = True
                         entry = serving.keepalives.add(stream, min(stream.keepalive_due, stream.deadline))
                         _check_answer(stream, await handle(connection))

@@ -7,12 +7,15 @@ handler is always left in the same way, and nothing outlives the scope.
 
 from __future__ import annotations
 
+import math
 import random
+import time
 from typing import NoReturn
 
 import trio
 
 from .end_reason import EndReason
+from .extras import StreamExtras, check_expiry
 from .scope import ServeScope
 
 
@@ -22,15 +25,16 @@ class StreamLifetime:
     Attributes:
         lifetime: the scope of the handler. It has no deadline while `keep_alive` looks at the time, since
             Trio would keep 100 bytes more for each stream.
-        deadline: when its maximum duration is over.
+        deadline: when its maximum duration is over, or its credentials expire.
         serving: the scope of the call that serves the stream.
     """
 
-    __slots__ = ("_end_reason", "_opened_at", "deadline", "lifetime", "serving")
+    __slots__ = ("_end_reason", "_extras", "_opened_at", "deadline", "lifetime", "serving")
 
     def __init__(self, serving: ServeScope, max_duration: float) -> None:
         self.serving = serving
         self._end_reason: EndReason | None = None
+        self._extras: StreamExtras | None = None  # made when something is in it
         self._opened_at = trio.current_time()
         # With jitter, so that clients that connected together do not reconnect together.
         self.deadline = self._opened_at + max_duration * (1 - 0.2 * random.random())
@@ -46,7 +50,7 @@ class StreamLifetime:
         """Why the stream ended; `None` while it is open. See `Connection.end_reason`."""
         if self._end_reason is None:
             if self.lifetime.cancel_called:
-                self._end_reason = EndReason.MAX_DURATION
+                self._end_reason = self.deadline_reason
             elif self.serving.is_cancelled:
                 self._end_reason = EndReason.SERVER_SHUTDOWN
         return self._end_reason
@@ -60,6 +64,46 @@ class StreamLifetime:
     def override_end_reason(self, reason: EndReason) -> None:
         """Change the reason of a stream that had finished, since its last bytes were not delivered."""
         self._end_reason = reason
+
+    # Expiry
+
+    @property
+    def expires_at(self) -> float | None:
+        """When its credentials expire; see `Connection.expires_at`."""
+        return None if self._extras is None else self._extras.expires_at
+
+    def set_expiry(self, expires_at: float | None) -> None:
+        """End the stream at this time, in seconds since 1970; see `Connection.expires_at`."""
+        if expires_at is None and self._extras is None:
+            return
+        left = math.inf if expires_at is None else check_expiry(expires_at) - time.time()
+        extras = self._make_extras()
+        extras.expires_at = expires_at
+        now = trio.current_time()
+        self.deadline = min(extras.max_deadline, now + left)
+        if self.deadline <= now:
+            self.end(self.deadline_reason)
+        else:
+            self.lifetime.deadline = self.deadline  # `keep_alive` may be due later
+
+    @property
+    def needs_deadline(self) -> bool:
+        """Whether its scope needs a deadline, since `keep_alive` may look too late."""
+        return self.expires_at is not None
+
+    @property
+    def deadline_reason(self) -> EndReason:
+        """Why it ends at its deadline."""
+        extras = self._extras
+        is_early = extras is not None and self.deadline < extras.max_deadline
+        return EndReason.EXPIRED if is_early else EndReason.MAX_DURATION
+
+    def _make_extras(self) -> StreamExtras:
+        if self._extras is None:
+            self._extras = StreamExtras(self.deadline)
+        return self._extras
+
+    # What happens to the transport
 
     def on_disconnect(self) -> None:
         """End the stream, since the peer has disconnected."""

@@ -7,7 +7,7 @@ streams, and each further object costs memory for as long as the stream lives.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import Protocol, final
 
 import trio
 
@@ -17,15 +17,32 @@ from .._subscription.feed import Feed
 from .._transport.base import Transport
 from .._wire.composite_id import parse_composite
 from .._wire.cursor import Cursor, frame_cursor, frame_keepalive, frame_unshared_cursor
+from .._wire.identity import check_identity
 from .._wire.message import Message, frame_messages, frame_with_ids
 from .composite_ids import MAX_PINNED, PIN_SECONDS, CompositeIds
 from .cursor_form import cursor_form
 from .disconnects import MAX_UNREAD_BYTES
 from .end_reason import EndReason
+from .identities import IdentityIndex
+from .listing import ConnectionInfo, ListedStream
 from .options import StreamOptions
 from .scope import ServeScope
 from .stream_kind import kind_of
 from .writer import ResponseStart, StreamWriter
+
+
+class StreamHome(Protocol):
+    """What a stream needs of the manager that made it.
+
+    Attributes:
+        host: what the manager belongs to; see `ConnectionInfo`.
+        hub: the hub of `Connection.subscribe`.
+        identities: the manager's streams by identity.
+    """
+
+    host: str
+    hub: Hub
+    identities: IdentityIndex[ListedStream]
 
 
 @final
@@ -35,13 +52,12 @@ class LiveStream(StreamWriter):
     Attributes:
         id: its number in this server, as in the log.
         request: the request that opened it.
-        hub: the hub of `Connection.subscribe`.
+        home: the manager that made it.
         kind: what statistics count it as; it does not change while the stream runs.
         is_connected: whether every `on_connect` hook has accepted it.
-        close_frame: how a WebSocket is closed, where the reason alone is not enough.
     """
 
-    __slots__ = ("close_frame", "hub", "id", "is_connected", "kind", "request")
+    __slots__ = ("home", "id", "is_connected", "kind", "request")
 
     def __init__(
         self,
@@ -52,7 +68,7 @@ class LiveStream(StreamWriter):
         *,
         id: int,
         request: Request,
-        hub: Hub,
+        home: StreamHome,
     ) -> None:
         super().__init__(serving, options.max_duration)
         self.options = options
@@ -67,10 +83,23 @@ class LiveStream(StreamWriter):
         self._lock = None
         self.id = id
         self.request = request
-        self.hub = hub
+        self.home = home
         self.kind = kind_of(request, transport)
         self.is_connected = False
-        self.close_frame: bytes | None = None
+
+    @property
+    def hub(self) -> Hub:
+        """The hub of `Connection.subscribe`."""
+        return self.home.hub
+
+    @property
+    def close_frame(self) -> bytes | None:
+        """How a WebSocket is closed, where the reason alone is not enough."""
+        return None if self._extras is None else self._extras.close_frame
+
+    @close_frame.setter
+    def close_frame(self, frame: bytes) -> None:
+        self._make_extras().close_frame = frame
 
     @property
     def is_resumable(self) -> bool:
@@ -81,6 +110,74 @@ class LiveStream(StreamWriter):
         # An app may leave the body that the request has announced unread.
         if self.transport.unread_bytes() > MAX_UNREAD_BYTES + announced_body_size(self.request):
             super().on_excess_input()
+
+    # Whose it is, and what is known of it
+
+    @property
+    def identity(self) -> str | None:
+        """Whose stream it is; see `Connection.identity`."""
+        return None if self._extras is None else self._extras.identity
+
+    def set_identity(self, identity: str | None) -> None:
+        """Say whose stream it is; see `Connection.identity`."""
+        checked = None if identity is None else check_identity(identity)
+        if checked == self.identity:
+            return
+        self.forget_identity()
+        self._make_extras().identity = checked
+        if checked is not None and self.end_reason is None:
+            for index in self._indexes:
+                index.add(checked, self)
+
+    def forget_identity(self) -> None:
+        """Let nobody find the stream by its identity any more."""
+        if (identity := self.identity) is not None:
+            for index in self._indexes:
+                index.discard(identity, self)
+
+    @property
+    def _indexes(self) -> tuple[IdentityIndex[ListedStream], ...]:
+        own, shared = self.home.identities, self.serving.identities
+        return (own,) if own is shared else (own, shared)
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """What it forwards."""
+        if len(self.forwarded) == 1:
+            return self.forwarded[0].topics
+        return tuple(dict.fromkeys(topic for feed in self.forwarded for topic in feed.topics))
+
+    def info(self) -> ConnectionInfo:
+        """Return what is known of it now."""
+        transport, kind = self.transport, self.kind
+        pending = transport.pending
+        events, size = self.sent()
+        return ConnectionInfo(
+            id=self.id,
+            identity=self.identity,
+            expires_at=self.expires_at,
+            host=self.home.host,
+            route=kind.route,
+            transport=kind.transport,
+            http_version=kind.http_version,
+            is_secure=kind.is_secure,
+            path=self.request.target.partition("?")[0],
+            peer=transport.peer,
+            age=self.duration,
+            idle=trio.current_time() - transport.written_at,
+            topics=self.topics,
+            events_sent=events,
+            bytes_sent=size,
+            queued_events=sum(feed.queued_events for feed in self.forwarded),
+            queued_bytes=sum(feed.queued_bytes for feed in self.forwarded),
+            pending_bytes=0 if pending is None else len(pending),
+        )
+
+    def cut(self, reason: EndReason) -> None:
+        """End it for this reason, and let the hub write nothing more to it."""
+        self.end(reason)
+        for feed in self.forwarded:
+            feed.return_to_task()
 
     # Forwarding
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import final
 
 from .._http.exceptions import HTTPException, TemporaryRefusal
@@ -15,6 +15,8 @@ from .._transport.base import Transport
 from .._transport.pending_bytes import MAX_PENDING_BYTES, PendingBytes
 from .connection import Connection
 from .counters import StreamCounters
+from .identities import IdentityIndex
+from .listing import ConnectionInfo, ListedStream, StreamFilter, close_streams, list_connections
 from .live_stream import LiveStream
 from .options import StreamOptions
 from .scope import ServeScope
@@ -30,12 +32,14 @@ class StreamManager:
     """All streams of one server or one app.
 
     Attributes:
+        host: what it belongs to: `server`, `app`, `asgi` or `quart`.
         hub: the hub that the streams subscribe to.
         options: the options of each stream.
         on_connect, on_disconnect: the hooks that are called for each stream.
         max_connections: streams that may be open at once, where the server does not limit them itself.
         refusals: the exceptions with which handlers and hooks refuse a request.
         streams: the open streams, oldest first.
+        identities: the open streams that have an identity, and those of others that its server serves.
         serve_scopes: the calls to serve that are running.
         counters: counts of the streams that are open and of those that have ended.
         pending_bytes: what waits for clients that read slowly.
@@ -47,15 +51,18 @@ class StreamManager:
         hub: Hub,
         options: StreamOptions,
         *,
+        host: str,
         max_connections: int | None = None,
         max_pending_bytes: int = MAX_PENDING_BYTES,
         refusals: tuple[type[Exception], ...] = (),
     ) -> None:
+        self.host = host
         self.hub = hub
         self.options = options
         self._max_connections = max_connections
         self.refusals: tuple[type[Exception], ...] = (HTTPException, *refusals)
         self.streams: dict[LiveStream, None] = {}
+        self.identities: IdentityIndex[ListedStream] = IdentityIndex()
         self.serve_scopes: dict[ServeScope, None] = {}
         self.counters = StreamCounters()
         self.pending_bytes = PendingBytes(max_pending_bytes)
@@ -66,16 +73,21 @@ class StreamManager:
 
     def without_hooks(self, options: StreamOptions) -> StreamManager:
         """Return a manager of further streams with their own options, without hooks and tracing."""
-        manager = StreamManager(self.hub, options)
+        manager = StreamManager(self.hub, options, host="app")
         manager.pending_bytes = self.pending_bytes
-        manager._ids = self._ids
         manager.tracing = None
         return manager
 
     def new_serve_scope(self, *, drain_timeout: float) -> ServeScope:
         """Return the scope of a new call to serve."""
         return ServeScope(
-            self.hub, self.counters, self.serve_scopes, self.pending_bytes, drain_timeout=drain_timeout
+            self.hub,
+            self.counters,
+            self.serve_scopes,
+            self.pending_bytes,
+            self.identities,
+            self._ids,
+            drain_timeout=drain_timeout,
         )
 
     def new_stream(
@@ -83,13 +95,25 @@ class StreamManager:
     ) -> LiveStream:
         """Return a stream for `run_stream`. `head` precedes its first byte, or starts the response."""
         return LiveStream(
-            serving, self.options, transport, head, id=next(self._ids), request=request, hub=self.hub
+            serving, self.options, transport, head, id=next(serving.ids), request=request, home=self
         )
 
     def check_room(self) -> None:
         """Raise an `HTTPException` if no further stream may be opened."""
         if self._max_connections is not None and len(self.streams) >= self._max_connections:
             raise TemporaryRefusal(503, "the app has reached its limit of open streams")
+
+    def candidates(self, meant: StreamFilter) -> Sequence[ListedStream]:
+        """Return streams among which are all that are meant; few, if those of one identity are."""
+        return list(self.streams) if meant.identity is None else self.identities.streams_of(meant.identity)
+
+    def connections(self, meant: StreamFilter, limit: int | None) -> Pausing[list[ConnectionInfo]]:
+        """Return the open streams that are meant, at most `limit`."""
+        return list_connections(self.candidates(meant), meant, limit)
+
+    def close_connections(self, meant: StreamFilter, *, reconnect: bool) -> int:
+        """End the streams that are meant; return how many those are."""
+        return close_streams(self.candidates(meant), meant, reconnect=reconnect)
 
     def statistics(self) -> Pausing[StreamStatistics]:
         """Compute statistics, which visits every stream."""

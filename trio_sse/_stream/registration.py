@@ -20,7 +20,8 @@ access_logger = get_logger("trio_sse.access")
 
 def register(manager: StreamManager, serving: ServeScope, stream: LiveStream) -> RequestSpan | None:
     """Register a stream; return its span, if it is traced. It is the current one of what is logged."""
-    manager.streams[stream] = serving.streams[stream] = None
+    manager.streams[stream] = None
+    serving.streams[stream.id] = stream
     manager.counters.count_open(stream.kind)
     if serving.counters is not manager.counters:
         serving.counters.count_open(stream.kind)
@@ -51,7 +52,8 @@ def unregister(
     Args:
         refusal: with what its handler has refused the request.
     """
-    del manager.streams[stream], serving.streams[stream]
+    del manager.streams[stream], serving.streams[stream.id]
+    stream.forget_identity()
     reason, sent = stream.end_reason or EndReason.SERVER_SHUTDOWN, stream.sent()
     kind, duration = stream.kind, stream.duration
     manager.counters.count_end(kind, reason, duration, sent)

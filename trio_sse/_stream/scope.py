@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextvars
 import select
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import NoReturn, Protocol, TypeVarTuple, final
 
 import trio
@@ -34,15 +34,17 @@ from .coalescer import WriteCoalescer
 from .counters import StreamCounters
 from .disconnects import DisconnectWatcher
 from .draining import DRAIN_GRACE_SECONDS, OpenResponse
+from .identities import IdentityIndex
 from .idle_connections import IdleConnections
 from .keepalive import KeepaliveScheduler
+from .listing import ListedStream
 
 logger = get_logger("trio_sse.server")
 
 Ts = TypeVarTuple("Ts")
 
 
-class OpenStream(OpenResponse, Protocol):
+class OpenStream(OpenResponse, ListedStream, Protocol):
     """What a scope, and a server's registry, need of a stream."""
 
     def sent(self) -> tuple[int, int]:
@@ -62,7 +64,9 @@ class ServeScope:
         idle: the connections between two requests.
         quiet: those of WebSockets that are sent a ping after a time.
         waiting: the scopes of those that wait for the rest of a request, or linger.
-        streams: the open streams, oldest first, those of apps included.
+        ids: the numbers of its streams, one after the other.
+        streams: the open streams by their numbers, oldest first, those of apps included.
+        identities: the streams by identity.
         app_responses: the other responses of apps that are being sent piece by piece, oldest first.
         counters: where the ends of its streams are counted.
         pending_bytes: counts and bounds what waits for clients that read slowly.
@@ -80,6 +84,8 @@ class ServeScope:
         counters: StreamCounters,
         serve_scopes: dict[ServeScope, None],
         pending_bytes: PendingBytes,
+        identities: IdentityIndex[ListedStream],
+        ids: Iterator[int],
         *,
         drain_timeout: float,
     ) -> None:
@@ -90,7 +96,9 @@ class ServeScope:
         self.idle = IdleConnections()
         self.quiet = IdleConnections()
         self.waiting: set[trio.CancelScope] = set()
-        self.streams: dict[OpenStream, None] = {}
+        self.ids = ids
+        self.streams: dict[int, OpenStream] = {}
+        self.identities = identities
         self.app_responses: dict[OpenResponse, None] = {}
         self.is_draining = False
         self.is_cancelled = False

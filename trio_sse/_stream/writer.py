@@ -276,7 +276,7 @@ class StreamWriter(StreamLifetime):
         Return when to look again, not later than at the deadline.
         """
         if now >= self.deadline:
-            self.end(EndReason.MAX_DURATION)
+            self.end(self.deadline_reason)
             return math.inf
         return min(self._keep_alive(now), self.deadline)
 

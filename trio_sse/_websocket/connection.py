@@ -75,6 +75,24 @@ class WebSocketConnection:
         return self._connection.peer
 
     @property
+    def identity(self) -> str | None:
+        """Whose WebSocket it is; see `trio_sse.Connection.identity`."""
+        return self._connection.identity
+
+    @identity.setter
+    def identity(self, identity: str | None) -> None:
+        self._connection.identity = identity
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the client's credentials expire; see `trio_sse.Connection.expires_at`."""
+        return self._connection.expires_at
+
+    @expires_at.setter
+    def expires_at(self, expires_at: float | None) -> None:
+        self._connection.expires_at = expires_at
+
+    @property
     def hub(self) -> Hub:
         """The server's hub."""
         return self._stream.hub

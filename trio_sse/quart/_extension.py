@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException as WerkzeugHTTPException
 from .._http.websocket_handshake import SUBPROTOCOL, Handshake
 from .._hub.hub import Hub
 from .._pausing import in_one_piece, in_pieces
+from .._stream.listing import ConnectionInfo, StreamFilter
 from .._stream.manager import (
     ConnectHook,
     DisconnectHook,
@@ -74,6 +75,7 @@ class QuartSSE:
         self._manager = StreamManager(
             Hub() if hub is None else hub,
             options,
+            host="quart",
             max_connections=max_connections,
             refusals=(WerkzeugHTTPException,),
         )
@@ -189,6 +191,62 @@ class QuartSSE:
         """Decorate a plain function of the `Connection` that is called when each stream has ended."""
         self._manager.on_disconnect.append(hook)
         return hook
+
+    def connections(
+        self,
+        *,
+        id: int | None = None,
+        identity: str | None = None,
+        route: str | None = None,
+        topic: str | None = None,
+        limit: int | None = None,
+    ) -> list[ConnectionInfo]:
+        """Return this app's open streams, oldest first, among them polls that wait and WebSockets.
+
+        It may visit every stream; with thousands of them, use `collect_connections`.
+
+        Args:
+            id, identity, route, topic: return only streams that have this one, as in `ConnectionInfo`.
+            limit: return at most so many.
+        """
+        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
+        return in_one_piece(self._manager.connections(meant, limit))
+
+    async def collect_connections(
+        self,
+        *,
+        id: int | None = None,
+        identity: str | None = None,
+        route: str | None = None,
+        topic: str | None = None,
+        limit: int | None = None,
+    ) -> list[ConnectionInfo]:
+        """Return the same, but let other tasks run between two parts of the streams."""
+        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
+        return await in_pieces(self._manager.connections(meant, limit))
+
+    def close_connections(
+        self,
+        *,
+        id: int | None = None,
+        identity: str | None = None,
+        route: str | None = None,
+        topic: str | None = None,
+        reconnect: bool = True,
+    ) -> int:
+        """End the open streams of this process that match all of these; return how many those are.
+
+        Args:
+            reconnect: truncate the responses (`REVOKED`), so that every client reconnects and is checked
+                again. Otherwise they are completed (`FINISHED`), as by `Connection.close`: clients built on
+                `fetch` take that as the end, but `EventSource` reconnects all the same, until the server
+                refuses that.
+
+        Raises:
+            TypeError: nothing was said about which ones.
+        """
+        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
+        return self._manager.close_connections(meant, reconnect=reconnect)
 
     def statistics(self) -> StreamStatistics:
         """Return the statistics of this app's streams. It visits every stream: do not call it often."""

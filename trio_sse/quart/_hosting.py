@@ -46,7 +46,7 @@ class AppServices:
         self.serving.stop_accepting()
         self._is_stopping.set()
         with trio.move_on_after(self._drain_timeout):
-            await end_streams(list(self.serving.streams), drain_timeout=self._drain_timeout)
+            await end_streams(list(self.serving.streams.values()), drain_timeout=self._drain_timeout)
             await self._has_ended.wait()
             return
         self.serving.cancel_connections()
