@@ -52,7 +52,7 @@ def test_tail_resumes_after_cuts_and_stops_on_204(streams: str) -> None:
     assert [json.loads(line)["id"] for line in finished.stdout.splitlines()] == list("1234567")
     assert finished.stderr.count("incomplete chunked read") == 3
     assert "resumed after 3" in finished.stderr
-    assert "reconnecting in 0.0 s" in finished.stderr  # as `retry` says
+    assert "reconnecting in 0.5 s" in finished.stderr  # `retry` says 0, which is too often
     assert finished.stderr.endswith("Error: the server answered 204: no more events\n")
     assert finished.returncode == 1
 
@@ -139,8 +139,8 @@ def test_tail_without_reconnect_fails_if_nobody_answers(invoke: Callable[..., Re
 
 def test_tail_tries_again_when_nobody_answers() -> None:
     with trio_sse("tail", "http://127.0.0.1:1/") as tail:
-        tail.stderr.expect("^# ConnectError: ")
-        assert float(tail.stderr.expect(r"^# reconnecting in ([\d.]+) s$")[1]) >= 3
+        match = tail.stderr.expect(r"^# ConnectError: .*; reconnecting in ([\d.]+) s$")
+        assert float(match[1]) >= 3
 
 
 def test_tail_ends_when_its_output_is_a_broken_pipe(streams: str) -> None:

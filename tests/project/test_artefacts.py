@@ -36,7 +36,7 @@ async def main():
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             (address,) = await nursery.start(serve, "127.0.0.1", 0)
-            await read(address[1], "/")
+            await read(address[1], '/')
             nursery.cancel_scope.cancel()
 async def hello(connection):
     await connection.send("hello")
@@ -52,6 +52,13 @@ PROGRAMS = {
     "cli": "from click.testing import CliRunner\nfrom trio_sse.cli import main\n"
     "for command in ('serve', 'demo', 'tail', 'load', 'doctor'):\n"
     "    assert CliRunner().invoke(main, [command, '--help']).exit_code == 0\nprint('works')\n",
+    "client": CORE.replace(
+        "    async with await trio.open_tcp_stream",
+        "    return await follow(port)\n    async with await trio.open_tcp_stream",
+    )
+    + "from trio_sse.client import EventSource\nasync def follow(port):\n"
+    "    async with EventSource(f'http://127.0.0.1:{port}/') as source:\n"
+    "        assert (await anext(source)).data == 'hello'\n" + RUN,
     "http2": CORE.replace("Server()", "Server(http2=True)") + RUN,
     "quart": SERVE + "from quart_trio import QuartTrio\nfrom trio_sse import Server\n"
     "from trio_sse.quart import QuartSSE\napp = QuartTrio('app')\nQuartSSE(app).route('/')(hello)\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,7 +15,8 @@ import pytest
 import trio_websocket
 
 from ..support import http
-from ..support.programs import ROOT, example
+from ..support.programs import ROOT, environment, example
+from ..support.waiting import SECONDS
 from ..support.websocket_client import HANDSHAKE
 
 pytestmark = pytest.mark.integration
@@ -148,6 +151,16 @@ def test_presence_nodes_show_the_names_of_both() -> None:
                     break
         assert http.get(f"{first}/room").status_code == 400
         assert "Who is here" in http.get(first).text
+
+
+def test_follow_prints_a_stream_and_what_happens_to_it(streams: str) -> None:
+    command = [sys.executable, "-m", "examples.follow", f"{streams}/portions/3"]
+    finished = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=SECONDS
+    )
+    assert finished.stdout.splitlines() == [f"message {number}" for number in (1, 2, 3)]
+    assert finished.stderr.count("[open]") == 1
+    assert finished.stderr.endswith("[closed] the server answered 204: no more events\n")
 
 
 def test_embedded_counts_the_open_windows() -> None:

@@ -20,6 +20,7 @@ PUBLIC_MODULES = (
     ".asgi",
     ".hypercorn",
     ".logs",
+    ".client",
     ".metrics",
     ".otel",
     ".quart",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import httpx
@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from trio_sse import Connection, EndReason, EventDecoder, ServerSentEvent
-from trio_sse._tools.tail import Tail
+from trio_sse.client import EventSource, SourceStatus
 
 from ..support.leaks import MakeServer
 from ..support.processes import curl, running
@@ -214,7 +214,7 @@ async def test_a_cursor_is_no_message(make_server: MakeServer, read: Read) -> No
     assert events == [("message", "first", f"{epoch}.1"), ("message", "second", f"{epoch}.3")]
 
 
-async def test_tail_resumes_a_stream_that_had_no_event(make_server: MakeServer) -> None:
+async def test_our_client_resumes_a_stream_that_had_no_event(make_server: MakeServer) -> None:
     server = make_server()
 
     @server.route("/live")
@@ -222,27 +222,23 @@ async def test_tail_resumes_a_stream_that_had_no_event(make_server: MakeServer) 
         await connection.subscribe("live")
 
     reports: list[str] = []
-    received: list[ServerSentEvent] = []
 
-    async with on_sockets(server) as serving:
-        tail = Tail(url=serving.url("/live"), report=reports.append, _retry_seconds=0.05)
-        async with aclosing(tail.events()) as events:
+    def report(status: SourceStatus, detail: str) -> None:
+        reports.append(detail)
 
-            async def cut() -> None:
-                await until(lambda: tail.last_event_id != "")
-                assert tail.last_event_id == server.hub.last_event_id
-                for stream in list(server._manager.streams):
-                    stream.end(EndReason.RECONNECT)
-                await until(lambda: EndReason.RECONNECT in server.statistics().ended)
-                await server.hub.publish("live", "while it was away")
-                await until(lambda: len(received) == 1)
-                for stream in list(server._manager.streams):
-                    stream.end(EndReason.FINISHED)
+    async with (
+        on_sockets(server) as serving,
+        EventSource(serving.url("/live"), first_delay=0.05, on_status=report) as source,
+    ):
 
-            serving.nursery.start_soon(cut)
-            tail.may_reconnect = True
-            async for event in events:
-                received.append(event)
-                tail.may_reconnect = False
-    assert [event.data for event in received] == ["while it was away"]
+        async def cut() -> None:
+            await until(lambda: source.last_event_id != "")
+            assert source.last_event_id == server.hub.last_event_id
+            for stream in list(server._manager.streams):
+                stream.end(EndReason.RECONNECT)
+            await until(lambda: EndReason.RECONNECT in server.statistics().ended)
+            await server.hub.publish("live", "while it was away")
+
+        serving.nursery.start_soon(cut)
+        assert (await anext(source)).data == "while it was away"
     assert any("resumed after" in report and report.endswith(".0") for report in reports), reports

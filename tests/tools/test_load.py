@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_sse import EventDecoder
+from trio_sse._client import reconnecting
+from trio_sse._client.reconnecting import ReconnectPolicy
 from trio_sse._tools.load import client, report
 from trio_sse._tools.load import run as load_run
 from trio_sse._tools.load.distribution import Distribution
@@ -46,6 +49,12 @@ HEAD = (
 
 
 # One stream
+
+
+@pytest.fixture(autouse=True)
+def reconnects_are_not_slowed_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let clients reconnect as soon as a test's server says."""
+    monkeypatch.setattr(reconnecting, "FLOOR_SECONDS", 0.0)
 
 
 @given(sent=st.lists(events, max_size=6), seed=st.integers(0, 2**32), is_chunked=st.booleans())
@@ -412,7 +421,7 @@ def test_a_reconnect_is_counted_when_its_stream_opens() -> None:
 
 
 def test_a_server_that_never_answers_has_no_reconnects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_DEFAULT_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(client, "ReconnectPolicy", partial(ReconnectPolicy, 0.02))
     with answering(b"HTTP/1.1 503 Busy\r\n\r\n") as url:
         totals = run(url, lambda totals: totals.failures["503 Busy"] >= 2).totals
     assert totals.reconnects == 0

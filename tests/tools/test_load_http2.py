@@ -16,6 +16,8 @@ import trio
 from click.testing import CliRunner
 
 from trio_sse import Connection, Server
+from trio_sse._client import reconnecting
+from trio_sse._client.reconnecting import ReconnectPolicy
 from trio_sse._http2.error_code import ErrorCode
 from trio_sse._http2.frames import (
     Flag,
@@ -44,6 +46,12 @@ EVENT = b"retry: 20\nid: 7\ndata: x\n\n"
 LAST = b"retry: 100000\ndata: y\n\n"
 
 Handler = Callable[[trio.abc.Stream], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def reconnects_are_not_slowed_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let clients reconnect as soon as a test's server says."""
+    monkeypatch.setattr(reconnecting, "FLOOR_SECONDS", 0.0)
 
 
 def headers(stream: int, *fields: tuple[bytes, bytes], flags: int = Flag.END_HEADERS) -> bytes:
@@ -312,7 +320,7 @@ async def test_what_is_not_an_event_stream_is_counted(script: bytes, failure: st
 
 
 async def test_a_stream_that_the_server_does_not_allow_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_DEFAULT_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(client, "ReconnectPolicy", partial(ReconnectPolicy, 0.02))
     script = (
         encode_settings({Setting.MAX_CONCURRENT_STREAMS: 1}) + OK + encode_reset(3, ErrorCode.REFUSED_STREAM)
     )

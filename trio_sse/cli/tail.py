@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +14,7 @@ from .options import MISSING_EXTRA, Command, header_option, insecure_option, par
 from .output import discard, reader_may_leave
 
 if TYPE_CHECKING:
-    from .._tools.tail import Tail
+    from ..client import EventSource
 
 
 @click.command(cls=Command)
@@ -43,8 +42,9 @@ def tail(
     reported on standard error.
     """
     try:
-        from .._tools.tail import Tail, TailError
-    except ModuleNotFoundError as error:
+        from .._tools.tail import status_reporter
+        from ..client import EventSource, StreamRefused, StreamUnavailable
+    except ImportError as error:
         raise click.ClickException(MISSING_EXTRA) from error
 
     def report(text: str) -> None:
@@ -52,17 +52,17 @@ def tail(
             with reader_may_leave(sys.stderr):
                 click.echo(f"# {text}", err=True)
 
-    stream = Tail(
-        url=url,
-        report=report,
-        headers=parse_headers(headers),
-        last_event_id=last_event_id,
-        may_reconnect=not no_reconnect,
-        verify=not insecure,
-    )
     try:
-        was_interrupted = trio.run(_print_events, stream, count, as_json)
-    except TailError as error:
+        source = EventSource(
+            url,
+            headers=parse_headers(headers),
+            last_event_id=last_event_id,
+            reconnect=not no_reconnect,
+            verify=not insecure,
+            on_status=status_reporter(url, report),
+        )
+        was_interrupted = trio.run(_print_events, source, count, as_json, not no_reconnect)
+    except (StreamRefused, StreamUnavailable, ValueError) as error:
         raise click.ClickException(str(error)) from error
     except BrokenPipeError:
         discard(sys.stdout)  # its reader has left
@@ -71,17 +71,19 @@ def tail(
         sys.exit(130)
 
 
-async def _print_events(stream: Tail, count: int | None, as_json: bool) -> bool:
+async def _print_events(source: EventSource, count: int | None, as_json: bool, is_endless: bool) -> bool:
     """Print events; return whether SIGINT ended that."""
     from .._tools.tail import format_event
 
     printed = 0
     with cancel_on_sigint() as interrupt:
-        async with aclosing(stream.events()) as events:
-            async for event in events:
+        async with source:
+            async for event in source:
                 with interrupt.blocking():
                     print(format_event(event, as_json=as_json), flush=True)
                 printed += 1
                 if printed == count:
-                    break
+                    return False
+    if is_endless and not interrupt.was_received:
+        raise click.ClickException("the server answered 204: no more events")
     return interrupt.was_received

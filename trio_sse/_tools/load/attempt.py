@@ -15,12 +15,14 @@ class LoadAttempt:
 
     Attributes:
         stream: parses the response.
+        has_events: whether it has received an event.
     """
 
-    __slots__ = ("_began_at", "_is_open", "_is_reconnect", "_totals", "stream")
+    __slots__ = ("_began_at", "_is_open", "_is_reconnect", "_totals", "has_events", "stream")
 
     def __init__(self, last_event_id: str, totals: Totals, *, is_reconnect: bool) -> None:
         self.stream = LoadStream(last_event_id)
+        self.has_events = False
         self._totals = totals
         self._is_reconnect = is_reconnect
         self._is_open = False
@@ -34,6 +36,7 @@ class LoadAttempt:
         """
         self._totals.bytes += len(data)
         events = self.stream.feed(data)
+        self.has_events |= bool(events)
         self._note_open()
         self._totals.note_events(events)
         return self.stream.is_ended

@@ -6,14 +6,13 @@ from typing import final
 
 import trio
 
-from ..._backoff import delay
+from ..._client.reconnecting import ReconnectPolicy
 from .attempt import LoadAttempt
 from .carrier import Carrier
 from .dialer import failure_of
 from .response import LoadError
 from .totals import Totals
 
-_DEFAULT_RETRY_SECONDS = 3.0
 _LONGEST_RETRY_SECONDS = 30.0
 
 
@@ -29,10 +28,10 @@ class LoadClient:
 
     async def run(self) -> None:
         """Follow the stream until another attempt would not help."""
-        last_event_id, retry, failures = "", _DEFAULT_RETRY_SECONDS, 0
+        last_event_id, policy = "", ReconnectPolicy(longest=_LONGEST_RETRY_SECONDS)
         while True:
             attempt = LoadAttempt(last_event_id, self._totals, is_reconnect=self._has_streamed)
-            stream, asked_seconds = attempt.stream, 0.0
+            stream, asked_seconds, began_at = attempt.stream, 0.0, trio.current_time()
             try:
                 await self._carrier.follow(self._number, attempt)
                 stream.end()
@@ -47,9 +46,10 @@ class LoadClient:
             finally:
                 attempt.end()
             self._has_streamed |= stream.has_head
-            failures = 0 if stream.has_head else failures + 1
+            if stream.has_head:
+                policy.note_end(trio.current_time() - began_at, has_events=attempt.has_events)
+            else:
+                policy.note_failure()
             last_event_id = stream.decoder.last_event_id
-            if stream.decoder.retry is not None:
-                retry = stream.decoder.retry / 1000
-            seconds = delay(failures, retry, _LONGEST_RETRY_SECONDS) if failures else retry
-            await trio.sleep(max(asked_seconds, seconds))
+            policy.set_retry(stream.decoder.retry)
+            await trio.sleep(policy.next_delay(asked_seconds))

@@ -1,0 +1,215 @@
+"""The client of `trio_sse.client`, against servers that answer as a test says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from trio_sse._client.idle_limit import IdleLimit
+from trio_sse._client.reconnecting import FLOOR_SECONDS, ReconnectPolicy
+from trio_sse.client import EventSource, SourceStatus, StreamRefused, StreamUnavailable
+
+from ..support.leaks import LeakCheck
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+WAIT = object()  # in an answer: keep the connection open, and say nothing more
+
+
+def refusal(status: int, *fields: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} x", "Content-Length: 0", "Connection: close", *fields, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+class Answers:
+    """A server that gives each connection the next of these answers, and the last one again and again."""
+
+    def __init__(self, answers: Sequence[Sequence[Any]], url: str) -> None:
+        self.url = url
+        self.requests: list[str] = []
+        self._answers = answers
+
+    async def handle(self, stream: trio.SocketStream) -> None:
+        async with stream:
+            request = b""
+            while not request.endswith((b"\r\n\r\n", b"\r\n\r\nquestion")):
+                if not (data := await stream.receive_some()):
+                    return
+                request += data
+                if b"Content-Length: 8" in request and request.endswith(b"\r\n\r\n"):
+                    request += await stream.receive_some()
+            self.requests.append(request.decode())
+            for part in self._answers[min(len(self.requests), len(self._answers)) - 1]:
+                if part is WAIT:
+                    await trio.sleep_forever()
+                await stream.send_all(part)
+
+    def cursors(self) -> list[str | None]:
+        """Return the `Last-Event-ID` of each request."""
+        found = []
+        for request in self.requests:
+            lines = dict(line.lower().split(": ", 1) for line in request.split("\r\n")[1:] if line)
+            found.append(lines.get("last-event-id"))
+        return found
+
+
+@asynccontextmanager
+async def answering(*answers: Sequence[Any]) -> AsyncIterator[Answers]:
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listener.socket.getsockname()[1]
+        server = Answers(answers, f"http://127.0.0.1:{port}/")
+        nursery.start_soon(trio.serve_listeners, server.handle, [listener])
+        yield server
+        nursery.cancel_scope.cancel()
+
+
+def source_of(url: str, **options: Any) -> EventSource:
+    return EventSource(url, **{"first_delay": 0.01, **options})
+
+
+async def test_it_reconnects_with_its_cursor_until_the_server_has_no_more(no_leak: LeakCheck) -> None:
+    answers = (
+        [HEAD, b"id: 1\ndata: a\n\nid: 2\n\n"],
+        [HEAD, b"retry: 0\ndata: b\n\ndata: not comp"],
+        [refusal(503, "Retry-After: 0")],
+        [HEAD, b"id: 3\ndata: c\n\n"],
+        [refusal(204)],
+    )
+    statuses: list[SourceStatus] = []
+    async with (
+        answering(*answers) as server,
+        source_of(server.url, on_status=lambda status, _: statuses.append(status)) as source,
+    ):
+        assert [(event.id, event.data) async for event in source] == [("1", "a"), (None, "b"), ("3", "c")]
+        assert source.status is SourceStatus.CLOSED
+        assert source.last_event_id == "3"
+        with pytest.raises(StopAsyncIteration):
+            await anext(source)
+        assert server.cursors() == [None, "2", "2", "2", "3"]
+    assert statuses[:3] == [SourceStatus.CONNECTING, SourceStatus.OPEN, SourceStatus.WAITING]
+    with pytest.raises(trio.ClosedResourceError):
+        await anext(source)
+    with pytest.raises(RuntimeError, match="entered already"):
+        await source.__aenter__()
+
+
+async def test_no_event_is_lost_when_an_iteration_is_cancelled(no_leak: LeakCheck) -> None:
+    answers = ([HEAD, b"id: 1\ndata: a\n\nid: 2\ndata: b\n\n", WAIT], [HEAD, b"id: 3\ndata: c\n\n", WAIT])
+    async with answering(*answers) as server, source_of(server.url) as source:
+        assert (await anext(source)).data == "a"
+        assert source.last_event_id == "1"
+        with trio.move_on_after(0) as scope:
+            await anext(source)
+        assert scope.cancelled_caught
+        assert (await anext(source)).data == "b"
+        with trio.move_on_after(0.05):
+            await anext(source)
+        assert (await anext(source)).data == "c"
+        assert server.cursors() == [None, "2"]
+
+
+async def test_a_dead_connection_is_replaced(no_leak: LeakCheck) -> None:
+    answers = ([HEAD, b"id: 1\ndata: a\n\n", WAIT], [HEAD, b"data: b\n\n", WAIT])
+    async with answering(*answers) as server, source_of(server.url, idle_timeout=0.05) as source:
+        assert [(await anext(source)).data for _ in range(2)] == ["a", "b"]
+        assert server.cursors() == [None, "1"]
+
+
+def test_the_limit_grows_for_a_server_that_is_quiet() -> None:
+    limit = IdleLimit(20)
+    for expected in (40, 80, 160, 320, 320):
+        limit.note_open()
+        limit.note_silence()
+        assert limit.seconds == expected
+    limit.note_open()
+    limit.note_bytes()
+    limit.note_silence()
+    assert limit.seconds == 20
+    assert IdleLimit(math.inf).seconds == math.inf
+
+
+def test_delays_have_a_floor_and_grow_while_attempts_fail() -> None:
+    policy = ReconnectPolicy(3)
+    assert policy.next_delay() == 3
+    policy.set_retry(0)
+    assert policy.next_delay() == FLOOR_SECONDS
+    policy.note_end(0.1, has_events=True)
+    assert policy.next_delay() == FLOOR_SECONDS
+    for _ in range(12):
+        policy.note_end(0.1, has_events=False)
+    assert 30 <= policy.next_delay() <= 60
+    policy.note_end(9, has_events=False)
+    assert policy.next_delay() == FLOOR_SECONDS
+    assert 100 <= policy.next_delay(100) <= 125
+    assert 3600 <= policy.next_delay(1e9) <= 4500
+    policy.set_retry(10**12)
+    assert policy.next_delay() == 3600
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "error", "match"),
+    [
+        ([refusal(404)], {}, StreamRefused, "answered 404"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"], {}, StreamRefused, "Content-Type is nothing"),
+        ([refusal(503)], {"reconnect": False}, StreamUnavailable, "answered 503"),
+        ([HEAD, b"data: x", WAIT], {"reconnect": False, "idle_timeout": 0.05}, StreamUnavailable, "nothing"),
+        ([WAIT], {"reconnect": False, "connect_timeout": 0.05}, StreamUnavailable, "did not answer"),
+        ([b"nonsense\r\n\r\n"], {"method": "POST"}, StreamUnavailable, "ProtocolError"),
+        ([HEAD, b"data: " + b"x" * 200], {"max_event_size": 100}, ValueError, "larger"),
+        ([], {"headers": {"a b": "c"}}, ValueError, "header"),
+    ],
+)
+async def test_what_cannot_be_followed_is_an_error(
+    no_leak: LeakCheck, answer: list[Any], options: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    async with answering(answer) as server, source_of(server.url, **options) as source:
+        with pytest.raises(error, match=match):
+            await anext(source)
+        with pytest.raises(StopAsyncIteration):
+            await anext(source)
+        assert source.status is SourceStatus.CLOSED
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1/x", "http://[::1/", "http://user:secret@:x/"])
+async def test_a_malformed_url_is_not_quoted(url: str) -> None:
+    async with source_of(url) as source:
+        with pytest.raises(ValueError, match="the URL must be") as excinfo:
+            await anext(source)
+    assert "secret" not in str(excinfo.value)
+    assert "secret" not in repr(source)
+
+
+async def test_a_post_is_sent_once_and_a_client_of_ones_own_stays_open(no_leak: LeakCheck) -> None:
+    async with answering([HEAD, b"event: trio-sse.heartbeat\ndata: 1\n\ndata: a\n\n"]) as server:
+        async with httpx.AsyncClient() as client:
+            options: dict[str, Any] = {"method": "POST", "content": "question", "client": client}
+            async with EventSource(server.url, **options) as source:
+                assert [event.data async for event in source] == ["a"]
+            assert not client.is_closed
+        assert len(server.requests) == 1
+        assert server.requests[0].startswith("POST / ")
+
+
+async def test_two_tasks_cannot_iterate(no_leak: LeakCheck) -> None:
+    async with (
+        answering([HEAD, WAIT]) as server,
+        source_of(server.url) as source,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(anext, source)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        with pytest.raises(trio.BusyResourceError):
+            await anext(source)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("options", [{"idle_timeout": 0}, {"first_delay": -1}, {"max_event_size": 0}])
+def test_options_are_checked(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        EventSource("http://127.0.0.1/", **options)
