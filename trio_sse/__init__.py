@@ -10,6 +10,7 @@ from ._http.response import Response
 from ._hub.hub import Hub
 from ._hub.statistics import HubStatistics
 from ._hub.ticker import Ticker, TickerStatistics
+from ._hub.topic_statistics import PatternStatistics, TopicStatistics
 from ._log.retention import Retention
 from ._module_metadata import set_public_module
 from ._process.garbage_collector import tune_garbage_collector
@@ -41,6 +42,7 @@ from ._state.writer import StateConflict
 from ._stream.connection import Connection
 from ._stream.end_reason import EndReason
 from ._stream.listing import ConnectionInfo
+from ._stream.statistics import StreamStatistics
 from ._stream.stream_kind import StreamKind
 from ._subscription.queue import Overflow
 from ._subscription.subscription import SlowConsumer, Subscription
@@ -69,6 +71,7 @@ __all__ = [
     "LogUnavailable",
     "Overflow",
     "PatchFormat",
+    "PatternStatistics",
     "Presence",
     "ProcessStatistics",
     "RenewableSession",
@@ -92,9 +95,11 @@ __all__ = [
     "State",
     "StateConflict",
     "StreamKind",
+    "StreamStatistics",
     "Subscription",
     "Ticker",
     "TickerStatistics",
+    "TopicStatistics",
     "client_script",
     "read_offset",
     "tune_garbage_collector",

@@ -23,6 +23,11 @@ class Histogram:
     counts: tuple[int, ...]
     sum: float
 
+    def __add__(self, other: Histogram) -> Histogram:
+        """Return the values of both, which have the same bounds."""
+        counts = tuple(map(sum, zip(self.counts, other.counts, strict=True)))
+        return Histogram(self.bounds, counts, self.sum + other.sum)
+
     @property
     def count(self) -> int:
         """How many values there are."""

@@ -17,42 +17,38 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
-from typing import NoReturn, final
+from typing import final
 
 import trio
 
 from ._app.stream import AppStream
 from ._asgi.foreign_server import ForeignInlineStream, closing_fields
+from ._asgi.inline_head import InlineHead, with_fields
 from ._asgi.request import request_of
 from ._asgi.response_messages import encode_fields, response_messages
-from ._asgi.response_stream import FLUSH, InlineStream
+from ._asgi.response_stream import InlineStream
 from ._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
-from ._groups import split_failure, stray_cancellation_fails
 from ._http.event_source import refusal_response
 from ._http.exceptions import HTTPException
 from ._http.fields import HeaderFields, field_pairs, merge_fields
 from ._http.request import Request
 from ._http.response import STREAM_FIELDS, Response, error_response
 from ._hub.hub import Hub
-from ._logger import get_logger
 from ._pausing import in_one_piece, in_pieces
 from ._request.routes import StreamHandler
-from ._stream.end_reason import EndReason
 from ._stream.head_request import run_head
 from ._stream.lifecycle import Handle, Refused
 from ._stream.listing import ConnectionInfo, StreamFilter
-from ._stream.live_stream import LiveStream
 from ._stream.manager import ConnectHook, DisconnectHook, StreamManager
 from ._stream.options import StreamOptions
 from ._stream.polling import run_poll, wants_poll
+from ._stream.statistics import StreamStatistics
 from ._stream.stream_kind import in_route
 from ._validate import check_bounds
 from ._wire.event import Dumps, dumps_compact
 from ._wire.topic import TopicError
 
 __all__ = ["ASGIApp", "EventStream", "event_stream"]
-
-logger = get_logger("trio_sse.stream")
 
 _NEEDS_TRIO = (
     "an event_stream needs Trio, and this server runs the app on another library, such as asyncio: serve it "
@@ -140,6 +136,14 @@ class EventStream:
         """Decorate a hook; see `Server.on_disconnect`."""
         self._manager.on_disconnect.append(hook)
         return hook
+
+    def statistics(self) -> StreamStatistics:
+        """Return the statistics of this endpoint's streams. It visits every stream: do not call it often."""
+        return in_one_piece(self._manager.statistics())
+
+    async def collect_statistics(self) -> StreamStatistics:
+        """Return the same, but let other tasks run between two parts of the streams."""
+        return await in_pieces(self._manager.statistics())
 
     def connections(
         self,
@@ -238,7 +242,7 @@ class EventStream:
             await self._answer_soon(inline, request, handle, scope, receive, send)
             return
         is_foreign = isinstance(inline, ForeignInlineStream)
-        head = _Head(inline, send, [*self._headers, *(closing_fields(request) if is_foreign else ())])
+        head = InlineHead(inline, send, [*self._headers, *(closing_fields(request) if is_foreign else ())])
         head.stream = stream = inline.prepare_inline(self._manager, request, head)
         stream.kind = in_route(stream.kind, self._route_of(scope), is_secure=_is_secure(scope))
         try:
@@ -299,7 +303,7 @@ class EventStream:
         if isinstance(answer, Response):
             await _send_response(answer, request.method, send)
             return
-        headers = _with_fields(self._headers, answer.fields)
+        headers = with_fields(self._headers, answer.fields)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -318,105 +322,6 @@ class EventStream:
 
 class _ClientLeft(Exception):
     """The client has disconnected before the response's head was sent."""
-
-
-@final
-class _Head:
-    """The response's head, sent when the handler has something to send; see `ResponseStart`.
-
-    Attributes:
-        has_been_tried: a task sends it, or has sent it, or was cancelled while it did.
-        has_been_sent: the app's `send` has returned.
-    """
-
-    stream: LiveStream
-
-    def __init__(self, inline: InlineStream, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
-        self.has_been_tried = False
-        self.has_been_sent = False
-        self.watches_peer = inline.watches_peer
-        self._inline = inline
-        self._send = send
-        self._headers = headers
-        self._starting: trio.CancelScope | None = None  # of the task that sends the head, if there is one
-        self._has_tried = trio.Event()
-
-    @property
-    def is_head_final(self) -> bool:
-        return self.has_been_tried
-
-    async def start_response(self) -> None:
-        if self.has_been_tried:
-            await self.wait_started()
-            return
-        self.has_been_tried = True
-        try:
-            headers = _with_fields(self._headers, self.stream.take_added_fields())
-            with stray_cancellation_fails():
-                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-                self.has_been_sent = True
-                await self._send(FLUSH)
-        except OSError as error:  # how ASGI servers report a disconnect
-            if not self._inline.is_disconnect(error):
-                raise
-            self.stream.on_disconnect()
-            await self._leave()
-        except trio.Cancelled:
-            self.stream.end(EndReason.WRITE_TIMEOUT)  # how much of the head was sent is unknown
-            raise
-        self._inline.head_sent(self.stream)
-        await self.wait_started()
-
-    async def wait_started(self) -> None:
-        await self._inline.wait_started(self.stream)
-        if self.stream.response_start is not None:
-            await self._leave()
-
-    async def _leave(self) -> NoReturn:
-        """Leave a stream whose response never begins; one that has finished is not cancelled any more."""
-        if self.stream.end_reason is not EndReason.FINISHED:
-            await self.stream.leave()
-        await trio.lowlevel.checkpoint()
-        raise trio.BrokenResourceError("the client has disconnected before the response began")
-
-    def request_start(self) -> None:
-        """Send the head from its own task, as the handler has nothing to send yet."""
-        if not self.has_been_tried and self._starting is None:
-            self._starting = trio.CancelScope()
-            self.stream.serving.start_soon(self._start_alone, self._starting, name="trio_sse.start_response")
-
-    async def _start_alone(self, scope: trio.CancelScope) -> None:
-        try:
-            with scope:
-                await self.start_response()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the stream has ended for it
-        except BaseException as failure:
-            passing, contained = split_failure(failure)
-            if contained is not None:
-                logger.error("the app's send failed for id=%d", self.stream.id, exc_info=contained)
-                self.stream.end(EndReason.HANDLER_ERROR)
-            if passing is not None:
-                raise passing from None
-        finally:
-            self._has_tried.set()
-
-    async def aclose(self) -> None:
-        """Send nothing more, since the app's call ends."""
-        if self._starting is not None:
-            self._starting.cancel()
-            with trio.CancelScope(shield=True):  # it has been cancelled
-                await self._has_tried.wait()
-
-
-def _with_fields(
-    headers: list[tuple[bytes, bytes]], fields: Iterable[tuple[str, str]]
-) -> list[tuple[bytes, bytes]]:
-    """Return headers with further fields, as `merge_fields` does."""
-    if not fields:
-        return headers
-    own = [(name.decode(), value.decode("latin-1")) for name, value in headers]
-    return encode_fields(merge_fields(own, fields))
 
 
 async def _send_response(response: Response, method: str, send: Send) -> None:

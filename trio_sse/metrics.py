@@ -10,12 +10,14 @@ their own::
     metrics = metrics_app(sse)  # an ASGI app
     REGISTRY.register(StatisticsCollector(server))
 
+And `monitoring_server(server)` has a server's metrics and health checks on an address of its own.
+
 Needs the extra `metrics`: pip install 'trio-sse[metrics]'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, final
 
 try:
@@ -27,14 +29,15 @@ except ImportError as error:
 from ._asgi.types import ASGIApp, Receive, Send
 from ._module_metadata import set_public_module
 from ._server.metrics import encode, families_of
+from ._server.monitoring import monitoring_server
 from ._server.statistics import ServerStatistics
-from ._stream.statistics import StreamStatistics
+from ._stream.statistics import StreamStatistics, added_statistics
 
-__all__ = ["HasStatistics", "StatisticsCollector", "encode_metrics", "metrics_app"]
+__all__ = ["HasStatistics", "StatisticsCollector", "encode_metrics", "metrics_app", "monitoring_server"]
 
 
 class HasStatistics(Protocol):
-    """A `Server`, or a `QuartSSE`."""
+    """A `Server`, a `QuartSSE`, or an `EventStream`."""
 
     def statistics(self) -> ServerStatistics | StreamStatistics:
         """Return the statistics of this moment."""
@@ -50,15 +53,15 @@ class StatisticsCollector(Collector):
     It takes the statistics without a pause: with many streams, `metrics_app` and `metrics_path` are better.
 
     Args:
-        source: what has the statistics.
+        sources: what has the statistics; several event streams of one hub are added up.
     """
 
-    def __init__(self, source: HasStatistics) -> None:
-        self._source = source
+    def __init__(self, *sources: HasStatistics) -> None:
+        self._sources = _checked(sources)
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics, as a registry asks for them."""
-        return families_of(self._source.statistics())
+        return families_of(_added([source.statistics() for source in self._sources]))
 
 
 def encode_metrics(statistics: ServerStatistics | StreamStatistics, *, accept: str = "") -> tuple[bytes, str]:
@@ -71,12 +74,14 @@ def encode_metrics(statistics: ServerStatistics | StreamStatistics, *, accept: s
     return encode(statistics, accept)
 
 
-def metrics_app(source: HasStatistics) -> ASGIApp:
+def metrics_app(*sources: HasStatistics) -> ASGIApp:
     """Return an ASGI app that answers each GET with the metrics of this moment.
 
     Args:
-        source: what has the statistics. It must belong to the event loop that runs the app.
+        sources: what has the statistics; several event streams of one hub are added up. It must belong to the
+            event loop that runs the app.
     """
+    _checked(sources)
 
     async def app(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -85,11 +90,27 @@ def metrics_app(source: HasStatistics) -> ASGIApp:
             await _respond(send, 405, b"", [(b"allow", b"GET, HEAD")])
             return
         accept = b",".join(value for name, value in scope["headers"] if name.lower() == b"accept")
-        body, content_type = encode(await source.collect_statistics(), accept.decode("latin-1"))
+        statistics = _added([await source.collect_statistics() for source in sources])
+        body, content_type = encode(statistics, accept.decode("latin-1"))
         fields = [(b"content-type", content_type.encode()), (b"cache-control", b"no-store")]
         await _respond(send, 200, body, fields, with_body=scope["method"] == "GET")
 
     return app
+
+
+def _checked(sources: Sequence[HasStatistics]) -> Sequence[HasStatistics]:
+    if not sources:
+        raise TypeError("metrics need a Server, a QuartSSE, or event streams")
+    return sources
+
+
+def _added(each: Sequence[ServerStatistics | StreamStatistics]) -> ServerStatistics | StreamStatistics:
+    if len(each) == 1:
+        return each[0]
+    of_streams = [one for one in each if isinstance(one, StreamStatistics)]
+    if len(of_streams) < len(each):
+        raise TypeError("the metrics of a Server cannot be added to others")
+    return added_statistics(of_streams)
 
 
 async def _respond(

@@ -463,6 +463,7 @@ async def test_statistics_are_a_snapshot_of_everything(make_hub: MakeHub) -> Non
             log_problem=None,
             log_lag=0.0,
             log_outages=0,
+            patterns={},
         )
     )
     assert statistics.inbox_events in (1, 2)

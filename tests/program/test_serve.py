@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 
 from trio_sse import Server
 from trio_sse._program.errors import ProgramError
 from trio_sse._program.listening import Listening, ListenOptions, listen_options
 from trio_sse._program.serve import ServiceOptions, serve_until_signalled
+from trio_sse.cli import main
 
 from ..support import http
 from ..support.certificates import Certificate
@@ -48,6 +49,29 @@ def test_a_module_of_the_working_directory_is_served(tmp_path: Path) -> None:
     with trio_sse("serve", "mine:site.server", "--bind", "127.0.0.1:0", cwd=tmp_path) as program:
         url = program.stdout.expect(r"Serving on (\S+) \(")[1]
         assert http.get(f"{url}/health").json() == {"status": "ok"}
+
+
+def test_metrics_have_an_address_of_their_own() -> None:
+    with serving(APP, "--metrics-bind", "127.0.0.1:0", "--metrics-topic", "a/*") as (program, url):
+        found = re.search(r"^Metrics and health checks on (\S+)$", program.stdout.text, re.MULTILINE)
+        assert found is not None
+        assert 'trio_sse_hub_pattern_topics{pattern="a/*"} 0.0' in http.get(f"{found[1]}/metrics").text
+        assert http.get(f"{found[1]}/readyz").json() == {"status": "ok"}
+        assert http.get(f"{url}/metrics").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--metrics-bind", "nonsense"], "nonsense"),
+        (["--metrics-topic", "other"], "--metrics-topic: 'other'"),
+        (["--metrics-topic", "x", "--host", "hypercorn"], "cannot be combined with --host hypercorn"),
+    ],
+)
+def test_options_of_metrics_are_checked(arguments: list[str], error: str) -> None:
+    found = CliRunner().invoke(main, ["serve", APP, *arguments])
+    assert found.exit_code == 1
+    assert error in found.output
 
 
 def test_it_listens_on_several_addresses() -> None:

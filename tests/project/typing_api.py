@@ -60,7 +60,7 @@ from trio_sse.sqlite import SQLiteLog
 from trio_sse.testing import Client, ClientResponse, Stream
 
 hub = Hub(history=1000, history_bytes=1 << 20, inbox=10, queue=10, queue_bytes=1 << 20, dumps=str)
-traced_hub = Hub(tracing=Tracing())
+traced_hub = Hub(tracing=Tracing(), topic_patterns=["prices/*"])
 Hub(retention={"a/*": Retention(events=5, bytes=1000, age=0.5), "b": Retention()})
 Hub(retention={"a": 5})  # type: ignore[dict-item]  # bounds are a Retention
 server = Server(

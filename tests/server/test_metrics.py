@@ -14,8 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from quart import request
 from quart_trio import QuartTrio
 
-from trio_sse import Connection, EndReason, HTTPException, Request, Response, Server
+from trio_sse import Connection, EndReason, HTTPException, Hub, Request, Response, Server
 from trio_sse._server.metric_families import METRICS
+from trio_sse.asgi import event_stream
 from trio_sse.metrics import StatisticsCollector, encode_metrics, metrics_app
 from trio_sse.quart import QuartSSE
 
@@ -154,6 +155,43 @@ async def test_a_quart_app_has_its_own(protocol_of: str) -> None:
         assert value(samples, "streams", **kind) == 1
         assert value(samples, "hub_subscriptions") == 1
         assert "trio_sse_draining" not in {name for name, _ in samples}  # of the server, which is not the app
+
+
+async def test_event_streams_of_one_hub_are_added_up() -> None:
+    hub = Hub()
+
+    async def news(connection: Connection) -> None:
+        await connection.subscribe("news")
+
+    endpoints = {path: event_stream(news, hub=hub) for path in ("/a", "/b")}
+    of_metrics = metrics_app(*endpoints.values())
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await endpoints.get(scope["path"], of_metrics)(scope, receive, send)
+
+    async with on_sockets(Server(app, hub=hub)) as running:
+        clients = [await running.connect() for _ in endpoints]
+        for path, client in zip(endpoints, clients, strict=True):
+            await client.get(path)
+        samples = samples_in((await scrape(running))[2])
+        route = f"{test_event_streams_of_one_hub_are_added_up.__qualname__}.<locals>.news"
+        kind = {"route": route, "transport": "sse", "http": "1.1", "tls": "no"}
+        assert value(samples, "streams", **kind) == 2
+        assert value(samples, "streams_opened_total") == 2
+        assert value(samples, "hub_subscriptions") == 2
+        assert endpoints["/a"].statistics().open_streams == 1
+        await clients[0].leave()
+        await until(lambda: endpoints["/a"].statistics().ended == {EndReason.CLIENT_DISCONNECTED: 1})
+        assert (await endpoints["/a"].collect_statistics()).durations.count == 1
+        registry = CollectorRegistry()
+        registry.register(StatisticsCollector(*endpoints.values()))
+        assert value(samples_in(generate_latest(registry).decode()), "streams_opened_total") == 2
+        await clients[1].leave()
+    with pytest.raises(TypeError, match="need a Server"):
+        metrics_app()
+    with pytest.raises(TypeError, match="cannot be added"):
+        list(StatisticsCollector(endpoints["/a"], Server()).collect())
 
 
 async def test_the_asgi_app_refuses_what_it_is_not_for() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,8 +12,8 @@ from quart_trio import QuartTrio
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from trio_sse import Connection, EndReason, Hub, Server, StreamKind
-from trio_sse._pausing import in_one_piece
+from trio_sse import Connection, Hub, Server
+from trio_sse._stream.statistics import added_statistics
 from trio_sse.asgi import EventStream, event_stream
 from trio_sse.quart import QuartSSE, StreamStatistics
 
@@ -143,18 +142,6 @@ def statistics_of(endpoints: Mapping[str, EventStream]) -> Callable[[], StreamSt
     """Return a function that returns the statistics of all endpoints."""
 
     def statistics() -> StreamStatistics:
-        each = [in_one_piece(endpoint._manager.statistics()) for endpoint in endpoints.values()]
-        return StreamStatistics(
-            open_streams=sum(one.open_streams for one in each),
-            opened=sum(one.opened for one in each),
-            ended=dict(sum((Counter(one.ended) for one in each), Counter[EndReason]())),
-            events_sent=sum(one.events_sent for one in each),
-            bytes_sent=sum(one.bytes_sent for one in each),
-            streams=dict(sum((Counter(one.streams) for one in each), Counter[StreamKind]())),
-            ages=each[0].ages,
-            oldest=max(one.oldest for one in each),
-            durations=each[0].durations,
-            hub=each[0].hub,
-        )
+        return added_statistics([endpoint.statistics() for endpoint in endpoints.values()])
 
     return statistics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -140,7 +141,8 @@ def sent_by_all(url: str) -> dict[str, float]:
 
 @pytest.mark.integration
 def test_any_worker_answers_for_all(tmp_path: Path) -> None:
-    with workers(tmp_path, 2, "--metrics-path", "/metrics") as (_, url, _), ExitStack() as stack:
+    options = ["--metrics-path", "/metrics", "--metrics-bind", "127.0.0.1:0", "--metrics-topic", "l*"]
+    with workers(tmp_path, 2, *options) as (program, url, _), ExitStack() as stack:
         pids_of(url, 2)
         for _ in range(6):
             stream = stack.enter_context(httpx.stream("GET", f"{url}/live", timeout=60))
@@ -151,3 +153,10 @@ def test_any_worker_answers_for_all(tmp_path: Path) -> None:
 
         until_blocking(lambda: all_are_counted(lambda sums: sums["trio_sse_streams_opened_total"] >= 6))
         until_blocking(lambda: all_are_counted(lambda sums: sums["trio_sse_hub_subscriptions"] == 6))
+        monitor = re.search(r"^Metrics and health checks on (\S+)$", program.stdout.text, re.MULTILINE)
+        assert monitor is not None
+        until_blocking(lambda: sent_by_all(monitor[1])["trio_sse_streams_opened_total"] >= 6)
+        assert (
+            'trio_sse_hub_pattern_subscriptions{pattern="l*"} 6.0' in http.get(f"{monitor[1]}/metrics").text
+        )
+        assert http.get(f"{monitor[1]}/readyz").json() == {"status": "ok"}

@@ -7,7 +7,7 @@ what applications do not need.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
 from typing import Any, Protocol, final
 from weakref import WeakSet
@@ -43,6 +43,7 @@ from .pump import Pump
 from .registry import Registry
 from .sequencer import MemorySequencer, Sequencer, SharedSequencer
 from .statistics import HubStatistics, count_queues, hub_statistics
+from .topic_statistics import TopicPatterns, TopicStatistics, pattern_statistics, topic_statistics
 from .tracing import TracedPublisher, TracedPump, Tracing
 
 _engines: WeakSet[HubEngine] = WeakSet()
@@ -89,6 +90,7 @@ class HubEngine:
         retention: Mapping[str, Retention],
         dumps: Dumps,
         tracing: Tracing | None = None,
+        topic_patterns: Collection[str] = (),
     ) -> None:
         _engines.add(self)
         if isinstance(log, str):
@@ -108,6 +110,7 @@ class HubEngine:
         self._states: dict[str, State] = {}
         self.presence = PresenceKeeper(self.inbox.put_nowait, lambda: self.sequencer.is_shared)
         self.tracing = tracing
+        self.patterns = TopicPatterns(topic_patterns) if topic_patterns != () else None
         self._use_log(log)
 
     def _use_log(self, log: Log | None) -> None:
@@ -121,6 +124,7 @@ class HubEngine:
         progress = Progress(self.log)
         self.registry = Registry(self.log, self.inbox, self.scheduler, progress)
         self.pump = Pump(self.registry, self.scheduler, progress, self.inbox.latency)
+        self.pump.patterns = self.patterns
         pump = self.pump if self.tracing is None else TracedPump(self.tracing, self.pump)
         if log is None or window is None:
             self.sequencer = MemorySequencer(self.log, self.inbox, pump)
@@ -361,7 +365,17 @@ class HubEngine:
 
     def statistics(self) -> Pausing[HubStatistics]:
         """Compute the hub's statistics, which visits every subscription."""
-        queues = yield from count_queues(list(self.registry))
+        feeds = list(self.registry)
+        queues = yield from count_queues(feeds)
+        patterns = yield from pattern_statistics(feeds, self.log, self.patterns)
         return hub_statistics(
-            self.log, self.inbox, self.pump, self.registry, self.scheduler, self.sequencer, queues
+            self.log, self.inbox, self.pump, self.registry, self.scheduler, self.sequencer, queues, patterns
         )
+
+    def topic_statistics(self, pattern: str) -> Pausing[dict[str, TopicStatistics]]:
+        """Compute the statistics of the topics that a pattern matches."""
+        return topic_statistics(list(self.registry), self.log, pattern)
+
+    def count_topics(self, patterns: Collection[str]) -> None:
+        """Count what is published from now on by these patterns of topics."""
+        self.patterns = self.pump.patterns = TopicPatterns(patterns) if patterns else None

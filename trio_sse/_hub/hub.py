@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
@@ -25,6 +25,7 @@ from .._wire.topic import check_topic, check_topics
 from .engine import HubEngine
 from .statistics import HubStatistics
 from .ticker import Ticker
+from .topic_statistics import TopicStatistics
 from .tracing import Tracing
 
 T = TypeVar("T")
@@ -57,6 +58,8 @@ class Hub:
         dumps: encodes data that is not text; as `json.dumps`, with one argument.
         tracing: makes spans of what is published and delivered, and of the streams of each server and app
             that has this hub; see `trio_sse.otel.Tracing`.
+        topic_patterns: patterns of topics, such as `prices/*`, which statistics and metrics count apart, at
+            most 100; `*` stands for any characters, and the first pattern that matches a topic counts.
 
     All bounds apply: the one that is reached first counts.
     """
@@ -74,6 +77,7 @@ class Hub:
         log: Log | None = None,
         dumps: Dumps = dumps_compact,
         tracing: Tracing | None = None,
+        topic_patterns: Collection[str] = (),
     ) -> None:
         check_bounds(0, history=history, history_bytes=history_bytes)
         check_bounds(1, inbox=inbox, inbox_bytes=inbox_bytes, queue=queue, queue_bytes=queue_bytes)
@@ -85,6 +89,7 @@ class Hub:
             retention=retention,
             dumps=dumps,
             tracing=tracing,
+            topic_patterns=topic_patterns,
         )
         self._tickers: set[str] = set()  # the topics of those that run
 
@@ -355,6 +360,16 @@ class Hub:
     async def collect_statistics(self) -> HubStatistics:
         """Return the same, but let other tasks run between two parts of the subscriptions."""
         return await in_pieces(self._engine.statistics())
+
+    async def topic_statistics(self, pattern: str = "*") -> dict[str, TopicStatistics]:
+        """Return the statistics of each topic that a pattern matches, if it has subscribers or events.
+
+        Other tasks run in between.
+
+        Raises:
+            TypeError, ValueError: no topic can match the pattern.
+        """
+        return await in_pieces(self._engine.topic_statistics(pattern))
 
 
 def engine_of(hub: Hub) -> HubEngine:

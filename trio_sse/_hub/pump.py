@@ -28,6 +28,7 @@ from .large_events import LARGE_BYTES, LargeEventMonitor
 from .latency import PublishLatency
 from .pacing import BegunDelivery, Subscriber
 from .progress import Progress
+from .topic_statistics import TopicPatterns
 
 # Let other tasks run after this many writes (about 1 ms, at 10 us each). Large batches count for more,
 # because copying and encrypting them takes time.
@@ -62,6 +63,7 @@ class Pump:
 
     Attributes:
         deliveries: events delivered, counted once for each subscriber.
+        patterns: count what is placed, if it is to be counted by patterns of topics.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Pump:
         self._scheduler = scheduler
         self._progress = progress
         self._latency = latency
+        self.patterns: TopicPatterns | None = None
         self._newest: Message | None = None  # of the batch that was placed last
         self._monitor = LargeEventMonitor()
         self._under_way: Iterator[None] = iter(())  # the rest of the batch that is being delivered
@@ -199,6 +202,8 @@ class Pump:
                 by_topic[topic] = list(run)
             else:
                 of_topic += run
+        if self.patterns is not None:
+            self.patterns.count(by_topic)
         live = self._subscribers.live
         bound = [(of_topic, live(topic)) for topic, of_topic in by_topic.items()]
         if sum([len(message.wire) for message in messages]) >= LARGE_BYTES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +14,7 @@ from .._pausing import Pausing
 from .._subscription.feed import Feed
 from .flushing import FlushScheduler
 from .inbox import Inbox
+from .topic_statistics import PatternStatistics
 
 if TYPE_CHECKING:
     from .pump import Pump
@@ -61,6 +62,7 @@ class HubStatistics:
         log_problem: `log_not_loaded`, `log_unavailable` or `log_lagging`, as in `Server.problems`, or `None`.
         log_lag: for how many seconds a shared log has had more than this hub has read.
         log_outages: how often a shared log has become unavailable; that the hub has ended counts, too.
+        patterns: the topics that each of the hub's `topic_patterns` matches, and as `other` the rest.
     """
 
     topics: int
@@ -94,6 +96,7 @@ class HubStatistics:
     log_problem: str | None
     log_lag: float
     log_outages: int
+    patterns: Mapping[str, PatternStatistics]
 
 
 class Queues(NamedTuple):
@@ -130,6 +133,7 @@ def hub_statistics(
     scheduler: FlushScheduler,
     sequencer: Sequencer,
     queues: Queues,
+    patterns: Mapping[str, PatternStatistics],
 ) -> HubStatistics:
     """Return the statistics of a hub that consists of these."""
     history = registry.history
@@ -165,4 +169,5 @@ def hub_statistics(
         log_problem=sequencer.problem if trio.lowlevel.in_trio_run() else None,
         log_lag=sequencer.lag,
         log_outages=sequencer.outages,
+        patterns=patterns,
     )

@@ -128,6 +128,16 @@ class MemoryLog:
         return len(self._by_topic)
 
     @property
+    def topic_names(self) -> list[str]:
+        """The topics that have messages in the log."""
+        return list(self._by_topic)
+
+    def size_of(self, name: str) -> tuple[int, int]:
+        """Return how many messages of a topic are held, and how many bytes."""
+        topic = self._by_topic.get(name)
+        return (0, 0) if topic is None else (len(topic.messages), topic.size)
+
+    @property
     def last_id(self) -> str:
         """The id of the newest message."""
         return self.id_at(self.last)

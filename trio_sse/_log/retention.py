@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import final
 
 from .._validate import check_bounds, check_seconds
-from .._wire.topic import MAX_TOPIC_LENGTH, harmful_character
+from .._wire.topic_pattern import compile_topic_pattern
 
 
 @final
@@ -43,7 +43,7 @@ class RetentionRules:
     """The retention of each topic: that of the first pattern that matches its name.
 
     Args:
-        rules: by pattern, in which `*` stands for any characters, also none; all others stand for themselves.
+        rules: by pattern; see `compile_topic_pattern`.
 
     Raises:
         TypeError, ValueError: a pattern or a retention is not acceptable.
@@ -56,7 +56,7 @@ class RetentionRules:
         for pattern, retention in rules.items():
             if not isinstance(retention, Retention):
                 raise TypeError(f"retention[{pattern!r}] must be a Retention, not {type(retention).__name__}")
-            self._rules.append((_compile(pattern), retention))
+            self._rules.append((compile_topic_pattern(pattern, "a pattern of retention"), retention))
 
     def of(self, topic: str) -> Retention | None:
         """Return the retention of a topic, or `None` if it has no bounds of its own."""
@@ -67,14 +67,3 @@ class RetentionRules:
 
 
 _UNBOUNDED = Retention()
-
-
-def _compile(pattern: object) -> re.Pattern[str]:
-    if not isinstance(pattern, str):
-        raise TypeError(f"a pattern of retention must be a str, not {type(pattern).__name__}")
-    if not 0 < len(pattern) <= MAX_TOPIC_LENGTH or harmful_character(pattern) is not None:
-        raise ValueError(
-            f"a pattern of retention has 1 to {MAX_TOPIC_LENGTH} characters, without control characters, "
-            f"as topics do: {pattern!r} matches none"
-        )
-    return re.compile(".*".join(re.escape(part) for part in re.split(r"\*+", pattern)))

@@ -15,6 +15,7 @@ from .._server.server import Server
 from .certificates import Certificates
 from .errors import ProgramError
 from .listening import Listening, ListenOptions, listening_on
+from .monitor import listening_for_monitor, serve_monitor
 from .service_manager import ServiceManager
 from .signals import drain_on_signal
 from .stop_guard import StopGuard
@@ -37,6 +38,8 @@ class ServiceOptions:
         certificates: serve over TLS with these. SIGHUP loads them again.
         proxy_protocol: connections from trusted proxies begin with a header of the PROXY protocol.
         manager: what started the program, and wants to know how it is.
+        monitor_listen: where metrics and health checks have an address of their own.
+        announce_monitor: is called with its URLs.
         parent_alive: a descriptor that becomes readable when the parent process, which restarts this one, has
             ended.
     """
@@ -46,6 +49,8 @@ class ServiceOptions:
     certificates: Certificates | None = None
     proxy_protocol: bool = False
     manager: ServiceManager = field(default_factory=ServiceManager)
+    monitor_listen: ListenOptions | None = None
+    announce_monitor: Announce = lambda urls: None
     parent_alive: int | None = None
 
     @property
@@ -85,7 +90,14 @@ async def serve_until_signalled(
             task_status=task_status,
         )
 
-    await _run(options, serve, server.drain, drain_timeout=server.drain_timeout, background=background)
+    await _run(
+        options,
+        serve,
+        server.drain,
+        drain_timeout=server.drain_timeout,
+        background=background,
+        monitored=server,
+    )
 
 
 async def serve_by_hypercorn(
@@ -141,6 +153,7 @@ async def _run(
     *,
     drain_timeout: float,
     background: Callable[[], Awaitable[None]] | None = None,
+    monitored: Server | None = None,
 ) -> None:
     """Run a server on the program's sockets until it has ended, and drain it on a signal."""
     is_serving = False
@@ -169,12 +182,15 @@ async def _run(
         StopGuard(drain_timeout, options.parent_alive) as guard,
         guard.signals(*numbers) as signals,  # before anybody can connect
         listening_on(options.listen) as listening,
+        listening_for_monitor(options.monitor_listen, options.announce_monitor) as monitor_sockets,
     ):
         names = listening.describe(options.scheme)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain_on_signal, signals, begin_drain, options.reload, nursery)
             if options.parent_alive is not None:
                 nursery.start_soon(end_with_parent, options.parent_alive)
+            if monitored is not None and monitor_sockets:
+                nursery.start_soon(serve_monitor, monitored, monitor_sockets)
             await nursery.start(run)
             is_serving = True
             options.announce(names)

@@ -91,6 +91,12 @@ def _refused(statistics: ServerStatistics) -> Iterable[Sample]:
     return [((str(status),), count) for status, count in sorted(statistics.refused_by_status.items())]
 
 
+def _by_pattern(attribute: str) -> Callable[[HubStatistics], Iterable[Sample]]:
+    return lambda statistics: [
+        ((pattern,), getattr(of_pattern, attribute)) for pattern, of_pattern in statistics.patterns.items()
+    ]
+
+
 def _log_problems(statistics: HubStatistics) -> Iterable[Sample]:
     problems = ("log_not_loaded", "log_unavailable", "log_lagging")
     return [((problem,), int(statistics.log_problem == problem)) for problem in problems]
@@ -98,6 +104,10 @@ def _log_problems(statistics: HubStatistics) -> Iterable[Sample]:
 
 def _process(attribute: str) -> Callable[[ServerStatistics], Iterable[Sample]]:
     return lambda statistics: [((), getattr(statistics.process, attribute))]
+
+
+def _pattern(name: str, type: MetricType, attribute: str, help: str) -> Metric:
+    return Metric(f"trio_sse_hub_pattern_{name}", type, help, ("pattern",), _by_pattern(attribute))
 
 
 #: Metrics of a server's or an app's statistics.
@@ -206,6 +216,25 @@ HUB_METRICS = (
         _log_problems,
         max,
     ),
+    _pattern(
+        "topics", MetricType.GAUGE, "topics", "Topics with subscribers, of those that a pattern matches."
+    ),
+    _pattern(
+        "subscriptions",
+        MetricType.GAUGE,
+        "subscriptions",
+        "Subscriptions to such topics, counted for each topic.",
+    ),
+    _pattern(
+        "published_events_total", MetricType.COUNTER, "published", "Events of such topics that have an id."
+    ),
+    _pattern(
+        "log_events",
+        MetricType.GAUGE,
+        "log_events",
+        "Events of such topics that can be replayed.",
+    ),
+    _pattern("log_bytes", MetricType.GAUGE, "log_bytes", "Bytes of these events."),
     _highest("hub_log_lag_seconds", "log_lag", "For how long a shared log has had more than was read."),
     _counter("hub_log_outages_total", "log_outages", "How often a shared log has become unavailable."),
 )

@@ -696,6 +696,11 @@ class Server:
         )
 
 
+def leave_unobserved(server: Server) -> None:
+    """Let a server that is not served yet leave the event loop to another server's watchdog and monitor."""
+    server._calls.is_observed = False
+
+
 def statistics_of(server: Server) -> Pausing[ServerStatistics]:
     """Return the computation of a server's statistics, for the other packages of trio_sse."""
     return server._statistics()

@@ -50,7 +50,12 @@ Address = tuple[object, ...] | str
 
 @final
 class ServeCalls:
-    """The calls to serve of one server, which may run at the same time. `Server` describes them."""
+    """The calls to serve of one server, which may run at the same time. `Server` describes them.
+
+    Attributes:
+        loop_monitor: measures the turns of the event loop.
+        is_observed: whether it does, and the watchdog watches its steps.
+    """
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class ServeCalls:
         self._starting: set[trio.CancelScope] = set()  # of calls that wait for the app to start
         self._watchdog = Watchdog(options.slow_step)
         self.loop_monitor = LoopMonitor()
+        self.is_observed = True
         self._count = 0  # of calls in progress
         self.turned_away = 0  # clients
 
@@ -199,11 +205,8 @@ class ServeCalls:
     async def _run(self, serving: ServeScope, work: Callable[[], Awaitable[None]]) -> None:
         """Run one call, under the watchdog and within the app's lifespan."""
         self._count += 1
-        if self._count == 1:
-            self._watchdog.begin()
-            trio.lowlevel.add_instrument(self._watchdog)
-            self.loop_monitor.begin()
-            trio.lowlevel.add_instrument(self.loop_monitor)
+        if self._count == 1 and self.is_observed:
+            self._begin_observing()
         try:
             if self._app is None:
                 await serving.run(work)
@@ -212,10 +215,19 @@ class ServeCalls:
         finally:
             self._count -= 1
             if self._count == 0:
-                self._watchdog.end()
-                for instrument in (self._watchdog, self.loop_monitor):
-                    with contextlib.suppress(KeyError):  # Trio removes an instrument that fails
-                        trio.lowlevel.remove_instrument(instrument)
+                self._end_observing()
+
+    def _begin_observing(self) -> None:
+        self._watchdog.begin()
+        trio.lowlevel.add_instrument(self._watchdog)
+        self.loop_monitor.begin()
+        trio.lowlevel.add_instrument(self.loop_monitor)
+
+    def _end_observing(self) -> None:
+        self._watchdog.end()
+        for instrument in (self._watchdog, self.loop_monitor):
+            with contextlib.suppress(KeyError):  # there was none, or Trio has removed one that failed
+                trio.lowlevel.remove_instrument(instrument)
 
     async def _run_with_app(
         self, app: AppHandler, serving: ServeScope, work: Callable[[], Awaitable[None]]

@@ -157,8 +157,7 @@ def _merge(metric: Metric, one: Value, other: Value) -> Value:
     if one is None or other is None:
         return other if one is None else one
     if isinstance(one, Histogram) and isinstance(other, Histogram):
-        counts = tuple(map(sum, zip(one.counts, other.counts, strict=True)))
-        return Histogram(one.bounds, counts, one.sum + other.sum)
+        return one + other
     assert not isinstance(one, Histogram)
     assert not isinstance(other, Histogram)
     return metric.merge(one, other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -42,6 +43,30 @@ class StreamStatistics:
     oldest: float
     durations: Histogram
     hub: HubStatistics
+
+
+def added_statistics(each: Sequence[StreamStatistics]) -> StreamStatistics:
+    """Return the sum of the statistics of several endpoints; of one hub, which is that of the first."""
+    first, *others = each
+    ended, streams = Counter(first.ended), Counter(first.streams)
+    ages, durations = first.ages, first.durations
+    for other in others:
+        ended += Counter(other.ended)
+        streams += Counter(other.streams)
+        ages += other.ages
+        durations += other.durations
+    return StreamStatistics(
+        open_streams=sum(one.open_streams for one in each),
+        opened=sum(one.opened for one in each),
+        ended=dict(ended),
+        events_sent=sum(one.events_sent for one in each),
+        bytes_sent=sum(one.bytes_sent for one in each),
+        streams=dict(streams),
+        ages=ages,
+        oldest=max(one.oldest for one in each),
+        durations=durations,
+        hub=first.hub,
+    )
 
 
 class CountedStream(Protocol):

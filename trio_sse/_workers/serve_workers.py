@@ -14,6 +14,7 @@ import trio
 from .._hub.engine import existing_engines
 from .._program.errors import AppProgramError, ProgramError, expected_errors_as_program_errors
 from .._program.listening import listening_on
+from .._program.monitor import listening_for_monitor
 from .._program.serve import ServiceOptions
 from .._program.stop_guard import StopGuard
 from .._server.server import Server
@@ -52,6 +53,7 @@ def serve_with_workers(
                 guard=guard,
                 certificates=options.certificates,
                 proxy_protocol=options.proxy_protocol,
+                monitor_sockets=monitor_sockets,
             )
             try:
                 with expected_errors_as_program_errors():
@@ -61,8 +63,12 @@ def serve_with_workers(
             except ProgramError as error:
                 sys.exit(str(error))
 
-    sharing = nullcontext() if server.metrics_path is None else sharing_metrics(workers)
-    with sharing, listening_on(options.listen, workers) as listening:
+    has_metrics = server.metrics_path is not None or options.monitor_listen is not None
+    with (
+        sharing_metrics(workers) if has_metrics else nullcontext(),
+        listening_on(options.listen, workers) as listening,
+        listening_for_monitor(options.monitor_listen, options.announce_monitor) as monitor_sockets,
+    ):
         supervisor = Supervisor(
             listening,
             run_worker,

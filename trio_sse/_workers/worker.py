@@ -16,6 +16,7 @@ from .._hub.engine import existing_engines
 from .._logger import get_logger
 from .._pausing import timed_in_pieces
 from .._program.certificates import Certificates
+from .._program.monitor import monitor_of
 from .._program.stop_guard import StopGuard
 from .._server.server import Server, statistics_of
 from .._server.shared_metrics import shared_metrics
@@ -36,6 +37,7 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
     guard: StopGuard,
     certificates: Certificates | None,
     proxy_protocol: bool,
+    monitor_sockets: Sequence[socket.socket],
 ) -> None:
     """Serve until SIGTERM, which drains, or until the supervisor ends.
 
@@ -47,14 +49,18 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
         pipe: the descriptor to write signs of life and statistics to, from when the worker listens.
         supervisor_alive: a descriptor that becomes readable when the supervisor ends.
         guard: ends the process if the stop takes too long.
+        monitor_sockets: where to answer with metrics and health checks, if anywhere; all workers share them.
     """
 
     is_serving = False
+    monitor = monitor_of(server) if monitor_sockets else None
 
     async def handle_signals(signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
         async for number in signals:
             if number == signal.SIGUSR2:
                 server.stop_accepting()
+                if monitor is not None:
+                    monitor.stop_accepting()  # another worker is ready
             elif number == signal.SIGHUP:
                 assert certificates is not None
                 certificates.reload()
@@ -89,6 +95,8 @@ async def serve_as_worker(  # pragma: no cover  # in a fork, which ends by os._e
                 )
                 nursery.cancel_scope.cancel()
 
+            if monitor is not None:
+                nursery.start_soon(monitor.serve_listeners, list(monitor_sockets))
             await nursery.start(serve)
             is_serving = True
             nursery.start_soon(_report_statistics, server, pipe)

@@ -25,6 +25,7 @@ from .._program.shared_log import check_shareable, use_log
 from .._server.server import Server
 from .config_file import config_option
 from .host_option import HYPERCORN, OWN_HOST, HostName
+from .monitoring_options import MonitoringValues, add_monitoring_options
 from .options import Command, Permissions, bind_option, log_level_option, set_up_logging
 from .output import reader_may_leave
 from .reload_options import ReloadValues, add_reload_options
@@ -54,6 +55,7 @@ from .worker_options import WorkerValues, add_worker_options
     help="Permissions of Unix sockets.",
 )
 @add_server_options
+@add_monitoring_options
 @click.option(
     "--proxy-protocol",
     is_flag=True,
@@ -101,6 +103,7 @@ def serve(
     addresses: Sequence[str],
     unix_mode: int,
     server_options: Mapping[str, object],
+    monitoring: MonitoringValues,
     proxy_protocol: bool,
     tls: TLSValues,
     host: str,
@@ -146,6 +149,8 @@ def serve(
                 "--http2 needs --certfile: browsers use HTTP/2 only over TLS; "
                 "--http2-cleartext is for a proxy in front"
             )
+        if on_hypercorn and monitoring.is_set:
+            raise ProgramError("--metrics-bind and --metrics-topic cannot be combined with --host hypercorn")
         if reload.reload and workers.is_supervised:
             raise ProgramError("--reload is for development, with one process: leave out --workers")
         # Before anything else is opened.
@@ -169,6 +174,7 @@ def serve(
             has_http2 = offers_http2
         else:
             server, run = _by_server(found, server_options, log_url, workers, proxy_protocol=proxy_protocol)
+            monitoring.count_topics()
             offers_http2 = server.http2
             has_http2 = offers_http2 if tls.certfiles else server.http2_cleartext
         run(
@@ -178,6 +184,8 @@ def serve(
                 certificates=tls.load(offers_http2=offers_http2),
                 proxy_protocol=proxy_protocol,
                 manager=manager,
+                monitor_listen=monitoring.listen(),
+                announce_monitor=_announce_monitor,
                 parent_alive=None if inherited is None else inherited.parent_alive,
             )
         )
@@ -238,3 +246,9 @@ def _announce(protocols: str, urls: Sequence[str]) -> None:
     with reader_may_leave(sys.stdout):
         for url in urls:
             click.echo(f"Serving on {url} ({protocols})")
+
+
+def _announce_monitor(urls: Sequence[str]) -> None:
+    with reader_may_leave(sys.stdout):
+        for url in urls:
+            click.echo(f"Metrics and health checks on {url}")

@@ -20,13 +20,13 @@ Needs the extra `quart`: pip install 'trio-sse[quart]'.
 """
 
 from .._module_metadata import set_public_module
-from .._stream.statistics import StreamStatistics
+from .._stream.statistics import StreamStatistics as StreamStatistics
 
 try:
     from ._extension import QuartSSE
 except ImportError as error:
     raise ImportError("trio_sse.quart needs its extra: pip install 'trio-sse[quart]'") from error
 
-__all__ = ["QuartSSE", "StreamStatistics"]
+__all__ = ["QuartSSE"]
 
 set_public_module(globals())
