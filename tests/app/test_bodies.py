@@ -44,6 +44,32 @@ async def test_bodies_are_complete_and_the_connection_is_reused(serve: Any, requ
             assert await client.whole() == b"x" * 100_000
 
 
+@http_only
+async def refuse_in_parts(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 401, "headers": []})
+    await send({"type": "http.response.body", "body": b"who", "more_body": True})
+    await send({"type": "http.response.body"})
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_a_head_that_says_the_connection_goes_on_is_right(is_chunked: bool) -> None:
+    """Whatever the size of the body that the app has left; a proxy would send others' requests on it."""
+    large = b"x" * 1_000_000
+    head, body = (
+        (CHUNKED, b"f4240\r\n%b\r\n0\r\n\r\n" % large)
+        if is_chunked
+        else (post(b"", length=len(large)), large)
+    )
+    server = Server(refuse_in_parts, max_body_size=None if is_chunked else len(large))
+    async with in_memory(server) as serving, serving.connect() as client, trio.open_nursery() as nursery:
+        nursery.start_soon(client.send, head + body + head + body)
+        for _ in range(2):
+            answer = await client.head()
+            assert (answer.status, answer.get("Connection")) == (401, None)
+            client.is_ended, client.body = False, b""
+            assert await client.whole() == b"who"
+
+
 async def test_100_continue_is_sent_when_the_app_reads(serve: Any) -> None:
     async with serve(echo) as serving, serving.connect() as client:
         await client.send(post(b"", b"Expect: 100-continue", length=3))

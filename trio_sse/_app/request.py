@@ -19,11 +19,6 @@ from .._request.turns import Turns
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
 
-# An app that has answered piece by piece may have left some of the request's body. Up to this, it is read
-# off, and the connection goes on as the response has announced.
-_MOST_DISCARDED = 256 * 1024
-_DISCARD_SECONDS = 5.0
-
 
 class AppRequest:
     """The request of one call of an app. Its subclass has the response, and `on_disconnect`.
@@ -215,10 +210,19 @@ class AppRequest:
     async def discard_body(self, transport: Transport) -> bool:
         """Read off what the app has left of the body, unless the head says that the connection closes.
 
+        An app that has answered piece by piece may have left some, and its head has promised that the
+        connection goes on.
+
         Return whether the body has been read to its end. The app's call may return meanwhile.
         """
         if not self._may_keep_alive or self._serving.is_draining:
             return False
         body = self._body
         body.receive = transport.receive_some  # nobody watches any more
-        return await body.discard(_MOST_DISCARDED, _DISCARD_SECONDS)
+        with trio.CancelScope() as scope:
+            self._serving.waiting.add(scope)
+            try:
+                return await body.discard()
+            finally:
+                self._serving.waiting.discard(scope)
+        return False

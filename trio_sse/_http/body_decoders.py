@@ -12,6 +12,7 @@ so it is lenient and small. One decoder for both would have to be the weaker one
 from __future__ import annotations
 
 import re
+import sys
 from typing import Protocol, final
 
 from .exceptions import HTTPException
@@ -69,6 +70,9 @@ class BodyDecoder(Protocol):
             HTTPException: the body is malformed or too large.
         """
 
+    def lift_bound(self) -> None:
+        """Accept a body of any size from now on, since nobody keeps it."""
+
     def end(self) -> bool:
         """Note that no byte follows; return whether the body is complete."""
 
@@ -98,6 +102,9 @@ class SizedDecoder:
         self._left -= len(piece)
         del buffer[: len(piece)]
 
+    def lift_bound(self) -> None:
+        """Do nothing: the head has said the size."""
+
     def end(self) -> bool:
         return self.is_complete
 
@@ -120,6 +127,9 @@ class EndedDecoder:
             raise too_large(self._max_size)
         self.body += buffer
         buffer.clear()
+
+    def lift_bound(self) -> None:
+        self._max_size = sys.maxsize
 
     def end(self) -> bool:
         self.is_complete = True
@@ -162,6 +172,9 @@ class ChunkedDecoder:
                 self._end_trailer(line)
             else:
                 self._begin_chunk(line)
+
+    def lift_bound(self) -> None:
+        self._max_size = sys.maxsize
 
     def end(self) -> bool:
         return self.is_complete

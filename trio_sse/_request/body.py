@@ -10,7 +10,7 @@ import trio
 from .._http.body_decoders import BodyDecoder, ChunkedDecoder, EndedDecoder, SizedDecoder
 from .._http.exceptions import HTTPException
 from .._http.request_head import RequestHead
-from .._transport.base import Transport, send_all
+from .._transport.base import LINGER_SECONDS, LINGER_SILENCE_SECONDS, Transport, send_all
 from .._transport.pending_bytes import PendingBytes
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -126,12 +126,20 @@ class BodyReader:
         self._decoder.body.clear()
         return piece
 
-    async def discard(self, max_size: int, seconds: float) -> bool:
-        """Read off the rest of the body, if it is small and comes soon; return whether that succeeded."""
-        with trio.move_on_after(seconds):
+    async def discard(self) -> bool:
+        """Read off the rest of the body, for as long as `Transport.linger` would; return whether it has come.
+
+        As much is read as comes: if less were, and the rest came all the same, its client would take the
+        connection for one that can carry another request.
+        """
+        self._decoder.lift_bound()
+        with trio.move_on_after(LINGER_SECONDS):
             try:
-                while not self.is_complete and max_size > 0 and not self._must_continue:
-                    max_size -= len(await self.receive_some())
+                while not (self.is_complete or self._must_continue):
+                    with trio.move_on_after(LINGER_SILENCE_SECONDS) as silence:
+                        await self.receive_some()
+                    if silence.cancelled_caught:
+                        return False
             except (HTTPException, trio.BrokenResourceError):
                 return False
         return self.is_complete
@@ -176,7 +184,7 @@ class NoBody:
         """Return no bytes: the body is complete."""
         return b""
 
-    async def discard(self, max_size: int, seconds: float) -> bool:
+    async def discard(self) -> bool:
         """Do nothing, and return `True`: there is nothing to read off."""
         return True
 
