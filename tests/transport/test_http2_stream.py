@@ -442,6 +442,27 @@ async def test_closing_says_whether_the_response_was_complete(
     assert link.is_clean
 
 
+@pytest.mark.parametrize(("size", "is_wanted"), [(100_000, True), (2_000_000, False)])
+async def test_the_rest_of_a_request_is_read_off_if_it_is_small(
+    link: Link, size: int, is_wanted: bool, autojump_clock: MockClock
+) -> None:
+    """Clients may lose the response if its stream is reset while they send, as behind HAProxy."""
+    transport = link.asks(1, "POST", is_whole=False)
+    send(transport, sized(b"413"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(transport.linger)
+        for sent in range(0, size, 10_000):
+            if nursery.child_tasks:
+                link.uploads(1, b"x" * 10_000, is_end=sent + 10_000 == size)
+            await wait_all_tasks_blocked()
+    await transport.aclose()
+    await trio.sleep(1)
+    seen = [text for text in link.received() if text.startswith("1: ") and "window" not in text]
+    assert seen[:3] == ["1: 200", "1: 3 bytes", "1: end"]
+    assert seen[3:] == ([] if is_wanted else ["1: NO_ERROR"])
+    assert link.is_clean
+
+
 @pytest.mark.parametrize("prepare", BEFORE)
 async def test_the_end_of_the_connection_is_noticed_at_once(link: Link, prepare: Prepare) -> None:
     transport, listener = link.asks(1, "POST", is_whole=False), Listener()

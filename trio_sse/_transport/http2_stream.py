@@ -10,7 +10,9 @@ announces. Everything else that ends the stream is a cut, which the client learn
 
 from __future__ import annotations
 
+import contextlib
 import ssl
+from collections.abc import Awaitable, Callable
 from typing import Self, final
 
 import trio
@@ -30,6 +32,7 @@ from .base import (
     endpoint_host,
     not_free,
     not_owned,
+    read_to_end,
 )
 from .http2_writer import FLUSH_SIZE, Http2Writer
 
@@ -39,6 +42,9 @@ _pack_head = HEAD.pack  # the type of DATA is 0
 
 # After so many bytes, a task goes on, so that a fast client of a large event does not keep others waiting.
 _MOST_AT_ONCE = 4 * FLUSH_SIZE
+
+# So much of a request is read off after its response.
+_MOST_LINGERED = 1024 * 1024
 
 # Statuses of responses without a body, which then end with their heads.
 _WITHOUT_BODY = (204, 205, 304)
@@ -396,10 +402,26 @@ class Http2StreamTransport:
     # The end
 
     async def linger(self) -> None:
-        """Do nothing: the connection stays open."""
+        """Read off the rest of the request, if it is small, so that the stream need not be reset.
+
+        HAProxy passes on a reset of a complete response to a client that is still sending, and the client
+        may lose the response.
+        """
         if self.state is not _OWNED:
             raise not_owned(self.state)
-        await trio.lowlevel.checkpoint()
+        with contextlib.suppress(trio.BrokenResourceError):
+            await read_to_end(self._receive_few())
+
+    def _receive_few(self) -> Callable[[], Awaitable[bytes]]:
+        """Return what receives for as long as there are not too many bytes."""
+        left = _MOST_LINGERED
+
+        async def receive() -> bytes:
+            nonlocal left
+            left -= len(data := await self.receive_some())
+            return data if left > 0 else b""
+
+        return receive
 
     async def aclose(self, *, abort: bool = False) -> None:
         if self.state is not _OWNED:
