@@ -19,7 +19,16 @@ from .._request.admission import Admission
 from .._request.request_reader import RequestReader, RoutedRequest
 from .._request.routes import StreamRoute
 from .._stream.closing import linger_if_unread
-from .._stream.lifecycle import Handle, Refused, StreamOutcome, run_stream
+from .._stream.connection import Connection, stream_of
+from .._stream.lifecycle import (
+    Failure,
+    Handle,
+    Refused,
+    StreamOutcome,
+    end_stream,
+    start_stream,
+    start_with_hooks,
+)
 from .._stream.live_stream import LiveStream
 from .._stream.manager import StreamManager
 from .._stream.polling import wants_poll
@@ -61,7 +70,7 @@ class SingleRequests:
         admitted = self._admit(transport, serving, head)
         if admitted is None:
             return self._handler.serve(transport, serving, None, head)
-        return self._run(*admitted)
+        return self._run(Connection(admitted.stream), admitted.handle, admitted.mark)
 
     def _admit(
         self, transport: Transport, serving: ServeScope, head: RequestHead | HTTPException
@@ -79,10 +88,23 @@ class SingleRequests:
             return None
         return self._streams.begin(transport, serving, routed, route)
 
-    async def _run(self, stream: LiveStream, handle: Handle, mark: RequestMark | None) -> None:
-        name_task(handle)
+    async def _run(self, connection: Connection, handle: Handle, mark: RequestMark | None) -> None:
+        answer: object = None
         try:
-            outcome = await run_stream(self._manager, stream.serving, stream, handle)
+            name_task(handle)
+            if self._manager.on_connect:
+                await start_with_hooks(self._manager, connection)
+            else:
+                start_stream(self._manager, connection)
+            answer = await handle(connection)
+        except BaseException as failure:
+            answer = Failure(failure)
+        await self._end(connection, mark, answer)
+
+    async def _end(self, connection: Connection, mark: RequestMark | None, answer: object) -> None:
+        stream = stream_of(connection)
+        try:
+            outcome = await end_stream(self._manager, connection, answer)
             await self._after_stream(stream, outcome, mark)
         except BaseException as failure:
             contain_failure(failure, stream.transport)

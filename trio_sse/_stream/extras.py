@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import final
 
+from .._hub.tracing import RequestSpan
+
 
 @final
 class StreamExtras:
@@ -14,15 +16,17 @@ class StreamExtras:
         identity: whose stream it is.
         expires_at: when its credentials expire, in seconds since 1970.
         max_deadline: when its maximum duration is over.
+        span: what traces it.
         close_frame: how a WebSocket is closed, where the reason alone is not enough.
     """
 
-    __slots__ = ("close_frame", "expires_at", "identity", "max_deadline")
+    __slots__ = ("close_frame", "expires_at", "identity", "max_deadline", "span")
 
     def __init__(self, max_deadline: float) -> None:
         self.identity: str | None = None
         self.expires_at: float | None = None
         self.max_deadline = max_deadline
+        self.span: RequestSpan | None = None
         self.close_frame: bytes | None = None
 
 

@@ -20,7 +20,6 @@ stream's own.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -42,12 +41,12 @@ from .._logger import get_logger
 from .._subscription.subscription import SlowConsumer
 from .._wire.topic import TopicError
 from .closing import finish_stream, send_reconnect_hint
-from .connection import Connection
+from .connection import Connection, stream_of
 from .disconnects import MAX_UNREAD_BYTES
 from .end_reason import EndReason
 from .live_stream import LiveStream
 from .manager import StreamManager
-from .registration import path_of, register, unregister
+from .registration import call_connect_hooks, enter_stream, path_of, unregister
 from .scope import ServeScope
 
 logger = get_logger("trio_sse.stream")
@@ -81,6 +80,23 @@ class Ended:
 
 StreamOutcome = Refused | Ended
 
+
+@final
+class Failure:
+    """What a handler has raised, until `end_stream` takes it, so that no frame keeps what refers to it."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self._error: BaseException | None = error
+
+    def take(self) -> BaseException:
+        """Return the error, once."""
+        error, self._error = self._error, None
+        assert error is not None
+        return error
+
+
 # Why a stream is ended though its client still waits for an answer.
 _ENDED_BY_US = (
     EndReason.MAX_DURATION,
@@ -107,45 +123,81 @@ async def run_stream(
         read: reads from the peer, in its own task, instead of only noticing that it disconnects.
     """
     connection = Connection(stream)
+    answer: object = None
+    try:
+        if read is not None or not stream.transport.is_watchable:
+            enter_stream(manager, stream)
+            await _handle_with_helpers(manager, connection, handle, read)
+        else:
+            if manager.on_connect:
+                await start_with_hooks(manager, connection)
+            else:
+                start_stream(manager, connection)
+            answer = await handle(connection)
+    except BaseException as failure:
+        answer = Failure(failure)
+    return await end_stream(manager, connection, answer)
+
+
+def start_stream(manager: StreamManager, connection: Connection) -> None:
+    """Begin what `run_stream` does on a transport that is watched, for a manager without `on_connect` hooks.
+
+    Then call the handler, and pass what it has returned, or a `Failure` if anything was raised, to
+    `end_stream`. So the task of a stream needs no coroutine but its own and the handler's while it runs.
+    """
+    stream = stream_of(connection)
+    enter_stream(manager, stream)
+    _watch(stream)
+    _begin_keepalives(stream)
+
+
+async def start_with_hooks(manager: StreamManager, connection: Connection) -> None:
+    """Do the same where there are hooks."""
+    stream = stream_of(connection)
+    enter_stream(manager, stream)
+    _watch(stream)
+    stream.lifetime.deadline = stream.deadline
+    await call_connect_hooks(manager, connection)
+    if not stream.needs_deadline:
+        stream.lifetime.deadline = math.inf
+    _begin_keepalives(stream)
+
+
+async def end_stream(manager: StreamManager, connection: Connection, answer: object) -> StreamOutcome:
+    """End a stream whose handler is over, and send its last bytes; the exits are those of `run_stream`."""
+    stream = stream_of(connection)
     refused: Refused | None = None
-    span = register(manager, serving, stream)
     try:
         try:
-            with stream.lifetime:
-                if read is not None or not stream.transport.is_watchable:
-                    await _handle_with_helpers(manager, serving, stream, connection, handle, read)
-                else:
-                    # Here and not in its own coroutine, whose frame each stream would keep for an hour.
-                    entry = None
-                    try:
-                        _watch(stream)
-                        if manager.on_connect:
-                            stream.lifetime.deadline = stream.deadline
-                            await _call_connect_hooks(manager, connection)
-                            if not stream.needs_deadline:
-                                stream.lifetime.deadline = math.inf
-                        stream.is_connected = True
-                        entry = serving.keepalives.add(stream, min(stream.keepalive_due, stream.deadline))
-                        _check_answer(stream, await handle(connection))
-                    finally:
-                        if entry is not None:
-                            serving.keepalives.remove(entry)
-                        stream.transport.unwatch()
-        except BaseException as failure:
-            refused = _settle(manager, stream, failure)
+            refused = _leave(manager, stream, answer)
         finally:
             stream.stop_writers()
         stream.end(EndReason.FINISHED)
-        return _outcome(stream, refused, may_reuse=await finish_stream(stream, manager.options))
+        may_reuse = await finish_stream(stream, manager.options)
+        return refused or _refuse_late(stream) or Ended(may_reuse)
     except BaseException:
         _end_cancelled(stream, manager)
         raise
     finally:
-        unregister(manager, serving, stream, connection, span, refused.error if refused else None)
+        unregister(manager, stream, connection, refused.error if refused else None)
 
 
-def _outcome(stream: LiveStream, refused: Refused | None, *, may_reuse: bool) -> StreamOutcome:
-    return refused or _refuse_late(stream) or Ended(may_reuse)
+def _leave(manager: StreamManager, stream: LiveStream, answer: object) -> Refused | None:
+    """Leave the scope of the handler, and settle what is left of what it has raised or returned."""
+    failure = answer.take() if isinstance(answer, Failure) else None
+    if stream.keepalive_entry is not None:
+        stream.serving.keepalives.remove(stream.keepalive_entry)
+    stream.transport.unwatch()
+    try:
+        if failure is None:
+            stream.lifetime.__exit__(None, None, None)
+            _check_answer(stream, answer)
+            return None
+        if stream.lifetime.__exit__(type(failure), failure, failure.__traceback__):
+            return None
+    except BaseException as raised:
+        return _settle(manager, stream, raised)
+    return _settle(manager, stream, failure)
 
 
 def _end_cancelled(stream: LiveStream, manager: StreamManager) -> None:
@@ -163,31 +215,33 @@ def _watch(stream: LiveStream) -> None:
         stream.transport.watch(stream)
 
 
+def _begin_keepalives(stream: LiveStream) -> None:
+    stream.is_connected = True
+    due = min(stream.keepalive_due, stream.deadline)
+    stream.keepalive_entry = stream.serving.keepalives.add(stream, due)
+
+
 async def _handle_with_helpers(
-    manager: StreamManager,
-    serving: ServeScope,
-    stream: LiveStream,
-    connection: Connection,
-    handle: Handle,
-    read: Read | None,
+    manager: StreamManager, connection: Connection, handle: Handle, read: Read | None
 ) -> None:
     """Run the hooks and the handler where reading, or writing keepalives, takes tasks of the stream's own."""
-    entry = None
+    stream = stream_of(connection)
+    keepalives, entry = stream.serving.keepalives, None
     stream.lifetime.deadline = stream.deadline
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read or partial(_watch_peer, stream))
         try:
             with stray_cancellation_fails():
-                await _call_connect_hooks(manager, connection)
+                await call_connect_hooks(manager, connection)
                 stream.is_connected = True
                 if stream.transport.is_direct:
-                    entry = serving.keepalives.add(stream, stream.keepalive_due)
+                    entry = keepalives.add(stream, stream.keepalive_due)
                 else:
                     nursery.start_soon(stream.keep_alive_task)
                 _check_answer(stream, await handle(connection))
         finally:
             if entry is not None:
-                serving.keepalives.remove(entry)
+                keepalives.remove(entry)
         async with stream.write_lock:  # let a helper finish what it is writing
             nursery.cancel_scope.cancel()
 
@@ -208,14 +262,7 @@ async def _watch_peer(stream: LiveStream) -> None:
     stream.on_disconnect()
 
 
-# Hooks and errors
-
-
-async def _call_connect_hooks(manager: StreamManager, connection: Connection) -> None:
-    for hook in manager.on_connect:
-        result = hook(connection)
-        if inspect.isawaitable(result):
-            await result
+# Errors
 
 
 def _check_answer(stream: LiveStream, answer: object) -> None:

@@ -13,6 +13,7 @@ import trio
 
 from .._http.request import Request, announced_body_size
 from .._hub.hub import Hub
+from .._hub.tracing import RequestSpan
 from .._subscription.feed import Feed
 from .._transport.base import Transport
 from .._wire.composite_id import parse_composite
@@ -24,6 +25,7 @@ from .cursor_form import cursor_form
 from .disconnects import MAX_UNREAD_BYTES
 from .end_reason import EndReason
 from .identities import IdentityIndex
+from .keepalive import KeepaliveEntry
 from .listing import ConnectionInfo, ListedStream
 from .options import StreamOptions
 from .scope import ServeScope
@@ -55,9 +57,10 @@ class LiveStream(StreamWriter):
         home: the manager that made it.
         kind: what statistics count it as; it does not change while the stream runs.
         is_connected: whether every `on_connect` hook has accepted it.
+        keepalive_entry: its place in the order of keepalives, if it has one there.
     """
 
-    __slots__ = ("home", "id", "is_connected", "kind", "request")
+    __slots__ = ("home", "id", "is_connected", "keepalive_entry", "kind", "request")
 
     def __init__(
         self,
@@ -86,6 +89,7 @@ class LiveStream(StreamWriter):
         self.home = home
         self.kind = kind_of(request, transport)
         self.is_connected = False
+        self.keepalive_entry: KeepaliveEntry | None = None
 
     @property
     def hub(self) -> Hub:
@@ -100,6 +104,15 @@ class LiveStream(StreamWriter):
     @close_frame.setter
     def close_frame(self, frame: bytes) -> None:
         self._make_extras().close_frame = frame
+
+    @property
+    def span(self) -> RequestSpan | None:
+        """What traces it, if anything does."""
+        return None if self._extras is None else self._extras.span
+
+    @span.setter
+    def span(self, span: RequestSpan) -> None:
+        self._make_extras().span = span
 
     @property
     def is_resumable(self) -> bool:

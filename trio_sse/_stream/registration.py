@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 
 from .._groups import split_failure
-from .._hub.tracing import RequestSpan
 from .._logger import get_logger
 from .connection import Connection
 from .end_reason import EndReason
 from .live_stream import LiveStream
 from .manager import StreamManager
-from .scope import ServeScope
 from .tracing import begin_stream_span, end_stream_span
 
 logger = get_logger("trio_sse.stream")
 access_logger = get_logger("trio_sse.access")
 
 
-def register(manager: StreamManager, serving: ServeScope, stream: LiveStream) -> RequestSpan | None:
-    """Register a stream; return its span, if it is traced. It is the current one of what is logged."""
+def enter_stream(manager: StreamManager, stream: LiveStream) -> None:
+    """Enter the scope of a stream's handler, and register the stream.
+
+    If it is traced, its span is the current one of what is logged.
+    """
+    stream.lifetime.__enter__()  # `with` would keep a bound method for as long as the stream lives
+    serving = stream.serving
     manager.streams[stream] = None
     serving.streams[stream.id] = stream
     manager.counters.count_open(stream.kind)
     if serving.counters is not manager.counters:
         serving.counters.count_open(stream.kind)
-    tracing = manager.tracing
-    span = None if tracing is None else begin_stream_span(tracing, serving, stream)
+    if manager.tracing is not None:
+        stream.span = begin_stream_span(manager.tracing, serving, stream)
     if access_logger.isEnabledFor(logging.INFO):
         peer, path = stream.transport.peer, path_of(stream)
         access_logger.info(
@@ -36,22 +40,17 @@ def register(manager: StreamManager, serving: ServeScope, stream: LiveStream) ->
             path,
             fields={"event": "open", "id": stream.id, "peer": peer, "path": path},
         )
-    return span
 
 
 def unregister(
-    manager: StreamManager,
-    serving: ServeScope,
-    stream: LiveStream,
-    connection: Connection,
-    span: RequestSpan | None,
-    refusal: Exception | None,
+    manager: StreamManager, stream: LiveStream, connection: Connection, refusal: Exception | None
 ) -> None:
     """Unregister a stream that has ended, and call the hooks.
 
     Args:
         refusal: with what its handler has refused the request.
     """
+    serving = stream.serving
     del manager.streams[stream], serving.streams[stream.id]
     stream.forget_identity()
     reason, sent = stream.end_reason or EndReason.SERVER_SHUTDOWN, stream.sent()
@@ -65,8 +64,8 @@ def unregister(
         if access_logger.isEnabledFor(logging.INFO):
             _log_end(stream, reason, duration, sent)
     finally:
-        if span is not None:
-            end_stream_span(span, stream, reason, sent, refusal)
+        if stream.span is not None:
+            end_stream_span(stream.span, stream, reason, sent, refusal)
 
 
 def _log_end(stream: LiveStream, reason: EndReason, duration: float, sent: tuple[int, int]) -> None:
@@ -106,3 +105,11 @@ def _call_disconnect_hooks(manager: StreamManager, connection: Connection) -> No
             if passing is not None:
                 raise
             logger.error("on_disconnect hook %r failed for id=%d", hook, connection.id, exc_info=contained)
+
+
+async def call_connect_hooks(manager: StreamManager, connection: Connection) -> None:
+    """Ask every `on_connect` hook whether it accepts a stream; what one raises refuses it."""
+    for hook in manager.on_connect:
+        result = hook(connection)
+        if inspect.isawaitable(result):
+            await result
