@@ -241,5 +241,6 @@ def test_tiny_pieces_that_nobody_reads_are_joined() -> None:
     connection.send(frame(DATA, 0, 1, b"xy") * 8000)
 
     (stream,) = connection.protocol.streams.values()
-    assert stream.received is not None
-    assert (len(stream.received), stream.unread) == (4, 16_000)
+    assert stream.body is not None
+    assert stream.body.pieces is not None
+    assert (len(stream.body.pieces), stream.unread) == (4, 16_000)

@@ -27,6 +27,7 @@ from trio_sse._http2.frames import (
 from trio_sse._http2.header_block import encode_fields
 from trio_sse._http2.limits import LIMITS
 from trio_sse._http2.protocol import Http2Protocol
+from trio_sse._transport.http2_response import ResponseKind
 from trio_sse._transport.http2_stream import Http2StreamTransport
 from trio_sse._transport.http2_writer import Http2Writer
 from trio_sse._transport.pending_bytes import PendingBytes
@@ -225,12 +226,8 @@ class Link:
         for event in self.protocol.receive(b"".join(frames), trio.current_time()):
             if isinstance(event, RequestReceived):
                 assert isinstance(event.head, RequestHead)
-                self.streams[event.stream.id] = Http2StreamTransport(
-                    event.stream,
-                    self.writer,
-                    is_head=event.head.method == "HEAD",
-                    is_websocket=event.is_websocket,
-                )
+                kind = ResponseKind.of(event.head.method, is_websocket=event.is_websocket)
+                self.streams[event.stream.id] = Http2StreamTransport(event.stream, self.writer, kind)
             elif isinstance(event, WindowOpened):
                 self.writer.wake()
 

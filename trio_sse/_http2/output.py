@@ -208,7 +208,9 @@ class Http2Output:
         """Open the windows by as many bytes of a body as were taken."""
         if stream.is_closed:
             return  # they have been counted
-        if credit := stream.take_credit(size, self._limits.stream_window // 2):
+        assert stream.body is not None
+        credit = stream.body.take_credit(size, self._limits.stream_window // 2)
+        if credit and not stream.peer_has_ended:
             self.add_output(encode_window_update(stream.id, credit))
         self._consumed(size)
 

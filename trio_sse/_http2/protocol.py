@@ -54,6 +54,7 @@ from .payloads import (
     reset_code_of,
     settings_of,
 )
+from .request_body import RequestBody
 from .request_head import check_trailers, make_request_head
 from .stream import Http2Stream
 
@@ -230,14 +231,16 @@ class Http2Protocol(Http2Output):
                 raise StreamFault(stream.id, ErrorCode.STREAM_CLOSED, "DATA after the end of the stream")
             self._check_reset_by_us(frame.stream_id, "DATA")
             return
-        if not stream.count_received(size):
+        body = stream.body
+        assert body is not None  # the request goes on
+        if not body.count_received(size):
             self._consumed(size)
             raise StreamFault(stream.id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window is exceeded")
         if len(data) != size:
             self.consumed(stream, size - len(data))
         is_end = bool(frame.flags & Flag.END_STREAM)
         try:
-            stream.add_body(data, is_end=is_end)
+            body.add(data, is_end=is_end)
         except StreamFault:
             self._consumed(len(data))
             raise
@@ -306,11 +309,10 @@ class Http2Protocol(Http2Output):
         except HTTPException as refusal:
             self._floods.spend_refusal(self._now, self.earned, len(fields))
             head = refusal
-        stream = Http2Stream(stream_id, self.initial_window, self._limits.stream_window)
-        self.streams[stream_id] = stream
-        stream.peer_has_ended = block.is_end
-        if isinstance(head, RequestHead) and not is_websocket and not block.is_end:
-            stream.expect_body(head.content_length)
+        body = None if block.is_end else RequestBody(stream_id, self._limits.stream_window)
+        if body is not None and isinstance(head, RequestHead) and not is_websocket:
+            body.expect(head.content_length)
+        stream = self.streams[stream_id] = Http2Stream(stream_id, self.initial_window, body)
         self._events.append(RequestReceived(stream, head, is_websocket))
 
     def _share_headers(self, head: RequestHead) -> None:
@@ -328,7 +330,8 @@ class Http2Protocol(Http2Output):
         if not block.is_end:
             raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "trailers must end the stream")
         check_trailers(fields, stream.id)
-        if not stream.is_body_whole:
+        assert stream.body is not None  # the request goes on
+        if not stream.body.is_whole:
             raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "the body is shorter than announced")
         self._end_of_peer(stream)
         if stream.observer is not None:

@@ -28,6 +28,7 @@ from .._request.request_reader import HEAD_SECONDS
 from .._stream.draining import DRAIN_GRACE_SECONDS
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
+from .._transport.http2_response import ResponseKind
 from .._transport.http2_stream import Http2StreamTransport
 from .._transport.http2_writer import Http2Writer
 from .request_tasks import contain_failure
@@ -194,10 +195,9 @@ class _Connection:
             self._protocol.reset(event.stream, ErrorCode.REFUSED_STREAM)
             return
         head = event.head
-        is_head = isinstance(head, RequestHead) and head.method == "HEAD"
-        transport = Http2StreamTransport(
-            event.stream, self._writer, is_head=is_head, is_websocket=event.is_websocket
-        )
+        method = head.method if isinstance(head, RequestHead) else ""
+        kind = ResponseKind.of(method, is_websocket=event.is_websocket)
+        transport = Http2StreamTransport(event.stream, self._writer, kind)
         # Without a coroutine in between, which each stream would keep for as long as it lives.
         self._tasks.start_soon(self._common.serve_request, transport, self._serving, head, name=_TASK_NAME)
 
