@@ -11,10 +11,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Connection, EndReason, Request, Response, Server
 from trio_sse.websocket import WebSocketConnection
 
-from ..support.asgi_apps import Receive, Send, answer, http_only
+from ..support.asgi_apps import Receive, Send, accept, answer, http_only, websocket_only
 from ..support.client import Client
-from ..support.leaks import LeakCheck
+from ..support.http2_wire import RawPeer
+from ..support.http2_wire import ask as ask_frame
+from ..support.leaks import LeakCheck, MakeServer
 from ..support.serving import InMemory, in_memory
+from ..support.websocket_handlers import idle
 
 SIZE = 60_000
 MOST = 3 * SIZE
@@ -118,6 +121,62 @@ async def read(client: Client) -> bytes:
     await trio.aclose_forcefully(client.stream)
     await wait_all_tasks_blocked()
     return received
+
+
+STREAMS = {
+    "stream": ask_frame(1, "/live"),
+    "poll": ask_frame(1, "/live?wait=30", "GET", "accept: application/json"),
+    "websocket": ask_frame(1, "/idle", "CONNECT", "sec-websocket-version: 13", is_whole=False),
+    "app": ask_frame(1, "/app-idle", "CONNECT", "sec-websocket-version: 13", is_whole=False),
+}
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+@pytest.mark.parametrize("reason", [EndReason.SLOW_CONSUMER, EndReason.WRITE_TIMEOUT])
+async def test_whatever_shares_a_connection_that_is_given_up_ends_for_the_same_reason(
+    make_server: MakeServer, autojump_clock: MockClock, reason: EndReason, kind: str
+) -> None:
+    """The streams themselves have nothing to send: it is an endpoint's body that waits for the client."""
+    ends: list[EndReason | None] = []
+
+    @websocket_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await accept(receive, send)
+        ends.append(EndReason((await receive())["reason"]))
+
+    server = make_server(app=app, max_pending_bytes=MOST, write_timeout=5.0, http2_cleartext=True)
+    server.on_disconnect(lambda connection: ends.append(connection.end_reason))
+    server.websocket("/idle")(idle)
+
+    @server.route("/live")
+    async def live(connection: Connection) -> None:
+        await connection.subscribe("news")
+
+    @server.endpoint("/endpoint")
+    async def endpoint(request: Request) -> Response:
+        return Response(bytes(bytearray(SIZE)))
+
+    is_cut = reason is EndReason.SLOW_CONSUMER
+    async with in_memory(server) as serving:
+        peers = [RawPeer(serving.connect_lockstep().stream) for _ in range(4 if is_cut else 1)]
+        for peer in peers:
+            await serving.nursery.start(open_and_stall, peer, STREAMS[kind])
+        if not is_cut:
+            await trio.sleep(6)
+        await wait_all_tasks_blocked()
+        cut = server.statistics().pending_cut
+        assert cut in ((1, 2) if is_cut else (0,))  # what frames a body counts, too
+        assert ends == [reason] * (cut or 1)
+
+
+async def open_and_stall(peer: RawPeer, request: bytes, *, task_status: trio.TaskStatus[None]) -> None:
+    async with peer:
+        await peer.send(request)
+        await peer.receive()
+        await peer.send(ask_frame(3, "/endpoint"))
+        await wait_all_tasks_blocked()
+        task_status.started()
+        await trio.sleep_forever()
 
 
 @pytest.mark.integration

@@ -10,6 +10,7 @@ from .._wire.event import encode_retry
 from .._wire.message import Framing, frame
 from .._wire.websocket_frames import close_frame
 from .end_reason import EndReason
+from .lifetime import reason_of_loss
 from .live_stream import LiveStream
 from .options import StreamOptions
 from .scope import ServeScope
@@ -112,8 +113,8 @@ async def _complete(stream: LiveStream, last: bytes, write_timeout: float) -> bo
                 end = stream.with_head(last)
                 if failure is None and end and not transport.send_nowait(end, 0, trio.current_time()):
                     failure = await _flush(stream, write_timeout)
-        except trio.BrokenResourceError:
-            failure = EndReason.CLIENT_DISCONNECTED
+        except trio.BrokenResourceError as error:
+            failure = reason_of_loss(error)
         except trio.ClosedResourceError:
             failure = EndReason.REFUSED  # an app has answered the request with another response
         except trio.Cancelled:

@@ -257,8 +257,8 @@ async def _watch_peer(stream: LiveStream) -> None:
         while await transport.discard_some():
             if transport.unread_bytes() > MAX_UNREAD_BYTES:
                 stream.on_excess_input()
-    except trio.BrokenResourceError:
-        pass
+    except trio.BrokenResourceError as error:
+        stream.on_broken(error)
     stream.on_disconnect()
 
 

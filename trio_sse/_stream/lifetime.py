@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import trio
 
+from .._transport.losses import PendingCut, WriteTimedOut
 from .end_reason import EndReason
 from .extras import StreamExtras, check_expiry
 from .scope import ServeScope
@@ -117,6 +118,10 @@ class StreamLifetime:
         """End the stream, since its connection was cut for the bytes that wait."""
         self.end(EndReason.SLOW_CONSUMER)
 
+    def on_broken(self, error: trio.BrokenResourceError) -> None:
+        """End the stream, since its transport has raised this."""
+        self.end(reason_of_loss(error))
+
     def on_excess_input(self) -> None:
         """End the stream, since the peer keeps sending."""
         self.end(EndReason.PROTOCOL_ERROR)
@@ -131,3 +136,10 @@ class StreamLifetime:
         """Return what methods raise once the stream has ended."""
         reason = "unknown" if self.end_reason is None else self.end_reason.value
         return trio.ClosedResourceError(f"the stream has ended: {reason}")
+
+
+def reason_of_loss(error: trio.BrokenResourceError) -> EndReason:
+    """Return why a stream has ended whose transport has raised this."""
+    if isinstance(error, PendingCut):
+        return EndReason.SLOW_CONSUMER
+    return EndReason.WRITE_TIMEOUT if isinstance(error, WriteTimedOut) else EndReason.CLIENT_DISCONNECTED

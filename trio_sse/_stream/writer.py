@@ -214,8 +214,8 @@ class StreamWriter(StreamLifetime):
                     try:
                         await self.transport.flush_some()
                         continue
-                    except trio.BrokenResourceError:
-                        self.end(EndReason.CLIENT_DISCONNECTED)
+                    except trio.BrokenResourceError as error:
+                        self.on_broken(error)
                     except trio.Cancelled:
                         # By the timeout, by one of the handler's scopes, because too much is pending, or at
                         # the end of a drain. Nothing can follow half an event. If the stream had ended

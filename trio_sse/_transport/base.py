@@ -39,6 +39,7 @@ from typing import NamedTuple, Protocol, Self
 import trio
 
 from .._wire.message import Framing
+from .losses import PendingCut, WriteTimedOut
 from .pending_bytes import PendingBytes, PendingSend
 
 #: An address and a port; the port is `None` for a Unix socket, and 0 if it is not known.
@@ -332,7 +333,7 @@ async def send_rest(
             transport.send_nowait(piece, 0, trio.current_time())
             await _flush(transport, write_timeout)
     if send.is_cut:
-        raise trio.BrokenResourceError("too many bytes wait for peers that read slowly")
+        raise PendingCut
 
 
 async def _flush(transport: Transport, write_timeout: float) -> None:
@@ -340,4 +341,4 @@ async def _flush(transport: Transport, write_timeout: float) -> None:
         with trio.move_on_after(write_timeout) as scope:
             await transport.flush_some()
         if scope.cancelled_caught:
-            raise trio.BrokenResourceError(f"the peer accepted no bytes for {write_timeout} s")
+            raise WriteTimedOut(f"the peer accepted no bytes for {write_timeout} s")

@@ -207,7 +207,7 @@ class Http2Response:
             finally:
                 del self._writer.waiting[self]
         if self.pending is not None and (self._stream.is_lost or self._stream.is_closed):
-            raise trio.BrokenResourceError("the peer has reset the stream")
+            raise self._writer.loss()
 
     def end_response(self) -> None:
         if self.pending is not None:

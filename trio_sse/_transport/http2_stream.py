@@ -149,7 +149,7 @@ class Http2StreamTransport(Http2Response):
         if self.state is _OWNED:
             self._listener = listener
             if self._stream.is_lost:
-                listener.on_disconnect()
+                self._report_loss(listener)
 
     def watch_soon(self, listener: DisconnectListener) -> None:
         self.watch(listener)
@@ -169,14 +169,16 @@ class Http2StreamTransport(Http2Response):
         self._is_streaming = False
         if self._lot is not None:
             self._lot.unpark_all()
-        if self._listener is None:
-            return
+        if self._listener is not None:
+            self._report_loss(self._listener)
+
+    def _report_loss(self, listener: DisconnectListener) -> None:
         if self._writer.has_timed_out:
-            self._listener.on_write_timeout()
+            listener.on_write_timeout()
         elif self._writer.is_cut:
-            self._listener.on_pending_cut()
+            listener.on_pending_cut()
         else:
-            self._listener.on_disconnect()
+            listener.on_disconnect()
 
     # Reading
 
@@ -189,7 +191,7 @@ class Http2StreamTransport(Http2Response):
         if self.state is not _OWNED:
             raise not_owned(self.state)
         if stream.is_lost:
-            raise trio.BrokenResourceError("the peer has reset the stream")
+            raise self._writer.loss()
         return b"" if stream.peer_has_ended else None
 
     async def receive_some(self) -> bytes:

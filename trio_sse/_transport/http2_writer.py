@@ -17,6 +17,7 @@ from .._http2.error_code import ConnectionFault, ErrorCode
 from .._http2.protocol import Http2Protocol
 from .._http2.stream import Http2Stream
 from .base import Transport
+from .losses import PendingCut, WriteTimedOut
 from .pending_bytes import PendingBytes, PendingSend
 
 #: With so many bytes in the output, the round is not waited for.
@@ -156,13 +157,19 @@ class Http2Writer:
                         await transport.flush_some()
                     if timeout.cancelled_caught:
                         self.has_timed_out = True
-                        raise trio.BrokenResourceError("the peer accepts no bytes")
+                        raise self.loss()
             if send.is_cut:
                 self.is_cut = True
-                raise trio.BrokenResourceError("too many bytes wait for peers that read slowly")
+                raise self.loss()
             if self.protocol.output:
                 transport.send_nowait(self.protocol.take_output(), 0, trio.current_time())
         self.is_blocked = False
+
+    def loss(self) -> trio.BrokenResourceError:
+        """Return what is raised by a stream whose connection has ended, or which the peer has reset."""
+        if self.has_timed_out:
+            return WriteTimedOut("the peer accepts no bytes")
+        return PendingCut() if self.is_cut else trio.BrokenResourceError("the peer has reset the stream")
 
     def reset(self, stream: Http2Stream, code: ErrorCode, written_at: float) -> None:
         """End a stream that is open; tell the peer once it has had a moment to read what was written last."""

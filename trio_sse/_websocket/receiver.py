@@ -20,6 +20,7 @@ import trio
 
 from .._stream.end_reason import EndReason
 from .._stream.live_stream import LiveStream
+from .._transport.losses import PeerGivenUp
 from .._transport.socket import SocketTransport
 from .._wire.websocket_frames import close_frame, ping_frame, pong_frame
 from .._wire.websocket_parser import (
@@ -168,6 +169,10 @@ class MessageReceiver:
                     self._fail(PROTOCOL_ERROR, "wait until the handshake is answered")
                     return
                 await self._take_all(data)
+        except PeerGivenUp as error:
+            self.has_ended = True
+            self._stream.on_broken(error)
+            return
         except trio.BrokenResourceError:
             pass
         if self.failure is None:

@@ -1,0 +1,24 @@
+"""Why a peer is lost where that is our doing. Otherwise, the error is a `trio.BrokenResourceError` itself."""
+
+from __future__ import annotations
+
+from typing import final
+
+import trio
+
+
+class PeerGivenUp(trio.BrokenResourceError):
+    """The peer is still there, but its connection is closed or will be."""
+
+
+@final
+class WriteTimedOut(PeerGivenUp):
+    """It has accepted nothing for the write timeout."""
+
+
+@final
+class PendingCut(PeerGivenUp):
+    """Too many bytes wait for slow peers, and this one has taken nothing for longest."""
+
+    def __init__(self) -> None:
+        super().__init__("too many bytes wait for peers that read slowly")
