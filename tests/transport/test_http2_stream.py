@@ -199,19 +199,23 @@ async def test_a_shut_window_holds_up_nobody_else(link: Link) -> None:
     assert len(link.bodies[3]) == 50_000
 
 
-async def test_streams_share_a_window_fairly(link: Link) -> None:
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+async def test_streams_share_a_window_fairly(link: Link, order: tuple[int, ...]) -> None:
     transports = [link.asks(number) for number in (1, 3, 5)]
     for transport in transports:
         link.opens_window(transport._stream.id, 1 << 22)
     send(transports[0], HEAD + LARGE)
     assert [send(transport, HEAD + LARGE * 10) for transport in transports[1:]] == [False, False]
     async with trio.open_nursery() as nursery:
-        for transport in transports:
-            nursery.start_soon(flush_all, transport)
-        for _ in range(12):
+        for number in order:
+            nursery.start_soon(flush_all, transports[number])
             await wait_all_tasks_blocked()
+        for _ in range(12):
+            first = next(iter(link.writer.waiting))
+            wanted = first.wanted
             link.opens_window(0, 100_000)
-        await wait_all_tasks_blocked()
+            assert first.wanted < wanted  # in whatever order the tasks run now
+            await wait_all_tasks_blocked()
         link.received()
         assert link.bodies[1] == LARGE
         sizes = [len(link.bodies[number]) for number in (3, 5)]

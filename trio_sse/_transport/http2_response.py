@@ -201,13 +201,18 @@ class Http2Response:
         if not self._stream.is_lost:
             self._writer.waiting[self] = None
             try:
-                while not self._stream.is_closed and self.pending is not None and len(self.pending) == before:
+                while self._is_left(before) and not self._stream.is_closed:
                     await self._wait()
-                    self.flush_nowait(trio.current_time())
+                    if self._is_left(before):  # its turn may have come in `Http2Writer.wake`
+                        self.flush_nowait(trio.current_time())
             finally:
                 del self._writer.waiting[self]
         if self.pending is not None and (self._stream.is_lost or self._stream.is_closed):
             raise self._writer.loss()
+
+    def _is_left(self, size: int) -> bool:
+        """Return whether all is still pending of what was."""
+        return self.pending is not None and len(self.pending) == size
 
     def end_response(self) -> None:
         if self.pending is not None:

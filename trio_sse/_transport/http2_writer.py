@@ -44,6 +44,9 @@ class WaitingStream(Protocol):
     @property
     def wanted(self) -> int: ...
 
+    def flush_nowait(self, now: float) -> None:
+        """Send what it may send now."""
+
     def on_writable(self) -> None:
         """Called when it may."""
 
@@ -203,15 +206,20 @@ class Http2Writer:
         """Let streams that wait send, as many as the window is for.
 
         If all of them were woken each time, a peer could open the window by one byte, and again, and have
-        hundreds of tasks look for it.
+        hundreds of tasks look for it. The one that has waited longest sends here: tasks run in any order, and
+        another one could take the whole window each time.
         """
         if self.is_blocked:
             return  # `flush_blocked` wakes them
         left = self.protocol.window
+        is_first = True
         for waiting in list(self.waiting):
             if left <= 0:
                 return
             wanted = waiting.wanted
             if wanted > 0:
                 left -= wanted
+                if is_first:
+                    waiting.flush_nowait(trio.current_time())
+                    is_first = False
                 waiting.on_writable()
