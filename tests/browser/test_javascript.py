@@ -38,6 +38,21 @@ FOLLOW = """() => {
   follower.addEventListener("statuschange", () => states.push(follower.status));
 }"""
 
+# A worker that follows, reports its status and each event, and closes when it receives a message.
+WORKER = """() => {
+  const script = `importScripts("${location.origin}/trio-sse.js");
+    const begin = (say) => {
+      const follower = TrioSSE.follow("${location.origin}/live");
+      follower.addEventListener("statuschange", () => say(follower.status));
+      follower.addEventListener("number", (event) => say(event.data));
+      return () => follower.close();
+    };
+    self.onconnect = ({ports: [port]}) => { port.onmessage = begin((text) => port.postMessage(text)); };
+    if (self.postMessage) self.onmessage = begin((text) => postMessage(text));`;
+  window.worker = (%s(URL.createObjectURL(new Blob([script]))))%s;
+  worker.onmessage = ({data}) => { window.told = data; };
+}"""
+
 
 @contextmanager
 def serving(port: int = 0) -> Iterator[tuple[Program, str]]:
@@ -159,6 +174,32 @@ def test_where_streams_are_blocked_it_polls_and_later_streams_again(page: Any, u
     until(page, "got.at(-1) === 620")
     assert got(page) == list(range(1, 621))
     assert page.evaluate("resets") == []
+
+
+@pytest.mark.parametrize("event", ["", "dispatchEvent(new Event('online'))"])
+def test_a_stream_whose_heartbeats_are_missing_is_replaced(page: Any, url: str, event: str) -> None:
+    follow(page)
+    until(page, "follower.status === 'streaming'")
+    post(f"{url}/publish", "1 10")
+    until(page, "got.length === 10")
+    post(f"{url}/mode", "dead")
+    until(page, "states.join().endsWith('connecting,streaming')")
+    post(f"{url}/publish", "11 20")
+    page.evaluate(event)
+    until(page, "got.length === 20")
+    assert got(page) == list(range(1, 21))
+
+
+@pytest.mark.parametrize("kind", ["Worker", "SharedWorker"])
+def test_a_worker_follows_a_relative_url(page: Any, url: str, kind: str) -> None:
+    page.evaluate(
+        WORKER % ("new Worker" if kind == "Worker" else "new SharedWorker", ".port" * (kind != "Worker"))
+    )
+    until(page, "window.told === 'streaming'")
+    post(f"{url}/publish", "1 1")
+    until(page, "window.told === '1'")
+    page.evaluate("worker.postMessage(0)")
+    until_told(url, lambda told: told["streams"] == 0)
 
 
 def test_it_polls_from_the_beginning_and_from_a_cursor(page: Any, url: str) -> None:

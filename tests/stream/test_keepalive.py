@@ -42,6 +42,25 @@ async def test_a_keepalive_is_a_comment_without_a_blank_line(
     assert [times[1] - times[0], times[2] - times[1]] == pytest.approx([15, 15])
 
 
+@BOTH_MODES
+async def test_heartbeats_are_events_that_come_however_much_is_sent(
+    make_server: MakeServer, autojump_clock: MockClock, handler: Handler
+) -> None:
+    server = make_server(keepalive=15)
+    observe(server, handler)
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/?heartbeat_events=1")
+        times: list[float] = []
+        while len(times) < 4:
+            event = await client.event()
+            if event.event == "trio-sse.heartbeat":
+                assert (event.data, event.id) == ("15", None)
+                times.append(trio.current_time())
+                await trio.sleep(7)
+                await server.hub.publish("t", "x")
+    assert [round(later - times[0]) for later in times] == [0, 15, 30, 45]
+
+
 async def test_a_keepalive_is_a_separate_chunk(make_server: MakeServer, autojump_clock: MockClock) -> None:
     server = make_server()
     observe(server)

@@ -12,6 +12,7 @@ import httpx
 import trio
 
 from .._validate import check_bounds, check_seconds
+from .._wire.cursor import HEARTBEAT_EVENT
 from .._wire.decoder import EventDecoder
 from .._wire.event import MAX_DATA_SIZE, ServerSentEvent
 from .answers import TryAgain, check_response, describe, end_iteration
@@ -21,7 +22,6 @@ from .reconnecting import DEFAULT_SECONDS, ReconnectPolicy
 from .status import STREAM_ENDED, OnStatus, SourceStatus
 
 _MALFORMED_URL = "the URL must be like http://host:port/path, with a port of 0 to 65535"
-_HEARTBEAT = "trio-sse.heartbeat"
 
 
 E = TypeVar("E", bound=Exception)
@@ -271,7 +271,7 @@ class EventSource:
         self._policy.set_retry(self._decoder.retry)
         for event in events:
             cursor = cursor if event.id is None else event.id
-            if event.event != _HEARTBEAT:
+            if event.event != HEARTBEAT_EVENT:
                 self._events.append((event, cursor))
                 self._has_events = True
 

@@ -19,7 +19,7 @@ from .._transport.base import Transport
 from .._wire.composite_id import parse_composite
 from .._wire.cursor import Cursor, frame_cursor, frame_keepalive, frame_unshared_cursor
 from .._wire.identity import check_identity
-from .._wire.message import Message, frame_messages, frame_with_ids
+from .._wire.message import Framing, Message, frame_messages, frame_with_ids
 from .composite_ids import MAX_PINNED, PIN_SECONDS, CompositeIds
 from .cursor_form import cursor_form
 from .disconnects import MAX_UNREAD_BYTES
@@ -45,6 +45,10 @@ class StreamHome(Protocol):
     host: str
     hub: Hub
     identities: IdentityIndex[ListedStream]
+
+
+#: The parameter of a query with which a page's own code asks for keepalives that it receives.
+_HEARTBEAT_PARAMETER = "heartbeat_events"
 
 
 @final
@@ -118,6 +122,15 @@ class LiveStream(StreamWriter):
     def is_resumable(self) -> bool:
         """Whether its client reconnects when it is cut: one that has sent a POST does not send it again."""
         return self.request.method in ("GET", "HEAD")
+
+    @property
+    def sends_heartbeats(self) -> bool:
+        request = self.request
+        return (
+            _HEARTBEAT_PARAMETER in request.target
+            and request.query.get(_HEARTBEAT_PARAMETER) == "1"
+            and self.transport.framing is not Framing.WEBSOCKET
+        )
 
     def on_excess_input(self) -> None:
         # An app may leave the body that the request has announced unread.

@@ -26,6 +26,7 @@ from .._transport.pending_bytes import PendingSend
 from .._transport.socket import SocketTransport
 from .._wire.cursor import (
     CursorForm,
+    frame_heartbeat,
     frame_keepalive,
     frame_keepalive_with,
     frame_unshared_keepalive,
@@ -157,6 +158,8 @@ class StreamWriter(StreamLifetime):
         assert isinstance(head, bytes), "the response has not started"
         if self.added_fields is not None and head:
             head = add_fields(head, self.take_added_fields())
+        if self.sends_heartbeats:
+            return head + frame_heartbeat(self.options.keepalive, self.transport.framing) + payload
         return head + payload
 
     # Tasks that write
@@ -266,6 +269,11 @@ class StreamWriter(StreamLifetime):
     # Keepalives
 
     @property
+    def sends_heartbeats(self) -> bool:
+        """Whether its keepalives are events, written however much else is."""
+        raise NotImplementedError
+
+    @property
     def keepalive_due(self) -> float:
         """When a keepalive is due, if nothing is written before."""
         return self.transport.written_at + self.options.keepalive
@@ -289,7 +297,7 @@ class StreamWriter(StreamLifetime):
                 self.end(EndReason.WRITE_TIMEOUT)
             return now + min(options.keepalive, options.write_timeout)
         due = transport.written_at + options.keepalive
-        if due > now:
+        if due > now and not self.sends_heartbeats:
             return due
         if self.response_start is not None:
             self.response_start.request_start()
@@ -300,12 +308,21 @@ class StreamWriter(StreamLifetime):
     async def keep_alive_task(self) -> None:
         """Write keepalives where writing has to wait, until cancelled."""
         while True:
-            await trio.sleep_until(self.keepalive_due)
-            if self.keepalive_due <= trio.current_time():
-                await self.write(self._next_keepalive())
+            if self.sends_heartbeats:
+                await trio.sleep(self.options.keepalive)
+            else:
+                await trio.sleep_until(self.keepalive_due)
+                if self.keepalive_due > trio.current_time():
+                    continue
+            await self.write(self._next_keepalive())
 
     def _next_keepalive(self) -> bytes:
         """Return a keepalive, with the client's cursor if that has moved. Write it without a checkpoint."""
+        if self.sends_heartbeats and self._head is None:  # otherwise the head comes with one
+            return self._next_comment() + frame_heartbeat(self.options.keepalive, self.transport.framing)
+        return self._next_comment()
+
+    def _next_comment(self) -> bytes:
         transport = self.transport
         form = self.cursor_form
         if form and self.forwarded and transport.pending is None and self.response_start is None:

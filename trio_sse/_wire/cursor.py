@@ -20,6 +20,9 @@ from .websocket_frames import json_frame, ping_frame
 #: The type of the events of `CursorForm.EVENT`.
 CURSOR_EVENT = "trio-sse.cursor"
 
+#: The type of heartbeats: keepalives as events, whose data is the number of seconds between two of them.
+HEARTBEAT_EVENT = "trio-sse.heartbeat"
+
 
 class Cursor(NamedTuple):
     """An id to resume from, and its position in the log."""
@@ -72,6 +75,12 @@ def frame_keepalive(framing: Framing) -> bytes:
 def frame_keepalive_with(id: str, framing: Framing, form: CursorForm) -> bytes:
     """Return a keepalive with a cursor, as it is written."""
     return _frames_of(id).keepalive(framing, form)
+
+
+@lru_cache(maxsize=16)
+def frame_heartbeat(seconds: float, framing: Framing) -> bytes:
+    """Return a keepalive that a page's code receives, as it is written: one in so many seconds."""
+    return frame(f"event: {HEARTBEAT_EVENT}\ndata: {seconds:g}\n\n".encode(), framing)
 
 
 _KEEPALIVES = [

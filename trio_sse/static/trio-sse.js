@@ -13,8 +13,12 @@ globalThis.TrioSSE = (() => {
 
   const STRIKES = 3; // after so many streams in a row that broke early, poll
   const FINAL_UNLESS = [408, 425, 429]; // the 4xx statuses after which another attempt makes sense
-  const CURSORS = { cursor_events: "1" }; // ask for cursors as events: a page cannot read the id of an empty block
+  // Ask for cursors and keepalives as events: a page cannot read the id of an empty block, nor see a comment.
+  const AS_EVENTS = { cursor_events: "1", heartbeat_events: "1" };
   const CURSOR_EVENT = "trio-sse.cursor";
+  const HEARTBEAT_EVENT = "trio-sse.heartbeat"; // its data is the number of seconds between two of them
+  const MISSED = 3; // after so many missed heartbeats, the connection is dead
+  const LATE = 1; // seconds that a heartbeat may be late, or that the page may be busy
   const UNKNOWN_CURSOR = 1; // seconds after which a stream without a cursor gets one from a poll
   const SAMPLES = 20; // the number of ticks that set a clock
 
@@ -75,10 +79,12 @@ globalThis.TrioSSE = (() => {
     #hasShown = false; // this stream has delivered an event or a cursor, so no proxy holds it back
     #streamAt = 0; // no stream is tried before performance.now() reaches this
     #streamPause; // seconds
+    #seenAt = 0; // performance.now() when the stream has shown something
+    #period = 0; // seconds between two heartbeats; 0 if there are none
 
     constructor(url, options) {
       super();
-      this.#url = new URL(url, globalThis.document?.baseURI);
+      this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
       this.#options = { ...DEFAULTS, ...options };
       this.#streamPause = this.#options.streamAgain;
       this.lastEventId = options.lastEventId || (this.#url.searchParams.get("last_event_id") ?? "");
@@ -114,16 +120,19 @@ globalThis.TrioSSE = (() => {
       const signal = this.#supersede("connecting");
       if (signal.aborted) return;
       const { patience, withCredentials } = this.#options;
-      const source = new EventSource(this.#address(this.lastEventId, CURSORS), { withCredentials });
+      const source = new EventSource(this.#address(this.lastEventId, AS_EVENTS), { withCredentials });
       signal.addEventListener("abort", () => source.close());
       this.#source = source;
       for (const type of this.#types) this.#listenOn(source, type);
       source.addEventListener(CURSOR_EVENT, ({ lastEventId }) => this.#moveTo(lastEventId));
+      source.addEventListener(HEARTBEAT_EVENT, ({ data, lastEventId }) => this.#beat(Number(data), lastEventId, signal));
+      this.#watchNetwork(signal);
       let openedAt = null;
       let stopTimer = after(patience, signal, () => this.#poll());
       source.addEventListener("open", () => {
         stopTimer();
-        openedAt = performance.now();
+        openedAt = this.#seenAt = performance.now();
+        this.#period = 0;
         this.#failures = 0;
         this.#hasShown = false;
         const cursor = this.lastEventId;
@@ -158,6 +167,45 @@ globalThis.TrioSSE = (() => {
         this.lastEventId ||= answer.last_event_id;
         after(2 * seconds, signal, () => this.#probe(source, signal, answer.last_event_id, 2 * seconds));
       }
+    }
+
+    // A network that has forgotten a connection says nothing. So a stream is dead when heartbeats are missing.
+
+    #beat(period, id, signal) {
+      this.#seenAt = performance.now();
+      this.lastEventId = id || this.lastEventId;
+      const isFirst = this.#period === 0;
+      this.#period = period > 0 && period < Infinity ? period : 0;
+      if (isFirst && this.#period) this.#watchHeartbeats(signal);
+    }
+
+    get #silence() {
+      return (performance.now() - this.#seenAt) / 1000;
+    }
+
+    #watchHeartbeats(signal) {
+      if (!this.#period) return; // a new connection, which starts its own
+      after(Math.max(this.#period, LATE), signal, () => this.#unlessAlive(MISSED * this.#period, signal, () => {
+        this.#watchHeartbeats(signal);
+      }));
+    }
+
+    // Reconnect if the stream has been silent for so long; otherwise go on. A page that was suspended has its events
+    // still before it, so it gets a moment to receive them.
+    #unlessAlive(seconds, signal, goOn = () => {}) {
+      if (this.#silence <= seconds + LATE) return goOn();
+      after(LATE, signal, () => (this.#silence <= seconds + LATE ? goOn() : this.#stream(STRIKES)));
+    }
+
+    // When the network is there again, or the page is shown again, a stream that should have shown something is dead.
+    #watchNetwork(signal) {
+      const look = () => {
+        if (this.status !== "streaming" || globalThis.document?.visibilityState === "hidden") return;
+        if (this.#period) this.#unlessAlive(this.#period, signal);
+      };
+      globalThis.addEventListener?.("online", look, { signal });
+      globalThis.addEventListener?.("pageshow", look, { signal });
+      globalThis.document?.addEventListener("visibilitychange", look, { signal });
     }
 
     // Long polling of the same URL.
@@ -283,6 +331,7 @@ globalThis.TrioSSE = (() => {
     // The stream has shown something.
     #moveTo(id) {
       this.#hasShown = true;
+      this.#seenAt = performance.now();
       this.lastEventId = id || this.lastEventId;
     }
 

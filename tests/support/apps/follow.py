@@ -50,6 +50,7 @@ def is_poll(connection: Connection) -> bool:
 @server.on_connect
 async def spoil(connection: Connection) -> None:
     """Do to streams what the mode says."""
+    global mode
     if is_poll(connection) and mode not in ("gone", "away"):
         return
     match mode:
@@ -62,6 +63,10 @@ async def spoil(connection: Connection) -> None:
         case "cut":
             await connection.start()
             connection.close(reconnect=True)
+        case "dead":  # once: a network has forgotten the connection
+            mode = "ok"
+            await connection.send("0.1", event="trio-sse.heartbeat")
+            await trio.sleep_forever()
         case "withheld":
             await connection.start()
             await trio.sleep_forever()
