@@ -19,6 +19,7 @@ from trio.testing import lockstep_stream_pair, memory_stream_pair
 import trio_sse.hypercorn
 from trio_sse import Hub, Server, ServerStatistics
 from trio_sse.asgi import EventStream
+from trio_sse.otel import Tracing
 from trio_sse.quart import QuartSSE, StreamStatistics
 
 from .certificates import Certificate
@@ -250,6 +251,7 @@ async def running(
     seconds: float = SECONDS,
     history: int = 10_000,
     middleware: Callable[[Any], Any] | None = None,
+    tracing: Tracing | None = None,
     **options: Any,
 ) -> AsyncIterator[Host]:
     """Run a host by its name; at the end, it is cancelled unless it was shut down.
@@ -257,7 +259,7 @@ async def running(
     Args:
         middleware: wraps the app, and Quart's own callable, too.
     """
-    hub, life, ended = check.watch_hub(Hub(history=history)), Life(), trio.Event()
+    hub, life, ended = check.watch_hub(Hub(history=history, tracing=tracing)), Life(), trio.Event()
     bounds: dict[str, Any] = {"drain_timeout": drain_timeout, "write_timeout": write_timeout}
     has_tls = name in OVER_HTTP2 and "without tls" not in name
     tls = certificate.context if has_tls else None

@@ -124,7 +124,7 @@ def _before_value(name: str) -> bytes:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Request:
     """An HTTP request, checked.
 
@@ -145,6 +145,10 @@ class Request:
     http_version: str
     peer: str
     body: bytes
+
+    def __repr__(self) -> str:
+        path = self.target.partition("?")[0]  # the query and the body may have credentials
+        return f"<Request {self.method} {path} from {self.peer}>"
 
     @property
     def query_string(self) -> str:

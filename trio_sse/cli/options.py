@@ -126,6 +126,9 @@ def set_up_logging(level: str, config: str | None = None, log_format: str = "tex
         except (OSError, ValueError, TypeError, AttributeError, ImportError, KeyError, RuntimeError) as error:
             raise click.ClickException(f"cannot use the logging configuration {config}: {error}") from error
     logging.getLogger("coredis").setLevel(logging.CRITICAL)  # the hub logs each failure, in one line
+    hpack = logging.getLogger("hpack")  # of hypercorn's HTTP/2
+    if hpack.level == logging.NOTSET:
+        hpack.setLevel(logging.INFO)  # at DEBUG, it logs header fields, with credentials
     logging.raiseExceptions = False  # a broken pipe must neither stop the server nor print tracebacks
 
 
