@@ -138,6 +138,7 @@ async def serve(
     if exclusive is None:
         exclusive = not any(bind.startswith("fd://") for bind in (*ours.bind, *ours.insecure_bind))
     watchdog = Watchdog(slow_step)
+    watchdog.begin()
     trio.lowlevel.add_instrument(watchdog)
     try:
         raise_descriptor_limit()

@@ -166,7 +166,7 @@ async def test_the_line_that_blocks_is_named(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = make_server(slow_step=LIMIT)
-    watching = server._calls._watchdog
+    watching = server._calls.watchdog
 
     @server.route("/blocking")
     async def blocking_handler(connection: Connection) -> None:

@@ -218,12 +218,10 @@ def test_the_loop_monitor_knows_the_longest_turn(monkeypatch: pytest.MonkeyPatch
 
     def turn(seconds: float, pause: float = 0.0) -> None:
         nonlocal now
-        monitor.after_io_wait(0)
         now += seconds
-        monitor.before_io_wait(0)
+        monitor.add(seconds, now)
         now += pause
 
-    monitor.begin()
     turn(0.25)
     turn(0.0005, pause=10)
     assert monitor.longest == 0.25

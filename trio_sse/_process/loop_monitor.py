@@ -1,15 +1,13 @@
 """How long the event loop's turns take: while a turn lasts, everything else waits.
 
-A turn is what Trio does between two looks at the system: one step of each task that is ready. The monitor is
-a Trio instrument, called twice a turn.
+A turn is what Trio does between two looks at the system: one step of each task that is ready. The watchdog
+measures them.
 """
 
 from __future__ import annotations
 
 from time import perf_counter
 from typing import final
-
-import trio
 
 from .._histogram import HistogramCounter
 
@@ -20,8 +18,8 @@ _PERIOD_SECONDS = 30.0
 
 
 @final
-class LoopMonitor(trio.abc.Instrument):
-    """Measures turns.
+class LoopMonitor:
+    """Counts turns.
 
     Attributes:
         turns: how long they took, in seconds.
@@ -29,13 +27,8 @@ class LoopMonitor(trio.abc.Instrument):
 
     def __init__(self) -> None:
         self.turns = HistogramCounter(_BOUNDS)
-        self._began_at = perf_counter()
-        self._period_began_at = self._began_at
+        self._period_began_at = perf_counter()
         self._longest = self._longest_before = 0.0
-
-    def begin(self) -> None:
-        """Start measuring. Call this when adding the instrument, which misses the start of that turn."""
-        self._began_at = perf_counter()
 
     @property
     def longest(self) -> float:
@@ -43,12 +36,8 @@ class LoopMonitor(trio.abc.Instrument):
         self._turn_period(perf_counter())
         return max(self._longest, self._longest_before)
 
-    def after_io_wait(self, timeout: float) -> None:
-        self._began_at = perf_counter()
-
-    def before_io_wait(self, timeout: float) -> None:
-        now = perf_counter()
-        seconds = now - self._began_at
+    def add(self, seconds: float, now: float) -> None:
+        """Count a turn that has just ended."""
         turns = self.turns
         if seconds <= 0.001:  # nearly always
             turns.counts[0] += 1

@@ -1,8 +1,9 @@
 """A warning when a task blocks the event loop: until its step ends, no stream is served.
 
-The watchdog is a Trio instrument, called before and after each step of each task. That costs two short calls
-a step; a broadcast has one step for every hundred writes. A thread looks twice in the time of a step that is
-too long, and sees in which line it is.
+The watchdog is a Trio instrument, called before each step of each task, and at the end of each turn of the
+event loop. A step ends where the next one begins, or the turn ends: a call after each step, and one at the
+beginning of each turn, would double what this costs. A thread looks twice in the time of a step that is too
+long, and sees in which line it is.
 """
 
 from __future__ import annotations
@@ -18,23 +19,32 @@ import trio
 
 from .._logger import get_logger
 from .code_place import place_in
+from .loop_monitor import LoopMonitor
 
 logger = get_logger("trio_sse.process")
 
 
 @final
 class Watchdog(trio.abc.Instrument):
-    """Logs a warning with the task's name, and where it was, for each step longer than `limit` seconds."""
+    """Logs a warning with the task's name, and where it was, for each step longer than `limit` seconds.
+
+    Attributes:
+        monitor: counts the turns of the event loop.
+    """
 
     def __init__(self, limit: float) -> None:
+        self.monitor = LoopMonitor()
         self._limit = limit
         self._began_at = math.inf  # of the present step
+        self._task: trio.lowlevel.Task | None = None  # the one whose step it is, or was in this turn
+        self._turn_began_at = math.inf
         self._seen: tuple[float, str] = (math.inf, "")  # the beginning of a step, and where it was
         self._ended: threading.Event | None = None
 
     def begin(self) -> None:
         """Start measuring. Call this when adding the instrument, which misses the start of that step."""
-        self._began_at = perf_counter()
+        self._began_at = self._turn_began_at = perf_counter()
+        self._task = trio.lowlevel.current_task()
         if self._limit <= threading.TIMEOUT_MAX:
             self._ended = threading.Event()
             watched = (threading.get_ident(), self._ended)
@@ -44,21 +54,36 @@ class Watchdog(trio.abc.Instrument):
         """Stop measuring. Call this when removing the instrument."""
         if self._ended is not None:
             self._ended.set()
+        self._task = None
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self._began_at = perf_counter()
+        now = perf_counter()
+        if self._task is None:
+            self._turn_began_at = now
+        elif now - self._began_at > self._limit:
+            self._report(self._task, now)
+        self._began_at = now
+        self._task = task
 
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        began_at, self._began_at = self._began_at, math.inf
-        seconds = perf_counter() - began_at
-        if seconds > self._limit:
-            logger.warning(
-                "task %s blocked the event loop for %.1f s%s, and all streams waited: %s",
-                task.name,
-                seconds,
-                self._seen[1] if self._seen[0] == began_at else "",
-                _remedy(),
-            )
+    def before_io_wait(self, timeout: float) -> None:
+        task = self._task
+        if task is None:
+            return
+        now = perf_counter()
+        if now - self._began_at > self._limit:
+            self._report(task, now)
+        self._began_at = math.inf
+        self._task = None
+        self.monitor.add(now - self._turn_began_at, now)
+
+    def _report(self, task: trio.lowlevel.Task, now: float) -> None:
+        logger.warning(
+            "task %s blocked the event loop for %.1f s%s, and all streams waited: %s",
+            task.name,
+            now - self._began_at,
+            self._seen[1] if self._seen[0] == self._began_at else "",
+            _remedy(),
+        )
 
     def _watch(self, thread: int, ended: threading.Event) -> None:
         """See where the event loop's thread is when a step takes too long."""

@@ -689,8 +689,8 @@ class Server:
             oldest=counted.oldest,
             durations=counted.durations,
             refused_by_status=dict(self._responder.refused),
-            loop_turns=calls.loop_monitor.turns.snapshot(),
-            longest_loop_turn=calls.loop_monitor.longest,
+            loop_turns=calls.watchdog.monitor.turns.snapshot(),
+            longest_loop_turn=calls.watchdog.monitor.longest,
             process=process_statistics(),
             hub=counted.hub,
         )

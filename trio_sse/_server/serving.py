@@ -22,7 +22,6 @@ import trio
 from .._app.app import AppHandler
 from .._logger import get_logger
 from .._process.descriptors import log_descriptor_limit
-from .._process.loop_monitor import LoopMonitor
 from .._process.quiet_interrupt import exit_quietly_when_interrupted
 from .._process.watchdog import Watchdog
 from .._proxies.trusted_proxies import UNIX, TrustedProxies
@@ -53,8 +52,8 @@ class ServeCalls:
     """The calls to serve of one server, which may run at the same time. `Server` describes them.
 
     Attributes:
-        loop_monitor: measures the turns of the event loop.
-        is_observed: whether it does, and the watchdog watches its steps.
+        watchdog: watches the steps and turns of the event loop.
+        is_observed: whether it does.
     """
 
     def __init__(
@@ -74,8 +73,7 @@ class ServeCalls:
         self._accepted = accepted
         self._offers_http2 = offers_http2
         self._starting: set[trio.CancelScope] = set()  # of calls that wait for the app to start
-        self._watchdog = Watchdog(options.slow_step)
-        self.loop_monitor = LoopMonitor()
+        self.watchdog = Watchdog(options.slow_step)
         self.is_observed = True
         self._count = 0  # of calls in progress
         self.turned_away = 0  # clients
@@ -218,16 +216,13 @@ class ServeCalls:
                 self._end_observing()
 
     def _begin_observing(self) -> None:
-        self._watchdog.begin()
-        trio.lowlevel.add_instrument(self._watchdog)
-        self.loop_monitor.begin()
-        trio.lowlevel.add_instrument(self.loop_monitor)
+        self.watchdog.begin()
+        trio.lowlevel.add_instrument(self.watchdog)
 
     def _end_observing(self) -> None:
-        self._watchdog.end()
-        for instrument in (self._watchdog, self.loop_monitor):
-            with contextlib.suppress(KeyError):  # there was none, or Trio has removed one that failed
-                trio.lowlevel.remove_instrument(instrument)
+        self.watchdog.end()
+        with contextlib.suppress(KeyError):  # there was none, or Trio has removed one that failed
+            trio.lowlevel.remove_instrument(self.watchdog)
 
     async def _run_with_app(
         self, app: AppHandler, serving: ServeScope, work: Callable[[], Awaitable[None]]
