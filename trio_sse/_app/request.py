@@ -118,12 +118,13 @@ class AppRequest:
             piece = await self._receive_in_turn()
             if piece is not None:
                 return {"type": "http.request", "body": piece, "more_body": not self._body_is_read}
-        if not self._is_over:
+        if self._is_over:
+            # Starlette's `is_disconnected` calls this in a scope that it has cancelled, for this answer.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
             if self._waiting is None:
                 self._waiting = trio.lowlevel.ParkingLot()
             await self._waiting.park()
-        # Starlette's `is_disconnected` calls this in a scope that it has cancelled, and must get the answer.
-        await trio.lowlevel.cancel_shielded_checkpoint()
         return {"type": "http.disconnect"}
 
     def stop_receiving(self) -> None:
