@@ -14,7 +14,7 @@ allows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import final
@@ -68,6 +68,7 @@ def event_stream(
     write_timeout: float = 30.0,
     reconnect_spread: float = 5.0,
     max_body_size: int = 1024 * 1024,
+    identity: Callable[[Scope], str | None] | None = None,
     dumps: Dumps = dumps_compact,
 ) -> EventStream:
     """Return an ASGI endpoint that answers with the event stream of a handler.
@@ -82,6 +83,8 @@ def event_stream(
         methods: the allowed methods; GET includes HEAD. A POST's body is in `connection.request.body`.
         headers: further header fields of the stream's response, as a mapping or as pairs.
         max_body_size: the largest body that a request may have, in bytes; a larger one is refused with 413.
+        identity: returns whose stream it is, from the request's ASGI scope, where middleware of the framework
+            has put its user; see `Connection.identity`. It may raise `HTTPException`.
 
     The other options are those of `trio_sse.Server`, for the streams of this endpoint.
 
@@ -101,7 +104,9 @@ def event_stream(
         Hub() if hub is None else hub, options, host="asgi", max_connections=max_connections
     )
     fields = merge_fields(STREAM_FIELDS.items(), field_pairs(headers or {}))
-    return EventStream(handler, manager, [method.upper() for method in methods], fields, max_body_size)
+    return EventStream(
+        handler, manager, [method.upper() for method in methods], fields, max_body_size, identity
+    )
 
 
 @final
@@ -115,12 +120,14 @@ class EventStream:
         methods: list[str],
         fields: list[tuple[str, str]],
         max_body_size: int,
+        identity: Callable[[Scope], str | None] | None,
     ) -> None:
         self._handler = handler
         self._manager = manager
         self._methods = [*methods, "HEAD"] if "GET" in methods else methods
         self._headers = encode_fields(fields)
         self._max_body_size = max_body_size
+        self._identity = identity
 
     @property
     def hub(self) -> Hub:
@@ -189,6 +196,8 @@ class EventStream:
     ) -> int:
         """End the open streams of this process that match all of these; return how many those are.
 
+        To end those of other nodes and workers, too, use `Hub.revoke`.
+
         Args:
             reconnect: truncate the responses (`REVOKED`), so that every client reconnects and is checked
                 again. Otherwise they are completed (`FINISHED`), as by `Connection.close`: clients built on
@@ -238,13 +247,15 @@ class EventStream:
     ) -> None:
         self._manager.check_room()
         handle = partial(self._handler, **scope.get("path_params", {}))
+        identity = None if self._identity is None else self._identity(scope)
         if wants_poll(request) or request.method == "HEAD":
-            await self._answer_soon(inline, request, handle, scope, receive, send)
+            await self._answer_soon(inline, request, handle, scope, receive, send, identity)
             return
         is_foreign = isinstance(inline, ForeignInlineStream)
         head = InlineHead(inline, send, [*self._headers, *(closing_fields(request) if is_foreign else ())])
         head.stream = stream = inline.prepare_inline(self._manager, request, head)
         stream.kind = in_route(stream.kind, self._route_of(scope), is_secure=_is_secure(scope))
+        stream.set_identity(identity)
         try:
             outcome = await inline.run_inline(self._manager, head.stream, handle)
         finally:
@@ -277,6 +288,7 @@ class EventStream:
         scope: Scope,
         receive: Receive,
         send: Send,
+        identity: str | None,
     ) -> None:
         """Answer a poll, or HEAD."""
 
@@ -295,6 +307,7 @@ class EventStream:
             discard=discard,
             route=self._route_of(scope),
             is_secure=_is_secure(scope),
+            identity=identity,
         )
         if isinstance(answer, Refused):
             raise answer.error

@@ -15,10 +15,11 @@ from trio_sse import EndReason, EventDecoder, Hub, Server
 from trio_sse._http import body_decoders, request_head
 from trio_sse._http.request_head import APP_LIMITS, LIMITS
 from trio_sse._http2.limits import Http2Limits
+from trio_sse._hub import revocations
 from trio_sse._proxies import forwarded, proxy_protocol
 from trio_sse._request import options, request_reader
 from trio_sse._stream import disconnects, polling
-from trio_sse._wire import event, topic
+from trio_sse._wire import event, identity, topic
 
 from ..support.markdown import PAGES, ROOT, anchors, prose
 from .test_public_names import LOGGERS
@@ -75,6 +76,9 @@ def test_the_fixed_limits_are_those_of_the_code() -> None:
         inspect.signature(EventDecoder).parameters["max_size"].default
     ]
     assert numbers(table["a topic's name"]) == [topic.MAX_TOPIC_LENGTH]
+    assert numbers(table["an identity"]) == [identity.MAX_IDENTITY_LENGTH]
+    (remembered,) = [row for name, row in table.items() if name.startswith("revocations")]
+    assert numbers(remembered) == [revocations._MOST_REMEMBERED]
     assert numbers(table["topics of one subscription"]) == [topic.MAX_TOPICS]
     assert numbers(table["proxies one behind the other"]) == [forwarded.MAX_HOPS]
     assert numbers(table["a prefix that a proxy has removed"]) == [forwarded.MAX_PREFIX_SIZE]

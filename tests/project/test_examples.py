@@ -163,6 +163,24 @@ def test_follow_prints_a_stream_and_what_happens_to_it(streams: str) -> None:
     assert finished.stderr.endswith("[closed] the server answered 204: no more events\n")
 
 
+def test_revocation_logs_a_user_out_on_both_nodes() -> None:
+    with example("revocation") as (program, first):
+        second = program.stdout.expect(r"http://[^/]+")[0]
+        urls = [f"{node}/live?token=ada-1" for node in (first, second)]
+        with http.stream("GET", urls[0]) as here, http.stream("GET", urls[1]) as there:
+            received = [response.iter_lines() for response in (here, there)]
+            for found in received:
+                assert "event: tick" in found
+            assert http.get(f"{first}/who").text.startswith("ada, ")
+            assert "1 streams ended here" in http.post(f"{first}/logout/ada").text
+            for found in received:
+                with pytest.raises(httpx.RemoteProtocolError):
+                    list(found)
+        assert [http.get(url).status_code for url in urls] == [401, 401]
+        with http.stream("GET", f"{second}/live?token=ada-2") as again:
+            assert again.status_code == 200
+
+
 def test_embedded_counts_the_open_windows() -> None:
     with example("embedded") as (_, url):
         assert "Open windows" in http.get(url).text

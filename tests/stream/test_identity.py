@@ -60,8 +60,7 @@ def ends(make_server: MakeServer) -> Ends:
     return Ends(make_server())
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_streams_are_found_by_what_is_asked_for(ends: Ends) -> None:
+async def test_streams_are_found_by_what_is_asked_for(ends: Ends, autojump_clock: MockClock) -> None:
     server = ends.server
     async with (
         Client(server) as client,
@@ -105,8 +104,9 @@ async def test_streams_are_found_by_what_is_asked_for(ends: Ends) -> None:
     assert len(ends.identities) == 0
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_an_identity_can_change_and_is_forgotten_at_the_end(ends: Ends) -> None:
+async def test_an_identity_can_change_and_is_forgotten_at_the_end(
+    ends: Ends, autojump_clock: MockClock
+) -> None:
     async with Client(ends.server) as client:
         async with client.stream("/rooms/a"):
             connection = ends.last

@@ -1,4 +1,4 @@
-"""States and presence lists of several workers: all show the same, also after one of them has died."""
+"""States, presence lists and revocations of several workers, also after one of them has died."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 APP = "tests.support.apps.state_app:server"
 
 
-def test_workers_have_one_state_and_one_presence_list(tmp_path: Path) -> None:
+def test_workers_have_one_state_one_presence_list_and_revoke_together(tmp_path: Path) -> None:
     with serving(APP, "--workers", "2", "--log", f"sqlite:{tmp_path / 'log.db'}") as (_, url):
         first = pids_of(url, 2)
         with contextlib.ExitStack() as stack:
@@ -42,3 +42,12 @@ def test_workers_have_one_state_and_one_presence_list(tmp_path: Path) -> None:
             with RawStream(f"{url}/votes") as late:
                 assert b"event: snapshot" in late.read_until(b'{"count":16}')
         until_blocking(lambda: http.get(f"{url}/members").text == "")
+
+        with contextlib.ExitStack() as stack:
+            mine = [stack.enter_context(RawStream(f"{url}/mine/{user}")) for user in "aaaaaab"]
+            for stream in mine:
+                stream.read_until(b"\n\n")
+            assert 0 <= int(http.post(f"{url}/mine/a").text) <= 6
+            for stream in mine[:6]:
+                assert not stream.rest().endswith(b"0\r\n\r\n")
+            assert int(http.post(f"{url}/mine/b").text) in (0, 1)

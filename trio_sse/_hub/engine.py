@@ -41,6 +41,7 @@ from .pacing import check_throttle
 from .progress import Progress
 from .pump import Pump
 from .registry import Registry
+from .revocations import Revocations
 from .sequencer import MemorySequencer, Sequencer, SharedSequencer
 from .statistics import HubStatistics, count_queues, hub_statistics
 from .topic_statistics import TopicPatterns, TopicStatistics, pattern_statistics, topic_statistics
@@ -70,7 +71,7 @@ class HubEngine:
 
     Attributes:
         log: what can be replayed: all of an in-memory log, or the window on a shared one.
-        inbox, sequencer, pump, registry, scheduler: the parts.
+        inbox, sequencer, pump, registry, scheduler, revocations: the parts.
         publish, publish_nowait: put a message into the inbox; with tracing, in a span.
         tracing: what makes spans.
     """
@@ -111,6 +112,11 @@ class HubEngine:
         self.presence = PresenceKeeper(self.inbox.put_nowait, lambda: self.sequencer.is_shared)
         self.tracing = tracing
         self.patterns = TopicPatterns(topic_patterns) if topic_patterns != () else None
+        self.revocations = Revocations(
+            check=self.inbox.check_open,
+            publish=lambda message: self.sequencer.publish(message),
+            is_shared=lambda: self.sequencer.is_shared,
+        )
         self._use_log(log)
 
     def _use_log(self, log: Log | None) -> None:
@@ -139,7 +145,9 @@ class HubEngine:
             bounds=self._history,
             readers=self.registry,
             states=shared_states,
+            revoke=self.revocations.read,
         )
+        self.registry.on_gap = self.revocations.on_gap
         self._connect_publishers()
         self.registry.history = shared.replica.history
         for state in self._states.values():
@@ -314,6 +322,7 @@ class HubEngine:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.scheduler.run)
                 nursery.start_soon(self.presence.run)
+                nursery.start_soon(self.revocations.run)
                 self._nursery = nursery
                 for service in self._services:
                     nursery.start_soon(service.run)

@@ -21,6 +21,7 @@ from .._subscription.queue import Overflow
 from .._subscription.subscription import Subscription
 from .._validate import check_bounds
 from .._wire.event import Dumps, dumps_compact
+from .._wire.identity import check_identity
 from .._wire.topic import check_topic, check_topics
 from .engine import HubEngine
 from .statistics import HubStatistics
@@ -338,6 +339,29 @@ class Hub:
             raise ValueError(f"a singleton's name must have 1 to 256 characters, not {len(name)}")
         self._engine.inbox.check_open()
         return await self._engine.sequencer.leases.run(f"singleton {name}", partial(function, *arguments))
+
+    async def revoke(self, identity: str, *, reconnect: bool = True) -> int:
+        """End all streams of an identity; return how many those are that this process had.
+
+        They are those of all servers and apps that use this hub. With a shared log, the other nodes end
+        theirs, too, before they deliver anything that was published after this call. Make the check of your
+        hook fail first, so that nobody gets in again.
+
+        Args:
+            identity: see `Connection.identity`.
+            reconnect: see `Server.close_connections`.
+
+        Raises:
+            TypeError, ValueError: the identity is not acceptable.
+            RuntimeError: with a shared log: the hub has never run, or runs in another thread. Without one:
+                the process is one of several workers, which cannot be reached.
+            trio.ClosedResourceError: with a shared log: the hub has ended.
+            LogUnavailable: the shared log has not stored this within its `publish_timeout`. The streams of
+                this process have ended. Call it again to reach the others.
+
+        If this is cancelled, the streams of this process have ended, and others may have.
+        """
+        return await self._engine.revocations.revoke(check_identity(identity), reconnect=reconnect)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the hub until cancelled.

@@ -6,7 +6,7 @@ log's last position is that of the newest batch which was bound to its subscribe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import final
 
@@ -43,6 +43,7 @@ class Registry:
         states: the topics that are states.
         shared_states: the same, if they are over a shared log.
         history: reads a shared log for feeds that have missed more than is in memory, if there is one.
+        on_gap: called when a shared log has lost continuity.
         has_overlaps: whether anybody has ever had several topics.
         arrivals: how many feeds have ever joined with an id that the log had not reached.
         replayed: events read from the log.
@@ -55,6 +56,7 @@ class Registry:
         self.states: dict[str, StateTopic] = {}
         self.shared_states: SharedStates | None = None
         self.history: LogHistory | None = None
+        self.on_gap: Callable[[], None] | None = None
         self.has_overlaps = False
         self.arrivals = 0
         self.replayed = 0
@@ -289,6 +291,8 @@ class Registry:
         Feeds of states alone receive snapshots instead, as soon as the states are found in the log.
         """
         self._progress.restart()
+        if self.on_gap is not None:
+            self.on_gap()
         if not self._registered:
             return
         self._scheduler.finish()  # what waits for an interval's end was published before the gap

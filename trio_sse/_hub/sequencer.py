@@ -13,11 +13,12 @@ from .._log.idempotency import RecentKeys
 from .._log.memory import MemoryLog
 from .._shared_log.follower import LogReaders, ReadEntry
 from .._shared_log.leases import LocalLeases, SharedLeases
-from .._shared_log.protocol import Log
+from .._shared_log.protocol import Entry, Log
 from .._shared_log.replica import LogReplica
 from .._shared_log.window import Window
 from .._state.shared_states import SharedStates
 from .._wire.message import Message
+from .._wire.state_change import ChangeKind
 from .inbox import Inbox
 from .pump import Place
 
@@ -157,6 +158,7 @@ class SharedSequencer:
         bounds: how many events, and how many bytes, the window holds.
         readers: the hub's subscriptions.
         states: the hub's states.
+        revoke: called with the entries that are revocations.
     """
 
     is_shared = True
@@ -171,11 +173,13 @@ class SharedSequencer:
         bounds: tuple[int, int],
         readers: LogReaders,
         states: SharedStates,
+        revoke: Callable[[Message], None],
     ) -> None:
         self._window = window
         self._inbox = inbox
         self._pump = pump
         self._states = states
+        self._revoke = revoke
         self.leases = SharedLeases(log)
         self.replica = LogReplica(
             log, window, bounds=bounds, readers=readers, states=states, deliver=self._deliver
@@ -237,9 +241,16 @@ class SharedSequencer:
     def _place(self, entries: Sequence[ReadEntry]) -> list[Message]:
         placed = []
         for entry, message in entries:
-            is_sent = message is not None and (message.change is None or self._states.read(entry, message))
+            is_sent = message is not None and (message.change is None or self._read(entry, message))
             self._window.put(entry, message if is_sent else None)
             if message is not None and is_sent:
                 placed.append(message)
         self._states.check_repeat(self._window.last)
         return placed
+
+    def _read(self, entry: Entry, message: Message) -> bool:
+        """Read an entry that is not only an event; return whether subscribers receive it."""
+        if message.change is not None and message.change.kind is ChangeKind.REVOKE:
+            self._revoke(message)
+            return False
+        return self._states.read(entry, message)

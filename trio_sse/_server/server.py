@@ -643,6 +643,8 @@ class Server:
     ) -> int:
         """End the open streams of this process that match all of these; return how many those are.
 
+        To end those of other nodes and workers, too, use `Hub.revoke`.
+
         Args:
             reconnect: truncate the responses (`REVOKED`), so that every client reconnects and is checked
                 again. Otherwise they are completed (`FINISHED`), as by `Connection.close`: clients built on

@@ -57,8 +57,8 @@ class Connection:
     def identity(self) -> str | None:
         """Whose stream it is, such as a user's id; `None`, the default, if that is not known.
 
-        Set it in a hook or handler, at any time. It is what `close_connections` finds the
-        stream by. Set it before you check the credentials: one that is revoked meanwhile is then found.
+        Set it in a hook or handler, at any time. It is what `close_connections` and `Hub.revoke` find the
+        stream by. One that is set after it was revoked ends a stream that was open before that.
 
         Raises:
             TypeError, ValueError: on setting it: it does not have 1 to 256 characters, or has control

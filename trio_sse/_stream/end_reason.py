@@ -35,7 +35,7 @@ class EndReason(Enum):
     """`Connection.close(reconnect=True)` was called. The client reconnects."""
 
     REVOKED = "revoked"
-    """It was closed from outside its handler, by `close_connections`. The client reconnects
+    """It was closed from outside its handler, by `close_connections` or `Hub.revoke`. The client reconnects
     and is checked again."""
 
     EXPIRED = "expired"

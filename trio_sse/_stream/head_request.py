@@ -42,6 +42,7 @@ async def run_head(
     is_disconnected: Callable[[], bool] = lambda: False,
     route: str | None = None,
     is_secure: bool = False,
+    identity: str | None = None,
 ) -> StreamHead | Refused | None:
     """Run a handler until its stream would begin, or it answers otherwise.
 
@@ -51,6 +52,7 @@ async def run_head(
     start = _HeadOnly()
     start.stream = stream = manager.new_stream(serving, UnconnectedTransport(peer, discard), request, start)
     stream.kind = in_route(stream.kind, route, is_secure=is_secure)
+    stream.set_identity(identity)
 
     async def handle_until_cancelled(connection: Connection) -> object:
         try:

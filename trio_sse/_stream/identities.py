@@ -30,6 +30,10 @@ class IdentityIndex(Generic[Stream]):
             if not streams:
                 del self._streams[identity]
 
+    def all_streams(self) -> list[Stream]:
+        """Return all streams that have an identity."""
+        return [stream for streams in self._streams.values() for stream in streams]
+
     def streams_of(self, identity: str) -> list[Stream]:
         """Return the streams of an identity, in the order in which they got it."""
         return list(self._streams.get(identity, ()))

@@ -81,8 +81,8 @@ class ListedStream(Protocol):
     def info(self) -> ConnectionInfo:
         """Return what is known of it now."""
 
-    def cut(self, reason: EndReason) -> None:
-        """End it for this reason, and let nothing more be written but its end."""
+    def revoke(self, *, reconnect: bool) -> bool:
+        """End it, and let nothing more be written but its end; return whether it was open."""
 
 
 @final
@@ -135,7 +135,4 @@ def close_streams(streams: Sequence[ListedStream], meant: StreamFilter, *, recon
     """
     if meant.is_empty:
         raise TypeError("say which connections to close, such as identity=...; use drain() to end all")
-    matching = list(filter(meant.matches, streams))
-    for stream in matching:
-        stream.cut(EndReason.REVOKED if reconnect else EndReason.FINISHED)
-    return len(matching)
+    return sum(stream.revoke(reconnect=reconnect) for stream in list(filter(meant.matches, streams)))

@@ -12,7 +12,7 @@ from typing import Protocol, final
 import trio
 
 from .._http.request import Request, announced_body_size
-from .._hub.hub import Hub
+from .._hub.hub import Hub, engine_of
 from .._hub.tracing import RequestSpan
 from .._subscription.feed import Feed
 from .._transport.base import Transport
@@ -154,6 +154,8 @@ class LiveStream(StreamWriter):
         if checked is not None and self.end_reason is None:
             for index in self._indexes:
                 index.add(checked, self)
+            if engine_of(self.hub).revocations.is_revoked(checked, self._opened_at):
+                self.revoke(reconnect=True)
 
     def forget_identity(self) -> None:
         """Let nobody find the stream by its identity any more."""
@@ -199,11 +201,14 @@ class LiveStream(StreamWriter):
             pending_bytes=0 if pending is None else len(pending),
         )
 
-    def cut(self, reason: EndReason) -> None:
-        """End it for this reason, and let the hub write nothing more to it."""
-        self.end(reason)
+    def revoke(self, *, reconnect: bool) -> bool:
+        """End it, and let the hub write nothing more to it; return whether it was open."""
+        if self.end_reason is not None:
+            return False
+        self.end(EndReason.REVOKED if reconnect else EndReason.FINISHED)
         for feed in self.forwarded:
             feed.return_to_task()
+        return True
 
     # Forwarding
 

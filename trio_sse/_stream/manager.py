@@ -63,6 +63,7 @@ class StreamManager:
         self.refusals: tuple[type[Exception], ...] = (HTTPException, *refusals)
         self.streams: dict[LiveStream, None] = {}
         self.identities: IdentityIndex[ListedStream] = IdentityIndex()
+        engine_of(hub).revocations.add(self.identities)
         self.serve_scopes: dict[ServeScope, None] = {}
         self.counters = StreamCounters()
         self.pending_bytes = PendingBytes(max_pending_bytes)

@@ -89,6 +89,7 @@ async def run_poll(
     is_disconnected: Callable[[], bool] = lambda: False,
     route: str | None = None,
     is_secure: bool = False,
+    identity: str | None = None,
 ) -> Response | Refused | None:
     """Run a handler until there is something to respond with.
 
@@ -99,6 +100,7 @@ async def run_poll(
         discard: reads from the client, to notice a disconnect; see `Transport.discard_some`.
         is_disconnected: whether the client has disconnected, for hosts that then cancel this call.
         route, is_secure: what statistics count it as; see `StreamKind`.
+        identity: whose it is; see `Connection.identity`.
 
     Raises:
         HTTPException: the request is not acceptable.
@@ -110,6 +112,7 @@ async def run_poll(
     transport = PollTransport(peer, discard, own_cursor)
     stream = manager.new_stream(serving, transport, request, b"")
     stream.kind = in_route(stream.kind, route, is_secure=is_secure)
+    stream.set_identity(identity)
     stream.cursor_form = CursorForm.BLOCK  # for the decoder in the transport
 
     async def handle_until_cancelled(connection: Connection) -> object:

@@ -22,6 +22,9 @@ class ChangeKind(Enum):
     PRESENCE = "presence"
     """It tells the other hubs which members of presence lists are on one."""
 
+    REVOKE = "revoke"
+    """It ends the streams of an identity, on all hubs."""
+
 
 class StateChange(NamedTuple):
     """The part of a message that only the states of hubs read.

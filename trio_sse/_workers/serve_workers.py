@@ -44,6 +44,7 @@ def serve_with_workers(
         with StopGuard(server.drain_timeout, supervisor_alive) as guard:
             for engine in existing_engines():
                 engine.sequencer.renew()
+                engine.revocations.has_unreachable_peers = workers > 1
             serve = partial(
                 serve_as_worker,
                 server,

@@ -30,7 +30,7 @@ async def test_the_streams_of_one_identity_are_listed_and_cut(run: Run) -> None:
         (info,) = listed(host, "ada")
         assert (info.identity, info.path, info.topics, info.transport) == ("ada", "/live", ("live",), "sse")
         assert info.events_sent == 1 < info.bytes_sent
-        assert (info.queued_events, info.pending_bytes) == (0, 0)
+        assert (info.queued_events, info.queued_bytes) == (0, 0)
         assert info.http_version == ("2" if host.speaks_http2 else "1.1")
         assert {one.identity for one in listed(host)} == {"ada", "bob"}
         if host.server is not None:  # it knows the streams of its app by the same numbers
@@ -48,6 +48,15 @@ async def test_the_streams_of_one_identity_are_listed_and_cut(run: Run) -> None:
         assert await bob.rest() == []
         assert bob.is_ended
         assert await host.life.wait_ends(2) == [EndReason.REVOKED, EndReason.FINISHED]
+        async with host.opened("/live?user=eve") as eve, host.opened("/quiet") as later:
+            assert await host.hub.revoke("bob") == 0
+            await host.life.wait_opened(4)
+            assert host.life.last is not None
+            host.life.last.identity = "ada"
+            assert await host.hub.revoke("eve") == await host.hub.revoke("ada") == 1
+            assert await eve.rest() == await later.rest() == []
+            assert host.is_cut_or_ended(eve)
+            assert (await host.life.wait_ends(4))[2:] == [EndReason.REVOKED] * 2
 
 
 async def test_a_poll_that_waits_is_listed_and_cut_with_its_cursor(run: Run) -> None:

@@ -20,6 +20,17 @@ async def enter(connection: Connection, name: str) -> None:
         await connection.subscribe("room")
 
 
+@server.route("/mine/{user}")
+async def show_own(connection: Connection, user: str) -> None:
+    connection.identity = user
+    await connection.subscribe("mine")
+
+
+@server.endpoint("/mine/{user}", methods=["POST"])
+async def revoke(request: Request, user: str) -> Response:
+    return Response(str(await server.hub.revoke(user)))
+
+
 @server.endpoint("/votes", methods=["POST"])
 async def vote(request: Request) -> Response:
     await votes.update(lambda value: {"count": value["count"] + 1})
