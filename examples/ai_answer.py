@@ -1,8 +1,7 @@
-"""Stream a language model's answer over POST, in a Quart-Trio app: `python -m examples.ai_answer`.
+"""Stream a model's answer that survives a reload, in a Quart-Trio app: `python -m examples.ai_answer`.
 
-Each answer is a topic, and a task publishes its words. A page that loses its connection asks again with the
-id of the last word, and receives the rest. The task ends when the user stops it, or when no page has been
-connected for ten seconds.
+Each answer is a run. It goes on when the page is reloaded or loses its connection, and can be watched in
+several windows. It ends when it is complete, when somebody stops it, or when nobody has watched for a minute.
 """
 
 from __future__ import annotations
@@ -15,14 +14,12 @@ from quart import abort, request
 from quart_trio import QuartTrio
 
 from examples.pages import FOLDER, add_pages, serve
-from trio_sse import Connection, Server
+from trio_sse import Connection, Run, Runs, Server
 from trio_sse.quart import QuartSSE
-
-PATIENCE = 10.0  # seconds that an answer continues without a client
 
 app = QuartTrio(__name__)
 sse = QuartSSE(app)
-answers: dict[str, trio.CancelScope] = {}  # the answers in progress
+runs = Runs(sse.hub, ttl=600, cancel_when_unwatched=60)
 
 
 async def model(question: str) -> AsyncGenerator[str, None]:
@@ -36,43 +33,33 @@ async def model(question: str) -> AsyncGenerator[str, None]:
 # (async for chunk in await openai.AsyncOpenAI().chat.completions.create(..., stream=True): yield ...)
 
 
-async def write(key: str, question: str) -> None:
-    """Publish an answer to its topic, until it is complete or its scope is cancelled."""
-    with answers[key]:
-        async with aclosing(model(question)) as words:
-            async for word in words:
-                await sse.hub.publish(key, word, event="word")
-    stopped = answers.pop(key).cancelled_caught
-    await sse.hub.publish(key, "stopped" if stopped else "done", event="end")
+async def write(run: Run, question: str) -> None:
+    """Write an answer, in the run's own task."""
+    async with aclosing(model(question)) as words:
+        async for word in words:
+            await run.append(word)
 
 
-@sse.route("/answers/<key>", methods=["POST"])
-async def stream_answer(connection: Connection, key: str) -> None:
-    """Stream the answer to a question. With a Last-Event-ID, stream the rest of an answer in progress."""
-    cursor = connection.last_event_id
-    if cursor is None:
-        question = (await request.get_data(as_text=True)).strip()
-        if not question or key in answers or len(key) < 16:
-            abort(400)
-        cursor, answers[key] = sse.hub.last_event_id, trio.CancelScope()
-        app.add_background_task(write, key, question)
-    elif key in answers:
-        answers[key].deadline = float("inf")
-    try:
-        async with sse.hub.subscribe(key, last_event_id=cursor) as events:
-            async for event in events:
-                await connection.send(event)
-                if event.event != "word":  # the end, or a reset: the answer cannot be resumed
-                    return
-    finally:
-        if key in answers:
-            answers[key].deadline = trio.current_time() + PATIENCE
+@sse.route("/answers", methods=["POST"])
+async def ask(connection: Connection) -> None:
+    """Start an answer, and stream it."""
+    question = str(await request.get_data(as_text=True)).strip()
+    if not question:
+        abort(400)
+    run = await runs.start(write, question)
+    await run.stream(connection)
 
 
-@app.delete("/answers/<key>")
-async def stop(key: str) -> str:
-    if key in answers:
-        answers[key].cancel()
+@sse.route("/answers/<id>")
+async def join(connection: Connection, id: str) -> None:
+    """Stream an answer from where the client is; from its beginning for a client that comes anew."""
+    await runs.get(id).stream(connection)
+
+
+@app.post("/answers/<id>/cancel")
+async def stop(id: str) -> str:
+    """Stop an answer for everybody who watches it."""
+    await runs.get(id).cancel("stopped")
     return ""
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
+# Its parts, in their order: they share one scope.
+_PARTS = ("begin", "fetch_source", "follower", "listener", "clock", "patches", "state", "run", "end")
+
 
 @cache
 def client_script() -> str:
-    """Return the text of `trio-sse.js`, with which pages follow streams, the server's clock, and states.
+    """Return the text of `trio-sse.js`, with which pages follow streams, a clock, states and runs.
 
     Serve it as `text/javascript`, at any path::
 
@@ -16,4 +19,5 @@ def client_script() -> str:
         async def script(request: Request) -> Response:
             return Response(client_script(), content_type="text/javascript; charset=utf-8")
     """
-    return (files(__package__) / "static" / "trio-sse.js").read_text("utf-8")
+    folder = files(__package__) / "static" / "script"
+    return "\n".join([(folder / f"{part}.js").read_text("utf-8") for part in _PARTS])

@@ -139,7 +139,8 @@ def got(page: Any) -> list[int]:
 
 
 def test_a_script_tag_or_an_import_makes_it_available(page: Any, url: str) -> None:
-    assert page.evaluate("Object.keys(TrioSSE)") == ["follow", "clock", "state", "mergePatch", "jsonPatch"]
+    names = ["follow", "clock", "state", "run", "FetchSource", "mergePatch", "jsonPatch"]
+    assert page.evaluate("Object.keys(TrioSSE)") == names
     page.goto(f"{url}/module")
     until(page, "document.title === 'function'")
 

@@ -1,0 +1,153 @@
+"""Runs in a real browser: reloads, second tabs, lost connections, and the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ..support import http
+from ..support.browser import MILLISECONDS
+from ..support.programs import running
+from ..support.requirements import needs
+
+pytestmark = [pytest.mark.integration, needs("chromium")]
+
+# Shows a run; `seen` has each piece as it came.
+START = """([to, pause, options]) => {
+  window.seen = [];
+  window.tenths = [];
+  window.run = TrioSSE.run("/runs", {body: {to, pause}, ...options});
+  run.addEventListener("tenth", ({data}) => tenths.push(JSON.parse(data).tenth));
+  run.addEventListener("change", () => seen.push(run.text));
+}"""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with running([sys.executable, "-m", "tests.support.apps.runs"]) as program:
+        yield program.stdout.expect(r"http://\S+")[0]
+
+
+@pytest.fixture
+def context(browser: Any) -> Iterator[Any]:
+    made = browser.new_context()
+    made.set_default_timeout(MILLISECONDS)
+    yield made
+    made.close()
+
+
+def opened(context: Any, url: str) -> Any:
+    page = context.new_page()
+    page.goto(url)
+    return page
+
+
+def start(page: Any, to: int, pause: float, **options: object) -> None:
+    page.evaluate(START, [to, pause, options])
+
+
+def until(page: Any, expression: str) -> None:
+    page.wait_for_function(expression, timeout=MILLISECONDS)
+
+
+def numbers(to: int) -> str:
+    return "".join(f"{number} " for number in range(1, to + 1))
+
+
+def check_end(page: Any, to: int) -> None:
+    """Check that a page has everything once at the end."""
+    until(page, "run.hasEnded")
+    assert page.evaluate("[run.status, run.result, run.state]") == ["finished", {"counted": to}, {"at": to}]
+    assert page.evaluate("run.texts") == {"text": numbers(to), "stars": "*" * (to // 10)}
+    assert page.evaluate("tenths.length === new Set(tenths).size")
+    assert page.evaluate("run.ended.then((run) => run.status)") == "finished"
+    # Each text that was shown continues the one before, or starts anew.
+    assert page.evaluate("seen.every((text, n) => !n || text.startsWith(seen[n - 1]) || text === '')")
+
+
+def test_a_reload_in_the_middle_shows_each_token_once(context: Any, url: str) -> None:
+    page = opened(context, url)
+    start(page, 120, 0.02, key="chat")
+    until(page, "run.text.length > 50")
+    id = page.evaluate("run.id")
+    page.reload()
+    start(page, 1, 0, key="chat")
+    until(page, "run.text.length > 50")
+    assert page.evaluate("run.id") == id
+    assert page.evaluate("seen.find((text) => text)").startswith(numbers(10))  # what there was came as one
+    tab = opened(context, url)
+    start(tab, 1, 0, id=id)
+    check_end(page, 120)
+    check_end(tab, 120)
+    tab.reload()
+    start(tab, 1, 0, id=id)
+    check_end(tab, 120)
+
+
+def test_stop_ends_it_for_all_tabs(context: Any, url: str) -> None:
+    page, tab = opened(context, url), opened(context, url)
+    start(page, 100_000, 0.02)
+    until(page, "run.status === 'running'")
+    start(tab, 1, 0, id=page.evaluate("run.id"))
+    until(tab, "run.text.length > 10")
+    tab.evaluate("run.stop()")
+    for shown in (page, tab):
+        until(shown, "run.hasEnded")
+        assert shown.evaluate("[run.status, run.reason]") == ["cancelled", "stopped"]
+
+
+def test_lost_connections_lose_and_repeat_nothing(context: Any, url: str) -> None:
+    page = opened(context, url)
+    start(page, 150, 0.02)
+    for length in (30, 90, 150, 210):
+        until(page, f"run.text.length > {length} || run.hasEnded")
+        http.post(f"{url}/cut", content="").raise_for_status()
+    context.set_offline(True)
+    context.set_offline(False)
+    check_end(page, 150)
+
+
+def test_a_run_that_is_gone_and_a_token(context: Any, url: str) -> None:
+    page = opened(context, url)
+    start(page, 1, 0, id="nonsense")
+    until(page, "run.hasEnded")
+    assert page.evaluate("[run.status, run.reason]") == ["gone", "the server responded with 410"]
+    page.evaluate("""() => { window.run = TrioSSE.run("/runs?token", {body: {to: 10, pause: 0}}); }""")
+    until(page, "run.status === 'gone'")
+    page.evaluate(
+        """() => { window.run = TrioSSE.run("/runs?token",
+            {body: {to: 10, pause: 0}, headers: {Authorization: "Bearer t"}}); }"""
+    )
+    until(page, "run.status === 'finished'")
+    page.evaluate("run.close()")
+
+
+PARSE = """([bytes, size]) => new Promise((done) => {
+  const got = [];
+  const blob = new Blob([new Uint8Array(bytes)]);
+  const stream = new ReadableStream({ async start(controller) {
+    const all = new Uint8Array(await blob.arrayBuffer());
+    for (let at = 0; at < all.length; at += size) controller.enqueue(all.slice(at, at + size));
+    controller.close();
+  }});
+  const real = window.fetch;
+  window.fetch = async () => new Response(stream, { headers: { "Content-Type": "text/event-stream" } });
+  const source = new TrioSSE.FetchSource("/any", { reconnect: false,
+    receive: (type, data, id) => got.push([type, data, id]) });
+  source.addEventListener("error", () => { window.fetch = real; done([got, source.lastEventId]); });
+})"""
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_the_reader_parses_as_the_standard_says(context: Any, url: str, size: int) -> None:
+    page = opened(context, url)
+    stream = (
+        "\ufeffdata: a\r\ndata:b\rdata\n\nid: 7\nevent: e\ndata: größe 💡\n\n:comment\n\n"
+        "id: \0\ndata:  x\n\nid\nevent: nothing\n\ndata: y\r\n\r\nid: 9\n\ndata: not complete"
+    )
+    got = page.evaluate(PARSE, [list(stream.encode()), size])
+    events = [["message", "a\nb\n", ""], ["e", "größe 💡", "7"], ["message", " x", "7"], ["message", "y", ""]]
+    assert got == [events, "9"]
