@@ -28,7 +28,8 @@ except ImportError as error:
 
 from ._asgi.types import ASGIApp, Receive, Send
 from ._module_metadata import set_public_module
-from ._server.metrics import encode, families_of
+from ._pausing import in_pieces
+from ._server.metrics import encode, encoding, families_of
 from ._server.monitoring import monitoring_server
 from ._server.statistics import ServerStatistics
 from ._stream.statistics import StreamStatistics, added_statistics
@@ -91,7 +92,7 @@ def metrics_app(*sources: HasStatistics) -> ASGIApp:
             return
         accept = b",".join(value for name, value in scope["headers"] if name.lower() == b"accept")
         statistics = _added([await source.collect_statistics() for source in sources])
-        body, content_type = encode(statistics, accept.decode("latin-1"))
+        body, content_type = await in_pieces(encoding(statistics, accept.decode("latin-1")))
         fields = [(b"content-type", content_type.encode()), (b"cache-control", b"no-store")]
         await _respond(send, 200, body, fields, with_body=scope["method"] == "GET")
 

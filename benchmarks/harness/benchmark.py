@@ -24,9 +24,11 @@ class Benchmark:
         connections: how many streams it opens by default.
         measure: runs it and returns its measurements.
         fewest: the fewest connections that it works with.
+        compare_monitoring: what `--monitoring` runs instead, if there is something.
     """
 
     name: str
     connections: int
     measure: Callable[[Settings], Awaitable[list[Measurement]]]
     fewest: int = 1
+    compare_monitoring: Callable[[Settings], Awaitable[list[Measurement]]] | None = None

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,6 +30,8 @@ def main(benchmarks: Sequence[Benchmark], results: Path | None = None) -> None:
     leave_the_servers_core()
     done: Results = {}
     for benchmark in benchmarks:
+        if arguments.monitoring and benchmark.compare_monitoring is not None:
+            benchmark = replace(benchmark, measure=benchmark.compare_monitoring)
         settings = Settings(arguments.connections or benchmark.connections, arguments.rounds)
         try:
             done[benchmark.name] = (settings, run(benchmark, settings))
@@ -61,6 +63,12 @@ def _arguments(benchmarks: Sequence[Benchmark]) -> argparse.Namespace:
         "--connections", type=int, metavar="N", help=f"streams to open; by default, {defaults}"
     )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds to measure; by default 3")
+    has_monitoring = any(benchmark.compare_monitoring is not None for benchmark in benchmarks)
+    parser.add_argument(
+        "--monitoring",
+        action="store_true",
+        help="compare with metrics, logs and traces instead" if has_monitoring else argparse.SUPPRESS,
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements to this file")
     arguments = parser.parse_args()
     if arguments.rounds < 1:

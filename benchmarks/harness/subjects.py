@@ -36,6 +36,13 @@ floor = server_of("floor", [str(programs.FLOOR)])
 #: A route of trio_sse's own server.
 native = _python_server("trio_sse", "servers.native")
 
+#: The same with metrics and logs, and with one stream and publish in a hundred traced, too.
+native_monitored = _python_server("trio_sse, monitored", "servers.native", "--monitoring")
+native_traced = _python_server("trio_sse, traced", "servers.native", "--monitoring", "--tracing")
+
+#: The same with metrics and logs, also over HTTP/2 without TLS.
+native_monitored_http2 = _python_server("trio_sse", "servers.native", "--monitoring", "--http2")
+
 #: A route of a Quart-Trio app, on trio_sse's own server and on `trio_sse.hypercorn`.
 quart_on_ours = _python_server("Quart on ours", "servers.quart_app", "ours")
 quart_on_hypercorn = _python_server("Quart on hypercorn", "servers.quart_app", "hypercorn")

@@ -26,6 +26,7 @@ STEADY_WARM_UP_EVENTS = 20
 TARGET_BURST_MICROSECONDS = 1.5
 TARGET_BURST_RATIO = 0.4
 TARGET_STEADY_RATIO = 1.2
+TARGET_MONITORING_RATIO = 1.02
 
 UNIT = "us of server CPU per delivery"
 
@@ -81,6 +82,28 @@ async def measure(settings: Settings) -> list[Measurement]:
     ]
 
 
+async def compare_monitoring(settings: Settings) -> list[Measurement]:
+    """Compare with metrics and logs, and with traces, too, in the same rounds."""
+    plain: list[Turn] = []
+    monitored: list[Turn] = []
+    traced: list[Turn] = []
+    for _ in range(settings.rounds):
+        for turns, start in (
+            (plain, subjects.native),
+            (monitored, subjects.native_monitored),
+            (traced, subjects.native_traced),
+        ):
+            turns.append(await _turn(start, settings.connections))
+    found: list[Measurement] = []
+    for name, measured in (("burst", burst_measurement), ("steady", steady_measurement)):
+        of_plain = measured(name, plain)
+        found.append(of_plain)
+        for what, turns in (("metrics and logs", monitored), ("and traces", traced)):
+            with_it = measured(f"{name}, {what}", turns)
+            found += [with_it, ratio(with_it, of_plain, "neither", TARGET_MONITORING_RATIO)]
+    return found
+
+
 def burst_measurement(name: str, turns: Sequence[Turn], target: float | None = None) -> Measurement:
     return Measurement(name, UNIT, tuple(turn.burst_microseconds for turn in turns), target)
 
@@ -117,7 +140,7 @@ async def deliver(
     return Turn(tuple(bursts), await steady(STEADY_EVENTS))
 
 
-BENCHMARK = Benchmark("fan-out", 4000, measure)
+BENCHMARK = Benchmark("fan-out", 4000, measure, compare_monitoring=compare_monitoring)
 
 if __name__ == "__main__":
     main([BENCHMARK])

@@ -14,6 +14,7 @@ from benchmarks.harness.measurement import Measurement
 from benchmarks.harness.worker import Worker
 
 TARGET_KIB = 7.0
+TARGET_MONITORING_BYTES = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class _Round:
 
 
 async def measure(settings: Settings) -> list[Measurement]:
-    measured = [await _round(settings.connections) for _ in range(settings.rounds)]
+    measured = [await _round(subjects.native, settings.connections) for _ in range(settings.rounds)]
     unit = "KiB per connection"
     return [
         Measurement("idle, proportional set size", unit, tuple(r.idle.pss for r in measured), TARGET_KIB),
@@ -52,8 +53,31 @@ async def measure(settings: Settings) -> list[Measurement]:
     ]
 
 
-async def _round(connections: int) -> _Round:
-    async with subjects.native() as (server, port), subjects.load(port) as load:
+async def compare_monitoring(settings: Settings) -> list[Measurement]:
+    """Compare with metrics and logs, and with traces, too, in the same rounds."""
+    subject = (subjects.native, subjects.native_monitored, subjects.native_traced)
+    rounds = [
+        [await _round(start, settings.connections) for start in subject] for _ in range(settings.rounds)
+    ]
+    columns = zip(*rounds, strict=True)
+    plain, monitored, traced = (tuple(each.idle.pss for each in column) for column in columns)
+
+    def more(name: str, values: tuple[float, ...], target: float | None) -> Measurement:
+        differences = tuple((ours - theirs) * 1024 for ours, theirs in zip(values, plain, strict=True))
+        return Measurement(f"{name}, more", "bytes per connection", differences, target)
+
+    unit = "KiB per connection"
+    return [
+        Measurement("idle", unit, plain, TARGET_KIB),
+        Measurement("idle, metrics and logs", unit, monitored),
+        more("idle, metrics and logs", monitored, TARGET_MONITORING_BYTES),
+        Measurement("idle, and traces", unit, traced),
+        more("idle, and traces", traced, None),
+    ]
+
+
+async def _round(start: subjects.StartServer, connections: int) -> _Round:
+    async with start() as (server, port), subjects.load(port) as load:
         empty = await empty_memory(server, load)
         idle = await idle_memory(server, load, connections)
         await broadcasts.burst(server, load, connections, 30)
@@ -105,7 +129,7 @@ def _kernel_buffers_kib() -> float:
     return 0.0
 
 
-BENCHMARK = Benchmark("idle memory", 4000, measure)
+BENCHMARK = Benchmark("idle memory", 4000, measure, compare_monitoring=compare_monitoring)
 
 if __name__ == "__main__":
     main([BENCHMARK])

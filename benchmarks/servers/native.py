@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import argparse
 import ssl
+import sys
 from functools import partial
 from itertools import combinations, islice
 
 import trio
 
 from benchmarks.harness.control import DATA, LIVE, Gate, serve_with_control
+from benchmarks.servers import monitoring
 from trio_sse import Connection, EndReason, Hub, Server, tune_garbage_collector
 from trio_sse._hub.hub import engine_of
 from trio_sse.redis import RedisLog
 
-hub = Hub()
-server = Server(hub=hub, max_connections=20_000)
+hub = Hub(tracing=monitoring.make_tracing() if "--tracing" in sys.argv else None)
+server = Server(hub=hub, max_connections=40_000)
 gate = Gate()
 
 
@@ -73,7 +75,7 @@ async def publish(data: str, topic: str) -> None:
         await hub.publish(topic, data)
 
 
-async def start(nursery: trio.Nursery, tls: ssl.SSLContext | None = None) -> int:
+async def start(nursery: trio.Nursery, *, tls: ssl.SSLContext | None = None) -> int:
     addresses = await nursery.start(partial(server.serve, "127.0.0.1", 0, ssl_context=tls))
     return int(addresses[0][1])
 
@@ -81,21 +83,27 @@ async def start(nursery: trio.Nursery, tls: ssl.SSLContext | None = None) -> int
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
+    parser.add_argument("--http2", action="store_true", help="allow HTTP/2 without TLS")
+    parser.add_argument("--monitoring", action="store_true", help="log each stream, and have metrics")
+    parser.add_argument("--tracing", action="store_true", help="trace one stream and publish in a hundred")
     parser.add_argument("--log", metavar="URL", help="use a log on Redis")
     arguments = parser.parse_args()
     files = arguments.tls
     if arguments.log is not None:
         engine_of(hub).use_log(RedisLog(arguments.log))
+    if arguments.http2:
+        server.configure(http2_cleartext=True)
+    if arguments.monitoring:
+        monitoring.set_up(server)
     tls = None
     if files is not None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(*files)
     tune_garbage_collector()  # as `trio-sse serve` does
-    trio.run(
-        partial(
-            serve_with_control, partial(start, tls=tls), publish, gate=gate, disconnect_all=disconnect_all
-        )
-    )
+    starting: monitoring.Start = partial(start, tls=tls)
+    if arguments.monitoring:
+        starting = monitoring.scraped(starting)
+    trio.run(partial(serve_with_control, starting, publish, gate=gate, disconnect_all=disconnect_all))
 
 
 if __name__ == "__main__":

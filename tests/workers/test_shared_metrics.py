@@ -16,6 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from trio_sse import Histogram, Server, ServerStatistics, StreamKind
+from trio_sse._pausing import in_one_piece
 from trio_sse._server import shared_metrics
 from trio_sse._server.metric_families import Value
 from trio_sse._server.shared_metrics import SharedMetrics
@@ -55,7 +56,7 @@ def worker(shared: SharedMetrics, sent: int, opened: int) -> Iterator[None]:
 
 
 def value(shared: SharedMetrics, name: str, *labels: str) -> Value:
-    for metric, samples in shared.merged():
+    for metric, samples in in_one_piece(shared.merged()):
         if metric.name == f"trio_sse_{name}":
             return dict(samples).get(labels)
     raise AssertionError(f"there is no metric {name}")

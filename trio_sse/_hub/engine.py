@@ -43,7 +43,7 @@ from .pump import Pump
 from .registry import Registry
 from .revocations import Revocations
 from .sequencer import MemorySequencer, Sequencer, SharedSequencer
-from .statistics import HubStatistics, count_queues, hub_statistics
+from .statistics import HubStatistics, count_queues, count_waiting, hub_statistics
 from .topic_statistics import TopicPatterns, TopicStatistics, pattern_statistics, topic_statistics
 from .tracing import TracedPublisher, TracedPump, Tracing
 
@@ -376,9 +376,18 @@ class HubEngine:
         """Compute the hub's statistics, which visits every subscription."""
         feeds = list(self.registry)
         queues = yield from count_queues(feeds)
+        waiting = yield from count_waiting(list(self.registry.groups))
         patterns = yield from pattern_statistics(feeds, self.log, self.patterns)
         return hub_statistics(
-            self.log, self.inbox, self.pump, self.registry, self.scheduler, self.sequencer, queues, patterns
+            self.log,
+            self.inbox,
+            self.pump,
+            self.registry,
+            self.scheduler,
+            self.sequencer,
+            queues,
+            waiting,
+            patterns,
         )
 
     def topic_statistics(self, pattern: str) -> Pausing[dict[str, TopicStatistics]]:

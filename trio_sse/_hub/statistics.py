@@ -14,6 +14,7 @@ from .._pausing import Pausing
 from .._subscription.feed import Feed
 from .flushing import FlushScheduler
 from .inbox import Inbox
+from .pacing import ThrottledGroup
 from .topic_statistics import PatternStatistics
 
 if TYPE_CHECKING:
@@ -125,6 +126,24 @@ def count_queues(feeds: Sequence[Feed]) -> Pausing[Queues]:
     return Queues(len(feeds), events, size, lagging, longest, dropped)
 
 
+class Waiting(NamedTuple):
+    """What waits for the end of an interval or batch."""
+
+    events: int
+    size: int
+
+
+def count_waiting(groups: Sequence[ThrottledGroup]) -> Pausing[Waiting]:
+    """Add up what waits in the groups; each client may have one of its own."""
+    events = size = 0
+    for start in range(0, len(groups), _FEEDS_AT_ONCE):
+        for group in groups[start : start + _FEEDS_AT_ONCE]:
+            events += group.waiting_events
+            size += group.waiting_bytes
+        yield
+    return Waiting(events, size)
+
+
 def hub_statistics(
     log: MemoryLog,
     inbox: Inbox,
@@ -133,6 +152,7 @@ def hub_statistics(
     scheduler: FlushScheduler,
     sequencer: Sequencer,
     queues: Queues,
+    waiting: Waiting,
     patterns: Mapping[str, PatternStatistics],
 ) -> HubStatistics:
     """Return the statistics of a hub that consists of these."""
@@ -151,8 +171,8 @@ def hub_statistics(
         inbox_bytes=inbox.used_bytes,
         queued_events=queues.events,
         queued_bytes=queues.size,
-        waiting_events=sum(group.waiting_events for group in registry.groups),
-        waiting_bytes=sum(group.waiting_bytes for group in registry.groups),
+        waiting_events=waiting.events,
+        waiting_bytes=waiting.size,
         log_events=len(log),
         log_bytes=log.size,
         log_topics=log.topics,

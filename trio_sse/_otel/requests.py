@@ -105,7 +105,8 @@ def _parent(request: Request, run_outside: RunOutside) -> Context:
         span = trace.get_current_span(current)
         if span.get_span_context().is_valid and span is not outer[0]:
             return current
-        current = trace.set_span_in_context(trace.INVALID_SPAN, current)
+        if span.get_span_context().is_valid:
+            current = trace.set_span_in_context(trace.INVALID_SPAN, current)
         return propagate.extract(request.headers, context=current, getter=_GETTER)
     return current
 

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from .._histogram import Histogram
 from .._http.request import Request
 from .._http.response import Response
+from .._pausing import Pausing, in_one_piece, in_pieces
 from .._stream.statistics import StreamStatistics
 from .metric_families import Metric, MetricType, Sample
 from .shared_metrics import current_samples
@@ -22,9 +23,13 @@ from .statistics import ServerStatistics
 Statistics = ServerStatistics | StreamStatistics
 
 
+# So many metrics are encoded in less than a millisecond, unless one has many labels.
+_AT_ONCE = 10
+
+
 def families_of(statistics: Statistics) -> list[Family]:
     """Return statistics as the families of metrics that `prometheus_client` encodes."""
-    return [_family(metric, samples) for metric, samples in current_samples(statistics)]
+    return [_family(metric, samples) for metric, samples in in_one_piece(current_samples(statistics))]
 
 
 def _family(metric: Metric, samples: Iterable[Sample]) -> Family:
@@ -45,23 +50,35 @@ def _family(metric: Metric, samples: Iterable[Sample]) -> Family:
 
 
 @final
-class Snapshot(Collector):
-    """Collects what was known at one moment; for `choose_encoder`."""
+class _Families(Collector):
+    """Families for an encoder, which takes them from a registry or a collector."""
 
-    def __init__(self, statistics: Statistics) -> None:
-        self._families = families_of(statistics)
+    def __init__(self, families: list[Family]) -> None:
+        self._families = families
 
     def collect(self) -> Iterable[Family]:
         return self._families
 
 
-def encode(statistics: Statistics, accept: str) -> tuple[bytes, str]:
-    """Return statistics in the format that a request's `Accept` prefers, and the format's media type."""
+def encoding(statistics: Statistics, accept: str) -> Pausing[tuple[bytes, str]]:
+    """Encode statistics in the format that a request's `Accept` prefers; return the format's type, too."""
     try:
         encoder, content_type = choose_encoder(accept)
     except Exception:  # of its parser, by what strangers send
         encoder, content_type = choose_encoder("")
-    return encoder(Snapshot(statistics)), content_type
+    end = encoder(_Families([]))  # what an OpenMetrics text ends with
+    parts: list[bytes] = []
+    samples = yield from current_samples(statistics)
+    for start in range(0, len(samples), _AT_ONCE):
+        families = [_family(metric, of_metric) for metric, of_metric in samples[start : start + _AT_ONCE]]
+        parts.append(encoder(_Families(families)).removesuffix(end))
+        yield
+    return b"".join([*parts, end]), content_type
+
+
+def encode(statistics: Statistics, accept: str) -> tuple[bytes, str]:
+    """Return the same, computed without a pause."""
+    return in_one_piece(encoding(statistics, accept))
 
 
 def metrics_endpoint(
@@ -71,7 +88,7 @@ def metrics_endpoint(
 
     async def metrics(request: Request) -> Response:
         accept = ",".join(request.headers.get_all("accept"))
-        body, content_type = encode(await collect(), accept)
+        body, content_type = await in_pieces(encoding(await collect(), accept))
         return Response(body, content_type=content_type, headers={"Cache-Control": "no-store"})
 
     return metrics

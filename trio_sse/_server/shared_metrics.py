@@ -20,6 +20,7 @@ from typing import final
 
 from .._histogram import Histogram
 from .._logger import get_logger
+from .._pausing import Pausing
 from .._stream.statistics import StreamStatistics
 from .metric_families import METRICS, Metric, MetricType, Sample, Value, samples_of
 from .statistics import ServerStatistics
@@ -61,14 +62,14 @@ class SharedMetrics:
             return
         self._put(_added([self._former, _values_of(samples_of(statistics))]))
 
-    def merged(self) -> Iterator[tuple[Metric, Iterable[Sample]]]:
-        """Return the sums over all processes."""
-        found: list[_Values] = []
+    def merged(self) -> Pausing[list[tuple[Metric, Iterable[Sample]]]]:
+        """Compute the sums over all processes."""
+        total = _added([])
         for region in range(self._regions):
             if values := self._get(region):
-                found.append(values if self._is_alive(region) else _counters(values))
-        for name, of_name in _added(found).items():
-            yield _BY_NAME[name], list(of_name.items())
+                _add(total, values if self._is_alive(region) else _counters(values))
+                yield
+        return [(_BY_NAME[name], list(of_name.items())) for name, of_name in total.items()]
 
     def _claim(self) -> bool:
         """Take a region that no living process has."""
@@ -146,11 +147,15 @@ def _counters(values: _Values) -> _Values:
 def _added(all_values: Iterable[_Values]) -> _Values:
     total: _Values = {metric.name: {} for metric in METRICS}
     for values in all_values:
-        for name, of_name in values.items():
-            into = total[name]
-            for labels, value in of_name.items():
-                into[labels] = _merge(_BY_NAME[name], into.get(labels), value)
+        _add(total, values)
     return total
+
+
+def _add(total: _Values, values: _Values) -> None:
+    for name, of_name in values.items():
+        into = total[name]
+        for labels, value in of_name.items():
+            into[labels] = _merge(_BY_NAME[name], into.get(labels), value)
 
 
 def _merge(metric: Metric, one: Value, other: Value) -> Value:
@@ -197,9 +202,9 @@ def sharing_metrics(workers: int) -> Iterator[None]:
 
 def current_samples(
     statistics: ServerStatistics | StreamStatistics,
-) -> Iterable[tuple[Metric, Iterable[Sample]]]:
-    """Return the metrics of this process; in a worker, those of all workers."""
+) -> Pausing[list[tuple[Metric, Iterable[Sample]]]]:
+    """Compute the metrics of this process; in a worker, those of all workers."""
     if _current is None or not isinstance(statistics, ServerStatistics):
-        return samples_of(statistics)
+        return list(samples_of(statistics))
     _current.write(statistics)
-    return _current.merged()
+    return (yield from _current.merged())
