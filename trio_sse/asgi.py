@@ -260,17 +260,19 @@ class EventStream:
             outcome = await inline.run_inline(self._manager, head.stream, handle)
         finally:
             await head.aclose()
+        # A `send` that was cancelled may have sent the head all the same.
+        has_head = head.has_been_sent or (isinstance(inline, ForeignInlineStream) and inline.has_head)
         if isinstance(outcome, Refused):
             if not (head.has_been_tried and isinstance(outcome.error, HTTPException)):
                 raise outcome.error
             await inline.refuse_late(head.stream, outcome.error)
-            if not head.has_been_sent:
+            if not has_head:
                 # The server has its answer. Middleware that has not passed the head on expects one, too.
                 with trio.move_on_after(self._manager.options.write_timeout):
                     response = refusal_response(outcome.error, request.headers)
                     await _send_response(response, "GET", send)
                 return
-        if not head.has_been_sent:
+        if not has_head:
             raise _ClientLeft
         if not (isinstance(inline, ForeignInlineStream) and inline.is_cut):
             await send({"type": "http.response.body", "body": b"", "more_body": False})

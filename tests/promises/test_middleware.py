@@ -264,3 +264,39 @@ async def test_a_request_has_one_stream_at_once(run: Run) -> None:
             assert host.statistics().open_streams == 1
         async with host.opened("/three") as stream:
             assert len(await stream.rest()) == 3
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+async def test_a_stream_is_closed_while_its_head_is_sent(
+    run: Run, is_sent: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def closing(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            async def send_on(message: Any) -> None:
+                is_head = message["type"] == "http.response.start" and scope["path"] == "/live"
+                if is_head and is_sent:
+                    await send(message)
+                if is_head and not closed:
+                    closed.append(host.life.last)
+                    closed[0].close()
+                    await trio.lowlevel.checkpoint()  # where the handler sends, it is cancelled here
+                if not (is_head and is_sent):
+                    await send(message)
+
+            await app(scope, receive, send_on)
+
+        return call
+
+    closed: list[Any] = []
+    async with run(middleware=closing) as host:
+        async with host.asked("/live", "Connection: close") as stream:
+            if isinstance(stream, Client):
+                await stream.closed()
+            else:
+                await stream.whole()
+        (reason,) = await host.life.wait_ends(1)
+        assert reason in (EndReason.FINISHED, EndReason.WRITE_TIMEOUT)
+        assert host.statistics().open_streams == 0
+        async with host.opened("/three") as following:
+            assert len(await following.rest()) == 3
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -271,6 +271,11 @@ class ForeignInlineStream:
     def watches_peer(self) -> bool:
         return False
 
+    @property
+    def has_head(self) -> bool:
+        """Whether the server is known to have the response's head."""
+        return self._guard is not None and self._guard.has_started
+
     def is_disconnect(self, error: OSError) -> bool:
         return self._guard is None or is_of_disconnect(error)
 

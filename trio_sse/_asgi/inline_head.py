@@ -39,6 +39,7 @@ class InlineHead:
         self._headers = headers
         self._starting: trio.CancelScope | None = None  # of the task that sends the head, if there is one
         self._has_tried = trio.Event()
+        self._is_interrupted = False  # the task that sent it was cancelled
 
     @property
     def is_head_final(self) -> bool:
@@ -61,12 +62,18 @@ class InlineHead:
             self.stream.on_disconnect()
             await self._leave()
         except trio.Cancelled:
+            self._is_interrupted = True
             self.stream.end(EndReason.WRITE_TIMEOUT)  # how much of the head was sent is unknown
             raise
         self._inline.head_sent(self.stream)
         await self.wait_started()
 
     async def wait_started(self) -> None:
+        if self._is_interrupted:
+            # Nobody would wake this: the head will never be there.
+            if self.stream.end_reason is EndReason.FINISHED:
+                self.stream.override_end_reason(EndReason.WRITE_TIMEOUT)
+            await self.stream.leave()
         await self._inline.wait_started(self.stream)
         if self.stream.response_start is not None:
             await self._leave()

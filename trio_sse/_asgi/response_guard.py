@@ -249,7 +249,11 @@ class ResponseGuard(ScopeObject):
         if not self.has_started:
             headers = head["headers"] if self._is_http2 else [*head["headers"], _CLOSE]
             await self.send({**head, "headers": headers})
-        await self.send(end)
+        try:
+            await self.send(end)
+        except Exception:  # a part of an announced length is missing
+            if not self.is_disconnected:
+                raise
 
     async def _end(self, message: Message) -> None:
         self._is_over = True

@@ -116,7 +116,9 @@ async def _complete(stream: LiveStream, last: bytes, write_timeout: float) -> bo
         except trio.BrokenResourceError as error:
             failure = reason_of_loss(error)
         except trio.ClosedResourceError:
-            failure = EndReason.REFUSED  # an app has answered the request with another response
+            failure = stream.end_reason
+            if failure is EndReason.FINISHED:
+                failure = EndReason.REFUSED  # an app has answered the request with another response
         except trio.Cancelled:
             stream.override_end_reason(EndReason.SERVER_SHUTDOWN)  # or MAX_DURATION, if it was the deadline
             raise
