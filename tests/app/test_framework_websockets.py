@@ -400,3 +400,22 @@ async def test_quart_serves_topics_on_its_own_websockets(
         assert (await end_of(connection))[0] == 1001
 
     assert errors(caplog) == []
+
+
+async def test_a_close_behind_messages_that_quart_answers_is_no_error(
+    no_leak: LeakCheck, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = QuartTrio(__name__)
+
+    @app.websocket("/echo")
+    async def echo() -> None:
+        while True:
+            await websocket.send(await websocket.receive())
+
+    async with serving(no_leak, app) as site:
+        for _ in range(5):
+            async with site.connect("/echo") as connection:
+                for number in range(5):
+                    await connection.send_message(f"{number}")
+        await site.is_idle()
+    assert errors(caplog) == []

@@ -18,7 +18,8 @@ OPEN         `websocket.close`               CLOSED   ends the stream with this 
 
 When the stream has ended without the app, or the client leaves before it has an answer, `receive` returns
 what had arrived before, and then `websocket.disconnect`; `send` raises `ClientDisconnected`, which is an
-`OSError`, and ignores a `websocket.close`. The app's call may then go on for `request_timeout` seconds.
+`OSError`, and ignores a `websocket.close`. Before it raises that, a task that receives has a moment to end
+the one that sends. The app's call may then go on for `request_timeout` seconds.
 """
 
 from __future__ import annotations
@@ -66,6 +67,9 @@ from .websocket_messages import (
 
 logger = get_logger("trio_sse.app")
 
+
+# Quart's task that receives cancels the one that sends, and that logs any exception as an error.
+_MOMENT = 0.05
 
 # Over HTTP/2, the handshake has none of these: they were added to make it that of HTTP/1.1.
 _UPGRADE_FIELDS = frozenset((b"connection", b"upgrade", b"sec-websocket-key"))
@@ -306,9 +310,10 @@ class _Call:
     async def _send(self, message: Message) -> None:
         kind = message["type"]
         if self._end is not None and self._state is not _State.CLOSED:
-            await trio.lowlevel.checkpoint()
             if kind == "websocket.close":
+                await trio.lowlevel.checkpoint()
                 return
+            await trio.sleep(_MOMENT)
             raise ClientDisconnected("the WebSocket has ended")
         match self._state, kind:
             case _State.CONNECTING, "websocket.accept":
@@ -388,6 +393,7 @@ class _Call:
         try:
             await self._opened.stream.write(payload, events)
         except trio.ClosedResourceError as error:
+            await trio.sleep(_MOMENT)
             raise ClientDisconnected(str(error)) from None
 
     def _close(self, close: Close) -> None:
