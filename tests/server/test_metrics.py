@@ -21,25 +21,11 @@ from trio_sse.metrics import StatisticsCollector, encode_metrics, metrics_app
 from trio_sse.quart import QuartSSE
 
 from ..support.leaks import MakeServer
+from ..support.metrics import samples_in, value
 from ..support.serving import OnSockets, on_sockets
 from ..support.waiting import until
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
-
-Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-def samples_in(text: str) -> Samples:
-    """Return the values in the text format, by the names and labels."""
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in parse(text)
-        for sample in family.samples
-    }
-
-
-def value(samples: Samples, name: str, **labels: str) -> float:
-    return samples[f"trio_sse_{name}", frozenset(labels.items())]
 
 
 async def scrape(running: OnSockets, *lines: str, path: str = "/metrics") -> tuple[int, str, str]:
