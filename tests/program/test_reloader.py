@@ -44,7 +44,8 @@ def test_a_change_restarts_the_program(tmp_path: Path) -> None:
     pytest.importorskip("watchfiles")
     write(tmp_path, APP.format(text="first"))
     arguments = ["serve", "app:server", "--bind", "127.0.0.1:0", "--reload"]
-    with trio_sse(*arguments, cwd=tmp_path) as program:
+    with trio_sse(*arguments, cwd=tmp_path, env={"TRIO_SSE_WORKERS": "4"}) as program:
+        program.stderr.expect(r"--reload runs one process: --workers and --status-file are ignored$")
         url = program.stdout.expect(r"Serving on (\S+) \(")[1]
         assert http.get(url).text == "first"
         with RawStream(f"{url}/live") as stream:

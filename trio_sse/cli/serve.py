@@ -14,6 +14,7 @@ import trio
 
 from .._asgi.types import ASGIApp
 from .._hub.engine import existing_engines
+from .._logger import get_logger
 from .._process.garbage_collector import tune_garbage_collector
 from .._program.errors import ProgramError, expected_errors_as_program_errors
 from .._program.importer import load_target
@@ -32,6 +33,8 @@ from .reload_options import ReloadValues, add_reload_options
 from .server_options import add_server_options, configure, options_for_hypercorn, shortened_for_reload
 from .tls_options import TLSValues, add_tls_options
 from .worker_options import WorkerValues, add_worker_options
+
+logger = get_logger("trio_sse.program")
 
 
 @click.command(cls=Command)
@@ -128,6 +131,9 @@ def serve(
     Server override what the program has set.
     """
     set_up_logging(log_level, log_config, log_format)
+    has_workers = workers.is_supervised
+    if reload.reload:
+        workers = workers.unsupervised()
     ignored = [signal.SIGHUP] if workers.is_supervised or tls.certfiles else []
     if workers.is_supervised:
         ignored += [signal.SIGUSR1, signal.SIGUSR2]
@@ -151,8 +157,6 @@ def serve(
             )
         if on_hypercorn and monitoring.is_set:
             raise ProgramError("--metrics-bind and --metrics-topic cannot be combined with --host hypercorn")
-        if reload.reload and workers.is_supervised:
-            raise ProgramError("--reload is for development, with one process: leave out --workers")
         # Before anything else is opened.
         inherited = take_inherited(os.environ)
         if inherited is not None:
@@ -160,6 +164,8 @@ def serve(
         else:
             listen = listen_options(addresses, environment=os.environ, unix_mode=unix_mode)
             if reload.reload:
+                if has_workers:
+                    logger.warning("--reload runs one process: --workers and --status-file are ignored")
                 reload.run(listen)
                 return
         manager = ServiceManager(os.environ)

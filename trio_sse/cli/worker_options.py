@@ -32,6 +32,10 @@ class WorkerValues(NamedTuple):
         """Whether there are workers: also one, if its status is wanted."""
         return self.workers > 1 or self.status_file is not None
 
+    def unsupervised(self) -> WorkerValues:
+        """Return those of one process that nobody watches."""
+        return self._replace(workers=1, status_file=None)
+
     def status_path(self) -> Path | None:
         """Return where to write the status.
 
