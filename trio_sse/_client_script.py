@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
 
 # Its parts, in their order: they share one scope.
 _PARTS = ("begin", "fetch_source", "follower", "listener", "clock", "patches", "state", "run", "end")
@@ -19,5 +18,7 @@ def client_script() -> str:
         async def script(request: Request) -> Response:
             return Response(client_script(), content_type="text/javascript; charset=utf-8")
     """
+    from importlib.resources import files  # loads eight modules, which a server seldom needs
+
     folder = files(__package__) / "static" / "script"
     return "\n".join([(folder / f"{part}.js").read_text("utf-8") for part in _PARTS])

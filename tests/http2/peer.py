@@ -7,7 +7,8 @@ import struct
 import hpack
 
 from trio_sse._http2.error_code import ErrorCode
-from trio_sse._http2.frames import PREFACE, FrameReader
+from trio_sse._http2.frames import FrameReader
+from trio_sse._http2.preface import PREFACE
 
 from .spec.case import (
     ACK,

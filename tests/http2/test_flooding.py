@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from trio_sse._http2.frames import PREFACE, encode_settings
+from trio_sse._http2.frames import encode_settings
 from trio_sse._http2.limits import Http2Limits
+from trio_sse._http2.preface import PREFACE
 from trio_sse._http2.protocol import Http2Protocol
 
 from .peer import Peer

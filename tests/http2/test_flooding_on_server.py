@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_sse._http2.frames import PREFACE
+from trio_sse._http2.preface import PREFACE
 from trio_sse._transport import http2_writer
 
 from ..support.leaks import MakeServer

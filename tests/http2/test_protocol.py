@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_sse._http2.frames import PREFACE
 from trio_sse._http2.limits import Http2Limits
+from trio_sse._http2.preface import PREFACE
 
 from .peer import Peer
 from .spec import ALL_CASES, Case

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from trio_sse._http2.frames import PREFACE
+from trio_sse._http2.preface import PREFACE
 
 from ..support.asgi_apps import Receive, Send, answer, http_only
 from ..support.leaks import MakeServer

@@ -9,7 +9,7 @@ from typing import Any
 import trio
 import trio.testing
 
-from trio_sse._http2.frames import PREFACE
+from trio_sse._http2.preface import PREFACE
 
 from ..support.asgi_apps import Receive, Send, answer, http_only
 from ..support.leaks import MakeServer

@@ -11,7 +11,6 @@ import trio.testing
 
 from trio_sse import Connection, EndReason, Response, Server
 from trio_sse._http2.frames import (
-    PREFACE,
     Flag,
     Frame,
     FrameReader,
@@ -21,6 +20,7 @@ from trio_sse._http2.frames import (
     encode_settings,
 )
 from trio_sse._http2.header_block import encode_fields
+from trio_sse._http2.preface import PREFACE
 
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory

@@ -13,7 +13,6 @@ from trio_sse._http.request_head import RequestHead
 from trio_sse._http2.error_code import ErrorCode
 from trio_sse._http2.events import RequestReceived, WindowOpened
 from trio_sse._http2.frames import (
-    PREFACE,
     Flag,
     FrameReader,
     FrameType,
@@ -26,6 +25,7 @@ from trio_sse._http2.frames import (
 )
 from trio_sse._http2.header_block import encode_fields
 from trio_sse._http2.limits import LIMITS
+from trio_sse._http2.preface import PREFACE
 from trio_sse._http2.protocol import Http2Protocol
 from trio_sse._transport.http2_response import ResponseKind
 from trio_sse._transport.http2_stream import Http2StreamTransport

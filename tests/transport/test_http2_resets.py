@@ -11,7 +11,8 @@ import trio.testing
 
 from trio_sse import Connection, EndReason, Server
 from trio_sse._http2.error_code import ErrorCode
-from trio_sse._http2.frames import PREFACE, FrameReader, FrameType
+from trio_sse._http2.frames import FrameReader, FrameType
+from trio_sse._http2.preface import PREFACE
 
 from ..http2.spec.case import GET, request, setting
 from ..support.leaks import MakeServer

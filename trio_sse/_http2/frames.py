@@ -11,9 +11,6 @@ from typing import Final, NamedTuple, final
 
 from .error_code import ConnectionFault, ErrorCode
 
-#: What a client sends first, before its SETTINGS frame (RFC 9113, 3.4).
-PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
 #: The largest payload that we accept, which is also what we may send without asking (RFC 9113, 4.2).
 MAX_FRAME_SIZE: Final = 16 * 1024
 

@@ -31,7 +31,6 @@ from .error_code import ConnectionFault, ErrorCode, StreamFault
 from .events import Event, PingAnswered, RequestReceived, WindowOpened
 from .floods import FloodGuard, is_useless
 from .frames import (
-    PREFACE,
     Flag,
     Frame,
     FrameReader,
@@ -54,6 +53,7 @@ from .payloads import (
     reset_code_of,
     settings_of,
 )
+from .preface import PREFACE
 from .request_body import RequestBody
 from .request_head import check_trailers, make_request_head
 from .stream import Http2Stream

@@ -7,11 +7,12 @@ here if anything goes wrong.
 from __future__ import annotations
 
 import socket
-from typing import final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, final
 
 import trio
 
-from .._http2.frames import PREFACE
+from .._http2.preface import PREFACE
 from .._logger import get_logger
 from .._proxies.proxy_protocol import ProxyHeaderError
 from .._request.request_reader import HEAD_SECONDS
@@ -22,9 +23,11 @@ from .._transport.socket import close_socket
 from .._transport.socket_address import as_endpoint
 from .._transport.tls import TLSTransport
 from .connection_handler import ConnectionHandler
-from .http2_connection import Http2Connections
 from .proxy_header import receive_proxy_header
 from .request_tasks import contain_failure
+
+if TYPE_CHECKING:
+    from .http2_connection import Http2Connections
 
 logger = get_logger("trio_sse.server")
 
@@ -36,7 +39,8 @@ class AcceptedConnections:
     """Serves connections by the protocol that they speak.
 
     Args:
-        http2: serves those of HTTP/2; `None` if there are none.
+        make_http2: returns what serves those of HTTP/2; `None` if there are none. Its code takes some
+            800 KiB, so it is loaded only where clients can choose HTTP/2.
         is_cleartext: whether a connection without TLS may be one of HTTP/2.
 
     Attributes:
@@ -44,11 +48,23 @@ class AcceptedConnections:
     """
 
     def __init__(
-        self, handler: ConnectionHandler, http2: Http2Connections | None, *, is_cleartext: bool
+        self,
+        handler: ConnectionHandler,
+        make_http2: Callable[[], Http2Connections] | None,
+        *,
+        is_cleartext: bool,
     ) -> None:
         self.serve = self._serve_either if is_cleartext else handler.serve
         self._handler = handler
-        self._http2 = http2
+        self._make_http2 = make_http2
+        self._http2: Http2Connections | None = None
+        if is_cleartext:
+            self.load_http2()
+
+    def load_http2(self) -> None:
+        """Load what serves HTTP/2. Do so before `serve_tls` is called."""
+        if self._http2 is None and self._make_http2 is not None:
+            self._http2 = self._make_http2()
 
     async def receive_proxy_header(
         self, connected: socket.socket, address: object, serving: ServeScope

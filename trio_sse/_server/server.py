@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from types import EllipsisType
-from typing import TypeVar, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 import trio
 
@@ -52,13 +52,15 @@ from .._wire.event import Dumps, dumps_compact
 from .accepted import AcceptedConnections
 from .connection_handler import ConnectionHandler
 from .endpoints import Endpoints
-from .http2_connection import Http2Connections
 from .responder import Responder
 from .serving import Address, ServeCalls
 from .single_requests import SingleRequests
 from .statistics import ServerStatistics
 from .stream_requests import StreamRequests
 from .websocket_requests import WebSocketRequests
+
+if TYPE_CHECKING:
+    from .http2_connection import Http2Connections
 
 # Decorators return the function that they decorate.
 StreamFunction = TypeVar("StreamFunction", bound=StreamHandler)
@@ -300,9 +302,15 @@ class Server:
             Endpoints(self._manager, self._admission, self._responder, requests.request_timeout),
         )
         single_requests = SingleRequests(self._manager, reader, self._admission, streams, handler)
+
+        def make_http2() -> Http2Connections:
+            from .http2_connection import Http2Connections
+
+            return Http2Connections(single_requests.serve, options)
+
         accepted = AcceptedConnections(
             handler,
-            Http2Connections(single_requests.serve, options) if options.http2.is_on else None,
+            make_http2 if options.http2.is_on else None,
             is_cleartext=options.http2.http2_cleartext,
         )
         self._calls = ServeCalls(

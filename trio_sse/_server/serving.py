@@ -104,6 +104,8 @@ class ServeCalls:
         sockets = as_sockets(listeners)
         serving = self._scope()
         outgoing = ssl.MemoryBIO()
+        if ssl_context is not None:
+            self._accepted.load_http2()
 
         def on_accept(connected: socket.socket, address: object) -> None:
             if ssl_context is None:

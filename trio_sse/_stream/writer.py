@@ -20,10 +20,8 @@ import trio
 from .._http.fields import field_pairs
 from .._http.response import add_fields
 from .._subscription.feed import Feed
-from .._transport.base import Transport
-from .._transport.http2_stream import Http2StreamTransport
+from .._transport.base import AppendableTransport, Transport
 from .._transport.pending_bytes import PendingSend
-from .._transport.socket import SocketTransport
 from .._wire.cursor import (
     CursorForm,
     frame_heartbeat,
@@ -35,9 +33,6 @@ from .composite_ids import CompositeIds
 from .end_reason import EndReason
 from .lifetime import StreamLifetime
 from .options import StreamOptions
-
-# Transports that join what is written while something is pending.
-_APPENDABLE = (SocketTransport, Http2StreamTransport)
 
 # After asking an app to start its response, look again after this time.
 _START_REQUEST_SECONDS = 1.0
@@ -244,12 +239,12 @@ class StreamWriter(StreamLifetime):
 
     @property
     def _may_coalesce(self) -> bool:
-        return not self.forwarded and isinstance(self.transport, _APPENDABLE)
+        return not self.forwarded and isinstance(self.transport, AppendableTransport)
 
     def send_coalesced(self, payload: bytes, events: int, now: float) -> bool:
         """Send events that were buffered; return whether a task has to wait to send the rest."""
         transport = self.transport
-        assert isinstance(transport, _APPENDABLE)
+        assert isinstance(transport, AppendableTransport)
         if transport.pending is None:
             return not transport.send_nowait(payload, events, now)
         transport.append_pending(payload, events)

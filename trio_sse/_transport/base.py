@@ -97,6 +97,16 @@ class DisconnectListener(Protocol):
         """Called when the peer has sent more than a watcher tolerates."""
 
 
+class AppendableTransport:
+    """The base of transports that join what is written while something is pending."""
+
+    __slots__ = ()
+
+    def append_pending(self, payload: bytes, events: int) -> None:
+        """Append `payload` to what is pending."""
+        raise NotImplementedError
+
+
 class Transport(Protocol):
     """A handle on the connection to one peer, whatever carries the bytes.
 

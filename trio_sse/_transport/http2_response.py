@@ -17,7 +17,7 @@ import trio
 from .._http2.frames import HEAD, HEAD_SIZE, MAX_FRAME_SIZE, Flag
 from .._http2.response_head import translate_head
 from .._http2.stream import Http2Stream
-from .base import HandleState, not_owned
+from .base import AppendableTransport, HandleState, not_owned
 from .http2_writer import FLUSH_SIZE, Http2Writer
 
 _OWNED = HandleState.OWNED
@@ -49,7 +49,7 @@ class ResponseKind(enum.Enum):
 _, _WITHOUT_BODY, _WEBSOCKET = ResponseKind
 
 
-class Http2Response:
+class Http2Response(AppendableTransport):
     """The part of a `Http2StreamTransport` that writes; for speed, that sets the attributes of both."""
 
     __slots__ = (

@@ -16,6 +16,7 @@ import trio
 from .._wire.message import Framing
 from .base import (
     RECEIVE_SIZE,
+    AppendableTransport,
     DisconnectListener,
     Endpoint,
     HandleState,
@@ -49,7 +50,7 @@ class Watcher(Protocol):
         """Stop watching, if this transport is watched."""
 
 
-class SocketTransport:
+class SocketTransport(AppendableTransport):
     """A connected, non-blocking TCP or Unix socket of the standard library, which the transport owns.
 
     Args:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import final
 
 from .websocket_frames import MAX_CONTROL_SIZE
@@ -33,7 +34,6 @@ TOO_BIG = 1009
 # What a close frame may say: the codes that RFC 6455 and IANA's registry have, and those of applications.
 CLOSE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
 
-_XOR = tuple(bytes(byte ^ key for byte in range(256)) for key in range(256))
 _MANY_BYTES = 4096  # from here on, translating each fourth byte is faster than one large integer
 
 _new_utf8_decoder = codecs.getincrementaldecoder("utf-8")
@@ -280,5 +280,10 @@ def _unmask(payload: bytes, mask: bytes) -> bytes:
         return (int.from_bytes(payload) ^ key).to_bytes(size)
     unmasked = bytearray(size)
     for position, byte in enumerate(mask):
-        unmasked[position::_MASK_SIZE] = payload[position::_MASK_SIZE].translate(_XOR[byte])
+        unmasked[position::_MASK_SIZE] = payload[position::_MASK_SIZE].translate(_xor_table(byte))
     return bytes(unmasked)
+
+
+@lru_cache(maxsize=256)  # not all of them in advance: they take 280 KiB
+def _xor_table(key: int) -> bytes:
+    return bytes(byte ^ key for byte in range(256))

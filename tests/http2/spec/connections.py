@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trio_sse._http2.frames import PREFACE
+from trio_sse._http2.preface import PREFACE
 
 from .case import (
     ACK,

@@ -9,7 +9,6 @@ import trio
 
 from ..._http2.error_code import ConnectionFault, ErrorCode
 from ..._http2.frames import (
-    PREFACE,
     SETTINGS_ACK,
     Flag,
     Frame,
@@ -25,6 +24,7 @@ from ..._http2.frames import (
 from ..._http2.header_decoder import HeaderDecoder
 from ..._http2.limits import LIMITS
 from ..._http2.payloads import data_of, fragment_of, goaway_of, ping_of, reset_code_of, settings_of
+from ..._http2.preface import PREFACE
 from .attempt import LoadAttempt
 from .dialer import LoadDialer, failure_of
 from .response import LoadError
