@@ -6,7 +6,6 @@ what applications do not need.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
 from typing import Any, Protocol, final
@@ -23,7 +22,6 @@ from .._shared_log.protocol import Log
 from .._shared_log.window import Window
 from .._state.presence import Presence
 from .._state.presence_keeper import LONGEST_TTL, SHORTEST_TTL, PresenceKeeper
-from .._state.shared_states import SharedStates
 from .._state.state import Inbox as StateInbox
 from .._state.state import State, topic_of
 from .._state.topic import PatchFormat, StateTopic
@@ -43,9 +41,10 @@ from .pump import Pump
 from .registry import Registry
 from .revocations import Revocations
 from .sequencer import MemorySequencer, Sequencer, SharedSequencer
-from .statistics import HubStatistics, count_queues, count_waiting, hub_statistics
-from .topic_statistics import TopicPatterns, TopicStatistics, pattern_statistics, topic_statistics
-from .tracing import TracedPublisher, TracedPump, Tracing
+from .shared_states import share_states
+from .statistics import HubStatistics, hub_statistics
+from .topic_statistics import TopicPatterns, TopicStatistics, topic_statistics
+from .tracing import TracedPump, Tracing, publishers
 
 _engines: WeakSet[HubEngine] = WeakSet()
 
@@ -80,6 +79,7 @@ class HubEngine:
     sequencer: Sequencer
     publish: Callable[[Message], Coroutine[Any, Any, None]]
     publish_nowait: Callable[[Message], None]
+    _state_inbox: StateInbox
 
     def __init__(
         self,
@@ -134,9 +134,11 @@ class HubEngine:
         pump = self.pump if self.tracing is None else TracedPump(self.tracing, self.pump)
         if log is None or window is None:
             self.sequencer = MemorySequencer(self.log, self.inbox, pump)
-            self._connect_publishers()
+            self.publish, self.publish_nowait, self._state_inbox = publishers(
+                self.tracing, self.inbox, self.sequencer
+            )
             return
-        shared_states = self.registry.shared_states = self._share_states(log)
+        shared_states = self.registry.shared_states = share_states(self, self._history[0], log)
         self.sequencer = shared = SharedSequencer(
             log,
             window,
@@ -148,34 +150,16 @@ class HubEngine:
             revoke=self.revocations.read,
         )
         self.registry.on_gap = self.revocations.on_gap
-        self._connect_publishers()
+        self.publish, self.publish_nowait, self._state_inbox = publishers(
+            self.tracing, self.inbox, self.sequencer
+        )
         self.registry.history = shared.replica.history
         for state in self._states.values():
             self._add_state(state)
 
     def _connect_publishers(self) -> None:
-        self.publish, self.publish_nowait = self.sequencer.publish, self.inbox.put_nowait
-        self._state_inbox: StateInbox = self.inbox
-        if self.tracing is not None:
-            is_shared = self.sequencer.is_shared
-            traced = TracedPublisher(self.tracing, self.inbox, self.publish, is_shared=is_shared)
-            self.publish, self.publish_nowait, self._state_inbox = traced.publish, traced.put_nowait, traced
-
-    def _share_states(self, log: Log) -> SharedStates:
-        kept = getattr(log, "max_events", None)
-        max_age = getattr(log, "max_age", None)
-        return SharedStates(
-            self.registry,
-            when_settled=self.when_settled,
-            position=lambda: self.log.last,
-            epoch=lambda: self.log.epoch,
-            follows_for=lambda: self.sequencer.follows_for,
-            publish=lambda message: self.publish(message),
-            on_presence=self.presence.read,
-            keeps=min(self._history[0], kept) if isinstance(kept, int) else self._history[0],
-            max_age=max_age if isinstance(max_age, int | float) else math.inf,
-            timeout=log.publish_timeout,
-        )
+        found = publishers(self.tracing, self.inbox, self.sequencer)
+        self.publish, self.publish_nowait, self._state_inbox = found
 
     def use_log(self, log: Log) -> None:
         """Use a shared log instead of the hub's own, as `Hub(log=...)` does; before the hub has run.
@@ -374,21 +358,7 @@ class HubEngine:
 
     def statistics(self) -> Pausing[HubStatistics]:
         """Compute the hub's statistics, which visits every subscription."""
-        feeds = list(self.registry)
-        queues = yield from count_queues(feeds)
-        waiting = yield from count_waiting(list(self.registry.groups))
-        patterns = yield from pattern_statistics(feeds, self.log, self.patterns)
-        return hub_statistics(
-            self.log,
-            self.inbox,
-            self.pump,
-            self.registry,
-            self.scheduler,
-            self.sequencer,
-            queues,
-            waiting,
-            patterns,
-        )
+        return hub_statistics(self.log, self.inbox, self.pump, self.registry, self.scheduler, self.sequencer)
 
     def topic_statistics(self, pattern: str) -> Pausing[dict[str, TopicStatistics]]:
         """Compute the statistics of the topics that a pattern matches."""

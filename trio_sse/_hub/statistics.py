@@ -15,7 +15,7 @@ from .._subscription.feed import Feed
 from .flushing import FlushScheduler
 from .inbox import Inbox
 from .pacing import ThrottledGroup
-from .topic_statistics import PatternStatistics
+from .topic_statistics import PatternStatistics, pattern_statistics
 
 if TYPE_CHECKING:
     from .pump import Pump
@@ -100,7 +100,7 @@ class HubStatistics:
     patterns: Mapping[str, PatternStatistics]
 
 
-class Queues(NamedTuple):
+class _Queues(NamedTuple):
     """What subscriptions have queued for their readers."""
 
     subscriptions: int
@@ -111,7 +111,7 @@ class Queues(NamedTuple):
     dropped: int
 
 
-def count_queues(feeds: Sequence[Feed]) -> Pausing[Queues]:
+def _count_queues(feeds: Sequence[Feed]) -> Pausing[_Queues]:
     """Add up what the feeds have queued."""
     events = size = lagging = longest = dropped = 0
     for start in range(0, len(feeds), _FEEDS_AT_ONCE):
@@ -123,17 +123,17 @@ def count_queues(feeds: Sequence[Feed]) -> Pausing[Queues]:
                 lagging += 1
                 longest = max(longest, queued)
         yield
-    return Queues(len(feeds), events, size, lagging, longest, dropped)
+    return _Queues(len(feeds), events, size, lagging, longest, dropped)
 
 
-class Waiting(NamedTuple):
+class _Waiting(NamedTuple):
     """What waits for the end of an interval or batch."""
 
     events: int
     size: int
 
 
-def count_waiting(groups: Sequence[ThrottledGroup]) -> Pausing[Waiting]:
+def _count_waiting(groups: Sequence[ThrottledGroup]) -> Pausing[_Waiting]:
     """Add up what waits in the groups; each client may have one of its own."""
     events = size = 0
     for start in range(0, len(groups), _FEEDS_AT_ONCE):
@@ -141,7 +141,7 @@ def count_waiting(groups: Sequence[ThrottledGroup]) -> Pausing[Waiting]:
             events += group.waiting_events
             size += group.waiting_bytes
         yield
-    return Waiting(events, size)
+    return _Waiting(events, size)
 
 
 def hub_statistics(
@@ -151,11 +151,12 @@ def hub_statistics(
     registry: Registry,
     scheduler: FlushScheduler,
     sequencer: Sequencer,
-    queues: Queues,
-    waiting: Waiting,
-    patterns: Mapping[str, PatternStatistics],
-) -> HubStatistics:
-    """Return the statistics of a hub that consists of these."""
+) -> Pausing[HubStatistics]:
+    """Compute the statistics of a hub that consists of these, which visits every subscription."""
+    feeds = list(registry)
+    queues = yield from _count_queues(feeds)
+    waiting = yield from _count_waiting(list(registry.groups))
+    patterns = yield from pattern_statistics(feeds, log, pump.patterns)
     history = registry.history
     return HubStatistics(
         topics=registry.topics,

@@ -10,9 +10,11 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVarTuple, final
 
 from .._http.request import Request
+from .._state.state import Inbox as StateInbox
 from .._wire.message import Message
 from .inbox import Inbox
 from .pump import Place, Pump
+from .sequencer import Sequencer
 
 Ts = TypeVarTuple("Ts")
 
@@ -129,6 +131,16 @@ class TracedPublisher:
 
     def retry(self, put: Callable[[*Ts], None], *arguments: *Ts) -> Coroutine[Any, Any, None]:
         return self._inbox.retry(put, *arguments)
+
+
+def publishers(
+    tracing: Tracing | None, inbox: Inbox, sequencer: Sequencer
+) -> tuple[Callable[[Message], Coroutine[Any, Any, None]], Callable[[Message], None], StateInbox]:
+    """Return what publishes a message, what does so without waiting, and what states publish to."""
+    if tracing is None:
+        return sequencer.publish, inbox.put_nowait, inbox
+    traced = TracedPublisher(tracing, inbox, sequencer.publish, is_shared=sequencer.is_shared)
+    return traced.publish, traced.put_nowait, traced
 
 
 @final
