@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
+import time
 from typing import Any
 
 import pytest
@@ -328,3 +331,51 @@ async def test_a_denial_that_is_incomplete_is_cut_without_an_error_of_the_server
         await client.rest()
         assert client.is_cut
     assert not [record for record in caplog.records if record.name == "trio_sse.server"]
+
+
+@pytest.mark.parametrize(
+    ("how", "end"),
+    [
+        ("revoked", (4004, "revoked")),
+        ("revoked meanwhile", (4004, "revoked")),
+        ("closed", (1000, "finished")),
+        ("expired", (4005, "expired")),
+    ],
+)
+async def test_the_app_says_whose_it_is_and_receives_how_it_is_ended(
+    make_server: MakeServer, how: str, end: tuple[int, str]
+) -> None:
+    events: list[Event] = []
+    ended = trio.Event()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        connection = copy.deepcopy(scope)["extensions"]["trio_sse.connection"]
+        for value in ("", 7):
+            with pytest.raises((TypeError, ValueError)):
+                connection.identity = value
+        if how == "revoked meanwhile":
+            await server.hub.revoke("ada")
+        connection.identity = "ada"
+        assert (connection.identity, connection.expires_at) == ("ada", None)
+        await accept(receive, send)
+        with contextlib.suppress(OSError):  # it may have ended
+            await send({"type": "websocket.send", "text": "accepted"})
+        if how == "expired":
+            connection.expires_at = time.time() - 1
+        events.append(await receive())
+        ended.set()
+
+    server = make_server(app=app)
+    async with in_memory(server) as memory, opened(memory, "/") as websocket:
+        if how != "revoked meanwhile":
+            assert await websocket.message() == "accepted"
+        if how == "revoked":
+            assert [info.host for info in server.connections(identity="ada")] == ["app"]
+            assert await server.hub.revoke("ada") == 1
+        if how == "closed":
+            assert server.close_connections(identity="ada", reconnect=False) == 1
+        assert await websocket.close_code() == end
+        await ended.wait()
+    assert events == [{"type": "websocket.disconnect", "code": end[0], "reason": end[1]}]

@@ -123,6 +123,34 @@ async def test_a_stream_on_our_server_is_written_directly(serve: Serve) -> None:
     assert kinds == [False]
 
 
+async def test_the_identity_is_read_from_the_scope(serve: Serve, autojump_clock: MockClock) -> None:
+    seen: list[str | None] = []
+
+    async def look(connection: Connection) -> None:
+        seen.append(connection.identity)
+        await connection.subscribe("t")
+
+    def user_of(scope: Any) -> str | None:
+        user: str = scope["query_string"].decode()
+        if user == "eve":
+            raise HTTPException(403)
+        return user or None
+
+    async with serve(look, identity=user_of) as (endpoint, client):
+        async with client.stream("/s?ada") as stream, client.stream("/s"):
+            assert [info.identity for info in await endpoint.collect_connections()] == ["ada", None]
+            assert await endpoint.hub.revoke("ada") == 1
+            await stream.wait_over()
+            assert stream.is_cut
+            assert [info.host for info in client.server.connections()] == ["asgi"]
+        accept = {"Accept": "application/json"}
+        assert (await client.get("/s?bob&wait=0", headers=accept)).status == 200
+        assert (await client.request("HEAD", "/s?bob")).status == 200
+        assert [(await client.get("/s?eve", headers=h)).status for h in ({}, accept)] == [403, 403]
+        assert seen == ["ada", None, "bob&wait=0", "bob"]
+        assert len(endpoint._manager.identities) == len(client.server._manager.identities) == 0
+
+
 @pytest.mark.parametrize("status", [204, 403])
 async def test_a_refusal_is_answered(serve: Serve, status: int) -> None:
     async def refuse(connection: Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class App:
     port: int
     shut_down: trio.Event
     has_ended: trio.Event
+    sse: QuartSSE
 
 
 class Peer:
@@ -120,7 +122,7 @@ async def running(serve: Serve, no_leak: LeakCheck, **options: Any) -> AsyncIter
                 ended.set()
 
             (url,) = await nursery.start(serve_to_the_end)
-            yield App(hub, int(urlsplit(url).port or 0), shut_down, ended)
+            yield App(hub, int(urlsplit(url).port or 0), shut_down, ended, sse)
             nursery.cancel_scope.cancel()
 
 
@@ -236,3 +238,41 @@ async def test_an_exception_closes_with_another_code_than_an_end(
         await peer.connection.send_message(json.dumps({"type": "subscribe", "topics": ["broken"]}))
         assert await peer.closed() == (1011, "handler_error")
         await until(lambda: "Exception on websocket /ws" in caplog.text)
+
+
+async def test_it_is_listed_by_its_identity_and_revoked(run: Callable[..., Any]) -> None:
+    async with run(identity="ada", expires_at=time.time() + 1000) as app:
+        async with opened(app) as peer:
+            assert (await peer.ask(type="subscribe", topics=["a", "b"]))["topics"] == ["a", "b"]
+            await app.hub.publish("a", "one")
+            assert (await peer.frame())["data"] == "one"
+            await until(lambda: app.sse.connections()[0].events_sent == 1)
+            (info,) = app.sse.connections(identity="ada", topic="b", route="/ws")
+            assert (info.transport, info.host, info.path) == ("websocket", "quart", "/ws")
+            assert info.events_sent == 1 < info.bytes_sent
+            assert info.expires_at is not None
+            assert (info.queued_events, info.is_secure) == (0, False)
+            assert await app.hub.revoke("ada") == 1
+            assert await app.hub.revoke("ada") == 0
+            assert await peer.closed() == (4004, "revoked")
+        async with opened(app) as peer:
+            await until(lambda: bool(app.sse.connections()))
+            assert app.sse.close_connections(identity="ada", reconnect=False) == 1
+            assert await peer.closed() == (1000, "finished")
+        await until(lambda: not app.sse.connections())
+
+
+async def test_it_is_closed_when_its_credentials_expire(run: Callable[..., Any]) -> None:
+    async with run(identity="ada", expires_at=time.time() - 1) as app, opened(app) as peer:
+        assert await peer.closed() == (4005, "expired")
+        await until(lambda: not app.sse.connections())
+
+
+@pytest.mark.parametrize("options", [{"identity": ""}, {"expires_at": "soon"}])
+async def test_an_identity_or_time_that_is_not_acceptable_is_refused(
+    run: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    async with run(**options) as app:
+        async with Client(await trio.open_tcp_stream("127.0.0.1", app.port)) as client:
+            assert (await client.get("/ws", *HANDSHAKE)).status == 500
+        assert app.sse.connections() == []

@@ -80,6 +80,26 @@ async def test_without_the_option_requests_have_no_line(no_leak: LeakCheck, line
     assert lines() == []
 
 
+@pytest.mark.parametrize("is_logged", [True, False])
+async def test_whose_a_stream_was_is_logged_only_on_demand(
+    no_leak: LeakCheck, lines: Lines, caplog: pytest.LogCaptureFixture, is_logged: bool
+) -> None:
+    server = no_leak.watch(make_server(log_identities=is_logged))
+
+    @server.on_connect
+    def enter(connection: Connection) -> None:
+        connection.identity = connection.request.query.get("user")
+
+    async with Client(server) as client:
+        await client.get("/live?user=ada")
+        await client.get("/live")
+    fields = [record.trio_sse for record in caplog.records if hasattr(record, "trio_sse")]
+    ends = [one for one in fields if one["event"] == "close"]
+    assert [one.get("identity") for one in ends] == ["ada" if is_logged else None, None]
+    assert caplog.text.count("identity=ada") == is_logged
+    assert ("ada" in caplog.text) == is_logged
+
+
 # Requests to an app
 
 RESPONSE = {"type": "http.response.start", "status": 201}

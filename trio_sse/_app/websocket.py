@@ -56,6 +56,7 @@ from .._wire.websocket_parser import Close
 from .app import AppHandler
 from .call import Answered
 from .cycle import RequestResponseCycle
+from .websocket_identity import CONNECTION, AppWebSocketConnection
 from .websocket_messages import (
     ABNORMAL_CLOSURE,
     close_of,
@@ -126,9 +127,9 @@ class AppWebSockets:
         finally:
             self.admission.leave(transport)
 
-    def scope(self, transport: Transport, routed: RoutedRequest) -> Scope:
+    def scope(self, transport: Transport, routed: RoutedRequest, connection: AppWebSocketConnection) -> Scope:
         """Return the scope of a call (ASGI's WebSocket specification, "Connection Scope")."""
-        scope = self.app.scope(transport, routed, {"websocket.http.response": {}})
+        scope = self.app.scope(transport, routed, {"websocket.http.response": {}, CONNECTION: connection})
         del scope["method"]
         scope["type"] = "websocket"
         scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
@@ -159,6 +160,7 @@ class _Call:
         self._serving = serving
         self._routed = routed
         self._buffer = routed.app_body.buffer  # what the client has sent behind the handshake
+        self._connection = AppWebSocketConnection()
         self._state = _State.CONNECTING
         self._scope = trio.CancelScope()
         self._watcher = RequestDisconnectWatcher(transport, self._buffer, self._on_disconnect)
@@ -181,7 +183,9 @@ class _Call:
         try:
             with self._scope:
                 await self._owner.app.app(
-                    self._owner.scope(self._transport, self._routed), self.receive, self.send
+                    self._owner.scope(self._transport, self._routed, self._connection),
+                    self.receive,
+                    self.send,
                 )
         except BaseException as failure:
             passing, contained = split_failure(failure)
@@ -359,6 +363,7 @@ class _Call:
         self._nursery.start_soon(self._run_stream, stream, receiver, name="trio_sse WebSocket of the app")
         self._changed.unpark_all()
         await self._write(b"")
+        self._connection.accept(stream)  # which may end it: the client then receives the code
 
     def _refuse(self) -> NoReturn:
         self._refusal = TemporaryRefusal(503, "the server is shutting down")

@@ -21,7 +21,13 @@ from .._wire.websocket_parser import CLOSE_CODES, Close
 ABNORMAL_CLOSURE = 1006  # never sent: the connection was cut
 
 # The close code that the client receives when a stream ends for these reasons; the app receives it, too.
-_SENT_REASONS = (EndReason.SERVER_SHUTDOWN, EndReason.MAX_DURATION, EndReason.REVOKED, EndReason.FINISHED)
+_SENT_REASONS = (
+    EndReason.SERVER_SHUTDOWN,
+    EndReason.MAX_DURATION,
+    EndReason.REVOKED,
+    EndReason.EXPIRED,
+    EndReason.FINISHED,
+)
 
 # Fields of the answer to a handshake that are the server's.
 _OWN_FIELDS = (b"connection", b"content-length", b"transfer-encoding", b"upgrade")

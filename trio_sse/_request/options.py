@@ -85,6 +85,7 @@ class RequestOptions:
         health_path, liveness_path, readiness_path, metrics_path: `None` for nowhere.
         request_timeout: of endpoints, in seconds.
         access_log: whether each request is logged.
+        log_identities: whether the log says whose a stream was.
 
     Raises:
         ImportError: there are to be metrics, and `prometheus_client` is not installed.
@@ -105,6 +106,7 @@ class RequestOptions:
     metrics_path: str | None
     request_timeout: float
     access_log: bool
+    log_identities: bool
 
     def __post_init__(self) -> None:
         check_seconds(

@@ -141,6 +141,7 @@ class Server:
             is sent a ping.
         websocket_ping_timeout: a client that has sent nothing for so long after that has disconnected.
         access_log: whether each request is logged, beside each stream; see `docs/logging.md`.
+        log_identities: whether the log says at a stream's end whose it was. Identities may be personal data.
         slow_step: a warning names each task that blocks the event loop for longer than this.
         trusted_proxies: the addresses and networks of the proxies in front of the server, like `10.0.0.0/8`;
             `unix` for those that connect by a Unix socket. What they say about a request counts: who has sent
@@ -196,6 +197,7 @@ class Server:
         websocket_ping_interval: float = 20.0,
         websocket_ping_timeout: float = 20.0,
         access_log: bool = False,
+        log_identities: bool = False,
         slow_step: float = 1.0,
         trusted_proxies: Collection[str] = (),
         forwarded_headers: Collection[str] = FORWARDED_HEADERS,
@@ -235,6 +237,7 @@ class Server:
                 metrics_path=metrics_path,
                 request_timeout=request_timeout,
                 access_log=access_log,
+                log_identities=log_identities,
             ),
             streams=StreamOptions(
                 keepalive=keepalive,
@@ -276,6 +279,7 @@ class Server:
         self._options = options
         requests, app = options.requests, self._app
         self._manager.options = options.streams
+        self._manager.log_identities = requests.log_identities
         self._manager.pending_bytes.most = options.admission.max_pending_bytes
         self._admission = Admission(options.admission)
         root_path = options.proxies.decoded_root_path

@@ -39,9 +39,11 @@ class StreamManager:
         max_connections: streams that may be open at once, where the server does not limit them itself.
         refusals: the exceptions with which handlers and hooks refuse a request.
         streams: the open streams, oldest first.
+        sockets: open WebSockets that the framework of an app serves itself.
         identities: the open streams that have an identity, and those of others that its server serves.
         serve_scopes: the calls to serve that are running.
         counters: counts of the streams that are open and of those that have ended.
+        log_identities: whether the log says whose its streams were, and others that its server serves.
         pending_bytes: what waits for clients that read slowly.
         tracing: makes spans of the streams, if the hub is traced.
     """
@@ -62,11 +64,13 @@ class StreamManager:
         self._max_connections = max_connections
         self.refusals: tuple[type[Exception], ...] = (HTTPException, *refusals)
         self.streams: dict[LiveStream, None] = {}
+        self.sockets: dict[ListedStream, None] = {}
         self.identities: IdentityIndex[ListedStream] = IdentityIndex()
         engine_of(hub).revocations.add(self.identities)
         self.serve_scopes: dict[ServeScope, None] = {}
         self.counters = StreamCounters()
         self.pending_bytes = PendingBytes(max_pending_bytes)
+        self.log_identities = False
         self.on_connect: list[ConnectHook] = []
         self.on_disconnect: list[DisconnectHook] = []
         self.tracing: Tracing | None = engine_of(hub).tracing
@@ -81,7 +85,7 @@ class StreamManager:
 
     def new_serve_scope(self, *, drain_timeout: float) -> ServeScope:
         """Return the scope of a new call to serve."""
-        return ServeScope(
+        scope = ServeScope(
             self.hub,
             self.counters,
             self.serve_scopes,
@@ -90,6 +94,8 @@ class StreamManager:
             self._ids,
             drain_timeout=drain_timeout,
         )
+        scope.log_identities = self.log_identities
+        return scope
 
     def new_stream(
         self, serving: ServeScope, transport: Transport, request: Request, head: bytes | ResponseStart
@@ -106,7 +112,9 @@ class StreamManager:
 
     def candidates(self, meant: StreamFilter) -> Sequence[ListedStream]:
         """Return streams among which are all that are meant; few, if those of one identity are."""
-        return list(self.streams) if meant.identity is None else self.identities.streams_of(meant.identity)
+        if meant.identity is not None:
+            return self.identities.streams_of(meant.identity)
+        return [*self.streams, *self.sockets]
 
     def connections(self, meant: StreamFilter, limit: int | None) -> Pausing[list[ConnectionInfo]]:
         """Return the open streams that are meant, at most `limit`."""

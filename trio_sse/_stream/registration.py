@@ -62,22 +62,26 @@ def unregister(
         if stream.is_connected:
             _call_disconnect_hooks(manager, connection)
         if access_logger.isEnabledFor(logging.INFO):
-            _log_end(stream, reason, duration, sent)
+            identity = stream.identity if serving.log_identities else None
+            _log_end(stream, reason, duration, sent, identity)
     finally:
         if stream.span is not None:
             end_stream_span(stream.span, stream, reason, sent, refusal)
 
 
-def _log_end(stream: LiveStream, reason: EndReason, duration: float, sent: tuple[int, int]) -> None:
+def _log_end(
+    stream: LiveStream, reason: EndReason, duration: float, sent: tuple[int, int], identity: str | None
+) -> None:
     peer, path = stream.transport.peer, path_of(stream)
     access_logger.info(
-        "close id=%d peer=%s path=%.200s reason=%s duration=%.3f events=%d bytes=%d",
+        "close id=%d peer=%s path=%.200s reason=%s duration=%.3f events=%d bytes=%d%s",
         stream.id,
         peer,
         path,
         reason.value,
         duration,
         *sent,
+        "" if identity is None else f" identity={identity}",
         fields={
             "event": "close",
             "id": stream.id,
@@ -87,6 +91,7 @@ def _log_end(stream: LiveStream, reason: EndReason, duration: float, sent: tuple
             "duration": round(duration, 3),
             "events": sent[0],
             "bytes": sent[1],
+            **({} if identity is None else {"identity": identity}),
         },
     )
 

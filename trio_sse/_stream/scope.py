@@ -69,6 +69,7 @@ class ServeScope:
         identities: the streams by identity.
         app_responses: the other responses of apps that are being sent piece by piece, oldest first.
         counters: where the ends of its streams are counted.
+        log_identities: the log says whose each stream was.
         pending_bytes: counts and bounds what waits for clients that read slowly.
         is_draining: no further request is answered.
         is_cancelled: the call was cancelled from outside, so each of its streams ends.
@@ -99,6 +100,7 @@ class ServeScope:
         self.ids = ids
         self.streams: dict[int, OpenStream] = {}
         self.identities = identities
+        self.log_identities = False
         self.app_responses: dict[OpenResponse, None] = {}
         self.is_draining = False
         self.is_cancelled = False

@@ -149,7 +149,13 @@ class QuartSSE:
         return make_view(handler, self._manager)
 
     async def serve_topics(
-        self, *, topics: Allowed, publish: Allowed = (), origins: Collection[str] = ()
+        self,
+        *,
+        topics: Allowed,
+        publish: Allowed = (),
+        origins: Collection[str] = (),
+        identity: str | None = None,
+        expires_at: float | None = None,
     ) -> None:
         """Serve the hub's topics by "trio-sse.v1" on the WebSocket of this view, until it ends.
 
@@ -164,19 +170,23 @@ class QuartSSE:
                 `trio_sse.websocket.serve_topics`.
             origins: other origins whose pages may open it, or `*`. Pages of the request's own host may,
                 and so may clients that are not browsers; others are refused with 403.
+            identity, expires_at: whose WebSocket it is, and when the client's credentials expire; see
+                `trio_sse.Connection`.
 
         Raises:
             RuntimeError: the app has not been started.
+            TypeError, ValueError: the identity or the time is not acceptable.
         """
         if self._services is None:
             raise RuntimeError("the app has not been started: serve it, or use its test_app")
         await serve_quart_websocket(
-            self.hub,
+            self._manager,
             self._services.serving,
             topics=topics,
             publish=publish,
             handshake=Handshake(origins=origins, subprotocols=[SUBPROTOCOL]),
-            write_timeout=self._manager.options.write_timeout,
+            identity=identity,
+            expires_at=expires_at,
         )
 
     def on_connect(self, hook: ConnectHook) -> ConnectHook:

@@ -17,27 +17,38 @@ from .._asgi.foreign_server import find_drain_registry
 from .._asgi.request import request_of
 from .._groups import split_failure
 from .._http.exceptions import HTTPException
-from .._http.request import Headers, find_last_event_id
+from .._http.request import Headers, Request, find_last_event_id
 from .._http.websocket_handshake import Handshake
 from .._hub.hub import Hub, engine_of
 from .._stream.closing import CLOSE_CODES
 from .._stream.end_reason import EndReason
+from .._stream.extras import check_expiry
+from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
-from .._subscription.subscription import SlowConsumer, Subscription
+from .._subscription.feed import Feed
+from .._subscription.subscription import SlowConsumer, Subscription, feed_of
 from .._websocket.subprotocol import Allowed, serve_topics
+from .._wire.identity import check_identity
 from .._wire.json_text import compact_json
+from ._listed_socket import ListedSocket
 
 
 async def serve_quart_websocket(
-    hub: Hub,
+    manager: StreamManager,
     serving: ServeScope,
     *,
     topics: Allowed,
     publish: Allowed,
     handshake: Handshake,
-    write_timeout: float,
+    identity: str | None,
+    expires_at: float | None,
 ) -> None:
     """Serve topics on the WebSocket of the current view, until it ends; see `QuartSSE.serve_topics`."""
+    if identity is not None:
+        check_identity(identity)
+    if expires_at is not None:
+        check_expiry(expires_at)
+    hub, write_timeout = manager.hub, manager.options.write_timeout
     headers = Headers(
         [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in websocket.headers.items()]
     )
@@ -52,7 +63,19 @@ async def serve_quart_websocket(
     last_event_id = find_last_event_id(headers, websocket.query_string.decode("latin-1"))
     socket = QuartSocket(websocket.receive, websocket.send, hub, last_event_id, write_timeout)
     waiting = [serving.waiting, *([] if registry is None else [registry.waiting])]
-    with _traced(socket, serving), socket.scope, _registered(socket.scope, waiting):
+    listed = ListedSocket(
+        socket,
+        next(serving.ids),
+        _handshake_request(),
+        route=_rule(),
+        is_secure=websocket.scheme == "wss",
+    )
+    with (
+        _traced(socket, serving),
+        listed.listed(manager, identity=identity, expires_at=expires_at),
+        socket.scope,
+        _registered(socket.scope, waiting),
+    ):
         try:
             await serve_topics(socket, topics=topics, publish=publish)
         except BaseException as failure:
@@ -62,7 +85,16 @@ async def serve_quart_websocket(
                     await websocket.close(CLOSE_CODES[EndReason.HANDLER_ERROR], EndReason.HANDLER_ERROR.value)
             raise
     with trio.move_on_after(write_timeout):
-        await websocket.close(CLOSE_CODES[socket.end_reason], socket.end_reason.value)
+        await websocket.close(CLOSE_CODES[socket.final_reason], socket.final_reason.value)
+
+
+def _handshake_request() -> Request:
+    return request_of({**websocket.scope, "method": "GET"})
+
+
+def _rule() -> str | None:
+    """Return the pattern of the current WebSocket's route."""
+    return None if websocket.url_rule is None else websocket.url_rule.rule
 
 
 @contextmanager
@@ -72,10 +104,9 @@ def _traced(socket: QuartSocket, serving: ServeScope) -> Iterator[None]:
     if tracing is None:
         yield
         return
-    rule = websocket.url_rule
     span = tracing.begin_request(
-        request_of({**websocket.scope, "method": "GET"}),
-        route=None if rule is None else rule.rule,
+        _handshake_request(),
+        route=_rule(),
         attributes={
             "url.scheme": "https" if websocket.scheme == "wss" else "http",
             "trio_sse.transport": "websocket",
@@ -86,7 +117,7 @@ def _traced(socket: QuartSocket, serving: ServeScope) -> Iterator[None]:
     reason = EndReason.HANDLER_ERROR
     try:
         yield
-        error, reason = None, socket.end_reason
+        error, reason = None, socket.final_reason
     except BaseException as failure:
         if split_failure(failure)[1] is None:
             error, reason = None, EndReason.CLIENT_DISCONNECTED
@@ -113,7 +144,10 @@ class QuartSocket:
 
     Attributes:
         scope: of everything that is done with it.
-        end_reason: why it is to be closed, once the scope was cancelled.
+        end_reason: why it is to be closed, if that is known; `None` while it is open.
+        feed: what it forwards.
+        events_sent, bytes_sent: what it has sent.
+        written_at: when that was, in Trio's time.
     """
 
     def __init__(
@@ -127,11 +161,19 @@ class QuartSocket:
         self.hub = hub
         self.last_event_id = last_event_id
         self.scope = trio.CancelScope()
-        self.end_reason = EndReason.SERVER_SHUTDOWN
+        self.end_reason: EndReason | None = None
+        self.feed: Feed | None = None
+        self.events_sent = self.bytes_sent = 0
+        self.written_at = trio.current_time()
         self._receive = receive
         self._send = send
         self._write_timeout = write_timeout
         self._send_lock = trio.Lock()
+
+    @property
+    def final_reason(self) -> EndReason:
+        """Why it is to be closed, once the scope was cancelled."""
+        return self.end_reason or EndReason.SERVER_SHUTDOWN
 
     def __aiter__(self) -> AsyncIterator[str | bytes]:
         return self  # not a generator, which would stay suspended if the handling of a message fails
@@ -145,15 +187,19 @@ class QuartSocket:
         async with self._send_lock:
             with trio.move_on_after(self._write_timeout) as scope:
                 await self._send(text)
+                self.bytes_sent += len(text.encode())
+                self.written_at = trio.current_time()
         if scope.cancelled_caught:
             await self._end(EndReason.WRITE_TIMEOUT)
 
     async def forward(self, subscription: Subscription) -> None:
         """Send all events, until the hub ends or the client lags too far behind."""
+        self.feed = feed_of(subscription)
         try:
             async for event in subscription:
                 fields = {"id": event.id, "event": event.event, "retry": event.retry, "data": event.data}
                 await self.send_json({name: value for name, value in fields.items() if value is not None})
+                self.events_sent += 1
         except SlowConsumer:
             await self._end(EndReason.SLOW_CONSUMER)
         await self._end(EndReason.SERVER_SHUTDOWN)
