@@ -27,7 +27,7 @@ from .support.leaks import (
     open_descriptors,
 )
 from .support.programs import serving
-from .support.requirements import count_skipped
+from .support.requirements import count_skipped, is_in_need
 from .support.serving import InMemory, in_memory
 
 # No deadlines: a busy machine is no failure. A run is the same each time; `--hypothesis-profile random` looks
@@ -49,7 +49,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 def pytest_collection_finish() -> None:
     """Keep what was imported out of the collections that tests make: they take 1 ms instead of 40."""
-    _keep_out_of_collections()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -95,9 +95,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a program by its fixtures."""
+    """Mark what needs a program, by its fixtures or because it says so."""
     for item in items:
-        if {"streams", "browser"}.intersection(getattr(item, "fixturenames", ())):
+        if is_in_need(item) or {"streams", "browser"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("integration")
 
 

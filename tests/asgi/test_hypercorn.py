@@ -291,6 +291,7 @@ async def connected(host: Host) -> Http2Connection:
     return connection
 
 
+@pytest.mark.integration
 async def test_a_connection_carries_many_streams_at_once(run: Run) -> None:
     async with run() as host, await connected(host) as connection:
         streams = [await connection.request("GET", "/live") for _ in range(150)]
@@ -335,6 +336,7 @@ async def test_a_stream_that_is_not_read_does_not_disturb_the_others_of_its_conn
         assert (await other.event()).data == "meanwhile"
 
 
+@pytest.mark.integration
 async def test_the_end_of_a_stream_that_is_not_read_is_waited_for_within_the_write_timeout(run: Run) -> None:
     async with run(write_timeout=0.3, drain_timeout=20) as host, host.opened("/large", held=True):
         assert await host.life.wait_ends(1) == [EndReason.FINISHED]

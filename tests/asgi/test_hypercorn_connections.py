@@ -86,6 +86,7 @@ async def connect(port: int, *, window: int = 65_535) -> RawHttp2:
     return client
 
 
+@pytest.mark.integration
 async def test_a_connection_whose_requests_were_reset_does_not_hold_up_a_shutdown() -> None:
     app = App()
     async with serving(app, drain_timeout=LONG) as (port, shut_down):
@@ -100,6 +101,7 @@ async def test_a_connection_whose_requests_were_reset_does_not_hold_up_a_shutdow
             await shut_down()
 
 
+@pytest.mark.integration
 async def test_a_shutdown_waits_for_an_answer_on_a_connection_with_a_request_that_was_reset() -> None:
     app = App()
     async with serving(app, drain_timeout=LONG) as (port, shut_down):
@@ -155,6 +157,7 @@ class FailingFilter(logging.Filter):
         raise SystemExit("the filter fails")
 
 
+@pytest.mark.integration
 async def test_a_log_of_hypercorn_that_fails_ends_nothing(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

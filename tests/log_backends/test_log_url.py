@@ -100,6 +100,7 @@ def test_a_mistyped_scheme_is_answered_with_the_right_one(url: str, hint: str) -
         use_log(Server(), url)
 
 
+@pytest.mark.integration
 def test_the_program_prints_no_secret() -> None:
     url = f"redi://user:{SECRET}@host"
     with trio_sse("serve", "examples.served:server", "--log", url, "--log-level", "debug") as program:

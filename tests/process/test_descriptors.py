@@ -35,6 +35,7 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard), hard)
 """
 
 
+@pytest.mark.integration
 def test_the_soft_limit_is_raised_to_the_hard_one_once() -> None:
     finished = subprocess.run(
         [sys.executable, "-c", LOWERED, "256", "2"],

@@ -59,6 +59,7 @@ async def test_a_stream_leaves_no_reference_cycle_behind(end: Callable[[Server],
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.integration
 def test_tuning_changes_the_whole_process() -> None:
     program = (
         "import gc, trio_sse; trio_sse.tune_garbage_collector(); "

@@ -32,6 +32,7 @@ trio.run(main)
 """
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("what", "status", "shown"), [("interrupt", 130, ""), ("fail", 1, "on purpose")])
 def test_a_program_ends_quietly_only_when_it_is_interrupted(what: str, status: int, shown: str) -> None:
     finished = subprocess.run(

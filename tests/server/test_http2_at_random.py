@@ -67,6 +67,7 @@ def _get(path: str) -> Callable[[int], bytes]:
     return lambda number: ask(number, path)
 
 
+@pytest.mark.integration  # all of them take 2 s
 @pytest.mark.parametrize("how", ["leave", "drain", "cancel"])
 async def test_a_connection_may_end_at_each_checkpoint(
     make_server: MakeServer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, how: str

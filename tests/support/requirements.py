@@ -59,6 +59,11 @@ def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(is_missing, reason=_REASON.format(program))
 
 
+def is_in_need(item: pytest.Item) -> bool:
+    """Return whether a test is marked with a program that it `needs`."""
+    return any(str(mark.kwargs.get("reason")).startswith("needs ") for mark in item.iter_markers("skipif"))
+
+
 def count_skipped(reasons: Sequence[str]) -> dict[str, int]:
     """Return how many of these reasons to skip a test are due to each missing program."""
     needed = (*PROGRAMS, *MODULES)

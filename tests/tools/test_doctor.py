@@ -107,6 +107,7 @@ def test_a_low_limit_is_reported_with_advice(
 # Limits
 
 
+@pytest.mark.integration
 def test_the_descriptor_limit_is_the_one_that_serve_gets() -> None:
     command = f"ulimit -Sn 256 && ulimit -Hn 4096 && exec {sys.executable} -m trio_sse doctor -c 4046 --json"
     with running(["sh", "-c", command]) as doctor:
