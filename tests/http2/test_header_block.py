@@ -89,7 +89,7 @@ def test_a_list_may_be_somewhat_larger_than_a_head() -> None:
     for heads in (HeadLimits(), APP_LIMITS):
         limits = Http2Limits.of_heads(heads)
         fields = [(b"x", b"v" * heads.size)] * 2
-        assert HeaderDecoder(limits).decode(encode_fields(fields)) == fields
+        assert HeaderDecoder(limits).decode(hpack.Encoder().encode(fields, huffman=False)) == fields
     assert Http2Limits.of_heads(HeadLimits()) == LIMITS
 
 

@@ -334,14 +334,14 @@ async def test_a_drain_ends_streams_one_after_the_other(
     ends: list[float] = []
     server.on_disconnect(lambda connection: ends.append(trio.current_time()))
     async with in_memory(server) as serving:
-        clients = [serving.connect() for _ in range(200)]
+        clients = [serving.connect() for _ in range(60)]
         for client in clients:
             await client.get("/")
         begun = trio.current_time()
         await server.drain()
-    assert len(life.in_hook) == 200
-    assert len(set(ends)) == 20
-    assert 0.1 < max(ends) - begun < 1
+    assert len(life.in_hook) == 60
+    assert len(set(ends)) == 6  # ten at once
+    assert 0.04 < max(ends) - begun < 1
 
 
 async def test_a_stuck_client_cannot_delay_a_drain(
