@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from trio_sse import Connection, EndReason, HTTPException, Hub, Overflow, Response
+from trio_sse import Connection, EndReason, HTTPException, Hub, Overflow, Response, Run, Runs
 
 Handler = Callable[..., Awaitable[Response | None]]
 
@@ -29,6 +29,7 @@ class Life:
     changed: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
     is_silent: trio.Event = field(default_factory=trio.Event)
     steps: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(0))
+    runs: Runs | None = None
     place: str = ""  # where the code of `/raises` and `/generated` raises an exception
     make_error: Callable[[], BaseException] = RuntimeError
 
@@ -205,6 +206,13 @@ def handlers(hub: Hub, life: Life) -> Mapping[str, Handler]:
         finally:
             life.visit("in finally")
 
+    runs = life.runs = life.runs or Runs(hub, drain_timeout=1)
+
+    async def run(connection: Connection) -> None:
+        id = connection.request.query.get("id")
+        view = await runs.start(_count, life) if id is None else runs.get(id)
+        await view.stream(connection)
+
     async def panics_before(connection: Connection) -> None:
         raise Panic("secret")
 
@@ -212,7 +220,17 @@ def handlers(hub: Hub, life: Life) -> Mapping[str, Handler]:
         await connection.send("one")
         raise Panic("secret")
 
-    return {name: function for name, function in locals().items() if name not in ("hub", "life")}
+    return {name: function for name, function in locals().items() if name not in ("hub", "life", "runs")}
+
+
+async def _count(run: Run, life: Life) -> dict[str, int]:
+    """Count in the run's text, with an event after each third number, as fast as the test lets it."""
+    for number in range(1, 7):
+        await run.append(f"{number} ")
+        if number % 3 == 0:
+            await run.emit(number, event="third")
+        await life.step()
+    return {"counted": 6}
 
 
 class Panic(BaseException):
