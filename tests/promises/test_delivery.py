@@ -99,6 +99,7 @@ def check(
 ) -> None:
     """Drive clients of a transport through random steps, and check the rule for each."""
     runs = itertools.count()
+    steps_done = 0
 
     @hypothesis.settings(
         max_examples=RUNS,
@@ -108,6 +109,7 @@ def check(
     )
     @given(st.lists(kinds, min_size=2, max_size=4), steps)
     def run(asked: list[Kind], chosen: list[Step]) -> None:
+        nonlocal steps_done
         model = Model(
             make_log(next(runs), history),
             transport,
@@ -126,8 +128,10 @@ def check(
                 await model.finish()
 
         trio.run(drive)
+        steps_done += model.steps_done
 
     run()
+    print(f"{steps_done} steps")
 
 
 #: On one log, all transports; on the others, one: a log does not know the transports.

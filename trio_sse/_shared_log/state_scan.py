@@ -35,7 +35,7 @@ _PAGE_ENTRIES = 256
 _PAGE_BYTES = 1024 * 1024
 
 
-_CHANGING = (ChangeKind.CHANGE, ChangeKind.REPEAT)
+_CHANGING = (ChangeKind.CHANGE, ChangeKind.SET, ChangeKind.REPEAT, ChangeKind.INITIAL)
 
 
 class StateEntry(NamedTuple):

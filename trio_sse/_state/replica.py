@@ -7,6 +7,11 @@ once lose neither change.
 
 A hub that starts, or has lost continuity, does not know the newest version. The state is not loaded then:
 what the hub reads of it is kept aside until a search of the log (`find_states`) has found it.
+
+A log that was emptied has the initial value of the first hub that starts then. The other hubs hold what the
+state was before. One of them puts that back, with what was changed since: its entry follows the newest
+version as every change does, so only the first one counts. Once anything but changes of members has followed
+an initial value, nothing is put back any more.
 """
 
 from __future__ import annotations
@@ -20,8 +25,8 @@ from .._logger import get_logger
 from .._shared_log.protocol import Entry, LogEnd
 from .._shared_log.state_scan import FoundState, StateEntry, is_snapshot
 from .._wire.message import Message
-from .._wire.state_change import StateChange
-from .topic import StateTopic, apply_event
+from .._wire.state_change import ChangeKind, StateChange
+from .topic import PatchFormat, StateTopic, apply_event
 
 logger = get_logger("trio_sse.hub")
 
@@ -39,6 +44,7 @@ class StateReplica:
         topic: its topic.
         is_loaded: its newest version is known.
         has_value: it was loaded before, with a value that some hub has set.
+        is_initial: it is the initial value of some hub, of which members may have been changed.
         is_asking: the log does not show it any more, so the other hubs are asked for it.
         questions: how often they were.
         version: the newest version: an entry's epoch and number. Empty before the first entry.
@@ -54,6 +60,7 @@ class StateReplica:
         self.topic = topic
         self.is_loaded = False
         self.has_value = self.is_asking = False
+        self.is_initial = True
         self.questions = 0
         self.version: str | None = ""
         self.hidden: set[int] = set()
@@ -63,6 +70,9 @@ class StateReplica:
         self.refused_at = -math.inf
         self.outcomes: dict[str, bool | None] = {}
         self._place = ("", 0)  # the epoch and number of the newest entry that is part of the state
+        self._held: str | None = None  # what it was, and would be, had the log not lost it
+        self._held_epoch = ""
+        self._was_answered = False
         self._guess: list[StateEntry] = []  # what to load if no other hub answers
         self._aside: list[StateEntry] = []
         self._has_lost_aside = False
@@ -72,10 +82,24 @@ class StateReplica:
 
     def lose(self) -> None:
         """Unload it: the newest version is not known."""
+        if self.is_loaded and self.has_value and self._held is None:
+            self._held, self._held_epoch = self.topic.text, self._place[0]
         self._is_live = self._is_live or self.is_loaded
         self.is_loaded = self.is_asking = False
         self._aside.clear()
         self._has_lost_aside = False
+
+    @property
+    def lost(self) -> str | None:
+        """The state to put back, which the log has lost; `None` if there is none."""
+        return self._held if self.is_loaded and self.is_initial and self.version else None
+
+    def is_unknown_to(self, change: StateChange) -> bool:
+        """Whether another hub has begun the state anew, though it had read as far as the newest version."""
+        if change.kind is not ChangeKind.INITIAL or change.base or self.is_initial:
+            return False
+        (seen_epoch, seen), (epoch, number) = _place_of(change.seen), _place_of(self.version or "")
+        return seen_epoch == epoch != "" and seen >= number
 
     def load(self, found: FoundState, end: LogEnd, position: int) -> None:
         """Load it from what a search has found; `position` is the hub's in the log.
@@ -97,6 +121,9 @@ class StateReplica:
         self.hidden.clear()
         self.changes, self.snapshot_number = 0, 0
         self.version = "" if found.is_new else None
+        self.is_initial = self._held is None
+        if found.is_new and self._held is not None:
+            self.topic.replace(self._held)
         for entry, message in found.entries:
             if not self._read(entry, message) and message.change is not None:
                 self.hidden.add(entry.number)
@@ -144,12 +171,24 @@ class StateReplica:
             self._check_missed(entry, change)
             return False
         self.version = f"{entry.epoch}.{entry.number}"
-        self.has_value = True
+        self._note_origin(entry, message, change)
         self.changes += 1
         if is_snapshot(message):
             self.changes, self.snapshot_number = 0, entry.number
             self.snapshot_at = trio.current_time()
         return True
+
+    def _note_origin(self, entry: Entry, message: Message, change: StateChange) -> None:
+        """Record whether the state is still an initial value; keep up what is to be put back."""
+        is_whole = is_snapshot(message) or change.kind is ChangeKind.SET
+        self.is_initial = change.kind is ChangeKind.INITIAL or (self.is_initial and not is_whole)
+        self.has_value = self.has_value or change.kind is not ChangeKind.INITIAL
+        is_emptied = self.is_initial and entry.epoch != self._held_epoch
+        is_of_members = message.unplaced_event.event == PatchFormat.MERGE.value
+        if self._held is not None and is_emptied and is_of_members:
+            self._held = apply_event(self._held, message)
+        elif not is_emptied or change.kind is not ChangeKind.INITIAL:
+            self._held = None
 
     def _follows(self, change: StateChange, message: Message) -> bool:
         if change.base is None or self.version is None:
@@ -167,11 +206,21 @@ class StateReplica:
 
     def _check_missed(self, entry: Entry, change: StateChange) -> None:
         """Search anew if the entry follows a version that was not read: something was lost on the way."""
-        epoch, _, number = (change.base or "").partition(".")
-        if epoch != entry.epoch or not number.isdigit():
+        epoch, number = _place_of(change.base or "")
+        if epoch != entry.epoch:
             return
-        known = int((self.version or "").partition(".")[2] or "0")
-        now = trio.current_time()
-        if known < int(number) < entry.number and now > self._searched_at + _SEARCH_AGAIN_SECONDS:
+        _, known = _place_of(self.version or "")
+        # Or this hub has begun the state anew, and another one, which has it, has answered too late.
+        is_answer = change.kind is ChangeKind.REPEAT and self.is_initial and number < self.snapshot_number
+        is_missed = known < number < entry.number
+        is_soon = trio.current_time() <= self._searched_at + _SEARCH_AGAIN_SECONDS
+        if (is_answer and not self._was_answered) or (is_missed and not is_soon):
+            self._was_answered = self._was_answered or is_answer
             logger.warning("the state %r is searched for anew: an entry was missed", self.topic.name)
             self.lose()
+
+
+def _place_of(version: str) -> tuple[str, int]:
+    """Return the epoch and number of a version; no epoch if it is none."""
+    epoch, _, number = version.partition(".")
+    return (epoch, int(number)) if number.isascii() and number.isdigit() and len(number) < 20 else ("", 0)

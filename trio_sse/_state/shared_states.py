@@ -163,7 +163,7 @@ class SharedStates:
         name = writer.replica.topic.name
         writer.on_read()
         self._plan_repeat(writer)
-        if not writer.replica.version:
+        if not writer.replica.version or writer.replica.lost is not None:
             writer.repeat()
         self._when_settled(partial(self._subscribers.announce_states, [name]))
         self._subscribers.start_waiting()
@@ -187,6 +187,8 @@ class SharedStates:
         writer.on_read()
         if was_searched and not replica.is_loaded and not replica.is_asking:
             self._changed.unpark_all()
+        if replica.lost is not None or (not is_valid and replica.is_unknown_to(message.change)):
+            writer.repeat()
         if not is_valid:
             return False
         if replica.snapshot_number == entry.number:

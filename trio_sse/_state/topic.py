@@ -28,7 +28,7 @@ from .._containment import contained
 from .._wire.event import ServerSentEvent, dumps_compact
 from .._wire.json_text import compact_json
 from .._wire.message import Message
-from .._wire.state_change import ChangeKind, StateChange
+from .._wire.state_change import StateChange
 from .value import encode_state
 
 _MISSING_EXTRA = "state topics need their extra: pip install 'trio-sse[state]'"
@@ -111,10 +111,16 @@ class StateTopic:
         self._snapshot = None
         self._changes.clear()
 
-    def next_message(self, old: str, new: str, change: StateChange) -> Message:
-        """Return the event that changes the state for a shared log; a snapshot if any version may precede."""
-        is_snapshot = change.base is None or change.base == "" or change.kind is not ChangeKind.CHANGE
-        message = self._event("snapshot", new) if is_snapshot else self._message(old, new)
+    def next_message(self, old: str, new: str, change: StateChange, *, is_any_size: bool = False) -> Message:
+        """Return the event that changes the state for a shared log; a snapshot if any version may precede.
+
+        Args:
+            is_any_size: it may be a patch that is larger than the state.
+        """
+        if not (change.base and change.is_sent):
+            message = self._event("snapshot", new)
+        else:
+            message = self._message(old, new, is_any_size=is_any_size)
         message.change = change
         return message
 
@@ -145,9 +151,9 @@ class StateTopic:
             message.place(newest.sequence, newest.id)
         return message
 
-    def _message(self, old: str, new: str) -> Message:
+    def _message(self, old: str, new: str, *, is_any_size: bool = False) -> Message:
         """Return the event that turns one state into another."""
-        patch = self._patch(old, new)
+        patch = self._patch(old, new, is_any_size)
         return self._event("snapshot", new) if patch is None else self._event(self._format.value, patch)
 
     def _event(self, kind: str, text: str) -> Message:
@@ -155,23 +161,24 @@ class StateTopic:
         message.change = StateChange()
         return message
 
-    def _patch(self, old: str, new: str) -> str | None:
-        """Return a patch as text, or `None` if there is none that is smaller than the state.
+    def _patch(self, old: str, new: str, is_any_size: bool) -> str | None:
+        """Return a patch as text, or `None` if there is none, or none that is smaller than the state.
 
         Where the library fails, too: it may be the hub's own task that calls it.
         """
         with contained(f"no patch could be made for the state {self.name!r}: its snapshot is sent"):
-            return self._tried_patch(old, new)
+            return self._tried_patch(old, new, is_any_size)
         return None
 
-    def _tried_patch(self, old: str, new: str) -> str | None:
+    def _tried_patch(self, old: str, new: str, is_any_size: bool) -> str | None:
         patch = self._diff(json.loads(old), json.loads(new))
         # A library takes 1 for True, and a merge patch cannot express null: so the patch is tried.
         result = self._apply(json.loads(old), copy.deepcopy(patch))
         if _canonical(result) != _canonical(json.loads(new)):
             return None
         text = compact_json(patch)
-        return text if len(text.encode()) < len(new.encode()) else None  # in bytes, as the bound counts
+        is_small = len(text.encode()) < len(new.encode())  # in bytes, as the bound counts
+        return text if is_small or is_any_size else None
 
 
 def apply_event(text: str, message: Message) -> str:

@@ -207,24 +207,33 @@ class StateWriter:
         while not replica.is_loaded:
             await self._read.park()
         requests[:] = [request for request in requests if not request.is_abandoned]
-        old, version = replica.topic.text, replica.version
-        new = self._made(requests, old)
+        is_set = any(request.is_whole for request in requests)
+        if replica.is_initial and not replica.version and not is_set:
+            requests = []  # they follow the initial value, as changes that do not replace it
+            self._is_to_repeat = True
+        old, version, lost = replica.topic.text, replica.version, replica.lost
+        new = self._made(requests, old if lost is None else lost)
         pending = [request for request in requests if not request.is_done.is_set()]
-        if new == old and not self._is_to_repeat:
-            self._is_to_repeat = False
+        is_whole = lost is not None or (is_set and replica.is_initial)
+        is_repeated, self._is_to_repeat = self._is_to_repeat, False
+        if new == old and not (is_repeated or is_whole):
             _finish(pending)
             return
-        kind = ChangeKind.CHANGE if new != old else ChangeKind.REPEAT
         is_forced = any(item.is_whole and item.conflicts >= _ATTEMPTS_OF_PATCHES for item in pending[-1:])
+        if new != old:
+            kind = ChangeKind.SET if is_whole else ChangeKind.CHANGE
+        else:
+            is_begun = replica.is_initial and not is_whole and not replica.changes
+            kind = ChangeKind.INITIAL if is_begun else ChangeKind.REPEAT
         token = next(self._tokens)
         change = StateChange(kind, None if is_forced else version, token, self._seen())
-        message = replica.topic.next_message(old, new, change)
-        replica.outcomes[token] = None
+        message = replica.topic.next_message(old, new, change, is_any_size=replica.is_initial)
+        replica.outcomes[token], snapshot_number = None, replica.snapshot_number
         try:
-            self._is_to_repeat = False
             await self._publish(message)
             outcome = await self._wait_read(token)
         except LogUnavailable as error:
+            self._is_to_repeat |= is_repeated
             self._fail(
                 [request for request in pending if request.is_awaited or not request.can_repeat], error
             )
@@ -238,6 +247,8 @@ class StateWriter:
         if outcome:
             _finish(pending)
             return
+        is_stale = lost is not None or replica.snapshot_number != snapshot_number
+        self._is_to_repeat |= is_repeated and not is_stale
         for request in pending:
             request.conflicts += 1
         failed = [

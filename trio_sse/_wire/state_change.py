@@ -13,8 +13,14 @@ class ChangeKind(Enum):
     CHANGE = "change"
     """It changes the state, by a patch or a snapshot, and subscribers receive it."""
 
+    SET = "set"
+    """As a change, and it replaces the whole value."""
+
     REPEAT = "repeat"
     """It repeats the state, for the hubs that start later."""
+
+    INITIAL = "initial"
+    """It is what a hub begins the state with, since the log has none. A hub that knows better replaces it."""
 
     REQUEST = "request"
     """It asks the other hubs to repeat the state, since the log does not have it any more."""
@@ -47,4 +53,4 @@ class StateChange(NamedTuple):
     @property
     def is_sent(self) -> bool:
         """Whether subscribers receive it, if their hub does not have the topic as a state."""
-        return self.kind is ChangeKind.CHANGE
+        return self.kind in (ChangeKind.CHANGE, ChangeKind.SET)
