@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import final
 
-from .pacing import Subscriber
+from .pacing import Subscriber, ThrottledGroup
 from .write_order import in_write_order
 
 # A list is made again when somebody comes or leaves. For few subscribers it is not worth keeping.
@@ -23,6 +23,15 @@ class LiveSubscribers:
     def __len__(self) -> int:
         """Return how many topics have some."""
         return len(self._of)
+
+    def counts(self) -> list[tuple[str, int]]:
+        """Return the topics and how many entries each has; `count` also looks into groups."""
+        return [(topic, len(subscribers)) for topic, subscribers in self._of.items()]
+
+    def count(self, topic: str) -> int:
+        """Return how many subscriptions are live on a topic, those in groups included."""
+        subscribers = self._of.get(topic, {})
+        return sum(len(each) if isinstance(each, ThrottledGroup) else 1 for each in subscribers)
 
     def of(self, topic: str) -> list[Subscriber]:
         """Return the topic's subscribers of this moment. The list does not change later."""

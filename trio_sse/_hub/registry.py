@@ -83,6 +83,14 @@ class Registry:
         """How many topics have live subscribers."""
         return len(self._live)
 
+    def subscribers_by_topic(self) -> Iterator[tuple[str, int]]:
+        """Yield the topics that have live subscribers, and how many; a group of throttled ones is one."""
+        yield from self._live.counts()
+
+    def subscribers_of(self, topic: str) -> int:
+        """Return how many live subscribers a topic has."""
+        return self._live.count(topic)
+
     @property
     def groups(self) -> Collection[ThrottledGroup]:
         """The groups of throttled feeds that are live."""

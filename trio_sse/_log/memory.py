@@ -127,6 +127,14 @@ class MemoryLog:
         """How many topics have messages in the log."""
         return len(self._by_topic)
 
+    def topic_logs(self) -> Iterator[TopicLog]:
+        """Yield the parts of all topics that have messages."""
+        yield from list(self._by_topic.values())
+
+    def topic_log(self, name: str) -> TopicLog | None:
+        """Return the part of a topic, if it has messages."""
+        return self._by_topic.get(name)
+
     @property
     def topic_names(self) -> list[str]:
         """The topics that have messages in the log."""

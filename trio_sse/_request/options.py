@@ -17,6 +17,9 @@ from .._validate import check_bounds, check_seconds
 
 # A route's body is in memory as a whole; an app receives it in pieces.
 ROUTE_BODY_SIZE = 1024 * 1024
+#: The console's token can be guessed at as fast as the server answers.
+SHORTEST_TOKEN = 16
+
 APP_BODY_SIZE = 16 * 1024 * 1024
 
 
@@ -212,6 +215,37 @@ class WebSocketOptions:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleOptions:
+    """The options that concern the console.
+
+    Attributes:
+        console: whether there is one.
+        console_token: `None` for one that is made.
+        console_peers: the addresses and networks that may use it, besides this machine.
+
+    Raises:
+        TypeError, ValueError: an option is not acceptable.
+    """
+
+    console: bool
+    console_token: str | None
+    console_peers: Collection[str]
+
+    def __post_init__(self) -> None:
+        TrustedProxies(self.console_peers)  # which checks them
+        token = self.console_token
+        if token is None:
+            return
+        if not isinstance(token, str):
+            raise TypeError(f"console_token must be a str, not {type(token).__name__}")
+        if len(token) < SHORTEST_TOKEN or not (token.isascii() and token.isprintable()) or " " in token:
+            raise ValueError(
+                f"console_token must have at least {SHORTEST_TOKEN} visible characters of ASCII, no spaces"
+            )
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
     """All options of a server, by what they concern."""
 
@@ -222,6 +256,7 @@ class ServerOptions:
     proxies: ProxyOptions
     websockets: WebSocketOptions
     http2: Http2Options
+    console: ConsoleOptions
 
     def with_changes(self, changes: Mapping[str, object]) -> ServerOptions:
         """Return these options with some of them changed.

@@ -11,7 +11,7 @@ from .._http.host_names import canonical_host
 from .._http.path_pattern import has_dot_segment, routed_path
 from .._http.request_head import MAX_QUERY_FIELDS, RequestHead
 from .._http.response import Response
-from .._http.routing import NO_PARAMETERS
+from .._http.routing import NO_PARAMETERS, Router
 from .._http.websocket_handshake import asks_for_websocket, check_handshake
 from .health import HealthChecks
 from .options import RequestOptions
@@ -29,6 +29,7 @@ class RequestRouter:
         has_app: whether the server has an app, which answers whatever has no route.
         health: the health checks, which a route of the same path replaces.
         metrics: what answers `options.metrics_path`, which a route of the same path replaces, too.
+        console: what answers the paths of the console, which routes replace, too.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class RequestRouter:
         *,
         has_app: bool,
         metrics: EndpointRoute | None = None,
+        console: Router[Route] | None = None,
     ) -> None:
         self._options = options
         self._allowed_hosts = options.allowed_hosts
@@ -46,6 +48,7 @@ class RequestRouter:
         self._has_app = has_app
         self._health = health
         self._metrics = metrics
+        self._console = console
 
     def route(self, head: RequestHead) -> tuple[Destination, Mapping[str, object]]:
         """Return what answers a request, and the path's parameters.
@@ -93,6 +96,12 @@ class RequestRouter:
                 if head.method in ("GET", "HEAD"):
                     return self._metrics, NO_PARAMETERS
                 raise HTTPException(405, headers={"Allow": "GET, HEAD"})
+            if self._console is not None:
+                match = self._console.find(path, "GET" if head.method == "HEAD" else head.method)
+            if match is not None:
+                if match.destination is None:  # not even for OPTIONS: no page of another origin may use it
+                    raise HTTPException(405, headers={"Allow": ", ".join(match.methods)})
+                return match.destination, match.parameters
             if self._has_app:
                 return AppRoute(), NO_PARAMETERS
             raise HTTPException(404)

@@ -29,10 +29,16 @@ RunWebSocket = Callable[
 @final
 @dataclass(frozen=True, slots=True)
 class StreamRoute:
-    """A path that answers with an event stream."""
+    """A path that answers with an event stream.
+
+    Attributes:
+        manager: what runs its streams, if not the server's own manager: no hook is called for them, and they
+            are also opened when the server has no room for another stream.
+    """
 
     handler: StreamHandler
     path: str
+    manager: StreamManager | None = None
 
 
 @final

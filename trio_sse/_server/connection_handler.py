@@ -123,7 +123,9 @@ class ConnectionHandler:
                         transport = stream.transport
                         del admitted
                         try:
-                            outcome = await run_stream(self._manager, serving, stream, handle)
+                            outcome = await run_stream(
+                                routed.destination.manager or self._manager, serving, stream, handle
+                            )
                         finally:
                             self._admission.leave(transport)
                         if isinstance(outcome, Refused) or outcome.may_reuse:

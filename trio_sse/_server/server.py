@@ -16,6 +16,7 @@ from .._app.websocket import AppWebSockets
 from .._asgi.types import ASGIApp
 from .._http.cors import CrossOrigin
 from .._http.request_head import APP_LIMITS, LIMITS
+from .._http.routing import Router
 from .._http.websocket_handshake import SUBPROTOCOL
 from .._hub.hub import Hub, engine_of
 from .._pausing import Pausing, in_one_piece, in_pieces
@@ -25,6 +26,7 @@ from .._request.admission import Admission
 from .._request.health import HealthChecks
 from .._request.options import (
     AdmissionOptions,
+    ConsoleOptions,
     Http2Options,
     ProxyOptions,
     RequestOptions,
@@ -35,7 +37,7 @@ from .._request.options import (
 from .._request.origins import OriginResolver
 from .._request.request_reader import RequestReader
 from .._request.request_router import RequestRouter
-from .._request.routes import EndpointHandler, EndpointRoute, Routes, StreamHandler, websocket_route
+from .._request.routes import EndpointHandler, EndpointRoute, Route, Routes, StreamHandler, websocket_route
 from .._stream.listing import (
     ConnectionInfo,
     ListedStream,
@@ -51,6 +53,7 @@ from .._websocket.connection import WebSocketHandler
 from .._wire.event import Dumps, dumps_compact
 from .accepted import AcceptedConnections
 from .connection_handler import ConnectionHandler
+from .console import ServerConsole, ServerSource, url_of
 from .endpoints import Endpoints
 from .responder import Responder
 from .serving import Address, ServeCalls
@@ -135,6 +138,12 @@ class Server:
             `/readyz`, and `None` if there is an app; a route of the same path replaces it.
         metrics_path: the path that answers with metrics for Prometheus, which needs the extra `metrics`;
             `None`, the default, for none. A route of the same path replaces it.
+        console: whether there is a console at `/_sse/`: a page, and what `trio-sse top` shows, which needs a
+            token. Routes of the same paths replace it. See `docs/console.md`.
+        console_token: the token, of at least 16 characters. By default one is made, and printed once to
+            standard error when the server listens; `Server.console_token` has it.
+        console_peers: the addresses and networks that may use the console. This machine always may, unless a
+            proxy says that it passes on what others send.
         websocket_max_message_size: the largest message that the app receives from the client of a WebSocket,
             in bytes; a larger one closes it with 1009.
         websocket_ping_interval: the client of one of the app's WebSockets that has sent nothing for so long
@@ -193,6 +202,9 @@ class Server:
         liveness_path: str | EllipsisType | None = ...,
         readiness_path: str | EllipsisType | None = ...,
         metrics_path: str | None = None,
+        console: bool = False,
+        console_token: str | None = None,
+        console_peers: Collection[str] = (),
         websocket_max_message_size: int = 16 * 1024 * 1024,
         websocket_ping_interval: float = 20.0,
         websocket_ping_timeout: float = 20.0,
@@ -263,6 +275,7 @@ class Server:
             http2=Http2Options(
                 http2=http2, http2_cleartext=http2_cleartext, http2_max_streams=http2_max_streams
             ),
+            console=ConsoleOptions(console=console, console_token=console_token, console_peers=console_peers),
         )
         self._app = app
         self._manager = StreamManager(
@@ -272,6 +285,7 @@ class Server:
             max_pending_bytes=max_pending_bytes,
         )
         self._routes = Routes()
+        self._console = ServerConsole()
         self._use(options)
 
     def _use(self, options: ServerOptions) -> None:
@@ -289,7 +303,12 @@ class Server:
             requests.health_path, requests.liveness_path, requests.readiness_path, self.problems
         )
         router = RequestRouter(
-            requests, self._routes, health, has_app=app is not None, metrics=self._metrics_route(requests)
+            requests,
+            self._routes,
+            health,
+            has_app=app is not None,
+            metrics=self._metrics_route(requests),
+            console=self._console_routes(options) if options.console.console else None,
         )
         self._responder = Responder(self._manager, requests.cross_origin)
         reader = RequestReader(requests, router, origins)
@@ -333,6 +352,10 @@ class Server:
 
         return EndpointRoute(metrics_endpoint(self.collect_statistics), is_exempt=True)
 
+    def _console_routes(self, options: ServerOptions) -> Router[Route]:
+        source = ServerSource(self._manager, self._statistics, self.problems, self.drain, self.close_connections)
+        return self._console.routes(options.console, options.proxies.proxies, self._manager, source)
+
     def _app_websockets(self, app: AppHandler) -> AppWebSockets:
         options = self._options
         # The task that reads sends pings to clients that are silent; these are for the others.
@@ -365,6 +388,11 @@ class Server:
     def metrics_path(self) -> str | None:
         """The path that answers with metrics."""
         return self._options.requests.metrics_path
+
+    @property
+    def console_token(self) -> str | None:
+        """The token of the console; `None` if there is no console."""
+        return self._console.token if self._options.console.console else None
 
     @property
     def http2(self) -> bool:
@@ -550,6 +578,8 @@ class Server:
             ValueError: a socket does not listen, the TLS context is a client's, or `proxy_protocol` is set
                 without `trusted_proxies`.
         """
+        if self._options.console.console:
+            self._console.show_token(url_of(listeners, is_secure=ssl_context is not None))
         await self._calls.serve_listeners(
             listeners, ssl_context, task_status, exclusive=exclusive, proxy_protocol=proxy_protocol
         )
@@ -713,6 +743,11 @@ class Server:
 def leave_unobserved(server: Server) -> None:
     """Let a server that is not served yet leave the event loop to another server's watchdog and monitor."""
     server._calls.is_observed = False
+
+
+def take_console_token(server: Server) -> str | None:
+    """Return a token of the console that was made, for the program to print; `None` if there is none."""
+    return server._console.take_token() if server.console_token is not None else None
 
 
 def statistics_of(server: Server) -> Pausing[ServerStatistics]:

@@ -13,10 +13,11 @@ import json
 import os
 import struct
 import tempfile
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import final
+from typing import NamedTuple, final
 
 from .._histogram import Histogram
 from .._logger import get_logger
@@ -34,7 +35,21 @@ _ATTEMPTS = 5  # to read what is being written
 _BY_NAME = {metric.name: metric for metric in METRICS}
 
 #: Values by the name of their metric, and then by their labels.
-_Values = dict[str, dict[tuple[str, ...], Value]]
+Values = dict[str, dict[tuple[str, ...], Value]]
+
+
+class ProcessMetrics(NamedTuple):
+    """What a process has written last.
+
+    Attributes:
+        pid: the process.
+        at: when, in seconds since 1970.
+        values: its metrics, and what those who had its region before have counted.
+    """
+
+    pid: int
+    at: float
+    values: Values
 
 
 @final
@@ -50,7 +65,7 @@ class SharedMetrics:
         self.descriptor = _make_file() if descriptor is None else descriptor
         self._regions = 2 * workers + 8
         self._own: int | None = None
-        self._former: _Values = {}  # what those who had our region before counted
+        self._former: Values = {}  # what those who had our region before counted
 
     def close(self) -> None:
         """Close the file in this process."""
@@ -66,17 +81,23 @@ class SharedMetrics:
         """Compute the sums over all processes."""
         total = _added([])
         for region in range(self._regions):
-            if values := self._get(region):
-                _add(total, values if self._is_alive(region) else _counters(values))
+            if (written := self._get(region)) is not None:
+                _add(total, written.values if self._is_alive(region) else _counters(written.values))
                 yield
         return [(_BY_NAME[name], list(of_name.items())) for name, of_name in total.items()]
+
+    def processes(self) -> list[ProcessMetrics]:
+        """Return what each process that lives has written last."""
+        written = [self._get(region) for region in range(self._regions) if self._is_alive(region)]
+        return [each for each in written if each is not None]
 
     def _claim(self) -> bool:
         """Take a region that no living process has."""
         for region in range(self._regions):
             if self._lock(region):
                 self._own = region
-                self._former = _counters(self._get(region))
+                former = self._get(region)
+                self._former = {} if former is None else _counters(former.values)
                 self._put(self._former)
                 return True
         return False
@@ -96,20 +117,20 @@ class SharedMetrics:
             return False
         return True
 
-    def _put(self, values: _Values) -> None:
+    def _put(self, values: Values) -> None:
         assert self._own is not None
         rows = {
             name: [[labels, _plain(value)] for labels, value in of_name.items()]
             for name, of_name in values.items()
         }
-        payload = json.dumps(rows).encode()
+        payload = json.dumps([os.getpid(), time.time(), rows]).encode()
         if len(payload) + _HEAD.size > _REGION_BYTES:
             logger.error("the metrics of this worker are too large to be added up: %d bytes", len(payload))
             return
         data = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
         os.pwrite(self.descriptor, data, self._own * _REGION_BYTES)
 
-    def _get(self, region: int) -> _Values:
+    def _get(self, region: int) -> ProcessMetrics | None:
         start = region * _REGION_BYTES
         for _ in range(_ATTEMPTS):
             head = os.pread(self.descriptor, _HEAD.size, start)
@@ -118,12 +139,13 @@ class SharedMetrics:
             size, crc = _HEAD.unpack(head)
             payload = os.pread(self.descriptor, size, start + _HEAD.size)
             if size and zlib.crc32(payload) == crc:
-                rows = json.loads(payload)
-                return {
+                pid, at, rows = json.loads(payload)
+                values = {
                     name: {tuple(labels): _value(value) for labels, value in of_name}
                     for name, of_name in rows.items()
                 }
-        return {}
+                return ProcessMetrics(pid, at, values)
+        return None
 
 
 def _make_file() -> int:
@@ -133,25 +155,25 @@ def _make_file() -> int:
         return os.dup(file.fileno())
 
 
-def _values_of(samples: Iterable[tuple[Metric, Iterable[Sample]]]) -> _Values:
+def _values_of(samples: Iterable[tuple[Metric, Iterable[Sample]]]) -> Values:
     return {
         metric.name: {tuple(labels): value for labels, value in of_metric} for metric, of_metric in samples
     }
 
 
-def _counters(values: _Values) -> _Values:
+def _counters(values: Values) -> Values:
     """Return the values that only grow."""
     return {name: of_name for name, of_name in values.items() if _BY_NAME[name].type is not MetricType.GAUGE}
 
 
-def _added(all_values: Iterable[_Values]) -> _Values:
-    total: _Values = {metric.name: {} for metric in METRICS}
+def _added(all_values: Iterable[Values]) -> Values:
+    total: Values = {metric.name: {} for metric in METRICS}
     for values in all_values:
         _add(total, values)
     return total
 
 
-def _add(total: _Values, values: _Values) -> None:
+def _add(total: Values, values: Values) -> None:
     for name, of_name in values.items():
         into = total[name]
         for labels, value in of_name.items():

@@ -84,7 +84,9 @@ class SingleRequests:
         except HTTPException:
             return None
         route, request = routed.destination, routed.request
-        if not isinstance(route, StreamRoute) or request.method == "HEAD" or wants_poll(request):
+        if not isinstance(route, StreamRoute) or route.manager is not None:
+            return None
+        if request.method == "HEAD" or wants_poll(request):
             return None
         return self._streams.begin(transport, serving, routed, route)
 

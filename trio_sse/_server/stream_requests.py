@@ -68,7 +68,8 @@ class StreamRequests:
         """
         request = routed.request
         try:
-            self._admission.check(transport, serving)
+            if route.manager is None:
+                self._admission.check(transport, serving)
         except HTTPException as refusal:
             return await self._responder.reply_to_failure(transport, serving, routed, refusal)
         if request.method == "HEAD" or wants_poll(request):
@@ -93,7 +94,7 @@ class StreamRequests:
         self._admission.enter(transport)
         if has_called_app:
             transport = transport.hand_over()
-        stream = self._manager.new_stream(serving, transport, request, head)
+        stream = (route.manager or self._manager).new_stream(serving, transport, request, head)
         stream.kind = in_route(stream.kind, route.path, is_secure=stream.kind.is_secure)
         return AdmittedStream(stream, handle, routed.mark)
 
@@ -107,7 +108,7 @@ class StreamRequests:
         answer: Response | StreamHead | Refused | None
         try:
             answer = await run(
-                self._manager,
+                route.manager or self._manager,
                 serving,
                 routed.request,
                 partial(route.handler, **routed.parameters),

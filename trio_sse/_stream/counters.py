@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
-from typing import final
+from typing import NamedTuple, final
 
 from .._histogram import Histogram, HistogramCounter
 from .end_reason import EndReason
+from .listing import ConnectionInfo
 from .stream_kind import StreamKind
 
 #: The bounds of durations and ages, in seconds.
 DURATION_BOUNDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0)
+
+
+class StreamEnd(NamedTuple):
+    """How a stream has ended.
+
+    Attributes:
+        at: when, in seconds since 1970.
+        stream: what was known of it then.
+        reason: why.
+    """
+
+    at: float
+    stream: ConnectionInfo
+    reason: EndReason
 
 
 @final
@@ -22,6 +37,7 @@ class StreamCounters:
         open: how many streams of each kind are open.
         ended: how many ended for each reason.
         events_sent, bytes_sent: what those that have ended sent.
+        latest_ends: the latest ends, oldest first, if somebody wants to see them.
     """
 
     def __init__(self) -> None:
@@ -29,6 +45,7 @@ class StreamCounters:
         self.ended: Counter[EndReason] = Counter()
         self.events_sent = 0
         self.bytes_sent = 0
+        self.latest_ends: deque[StreamEnd] | None = None
         self._durations = HistogramCounter(DURATION_BOUNDS)
 
     def count_open(self, kind: StreamKind) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import logging
+import time
 
 from .._groups import split_failure
 from .._logger import get_logger
 from .connection import Connection
+from .counters import StreamEnd
 from .end_reason import EndReason
 from .live_stream import LiveStream
 from .manager import StreamManager
@@ -52,9 +54,11 @@ def unregister(
     """
     serving = stream.serving
     del manager.streams[stream], serving.streams[stream.id]
-    stream.forget_identity()
     reason, sent = stream.end_reason or EndReason.SERVER_SHUTDOWN, stream.sent()
     kind, duration = stream.kind, stream.duration
+    if (ends := serving.counters.latest_ends) is not None:
+        ends.append(StreamEnd(time.time(), stream.info(), reason))
+    stream.forget_identity()
     manager.counters.count_end(kind, reason, duration, sent)
     if serving.counters is not manager.counters:
         serving.counters.count_end(kind, reason, duration, sent)

@@ -16,7 +16,7 @@ except ModuleNotFoundError:
 from .options import Command
 from .output import reader_may_leave
 
-_COMMANDS = ("demo", "doctor", "load", "serve", "tail")
+_COMMANDS = ("demo", "doctor", "load", "serve", "tail", "top")
 
 
 class _Program(Command, click.Group):

@@ -96,6 +96,21 @@ SERVER_OPTIONS = (
         "PATH",
         "Answer here with metrics for Prometheus; by default nowhere. Needs the extra metrics.",
     ),
+    ServerOption("console", click.BOOL, "", "Show a console at /_sse/, which needs a token.", is_flag=True),
+    ServerOption(
+        "console_token",
+        click.STRING,
+        "TOKEN",
+        "Token of the console; by default one is made and printed. Other users of the machine see command "
+        "lines, so set TRIO_SSE_CONSOLE_TOKEN instead.",
+    ),
+    ServerOption(
+        "console_peers",
+        click.STRING,
+        "ADDRESS",
+        "Address or network that may use the console, besides this machine. Can be repeated.",
+        is_repeated=True,
+    ),
     ServerOption("max_body_size", click.IntRange(min=0), "BYTES", "Refuse larger bodies of requests."),
     ServerOption(
         "body_timeout", _SECONDS, "SECONDS", "Refuse a request whose body pauses for longer than this."

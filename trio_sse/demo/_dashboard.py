@@ -117,8 +117,8 @@ class Dashboard:
         }
 
     def _add_files(self) -> None:
-        static = files(__package__) / "static"
-        for path, file in _walk(static, "/static"):
+        own, common = files(__package__) / "static", files("trio_sse") / "static" / "common"
+        for path, file in _walk(own, "/static") + _walk(common, "/static"):
             content_type = mimetypes.guess_type(path)[0] or "text/plain"
             response = Response(
                 file.read_bytes(), content_type=content_type, headers={"Cache-Control": "no-cache"}

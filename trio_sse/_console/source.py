@@ -1,0 +1,47 @@
+"""What the console needs of the server that it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+from .._hub.hub import Hub
+from .._pausing import Pausing
+
+#: What is known of a server at one moment, as it is sent: names, numbers, lists and mappings.
+Snapshot = dict[str, Any]
+
+#: The numbers of a snapshot's `totals` that are charted; the others are only shown.
+CHARTED = (
+    "open_streams",
+    "opened",
+    "events_sent",
+    "bytes_sent",
+    "published",
+    "deliveries",
+    "refused",
+    "lagging",
+    "queued_events",
+    "pending_bytes",
+    "loop_seconds",
+    "longest_turn",
+    "memory",
+    "descriptors",
+)
+
+
+class ConsoleSource(Protocol):
+    """A server, as the console sees it."""
+
+    @property
+    def hub(self) -> Hub:
+        """The hub whose topics can be watched and published to."""
+
+    def snapshot(self) -> Pausing[Snapshot]:
+        """Compute a snapshot. Its `totals` have at least the numbers of `CHARTED`."""
+
+    def end_stream(self, id: str, *, reconnect: bool) -> Awaitable[bool]:
+        """End a stream; return whether it was there."""
+
+    def drain(self) -> None:
+        """Begin to shut down gracefully, as a signal does."""

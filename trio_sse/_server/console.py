@@ -1,0 +1,123 @@
+"""The console of a server: where its routes come from, and how its token reaches the operator."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import final
+
+import trio
+
+from .._console.console import CONSOLE_PATH, Console
+from .._console.credentials import make_token
+from .._console.history import History
+from .._console.peers import AllowedPeers
+from .._console.source import Snapshot
+from .._http.routing import Router
+from .._hub.hub import Hub
+from .._pausing import Pausing
+from .._proxies.trusted_proxies import TrustedProxies
+from .._request.options import ConsoleOptions
+from .._request.routes import EndpointRoute, Route, StreamRoute
+from .._stream.manager import StreamManager
+from .console_snapshot import SnapshotMaker
+from .statistics import ServerStatistics
+
+#: How many of the latest ends are kept.
+_MOST_ENDS = 100
+
+
+@final
+class ServerSource:
+    """A server, as its console sees it; a `ConsoleSource`."""
+
+    def __init__(
+        self,
+        manager: StreamManager,
+        statistics: Callable[[], Pausing[ServerStatistics]],
+        problems: Callable[[], Sequence[str]],
+        drain: Callable[[], Awaitable[None]],
+        close: Callable[..., int],
+    ) -> None:
+        self._manager = manager
+        self._close = close
+        self._snapshots = SnapshotMaker(manager, statistics, problems)
+        self._drain = drain
+
+    @property
+    def hub(self) -> Hub:
+        return self._manager.hub
+
+    def snapshot(self) -> Pausing[Snapshot]:
+        return self._snapshots.make()
+
+    async def end_stream(self, id: str, *, reconnect: bool) -> bool:
+        return id.isdecimal() and self._close(id=int(id), reconnect=reconnect) > 0
+
+    def drain(self) -> None:
+        # Not in a task of the connections, as the drain waits until these have ended.
+        trio.lowlevel.spawn_system_task(self._drain)
+
+
+@final
+class ServerConsole:
+    """The console of a server, which a change of the server's options makes anew.
+
+    Attributes:
+        token: what clients need.
+    """
+
+    def __init__(self) -> None:
+        self.token = ""
+        self._history = History()
+        self._made_token = ""
+        self._is_shown = False
+
+    def routes(
+        self, options: ConsoleOptions, proxies: TrustedProxies, manager: StreamManager, source: ServerSource
+    ) -> Router[Route]:
+        """Return the console's routes. From now on, the latest ends of streams are kept."""
+        if options.console_token is None and not self._made_token:
+            self._made_token = make_token()
+        self.token = options.console_token or self._made_token
+        self._is_shown = self._is_shown or options.console_token is not None
+        manager.counters.latest_ends = deque(maxlen=_MOST_ENDS)
+        peers = AllowedPeers(options.console_peers, proxies)
+        console = Console(source, self.token, peers, self._history)
+        router: Router[Route] = Router()
+        for path, method, answer in console.endpoints():
+            router.add(path, (method,), EndpointRoute(answer, is_exempt=True), answer)
+        own_manager = manager.without_hooks(manager.options)
+        for path, method, handle in console.streams():
+            router.add(path, (method,), StreamRoute(handle, path, own_manager), handle)
+        return router
+
+    def take_token(self) -> str | None:
+        """Return the token if it was made and not shown yet; the caller shows it to the operator."""
+        if self._is_shown:
+            return None
+        self._is_shown = True
+        return self.token
+
+    def show_token(self, url: str) -> None:
+        """Print a token that was made, once. It is not logged: a log is kept, and read by others."""
+        if (token := self.take_token()) is not None and sys.stderr is not None:
+            print(f"Console: {console_link(url, token)}", file=sys.stderr, flush=True)
+
+
+def console_link(url: str, token: str | None) -> str:
+    """Return a link to the console. A fragment is not sent to the server, so it is in no log."""
+    return f"{url}{CONSOLE_PATH}" + ("" if token is None else f"#token={token}")
+
+
+def url_of(listeners: Sequence[trio.SocketListener | socket.socket], *, is_secure: bool) -> str:
+    """Return the URL of the first of some listening sockets that has one."""
+    scheme = "https" if is_secure else "http"
+    for listener in listeners:
+        address = (listener.socket if isinstance(listener, trio.SocketListener) else listener).getsockname()
+        if isinstance(address, tuple):
+            host = "localhost" if address[0] in ("0.0.0.0", "::") else address[0]
+            return f"{scheme}://[{host}]:{address[1]}" if ":" in host else f"{scheme}://{host}:{address[1]}"
+    return f"{scheme}://localhost"

@@ -1,0 +1,39 @@
+"""What the user of `trio-sse top` wants to be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """End the program."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Watch a topic, instead of another one; with `None`, watch none."""
+
+    topic: str | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Send an action to the server.
+
+    Attributes:
+        path: which one.
+        body: what it is to be done with.
+        done: what to say when it has been done.
+    """
+
+    path: str
+    body: dict[str, str]
+    done: str
+
+
+Command = Quit | Watch | Post

@@ -1,0 +1,201 @@
+"""What `trio-sse top` shows, and what each key does. No I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from .commands import Command, Post, Quit, Watch
+
+#: The tables, in the order of their keys.
+TABS = ("streams", "topics", "ends", "kinds", "workers")
+
+_SPAN = 300.0
+_MOST_EVENTS = 200
+_PAGE = 10
+
+
+@final
+@dataclass(slots=True)
+class Prompt:
+    """A question in the last line.
+
+    Attributes:
+        question: what is asked.
+        then: is called with the answer; what it returns is done next.
+        text: what has been typed.
+    """
+
+    question: str
+    then: Callable[[str], Command | Prompt | None]
+    text: str = ""
+
+
+@final
+@dataclass(slots=True)
+class Model:
+    """The state of the screen.
+
+    Attributes:
+        snapshot: the newest one; `None` before the first.
+        samples: the points of the last minutes, oldest first.
+        tab: which table is shown.
+        selected: the place of the selected row in it.
+        topic: the topic that is watched.
+        events: its events, newest first.
+        prompt: what is asked now.
+        status: how the connection is.
+        message: what has been done last.
+        is_paused: newer snapshots are not shown.
+        shows_help: the keys are shown instead of a table.
+    """
+
+    snapshot: dict[str, Any] | None = None
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    tab: str = TABS[0]
+    selected: int = 0
+    topic: str | None = None
+    events: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_MOST_EVENTS))
+    prompt: Prompt | None = None
+    status: str = "connecting"
+    message: str = ""
+    is_paused: bool = False
+    shows_help: bool = False
+
+    # What arrives
+
+    def receive(self, kind: str, data: dict[str, Any]) -> None:
+        """Take an event of the console's stream."""
+        self.status = "live"
+        if kind == "history":
+            self.samples = list(data["samples"])
+        elif kind == "snapshot" and not self.is_paused:
+            self.snapshot = data
+            if (sample := data["sample"]) is not None:
+                kept = [s for s in self.samples if sample["at"] - _SPAN < s["at"] < sample["at"]]
+                self.samples = [*kept, sample]
+            self._clamp()
+
+    def receive_watched(self, kind: str, data: dict[str, Any]) -> None:
+        """Take an event of the stream of a watched topic."""
+        if kind == "watching":
+            self.topic = data["topic"]
+            self.events.clear()
+        else:
+            self.events.appendleft({"kind": kind, **data})
+
+    # Rows
+
+    @property
+    def rows(self) -> Sequence[dict[str, Any]]:
+        """The rows of the table that is shown."""
+        return () if self.snapshot is None else self.snapshot[self.tab]
+
+    @property
+    def row(self) -> dict[str, Any] | None:
+        """The selected row."""
+        return self.rows[self.selected] if self.selected < len(self.rows) else None
+
+    def _clamp(self) -> None:
+        self.selected = max(0, min(self.selected, len(self.rows) - 1))
+
+    # Keys
+
+    def press(self, key: str) -> Command | None:
+        """Do what a key does; return what it wants to be done outside."""
+        if self.prompt is not None:
+            return self._press_in_prompt(self.prompt, key)
+        self.message = ""
+        if key == "?" or self.shows_help:
+            self.shows_help = not self.shows_help
+            return None
+        moves = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": -_PAGE, "page down": _PAGE}
+        if key in moves:
+            self.selected += moves[key]
+            self._clamp()
+        elif key in ("tab", "right", "back tab", "left"):
+            step = 1 if key in ("tab", "right") else -1
+            self._show(TABS[(TABS.index(self.tab) + step) % len(TABS)])
+        elif key.isdecimal() and 1 <= int(key) <= len(TABS):
+            self._show(TABS[int(key) - 1])
+        elif key == " ":
+            self.is_paused = not self.is_paused
+        elif key in ("q", "Q"):
+            return Quit()
+        elif key == "escape":
+            self.topic = None
+            return Watch(None)
+        else:
+            return self._begin_action(key)
+        return None
+
+    def _show(self, tab: str) -> None:
+        self.tab = tab
+        self.selected = 0
+
+    def _begin_action(self, key: str) -> Command | None:
+        topic = self._likely_topic()
+        match key:
+            case "e":
+                self.prompt = self._ask_end()
+            case "enter" if self.tab == "topics" and self.row is not None:
+                return Watch(self.row["name"])
+            case "w":
+                self.prompt = Prompt("Watch topic: ", lambda text: Watch(text) if text else None, topic)
+            case "p":
+                self.prompt = Prompt("Publish to topic: ", _ask_data, topic)
+            case "d":
+                self.prompt = Prompt('Type "drain" to drain this server: ', self._drain)
+            case _:
+                pass
+        return None
+
+    def _likely_topic(self) -> str:
+        """Return the topic that an action is probably about."""
+        if self.tab == "topics" and self.row is not None:
+            return str(self.row["name"])
+        return self.topic or ""
+
+    def _ask_end(self) -> Prompt | None:
+        if self.tab != "streams" or self.row is None:
+            self.message = "Select a connection first: 1, then the arrow keys."
+            return None
+        id = str(self.row["id"])
+
+        def end(answer: str) -> Command | None:
+            return Post("end", {"id": id}, f"Stream {id} was ended.") if answer.lower() == "y" else None
+
+        return Prompt(f"End stream {id}, {self.row['path']} of {self.row['peer']}? [y/N] ", end)
+
+    def _drain(self, answer: str) -> Command | None:
+        if answer == "drain":
+            return Post("drain", {"confirm": "drain"}, "The server drains.")
+        self.message = "Not drained."
+        return None
+
+    def _press_in_prompt(self, prompt: Prompt, key: str) -> Command | None:
+        if key == "escape":
+            self.prompt = None
+        elif key == "backspace":
+            prompt.text = prompt.text[:-1]
+        elif key == "enter":
+            self.prompt = None
+            following = prompt.then(prompt.text)
+            if not isinstance(following, Prompt):
+                return following
+            self.prompt = following
+        elif len(key) == 1:
+            prompt.text += key
+        return None
+
+
+def _ask_data(topic: str) -> Prompt | None:
+    if not topic:
+        return None
+
+    def publish(data: str) -> Command:
+        return Post("publish", {"topic": topic, "data": data}, f"Published to {topic}.")
+
+    return Prompt(f"Data for {topic}: ", publish)

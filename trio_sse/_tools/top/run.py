@@ -1,0 +1,127 @@
+"""Running `trio-sse top`: its tasks, and the screen that they draw on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import aclosing, nullcontext
+from typing import final
+
+import trio
+from rich.console import Console
+from rich.layout import Layout
+from rich.live import Live
+
+from ..tail import TailError
+from .commands import Command, Post, Quit, Watch
+from .keys import read_keys, single_keys
+from .model import Model
+from .session import ActionRefused, ConsoleSession
+from .view import render, render_foot
+
+_PRINTED_WIDTH = 120  # where there is no terminal
+
+
+@final
+class TopScreen:
+    """Shows a console on a terminal until the user quits."""
+
+    def __init__(self, session: ConsoleSession, console: Console) -> None:
+        self._session = session
+        session.report = self._note
+        self._console = console
+        self._model = Model()
+        self._layout = Layout()
+        self._layout.split_column(Layout(name="body"), Layout(name="foot", size=1))
+        self._live = Live(self._layout, console=console, screen=True, auto_refresh=False)
+        self._watching = trio.CancelScope()
+        self._failure: TailError | None = None
+
+    async def run(self) -> None:
+        """Run until the user quits.
+
+        Raises:
+            TailError: the server refuses the connection.
+        """
+        keys = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
+        with nullcontext() if keys is None else single_keys(keys), self._live:
+            self._draw()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._follow, nursery)
+                if keys is not None:
+                    nursery.start_soon(self._read_keys, keys, nursery)
+        if self._failure is not None:
+            raise self._failure
+
+    def _draw(self) -> None:
+        self._layout["body"].update(render(self._model, self._console))
+        self._layout["foot"].update(render_foot(self._model))
+        self._live.refresh()
+
+    async def _follow(self, nursery: trio.Nursery) -> None:
+        try:
+            async with aclosing(self._session.snapshots()) as snapshots:
+                async for kind, data in snapshots:
+                    self._model.receive(kind, data)
+                    self._draw()
+        except TailError as error:
+            self._failure = error
+            nursery.cancel_scope.cancel()
+
+    def _note(self, status: str) -> None:
+        self._model.status = status
+        self._draw()
+
+    async def _read_keys(self, descriptor: int, nursery: trio.Nursery) -> None:
+        async for key in read_keys(descriptor):
+            command = self._model.press(key)
+            if isinstance(command, Quit):
+                nursery.cancel_scope.cancel()
+            elif command is not None:
+                nursery.start_soon(self._do, command)
+            self._draw()
+
+    async def _do(self, command: Command) -> None:
+        try:
+            match command:
+                case Post():
+                    await self._session.post(command.path, command.body)
+                    self._model.message = command.done
+                case Watch():
+                    await self._watch(command.topic)
+                case Quit():
+                    pass
+        except ActionRefused as error:
+            self._model.message = f"Not done: {error}"
+        self._draw()
+
+    async def _watch(self, topic: str | None) -> None:
+        self._watching.cancel()
+        if topic is None:
+            return
+        with trio.CancelScope() as self._watching:
+            async with aclosing(self._session.watch(topic)) as events:
+                async for kind, data in events:
+                    self._model.receive_watched(kind, data)
+                    self._draw()
+
+
+async def print_once(session: ConsoleSession, *, as_json: bool) -> None:
+    """Print one snapshot.
+
+    Raises:
+        TailError: the server refuses the connection.
+    """
+    model = Model()
+    async with aclosing(session.snapshots()) as snapshots:
+        async for kind, data in snapshots:
+            model.receive(kind, data)
+            if kind == "snapshot":
+                break
+    if as_json:
+        print(json.dumps(model.snapshot))
+        return
+    height = max(40, 12 + len(model.rows))
+    width = None if sys.stdout.isatty() else _PRINTED_WIDTH
+    console = Console(height=height, width=width)
+    console.print(render(model, console))
