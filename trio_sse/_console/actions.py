@@ -69,7 +69,7 @@ class Actions:
         viewer, given = self._access.check_action(request)
         id, reconnect = _text(given, "id"), given.get("reconnect", True) is True
         _log(viewer, "end", id=id, reconnect=reconnect)
-        if not await self._source.end_stream(id, reconnect=reconnect):
+        if not self._source.end_stream(id, reconnect=reconnect):
             raise HTTPException(404, "no such stream is open")
         return _DONE
 

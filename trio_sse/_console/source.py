@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Any, Protocol
 
 from .._hub.hub import Hub
@@ -40,7 +39,7 @@ class ConsoleSource(Protocol):
     def snapshot(self) -> Pausing[Snapshot]:
         """Compute a snapshot. Its `totals` have at least the numbers of `CHARTED`."""
 
-    def end_stream(self, id: str, *, reconnect: bool) -> Awaitable[bool]:
+    def end_stream(self, id: str, *, reconnect: bool) -> bool:
         """End a stream; return whether it was there."""
 
     def drain(self) -> None:

@@ -53,7 +53,7 @@ class ServerSource:
     def snapshot(self) -> Pausing[Snapshot]:
         return self._snapshots.make()
 
-    async def end_stream(self, id: str, *, reconnect: bool) -> bool:
+    def end_stream(self, id: str, *, reconnect: bool) -> bool:
         return id.isdecimal() and self._close(id=int(id), reconnect=reconnect) > 0
 
     def drain(self) -> None:
@@ -89,7 +89,7 @@ class ServerConsole:
         router: Router[Route] = Router()
         for path, method, answer in console.endpoints():
             router.add(path, (method,), EndpointRoute(answer, is_exempt=True), answer)
-        own_manager = manager.without_hooks(manager.options)
+        own_manager = manager.without_hooks(manager.options, host="console")
         for path, method, handle in console.streams():
             router.add(path, (method,), StreamRoute(handle, path, own_manager), handle)
         return router

@@ -353,7 +353,9 @@ class Server:
         return EndpointRoute(metrics_endpoint(self.collect_statistics), is_exempt=True)
 
     def _console_routes(self, options: ServerOptions) -> Router[Route]:
-        source = ServerSource(self._manager, self._statistics, self.problems, self.drain, self.close_connections)
+        source = ServerSource(
+            self._manager, self._statistics, self.problems, self.drain, self.close_connections
+        )
         return self._console.routes(options.console, options.proxies.proxies, self._manager, source)
 
     def _app_websockets(self, app: AppHandler) -> AppWebSockets:

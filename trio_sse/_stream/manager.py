@@ -32,7 +32,7 @@ class StreamManager:
     """All streams of one server or one app.
 
     Attributes:
-        host: what it belongs to: `server`, `app`, `asgi` or `quart`.
+        host: what it belongs to: `server`, `app`, `asgi`, `quart` or `console`.
         hub: the hub that the streams subscribe to.
         options: the options of each stream.
         on_connect, on_disconnect: the hooks that are called for each stream.
@@ -76,9 +76,9 @@ class StreamManager:
         self.tracing: Tracing | None = engine_of(hub).tracing
         self._ids = itertools.count(1)
 
-    def without_hooks(self, options: StreamOptions) -> StreamManager:
+    def without_hooks(self, options: StreamOptions, *, host: str = "app") -> StreamManager:
         """Return a manager of further streams with their own options, without hooks and tracing."""
-        manager = StreamManager(self.hub, options, host="app")
+        manager = StreamManager(self.hub, options, host=host)
         manager.pending_bytes = self.pending_bytes
         manager.tracing = None
         return manager

@@ -23,7 +23,8 @@ from .._program.reloader import take_inherited
 from .._program.serve import ServiceOptions, serve_by_hypercorn, serve_until_signalled
 from .._program.service_manager import ServiceManager
 from .._program.shared_log import check_shareable, use_log
-from .._server.server import Server
+from .._server.console import console_link
+from .._server.server import Server, take_console_token
 from .config_file import config_option
 from .host_option import HYPERCORN, OWN_HOST, HostName
 from .monitoring_options import MonitoringValues, add_monitoring_options
@@ -169,6 +170,7 @@ def serve(
                 reload.run(listen)
                 return
         manager = ServiceManager(os.environ)
+        has_console, token = False, None
         found = load_target(target, Path(app_dir))
         if log_url is not None and not isinstance(found, Server):
             raise ProgramError("--log applies to a Server; for an app, set the log on its Hub")
@@ -183,10 +185,15 @@ def serve(
             monitoring.count_topics()
             offers_http2 = server.http2
             has_http2 = offers_http2 if tls.certfiles else server.http2_cleartext
+            has_console, token = server.console_token is not None, take_console_token(server)
         run(
             ServiceOptions(
                 listen=listen,
-                announce=partial(_announce, "HTTP/2, HTTP/1.1" if has_http2 else "HTTP/1.1"),
+                announce=partial(
+                    _announce,
+                    "HTTP/2, HTTP/1.1" if has_http2 else "HTTP/1.1",
+                    lambda url: console_link(url, token) if has_console else None,
+                ),
                 certificates=tls.load(offers_http2=offers_http2),
                 proxy_protocol=proxy_protocol,
                 manager=manager,
@@ -248,10 +255,13 @@ def _run(serve: Callable[[ServiceOptions], Awaitable[None]], options: ServiceOpt
         trio.run(serve, options)
 
 
-def _announce(protocols: str, urls: Sequence[str]) -> None:
+def _announce(protocols: str, link: Callable[[str], str | None], urls: Sequence[str]) -> None:
     with reader_may_leave(sys.stdout):
         for url in urls:
             click.echo(f"Serving on {url} ({protocols})")
+        for url in urls[:1]:
+            if (console := link(url)) is not None:
+                click.echo(f"Console: {console}")
 
 
 def _announce_monitor(urls: Sequence[str]) -> None:

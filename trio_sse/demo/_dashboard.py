@@ -39,7 +39,7 @@ class Dashboard:
     """
 
     def __init__(self, *, history: int = len(TOPICS) * _HISTORY_SECONDS) -> None:
-        self.server = Server(hub=Hub(history=history))
+        self.server = Server(hub=Hub(history=history), console=True)
         self._machine = Machine()
         self._clients: dict[str, Connection] = {}  # by the token that each page generates
         self._recent_ends: deque[dict[str, object]] = deque(maxlen=_RECENT_ENDS)
