@@ -16,13 +16,13 @@ from ..support.programs import ROOT, environment
 
 pytestmark = pytest.mark.integration
 
-NAMES = ["demo", "doctor", "load", "serve", "tail"]
+NAMES = ["demo", "doctor", "load", "serve", "tail", "top"]
 
 
 def test_it_prints_its_version_and_its_commands() -> None:
     assert run("--version").stdout == f"trio-sse, version {version('trio-sse')}\n"
     text = run("--help").stdout
-    assert re.findall(r"^  (serve|demo|tail|load|doctor) ", text, re.MULTILINE) == NAMES
+    assert re.findall(r"^  (serve|demo|tail|load|doctor|top) ", text, re.MULTILINE) == NAMES
 
 
 @pytest.mark.parametrize("command", NAMES)

@@ -26,7 +26,7 @@ class ConnectionInfo:
         identity: see `Connection.identity`.
         expires_at: see `Connection.expires_at`.
         host: what its handler belongs to: `server` for a route of the server, `quart` for `QuartSSE`, `asgi`
-            for an `event_stream`, `app` for a WebSocket that the app answers itself, `console` for the console.
+            for an `event_stream`, `app` for a WebSocket that the app answers, `console` for the console.
         route, transport, http_version, is_secure: as in `StreamKind`.
         path: the path of its request, without the query.
         peer: the client's address.

@@ -101,6 +101,8 @@ _KEYS = (
     ("q", "quit"),
 )
 
+_WIDTHS = {"Client": 15, "Reason": 19}
+
 _CHART_LINES = 4
 _WATCH_LINES = 8
 
@@ -180,7 +182,9 @@ def _table(model: Model, lines: int) -> Table:
         if is_number:
             table.add_column(title, justify="right", no_wrap=True)
         else:
-            table.add_column(title, no_wrap=True, ratio=2 if title in ("Path", "Topic", "Route") else 1)
+            width = _WIDTHS.get(title)
+            ratio = 2 if title in ("Path", "Topic", "Route") else 1
+            table.add_column(title, no_wrap=True, ratio=ratio if width is None else None, width=width)
     first = max(0, min(model.selected - lines // 2, len(model.rows) - lines))
     for place, row in enumerate(model.rows[first : first + lines], first):
         cells = [Text(printable(text(row))) for _, text, _ in columns]
