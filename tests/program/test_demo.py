@@ -24,6 +24,10 @@ def demo() -> Iterator[str]:
         url = program.stdout.expect(r"^Dashboard of this machine: +(http://\S+)/$")[1]
         command = program.stdout.expect(r"^The same in a terminal: +(.*)$")[1]
         assert command == f"curl -N {url}/events"
+        link = program.stdout.expect(r"^The server's console: +(.*)$")[1]
+        assert link.startswith(f"{url}/_sse/#token=")
+        assert program.stdout.expect(r"^The same in a terminal: +(.*)$")[1] == f"trio-sse top '{link}'"
+        assert http.get(link).status_code == 200
         yield url
         program.send(signal.SIGTERM)
         assert program.wait() == 0
@@ -47,7 +51,8 @@ def test_the_demo_serves_its_files(demo: str, path: str, content_type: str) -> N
     assert response.status_code == 200
     assert response.headers["Content-Type"].partition(";")[0] == content_type
     name = "index.html" if path == "/" else path.removeprefix("/static/")
-    assert response.content == (ROOT / "trio_sse" / "demo" / "static" / name).read_bytes()
+    own, common = (ROOT / "trio_sse" / folder / name for folder in ("demo/static", "static/common"))
+    assert response.content == (own if own.exists() else common).read_bytes()
 
 
 @pytest.mark.parametrize("path", ["/static/", "/static/../_dashboard.py", "/static/%2e%2e/_dashboard.py"])

@@ -65,8 +65,9 @@ def serve_with_workers(
                 sys.exit(str(error))
 
     has_metrics = server.metrics_path is not None or options.monitor_listen is not None
+    has_console = server.console_token is not None
     with (
-        sharing_metrics(workers) if has_metrics else nullcontext(),
+        sharing_metrics(workers) if has_metrics or has_console else nullcontext(),
         listening_on(options.listen, workers) as listening,
         listening_for_monitor(options.monitor_listen, options.announce_monitor) as monitor_sockets,
     ):

@@ -30,12 +30,10 @@ def top(url: str, token: str | None, once: bool, as_json: bool, insecure: bool) 
     The server needs its console: `trio-sse serve --console`. Press ? for the keys.
     """
     try:
-        from rich.console import Console
-
-        from .._tools.tail import TailError
-        from .._tools.top.run import TopScreen, print_once
+        from .._tools.top.run import TopScreen, open_console, print_once
         from .._tools.top.session import ConsoleSession, split_link
-    except ModuleNotFoundError as error:
+        from ..client import StreamRefused
+    except ImportError as error:
         raise click.ClickException("top needs its extra: pip install 'trio-sse[console]'") from error
 
     async def run(session: ConsoleSession) -> None:
@@ -43,7 +41,7 @@ def top(url: str, token: str | None, once: bool, as_json: bool, insecure: bool) 
             if once or as_json or not sys.stdout.isatty():
                 await print_once(session, as_json=as_json)
             else:
-                await TopScreen(session, Console()).run()
+                await TopScreen(session, open_console()).run()
 
     try:
         address, token_of_link = split_link(url)
@@ -53,7 +51,7 @@ def top(url: str, token: str | None, once: bool, as_json: bool, insecure: bool) 
         if not token:
             raise click.UsageError("the console needs its token: set TRIO_SSE_CONSOLE_TOKEN")
         trio.run(run, ConsoleSession(address, token, verify=not insecure))
-    except TailError as error:
+    except (StreamRefused, ValueError) as error:
         raise click.ClickException(str(error)) from error
     except BrokenPipeError:
         discard(sys.stdout)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.layout import Layout
 from rich.live import Live
 
-from ..tail import TailError
+from ..._client.errors import StreamRefused
 from .commands import Command, Post, Quit, Watch
 from .keys import read_keys, single_keys
 from .model import Model
@@ -35,13 +35,13 @@ class TopScreen:
         self._layout.split_column(Layout(name="body"), Layout(name="foot", size=1))
         self._live = Live(self._layout, console=console, screen=True, auto_refresh=False)
         self._watching = trio.CancelScope()
-        self._failure: TailError | None = None
+        self._failure: StreamRefused | None = None
 
     async def run(self) -> None:
         """Run until the user quits.
 
         Raises:
-            TailError: the server refuses the connection.
+            StreamRefused: the server refuses the connection.
         """
         keys = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
         with nullcontext() if keys is None else single_keys(keys), self._live:
@@ -64,7 +64,7 @@ class TopScreen:
                 async for kind, data in snapshots:
                     self._model.receive(kind, data)
                     self._draw()
-        except TailError as error:
+        except StreamRefused as error:
             self._failure = error
             nursery.cancel_scope.cancel()
 
@@ -106,11 +106,18 @@ class TopScreen:
                     self._draw()
 
 
+def open_console(width: int | None = None, height: int | None = None) -> Console:
+    """Return Rich's console of standard output, on which what the terminal cannot show is a question mark."""
+    encoding = sys.stdout.encoding
+    file = open(sys.stdout.fileno(), "w", encoding=encoding, errors="replace", closefd=False)  # noqa: SIM115
+    return Console(file=file, width=width, height=height)
+
+
 async def print_once(session: ConsoleSession, *, as_json: bool) -> None:
     """Print one snapshot.
 
     Raises:
-        TailError: the server refuses the connection.
+        StreamRefused: the server refuses the connection.
     """
     model = Model()
     async with aclosing(session.snapshots()) as snapshots:
@@ -121,7 +128,6 @@ async def print_once(session: ConsoleSession, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(model.snapshot))
         return
-    height = max(40, 12 + len(model.rows))
     width = None if sys.stdout.isatty() else _PRINTED_WIDTH
-    console = Console(height=height, width=width)
+    console = open_console(width, max(40, 12 + len(model.rows)))
     console.print(render(model, console))

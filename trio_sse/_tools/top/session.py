@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 from typing import Any, final
 from urllib.parse import parse_qs, urldefrag, urlsplit
 
 import httpx
 
-from ..._wire.decoder import EventDecoder
-from ..tail import Tail, TailError
+from ..._client.errors import StreamRefused, StreamUnavailable
+from ..._client.source import EventSource
+from ..._client.status import SourceStatus
 
 _PATH = "/_sse/"
-_TIMEOUT = httpx.Timeout(10, read=None)
 
 
 class ActionRefused(Exception):
@@ -25,12 +24,12 @@ def split_link(url: str) -> tuple[str, str | None]:
     """Return the console's URL, and the token that a link of the server has in its fragment.
 
     Raises:
-        TailError: it is no URL of HTTP.
+        ValueError: it is no URL of HTTP.
     """
     plain, fragment = urldefrag(url if "://" in url else f"http://{url}")
     parts = urlsplit(plain)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise TailError("the URL must be like http://127.0.0.1:8000")
+        raise ValueError("the URL must be like http://127.0.0.1:8000")
     before = parts.path.partition(_PATH.rstrip("/"))[0].rstrip("/")
     token = parse_qs(fragment).get("token", [None])[0]
     return f"{parts.scheme}://{parts.netloc}{before}{_PATH}", token
@@ -58,16 +57,17 @@ class ConsoleSession:
         """Yield what the console's stream has: the type and the data of each event. It reconnects.
 
         Raises:
-            TailError: the server refuses it.
+            StreamRefused: the server refuses it.
         """
-        url = f"{self._url}stream"
-        tail = Tail(url=url, report=self._report, headers=self._fields, verify=self._verify)
-        async with aclosing(tail.events()) as events:
-            async for event in events:
+        source = EventSource(
+            f"{self._url}stream", headers=self._fields, verify=self._verify, on_status=self._on_status
+        )
+        async with source:
+            async for event in source:
                 yield event.event or "message", json.loads(str(event.data))
 
-    def _report(self, text: str) -> None:
-        self.report("connected" if text.startswith("connected") else text)
+    def _on_status(self, status: SourceStatus, detail: str) -> None:
+        self.report("connected" if status is SourceStatus.OPEN else detail or status.value)
 
     async def watch(self, topic: str) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
         """Yield the events of a topic: the type and the data of each.
@@ -75,20 +75,19 @@ class ConsoleSession:
         Raises:
             ActionRefused: the server refuses it, or cannot be reached.
         """
+        source = EventSource(
+            f"{self._url}watch",
+            method="POST",
+            content=json.dumps({"topic": topic}),
+            headers=[*self._fields, ("Content-Type", "application/json")],
+            verify=self._verify,
+        )
         try:
-            async with (
-                httpx.AsyncClient(timeout=_TIMEOUT, verify=self._verify) as client,
-                client.stream(
-                    "POST", f"{self._url}watch", json={"topic": topic}, headers=self._fields
-                ) as response,
-            ):
-                await _check(response)
-                decoder = EventDecoder()
-                async for piece in response.aiter_bytes():
-                    for event in decoder.feed(piece):
-                        yield event.event or "message", json.loads(str(event.data))
-        except httpx.HTTPError as error:
-            raise ActionRefused(f"{type(error).__name__}: {error}") from None
+            async with source:
+                async for event in source:
+                    yield event.event or "message", json.loads(str(event.data))
+        except (StreamRefused, StreamUnavailable) as error:
+            raise ActionRefused(str(error)) from None
 
     async def post(self, path: str, body: dict[str, str]) -> None:
         """Have something done.
