@@ -35,7 +35,7 @@ LOGGERS = {
     for name in (
         *("access", "stream", "server", "app"),
         *("hub", "log", "runs"),
-        *("process", "program", "tracing"),
+        *("console", "process", "program", "tracing"),
         "hypercorn",
     )
 }
