@@ -92,9 +92,9 @@ class SnapshotMaker:
     def make(self) -> Pausing[Snapshot]:
         """Compute a snapshot."""
         statistics = yield from self._statistics()
+        metrics = yield from current_samples(statistics)
         values: dict[str, _Labelled] = {
-            metric.name: {tuple(labels): value for labels, value in samples}
-            for metric, samples in current_samples(statistics)
+            metric.name: {tuple(labels): value for labels, value in samples} for metric, samples in metrics
         }
         yield
         shared = shared_metrics()
