@@ -76,4 +76,6 @@ def _sample(record: tuple[float, ...], before: tuple[float, ...] | None) -> Samp
             sample[RATES[name]] = None
         else:
             sample[RATES[name]] = round(max(0.0, record[place] - before[place]) / seconds, 4)
+    if (busy := sample["loop_busy"]) is not None:
+        sample["loop_busy"] = min(1.0, busy)  # a long turn may be counted in the next record
     return sample
