@@ -74,14 +74,18 @@ def test_the_link_logs_in_and_the_page_shows_the_server(browser: Any, url: str) 
         expect(charts.first).to_have_attribute(
             "aria-label", re.compile(r"^Open streams: \d+ now, highest \d+")
         )
-        page.wait_for_function("document.querySelector('#charts .line').getAttribute('d')?.includes('L')")
+        expect(page.locator("#charts .line").first).to_have_attribute(
+            "d", re.compile("L"), timeout=MILLISECONDS
+        )
         cookies = page.context.cookies()
         assert [(one["httpOnly"], one["sameSite"], TOKEN in one["value"]) for one in cookies] == [
             (True, "Strict", False)
         ]
         page.reload()  # the cookie is enough, and the charts are there at once
         expect_live(page)
-        page.wait_for_function("document.querySelector('#charts .line').getAttribute('d')?.includes('L')")
+        expect(page.locator("#charts .line").first).to_have_attribute(
+            "d", re.compile("L"), timeout=MILLISECONDS
+        )
 
 
 def test_a_topic_is_watched_and_published_to_and_a_stream_is_ended(browser: Any, url: str) -> None:
