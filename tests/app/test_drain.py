@@ -50,14 +50,15 @@ class Streaming:
 
 @asynccontextmanager
 async def draining(
-    make_server: MakeServer, app: Any, count: int = 1, method: str = "GET"
+    make_server: MakeServer, app: Any, count: int = 1, method: str = "GET", accept: str = "*/*"
 ) -> AsyncIterator[list[Client]]:
     """Open connections whose requests the app is answering, then drain the server."""
     server: Server = make_server(app=app, drain_timeout=DRAIN_SECONDS)
     async with in_memory(server) as serving:
         clients = [serving.connect() for _ in range(count)]
         for client in clients:
-            await client.send(f"{method} / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n".encode())
+            fields = f"Host: test\r\nAccept: {accept}\r\nContent-Length: 0"
+            await client.send(f"{method} / HTTP/1.1\r\n{fields}\r\n\r\n".encode())
         await wait_all_tasks_blocked()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.drain)
@@ -130,6 +131,29 @@ async def test_a_stream_that_an_app_drops_in_a_drain_is_cut_without_an_error(
         assert [event.data for event in await client.rest()] == ["hello"]
         assert client.is_cut
         assert not client.is_ended
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
+async def test_an_event_stream_that_waits_for_its_first_event_ends_at_once(
+    make_server: MakeServer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, accept: str
+) -> None:
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    caplog.set_level(logging.WARNING, "trio_sse")
+    async with draining(make_server, app, accept=accept) as (client,):
+        head = await client.head()
+        if accept == "*/*":
+            assert head.status == 503
+        else:  # `EventSource` would give up after a 503
+            assert head.status == 200
+            assert (await client.whole()).startswith(b"retry: ")
+        assert trio.current_time() < 1
     assert caplog.records == []
 
 

@@ -20,7 +20,7 @@ from .._asgi.asyncio_advice import AsyncioAdvice
 from .._asgi.client_disconnected import is_of_disconnect
 from .._asgi.types import ASGIApp, Scope
 from .._groups import only_exception, split_failure
-from .._http.exceptions import HTTPException
+from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._logger import get_logger
 from .._request.access_log import log_request
 from .._request.admission import Admission
@@ -207,6 +207,8 @@ class AppCall:
             if cycle.is_disconnected and cycle.refusal is None:
                 self._log()
                 return AfterResponse.CLOSE
+            if cycle.is_cut_short and cycle.refusal is None:
+                raise TemporaryRefusal(503, "the server is shutting down")
             if not has_failed and cycle.refusal is None:
                 logger.error("the app returned without a response")
             raise cycle.refusal or HTTPException(500)

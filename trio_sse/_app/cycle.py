@@ -228,6 +228,7 @@ class RequestResponseCycle(AppRequest):
                     self._complete()  # not before: `receive` ends then, and Quart cancels what it sends
             elif kind == "http.response.start" and self._response is None:
                 self._response = AppResponse(message)
+                self._serving.app_responses[self] = None  # it may wait long before its body begins
                 if self.on_start is not None:
                     await self._wait_for_stream()
             else:
@@ -275,7 +276,6 @@ class RequestResponseCycle(AppRequest):
         """Return the head's bytes; `whole_size` is that of the body if all of it is known."""
         self.has_begun = True
         if whole_size is None:
-            self._serving.app_responses[self] = None
             self._yields_at = perf_counter() + _STEP_SECONDS
         lines: list[bytes] = []
         is_head = self._request.method == "HEAD"

@@ -67,7 +67,7 @@ class ServeScope:
         ids: the numbers of its streams, one after the other.
         streams: the open streams by their numbers, oldest first, those of apps included.
         identities: the streams by identity.
-        app_responses: the other responses of apps that are being sent piece by piece, oldest first.
+        app_responses: the other responses that apps have begun and not ended, oldest first.
         counters: where the ends of its streams are counted.
         log_identities: the log says whose each stream was.
         pending_bytes: counts and bounds what waits for clients that read slowly.
