@@ -131,6 +131,7 @@ class HubEngine:
         self.registry = Registry(self.log, self.inbox, self.scheduler, progress)
         self.pump = Pump(self.registry, self.scheduler, progress, self.inbox.latency)
         self.pump.patterns = self.patterns
+        self.registry.settle = self.pump.when_settled
         pump = self.pump if self.tracing is None else TracedPump(self.tracing, self.pump)
         if log is None or window is None:
             self.sequencer = MemorySequencer(self.log, self.inbox, pump)

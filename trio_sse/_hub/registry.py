@@ -44,6 +44,7 @@ class Registry:
         shared_states: the same, if they are over a shared log.
         history: reads a shared log for feeds that have missed more than is in memory, if there is one.
         on_gap: called when a shared log has lost continuity.
+        settle: calls a function between two batches of the pump.
         has_overlaps: whether anybody has ever had several topics.
         arrivals: how many feeds have ever joined with an id that the log had not reached.
         replayed: events read from the log.
@@ -57,6 +58,7 @@ class Registry:
         self.shared_states: SharedStates | None = None
         self.history: LogHistory | None = None
         self.on_gap: Callable[[], None] | None = None
+        self.settle: Callable[[Callable[[], None]], None] | None = None
         self.has_overlaps = False
         self.arrivals = 0
         self.replayed = 0
@@ -115,6 +117,16 @@ class Registry:
             raise ValueError(
                 f"topic {topic!r} has subscribers: declare a state before anyone subscribes to it"
             )
+
+    def check_topics_of(self, feed: Feed, topics: Collection[str]) -> None:
+        """Raise `ValueError` if a feed must not have these topics; see `Source.check_topics_of`."""
+        if self.states:
+            self.check_overflow(feed, topics)
+
+    def when_settled(self, act: Callable[[], None]) -> None:
+        """Call `act` between two batches; see `Source.when_settled`."""
+        assert self.settle is not None
+        self.settle(act)
 
     def check_overflow(self, feed: Feed, topics: Collection[str]) -> None:
         """Raise `ValueError` if a feed would drop changes of a state among these topics."""

@@ -48,7 +48,7 @@ class Feed(ReaderCursor):
             `enter`, it has the events of all of them written together.
         dropped: events that were dropped, or replaced by newer ones.
         forwarder: the stream that forwards it, whose reader waits elsewhere.
-        on_live: called when it has read all that its reader had missed.
+        on_live: called when it has read all that its reader had missed, or ends.
     """
 
     __slots__ = (
@@ -178,10 +178,18 @@ class Feed(ReaderCursor):
         if self._phase in (NEW, LEFT):
             raise trio.ClosedResourceError("use a subscription inside its own `async with`")
 
+    def check_topics(self, topics: tuple[str, ...]) -> None:
+        """Raise `ValueError` if it must not have these topics."""
+        self._source.check_topics_of(self, topics)
+
+    def when_settled(self, act: Callable[[], None]) -> None:
+        """Call `act` between two batches."""
+        self._source.when_settled(act)
+
     def change_topics(self, topics: tuple[str, ...]) -> None:
         """Receive other topics from now on, if it is live; what is queued stays.
 
-        Call it by `HubEngine.when_settled`: during a batch, a state's snapshot could overtake older events.
+        Call it by `when_settled`: during a batch, a state's snapshot could overtake older events.
         """
         if self._phase is LIVE:
             first = self._source.change_topics(self, topics)
@@ -208,6 +216,8 @@ class Feed(ReaderCursor):
         self._phase = phase
         if phase is not ENDED:
             self._backlog = None
+        if self.on_live is not None:
+            self.on_live()  # it will not be: who waits looks
         self.return_to_task()
 
     def _stop_reading(self) -> None:

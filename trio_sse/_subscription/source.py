@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .._log.memory import Page
@@ -96,6 +96,12 @@ class Source(Protocol):
 
     def change_topics(self, feed: Feed, topics: tuple[str, ...]) -> list[Message]:
         """Deliver other topics to a live feed from now on; return the snapshots of the new ones."""
+
+    def check_topics_of(self, feed: Feed, topics: Collection[str]) -> None:
+        """Raise `ValueError` if a feed must not have these topics."""
+
+    def when_settled(self, act: Callable[[], None]) -> None:
+        """Call `act` between two batches; see `HubEngine.when_settled`."""
 
     def leave(self, feed: Feed) -> None:
         """Forget a feed."""

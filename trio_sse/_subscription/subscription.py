@@ -7,6 +7,8 @@ from typing import final
 import trio
 
 from .._wire.event import ServerSentEvent
+from .._wire.topic import check_topics
+from .changing import change_topics
 from .feed import Feed
 from .queue import Overflow
 
@@ -76,6 +78,33 @@ class Subscription:
     def queued_bytes(self) -> int:
         """The bytes of the events that wait for the reader; they are shared by all subscriptions that lag."""
         return self._feed.queued_bytes
+
+    async def change(self, *topics: str) -> None:
+        """Receive other topics from now on, without reconnecting; return when that is so.
+
+        What was published to the former topics before is still delivered. Of a new topic, it receives what is
+        published from now on; of a new state, a snapshot first. A client that reconnects subscribes to the
+        new topics, from its last id.
+
+        Any task may call this, such as that of a POST of the client's, also while the subscription is
+        forwarded. It waits until what the reader had missed was replayed.
+
+        Raises:
+            TypeError, TopicError: the topics are not acceptable.
+            ValueError: it has an interval or batch, or a state is among the topics and it may drop events.
+            trio.ClosedResourceError: its context has not been entered, or was left; or it has ended.
+            RuntimeError: the hub runs in another thread.
+
+        If this is cancelled, the topics may have changed or not.
+        """
+        feed = self._feed
+        feed.check_entered()
+        await trio.lowlevel.checkpoint()
+        checked = check_topics(topics)
+        if feed.throttle is not None:
+            raise ValueError("a subscription with an interval or batch keeps its topics")
+        feed.check_topics(checked)
+        await change_topics(feed, checked)
 
     async def __aenter__(self) -> Subscription:
         self._feed.enter()

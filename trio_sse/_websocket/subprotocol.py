@@ -16,8 +16,9 @@ from typing import Protocol, final
 import trio
 
 from .._groups import stray_cancellation_fails
-from .._hub.hub import Hub, engine_of
+from .._hub.hub import Hub
 from .._shared_log.protocol import EventRefused, LogUnavailable
+from .._subscription.changing import change_topics
 from .._subscription.feed import Feed
 from .._subscription.subscription import Subscription, feed_of
 from .._wire.event import ServerSentEvent
@@ -69,7 +70,6 @@ class _Session:
         self._may_subscribe = topics
         self._may_publish = publish
         self._feed: Feed | None = None
-        self._is_live = trio.Event()
         self._nursery: trio.Nursery
 
     @property
@@ -124,7 +124,6 @@ class _Session:
         last_event_id = self._websocket.last_event_id if last_event_id is None else last_event_id
         subscription = self._hub.subscribe(*topics, last_event_id=last_event_id)
         feed = feed_of(subscription)
-        feed.on_live = self._is_live.set
         feed.enter()
         self._feed = feed
         await self._send_topics(topics, feed.first_cursor())
@@ -133,16 +132,8 @@ class _Session:
     async def _change(self, topics: tuple[str, ...]) -> None:
         """Change the topics, after the replay is over and between two batches."""
         if self._feed is not None:
-            await self._is_live.wait()
-            is_done = trio.Event()
-            engine_of(self._hub).when_settled(lambda: self._take(topics, is_done))
-            await is_done.wait()
+            await change_topics(self._feed, topics)
         await self._send_topics(topics)
-
-    def _take(self, topics: tuple[str, ...], is_done: trio.Event) -> None:
-        assert self._feed is not None
-        self._feed.change_topics(topics)
-        is_done.set()
 
     async def _send_topics(self, topics: tuple[str, ...], cursor: str | None = None) -> None:
         answer: dict[str, object] = {"type": "topics", "topics": topics}
