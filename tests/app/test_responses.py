@@ -8,7 +8,10 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from trio_sse import Server
+
 from ..support.asgi_apps import GET, Receive, Send, answer, ask, echo, http_only, ignore, post
+from ..support.serving import in_memory
 
 
 @pytest.mark.parametrize(
@@ -219,3 +222,32 @@ async def test_what_receives_longer_than_the_call_runs_gets_a_disconnect(serve: 
             assert (await client.head()).status == 200
             assert await client.whole() == b"whole"
     assert received == ["http.disconnect"] * 3
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "fields"),
+    [
+        ("HEAD", 200, []),
+        ("GET", 204, []),
+        ("GET", 304, []),
+        ("GET", 200, [(b"content-length", b"3")]),
+    ],
+)
+async def test_an_app_that_fails_after_all_was_sent_closes_no_connection(
+    method: str, status: int, fields: list[tuple[bytes, bytes]]
+) -> None:
+    """The client has a whole response, and its head has promised that the connection goes on."""
+
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": fields})
+        await send({"type": "http.response.body", "body": b"all", "more_body": True})
+        raise ValueError("too late")
+
+    async with in_memory(Server(app)) as serving, serving.connect() as client:
+        for _ in range(2):
+            await client.send(f"{method} / HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            head = await client.head()
+            assert (head.status, head.get("Connection")) == (status, None)
+            if fields:
+                assert await client.sized_body(head) == b"all"

@@ -214,6 +214,9 @@ class AppCall:
             raise cycle.refusal or HTTPException(500)
         if not (has_failed or cycle.is_disconnected or cycle.is_cut_short):
             logger.error("the app returned before its response was complete")
+        if cycle.complete_if_sent():
+            self._log()
+            return await self.finish_response(cycle.transport)
         self._log(is_cut=not cycle.is_body_sent)
         # So that no client takes it for complete. A chunked body has an end that the client then misses.
         await cycle.transport.aclose(abort=not (cycle.is_cut_short and cycle.is_chunked))

@@ -120,8 +120,11 @@ class RequestResponseCycle(AppRequest):
     @property
     def is_body_sent(self) -> bool:
         """Whether the client has the whole body already, though the app has not said that it ends."""
-        length = None if self._response is None else self._response.content_length
-        return length is not None and length == self._sent
+        response = self._response
+        if response is None or not self.has_begun:
+            return False
+        has_body = response.has_body and self._request.method != "HEAD"
+        return not has_body or response.content_length == self._sent
 
     @property
     def status(self) -> int | None:
@@ -160,6 +163,18 @@ class RequestResponseCycle(AppRequest):
         self.stop_receiving()
         if self.on_complete is not None:
             self.on_complete()
+
+    def complete_if_sent(self) -> bool:
+        """Complete the response if the client has all of it, though the app has failed; return whether so.
+
+        To the client it is complete, and its head may have promised that the connection goes on.
+        """
+        if not self.is_body_sent or self.is_disconnected or self.transport.pending is not None:
+            return False
+        self.transport.end_response()
+        self.on_complete = None  # the call has ended
+        self._complete()
+        return True
 
     def detach(self) -> None:
         """Note that a stream in another task writes the rest of the response."""
