@@ -23,11 +23,11 @@ DISCONNECT = {"type": "http.disconnect"}
 class FakeServer:
     """Records what is sent, and gives what a test puts in."""
 
-    def __init__(self, http_version: str) -> None:
+    def __init__(self, http_version: str, **scope: Any) -> None:
         self.sent: list[Any] = []
         self.to_app, self._receive = trio.open_memory_channel[Any](10)
         self.on_send: Callable[[], Any] = trio.lowlevel.checkpoint
-        self.guard = ResponseGuard({"http_version": http_version}, self._receive.receive, self.send)
+        self.guard = ResponseGuard({"http_version": http_version, **scope}, self._receive.receive, self.send)
 
     async def send(self, message: Any) -> None:
         await self.on_send()
@@ -283,3 +283,50 @@ async def test_trailers_are_left_out() -> None:
     await send_all(server.guard, {**START, "trailers": True}, MORE, END)
     await server.guard.send({"type": "http.response.trailers", "headers": []})
     assert server.sent == [{**START, "trailers": False}, MORE, END]
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_read", "closes"),
+    [
+        ([], False, False),
+        ([(b"content-length", b"0")], False, False),
+        ([(b"Content-Length", b"10")], False, True),
+        ([(b"content-length", b"10")], True, False),
+        ([(b"transfer-encoding", b"chunked")], False, True),
+    ],
+)
+async def test_the_head_says_that_hypercorn_closes_a_connection_with_an_unread_body(
+    fields: list[tuple[bytes, bytes]], is_read: bool, closes: bool
+) -> None:
+    server = FakeServer("1.1", headers=fields)
+    if is_read:
+        await server.to_app.send(BODY)
+        await server.guard.receive()
+    await server.guard.send(START)
+    assert server.sent[0]["headers"] == [(b"connection", b"close")] * closes
+
+
+@pytest.mark.parametrize(
+    ("method", "messages"),
+    [("HEAD", [START]), ("GET", [start(304)]), ("GET", [start(204)]), ("GET", [sized(1), MORE])],
+)
+async def test_a_response_of_which_nothing_is_missing_is_completed(method: str, messages: list[Any]) -> None:
+    server = FakeServer("1.1", method=method)
+    await send_all(server.guard, *messages)
+    await server.guard.finish()
+    assert server.sent[-1] == END
+
+
+async def test_a_status_without_a_body_has_no_length() -> None:
+    server = FakeServer("2")
+    await server.guard.send(start(304, (b"content-length", b"3"), (b"etag", b"x")))
+    assert server.sent[0]["headers"] == [(b"etag", b"x")]
+
+
+async def test_a_client_that_leaves_before_the_last_message_is_no_failure() -> None:
+    async def fail() -> None:
+        raise BrokenPipeError
+
+    server = FakeServer("2")
+    server.on_send = fail
+    await server.guard.finish()

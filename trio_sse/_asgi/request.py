@@ -31,3 +31,9 @@ def _peer(client: object) -> str:
     if not port:  # it is not known
         return str(host)
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
+def announces_body(scope: Scope) -> bool:
+    """Return whether the head of a request of HTTP/1.1 says that it has a body."""
+    fields = {bytes(name).lower(): bytes(value) for name, value in scope.get("headers", ())}
+    return b"transfer-encoding" in fields or fields.get(b"content-length", b"0").strip(b"0 ") != b""

@@ -20,6 +20,7 @@ from .._http.fields import check_raw_field
 from .._http.response import WITHOUT_BODY, Response
 from .._stream.end_reason import EndReason
 from .client_disconnected import ClientDisconnected
+from .request import announces_body
 from .response_messages import response_messages
 from .scope_object import ScopeObject
 from .types import Message, Receive, Scope, Send, exact_bytes
@@ -94,7 +95,7 @@ class ResponseGuard(ScopeObject):
         self._end_seconds = write_timeout  # how long the end may take, over HTTP/2
         self._body_size = 0
         self._is_stream_over = False
-        self._is_body_over = False
+        self._is_body_over = not (self._is_http2 or announces_body(scope))  # of the request
         self._discarding: trio.CancelScope | None = None
         self._ending: trio.CancelScope | None = None
         self._sends = 0  # calls of `send` that are under way
@@ -200,8 +201,15 @@ class ResponseGuard(ScopeObject):
         lengths = {int(value) for name, value in fields if name.lower() == b"content-length"}
         if len(lengths) > 1:
             raise ValueError(f"a response must have one Content-Length, not {sorted(lengths)}")
-        if lengths and self._has_body and status not in WITHOUT_BODY and not self.has_started:
+        if status in WITHOUT_BODY:
+            self._has_body = False
+        if status in (204, 304):
+            # As on our own server. Clients that count would close an HTTP/2 connection with all its streams.
+            fields = [field for field in fields if field[0].lower() != b"content-length"]
+        elif lengths and self._has_body and not self.has_started:
             (self._length,) = lengths
+        if not (self._is_http2 or self._is_body_over):
+            fields.append(_CLOSE)  # hypercorn closes the connection of a body that nobody has read
         without_trailers = {"trailers": False} if message.get("trailers") else {}
         return {**message, "headers": fields, **without_trailers}
 
@@ -235,22 +243,30 @@ class ResponseGuard(ScopeObject):
         self._refusal = refusal
         return True
 
+    @property
+    def _is_body_sent(self) -> bool:
+        """Whether the client has the whole response, though the app has not said that it ends."""
+        return not self._has_body or self._length == self._body_size
+
     async def finish(self) -> None:
         """Complete what the app has left incomplete, now that it has returned or failed.
 
-        Over HTTP/1.1 an incomplete response is cut. But if the client has disconnected, hypercorn needs the
-        end, to free a connection on which it has held back another request.
+        Over HTTP/1.1 an incomplete response is cut, unless its client has all of it. But if the client has
+        disconnected, hypercorn needs the end, to free a connection on which it has held back a request.
         """
-        if self._is_over or (self.has_started and not self._is_http2 and not self.is_disconnected):
+        is_cut = self.has_started and not (self._is_http2 or self.is_disconnected or self._is_body_sent)
+        if self._is_over or is_cut:
             self._is_over = True
             return
         refusal, self._refusal, self._is_cut, self._length = self._refusal, None, False, None
         head, end = _FAILURE if refusal is None else response_messages(refusal)
-        if not self.has_started:
-            headers = head["headers"] if self._is_http2 else [*head["headers"], _CLOSE]
-            await self.send({**head, "headers": headers})
         try:
+            if not self.has_started:
+                headers = head["headers"] if self._is_http2 else [*head["headers"], _CLOSE]
+                await self.send({**head, "headers": headers})
             await self.send(end)
+        except ClientDisconnected:
+            pass
         except Exception:  # a part of an announced length is missing
             if not self.is_disconnected:
                 raise
