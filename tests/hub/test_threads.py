@@ -67,7 +67,7 @@ async def test_publish_in_another_event_loop(
         hub.publish_nowait("t", "x")
 
     async with running(hub), hub.subscribe("t") as events:
-        for function in (lambda: hub.publish("t", "x"), publish_nowait):
+        for function in (lambda: hub.publish("t", "x"), publish_nowait, lambda: hub.revoke("ada")):
             with pytest.raises(RuntimeError, match=REFUSED):
                 await trio.to_thread.run_sync(run, function)
         await check_it_works(hub, events)

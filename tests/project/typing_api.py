@@ -177,6 +177,7 @@ def count(connection: Connection) -> None:
 
 
 async def publish() -> None:
+    assert_type(await hub.revoke("ada", reconnect=False), int)
     assert_type(await hub.publish("topic", {"any": "JSON"}, event="e", key="k", retry=10), None)
     hub.publish_nowait("topic", ["any"], event="e", key="k", retry=10)
     assert_type(hub.last_event_id, str)

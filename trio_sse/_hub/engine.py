@@ -114,6 +114,7 @@ class HubEngine:
         self.patterns = TopicPatterns(topic_patterns) if topic_patterns != () else None
         self.revocations = Revocations(
             check=self.inbox.check_open,
+            check_thread=self.inbox.check_thread,
             publish=lambda message: self.sequencer.publish(message),
             is_shared=lambda: self.sequencer.is_shared,
         )

@@ -353,7 +353,7 @@ class Hub:
 
         Raises:
             TypeError, ValueError: the identity is not acceptable.
-            RuntimeError: with a shared log: the hub has never run, or runs in another thread. Without one:
+            RuntimeError: the hub runs in another thread. With a shared log: it has never run. Without one:
                 the process is one of several workers, which cannot be reached.
             trio.ClosedResourceError: with a shared log: the hub has ended.
             LogUnavailable: the shared log has not stored this within its `publish_timeout`. The streams of

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Protocol, final
 from weakref import WeakSet
 
@@ -61,6 +62,7 @@ class Revocations:
 
     Args:
         check: raises an error unless the hub runs, in this thread.
+        check_thread: raises an error if the hub runs in another thread.
         publish: stores a message in the shared log; `None` without one.
         is_shared: returns whether there is a shared log.
 
@@ -72,11 +74,13 @@ class Revocations:
         self,
         *,
         check: Callable[[], None],
+        check_thread: Callable[[], None],
         publish: Callable[[Message], Awaitable[None]],
         is_shared: Callable[[], bool],
     ) -> None:
         self.has_unreachable_peers = False
         self._check = check
+        self._check_thread = check_thread
         self._publish = publish
         self._is_shared = is_shared
         self._identities: WeakSet[Identities] = WeakSet()
@@ -95,6 +99,7 @@ class Revocations:
 
     async def revoke(self, identity: str, *, reconnect: bool) -> int:
         """End all streams of an identity; see `Hub.revoke`."""
+        self._check_thread()
         is_shared = self._is_shared()
         if is_shared:
             self._check()
@@ -145,24 +150,21 @@ class Revocations:
         self._own.clear()
         for identities in list(self._identities):
             self._unsure.update(dict.fromkeys(identities.all_streams()))
-        self._changed.unpark_all()
+        if self._unsure:
+            text = "the shared log may have lost revocations: %d streams with an identity reconnect"
+            logger.warning(text, len(self._unsure))
+            self._changed.unpark_all()
 
     async def run(self) -> None:
         """End the streams after a gap, one after the other, until cancelled."""
         while True:
             if not self._unsure:
                 await self._changed.park()
-            unsure, self._unsure = self._unsure, {}
-            if unsure:
-                logger.warning(
-                    "the shared log may have lost revocations: %d streams with an identity reconnect",
-                    len(unsure),
-                )
-            for number, stream in enumerate(unsure, 1):
+            for stream in list(islice(self._unsure, _ENDS_AT_ONCE)):
+                del self._unsure[stream]
                 with contained("a stream cannot be ended"):
                     stream.revoke(reconnect=True)
-                if number % _ENDS_AT_ONCE == 0:
-                    await trio.sleep(_ENDS_AT_ONCE / _ENDS_PER_SECOND)
+            await trio.sleep(_ENDS_AT_ONCE / _ENDS_PER_SECOND)
 
 
 def _encode(identity: str, *, reconnect: bool, token: str) -> Message:
