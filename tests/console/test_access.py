@@ -142,6 +142,8 @@ async def test_data_needs_the_token_and_the_page_does_not(make_server: MakeServe
             assert "data:" not in policy
             assert head.get("X-Frame-Options") == "DENY"
             assert (await ask(running, path, method="HEAD"))[0].status == 200
+        for lines, status in (((BEARER,), 200), ((), 401)):
+            assert (await ask(running, "/stream", *lines, method="HEAD"))[0].status == status
         for path in DATA:
             for lines in ((), ("Authorization: Bearer no",), ("Authorization: Basic no",), ("Cookie: a=b",)):
                 assert (await ask(running, path, *lines))[0].status == 401
@@ -216,6 +218,7 @@ async def test_a_login_sets_a_cookie_and_its_actions_need_the_csrf_token(make_se
         assert (head.status, "Max-Age=0" in (head.get("Set-Cookie") or "")) == (204, True)
 
 
+@pytest.mark.usefixtures("protocol")
 async def test_it_answers_when_the_server_is_full_and_calls_no_hooks(make_server: MakeServer) -> None:
     server = make_server(console=True, console_token=TOKEN, max_connections=1)
     called = []

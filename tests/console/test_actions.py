@@ -18,6 +18,7 @@ from ..support.serving import on_sockets
 from ..support.waiting import until
 
 
+@pytest.mark.usefixtures("protocol")
 async def test_a_topic_is_watched_live_and_published_to(
     make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,8 +86,12 @@ server = Server(
     trusted_proxies=["10.0.0.0/8", "unix"],
     forwarded_headers=["X-Forwarded-For"],
     root_path="/app",
+    console=True,
+    console_token="a-token-of-16-or-more",
+    console_peers=["10.0.0.0/8"],
 )
 assert_type(server.hub, Hub)
+assert_type(server.console_token, str | None)
 assert_type(server.drain_timeout, float)
 assert_type(server.http2, bool)
 assert_type(server.http2_cleartext, bool)

@@ -12,7 +12,7 @@ from .._log.topic_log import TopicLog
 from .._pausing import Pausing
 from .registry import Registry
 
-_TOPICS_AT_ONCE = 1000
+_TOPICS_AT_ONCE = 400
 _MOST_COUNTED = 10_000  # of the events that are new
 
 

@@ -101,10 +101,13 @@ class ServerConsole:
         self._is_shown = True
         return self.token
 
-    def show_token(self, url: str) -> None:
+    def show_token(
+        self, listeners: Sequence[trio.SocketListener | socket.socket], *, is_secure: bool
+    ) -> None:
         """Print a token that was made, once. It is not logged: a log is kept, and read by others."""
         if (token := self.take_token()) is not None and sys.stderr is not None:
-            print(f"Console: {console_link(url, token)}", file=sys.stderr, flush=True)
+            link = console_link(_url_of(listeners, is_secure=is_secure), token)
+            print(f"Console: {link}", file=sys.stderr, flush=True)
 
 
 def console_link(url: str, token: str | None) -> str:
@@ -112,7 +115,7 @@ def console_link(url: str, token: str | None) -> str:
     return f"{url}{CONSOLE_PATH}" + ("" if token is None else f"#token={token}")
 
 
-def url_of(listeners: Sequence[trio.SocketListener | socket.socket], *, is_secure: bool) -> str:
+def _url_of(listeners: Sequence[trio.SocketListener | socket.socket], *, is_secure: bool) -> str:
     """Return the URL of the first of some listening sockets that has one."""
     scheme = "https" if is_secure else "http"
     for listener in listeners:

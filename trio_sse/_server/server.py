@@ -53,7 +53,6 @@ from .._websocket.connection import WebSocketHandler
 from .._wire.event import Dumps, dumps_compact
 from .accepted import AcceptedConnections
 from .connection_handler import ConnectionHandler
-from .console import ServerConsole, ServerSource, url_of
 from .endpoints import Endpoints
 from .responder import Responder
 from .serving import Address, ServeCalls
@@ -63,6 +62,7 @@ from .stream_requests import StreamRequests
 from .websocket_requests import WebSocketRequests
 
 if TYPE_CHECKING:
+    from .console import ServerConsole
     from .http2_connection import Http2Connections
 
 # Decorators return the function that they decorate.
@@ -285,7 +285,7 @@ class Server:
             max_pending_bytes=max_pending_bytes,
         )
         self._routes = Routes()
-        self._console = ServerConsole()
+        self._console: ServerConsole | None = None  # made when it is wanted first
         self._use(options)
 
     def _use(self, options: ServerOptions) -> None:
@@ -353,6 +353,10 @@ class Server:
         return EndpointRoute(metrics_endpoint(self.collect_statistics), is_exempt=True)
 
     def _console_routes(self, options: ServerOptions) -> Router[Route]:
+        from .console import ServerConsole, ServerSource  # for those only who want it
+
+        if self._console is None:
+            self._console = ServerConsole()
         source = ServerSource(
             self._manager, self._statistics, self.problems, self.drain, self.close_connections
         )
@@ -394,7 +398,7 @@ class Server:
     @property
     def console_token(self) -> str | None:
         """The token of the console; `None` if there is no console."""
-        return self._console.token if self._options.console.console else None
+        return self._console.token if self._console is not None and self._options.console.console else None
 
     @property
     def http2(self) -> bool:
@@ -580,8 +584,8 @@ class Server:
             ValueError: a socket does not listen, the TLS context is a client's, or `proxy_protocol` is set
                 without `trusted_proxies`.
         """
-        if self._options.console.console:
-            self._console.show_token(url_of(listeners, is_secure=ssl_context is not None))
+        if self._console is not None and self._options.console.console:
+            self._console.show_token(listeners, is_secure=ssl_context is not None)
         await self._calls.serve_listeners(
             listeners, ssl_context, task_status, exclusive=exclusive, proxy_protocol=proxy_protocol
         )
@@ -749,7 +753,8 @@ def leave_unobserved(server: Server) -> None:
 
 def take_console_token(server: Server) -> str | None:
     """Return a token of the console that was made, for the program to print; `None` if there is none."""
-    return server._console.take_token() if server.console_token is not None else None
+    console = server._console
+    return None if console is None or server.console_token is None else console.take_token()
 
 
 def statistics_of(server: Server) -> Pausing[ServerStatistics]:

@@ -23,7 +23,6 @@ from .._program.reloader import take_inherited
 from .._program.serve import ServiceOptions, serve_by_hypercorn, serve_until_signalled
 from .._program.service_manager import ServiceManager
 from .._program.shared_log import check_shareable, use_log
-from .._server.console import console_link
 from .._server.server import Server, take_console_token
 from .config_file import config_option
 from .host_option import HYPERCORN, OWN_HOST, HostName
@@ -192,7 +191,7 @@ def serve(
                 announce=partial(
                     _announce,
                     "HTTP/2, HTTP/1.1" if has_http2 else "HTTP/1.1",
-                    lambda url: console_link(url, token) if has_console else None,
+                    partial(_console_link, token) if has_console else None,
                 ),
                 certificates=tls.load(offers_http2=offers_http2),
                 proxy_protocol=proxy_protocol,
@@ -255,13 +254,18 @@ def _run(serve: Callable[[ServiceOptions], Awaitable[None]], options: ServiceOpt
         trio.run(serve, options)
 
 
-def _announce(protocols: str, link: Callable[[str], str | None], urls: Sequence[str]) -> None:
+def _console_link(token: str | None, url: str) -> str:
+    from .._server.console import console_link  # for those only who want it
+
+    return console_link(url, token)
+
+
+def _announce(protocols: str, link: Callable[[str], str] | None, urls: Sequence[str]) -> None:
     with reader_may_leave(sys.stdout):
         for url in urls:
             click.echo(f"Serving on {url} ({protocols})")
-        for url in urls[:1]:
-            if (console := link(url)) is not None:
-                click.echo(f"Console: {console}")
+        if link is not None:
+            click.echo(f"Console: {link(urls[0])}")
 
 
 def _announce_monitor(urls: Sequence[str]) -> None:
