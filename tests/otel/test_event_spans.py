@@ -75,6 +75,26 @@ async def test_what_is_published_in_memory_has_its_id(spans: Spans) -> None:
         state.close()
 
 
+async def test_what_is_published_while_the_hub_ends_is_traced(spans: Spans) -> None:
+    hub = Hub(tracing=spans.tracing, inbox=1)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        await hub.publish("a", "1")
+        await trio.testing.wait_all_tasks_blocked()
+        hub.publish_nowait("a", "2")
+        hub.publish_nowait("a", "3")
+        with trio.move_on_after(0):
+            await hub.publish("a", "4")
+        await trio.testing.wait_all_tasks_blocked()
+        hub.publish_nowait("a", "5")
+        hub.publish_nowait("a", "6")
+        nursery.cancel_scope.cancel()
+    failed = [span for span in spans("publish") if span.status.status_code is StatusCode.ERROR]
+    assert [attributes(span)["error.type"] for span in failed] == ["Cancelled"]
+    assert delivered(spans) == 5
+    assert len(spans("publish")) == 6
+
+
 def test_what_another_node_has_written_is_checked(spans: Spans) -> None:
     hub = Hub()
     message = engine_of(hub).make_message("a", "x", None, None, None)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import trio
 from opentelemetry import propagate, trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 from quart_trio import QuartTrio
 
-from trio_sse import Connection, HTTPException, Hub, Request, Response, Server
+from trio_sse import Connection, Headers, HTTPException, Hub, Request, Response, Server
 from trio_sse._logging.repeats import RepeatLimit
 from trio_sse._otel import guard
 from trio_sse.asgi import event_stream
@@ -20,7 +22,7 @@ from trio_sse.websocket import WebSocketConnection, serve_topics
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory, on_sockets
 from ..support.waiting import until
-from ..support.websocket_client import opened
+from ..support.websocket_client import WebSocket, opened
 from .spans import TRACE, TRACEPARENT, Spans, attributes, id_of, parent_of, status_of
 
 
@@ -106,6 +108,60 @@ async def test_a_stream_has_a_span_that_is_its_handlers(kind: str, spans: Spans)
         span = await spans.one(f"GET {ROUTES[kind]}")
         assert attributes(span)["trio_sse.transport"] == "poll"
         assert attributes(span)["http.response.status_code"] == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("example.org", {"server.address": "example.org"}),
+        ("example.org:8000", {"server.address": "example.org", "server.port": 8000}),
+        ("[::1]:8000", {"server.address": "[::1]", "server.port": 8000}),
+        ("[::1]", {"server.address": "[::1]"}),
+        ("user:secret@example.org:x", {"server.address": "example.org"}),
+        ("", {}),
+    ],
+)
+def test_the_host_is_split_and_an_unknown_method_is_no_name(
+    host: str, found: Mapping[str, Any], spans: Spans
+) -> None:
+    headers = Headers([(b"host", host.encode()), (b"traceparent", b"nonsense")])
+    request = Request("BREW", "/pot?secret", "/pot", headers, "1.0", "peer", b"")
+    span = spans.tracing.begin_request(
+        request, route=None, attributes={}, run_outside=lambda function: function()
+    )
+    span.end(None, None, {})
+    (finished,) = spans("HTTP")
+    of_server = {name: value for name, value in attributes(finished).items() if name.startswith("server.")}
+    assert of_server == found
+    assert attributes(finished)["http.request.method_original"] == "BREW"
+    assert "secret" not in finished.to_json()
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+async def test_streams_that_never_begin_have_the_status_of_the_answer(spans: Spans) -> None:
+    server = Server(hub=Hub(tracing=spans.tracing))
+
+    @server.route("/topic")
+    async def topic(connection: Connection) -> None:
+        await connection.subscribe("a\n")
+
+    @server.route("/ended")
+    async def ended(connection: Connection) -> None:
+        connection.close(reconnect=True)
+        await trio.sleep_forever()
+
+    @server.route("/silent")
+    async def silent(connection: Connection) -> None:
+        await trio.sleep_forever()
+
+    async with on_sockets(server) as running:
+        for path, status in (("/topic", 400), ("/ended", 503)):
+            assert await status_of(running, path) == status
+            assert attributes(await spans.one(f"GET {path}"))["http.response.status_code"] == status
+        async with await running.connect() as client:
+            await client.send(b"GET /silent HTTP/1.1\r\nHost: test\r\n\r\n")
+            await until(lambda: server.statistics().open_streams)
+        assert "http.response.status_code" not in attributes(await spans.one("GET /silent"))
 
 
 async def test_endpoints_hooks_and_websockets_have_spans(
@@ -208,16 +264,27 @@ async def test_a_websocket_of_quart_has_a_span(spans: Spans) -> None:
 
     @app.websocket("/ws/<name>")
     async def ws(name: str) -> None:
-        await sse.serve_topics(topics=["a"])
+        await sse.serve_topics(topics=fail if name == "broken" else ["a"])
 
-    async with in_memory(Server(app, hub=hub)) as memory:
-        async with opened(memory, "/ws/one", TRACEPARENT) as client:
+    def fail(topic: str) -> bool:
+        raise ValueError("no")
+
+    async with on_sockets(Server(app, hub=hub)) as running:
+        async with WebSocket(await running.connect()) as client:
+            await client.open("/ws/one", TRACEPARENT)
             await client.send_json(type="subscribe", topics=["a"])
             await client.json()
         span = await spans.one("GET /ws/<name>")
         assert parent_of(span) == (TRACE, "b7ad6b7169203331")
         assert attributes(span)["trio_sse.end_reason"] == "client_disconnected"
         assert attributes(span)["http.response.status_code"] == 101
+        spans.exporter.clear()
+        async with WebSocket(await running.connect()) as client:
+            await client.open("/ws/broken")
+            await client.send_json(type="subscribe", topics=["a"])
+            assert await client.close_code() == (1011, "handler_error")
+        span = await spans.one("GET /ws/<name>")
+        assert attributes(span)["error.type"] == "handler_error"
 
 
 class Broken(SpanProcessor):
