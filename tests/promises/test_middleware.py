@@ -300,3 +300,29 @@ async def test_a_stream_is_closed_while_its_head_is_sent(
         async with host.opened("/three") as following:
             assert len(await following.rest()) == 3
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_clients_that_leave_amid_an_upload_are_no_errors(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reading(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http" or scope["path"] != "/upload":
+                await app(scope, receive, send)
+                return
+            has_begun.set()
+            try:
+                await Request(scope, receive).body()  # raises Starlette's ClientDisconnect
+            finally:
+                has_ended.set()
+
+        return call
+
+    has_begun, has_ended = trio.Event(), trio.Event()
+    async with run(middleware=reading) as host:
+        async with host.uploading("/upload"):
+            await has_begun.wait()
+        await has_ended.wait()
+        async with host.opened("/three") as stream:
+            assert len(await stream.rest()) == 3
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

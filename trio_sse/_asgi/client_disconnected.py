@@ -12,6 +12,10 @@ from .._groups import leaf_exceptions
 _MOST_CAUSES = 20
 
 
+# What Starlette and FastAPI raise where an app reads the body of a client that disconnects.
+_OF_STARLETTE = "ClientDisconnect"
+
+
 class ClientDisconnected(OSError):
     """The client has disconnected, so nothing can be sent."""
 
@@ -22,7 +26,9 @@ def is_of_disconnect(failure: BaseException) -> bool:
         return all(is_of_disconnect(error) for error in leaf_exceptions(failure))
     cause: BaseException | None = failure
     for _ in range(_MOST_CAUSES):
-        if cause is None or isinstance(cause, ClientDisconnected):
-            return cause is not None
+        if cause is None:
+            return False
+        if isinstance(cause, ClientDisconnected) or type(cause).__name__ == _OF_STARLETTE:
+            return True
         cause = cause.__cause__ or cause.__context__
     return False

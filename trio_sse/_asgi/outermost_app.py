@@ -14,6 +14,7 @@ from .._http.exceptions import TemporaryRefusal
 from .._stream.draining import end_app_responses, end_streams
 from .._stream.scope import ServeScope
 from .asyncio_advice import AsyncioAdvice
+from .client_disconnected import is_of_disconnect
 from .disconnect_flood import DisconnectFlood
 from .foreign_server import DRAIN_REGISTRY
 from .response_guard import GUARD, ResponseGuard
@@ -156,6 +157,9 @@ class OutermostApp:
         self._open_work.on_call(guard)
         try:
             await self._call(scope, guard.receive, guard.send)
+        except Exception as error:
+            if not (guard.has_lost_client and is_of_disconnect(error)):
+                raise
         finally:
             if client and guard.is_disconnected and not guard.has_started:
                 self._flood.count(client)

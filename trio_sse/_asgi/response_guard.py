@@ -57,6 +57,7 @@ class ResponseGuard(ScopeObject):
     Attributes:
         has_started: the response's head was sent.
         is_disconnected: the app has received that the client has disconnected.
+        has_lost_client: the same, or a `send` has failed for it.
         is_resumable: the response is an event stream whose client reconnects when it ends.
         survives: a `send` that is cancelled still sends its whole message.
     """
@@ -78,7 +79,7 @@ class ResponseGuard(ScopeObject):
         """
         self.survives = survives
         self.has_started = False
-        self.is_disconnected = False
+        self.is_disconnected = self.has_lost_client = False
         self.is_resumable = False
         self._receive = receive
         self._send = send
@@ -149,6 +150,7 @@ class ResponseGuard(ScopeObject):
 
     def _note(self, message: Message) -> None:
         self.is_disconnected |= message["type"] == "http.disconnect"
+        self.has_lost_client |= self.is_disconnected
         if self.is_disconnected or not message.get("more_body", False):
             self._is_body_over = True
             if self._discarding is not None:
@@ -179,11 +181,11 @@ class ResponseGuard(ScopeObject):
                 await self._end(message)
             else:
                 await self._send(message)
-        except trio.BusyResourceError as error:
-            # Hypercorn closes the connection in one task and writes to it in another.
-            raise ClientDisconnected("the client has disconnected") from error
-        except OSError as error:
-            raise ClientDisconnected(str(error)) from error
+        except (OSError, trio.BusyResourceError) as error:
+            # Hypercorn closes the connection in one task and writes to it in another, which is then busy.
+            self.has_lost_client = True
+            text = str(error) if isinstance(error, OSError) else "the client has disconnected"
+            raise ClientDisconnected(text) from error
         finally:
             self._sends -= 1
             if not self._sends:
