@@ -151,6 +151,23 @@ async def test_the_identity_is_read_from_the_scope(serve: Serve, autojump_clock:
         assert len(endpoint._manager.identities) == len(client.server._manager.identities) == 0
 
 
+async def test_the_server_s_hub_revokes_the_streams_of_an_endpoint_with_its_own(no_leak: LeakCheck) -> None:
+    opened: list[Connection] = []
+    endpoint = event_stream(follow, hub=no_leak.watch_hub(Hub()))
+    endpoint.on_connect(opened.append)
+    server = no_leak.watch(Server(starlette(endpoint)))
+    async with Client(server) as client, client.server.hub.subscribe("x"), trio.open_nursery() as nursery:
+        await nursery.start(endpoint.hub.run)
+        async with client.stream("/a") as early, client.stream("/b") as late:
+            opened[0].identity = "ada"
+            assert await server.hub.revoke("ada") == 1
+            opened[1].identity = "ada"
+            await early.wait_over()
+            await late.wait_over()
+            assert [one.end_reason for one in opened] == [EndReason.REVOKED] * 2
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("status", [204, 403])
 async def test_a_refusal_is_answered(serve: Serve, status: int) -> None:
     async def refuse(connection: Connection) -> None:

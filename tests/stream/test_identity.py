@@ -122,6 +122,7 @@ async def test_an_identity_can_change_and_is_forgotten_at_the_end(
         await wait_all_tasks_blocked()
         assert len(ends.identities) == 0
         connection.identity = "eve"  # in a hook, for example
+        connection.expires_at = time.time() - 1
         assert (connection.identity, len(ends.identities)) == ("eve", 0)
 
 

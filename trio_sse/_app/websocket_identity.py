@@ -7,7 +7,6 @@ from typing import final
 import trio
 
 from .._asgi.scope_object import ScopeObject
-from .._hub.hub import engine_of
 from .._stream.extras import check_expiry
 from .._stream.live_stream import LiveStream
 from .._wire.identity import check_identity
@@ -57,7 +56,4 @@ class AppWebSocketConnection(ScopeObject):
             return
         stream.set_identity(self._identity)
         stream.set_expiry(self._expires_at)
-        if self._identity is not None:
-            revocations = engine_of(stream.hub).revocations
-            if revocations.is_revoked(self._identity, self._opened_at):  # while the app thought about it
-                stream.revoke(reconnect=True)
+        stream.end_if_revoked(self._opened_at)  # while the app has thought about it

@@ -154,8 +154,13 @@ class LiveStream(StreamWriter):
         if checked is not None and self.end_reason is None:
             for index in self._indexes:
                 index.add(checked, self)
-            if engine_of(self.hub).revocations.is_revoked(checked, self._opened_at):
-                self.revoke(reconnect=True)
+            self.end_if_revoked(self._opened_at)
+
+    def end_if_revoked(self, since: float) -> None:
+        """End it if its identity was revoked since this moment, when it could not be found yet."""
+        identity, hubs = self.identity, {self.hub, self.serving.hub}
+        if identity is not None and any(engine_of(h).revocations.is_revoked(identity, since) for h in hubs):
+            self.revoke(reconnect=True)
 
     def forget_identity(self) -> None:
         """Let nobody find the stream by its identity any more."""

@@ -76,6 +76,7 @@ class ServeScope:
         keepalives: writes keepalives for streams that can be written to without waiting.
         coalescer: joins what handlers send back to back.
         disconnects: notices peers that disconnect; `None` on platforms without `epoll`.
+        hub: the hub that runs while the call does.
         ended: set when all connections have ended.
     """
 
@@ -110,12 +111,12 @@ class ServeScope:
         self.ended = trio.Event()
         self._connections: trio.Nursery | None = None  # while `run` runs
         self._context = contextvars.Context()  # the variables of the call to serve
-        self._hub = hub
+        self.hub = hub
         self._serve_scopes = serve_scopes
         self._drain_timeout = drain_timeout
         self._drained_since: float | None = None
         self._services_scope = trio.CancelScope(shield=True)
-        self._hub_start_scope = trio.CancelScope()
+        self.hub_start_scope = trio.CancelScope()
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work`, which starts tasks in `connections`, and wait for all of them.
@@ -136,7 +137,7 @@ class ServeScope:
                     if not self.is_draining:
                         await self._serve(work)
                     if self._drained_since is not None:
-                        await engine_of(self._hub).finish_services(self._drained_since)
+                        await engine_of(self.hub).finish_services(self._drained_since)
                 finally:
                     self._services_scope.cancel()
                 nursery.cancel_scope.cancel()
@@ -160,7 +161,7 @@ class ServeScope:
         self.is_draining = True
         if self._drained_since is None and trio.lowlevel.in_trio_run():
             self._drained_since = trio.current_time()
-        self._hub_start_scope.cancel()
+        self.hub_start_scope.cancel()
         self.accepting.cancel()
         self.idle.interrupt_all()
         for scope in self.waiting:
@@ -229,7 +230,7 @@ class ServeScope:
     async def _services(self, *, task_status: trio.TaskStatus[None]) -> None:
         with self._services_scope:
             async with trio.open_nursery() as nursery:
-                with self._hub_start_scope:
+                with self.hub_start_scope:
                     await nursery.start(self._run_hub)
                 nursery.start_soon(self.keepalives.run)
                 nursery.start_soon(self.coalescer.run)
@@ -242,7 +243,7 @@ class ServeScope:
 
     async def _run_hub(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Run the hub. If another task already runs it, wait to take over from that one."""
-        await engine_of(self._hub).keep_running(task_status)
+        await engine_of(self.hub).keep_running(task_status)
 
     async def wait_cancelled(self) -> NoReturn:
         """Sleep until cancelled, and set `is_cancelled` before any other task sees the cancellation.
@@ -255,7 +256,7 @@ class ServeScope:
 
     def _on_cancelled(self, raise_cancel: object) -> trio.lowlevel.Abort:
         self.is_cancelled = True
-        self._hub_start_scope.cancel()
+        self.hub_start_scope.cancel()
         self._services_scope.deadline = trio.current_time() + self._drain_timeout
         return trio.lowlevel.Abort.SUCCEEDED
 
