@@ -27,7 +27,7 @@ $(BIN)/coverage combine -q
 $(BIN)/coverage report --fail-under=95
 endef
 
-.PHONY: help demo test tests coverage test-unit test-versions test-artefacts check lint types docs model bench bench-full soak clean FORCE
+.PHONY: help demo test tests coverage test-unit test-versions test-artefacts check lint types docs npm model bench bench-full soak clean FORCE
 
 help:
 	@echo "make demo        a live dashboard of this machine in the browser (pip needs the network)"
@@ -38,6 +38,7 @@ help:
 	@echo "make test-artefacts  builds the wheel and the sdist, and runs each extra alone"
 	@echo "make check       only formatting, lint and types"
 	@echo "make docs        the documentation site, docs/build/index.html"
+	@echo "make npm         the client script as an npm package, npm/dist"
 	@echo "make bench       speed and memory, compared with minimal servers in C (needs a C compiler; Linux)"
 	@echo "make bench-full  all scenarios, other servers, workers and a million streams (four hours)"
 	@echo "make model       the rule of delivery in a million random steps"
@@ -82,6 +83,9 @@ types: $(READY)
 
 docs: $(READY)
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --jobs auto --quiet -c docs . docs/build
+
+npm: $(READY)
+	$(BIN)/python npm/build.py npm/dist
 
 # Each of 25 cases takes some 18 steps a run, and mostly waits; the files of SQLite need no disk.
 model: $(READY) $(SYSTEM)
