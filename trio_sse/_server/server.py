@@ -282,6 +282,7 @@ class Server:
             Hub() if hub is None else hub,
             options.streams,
             host="server",
+            lists_streams=False,  # what serves them does
             max_pending_bytes=max_pending_bytes,
         )
         self._routes = Routes()

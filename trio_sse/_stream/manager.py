@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import final
 
 from .._http.exceptions import HTTPException, TemporaryRefusal
@@ -38,7 +38,7 @@ class StreamManager:
         on_connect, on_disconnect: the hooks that are called for each stream.
         max_connections: streams that may be open at once, where the server does not limit them itself.
         refusals: the exceptions with which handlers and hooks refuse a request.
-        streams: the open streams, oldest first.
+        listed: the open streams, oldest first; `None` if only the scopes of calls to serve have them.
         sockets: open WebSockets that the framework of an app serves itself.
         identities: the open streams that have an identity, and those of others that its server serves.
         serve_scopes: the calls to serve that are running.
@@ -54,6 +54,7 @@ class StreamManager:
         options: StreamOptions,
         *,
         host: str,
+        lists_streams: bool = True,
         max_connections: int | None = None,
         max_pending_bytes: int = MAX_PENDING_BYTES,
         refusals: tuple[type[Exception], ...] = (),
@@ -63,7 +64,7 @@ class StreamManager:
         self.options = options
         self._max_connections = max_connections
         self.refusals: tuple[type[Exception], ...] = (HTTPException, *refusals)
-        self.streams: dict[LiveStream, None] = {}
+        self.listed: dict[LiveStream, None] | None = {} if lists_streams else None
         self.sockets: dict[ListedStream, None] = {}
         self.identities: IdentityIndex[ListedStream] = IdentityIndex()
         engine_of(hub).revocations.add(self.identities)
@@ -78,7 +79,7 @@ class StreamManager:
 
     def without_hooks(self, options: StreamOptions, *, host: str = "app") -> StreamManager:
         """Return a manager of further streams with their own options, without hooks and tracing."""
-        manager = StreamManager(self.hub, options, host=host)
+        manager = StreamManager(self.hub, options, host=host, lists_streams=False)
         manager.pending_bytes = self.pending_bytes
         manager.tracing = None
         return manager
@@ -104,6 +105,14 @@ class StreamManager:
         return LiveStream(
             serving, self.options, transport, head, id=next(serving.ids), request=request, home=self
         )
+
+    @property
+    def streams(self) -> Collection[LiveStream]:
+        """The open streams, oldest first."""
+        if self.listed is not None:
+            return self.listed
+        found = [stream for scope in self.serve_scopes for stream in scope.streams.values()]
+        return [stream for stream in found if isinstance(stream, LiveStream) and stream.home is self]
 
     def check_room(self) -> None:
         """Raise an `HTTPException` if no further stream may be opened."""

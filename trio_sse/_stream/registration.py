@@ -26,7 +26,8 @@ def enter_stream(manager: StreamManager, stream: LiveStream) -> None:
     """
     stream.lifetime.__enter__()  # `with` would keep a bound method for as long as the stream lives
     serving = stream.serving
-    manager.streams[stream] = None
+    if manager.listed is not None:
+        manager.listed[stream] = None
     serving.streams[stream.id] = stream
     manager.counters.count_open(stream.kind)
     if serving.counters is not manager.counters:
@@ -53,7 +54,9 @@ def unregister(
         refusal: with what its handler has refused the request.
     """
     serving = stream.serving
-    del manager.streams[stream], serving.streams[stream.id]
+    if manager.listed is not None:
+        del manager.listed[stream]
+    del serving.streams[stream.id]
     reason, sent = stream.end_reason or EndReason.SERVER_SHUTDOWN, stream.sent()
     kind, duration = stream.kind, stream.duration
     if (ends := serving.counters.latest_ends) is not None:
