@@ -82,7 +82,7 @@ class LiveStream(StreamWriter):
         self.transport = transport
         transport.bytes_sent = transport.events_sent = 0  # a kept-alive connection counts for each stream
         transport.written_at = self._opened_at
-        self.forwarded = ()
+        self._feeds = ()
         self.cursor_form = None
         self.composite = None
         self.added_fields = None

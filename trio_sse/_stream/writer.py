@@ -64,31 +64,40 @@ class StreamWriter(StreamLifetime):
     Attributes:
         transport: where it is written to; while an app decides about the response, an `AwaitedTransport`.
         options: the options of its server or app.
-        forwarded: the feeds whose pump may have the write side.
         cursor_form: how the client receives cursors; `None` until a subscription is forwarded.
         composite: makes the ids where several subscriptions are forwarded; otherwise `None`.
         added_fields: header fields that the response's head has besides its own; `None` without one.
     """
 
     __slots__ = (
+        "_feeds",
         "_head",
         "_lock",
         "added_fields",
         "composite",
         "cursor_form",
-        "forwarded",
         "options",
         "transport",
     )
 
     options: StreamOptions
     transport: Transport
-    forwarded: tuple[Feed, ...]
     cursor_form: CursorForm | None
     composite: CompositeIds | None
     added_fields: list[tuple[str, str]] | None
+    _feeds: Feed | tuple[Feed, ...]
     _head: bytes | ResponseStart | None
     _lock: trio.Lock | None  # made when a task has to wait
+
+    @property
+    def forwarded(self) -> tuple[Feed, ...]:
+        """The feeds whose pump may have the write side. One is stored alone: a tuple has 48 bytes."""
+        feeds = self._feeds
+        return feeds if isinstance(feeds, tuple) else (feeds,)
+
+    @forwarded.setter
+    def forwarded(self, feeds: tuple[Feed, ...]) -> None:
+        self._feeds = feeds[0] if len(feeds) == 1 else feeds
 
     def sent(self) -> tuple[int, int]:
         """Return how many events and bytes were sent."""
@@ -239,7 +248,7 @@ class StreamWriter(StreamLifetime):
 
     @property
     def _may_coalesce(self) -> bool:
-        return not self.forwarded and isinstance(self.transport, AppendableTransport)
+        return not self._feeds and isinstance(self.transport, AppendableTransport)
 
     def send_coalesced(self, payload: bytes, events: int, now: float) -> bool:
         """Send events that were buffered; return whether a task has to wait to send the rest."""
