@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from functools import partial
 
 import pytest
@@ -57,9 +58,11 @@ async def test_a_topic_is_watched_live_and_published_to(
         ("/publish", {"topic": "a", "data": "x", "event": "b\nc"}, 400, "event"),
         ("/publish", {"topic": "a", "data": "x", "event": 7}, 400, "event must be a text"),
         ("/publish", "[]", 400, "JSON object"),
-        ("/end", {"id": "77"}, 404, "no such stream"),
-        ("/end", {"id": "x"}, 404, "no such stream"),
-        ("/end", {"id": 7}, 400, "id must be a text"),
+        ("/end", {"id": 77}, 404, "no such stream"),
+        ("/end", {"id": 77, "pid": 1}, 404, "no such stream"),
+        ("/end", {"id": "7"}, 400, "id must be a number"),
+        ("/end", {"id": True}, 400, "id must be a number"),
+        ("/end", {"id": 7, "pid": -1}, 400, "pid must be a number"),
         ("/drain", {}, 400, "confirm"),
         ("/watch", {"topic": "a\n"}, 400, "topic"),
     ],
@@ -124,14 +127,14 @@ async def test_a_stream_is_ended_and_it_is_logged_who_did_it(
             async with await running.connect() as client:
                 await client.get("/x")
                 (info,) = server.connections(route="/x")
-                body = {"id": str(info.id), "reconnect": reconnect}
+                body = {"id": info.id, "pid": os.getpid(), "reconnect": reconnect}
                 head, _ = await ask(running, "/end", cookie, csrf, method="POST", body=body)
                 assert head.status == 204
                 await client.rest()
                 await until(partial(lambda reason: server.statistics().ended.get(reason), reason))
     session = cookie.split(".")[1]
     (first, _) = [record for record in caplog.records if record.getMessage().startswith("end ")]
-    assert f" session={session} id={info.id - 1} reconnect=True" in first.getMessage()
+    assert f" session={session} id={info.id - 1} pid={os.getpid()} reconnect=True" in first.getMessage()
     assert first.trio_sse["event"] == "end"  # type: ignore[attr-defined]
     assert [text for text in caplog.messages if text.startswith("login ")] != []
 

@@ -41,7 +41,7 @@ class Source:
         yield
         return {"totals": dict.fromkeys(CHARTED, number), "number": number}
 
-    def end_stream(self, id: str, *, reconnect: bool) -> bool:
+    def end_stream(self, id: int, pid: int | None, *, reconnect: bool) -> bool:
         return False
 
     def drain(self) -> None: ...

@@ -188,6 +188,7 @@ class RawStream:
         target = f"{parts.path}?{parts.query}"
         self._socket.sendall(f"GET {target} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
         self.received = b""
+        self.port: int = self._socket.getsockname()[1]  # ours
 
     def __enter__(self) -> RawStream:
         return self

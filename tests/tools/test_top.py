@@ -29,6 +29,7 @@ APP = "tests.support.apps.rooms:server"
 def snapshot(**changes: object) -> dict[str, Any]:
     stream = {
         "id": 7,
+        "pid": 42,
         "identity": "ada",
         "path": "/rooms/\x1b[2J",
         "peer": "127.0.0.1:5",
@@ -129,7 +130,7 @@ def test_actions_are_asked_for_first() -> None:
     shown = model()
     press(shown, "down", "e")
     assert "End stream 8, /rooms/·[2J of 127.0.0.1:5?" in drawn(shown)
-    assert type_text(shown, "y") == [Post("end", {"id": "8"}, "Stream 8 was ended.")]
+    assert type_text(shown, "y") == [Post("end", {"id": 8, "pid": 42}, "Stream 8 was ended.")]
     assert press(shown, "e", "enter", "e", "n", "enter", "e", "escape") == []
     press(shown, "2", "e")
     assert "Select a connection first" in drawn(shown)
@@ -285,6 +286,11 @@ def test_without_a_terminal_it_prints_once(url: str) -> None:
     assert "trio_sse live" in run("top", f"{url}/#token={TOKEN}").stdout
     refused = run("top", url)
     assert (refused.returncode, "needs its token" in refused.stderr) == (2, True)
+    refused = run("top", f"{url}/elsewhere", "--token", "x")
+    assert (refused.returncode, "404 Not Found: was it started with --console?" in refused.stderr) == (
+        1,
+        True,
+    )
     refused = run("top", "ftp://x", "--token", "x")
     assert (refused.returncode, "the URL must be" in refused.stderr) == (1, True)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-import httpx
 import pytest
 
-from trio_sse import EventDecoder
+from trio_sse import EndReason, EventDecoder
 
 from ..support import http
 from ..support.console import BEARER, TOKEN
+from ..support.programs import RawStream
 from ..support.waiting import until_blocking
 from ..support.workers import workers
 
@@ -20,10 +22,10 @@ pytestmark = pytest.mark.integration
 HEADERS = dict([BEARER.split(": ")])
 
 
-def look(url: str) -> tuple[list[dict[str, float]], dict]:  # type: ignore[type-arg]
+def look(url: str) -> tuple[list[dict[str, float]], dict[str, Any]]:
     """Return the points of the charts, and the first snapshot of a new viewer, of any worker."""
     decoder, events = EventDecoder(), {}
-    with httpx.stream("GET", f"{url}/_sse/stream", headers=HEADERS, timeout=60) as response:
+    with http.stream("GET", f"{url}/_sse/stream", headers=HEADERS) as response:
         assert response.status_code == 200, response.read()
         for piece in response.iter_bytes():
             events.update({event.event: json.loads(str(event.data)) for event in decoder.feed(piece)})
@@ -33,8 +35,9 @@ def look(url: str) -> tuple[list[dict[str, float]], dict]:  # type: ignore[type-
 
 
 def test_every_worker_shows_all_of_them(tmp_path: Path) -> None:
-    with workers(tmp_path, 2, "--console", "--console-token", TOKEN) as (_, url, _):
+    with ExitStack() as clients, workers(tmp_path, 2, "--console", "--console-token", TOKEN) as (_, url, _):
         seen: dict[int, list[float]] = {}
+        streams: dict[int, tuple[RawStream, dict[str, Any]]] = {}
 
         def see() -> bool:
             samples, snapshot = look(url)
@@ -47,8 +50,31 @@ def test_every_worker_shows_all_of_them(tmp_path: Path) -> None:
         (first, at_first), (second, at_second) = seen.items()
         assert at_first == []
         assert len(at_second) >= 1  # those that the other one has recorded
-        pids = {worker["pid"] for worker in look(url)[1]["workers"]}
-        assert pids == {first, second}
-        body = {"topic": "a", "data": "b"}
-        for _ in range(4):
-            assert http.post(f"{url}/_sse/publish", json=body, headers=HEADERS).status_code == 204
+
+        def open_stream() -> bool:
+            client = clients.enter_context(RawStream(f"{url}/live?x"))
+            client.read_until(b"id: ")
+            mine = client.port
+
+            def find() -> bool:
+                rows = [row for row in look(url)[1]["streams"] if row["peer"].endswith(f":{mine}")]
+                streams.update({row["pid"]: (client, row) for row in rows})
+                return bool(rows)
+
+            until_blocking(find)  # whichever worker answers, and whichever has the stream
+            return len(streams) == 2
+
+        until_blocking(open_stream)
+        assert set(streams) == {first, second}
+        for pid, (client, row) in streams.items():
+            # Both are ended by requests to any worker.
+            body = {"id": row["id"], "pid": pid}
+            assert http.post(f"{url}/_sse/end", json=body, headers=HEADERS).status_code == 204
+            client.rest()
+        until_blocking(
+            lambda: (
+                {first, second}
+                == {end["pid"] for end in look(url)[1]["ends"] if end["reason"] == EndReason.REVOKED.value}
+            )
+        )
+        assert http.post(f"{url}/_sse/end", json={"id": 1, "pid": 1}, headers=HEADERS).status_code == 404

@@ -67,9 +67,10 @@ class Actions:
     async def end(self, request: Request) -> Response:
         """End a stream. Its client reconnects, unless that is not wanted."""
         viewer, given = self._access.check_action(request)
-        id, reconnect = _text(given, "id"), given.get("reconnect", True) is True
-        _log(viewer, "end", id=id, reconnect=reconnect)
-        if not self._source.end_stream(id, reconnect=reconnect):
+        id, reconnect = _number(given, "id"), given.get("reconnect", True) is True
+        pid = _number(given, "pid") if "pid" in given else None
+        _log(viewer, "end", id=id, pid=pid, reconnect=reconnect)
+        if not self._source.end_stream(id, pid, reconnect=reconnect):
             raise HTTPException(404, "no such stream is open")
         return _DONE
 
@@ -87,6 +88,13 @@ def _text(given: dict[str, Any], name: str) -> str:
     value = given.get(name)
     if not isinstance(value, str) or not value:
         raise HTTPException(400, f"{name} must be a text")
+    return value
+
+
+def _number(given: dict[str, Any], name: str) -> int:
+    value = given.get(name)
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise HTTPException(400, f"{name} must be a number")
     return value
 
 

@@ -49,6 +49,11 @@ class Feed:
         self._due_at = self._computed_at = float("-inf")
         self._waiting = trio.lowlevel.ParkingLot()
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether somebody watches it."""
+        return trio.current_time() - self._computed_at <= 2 * _STALE_SECONDS
+
     def begin(self) -> int:
         """Return after which snapshot a new viewer begins: before the newest one, unless that is stale."""
         is_stale = trio.current_time() - self._computed_at > _STALE_SECONDS

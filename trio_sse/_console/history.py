@@ -20,6 +20,9 @@ SPAN = 300
 # A rate is the growth between two records, unless nobody watched in between.
 _LONGEST_GAP = 10.0
 
+# As long as somebody watches, there is a record a second, or at least one in this time.
+_WATCHED = 5.0
+
 _RECORD = struct.Struct(f"<{1 + len(CHARTED)}d")
 
 #: The charted numbers that only grow, whose rates are charted, and the rates' names.
@@ -59,6 +62,10 @@ class History:
             for before, record in zip([None, *records], records, strict=False)
             if record[0] > now - seconds
         ]
+
+    def is_watched(self, now: float) -> bool:
+        """Whether somebody watches, in this process or another."""
+        return any(now - _WATCHED < record[0] <= now + 1 for record in _RECORD.iter_unpack(self._memory[:]))
 
     def latest(self, now: float) -> Sample | None:
         """Return the newest point, if there is one."""

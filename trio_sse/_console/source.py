@@ -39,8 +39,8 @@ class ConsoleSource(Protocol):
     def snapshot(self) -> Pausing[Snapshot]:
         """Compute a snapshot. Its `totals` have at least the numbers of `CHARTED`."""
 
-    def end_stream(self, id: str, *, reconnect: bool) -> bool:
-        """End a stream; return whether it was there."""
+    def end_stream(self, id: int, pid: int | None, *, reconnect: bool) -> bool:
+        """End a stream, of this process or another; return whether it was there, as far as that is known."""
 
     def drain(self) -> None:
         """Begin to shut down gracefully, as a signal does."""

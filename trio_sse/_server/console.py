@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import final
@@ -12,17 +14,19 @@ import trio
 
 from .._console.console import CONSOLE_PATH, Console
 from .._console.credentials import make_token
+from .._console.end_requests import EndRequests
 from .._console.history import History
 from .._console.peers import AllowedPeers
 from .._console.source import Snapshot
 from .._http.routing import Router
 from .._hub.hub import Hub
-from .._pausing import Pausing
+from .._pausing import Pausing, timed_in_pieces
 from .._proxies.trusted_proxies import TrustedProxies
 from .._request.options import ConsoleOptions
 from .._request.routes import EndpointRoute, Route, StreamRoute
 from .._stream.manager import StreamManager
 from .console_snapshot import SnapshotMaker
+from .shared_metrics import Details, shared_metrics
 from .statistics import ServerStatistics
 
 #: How many of the latest ends are kept.
@@ -40,11 +44,13 @@ class ServerSource:
         problems: Callable[[], Sequence[str]],
         drain: Callable[[], Awaitable[None]],
         close: Callable[..., int],
+        requests: EndRequests,
     ) -> None:
         self._manager = manager
         self._close = close
         self._snapshots = SnapshotMaker(manager, statistics, problems)
         self._drain = drain
+        self._requests = requests
 
     @property
     def hub(self) -> Hub:
@@ -53,8 +59,23 @@ class ServerSource:
     def snapshot(self) -> Pausing[Snapshot]:
         return self._snapshots.make()
 
-    def end_stream(self, id: str, *, reconnect: bool) -> bool:
-        return id.isdecimal() and self._close(id=int(id), reconnect=reconnect) > 0
+    def details(self) -> Pausing[Details]:
+        """Compute what other workers show of this process."""
+        return self._snapshots.details()
+
+    def end_stream(self, id: int, pid: int | None, *, reconnect: bool) -> bool:
+        if pid is None or pid == os.getpid():
+            return self._close(id=id, reconnect=reconnect) > 0
+        shared = shared_metrics()
+        if shared is None or all(process.pid != pid for process in shared.processes()):
+            return False
+        self._requests.add(pid, id, reconnect=reconnect)
+        return True
+
+    def end_requested(self) -> None:
+        """End the streams that other workers have been asked to end."""
+        for request in self._requests.take(os.getpid()):
+            self._close(id=request.id, reconnect=request.reconnect)
 
     def drain(self) -> None:
         # Not in a task of the connections, as the drain waits until these have ended.
@@ -67,11 +88,15 @@ class ServerConsole:
 
     Attributes:
         token: what clients need.
+        requests: what workers ask one another to end.
     """
 
     def __init__(self) -> None:
         self.token = ""
         self._history = History()
+        self.requests = EndRequests(time.time)
+        self._source: ServerSource | None = None
+        self._console: Console | None = None
         self._made_token = ""
         self._is_shown = False
 
@@ -85,7 +110,8 @@ class ServerConsole:
         self._is_shown = self._is_shown or options.console_token is not None
         manager.counters.latest_ends = deque(maxlen=_MOST_ENDS)
         peers = AllowedPeers(options.console_peers, proxies)
-        console = Console(source, self.token, peers, self._history)
+        self._source = source
+        self._console = console = Console(source, self.token, peers, self._history)
         router: Router[Route] = Router()
         for path, method, answer in console.endpoints():
             router.add(path, (method,), EndpointRoute(answer, is_exempt=True), answer)
@@ -93,6 +119,22 @@ class ServerConsole:
         for path, method, handle in console.streams():
             router.add(path, (method,), StreamRoute(handle, path, own_manager), handle)
         return router
+
+    async def report(self) -> float:
+        """Do what other workers ask for, and let them know this process's details if somebody watches.
+
+        Return how many seconds of CPU time the details took.
+        """
+        shared, source, console = shared_metrics(), self._source, self._console
+        if shared is None or source is None or console is None:
+            return 0.0
+        source.end_requested()
+        if not self._history.is_watched(time.time()):
+            shared.details = None
+        elif not console.feed.is_fresh:  # otherwise each snapshot does it
+            shared.details, seconds = await timed_in_pieces(source.details())
+            return seconds
+        return 0.0
 
     def take_token(self) -> str | None:
         """Return the token if it was made and not shown yet; the caller shows it to the operator."""

@@ -16,8 +16,9 @@ from .._hub.hub import engine_of
 from .._pausing import Pausing
 from .._stream.counters import StreamEnd
 from .._stream.manager import StreamManager
+from .console_details import merge_details
 from .metric_families import Value
-from .shared_metrics import ProcessMetrics, current_samples, shared_metrics
+from .shared_metrics import Details, ProcessMetrics, current_samples, shared_metrics
 from .slowest import slowest_streams, stream_row
 from .statistics import ServerStatistics
 
@@ -100,16 +101,14 @@ class SnapshotMaker:
         shared = shared_metrics()
         workers = [] if shared is None else shared.processes()
         yield
-        engine = engine_of(self._manager.hub)
-        now = trio.current_time()
-        seconds = now - self._made_at
-        after = self._position if seconds < _LONGEST_GAP else engine.log.last
-        self._position, self._made_at = engine.log.last, now
-        topics = yield from busiest_topics(engine.registry, engine.log, after, _MOST_TOPICS)
-        streams = yield from slowest_streams(self._manager, _MOST_STREAMS)
-        own = statistics.hub
+        own = yield from self.details()
+        if shared is not None:
+            shared.details = own
+        others = [worker.details for worker in workers if worker.pid != os.getpid() and worker.details]
+        details = merge_details([own, *others], has_one_log=engine_of(self._manager.hub).sequencer.is_shared)
+        hub = statistics.hub
         totals = _totals(values)
-        totals.update({name: getattr(own, name) for name in _SEEN_BY_ALL})
+        totals.update({name: getattr(hub, name) for name in _SEEN_BY_ALL})
         totals["loop_seconds"] = _histogram_sum(values["trio_sse_loop_turn_seconds"]) / max(1, len(workers))
         return {
             "pid": os.getpid(),
@@ -118,11 +117,24 @@ class SnapshotMaker:
             "kinds": _kinds(values["trio_sse_streams"]),
             "ended": _by_label(values["trio_sse_streams_ended_total"]),
             "refused": _by_label(values["trio_sse_requests_refused_total"]),
-            "latency": _quantiles(own.latencies),
+            "latency": _quantiles(hub.latencies),
+            **details,
+            "workers": [_worker(worker) for worker in sorted(workers, key=lambda each: each.pid)],
+        }
+
+    def details(self) -> Pausing[Details]:
+        """Compute what only this process knows: its busiest topics, its slowest streams, its latest ends."""
+        engine = engine_of(self._manager.hub)
+        now = trio.current_time()
+        seconds = now - self._made_at
+        after = self._position if seconds < _LONGEST_GAP else engine.log.last
+        self._position, self._made_at = engine.log.last, now
+        topics = yield from busiest_topics(engine.registry, engine.log, after, _MOST_TOPICS)
+        streams = yield from slowest_streams(self._manager, _MOST_STREAMS)
+        return {
             "topics": [_topic(topic, seconds) for topic in topics],
             "streams": streams,
             "ends": [_end(end) for end in reversed(self._manager.counters.latest_ends or ())],
-            "workers": [_worker(worker) for worker in sorted(workers, key=lambda each: each.pid)],
         }
 
 

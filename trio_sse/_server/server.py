@@ -359,7 +359,12 @@ class Server:
         if self._console is None:
             self._console = ServerConsole()
         source = ServerSource(
-            self._manager, self._statistics, self.problems, self.drain, self.close_connections
+            self._manager,
+            self._statistics,
+            self.problems,
+            self.drain,
+            self.close_connections,
+            self._console.requests,
         )
         return self._console.routes(options.console, options.proxies.proxies, self._manager, source)
 
@@ -750,6 +755,14 @@ class Server:
 def leave_unobserved(server: Server) -> None:
     """Let a server that is not served yet leave the event loop to another server's watchdog and monitor."""
     server._calls.is_observed = False
+
+
+async def report_to_consoles(server: Server) -> float:
+    """In a worker, let the consoles of other workers know what this one does, if anybody watches.
+
+    Return how many seconds of CPU time that took. Call it once a second.
+    """
+    return 0.0 if server._console is None else await server._console.report()
 
 
 def take_console_token(server: Server) -> str | None:

@@ -17,7 +17,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 from .._histogram import Histogram
 from .._logger import get_logger
@@ -38,6 +38,10 @@ _BY_NAME = {metric.name: metric for metric in METRICS}
 Values = dict[str, dict[tuple[str, ...], Value]]
 
 
+#: What only this process knows of its streams and topics, as JSON values: the rows of the console's tables.
+Details = dict[str, list[dict[str, Any]]]
+
+
 class ProcessMetrics(NamedTuple):
     """What a process has written last.
 
@@ -45,11 +49,13 @@ class ProcessMetrics(NamedTuple):
         pid: the process.
         at: when, in seconds since 1970.
         values: its metrics, and what those who had its region before have counted.
+        details: what the console shows of it, while somebody watches.
     """
 
     pid: int
     at: float
     values: Values
+    details: Details | None
 
 
 @final
@@ -59,12 +65,16 @@ class SharedMetrics:
     Args:
         workers: how many there are; some more may run for a moment while they are replaced.
         descriptor: of a file that was made by another process.
+
+    Attributes:
+        details: what the next `write` publishes for the console.
     """
 
     def __init__(self, workers: int, descriptor: int | None = None) -> None:
         self.descriptor = _make_file() if descriptor is None else descriptor
         self._regions = 2 * workers + 8
         self._own: int | None = None
+        self.details: Details | None = None
         self._former: Values = {}  # what those who had our region before counted
 
     def close(self) -> None:
@@ -123,7 +133,7 @@ class SharedMetrics:
             name: [[labels, _plain(value)] for labels, value in of_name.items()]
             for name, of_name in values.items()
         }
-        payload = json.dumps([os.getpid(), time.time(), rows]).encode()
+        payload = json.dumps([os.getpid(), time.time(), rows, self.details]).encode()
         if len(payload) + _HEAD.size > _REGION_BYTES:
             logger.error("the metrics of this worker are too large to be added up: %d bytes", len(payload))
             return
@@ -139,12 +149,12 @@ class SharedMetrics:
             size, crc = _HEAD.unpack(head)
             payload = os.pread(self.descriptor, size, start + _HEAD.size)
             if size and zlib.crc32(payload) == crc:
-                pid, at, rows = json.loads(payload)
+                pid, at, rows, details = json.loads(payload)
                 values = {
                     name: {tuple(labels): _value(value) for labels, value in of_name}
                     for name, of_name in rows.items()
                 }
-                return ProcessMetrics(pid, at, values)
+                return ProcessMetrics(pid, at, values, details)
         return None
 
 

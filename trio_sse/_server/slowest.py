@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 from typing import Any
 
 from .._pausing import Pausing
@@ -37,6 +38,7 @@ def _lag(stream: LiveStream) -> int:
 def stream_row(info: ConnectionInfo) -> dict[str, Any]:
     """Return what is shown of a stream."""
     return {
+        "pid": os.getpid(),
         "id": info.id,
         "identity": None if info.identity is None else info.identity[:_LONGEST_TEXT],
         "host": info.host,

@@ -18,7 +18,7 @@ from .._pausing import timed_in_pieces
 from .._program.certificates import Certificates
 from .._program.monitor import monitor_of
 from .._program.stop_guard import StopGuard
-from .._server.server import Server, statistics_of
+from .._server.server import Server, report_to_consoles, statistics_of
 from .._server.shared_metrics import shared_metrics
 from .._server.statistics import ServerStatistics
 
@@ -109,10 +109,11 @@ async def _report_statistics(server: Server, pipe: int) -> None:  # pragma: no c
     try:
         while True:
             if trio.current_time() >= due_at:
-                statistics, seconds = await timed_in_pieces(statistics_of(server))
+                seconds = await report_to_consoles(server)
+                statistics, more_seconds = await timed_in_pieces(statistics_of(server))
                 began_at = time.thread_time()
                 _write_statistics(statistics, pipe)
-                seconds += time.thread_time() - began_at
+                seconds += more_seconds + time.thread_time() - began_at
                 due_at = trio.current_time() + seconds / _MOST_REPORT_SHARE
             else:
                 _write_line(pipe, b"")

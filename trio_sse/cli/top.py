@@ -11,6 +11,13 @@ from .._tools.interrupt import cancel_on_sigint
 from .options import Command, insecure_option
 from .output import discard
 
+# Why the server may have answered with these statuses.
+_HINTS = {
+    401: "the token is wrong",
+    403: "its console answers its own machine only; see --console-peers",
+    404: "was it started with --console?",
+}
+
 
 @click.command(cls=Command)
 @click.argument("url", default="http://127.0.0.1:8000")
@@ -51,7 +58,10 @@ def top(url: str, token: str | None, once: bool, as_json: bool, insecure: bool) 
         if not token:
             raise click.UsageError("the console needs its token: set TRIO_SSE_CONSOLE_TOKEN")
         trio.run(run, ConsoleSession(address, token, verify=not insecure))
-    except (StreamRefused, ValueError) as error:
+    except StreamRefused as error:
+        hint = _HINTS.get(error.status)
+        raise click.ClickException(f"{error}{'' if hint is None else f': {hint}'}") from error
+    except ValueError as error:
         raise click.ClickException(str(error)) from error
     except BrokenPipeError:
         discard(sys.stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -32,7 +33,7 @@ class Post:
     """
 
     path: str
-    body: dict[str, str]
+    body: Mapping[str, str | int]
     done: str
 
 

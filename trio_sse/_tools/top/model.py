@@ -162,10 +162,12 @@ class Model:
         if self.tab != "streams" or self.row is None:
             self.message = "Select a connection first: 1, then the arrow keys."
             return None
-        id = str(self.row["id"])
+        id, pid = self.row["id"], self.row["pid"]
 
         def end(answer: str) -> Command | None:
-            return Post("end", {"id": id}, f"Stream {id} was ended.") if answer.lower() == "y" else None
+            if answer.lower() != "y":
+                return None
+            return Post("end", {"id": id, "pid": pid}, f"Stream {id} was ended.")
 
         return Prompt(f"End stream {id}, {self.row['path']} of {self.row['peer']}? [y/N] ", end)
 

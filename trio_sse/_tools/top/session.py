@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, final
 from urllib.parse import parse_qs, urldefrag, urlsplit
 
@@ -89,7 +89,7 @@ class ConsoleSession:
         except (StreamRefused, StreamUnavailable) as error:
             raise ActionRefused(str(error)) from None
 
-    async def post(self, path: str, body: dict[str, str]) -> None:
+    async def post(self, path: str, body: Mapping[str, str | int]) -> None:
         """Have something done.
 
         Raises:

@@ -39,9 +39,9 @@ function confirm(title, text, yes) {
   });
 }
 
-export async function confirmEnd({ id, path, peer }) {
+export async function confirmEnd({ id, pid, path, peer }) {
   if (!(await confirm(`End stream ${id}?`, `${path} of ${peer}. Its client may reconnect.`, "End it"))) return;
-  await attempt(() => post("end", { id: String(id) }), `Stream ${id} was ended.`);
+  await attempt(() => post("end", { id, pid }), `Stream ${id} was ended.`);
 }
 
 async function confirmDrain() {

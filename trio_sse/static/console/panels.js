@@ -7,7 +7,7 @@ import { Table } from "./tables.js";
 import { confirmEnd, watchTopic } from "./actions.js";
 
 const SPAN = 300;
-const SILENT = 5; // seconds after which a worker that reports each second is called silent
+const SILENT = 20; // seconds; a worker with many streams reports every few seconds
 
 const perSecond = (value) => `${count(value)}/s`;
 const short = (value) => (value < 1 ? `${count(value * 1000)}\u00a0ms` : seconds(value));
@@ -32,6 +32,9 @@ const PROBLEMS = {
   log_unavailable: "The shared log is unavailable",
   log_lagging: "More is in the shared log than was read",
 };
+
+const DRAIN_SERVER = "A graceful shutdown: clients reconnect elsewhere, or when the server is there again.";
+const DRAIN_WORKER = "The worker that answers you shuts down gracefully, and another one takes its place.";
 
 const NUMBERS = [
   ["Opened so far", (totals) => count(totals.opened)],
@@ -58,7 +61,7 @@ const charts = CHARTS.map((options) => new Chart(options));
 find("#charts").append(...charts.map((chart) => chart.element));
 
 const streams = new Table(find("#streams"), {
-  key: (stream) => stream.id,
+  key: (stream) => `${stream.pid} ${stream.id}`,
   cells: (stream) => [
     `#${stream.id}`, stream.path, stream.identity ? `${stream.peer} (${stream.identity})` : stream.peer,
     stream.topics.join(", "), duration(stream.age),
@@ -77,7 +80,7 @@ const topics = new Table(find("#topics"), {
   empty: "No topic has subscribers.",
 });
 const ends = new Table(find("#ends"), {
-  key: (end) => `${end.at} ${end.id}`,
+  key: (end) => `${end.at} ${end.pid} ${end.id}`,
   cells: (end) => [clock(end.at), `#${end.id}`, end.reason.replaceAll("_", " "), end.path, duration(end.age)],
   empty: "No stream has ended since the server started.",
 });
@@ -110,8 +113,9 @@ export function showSnapshot(snapshot) {
   for (const chart of charts) chart.show(samples);
   showProblems(snapshot.problems);
   const processes = snapshot.workers.length;
-  const what = processes ? `Sums over ${processes} workers. Topics, connections and ends are those of process` : "Process";
+  const what = processes ? `${processes} workers, shown by process` : "Process";
   write(find("#about"), `${what} ${snapshot.pid}. Last update ${clock(snapshot.at)}.`);
+  write(find("#drain-text"), processes ? DRAIN_WORKER : DRAIN_SERVER);
   streams.show(snapshot.streams);
   topics.show(snapshot.topics);
   ends.show(snapshot.ends);
