@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from random import Random
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_sse import Connection, EndReason, Hub, Log, LogUnavailable, Server
+from trio_sse import Connection, EndReason, HTTPException, Hub, Log, LogUnavailable, Server
 from trio_sse._hub.revocations import _MOST_REMEMBERED, _encode
 from trio_sse._shared_log.record import encode_record
 from trio_sse.testing import Client, Stream
@@ -181,6 +182,42 @@ async def test_a_revocation_that_is_not_stored_has_ended_the_streams_here(
         assert await rest(ada) == []
         log.is_away = False
         assert await node.hub.revoke("ada") == 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whoever_was_checked_before_receives_nothing_that_is_published_later(
+    log: ListLog, autojump_clock: MockClock, seed: int
+) -> None:
+    random = Random(seed)
+    log.takes = random.choice([0.0, 0.3])
+    is_valid, received = True, [list[object]() for _ in range(24)]
+
+    async def check(connection: Connection) -> None:
+        if not is_valid:
+            raise HTTPException(401)
+        await trio.sleep(random.uniform(0, 3))
+        connection.identity = "ada"
+        await trio.sleep(random.uniform(0, 1))
+
+    async def follow(node: Node, numbers: list[object]) -> None:
+        await trio.sleep(random.uniform(0, 4))
+        async with node.client.stream("/live") as stream:
+            while not stream.is_over:
+                with suppress(EOFError):
+                    numbers.append((await stream.event()).data)
+
+    async with nodes(log, log) as both, trio.open_nursery() as nursery:
+        for node in both:
+            node.server.on_connect(check)
+        for index, numbers in enumerate(received):
+            nursery.start_soon(follow, both[index % 2], numbers)
+        await trio.sleep(random.uniform(1, 4))
+        await both[0].hub.publish("live", "before")
+        is_valid = False
+        await both[random.randrange(2)].hub.revoke("ada")
+        for node in both:
+            await node.hub.publish("live", "after")
+    assert all(numbers in (["before"], []) for numbers in received)
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
