@@ -344,7 +344,7 @@ class Hub:
         """End all streams of an identity; return how many those are that this process had.
 
         They are those of all servers and apps that use this hub. With a shared log, the other nodes end
-        theirs, too, before they deliver anything that was published after this call. Make the check of your
+        theirs, too, before they deliver anything that is published after this returns. Make the check of your
         hook fail first, so that nobody gets in again.
 
         Args:
