@@ -37,6 +37,10 @@ _WAIT_SECONDS = 25.0  # most proxies wait for a minute, some for half of it
 _MOST_WAIT_SECONDS = 60.0
 _AHEAD_SECONDS = 3.0  # a node polls a shared log once a second
 
+# A handler that has neither written nor refused may still refuse, and until it subscribes there is no cursor.
+# So a shorter poll waits for it all the same.
+_DECISION_SECONDS = 3.0
+
 # Events that follow the first one within this time are in the same response.
 _BATCH_SECONDS = 0.05
 
@@ -142,6 +146,10 @@ async def _close_in_time(stream: LiveStream, transport: PollTransport, wait: flo
         await transport.wait_arrived()
         with trio.move_on_after(_BATCH_SECONDS):
             await transport.wait_full()
+    if wait < _DECISION_SECONDS and not stream.has_started:
+        with trio.move_on_after(_DECISION_SECONDS - wait):
+            while not stream.has_started:
+                await transport.wait_change()
     if wait < _AHEAD_SECONDS and stream.is_behind and not transport.events_sent:
         # It waits for the first page of a shared log, which another node's log may be slow to return.
         for feed in stream.forwarded:

@@ -50,3 +50,19 @@ async def test_a_poll_whose_client_leaves_is_counted_as_that(run: Run) -> None:
         await until_subscribed(host)
         await stream.leave()
         assert await host.life.wait_ends(1) == [EndReason.CLIENT_DISCONNECTED]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_short_poll_waits_until_the_handler_has_decided(run: Run, method: str) -> None:
+    path, accept = "/refuses_late?wait=0", "Accept: application/json"
+    async with run() as host, await host.connect() as connection, trio.open_nursery() as nursery:
+        statuses: list[int] = []
+
+        async def poll() -> None:
+            statuses.append((await connection.get(path, accept, method=method)).status)
+
+        nursery.start_soon(poll)
+        await host.life.is_silent.wait()
+        assert not statuses
+        host.life.steps.release()
+        await until(lambda: statuses == [403])
