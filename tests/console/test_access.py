@@ -191,6 +191,7 @@ async def test_a_login_sets_a_cookie_and_its_actions_need_the_csrf_token(make_se
             ({"token": "x" * 5000}, (), 413),
             ("[]", (), 400),
             ("{", (), 400),
+            ("[" * 4000, (), 400),
             (f"token={TOKEN}", ("Content-Type: application/x-www-form-urlencoded",), 415),
         ):
             assert (await ask(running, "/login", *lines, method="POST", body=body))[0].status == status

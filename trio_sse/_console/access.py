@@ -162,7 +162,7 @@ def _json_object(request: Request) -> dict[str, Any]:
         raise HTTPException(415, "the body must be application/json")
     try:
         value = json.loads(request.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise HTTPException(400, "the body must be a JSON object")
