@@ -61,7 +61,7 @@ coverage: $(SYSTEM)
 	$(MEASURED)
 
 test-unit: $(READY)
-	$(BIN)/python -m $(PYTEST) -q -m "not integration"
+	$(BIN)/python -m $(PYTEST) -q -m "not integration" --hypothesis-profile quick
 
 # Interpreters of several versions, and the lowest and newest versions of the dependencies; it takes an hour.
 test-versions: $(SYSTEM)

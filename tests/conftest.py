@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -34,6 +35,8 @@ from .support.serving import InMemory, in_memory
 # for what no run has found.
 hypothesis.settings.register_profile("random", deadline=None)
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True, print_blob=True)
+# The first of the same examples, for `make test-unit`.
+hypothesis.settings.register_profile("quick", parent=hypothesis.settings.get_profile("same"), max_examples=30)
 hypothesis.settings.load_profile("same")
 
 
@@ -52,14 +55,17 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+_files_done = itertools.count(1)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(
     item: pytest.Item, nextitem: pytest.Item | None
 ) -> Generator[None, object, object]:
-    """Keep out of them, too, what a file's tests leave: imports and caches, above all those of Hypothesis."""
+    """Keep out of them, too, what some files' tests leave: imports and caches, above all Hypothesis's."""
     result = yield
     logging.raiseExceptions = True  # the program's commands, run within this process, set it
-    if nextitem is None or nextitem.path != item.path:
+    if nextitem is None or (nextitem.path != item.path and next(_files_done) % 4 == 0):
         _keep_out_of_collections()
     return result
 
@@ -134,7 +140,7 @@ async def no_leak() -> AsyncIterator[LeakCheck]:
     Whatever the test starts must have ended when its function returns.
     """
     check = LeakCheck()
-    gc.collect(1)  # what the test before has left; older objects wait until the file's tests have ended
+    gc.collect(1)  # what the test before has left; older objects wait for `_keep_out_of_collections`
     await trio.testing.wait_all_tasks_blocked()
     tasks = living_tasks()
     descriptors = open_descriptors()

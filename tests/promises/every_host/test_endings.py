@@ -30,7 +30,7 @@ MANY = ("native", "quart", "native over http2", "starlette on hypercorn", "starl
 async def test_a_shutdown_has_every_client_reconnect(run: Run) -> None:
     async with run(drain_timeout=30) as host, AsyncExitStack() as stack:
         streams: list[Any] = []
-        while len(streams) < 100:
+        while len(streams) < 50:
             connection = await stack.enter_async_context(await host.connect())
             if isinstance(connection, Client):
                 await connection.get("/live")
@@ -38,7 +38,7 @@ async def test_a_shutdown_has_every_client_reconnect(run: Run) -> None:
             else:
                 opened = [await connection.request("GET", "/live") for _ in range(25)]
                 streams += opened
-        await until_subscribed(host, 100)
+        await until_subscribed(host, 50)
         for stream in streams:
             await stream.read()  # the cursor
         began_at = trio.current_time()
@@ -49,7 +49,7 @@ async def test_a_shutdown_has_every_client_reconnect(run: Run) -> None:
             assert host.is_cut_or_ended(stream)
             assert stream.retry is not None
             assert 1000 <= stream.retry <= 5000
-        assert host.life.ends == [EndReason.SERVER_SHUTDOWN] * 100
+        assert host.life.ends == [EndReason.SERVER_SHUTDOWN] * 50
 
 
 @pytest.mark.parametrize("run", hosts.ON_HYPERCORN, indirect=True)
@@ -181,7 +181,7 @@ async def test_readers_that_never_read_can_not_hold_a_shutdown_up(run_bounded: R
     options = {"drain_timeout": 1, "write_timeout": 2 * SECONDS, "seconds": 4 * SECONDS}
     async with run_bounded(**options) as host, AsyncExitStack() as stack:
         each = 10 if host.speaks_http2 else 1
-        for _ in range(100 // each):
+        for _ in range(40 // each):
             client = await stack.enter_async_context(await host.connect(receive_buffer=4096))
             if isinstance(client, Client):
                 await client.send(b"GET /flood HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -189,11 +189,11 @@ async def test_readers_that_never_read_can_not_hold_a_shutdown_up(run_bounded: R
             for _ in range(each):
                 await client.request("GET", "/flood")
             client.reading.cancel()
-        await host.life.wait_opened(100)
+        await host.life.wait_opened(40)
         began_at = trio.current_time()
         await host.shut_down()
         assert trio.current_time() - began_at < 1 + 20
-        assert host.life.ends == [EndReason.SERVER_SHUTDOWN] * 100
+        assert host.life.ends == [EndReason.SERVER_SHUTDOWN] * 40
 
 
 async def test_a_host_that_is_cancelled_leaves_nothing(run: Run) -> None:
