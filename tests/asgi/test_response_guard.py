@@ -12,6 +12,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse._asgi.response_guard import GUARD, ResponseGuard, find_guard
 
+from ..support.waiting import SECONDS
+
 START = {"type": "http.response.start", "status": 200, "headers": []}
 MORE = {"type": "http.response.body", "body": b"x", "more_body": True}
 END = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -330,3 +332,19 @@ async def test_a_client_that_leaves_before_the_last_message_is_no_failure() -> N
     server = FakeServer("2")
     server.on_send = fail
     await server.guard.finish()
+
+
+async def test_the_end_is_sent_though_the_app_has_left_a_large_body() -> None:
+    """Hypercorn reports the end of a response to the app's queue, which is full, before it closes."""
+    server = FakeServer("1.1", headers=[(b"content-length", b"1000000")])
+    for _ in range(10):
+        await server.to_app.send(PIECE)
+    await server.guard.send(START)
+
+    async def report() -> None:
+        await server.to_app.send(DISCONNECT)
+
+    server.on_send = report
+    with trio.fail_after(SECONDS):
+        await server.guard.send(END)
+    assert server.sent[-1] == END

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -326,3 +327,39 @@ async def test_clients_that_leave_amid_an_upload_are_no_errors(
         async with host.opened("/three") as stream:
             assert len(await stream.rest()) == 3
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_a_large_body_that_the_app_leaves_keeps_no_connection(run: Run, is_whole: bool) -> None:
+    def leaving(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http" or scope["path"] != "/upload":
+                await app(scope, receive, send)
+                return
+            await send({"type": "http.response.start", "status": 401, "headers": []})
+            await send({"type": "http.response.body", "body": b"who", "more_body": True})
+            await has_sent.wait()
+            if is_whole:
+                await send({"type": "http.response.body"})
+
+        return call
+
+    has_sent = trio.Event()
+    async with run(middleware=leaving) as host, await host.connect() as connection:
+        if not isinstance(connection, Client):
+            return  # of HTTP/2: what nobody reads stays with its client
+        head = b"POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n"
+        async with trio.open_nursery() as nursery:
+
+            async def upload() -> None:
+                with suppress(trio.BrokenResourceError):
+                    await connection.send(head + b"x" * 1_000_000)
+
+            nursery.start_soon(upload)
+            assert (await connection.head()).status == 401
+            await trio.testing.wait_all_tasks_blocked(0.1)  # the server takes no more
+            has_sent.set()
+            await connection.whole()
+            if not is_whole or host.name in hosts.ON_HYPERCORN:
+                await connection.closed()
+            nursery.cancel_scope.cancel()

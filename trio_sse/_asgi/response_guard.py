@@ -11,16 +11,16 @@ takes a short time: hypercorn ends its whole server if a body continues after th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, final
 
 import trio
 
-from .._http.fields import check_raw_field
 from .._http.response import WITHOUT_BODY, Response
 from .._stream.end_reason import EndReason
 from .client_disconnected import ClientDisconnected
 from .request import announces_body
+from .response_fields import checked_fields, is_event_stream
 from .response_messages import response_messages
 from .scope_object import ScopeObject
 from .types import Message, Receive, Scope, Send, exact_bytes
@@ -198,8 +198,8 @@ class ResponseGuard(ScopeObject):
         status = message["status"]
         if not 200 <= int(status) < 600:
             raise ValueError(f"a response's status must be 200 to 599, not {status}")
-        fields = _checked(message.get("headers", ()), self._http_version)
-        self.is_resumable = self._is_get and any(map(_is_event_stream, fields))
+        fields = checked_fields(message.get("headers", ()), self._http_version)
+        self.is_resumable = self._is_get and any(map(is_event_stream, fields))
         lengths = {int(value) for name, value in fields if name.lower() == b"content-length"}
         if len(lengths) > 1:
             raise ValueError(f"a response must have one Content-Length, not {sorted(lengths)}")
@@ -287,6 +287,11 @@ class ResponseGuard(ScopeObject):
                 await self._end_http2(message)
         elif self._is_cut and not self.is_disconnected:
             await trio.lowlevel.checkpoint()
+        elif self.has_unread_body:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.receive_rest)
+                await self._send(message)
+                nursery.cancel_scope.cancel()
         else:
             await self._send(message)
 
@@ -309,6 +314,22 @@ class ResponseGuard(ScopeObject):
             self._note(await self._receive())
         self._hurry()
 
+    @property
+    def has_unread_body(self) -> bool:
+        """Whether the request's body has not come to its end, over HTTP/1.1."""
+        return not (self._is_http2 or self._is_body_over or self.is_disconnected)
+
+    async def receive_rest(self) -> None:
+        """Receive until hypercorn has reported the end of the response.
+
+        It waits for room in the app's queue to do that, before it closes the connection.
+        """
+        with trio.move_on_after(_BODY_SECONDS):
+            while not self.is_disconnected:
+                self._note(await self._receive())
+        for scope in self._receiving:
+            scope.cancel()
+
     async def _discard_body(self) -> None:
         """Receive the rest of the request's body, while the app may be receiving, too."""
         if self._is_body_over:
@@ -317,34 +338,3 @@ class ResponseGuard(ScopeObject):
             while not self._is_body_over:
                 self._note(await self._receive())
         self._discarding = None
-
-
-def _checked(headers: Iterable[tuple[bytes, bytes]], http_version: str) -> list[tuple[bytes, bytes]]:
-    """Return the header fields of a response as they can be sent.
-
-    H2 sends almost any field, and the client that gets one it does not understand closes its connection, with
-    all streams. So the fields are those of our own server.
-
-    Raises:
-        ValueError: a field cannot be sent.
-    """
-    fields = []
-    for name, value in headers:
-        name, value = bytes(name), bytes(value).strip()
-        check_raw_field(name, value)
-        match name.lower():
-            case b"content-length" if not value.isdigit():
-                raise ValueError(f"a response's Content-Length must be a number, not {value!r}")
-            case b"te" if http_version >= "2":
-                continue  # it is for requests, and h2 refuses it when it has begun to send the head
-            case b"upgrade" if http_version != "1.1":
-                continue
-            case b"upgrade":
-                fields.append((b"connection", b"Upgrade"))  # RFC 9110, 7.8
-        fields.append((name, value))
-    return fields
-
-
-def _is_event_stream(field: tuple[bytes, bytes]) -> bool:
-    name, value = field
-    return name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
