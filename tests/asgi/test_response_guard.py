@@ -348,3 +348,17 @@ async def test_the_end_is_sent_though_the_app_has_left_a_large_body() -> None:
     with trio.fail_after(SECONDS):
         await server.guard.send(END)
     assert server.sent[-1] == END
+
+
+@pytest.mark.parametrize("http_version", ["1.1", "2"])
+async def test_an_end_that_fails_while_the_guard_receives_is_a_disconnect(http_version: str) -> None:
+    async def fail() -> None:
+        raise BrokenPipeError("gone")
+
+    server = FakeServer(http_version, headers=[(b"content-length", b"10")])
+    await server.guard.send(START)
+    if server.guard.has_unread_body is False:
+        await server.to_app.send(BODY)
+    server.on_send = fail
+    with pytest.raises(OSError, match="gone"):
+        await server.guard.send(END)

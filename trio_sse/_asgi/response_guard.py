@@ -11,7 +11,7 @@ takes a short time: hypercorn ends its whole server if a body continues after th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, final
 
 import trio
@@ -288,10 +288,7 @@ class ResponseGuard(ScopeObject):
         elif self._is_cut and not self.is_disconnected:
             await trio.lowlevel.checkpoint()
         elif self.has_unread_body:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.receive_rest)
-                await self._send(message)
-                nursery.cancel_scope.cancel()
+            await self._send_beside(message, self.receive_rest)
         else:
             await self._send(message)
 
@@ -303,11 +300,21 @@ class ResponseGuard(ScopeObject):
         """
         more = 0.0 if self._is_stream_over else self._body_size / _SLOWEST
         with trio.move_on_after(self._end_seconds + more) as self._ending:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._hurry_on_disconnect)
-                await self._send(message)
-                nursery.cancel_scope.cancel()
+            await self._send_beside(message, self._hurry_on_disconnect)
         self._ending = None
+
+    async def _send_beside(self, message: Message, work: Callable[[], Awaitable[None]]) -> None:
+        """Send a message while something else is done. What is raised is in no group."""
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            try:
+                await self._send(message)
+            except Exception as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def _hurry_on_disconnect(self) -> None:
         while not self.is_disconnected:
