@@ -234,19 +234,17 @@ async def test_middleware_gives_up_on_a_stream_that_has_not_begun(run: Run) -> N
 
 async def test_a_request_has_one_stream_at_once(run: Run) -> None:
     def doubling(app: Any) -> Any:
-        async def receive_nothing() -> Any:
-            await trio.lowlevel.checkpoint()
-            return {"type": "http.request", "body": b"", "more_body": False}
-
         async def send_nothing(message: Any) -> None:
             await trio.lowlevel.checkpoint()
 
         async def call(scope: Any, receive: Any, send: Any) -> None:
             async def again() -> None:
+                to_app, receiving = trio.open_memory_channel[Any](1)
+                to_app.send_nowait({"type": "http.request", "body": b"", "more_body": False})
                 await host.life.is_silent.wait()
                 copied = {**scope, "extensions": copy.deepcopy(scope["extensions"])}
                 with suppress(RuntimeError):  # which Quart logs, and answers
-                    await app(copied, receive_nothing, send_nothing)
+                    await app(copied, receiving.receive, send_nothing)
                 refused.set()
 
             if scope["type"] != "http" or scope["path"] != "/silent":
