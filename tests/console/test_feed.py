@@ -122,6 +122,28 @@ def test_the_history_is_bounded_and_knows_gaps() -> None:
     assert history.latest(now + 2 * SPAN) is None
 
 
+@pytest.mark.parametrize(
+    ("processes", "before", "after", "busy"),
+    [
+        (1, 7.0, 7.25, 0.25),
+        (1, 7.0, 8.5, 1.0),
+        (4, 7.0, 8.0, 0.25),
+        (3, 1000.0, 1000.3, 0.1),
+        (1, 7.0, 0.0, 0.0),
+    ],
+)
+def test_the_loop_is_busy_for_a_share_of_the_time_of_each_process(
+    processes: float, before: float, after: float, busy: float
+) -> None:
+    history = History()
+    totals = dict.fromkeys(CHARTED, 0.0)
+    history.add(1000.0, {**totals, "processes": 4.0, "loop_seconds": before})
+    history.add(1001.0, {**totals, "processes": processes, "loop_seconds": after})
+    latest = history.latest(1001.0)
+    assert latest is not None
+    assert latest["loop_busy"] == busy
+
+
 def test_places_are_bounded() -> None:
     places = Places(1, "viewers")
     with places.take():

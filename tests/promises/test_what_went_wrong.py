@@ -16,6 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Connection, Hub, Request, Response, Server
 from trio_sse._process import watchdog
+from trio_sse.metrics import monitoring_server
 from trio_sse.redis import RedisLog
 
 from ..server.test_descriptor_reserve import flooding, low_limit
@@ -158,6 +159,23 @@ async def test_clients_receive_resets(make_server: MakeServer, make_hub: MakeHub
         assert metric(server, "hub_resets_total") == 1
 
 
+async def test_a_user_who_has_logged_out_still_receives_events(make_server: MakeServer) -> None:
+    async def handler(connection: Connection) -> None:
+        connection.identity = "ada"
+        await connection.subscribe("t")
+
+    server = make_server()
+    observe(server, handler)
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/")
+        await server.hub.publish("t", "x")
+        assert [info.identity for info in server.connections()] == ["ada"]
+        assert metric(server, "streams_ended_total", reason="revoked") == 0
+        await server.hub.revoke("ada")
+        await client.rest()
+        await until(lambda: metric(server, "streams_ended_total", reason="revoked") == 1)
+
+
 # Clients cannot connect
 
 
@@ -180,9 +198,11 @@ async def test_connections_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -
     server = Server()
     observe(server)
     with low_limit(monkeypatch):
-        async with on_sockets(server) as serving:
+        async with on_sockets(server) as serving, on_sockets(monitoring_server(server)) as monitor:
             with flooding(*serving.address):
                 await until(lambda: metric(server, "clients_turned_away_total") > 0)
+                async with await monitor.connect() as client:
+                    assert (await client.get("/metrics")).status == 200
                 assert metric(server, "open_fds") > 0.5 * metric(server, "max_fds")
 
 
@@ -306,7 +326,7 @@ async def test_other_nodes_receive_nothing(
             await until(lambda: metric(server, "hub_log_problem", problem="log_unavailable") == 1)
             assert metric(server, "hub_log_outages_total") == 1
             assert "log_unavailable" in server.problems()
-            assert lines(caplog, "trio_sse.log")
+            await until(lambda: lines(caplog, "trio_sse.log") != [])
             assert server.statistics().open_streams == 1
             redis.launch()
             await until(lambda: not server.problems())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import trio
 
 from trio_sse import Connection, Hub, Log, Server
 from trio_sse._process.descriptors import RESERVED, first_reserved
+from trio_sse.metrics import monitoring_server
 from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
 
@@ -117,6 +119,22 @@ async def test_a_flood_does_not_cut_the_hub_off_from_redis(
                     await redis.do("CLIENT KILL TYPE normal SKIPME yes")
 
 
+@pytest.mark.integration
+async def test_a_flood_does_not_hide_the_metrics_on_an_address_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server()
+    with low_limit(monkeypatch):
+        async with on_sockets(server) as serving, on_sockets(monitoring_server(server)) as monitor:
+            with flooding(*serving.address):
+                await until(lambda: server.statistics().turned_away > 20)
+                async with await monitor.connect() as client:
+                    text = (await client.sized_body(await client.get("/metrics"))).decode()
+    found = re.search("^trio_sse_clients_turned_away_total ([0-9.]+)$", text, re.MULTILINE)
+    assert found is not None
+    assert float(found[1]) > 20
+
+
 def test_the_reserve_is_a_part_of_a_low_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     found = resource.RLIM_INFINITY
     monkeypatch.setattr(resource, "getrlimit", lambda which: (found, found))
@@ -125,6 +143,7 @@ def test_the_reserve_is_a_part_of_a_low_limit(monkeypatch: pytest.MonkeyPatch) -
     assert first_reserved() == 20_000 - RESERVED
     found = 64
     assert first_reserved() == 56
+    assert first_reserved(for_operators=True) == 60
 
 
 async def test_the_limit_is_raised_only_when_half_of_it_is_used() -> None:

@@ -282,8 +282,13 @@ def test_ctrl_c_and_a_refused_token_end_it(url: str) -> None:
 def test_without_a_terminal_it_prints_once(url: str) -> None:
     finished = run("top", f"{url}/#token={TOKEN}", "--json")
     assert finished.returncode == 0, finished.stderr
-    assert json.loads(finished.stdout)["totals"]["open_streams"] == 1
-    assert "trio_sse live" in run("top", f"{url}/#token={TOKEN}").stdout
+    found = json.loads(finished.stdout)
+    assert found["totals"]["open_streams"] == 1
+    assert found["sample"]["events_rate"] is not None
+    text = run("top", f"{url}/#token={TOKEN}").stdout
+    assert all(
+        part in text for part in ("trio_sse live", "Ended", "Refused", "Connections", "Ends", "Routes")
+    )
     refused = run("top", url)
     assert (refused.returncode, "needs its token" in refused.stderr) == (2, True)
     refused = run("top", f"{url}/elsewhere", "--token", "x")

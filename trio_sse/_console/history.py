@@ -84,5 +84,7 @@ def _sample(record: tuple[float, ...], before: tuple[float, ...] | None) -> Samp
         else:
             sample[RATES[name]] = round(max(0.0, record[place] - before[place]) / seconds, 4)
     if (busy := sample["loop_busy"]) is not None:
-        sample["loop_busy"] = min(1.0, busy)  # a long turn may be counted in the next record
+        # Of each process, on average. Other workers report once a second, so now and then there are two
+        # reports of one between two records.
+        sample["loop_busy"] = min(1.0, round(busy / max(1.0, sample["processes"] or 0.0), 4))
     return sample

@@ -23,6 +23,7 @@ CHARTED = (
     "queued_events",
     "pending_bytes",
     "loop_seconds",
+    "processes",
     "longest_turn",
     "memory",
     "descriptors",

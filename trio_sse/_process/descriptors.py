@@ -66,28 +66,32 @@ def log_descriptor_limit() -> None:
         logger.info(text, _describe(soft), _describe(hard))
 
 
-def first_to_raise_for() -> int:
+def first_to_raise_for(*, for_operators: bool = False) -> int:
     """Return the number of the descriptor for which the limit is to be raised, if it can be."""
     try:
         import resource  # not on every platform
     except ImportError:
         return sys.maxsize
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return first_reserved() if soft == hard else soft // 2
+    return first_reserved(for_operators=for_operators) if soft == hard else soft // 2
 
 
-def first_reserved() -> int:
+def first_reserved(*, for_operators: bool = False) -> int:
     """Return the number from which on descriptors are kept for the program itself, not for clients.
 
     A new descriptor has the lowest number that is free, so its number says how many are left. The log's
-    connections, an app's and files need some while clients take all that they can get.
+    connections, an app's and files need some while clients take all that they can get. Those who look why
+    nobody gets through, by metrics and health checks on an address of their own, may have half of them.
     """
     try:
         import resource  # not on every platform
     except ImportError:
         return sys.maxsize
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft - min(RESERVED, soft // 8)
+    if soft == resource.RLIM_INFINITY:
+        return sys.maxsize
+    kept = min(RESERVED, soft // 8)
+    return soft - (kept // 2 if for_operators else kept)
 
 
 def _describe(limit: int) -> str:

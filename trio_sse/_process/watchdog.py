@@ -56,6 +56,12 @@ class Watchdog(trio.abc.Instrument):
             self._ended.set()
         self._task = None
 
+    @property
+    def loop_seconds(self) -> float:
+        """How many seconds all turns have taken until now, this one included."""
+        unfinished = 0.0 if self._task is None else perf_counter() - self._turn_began_at
+        return self.monitor.turns.sum + unfinished
+
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         now = perf_counter()
         if self._task is None:
@@ -96,6 +102,7 @@ class Watchdog(trio.abc.Instrument):
 
 def _remedy() -> str:
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load > 2 * cores:
-        return f"this machine of {cores} cores is overloaded (load average {load:.0f})"
-    return "use trio.to_thread.run_sync"
+    remedy = "use trio.to_thread.run_sync"
+    if load > 2 * cores:  # then it may have been no task's fault
+        return f"{remedy}, unless this machine of {cores} cores is overloaded (load average {load:.0f})"
+    return remedy

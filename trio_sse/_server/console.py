@@ -45,10 +45,11 @@ class ServerSource:
         drain: Callable[[], Awaitable[None]],
         close: Callable[..., int],
         requests: EndRequests,
+        loop_seconds: Callable[[], float],
     ) -> None:
         self._manager = manager
         self._close = close
-        self._snapshots = SnapshotMaker(manager, statistics, problems)
+        self._snapshots = SnapshotMaker(manager, statistics, problems, loop_seconds)
         self._drain = drain
         self._requests = requests
 

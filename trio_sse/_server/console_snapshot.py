@@ -83,10 +83,12 @@ class SnapshotMaker:
         manager: StreamManager,
         statistics: Callable[[], Pausing[ServerStatistics]],
         problems: Callable[[], Sequence[str]],
+        loop_seconds: Callable[[], float],
     ) -> None:
         self._manager = manager
         self._statistics = statistics
         self._problems = problems
+        self._loop_seconds = loop_seconds
         self._position = 0  # of the hub's log, at the last snapshot
         self._made_at = -math.inf
 
@@ -109,7 +111,11 @@ class SnapshotMaker:
         hub = statistics.hub
         totals = _totals(values)
         totals.update({name: getattr(hub, name) for name in _SEEN_BY_ALL})
-        totals["loop_seconds"] = _histogram_sum(values["trio_sse_loop_turn_seconds"]) / max(1, len(workers))
+        # A turn is counted when it has ended, and then as a whole. So one that lasts would be missing here,
+        # and make the loop seem busy for more than all of the next second. Nothing may pause after this.
+        since = self._loop_seconds() - statistics.loop_turns.sum
+        totals["loop_seconds"] = _histogram_sum(values["trio_sse_loop_turn_seconds"]) + since
+        totals["processes"] = max(1, len(workers))
         return {
             "pid": os.getpid(),
             "problems": list(self._problems()),

@@ -111,6 +111,7 @@ class Acceptor:
     Args:
         exclusive: no other process has these sockets.
         on_turn_away: called when a client was disconnected at once, since there are too few descriptors.
+        for_operators: the clients are operators', who may use some of the descriptors kept from others.
     """
 
     def __init__(
@@ -120,11 +121,13 @@ class Acceptor:
         *,
         exclusive: bool = False,
         on_turn_away: Callable[[], None] = lambda: None,
+        for_operators: bool = False,
     ) -> None:
         self._sockets = sockets
         self._on_accept = on_accept
         self._on_turn_away = on_turn_away
-        self._first_refused = first_to_raise_for()
+        self._for_operators = for_operators
+        self._first_refused = first_to_raise_for(for_operators=for_operators)
         self._has_raised_limit = False
         self._is_exclusive = exclusive
         self._reserve: int | None = None
@@ -215,7 +218,7 @@ class Acceptor:
             return False
         self._has_raised_limit = True
         raise_descriptor_limit()
-        self._first_refused = max(self._first_refused, first_reserved())
+        self._first_refused = max(self._first_refused, first_reserved(for_operators=self._for_operators))
         return True
 
     def _turn_away(self, listening: socket.socket) -> bool:

@@ -1,6 +1,7 @@
 """A server for the metrics and health checks of another one, on an address of its own.
 
-It answers until it is cancelled: also while the other one starts, drains, or has no room for a request.
+It answers until it is cancelled: also while the other one starts, drains, or has no room for a request, and
+when clients have taken all file descriptors that they can get.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from .._http.response import Response
 from .._hub.hub import Hub
 from .._request.health import HealthChecks
 from .metrics import metrics_endpoint
-from .server import Server, leave_unobserved
+from .server import Server, serve_operators
 
 _MOST_CONNECTIONS = 100
 
@@ -32,7 +33,7 @@ def monitoring_server(server: Server) -> Server:
         readiness_path=None,
         http2=False,
     )
-    leave_unobserved(made)  # the other one observes the event loop already
+    serve_operators(made)
     made.endpoint(server.metrics_path or "/metrics")(metrics_endpoint(server.collect_statistics))
     paths = {"health_path": "/health", "liveness_path": "/healthz", "readiness_path": "/readyz"}
     checks = HealthChecks(**paths, problems=server.problems)

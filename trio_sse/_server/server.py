@@ -365,6 +365,7 @@ class Server:
             self.drain,
             self.close_connections,
             self._console.requests,
+            lambda: self._calls.watchdog.loop_seconds,
         )
         return self._console.routes(options.console, options.proxies.proxies, self._manager, source)
 
@@ -752,9 +753,14 @@ class Server:
         )
 
 
-def leave_unobserved(server: Server) -> None:
-    """Let a server that is not served yet leave the event loop to another server's watchdog and monitor."""
+def serve_operators(server: Server) -> None:
+    """Let a server that is not served yet answer operators, beside another one that serves clients.
+
+    It leaves the event loop to the other one's watchdog and monitor, and may use some of the descriptors that
+    are kept from clients.
+    """
     server._calls.is_observed = False
+    server._calls.is_for_operators = True
 
 
 async def report_to_consoles(server: Server) -> float:

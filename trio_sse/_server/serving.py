@@ -54,6 +54,7 @@ class ServeCalls:
     Attributes:
         watchdog: watches the steps and turns of the event loop.
         is_observed: whether it does.
+        is_for_operators: whether the clients may use some of the descriptors that are kept from others.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class ServeCalls:
         self._starting: set[trio.CancelScope] = set()  # of calls that wait for the app to start
         self.watchdog = Watchdog(options.slow_step)
         self.is_observed = True
+        self.is_for_operators = False
         self._count = 0  # of calls in progress
         self.turned_away = 0  # clients
 
@@ -140,6 +142,7 @@ class ServeCalls:
                 on_accept_proxy if proxy_protocol else on_accept,
                 exclusive=exclusive,
                 on_turn_away=self._count_turned_away,
+                for_operators=self.is_for_operators,
             )
             await acceptor.run(serving.accepting, is_draining=lambda: serving.is_draining)
 

@@ -17,7 +17,7 @@ from .commands import Command, Post, Quit, Watch
 from .keys import read_keys, single_keys
 from .model import Model
 from .session import ActionRefused, ConsoleSession
-from .view import render, render_foot
+from .view import render, render_all, render_foot
 
 _PRINTED_WIDTH = 120  # where there is no terminal
 
@@ -114,20 +114,22 @@ def open_console(width: int | None = None, height: int | None = None) -> Console
 
 
 async def print_once(session: ConsoleSession, *, as_json: bool) -> None:
-    """Print one snapshot.
+    """Print a snapshot, all of it. Rates need two, of which the second comes after a second.
 
     Raises:
         StreamRefused: the server refuses the connection.
     """
     model = Model()
+    taken = 0
     async with aclosing(session.snapshots()) as snapshots:
         async for kind, data in snapshots:
             model.receive(kind, data)
-            if kind == "snapshot":
+            taken += kind == "snapshot"
+            if taken == 2 or (taken and (data["sample"] or {}).get("events_rate") is not None):
                 break
     if as_json:
         print(json.dumps(model.snapshot))
         return
     width = None if sys.stdout.isatty() else _PRINTED_WIDTH
-    console = open_console(width, max(40, 12 + len(model.rows)))
-    console.print(render(model, console))
+    console = open_console(width)
+    console.print(render_all(model, console))

@@ -86,10 +86,6 @@ _COLUMNS: dict[str, Sequence[_Column]] = {
 }
 
 
-def _state(worker: _Row) -> str:
-    return "draining" if worker["is_draining"] else ", ".join(worker["problems"]) or "serves"
-
-
 _KEYS = (
     ("1 to 5, Tab", "another table"),
     ("arrow keys", "select a row"),
@@ -102,6 +98,8 @@ _KEYS = (
 )
 
 _WIDTHS = {"Client": 15, "Reason": 19}
+
+_COUNTS = (("Ended", "ended"), ("Refused", "refused"))
 
 _CHART_LINES = 4
 _WATCH_LINES = 8
@@ -119,9 +117,24 @@ def render(model: Model, console: Console) -> RenderableType:
         parts.append(Text("Waiting for the server.", style="dim"))
     else:
         watched = min(_WATCH_LINES, left // 2) if model.topic is not None else 0
-        parts.append(_table(model, max(1, left - 1 - watched)))
+        lines = max(1, left - 1 - watched)
+        first = max(0, min(model.selected - lines // 2, len(model.rows) - lines))
+        parts.append(_table(model.tab, model.rows[first : first + lines], model.selected - first))
         if watched:
             parts += _watched(model, watched)
+    return Group(*parts)
+
+
+def render_all(model: Model, console: Console) -> RenderableType:
+    """Return everything, one table below the other, for paper rather than a screen."""
+    is_ascii = not (console.encoding or "").lower().startswith("utf")
+    parts: list[RenderableType] = [_head(model), _charts(model, console.width, is_ascii=is_ascii), Text()]
+    if model.snapshot is not None:
+        parts += [_counts(title, model.snapshot[name]) for title, name in _COUNTS]
+    for tab in TABS:
+        rows = [] if model.snapshot is None else model.snapshot[tab]
+        if rows:
+            parts += [Text(f"\n{_TITLES[tab]}", style="bold"), _table(tab, rows)]
     return Group(*parts)
 
 
@@ -175,9 +188,14 @@ def _tabs(model: Model) -> Text:
     return _line(("\n", ""), *parts)
 
 
-def _table(model: Model, lines: int) -> Table:
+def _counts(title: str, numbers: dict[str, float]) -> Text:
+    counts = ", ".join(f"{label.replace('_', ' ')} {count(number)}" for label, number in numbers.items())
+    return _line((f"{title:<13}", "dim"), (f" {counts or 'none'}", ""))
+
+
+def _table(tab: str, rows: Sequence[_Row], selected: int | None = None) -> Table:
     table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style="dim")
-    columns = _COLUMNS[model.tab]
+    columns = _COLUMNS[tab]
     for title, _, is_number in columns:
         if is_number:
             table.add_column(title, justify="right", no_wrap=True)
@@ -185,11 +203,10 @@ def _table(model: Model, lines: int) -> Table:
             width = _WIDTHS.get(title)
             ratio = 2 if title in ("Path", "Topic", "Route") else 1
             table.add_column(title, no_wrap=True, ratio=ratio if width is None else None, width=width)
-    first = max(0, min(model.selected - lines // 2, len(model.rows) - lines))
-    for place, row in enumerate(model.rows[first : first + lines], first):
+    for place, row in enumerate(rows):
         cells = [Text(printable(text(row))) for _, text, _ in columns]
-        table.add_row(*cells, style="reverse" if place == model.selected else "")
-    if not model.rows:
+        table.add_row(*cells, style="reverse" if place == selected else "")
+    if not rows:
         table.add_row(Text("nothing to show", style="dim"))
     return table
 
