@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from typing import Any
 
 import pytest
 
-from trio_sse import Connection, HTTPException, Request, Response, Server
-from trio_sse._console.credentials import SESSION_SECONDS, Credentials, make_token
+from trio_sse import Connection, EndReason, HTTPException, Request, Response, Server
+from trio_sse._console.credentials import SESSION_SECONDS, Credentials, make_token, session_expires_at
 from trio_sse._console.peers import AllowedPeers
 from trio_sse._http.request import Headers
 from trio_sse._proxies.trusted_proxies import TrustedProxies
@@ -17,6 +18,7 @@ from trio_sse._proxies.trusted_proxies import TrustedProxies
 from ..support.console import BEARER, TOKEN, ask, log_in, post, send
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory, on_sockets
+from ..support.waiting import until
 
 DATA = ["/session", "/stream"]
 FILES = ["/", "/app.js", "/style.css", "/theme.js", "/favicon.svg"]
@@ -179,6 +181,18 @@ async def test_pages_of_other_origins_are_refused(lines: list[str]) -> None:
             head, _ = await ask(running, path, cookie, csrf, *lines, method="POST", body={"topic": "a"})
             assert head.status == 403
         assert server.hub.statistics().published == 0
+
+
+async def test_the_streams_of_a_login_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise they would go on without end where `max_duration` is infinite."""
+    server = Server(console=True, console_token=TOKEN)
+    async with on_sockets(server) as running:
+        cookie, csrf = await log_in(running)
+        assert session_expires_at(cookie.partition("=")[2]) > time.time()
+        monkeypatch.setattr("trio_sse._console.access.session_expires_at", lambda cookie: 1)  # long ago
+        await ask(running, "/stream", cookie)
+        await ask(running, "/watch", cookie, csrf, method="POST", body={"topic": "a"})
+        await until(lambda: server.statistics().ended.get(EndReason.EXPIRED) == 2)
 
 
 async def test_a_login_sets_a_cookie_and_its_actions_need_the_csrf_token(make_server: MakeServer) -> None:

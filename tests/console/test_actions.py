@@ -139,6 +139,19 @@ async def test_a_stream_is_ended_and_it_is_logged_who_did_it(
     assert [text for text in caplog.messages if text.startswith("login ")] != []
 
 
+async def test_an_action_cannot_forge_a_line_of_the_log(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "trio_sse.console")
+    server = make_server(console=True, console_token=TOKEN)
+    async with on_sockets(server) as running:
+        cookie, csrf = await log_in(running)
+        body = {"topic": "a\ndrain peer=10.0.0.9\x1b[2K\u2028é", "data": "b"}
+        assert (await ask(running, "/publish", cookie, csrf, method="POST", body=body))[0].status == 400
+    (line,) = [text for text in caplog.messages if text.startswith("publish ")]
+    assert line.endswith(r" topic=a\ndrain peer=10.0.0.9\x1b[2K\u2028é")
+
+
 async def test_a_drain_ends_all_calls_to_serve(make_server: MakeServer) -> None:
     server = make_server(console=True, console_token=TOKEN)
     with trio.fail_after(60):

@@ -18,7 +18,7 @@ from .._http.request import Request
 from .._http.response import Response, json_response
 from .._http.websocket_handshake import Handshake
 from .._logger import get_logger
-from .credentials import SESSION_SECONDS, Credentials
+from .credentials import SESSION_SECONDS, Credentials, session_expires_at
 from .peers import AllowedPeers
 
 logger = get_logger("trio_sse.console")
@@ -27,6 +27,8 @@ logger = get_logger("trio_sse.console")
 CSRF_FIELD = "x-csrf-token"
 
 _LARGEST_LOGIN = 4096
+
+_OWN_PAGE_ONLY = "only the console's own page may use the console"
 
 _own_pages_only = Handshake(origins=(), subprotocols=())
 
@@ -43,6 +45,11 @@ class Viewer:
 
     peer: str
     session: str | None
+
+    @property
+    def expires_at(self) -> float | None:
+        """Until when the login is valid, in seconds since 1970; a token is valid without end."""
+        return None if self.session is None else session_expires_at(self.session)
 
     @property
     def name(self) -> str:
@@ -73,8 +80,11 @@ class Access:
             raise HTTPException(403, "the console answers this machine only; see console_peers")
         site = request.headers.get("sec-fetch-site", "none")
         if site not in ("same-origin", "none"):
-            raise HTTPException(403, "only the console's own page may use the console")
-        _own_pages_only.check_origin(request.headers)
+            raise HTTPException(403, _OWN_PAGE_ONLY)
+        try:
+            _own_pages_only.check_origin(request.headers)
+        except HTTPException:
+            raise HTTPException(403, _OWN_PAGE_ONLY) from None
 
     def check(self, request: Request) -> Viewer:
         """Return who asks for data.

@@ -44,6 +44,7 @@ class Actions:
         """Send the events of a topic, until the viewer leaves."""
         viewer, given = self._access.check_action(connection.request)
         topic = _text(given, "topic")
+        connection.expires_at = viewer.expires_at
         with self._watchers.take():
             for name, value in SECURITY_FIELDS.items():
                 connection.add_header(name, value)
@@ -99,7 +100,7 @@ def _number(given: dict[str, Any], name: str) -> int:
 
 
 def _log(viewer: Viewer, action: str, **what: object) -> None:
-    text = "".join(f" {name}={value!s:.200}" for name, value in what.items())
+    text = "".join(f" {name}={_printable(str(value)[:200])}" for name, value in what.items())
     logger.info(
         "%s peer=%s session=%s%s",
         action,
@@ -107,4 +108,12 @@ def _log(viewer: Viewer, action: str, **what: object) -> None:
         viewer.name,
         text,
         fields={"event": action, "peer": viewer.peer, "session": viewer.name, **what},
+    )
+
+
+def _printable(text: str) -> str:
+    """Return a text with escapes for what could end a line of the log, or change a terminal."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
     )

@@ -72,7 +72,7 @@ class Console:
 
     async def _stream(self, connection: Connection) -> None:
         """Send the charts' last minutes, and then a snapshot a second."""
-        self._access.check(connection.request)
+        connection.expires_at = self._access.check(connection.request).expires_at
         with self.viewers.take():
             for name, value in SECURITY_FIELDS.items():
                 connection.add_header(name, value)

@@ -22,6 +22,11 @@ def make_token() -> str:
     return secrets.token_urlsafe(24)
 
 
+def session_expires_at(cookie: str) -> int:
+    """Return until when a login is valid, whose cookie has been checked, in seconds since 1970."""
+    return int(cookie.partition(".")[0])
+
+
 @final
 class Credentials:
     """Checks and makes credentials. Everything is compared in constant time.
@@ -50,7 +55,7 @@ class Credentials:
         text, _, signature = cookie.rpartition(".")
         if not hmac.compare_digest(signature.encode(), self._sign(f"session {text}").encode()):
             return False
-        return self._clock() < int(text.partition(".")[0])
+        return self._clock() < session_expires_at(cookie)
 
     def csrf_token(self, session: str) -> str:
         """Return what the page sends along with each action of a session."""
