@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import socket
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from trio_sse import Connection, EndReason, HTTPException, Request, Response, Server
 from trio_sse._console.credentials import SESSION_SECONDS, Credentials, make_token, session_expires_at
@@ -295,6 +300,35 @@ async def test_a_token_that_is_made_is_printed_once_and_never_logged(
     assert "wrong token" in text
     assert token not in text
     assert token[:12] not in text
+
+
+@pytest.mark.parametrize(
+    ("make", "host"),
+    [
+        (lambda path: bound(socket.AF_INET, ("0.0.0.0", 0)), r"localhost:\d+"),
+        (lambda path: bound(socket.AF_INET6, ("::1", 0)), r"\[::1\]:\d+"),
+        (lambda path: bound(socket.AF_UNIX, str(path / "socket")), "localhost"),
+    ],
+)
+async def test_the_link_names_where_the_server_listens(
+    make_server: MakeServer,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    make: Callable[[Path], socket.socket],
+    host: str,
+) -> None:
+    server = make_server(console=True)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve_listeners, [make(tmp_path)])
+        nursery.cancel_scope.cancel()
+    assert re.fullmatch(rf"Console: http://{host}/_sse/#token=\S+\n", capsys.readouterr().err)
+
+
+def bound(family: int, address: Any) -> socket.socket:
+    made = socket.socket(family)
+    made.bind(address)
+    made.listen()
+    return made
 
 
 async def test_a_token_that_was_set_is_not_printed(

@@ -27,7 +27,7 @@ def test_tables_are_merged_in_order_and_bounded() -> None:
     ]
     assert [(row["pid"], row["id"]) for row in merged["streams"][:2]] == [(3, 29), (3, 27)]
     assert [row["at"] for row in merged["ends"][:4]] == [79.0, 79.0, 79.0, 78.0]
-    assert (len(merged["streams"]), len(merged["ends"])) == (40, 100)
+    assert (len(merged["streams"]), len(merged["ends"])) == (40, 50)
 
 
 def test_logs_of_their_own_are_added_up() -> None:

@@ -75,9 +75,9 @@ def model() -> Model:
     return made
 
 
-def drawn(shown: Model, encoding: str = "utf-8", height: int = 30) -> str:
+def drawn(shown: Model, encoding: str = "utf-8", height: int = 30, width: int = 110) -> str:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace")
-    console = Console(file=file, width=110, height=height, color_system=None)
+    console = Console(file=file, width=width, height=height, color_system=None)
     console.print(render(shown, console))
     console.print(render_foot(shown))
     file.flush()
@@ -189,11 +189,12 @@ def test_the_screen_shows_a_watched_topic() -> None:
     assert "7 events were left out" in text
 
 
-@pytest.mark.parametrize("height", [1, 8, 24])
-def test_the_screen_fits_a_small_terminal_without_unicode(height: int) -> None:
+@pytest.mark.parametrize(("width", "height"), [(30, 1), (40, 8), (80, 24)])
+def test_the_screen_fits_a_small_terminal_without_unicode(width: int, height: int) -> None:
     shown = model()
-    shown.receive("snapshot", snapshot(streams=[], topics=[]))
-    assert "trio_sse live" in drawn(shown, "ascii", height)
+    assert "trio_sse live" in drawn(shown, "ascii", height, width)
+    lines = drawn(shown, "ascii", height, width).splitlines()
+    assert max(map(len, lines)) <= width
 
 
 def test_numbers_are_short() -> None:

@@ -30,7 +30,7 @@ from .shared_metrics import Details, shared_metrics
 from .statistics import ServerStatistics
 
 #: How many of the latest ends are kept.
-_MOST_ENDS = 100
+_MOST_ENDS = 50
 
 
 @final
@@ -60,7 +60,7 @@ class ServerSource:
     def snapshot(self) -> Pausing[Snapshot]:
         return self._snapshots.make()
 
-    def details(self) -> Pausing[Details]:
+    def details(self) -> Pausing[Details]:  # pragma: no cover  # in a fork, too
         """Compute what other workers show of this process."""
         return self._snapshots.details()
 
@@ -73,7 +73,7 @@ class ServerSource:
         self._requests.add(pid, id, reconnect=reconnect)
         return True
 
-    def end_requested(self) -> None:
+    def end_requested(self) -> None:  # pragma: no cover  # in a fork
         """End the streams that other workers have been asked to end."""
         for request in self._requests.take(os.getpid()):
             self._close(id=request.id, reconnect=request.reconnect)
@@ -121,7 +121,7 @@ class ServerConsole:
             router.add(path, (method,), StreamRoute(handle, path, own_manager), handle)
         return router
 
-    async def report(self) -> float:
+    async def report(self) -> float:  # pragma: no cover  # in a fork, too
         """Do what other workers ask for, and let them know this process's details if somebody watches.
 
         Return how many seconds of CPU time the details took.

@@ -9,7 +9,7 @@ from .shared_metrics import Details
 
 _MOST_TOPICS = 80
 _MOST_STREAMS = 40
-_MOST_ENDS = 100
+_MOST_ENDS = 50
 
 
 def merge_details(all_details: Sequence[Details], *, has_one_log: bool) -> Details:
