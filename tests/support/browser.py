@@ -26,6 +26,7 @@ MILLISECONDS = SECONDS * 1000
 @contextmanager
 def chromium() -> Iterator[Any]:
     """Run a browser."""
+    sync_api.expect.set_options(timeout=MILLISECONDS)
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find("chromium"), args=OPTIONS)
         yield browser

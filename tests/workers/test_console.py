@@ -43,7 +43,8 @@ def test_every_worker_shows_all_of_them(tmp_path: Path) -> None:
             samples, snapshot = look(url)
             seen.setdefault(snapshot["pid"], [sample["at"] for sample in samples])
             assert sum(worker["open_streams"] for worker in snapshot["workers"]) >= 1
-            assert snapshot["totals"]["opened"] == sum(worker["opened"] for worker in snapshot["workers"])
+            # They are read one after the other, and grow meanwhile.
+            assert 1 <= snapshot["totals"]["opened"] <= sum(each["opened"] for each in snapshot["workers"])
             return len(seen) == 2 and len(snapshot["workers"]) == 2
 
         until_blocking(see)
