@@ -162,6 +162,7 @@ async def test_a_snapshot_shows_the_server(make_server: MakeServer) -> None:
         await connection.subscribe(f"rooms/{room}")
 
     async with on_sockets(server) as running, await running.connect() as viewer:
+        assert (await ask(running, "/stream"))[0].status == 401  # an end of the console's own
         async with await running.connect() as gone:
             await gone.get("/rooms/1?token=secret")
         await until(lambda: server.statistics().ended)

@@ -41,7 +41,7 @@ class EndRequests:
 
     def add(self, pid: int, id: int, *, reconnect: bool) -> None:
         """Ask a process to end a stream."""
-        place = id % _PLACES
+        place = (id + pid) % _PLACES
         _REQUEST.pack_into(self._memory, place * _REQUEST.size, self._clock(), pid, id, reconnect)
 
     def take(self, pid: int) -> list[EndRequest]:

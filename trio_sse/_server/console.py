@@ -117,6 +117,7 @@ class ServerConsole:
         for path, method, answer in console.endpoints():
             router.add(path, (method,), EndpointRoute(answer, is_exempt=True), answer)
         own_manager = manager.without_hooks(manager.options, host="console")
+        own_manager.is_noted = False  # viewers come and go
         for path, method, handle in console.streams():
             router.add(path, (method,), StreamRoute(handle, path, own_manager), handle)
         return router

@@ -33,6 +33,7 @@ class StreamManager:
 
     Attributes:
         host: what it belongs to: `server`, `app`, `asgi`, `quart` or `console`.
+        is_noted: whether the ends of its streams are among the latest ends that the console shows.
         hub: the hub that the streams subscribe to.
         options: the options of each stream.
         on_connect, on_disconnect: the hooks that are called for each stream.
@@ -60,6 +61,7 @@ class StreamManager:
         refusals: tuple[type[Exception], ...] = (),
     ) -> None:
         self.host = host
+        self.is_noted = True
         self.hub = hub
         self.options = options
         self._max_connections = max_connections

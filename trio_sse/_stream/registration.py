@@ -59,7 +59,7 @@ def unregister(
     del serving.streams[stream.id]
     reason, sent = stream.end_reason or EndReason.SERVER_SHUTDOWN, stream.sent()
     kind, duration = stream.kind, stream.duration
-    if (ends := serving.counters.latest_ends) is not None:
+    if (ends := serving.counters.latest_ends) is not None and manager.is_noted:
         ends.append(StreamEnd(time.time(), stream.info(), reason))
     stream.forget_identity()
     manager.counters.count_end(kind, reason, duration, sent)
