@@ -117,8 +117,8 @@ def test_credentials_are_those_of_one_token_and_expire() -> None:
         ({"console_token": "with a space in it"}, "spaces"),
         ({"console_token": "a-token-with-an-é"}, "ASCII"),
         ({"console_token": 7}, "must be a str"),
-        ({"console_peers": ["10.0.0.0/33"]}, "trusted proxy"),
-        ({"console_peers": "10.0.0.1"}, "collection"),
+        ({"console_peers": ["10.0.0.0/33"]}, "an address of console_peers must be"),
+        ({"console_peers": "10.0.0.1"}, "console_peers must be a collection"),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], what: str) -> None:

@@ -36,7 +36,7 @@ class AllowedPeers:
     """
 
     def __init__(self, networks: Collection[str], proxies: TrustedProxies) -> None:
-        TrustedProxies(networks)  # which says what is wrong with them
+        TrustedProxies(networks, name="console_peers")  # which says what is wrong with them
         self._allowed = TrustedProxies((*_LOOPBACK, *networks))
         self._proxies = proxies
 

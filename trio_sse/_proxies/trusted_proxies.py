@@ -21,23 +21,25 @@ class TrustedProxies:
     Args:
         proxies: addresses and networks, like `192.0.2.1`, `10.0.0.0/8` or `fd00::/8`; and `unix` for the
             peers of Unix sockets.
+        name: the option's, for what is raised.
 
     Raises:
         TypeError: the proxies are one `str`, or one of them is no `str`.
         ValueError: one of them is neither an address nor a network.
     """
 
-    def __init__(self, proxies: Collection[str]) -> None:
+    def __init__(self, proxies: Collection[str], *, name: str = "trusted_proxies") -> None:
         if isinstance(proxies, str | bytes):
-            raise TypeError("trusted_proxies must be a collection of addresses, not one str")
+            raise TypeError(f"{name} must be a collection of addresses, not one str")
+        what = "a trusted proxy" if name == "trusted_proxies" else f"an address of {name}"
         addresses: set[bytes] = set()
         networks: dict[tuple[int, int, int], None] = {}
         for proxy in proxies:
             if not isinstance(proxy, str):
-                raise TypeError(f"a trusted proxy must be a str, not {type(proxy).__name__}")
+                raise TypeError(f"{what} must be a str, not {type(proxy).__name__}")
             if proxy == UNIX:
                 continue
-            network = _parse_network(proxy)
+            network = _parse_network(proxy, what)
             if network.num_addresses == 1:
                 addresses.add(network.network_address.packed)
             else:
@@ -65,13 +67,12 @@ class TrustedProxies:
         return any(size == length and number & mask == network for length, mask, network in self._networks)
 
 
-def _parse_network(proxy: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+def _parse_network(proxy: str, what: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
         network = ipaddress.ip_network(proxy)
     except ValueError as error:
         raise ValueError(
-            "a trusted proxy must be an address, a network like 10.0.0.0/8, or 'unix', "
-            f"not {proxy!r}: {error}"
+            f"{what} must be an address, a network like 10.0.0.0/8, or 'unix', not {proxy!r}: {error}"
         ) from None
     if network.prefixlen >= _MAPPED_BITS and network.network_address.packed.startswith(MAPPED_PREFIX):
         packed = network.network_address.packed[len(MAPPED_PREFIX) :]

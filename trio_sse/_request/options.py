@@ -232,7 +232,7 @@ class ConsoleOptions:
     console_peers: Collection[str]
 
     def __post_init__(self) -> None:
-        TrustedProxies(self.console_peers)  # which checks them
+        TrustedProxies(self.console_peers, name="console_peers")  # which checks them
         token = self.console_token
         if token is None:
             return

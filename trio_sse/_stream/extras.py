@@ -39,6 +39,10 @@ def check_expiry(expires_at: object) -> float:
     """
     if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
         raise TypeError(f"expires_at must be seconds since 1970, not {type(expires_at).__name__}")
-    if math.isnan(expires_at):
+    try:
+        seconds = float(expires_at)
+    except OverflowError:
+        raise ValueError("expires_at must be seconds since 1970, and is too large") from None
+    if math.isnan(seconds):
         raise ValueError("expires_at must be seconds since 1970, not nan")
-    return float(expires_at)
+    return seconds
