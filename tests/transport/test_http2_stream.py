@@ -15,6 +15,7 @@ from trio_sse._transport.pending_bytes import PendingBytes
 
 from ..support.checkpoints import Interruption, interrupt_at_each_checkpoint
 from ..support.http2_wire import HEAD, Link, sized
+from ..support.transport_listener import Listener
 
 WINDOW = 65_535  # of a stream and of the connection, as long as the client says nothing else
 LARGE = bytes(range(256)) * 400  # 102,400 bytes
@@ -39,25 +40,6 @@ def send(transport: Http2StreamTransport, payload: bytes) -> bool:
 async def flush_all(transport: Http2StreamTransport) -> None:
     while transport.pending is not None:
         await transport.flush_some()
-
-
-class Listener:
-    """Counts what it is called for."""
-
-    def __init__(self) -> None:
-        self.disconnects = 0
-
-    def on_disconnect(self) -> None:
-        self.disconnects += 1
-
-    def on_write_timeout(self) -> None:
-        raise AssertionError
-
-    def on_pending_cut(self) -> None:
-        raise AssertionError
-
-    def on_excess_input(self) -> None:
-        raise AssertionError
 
 
 # Heads and ends

@@ -25,6 +25,7 @@ from ..support.certificates import Contexts
 from ..support.checkpoints import Interruption, interrupt_at_each_checkpoint
 from ..support.http2_wire import HEAD, Link
 from ..support.leaks import LeakCheck
+from ..support.transport_listener import Listener
 from ..support.waiting import SECONDS
 
 OWNED, MOVED, CLOSED = HandleState
@@ -160,25 +161,6 @@ async def on_socket(contexts: Contexts | None) -> AsyncIterator[Pair]:
         await pair.transport.aclose(abort=True)
         await trio.aclose_forcefully(theirs)
         nursery.cancel_scope.cancel()
-
-
-class Listener:
-    """Counts what it is called for."""
-
-    def __init__(self) -> None:
-        self.disconnects = 0
-
-    def on_disconnect(self) -> None:
-        self.disconnects += 1
-
-    def on_write_timeout(self) -> None:
-        raise AssertionError
-
-    def on_pending_cut(self) -> None:
-        raise AssertionError
-
-    def on_excess_input(self) -> None:
-        raise AssertionError
 
 
 async def refuse(handle: Any, state: HandleState) -> None:
