@@ -101,10 +101,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a program, by its fixtures or because it says so."""
+    """Mark what needs a program, by its fixtures or because it says so; and move what is late to the end."""
     for item in items:
         if is_in_need(item) or {"streams", "browser"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("integration")
+    items.sort(key=lambda item: item.get_closest_marker("late") is not None)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

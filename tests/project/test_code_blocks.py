@@ -35,6 +35,7 @@ def as_module(block: Block) -> str:
 
 
 @pytest.mark.timeout(240)  # without mypy's cache, it reads the types of all frameworks
+@pytest.mark.late  # by then, `make check`, which `make test` runs beside the tests, has filled the cache
 @pytest.mark.integration
 def test_python_blocks_have_right_types(tmp_path: Path) -> None:
     assert len(PYTHON) > 30
