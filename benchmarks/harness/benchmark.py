@@ -14,6 +14,7 @@ class Settings:
 
     connections: int
     rounds: int
+    events: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Benchmark:
         connections: how many streams it opens by default.
         measure: runs it and returns its measurements.
         fewest: the fewest connections that it works with.
+        events: how many events it publishes in each turn, if that can be chosen.
         compare_monitoring: what `--monitoring` runs instead, if there is something.
     """
 
@@ -31,4 +33,5 @@ class Benchmark:
     connections: int
     measure: Callable[[Settings], Awaitable[list[Measurement]]]
     fewest: int = 1
+    events: int = 0
     compare_monitoring: Callable[[Settings], Awaitable[list[Measurement]]] | None = None

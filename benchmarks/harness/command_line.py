@@ -32,7 +32,8 @@ def main(benchmarks: Sequence[Benchmark], results: Path | None = None) -> None:
     for benchmark in benchmarks:
         if arguments.monitoring and benchmark.compare_monitoring is not None:
             benchmark = replace(benchmark, measure=benchmark.compare_monitoring)
-        settings = Settings(arguments.connections or benchmark.connections, arguments.rounds)
+        events = benchmark.events and (arguments.events or benchmark.events)
+        settings = Settings(arguments.connections or benchmark.connections, arguments.rounds, events)
         try:
             done[benchmark.name] = (settings, run(benchmark, settings))
         except BenchmarkError as error:
@@ -63,6 +64,13 @@ def _arguments(benchmarks: Sequence[Benchmark]) -> argparse.Namespace:
         "--connections", type=int, metavar="N", help=f"streams to open; by default, {defaults}"
     )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds to measure; by default 3")
+    events = [f"{benchmark.name} {benchmark.events}" for benchmark in benchmarks if benchmark.events]
+    parser.add_argument(
+        "--events",
+        type=int,
+        metavar="N",
+        help=f"events of a turn; by default, {', '.join(events)}" if events else argparse.SUPPRESS,
+    )
     has_monitoring = any(benchmark.compare_monitoring is not None for benchmark in benchmarks)
     parser.add_argument(
         "--monitoring",
@@ -73,6 +81,8 @@ def _arguments(benchmarks: Sequence[Benchmark]) -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
+    if arguments.events is not None and arguments.events < 1:
+        parser.error("--events must be at least 1")
     for benchmark in benchmarks:
         if arguments.connections is not None and arguments.connections < benchmark.fewest:
             parser.error(f"{benchmark.name} needs at least {benchmark.fewest} connections")
