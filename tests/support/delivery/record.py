@@ -8,6 +8,7 @@ everything that was published to its topics since it had its first cursor; in or
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -106,16 +107,15 @@ class Record:
         if self.since is None:
             return
         have = set(numbers)
-        missing = [each for each in own if each.number > self.since and each.number not in have]
-        gaps = [self._gap(position) for position in self.resets]
-        unexplained = [
-            each for each in missing if not any(after < each.number < before for after, before in gaps)
-        ]
-        if resets is Resets.FOR_GAPS:
-            for after, before in gaps:
-                assert any(after < each.number < before for each in own if each.number not in have), (
-                    f"a reset between {after} and {before}, though nothing is missing"
-                )
+        left_out = [each for each in own if each.number not in have]
+        gaps = {part: self._gaps(part, topic_of) for part in self.parts}
+        explained: set[int] = set()
+        for position in range(len(self.resets)):
+            found = [each.number for each in left_out if self._is_in(gaps, position, each)]
+            if resets is Resets.FOR_GAPS:
+                assert found, f"reset {position} of {self.resets}, though nothing is missing"
+            explained.update(found)
+        unexplained = [each for each in left_out if each.number > self.since and each.number not in explained]
         if self.allowed is Allowed.ANYTHING:
             return
         if self.allowed is Allowed.OLDER:
@@ -123,8 +123,18 @@ class Record:
             unexplained = [each for each in unexplained if each.number in newest.values()]
         assert not unexplained, f"lost without a reset: {unexplained[:10]} of {len(own)}"
 
-    def _gap(self, position: int) -> tuple[float, float]:
-        """Return between which numbers a reset says that events are missing."""
-        after = self.received[position - 1] if position else float("-inf")
-        before = self.received[position] if position < len(self.received) else float("inf")
-        return after, before
+    def _gaps(self, part: str, topic_of: dict[int, str]) -> list[tuple[float, float]]:
+        """Return between which numbers of a subscription's events each reset came, if it is that one's."""
+        is_own = [topic_of[number] in part for number in self.received]
+        gaps = []
+        for position in self.resets:
+            before = [n for n, own in zip(self.received[:position], is_own[:position], strict=True) if own]
+            after = [n for n, own in zip(self.received[position:], is_own[position:], strict=True) if own]
+            gaps.append((before[-1] if before else -math.inf, after[0] if after else math.inf))
+        return gaps
+
+    def _is_in(self, gaps: dict[str, list[tuple[float, float]]], reset: int, event: Published) -> bool:
+        """Whether a reset may stand for an event."""
+        part = next(part for part in self.parts if event.topic in part)
+        after, before = gaps[part][reset]
+        return after < event.number < before
