@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,14 @@ class Emptied:
 @pytest.fixture(params=SHARED)
 async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Emptied]:
     if request.param == "sqlite":
-        path = tmp_path / "log.db"
+        folder, numbers = tmp_path / "log", count()
+        folder.mkdir()
 
-        async def remove() -> None:
-            for suffix in ("", "-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
+        async def remove() -> None:  # the file and its companions at once, as nodes open new ones meanwhile
+            folder.rename(tmp_path / f"old-{next(numbers)}")
+            folder.mkdir()
 
-        yield Emptied(lambda: SQLiteLog(path, **PATIENT), remove)
+        yield Emptied(lambda: SQLiteLog(folder / "log.db", **PATIENT), remove)
     else:
         with redis_server(tmp_path) as server:
             await server.start()
@@ -61,9 +63,9 @@ async def started(make: Callable[[], Log], initial: object, **options: Any) -> A
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("count", [1, 2])
-async def test_what_other_nodes_hold_wins(log: Emptied, count: int) -> None:
-    async with nodes(log.make, count, {"old": 1}) as found, AsyncExitStack() as stack:
+@pytest.mark.parametrize("others", [1, 2])
+async def test_what_other_nodes_hold_wins(log: Emptied, others: int) -> None:
+    async with nodes(log.make, others, {"old": 1}) as found, AsyncExitStack() as stack:
         states = [state for _, state in found]
         await states[0].update({"n": 1, "text": "x" * 50})
         expected: dict[str, object] = {"old": 1, "n": 1, "text": "x" * 50}
@@ -97,10 +99,10 @@ def kinds(log: ListLog) -> list[tuple[str, bool]]:
 
 
 @pytest.mark.parametrize("moment", [0, 0.01, 0.5, 0.99, 1.01, 2.5])
-@pytest.mark.parametrize("count", [1, 2, 3])
-async def test_the_state_is_put_back_once(autojump_clock: MockClock, count: int, moment: float) -> None:
+@pytest.mark.parametrize("others", [1, 2, 3])
+async def test_the_state_is_put_back_once(autojump_clock: MockClock, others: int, moment: float) -> None:
     log = ListLog()
-    async with nodes(lambda: log, count, {"n": 0}) as found:
+    async with nodes(lambda: log, others, {"n": 0}) as found:
         await found[0][1].set({"n": 1})
         await trio.sleep(0.3)
         async with found[-1][0].subscribe("s", "t") as events:
@@ -118,8 +120,8 @@ async def test_the_state_is_put_back_once(autojump_clock: MockClock, count: int,
                     after.append(await anext(events))
                 assert json.loads(str(after[-1].data)) == {"n": 1} or after[-1].event == "merge-patch"
     whole = [kind for kind, _ in kinds(log) if kind in ("repeat", "set")]
-    assert 1 <= len(whole) <= count
-    assert len([kind for kind, follows in kinds(log) if follows]) <= count
+    assert 1 <= len(whole) <= others
+    assert len([kind for kind, follows in kinds(log) if follows]) <= others
 
 
 @asynccontextmanager

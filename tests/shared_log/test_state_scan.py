@@ -148,6 +148,18 @@ async def test_changes_of_a_state_that_the_log_has_lost_are_none() -> None:
     assert states.replicas["s"].version == ""
 
 
+async def test_a_snapshot_of_a_hub_that_had_not_noticed_that_the_log_was_emptied_is_none() -> None:
+    log = ListLog()
+    log.add(record(ChangeKind.REPEAT, "snapshot", "0.7", 1))  # every hub that has read the log refuses it
+    assert (await search(log)).replicas["s"].version == ""
+    log.add(record(ChangeKind.REPEAT, "snapshot", "", 2))
+    log.add(record(ChangeKind.REPEAT, "snapshot", "1.2", 3))
+    log.add(record(ChangeKind.CHANGE, "merge-patch", "1.1", 4))
+    states = await search(log)
+    assert states.replicas["s"].version == "1.3"
+    assert states.topics["s"].text == '{"3":3}'
+
+
 async def test_a_snapshot_is_certain_if_all_that_its_hub_had_not_read_is_there() -> None:
     log = ListLog()
     log.number = 47

@@ -103,7 +103,7 @@ class _Search:
     def note(self, item: StateEntry) -> None:
         """Add an entry that is older than those before."""
         self._newest_first.append(item)
-        if is_snapshot(item.message):
+        if is_snapshot(item.message) and not _follows_another_epoch(item):
             index, seen = len(self._newest_first) - 1, _seen_number(item)
             if seen is None:
                 self._certain.append(index)
@@ -150,6 +150,12 @@ class _Search:
             return FoundState([], is_new=False, guess=self._newest_first[guess::-1])
         # Changes without a snapshot were appended by hubs that had not noticed yet that it was lost.
         return FoundState([], is_new=is_whole)
+
+
+def _follows_another_epoch(item: StateEntry) -> bool:
+    """Whether its hub had not noticed that the log was emptied. Such an entry changes nothing, on any hub."""
+    epoch = (_change_of(item).base or "").partition(".")[0]
+    return epoch not in ("", item.entry.epoch)
 
 
 def _version(item: StateEntry) -> str:
