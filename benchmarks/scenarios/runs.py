@@ -1,7 +1,7 @@
 """Runs that write 50 tokens a second, with three viewers each: `python -m benchmarks.runs`.
 
 A language model's answers. The age of a token when a viewer receives it includes the time for which a run
-gathers tokens, so as to write them together. The viewers are one process on another core.
+collects tokens to write them together. The viewers are one process on another core.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ async def test_a_revocation_that_is_not_stored_has_ended_the_streams_here(
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_whoever_was_checked_before_receives_nothing_that_is_published_later(
+async def test_a_client_that_was_checked_before_receives_nothing_that_is_published_later(
     log: ListLog, autojump_clock: MockClock, seed: int
 ) -> None:
     random = Random(seed)

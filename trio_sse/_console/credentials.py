@@ -1,7 +1,7 @@
 """The console's token, and the cookie and the CSRF token that are derived from it.
 
 They are derived, and not kept: every worker knows them, a restart with the same token keeps them valid, and
-there is nothing to fill up. Whoever has a cookie does not have the token.
+there is nothing to fill up. A cookie does not reveal the token.
 """
 
 from __future__ import annotations

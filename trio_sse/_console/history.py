@@ -1,7 +1,7 @@
 """The last minutes, a record a second, for the charts.
 
 The records are in memory that processes share if they are forked later, so that every worker shows the same
-charts, whoever was asked to show them. Each second has its place in a ring, and a record that is too old
+charts, whichever process shows them. Each second has its place in a ring, and a record that is too old
 counts as none. Nothing is locked: two workers that write the same second write the same sums.
 """
 

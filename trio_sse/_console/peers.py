@@ -1,4 +1,4 @@
-"""From where the console answers: this machine, unless told otherwise.
+"""From where the console answers: this machine, unless others are allowed.
 
 What a proxy on this machine passes on comes from a loopback address, too. So every address that a request
 names as its sender must be allowed: the one that counts as the client's, and each one in the fields that

@@ -30,7 +30,7 @@ _LONGEST_TEXT = 256
 
 @final
 class Runs:
-    """Runs work that goes on without its connection, and shows it to whoever joins.
+    """Runs work that goes on without its connection, and shows it to those who join.
 
     Each run is a task of its own. It is not cancelled when clients disconnect, but by `RunView.cancel`, at
     its longest duration, and with the hub's end. So no run outlives the server that runs the hub.
