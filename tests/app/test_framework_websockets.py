@@ -418,4 +418,10 @@ async def test_a_close_behind_messages_that_quart_answers_is_no_error(
                 for number in range(5):
                     await connection.send_message(f"{number}")
         await site.is_idle()
-    assert errors(caplog) == []
+    # From 0.23 on, Quart itself may raise this in `receive`, and logs it, on every server.
+    assert not [
+        record
+        for record in caplog.records
+        if record.levelno >= logging.ERROR
+        and not (record.exc_info and "ClientDisconnectedError" in str(record.exc_info[0]))
+    ]
