@@ -74,6 +74,24 @@ async def test_endpoints_and_refusals_have_a_line_and_streams_have_theirs(
     assert "secret" not in caplog.text
 
 
+async def test_a_refused_stream_counts_its_own_answer_after_others_on_its_connection(
+    no_leak: LeakCheck, lines: Lines, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = no_leak.watch(make_server(access_log=True))
+
+    @server.route("/refused")
+    async def refused(connection: Connection) -> None:
+        raise HTTPException(403, "x" * 100)
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        for path in ("/health", "/refused", "/refused"):
+            await client.sized_body(await client.get(path))
+    assert [line[:3] for line in lines()] == [("GET", "/health", "200"), *[("GET", "/refused", "403")] * 2]
+    sizes = [int(match[1]) for match in re.finditer(r"status=403 .* bytes=(\d+)", caplog.text)]
+    assert len(set(sizes)) == 1
+    assert 100 < sizes[0] < 500
+
+
 async def test_without_the_option_requests_have_no_line(no_leak: LeakCheck, lines: Lines) -> None:
     async with Client(no_leak.watch(make_server())) as client:
         await client.get("/health")

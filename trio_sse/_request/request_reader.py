@@ -16,7 +16,7 @@ import trio
 from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.request import Request, make_request
 from .._http.request_head import RequestHead, parse_head, take_head
-from .._http.response import error_response
+from .._http.response import Response, error_response
 from .._http.routing import NO_PARAMETERS
 from .._stream.draining import DRAIN_GRACE_SECONDS
 from .._stream.scope import ServeScope
@@ -48,6 +48,18 @@ class RoutedRequest(NamedTuple):
     may_keep_alive: bool
     app_body: RequestBody | None
     mark: RequestMark | None = None
+
+
+def routed_to_stream(request: Request, began_at: float | None, *, may_keep_alive: bool) -> RoutedRequest:
+    """Return the request of a stream that has never started, to be answered; its route has been called.
+
+    A stream keeps less than this while it runs.
+
+    Args:
+        began_at: when the request's head had arrived, if the access log is on.
+    """
+    mark = None if began_at is None else RequestMark(began_at, 0)  # the stream has counted from 0
+    return RoutedRequest(request, Response(), NO_PARAMETERS, may_keep_alive, None, mark)
 
 
 @final

@@ -119,21 +119,23 @@ class ConnectionHandler:
                         if isinstance(admitted, AfterResponse):
                             after = AfterResponse.CLOSE if buffer else admitted
                             continue
-                        stream, handle, _ = admitted
+                        stream, handle, began_at = admitted
                         transport = stream.transport
-                        del admitted
+                        manager = routed.destination.manager or self._manager
+                        may_keep_alive = routed.may_keep_alive
+                        del admitted, routed  # a stream does not need them
                         try:
-                            outcome = await run_stream(
-                                routed.destination.manager or self._manager, serving, stream, handle
-                            )
+                            outcome = await run_stream(manager, serving, stream, handle)
                         finally:
                             self._admission.leave(transport)
                         if isinstance(outcome, Refused) or outcome.may_reuse:
                             transport = transport.hand_over()
-                        after = await self._streams.after_stream(transport, serving, routed, stream, outcome)
+                        after = await self._streams.after_stream(
+                            transport, serving, stream, outcome, began_at, may_keep_alive=may_keep_alive
+                        )
                         if buffer:
                             after = AfterResponse.CLOSE
-                        del stream, handle, outcome, routed
+                        del stream, handle, outcome
                     elif isinstance(routed.destination, WebSocketRoute):
                         after = await self._websockets.run(
                             transport, serving, routed, routed.destination, buffer
@@ -264,8 +266,11 @@ class ConnectionHandler:
                 if pending.has_started:
                     if isinstance(outcome, Refused) or outcome.may_reuse:
                         transport = transport.hand_over()
-                    announced = routed._replace(may_keep_alive=pending.may_keep_alive)
-                    after = await self._streams.after_stream(transport, serving, announced, stream, outcome)
+                    began_at = None if routed.mark is None else routed.mark.at
+                    after = await self._streams.after_stream(
+                        *(transport, serving, stream, outcome, began_at),
+                        may_keep_alive=pending.may_keep_alive,
+                    )
                     if buffer:
                         after = AfterResponse.CLOSE
                     if routed.may_keep_alive and not pending.may_keep_alive:

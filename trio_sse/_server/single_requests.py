@@ -12,11 +12,8 @@ from typing import Any, final
 
 from .._http.exceptions import HTTPException
 from .._http.request_head import RequestHead
-from .._http.response import Response
-from .._http.routing import NO_PARAMETERS
-from .._request.access_log import RequestMark
 from .._request.admission import Admission
-from .._request.request_reader import RequestReader, RoutedRequest
+from .._request.request_reader import RequestReader, routed_to_stream
 from .._request.routes import StreamRoute
 from .._stream.closing import linger_if_unread
 from .._stream.connection import Connection, stream_of
@@ -70,7 +67,7 @@ class SingleRequests:
         admitted = self._admit(transport, serving, head)
         if admitted is None:
             return self._handler.serve(transport, serving, None, head)
-        return self._run(Connection(admitted.stream), admitted.handle, admitted.mark)
+        return self._run(Connection(admitted.stream), admitted.handle, admitted.began_at)
 
     def _admit(
         self, transport: Transport, serving: ServeScope, head: RequestHead | HTTPException
@@ -90,7 +87,7 @@ class SingleRequests:
             return None
         return self._streams.begin(transport, serving, routed, route)
 
-    async def _run(self, connection: Connection, handle: Handle, mark: RequestMark | None) -> None:
+    async def _run(self, connection: Connection, handle: Handle, began_at: float | None) -> None:
         answer: object = None
         try:
             name_task(handle)
@@ -101,26 +98,23 @@ class SingleRequests:
             answer = await handle(connection)
         except BaseException as failure:
             answer = Failure(failure)
-        await self._end(connection, mark, answer)
+        await self._end(connection, began_at, answer)
 
-    async def _end(self, connection: Connection, mark: RequestMark | None, answer: object) -> None:
+    async def _end(self, connection: Connection, began_at: float | None, answer: object) -> None:
         stream = stream_of(connection)
         try:
             outcome = await end_stream(self._manager, connection, answer)
-            await self._after_stream(stream, outcome, mark)
+            await self._after_stream(stream, outcome, began_at)
         except BaseException as failure:
             contain_failure(failure, stream.transport)
         finally:
             self._admission.leave(stream.transport)
             await stream.transport.aclose()
 
-    async def _after_stream(
-        self, stream: LiveStream, outcome: StreamOutcome, mark: RequestMark | None
-    ) -> None:
+    async def _after_stream(self, stream: LiveStream, outcome: StreamOutcome, began_at: float | None) -> None:
         """Answer the request if its stream never started, and let the client read the end of one that did."""
         if not isinstance(outcome, Refused):
             await linger_if_unread(stream.serving, stream)
             return
-        nothing = Response()  # its route has been called, and nothing else is needed of it
-        routed = RoutedRequest(stream.request, nothing, NO_PARAMETERS, False, None, mark)
+        routed = routed_to_stream(stream.request, began_at, may_keep_alive=False)
         await self._streams.answer_refused(stream.transport.hand_over(), stream.serving, routed, outcome)

@@ -13,9 +13,9 @@ import trio
 from .._http.exceptions import HTTPException
 from .._http.response import Response, add_fields
 from .._logger import get_logger
-from .._request.access_log import RequestMark, log_request
+from .._request.access_log import log_request
 from .._request.admission import Admission
-from .._request.request_reader import RoutedRequest
+from .._request.request_reader import RoutedRequest, routed_to_stream
 from .._request.results import AfterResponse
 from .._request.routes import StreamRoute
 from .._stream.closing import linger_if_unread
@@ -36,11 +36,11 @@ logger = get_logger("trio_sse.server")
 
 
 class AdmittedStream(NamedTuple):
-    """A stream that is about to run, and the beginning of its request, if the access log is on."""
+    """A stream that is about to run, and when its request began, if the access log is on."""
 
     stream: LiveStream
     handle: Handle
-    mark: RequestMark | None
+    began_at: float | None
 
 
 @final
@@ -96,7 +96,7 @@ class StreamRequests:
             transport = transport.hand_over()
         stream = (route.manager or self._manager).new_stream(serving, transport, request, head)
         stream.kind = in_route(stream.kind, route.path, is_secure=stream.kind.is_secure)
-        return AdmittedStream(stream, handle, routed.mark)
+        return AdmittedStream(stream, handle, None if routed.mark is None else routed.mark.at)
 
     async def _answer_soon(
         self, transport: Transport, serving: ServeScope, routed: RoutedRequest, route: StreamRoute
@@ -169,13 +169,16 @@ class StreamRequests:
         self,
         transport: Transport,
         serving: ServeScope,
-        routed: RoutedRequest,
         stream: LiveStream,
         outcome: StreamOutcome,
+        began_at: float | None,
+        *,
+        may_keep_alive: bool,
     ) -> AfterResponse:
         """Answer the request if its stream never started, and let the client read the end of one that did."""
         if isinstance(outcome, Refused):
+            routed = routed_to_stream(stream.request, began_at, may_keep_alive=may_keep_alive)
             return await self.answer_watched(transport, serving, routed, outcome)
         if not outcome.may_reuse:
             await linger_if_unread(serving, stream)
-        return AfterResponse.reuse_if(outcome.may_reuse and routed.may_keep_alive)
+        return AfterResponse.reuse_if(outcome.may_reuse and may_keep_alive)
