@@ -38,7 +38,11 @@ highlight_language = "none"  # of blocks that name no language: they show output
 # The reference
 
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True}
+# `Server` and others inherit what streams belong to; what Python itself has is left out.
+autodoc_default_options = {
+    "members": True,
+    "inherited-members": "object,BaseException,Exception,tuple,Enum,Protocol",
+}
 autodoc_typehints = "signature"
 autoclass_content = "class"
 default_role = "py:obj"  # single backticks: a link to what is documented, code otherwise

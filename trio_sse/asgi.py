@@ -14,7 +14,7 @@ allows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import final
@@ -38,12 +38,13 @@ from ._pausing import in_one_piece, in_pieces
 from ._request.routes import StreamHandler
 from ._stream.head_request import run_head
 from ._stream.lifecycle import Handle, Refused
-from ._stream.listing import ConnectionInfo, StreamFilter
+from ._stream.listing import ListedStream, StreamFilter
 from ._stream.manager import ConnectHook, DisconnectHook, StreamManager
 from ._stream.options import StreamOptions
 from ._stream.polling import run_poll, wants_poll
 from ._stream.statistics import StreamStatistics
 from ._stream.stream_kind import in_route
+from ._stream.stream_owner import StreamOwner
 from ._validate import check_bounds
 from ._wire.event import Dumps, dumps_compact
 from ._wire.topic import TopicError
@@ -110,7 +111,7 @@ def event_stream(
 
 
 @final
-class EventStream:
+class EventStream(StreamOwner):
     """An ASGI endpoint that answers with an event stream; created by `event_stream`."""
 
     def __init__(
@@ -152,63 +153,8 @@ class EventStream:
         """Return the same, but let other tasks run between two parts of the streams."""
         return await in_pieces(self._manager.statistics())
 
-    def connections(
-        self,
-        *,
-        id: int | None = None,
-        identity: str | None = None,
-        route: str | None = None,
-        topic: str | None = None,
-        limit: int | None = None,
-    ) -> list[ConnectionInfo]:
-        """Return this endpoint's open streams, oldest first, among them polls that wait and WebSockets.
-
-        It may visit every stream; with thousands of them, use `collect_connections`.
-
-        Args:
-            id, identity, route, topic: return only streams that have this one, as in `ConnectionInfo`.
-            limit: return at most so many.
-        """
-        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
-        return in_one_piece(self._manager.connections(meant, limit))
-
-    async def collect_connections(
-        self,
-        *,
-        id: int | None = None,
-        identity: str | None = None,
-        route: str | None = None,
-        topic: str | None = None,
-        limit: int | None = None,
-    ) -> list[ConnectionInfo]:
-        """Return the same, but let other tasks run between two parts of the streams."""
-        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
-        return await in_pieces(self._manager.connections(meant, limit))
-
-    def close_connections(
-        self,
-        *,
-        id: int | None = None,
-        identity: str | None = None,
-        route: str | None = None,
-        topic: str | None = None,
-        reconnect: bool = True,
-    ) -> int:
-        """End the open streams of this process that match all of these; return how many those are.
-
-        To end those of other nodes and workers, too, use `Hub.revoke`.
-
-        Args:
-            reconnect: truncate the responses (`REVOKED`), so that every client reconnects and is checked
-                again. Otherwise they are completed (`FINISHED`), as by `Connection.close`: clients built on
-                `fetch` take that as the end, but `EventSource` reconnects all the same, until the server
-                refuses that.
-
-        Raises:
-            TypeError: nothing was said about which ones.
-        """
-        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
-        return self._manager.close_connections(meant, reconnect=reconnect)
+    def _candidates(self, meant: StreamFilter) -> Sequence[ListedStream]:
+        return self._manager.candidates(meant)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as an ASGI app."""

@@ -38,16 +38,11 @@ from .._request.origins import OriginResolver
 from .._request.request_reader import RequestReader
 from .._request.request_router import RequestRouter
 from .._request.routes import EndpointHandler, EndpointRoute, Route, Routes, StreamHandler, websocket_route
-from .._stream.listing import (
-    ConnectionInfo,
-    ListedStream,
-    StreamFilter,
-    close_streams,
-    list_connections,
-)
+from .._stream.listing import ListedStream, StreamFilter
 from .._stream.manager import ConnectHook, DisconnectHook, StreamManager
 from .._stream.options import StreamOptions
 from .._stream.statistics import stream_statistics
+from .._stream.stream_owner import StreamOwner
 from .._transport.pending_bytes import MAX_PENDING_BYTES
 from .._websocket.connection import WebSocketHandler
 from .._wire.event import Dumps, dumps_compact
@@ -74,7 +69,7 @@ WebSocketFunction = TypeVar("WebSocketFunction", bound=WebSocketHandler)
 
 
 @final
-class Server:
+class Server(StreamOwner):
     """Serves event streams, and an app beside them, over HTTP/1.1 and HTTP/2, with or without TLS.
 
     A server may be created at import time, and its routes added there. Several calls to serve may run at the
@@ -654,69 +649,7 @@ class Server:
         """
         return await in_pieces(self._statistics())
 
-    def connections(
-        self,
-        *,
-        id: int | None = None,
-        identity: str | None = None,
-        route: str | None = None,
-        topic: str | None = None,
-        limit: int | None = None,
-    ) -> list[ConnectionInfo]:
-        """Return this server's open streams, oldest first, among them polls that wait and WebSockets.
-
-        It may visit every stream; with thousands of them, use `collect_connections`.
-
-        Args:
-            id, identity, route, topic: return only streams that have this one, as in `ConnectionInfo`.
-            limit: return at most so many.
-        """
-        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
-        return in_one_piece(self._list_connections(meant, limit))
-
-    async def collect_connections(
-        self,
-        *,
-        id: int | None = None,
-        identity: str | None = None,
-        route: str | None = None,
-        topic: str | None = None,
-        limit: int | None = None,
-    ) -> list[ConnectionInfo]:
-        """Return the same, but let other tasks run between two parts of the streams."""
-        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
-        return await in_pieces(self._list_connections(meant, limit))
-
-    def close_connections(
-        self,
-        *,
-        id: int | None = None,
-        identity: str | None = None,
-        route: str | None = None,
-        topic: str | None = None,
-        reconnect: bool = True,
-    ) -> int:
-        """End the open streams of this process that match all of these; return how many those are.
-
-        To end those of other nodes and workers, too, use `Hub.revoke`.
-
-        Args:
-            reconnect: truncate the responses (`REVOKED`), so that every client reconnects and is checked
-                again. Otherwise they are completed (`FINISHED`), as by `Connection.close`: clients built on
-                `fetch` take that as the end, but `EventSource` reconnects all the same, until the server
-                refuses that.
-
-        Raises:
-            TypeError: nothing was said about which ones.
-        """
-        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
-        return close_streams(self._candidates(meant), meant, reconnect=reconnect)
-
-    def _list_connections(self, meant: StreamFilter, limit: int | None) -> Pausing[list[ConnectionInfo]]:
-        return list_connections(self._candidates(meant), meant, limit)
-
     def _candidates(self, meant: StreamFilter) -> Sequence[ListedStream]:
-        """Return streams among which are all that are meant."""
         if meant.identity is not None:
             return self._manager.identities.streams_of(meant.identity)
         scopes = self._manager.serve_scopes

@@ -16,7 +16,7 @@ from .._transport.pending_bytes import MAX_PENDING_BYTES, PendingBytes
 from .connection import Connection
 from .counters import StreamCounters
 from .identities import IdentityIndex
-from .listing import ConnectionInfo, ListedStream, StreamFilter, close_streams, list_connections
+from .listing import ListedStream, StreamFilter
 from .live_stream import LiveStream
 from .options import StreamOptions
 from .scope import ServeScope
@@ -126,14 +126,6 @@ class StreamManager:
         if meant.identity is not None:
             return self.identities.streams_of(meant.identity)
         return [*self.streams, *self.sockets]
-
-    def connections(self, meant: StreamFilter, limit: int | None) -> Pausing[list[ConnectionInfo]]:
-        """Return the open streams that are meant, at most `limit`."""
-        return list_connections(self.candidates(meant), meant, limit)
-
-    def close_connections(self, meant: StreamFilter, *, reconnect: bool) -> int:
-        """End the streams that are meant; return how many those are."""
-        return close_streams(self.candidates(meant), meant, reconnect=reconnect)
 
     def statistics(self) -> Pausing[StreamStatistics]:
         """Compute statistics, which visits every stream."""

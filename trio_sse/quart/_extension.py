@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeVar, final
 
 from quart import Quart
@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException as WerkzeugHTTPException
 from .._http.websocket_handshake import SUBPROTOCOL, Handshake
 from .._hub.hub import Hub
 from .._pausing import in_one_piece, in_pieces
-from .._stream.listing import ConnectionInfo, StreamFilter
+from .._stream.listing import ListedStream, StreamFilter
 from .._stream.manager import (
     ConnectHook,
     DisconnectHook,
@@ -21,6 +21,7 @@ from .._stream.manager import (
 from .._stream.options import StreamOptions
 from .._stream.scope import ServeScope
 from .._stream.statistics import StreamStatistics
+from .._stream.stream_owner import StreamOwner
 from .._validate import check_bounds, check_seconds
 from .._websocket.subprotocol import Allowed
 from .._wire.event import Dumps, dumps_compact
@@ -34,7 +35,7 @@ HandlerFunction = TypeVar("HandlerFunction", bound=Handler)
 
 
 @final
-class QuartSSE:
+class QuartSSE(StreamOwner):
     """Adds event streams to an app, on any server that runs it.
 
     Args:
@@ -202,63 +203,8 @@ class QuartSSE:
         self._manager.on_disconnect.append(hook)
         return hook
 
-    def connections(
-        self,
-        *,
-        id: int | None = None,
-        identity: str | None = None,
-        route: str | None = None,
-        topic: str | None = None,
-        limit: int | None = None,
-    ) -> list[ConnectionInfo]:
-        """Return this app's open streams, oldest first, among them polls that wait and WebSockets.
-
-        It may visit every stream; with thousands of them, use `collect_connections`.
-
-        Args:
-            id, identity, route, topic: return only streams that have this one, as in `ConnectionInfo`.
-            limit: return at most so many.
-        """
-        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
-        return in_one_piece(self._manager.connections(meant, limit))
-
-    async def collect_connections(
-        self,
-        *,
-        id: int | None = None,
-        identity: str | None = None,
-        route: str | None = None,
-        topic: str | None = None,
-        limit: int | None = None,
-    ) -> list[ConnectionInfo]:
-        """Return the same, but let other tasks run between two parts of the streams."""
-        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
-        return await in_pieces(self._manager.connections(meant, limit))
-
-    def close_connections(
-        self,
-        *,
-        id: int | None = None,
-        identity: str | None = None,
-        route: str | None = None,
-        topic: str | None = None,
-        reconnect: bool = True,
-    ) -> int:
-        """End the open streams of this process that match all of these; return how many those are.
-
-        To end those of other nodes and workers, too, use `Hub.revoke`.
-
-        Args:
-            reconnect: truncate the responses (`REVOKED`), so that every client reconnects and is checked
-                again. Otherwise they are completed (`FINISHED`), as by `Connection.close`: clients built on
-                `fetch` take that as the end, but `EventSource` reconnects all the same, until the server
-                refuses that.
-
-        Raises:
-            TypeError: nothing was said about which ones.
-        """
-        meant = StreamFilter(id=id, identity=identity, route=route, topic=topic)
-        return self._manager.close_connections(meant, reconnect=reconnect)
+    def _candidates(self, meant: StreamFilter) -> Sequence[ListedStream]:
+        return self._manager.candidates(meant)
 
     def statistics(self) -> StreamStatistics:
         """Return the statistics of this app's streams. It visits every stream: do not call it often."""

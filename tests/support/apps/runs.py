@@ -1,4 +1,4 @@
-"""A server for tests of runs in a browser: each run counts, as fast as it is told to."""
+"""A server for tests of runs in a browser: each run counts, at the pace that is asked for."""
 
 from __future__ import annotations
 
