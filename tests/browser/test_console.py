@@ -111,10 +111,24 @@ def test_a_topic_is_watched_and_published_to_and_a_stream_is_ended(browser: Any,
         button.focus()
         page.keyboard.press("Enter")
         page.click("#confirm-yes")
+        expect_text(page, "#toast", "Stream .* was ended")
         client.rest()
         expect_text(page, "#ends", "revoked")
         page.click("#pause")
         expect(page.locator("#status")).to_have_attribute("data-status", "paused")
+
+
+def test_a_question_that_is_asked_again_at_once_takes_the_last_answer(browser: Any, url: str) -> None:
+    """The event "close" of the first question may come when the second is open."""
+    with RawStream(f"{url}/rooms/twice?x") as client, console(browser, url) as page:
+        row = page.locator("#streams tr", has_text="/rooms/twice")
+        expect(row.get_by_role("button")).to_be_visible(timeout=MILLISECONDS)
+        row.get_by_role("button").evaluate(
+            "button => { button.click(); document.querySelector('#confirm').close(); button.click(); }"
+        )
+        page.click("#confirm-yes")
+        expect_text(page, "#toast", "Stream .* was ended")
+        client.rest()
 
 
 def test_it_asks_for_the_token_and_logs_out(browser: Any, url: str) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -198,14 +199,18 @@ class RawStream:
 
     def read_until(self, end: bytes) -> bytes:
         """Read until these bytes have come; return all that came."""
+        deadline = time.monotonic() + SECONDS
         while end not in self.received:
             data = self._socket.recv(65536)
             assert data, f"closed before {end!r}: {self.received!r}"
             self.received += data
+            assert time.monotonic() < deadline, f"no {end!r}: {self.received!r}"
         return self.received
 
     def rest(self) -> bytes:
         """Read until the server closes; return all that came."""
+        deadline = time.monotonic() + SECONDS
         while data := self._socket.recv(65536):
             self.received += data
+            assert time.monotonic() < deadline, f"the server does not close: {self.received!r}"
         return self.received

@@ -8,6 +8,7 @@ const MOST_EVENTS = 100;
 
 let watching = null; // an AbortController
 let isToasting = 0;
+let answer = null; // the function that takes the answer to the open question
 
 export function toast(text, isError = false) {
   const element = find("#toast");
@@ -26,17 +27,26 @@ export async function attempt(action, done) {
   }
 }
 
-// Ask a question; return whether the answer was yes.
+// Ask a question; return whether the answer was yes. A new question answers an open one with no.
 function confirm(title, text, yes) {
   const dialog = find("#confirm");
+  answer?.(false);
   write(find("#confirm-title"), title);
   write(find("#confirm-text"), text);
   write(find("#confirm-yes"), yes);
   dialog.returnValue = "";
-  dialog.showModal();
+  if (!dialog.open) dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+    answer = resolve;
   });
+}
+
+// A browser fires "close" a moment after the dialog has closed: by then, the next question may be open.
+function takeAnswer() {
+  const dialog = find("#confirm");
+  if (dialog.open) return;
+  answer?.(dialog.returnValue === "yes");
+  answer = null;
 }
 
 export async function confirmEnd({ id, pid, path, peer }) {
@@ -106,4 +116,5 @@ export function start() {
     attempt(() => post("publish", body), `Published to ${topic.value}.`);
   });
   find("#drain").addEventListener("click", confirmDrain);
+  find("#confirm").addEventListener("close", takeAnswer);
 }
