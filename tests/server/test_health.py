@@ -13,8 +13,11 @@ from trio_sse import Hub, Request, Response, Server
 from trio_sse._hub import sequencer
 
 from ..support.asgi_apps import Receive, Send, answer, http_only
+from ..support.console import BEARER, TOKEN, next_snapshot, send
 from ..support.leaks import MakeHub, MakeServer
 from ..support.list_log import ListLog
+from ..support.metrics import metric
+from ..support.observed_streams import forwarding, observe
 from ..support.serving import OnSockets, on_sockets
 from ..support.waiting import until
 
@@ -121,6 +124,25 @@ async def test_a_server_that_stops_is_not_ready(make_server: MakeServer) -> None
             assert json.loads(await client.sized_body(head))["reasons"] == ["draining"]
         await server.drain()
         await until(lambda: "not_serving" in server.problems())
+
+
+async def test_a_full_server_is_ready_and_says_that_it_is_full(make_server: MakeServer) -> None:
+    server = make_server(max_connections=1, console=True, console_token=TOKEN)
+    observe(server, forwarding)
+    async with on_sockets(server) as running, await running.connect() as client:
+        assert server.warnings() == []
+        await client.get("/")
+        assert server.warnings() == ["full"]
+        assert server.problems() == []
+        assert await ask(running, "/readyz") == (200, {"status": "ok", "warnings": ["full"]})
+        assert await ask(running, "/healthz") == (200, {"status": "ok"})
+        assert metric(server, "max_connections") == 1
+        async with await running.connect() as viewer:
+            await send(viewer, "/stream", BEARER)
+            assert (await next_snapshot(viewer))["problems"] == ["full"]
+        await client.stream.aclose()
+        await until(lambda: not server.warnings())
+        assert await ask(running, "/readyz") == (200, {"status": "ok"})
 
 
 async def test_an_app_that_is_down_is_a_problem(make_server: MakeServer) -> None:

@@ -22,15 +22,21 @@ class Admission:
     Attributes:
         endpoints: endpoints at work.
         background_calls: calls of the app that go on after their responses.
+        max_connections: how many of all these, and of streams, there may be.
     """
 
     def __init__(self, options: AdmissionOptions) -> None:
-        self._max_connections = options.max_connections
+        self.max_connections = options.max_connections
         self._max_connections_per_host = options.max_connections_per_host
         self.endpoints = 0
         self.background_calls = 0
         self._open = 0
         self._open_of: Counter[str] = Counter()  # by the client's address, if there is a bound
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next stream or request is refused, whoever asks."""
+        return self._open >= self.max_connections
 
     @property
     def is_empty(self) -> bool:
@@ -50,7 +56,7 @@ class Admission:
     def check_room(self, transport: Transport, *, has_place: bool = False) -> None:
         """Raise an `HTTPException` if the server has no room for another stream or request."""
         most = self._max_connections_per_host
-        if self._open - has_place >= self._max_connections:
+        if self._open - has_place >= self.max_connections:
             raise _no_room()
         if most is not None and self._open_of[transport.peer_host] >= most:
             raise TemporaryRefusal(429, "your address has reached its limit of open streams")
@@ -65,7 +71,7 @@ class Admission:
 
     def begin_call(self) -> None:
         """Count a call of the app; raise an `HTTPException` if the server has no room for it."""
-        if self._open >= self._max_connections:
+        if self.is_full:
             raise _no_room()
         self._open += 1
 

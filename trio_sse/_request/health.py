@@ -21,6 +21,7 @@ class HealthChecks:
         liveness_path: it answers 200 as long as the event loop turns.
         readiness_path: it answers 503 as long as there is a problem.
         problems: returns why the server is not ready; nothing if it is.
+        warnings: returns what is wrong all the same.
     """
 
     def __init__(
@@ -29,8 +30,10 @@ class HealthChecks:
         liveness_path: str | None,
         readiness_path: str | None,
         problems: Callable[[], Sequence[str]],
+        warnings: Callable[[], Sequence[str]],
     ) -> None:
         self._problems = problems
+        self._warnings = warnings
         answers = {
             readiness_path: self._readiness,
             liveness_path: self._liveness,
@@ -51,9 +54,10 @@ class HealthChecks:
 
     def _readiness(self) -> Response:
         problems = list(self._problems())
-        if not problems:
-            return json_response({"status": "ok"})
-        return json_response({"status": "unavailable", "reasons": problems}, status=503)
+        if problems:
+            return json_response({"status": "unavailable", "reasons": problems}, status=503)
+        warnings = list(self._warnings())
+        return json_response({"status": "ok", "warnings": warnings} if warnings else {"status": "ok"})
 
     def _health(self) -> Response:
         if "log_not_loaded" not in self._problems():

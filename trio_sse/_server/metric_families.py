@@ -141,6 +141,7 @@ SERVER_METRICS = (
     _counter(
         "clients_turned_away_total", "turned_away", "Connections closed because few descriptors were left."
     ),
+    _gauge("max_connections", "max_connections", "How many streams and requests may be open."),
     _gauge("endpoints", "endpoints", "Endpoints that are at work."),
     _gauge("background_calls", "background_calls", "Calls of the app that go on after their responses."),
     _gauge("pending_bytes", "pending_bytes", "Bytes that wait for clients that read slowly."),

@@ -36,7 +36,7 @@ def monitoring_server(server: Server) -> Server:
     serve_operators(made)
     made.endpoint(server.metrics_path or "/metrics")(metrics_endpoint(server.collect_statistics))
     paths = {"health_path": "/health", "liveness_path": "/healthz", "readiness_path": "/readyz"}
-    checks = HealthChecks(**paths, problems=server.problems)
+    checks = HealthChecks(**paths, problems=server.problems, warnings=server.warnings)
     for path in paths.values():
         made.endpoint(path)(_check(checks, path))
     return made

@@ -129,8 +129,9 @@ class Server(StreamOwner):
         liveness_path: the path that answers 200 as long as the event loop turns. The default is `/healthz`,
             and `None` if there is an app; a route of the same path replaces it.
         readiness_path: the path that answers 200 if clients should be sent here, and otherwise 503 and
-            `{"status": "unavailable", "reasons": [...]}`, with what `problems` returns. The default is
-            `/readyz`, and `None` if there is an app; a route of the same path replaces it.
+            `{"status": "unavailable", "reasons": [...]}`, with what `problems` returns. A server that is
+            ready also says what `warnings` returns. The default is `/readyz`, and `None` if there is an app;
+            a route of the same path replaces it.
         metrics_path: the path that answers with metrics for Prometheus, which needs the extra `metrics`;
             `None`, the default, for none. A route of the same path replaces it.
         console: whether there is a console at `/_sse/`: a page, and what `trio-sse top` shows, which needs a
@@ -296,7 +297,11 @@ class Server(StreamOwner):
         hosted = None if app is None else AppHandler(app, root_path=root_path)
         origins = OriginResolver(options.proxies) if options.proxies.proxies else None
         health = HealthChecks(
-            requests.health_path, requests.liveness_path, requests.readiness_path, self.problems
+            requests.health_path,
+            requests.liveness_path,
+            requests.readiness_path,
+            self.problems,
+            self.warnings,
         )
         router = RequestRouter(
             requests,
@@ -356,7 +361,7 @@ class Server(StreamOwner):
         source = ServerSource(
             self._manager,
             self._statistics,
-            self.problems,
+            lambda: [*self.problems(), *self.warnings()],
             self.drain,
             self.close_connections,
             self._console.requests,
@@ -638,6 +643,13 @@ class Server(StreamOwner):
         """
         return [*self._calls.problems(), *engine_of(self.hub).problems()]
 
+    def warnings(self) -> list[str]:
+        """Return what is wrong with the server although clients should be sent here; often nothing.
+
+        The words are for programs. There is one: `full`, while `max_connections` is reached.
+        """
+        return ["full"] if self._admission.is_full else []
+
     def statistics(self) -> ServerStatistics:
         """Return a snapshot of the server's statistics. It visits every stream, so do not call it often."""
         return in_one_piece(self._statistics())
@@ -669,6 +681,7 @@ class Server(StreamOwner):
             bytes_sent=counted.bytes_sent,
             refused=self._responder.refused.total(),
             turned_away=calls.turned_away,
+            max_connections=self._admission.max_connections,
             endpoints=self._admission.endpoints,
             background_calls=self._admission.background_calls,
             pending_bytes=manager.pending_bytes.total,

@@ -24,6 +24,7 @@ class ServerStatistics:
             counted before TLS.
         refused: requests that were answered with an error.
         turned_away: connections that were closed at once because too few file descriptors were left.
+        max_connections: how many streams may be open, and endpoints and calls of the app at work.
         endpoints: endpoints that are at work.
         background_calls: calls of the app that go on after their responses.
         pending_bytes: bytes that wait for clients that read slowly; those that wait for several count once.
@@ -48,6 +49,7 @@ class ServerStatistics:
     bytes_sent: int
     refused: int
     turned_away: int
+    max_connections: int
     endpoints: int
     background_calls: int
     pending_bytes: int
