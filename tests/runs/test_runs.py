@@ -121,7 +121,7 @@ async def test_a_run_goes_on_without_its_client_and_is_joined_again(
         assert (await gone.get(f"/runs/{view.id}", f"Last-Event-ID: {cursor}")).status == 204
         await trio.sleep(61)
         assert (await gone.get(f"/runs/{view.id}")).status == 410
-        assert runs.list() == []
+        assert await runs.list() == []
 
 
 async def test_cancelling_ends_it_for_all_viewers(make_server: MakeServer, autojump_clock: MockClock) -> None:
@@ -234,9 +234,9 @@ async def test_bounds(make_server: MakeServer, autojump_clock: MockClock) -> Non
         await runs.start(endless, owner="u")
         with pytest.raises(RunLimitReached):
             await runs.start(endless, owner="u")
-        assert len(runs.list()) == 4
-        assert len(runs.list(owner="v")) == 1
-        view = runs.get(runs.list(owner="v")[0].id)
+        assert len(await runs.list()) == 4
+        assert len(await runs.list(owner="v")) == 1
+        view = runs.get((await runs.list(owner="v"))[0].id)
         await join(serving, view.id)
         assert (await serving.connect().get(f"/runs/{view.id}")).status == 503
         with pytest.raises(RunGone):
@@ -257,7 +257,7 @@ async def test_the_oldest_are_forgotten_when_too_many_bytes_are_kept(autojump_cl
         for view in views[2:]:
             await view.wait()
         await wait_all_tasks_blocked()
-        assert [info.id for info in runs.list()] == [view.id for view in views[2:]]
+        assert [info.id for info in await runs.list()] == [view.id for view in views[2:]]
 
 
 async def test_what_a_run_refuses(autojump_clock: MockClock) -> None:
@@ -308,10 +308,10 @@ async def test_a_graceful_shutdown_lets_runs_end_and_cancels_the_rest(
         started_at = trio.current_time()
         await server.drain()
     assert 5 <= trio.current_time() - started_at <= 9
-    found = [info.status for info in runs.list()]
+    found = [info.status for info in await runs.list()]
     assert found == [RunStatus.FINISHED, RunStatus.CANCELLED]
-    assert runs.list()[1].reason == "the server was shut down"
-    assert [info.id for info in runs.list()] == [view.id for view in views]
+    assert (await runs.list())[1].reason == "the server was shut down"
+    assert [info.id for info in await runs.list()] == [view.id for view in views]
 
 
 async def test_a_burst_of_tokens_becomes_few_events(

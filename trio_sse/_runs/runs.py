@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVarTuple, final
 
@@ -147,8 +148,9 @@ class Runs:
         """Return how to show a run, by the id that clients have received; it may be gone already."""
         return RunView(self, id)
 
-    def list(self, *, owner: str | None = None) -> list[RunInfo]:
+    async def list(self, *, owner: str | None = None) -> list[RunInfo]:
         """Return all runs that are kept, or those of one owner, oldest first."""
+        await trio.lowlevel.checkpoint()
         return [record.info() for record in self._records.values() if owner is None or record.owner == owner]
 
     # What a hub needs of its services
@@ -173,13 +175,14 @@ class Runs:
 
     # What views need
 
-    async def find(self, id: str) -> RunRecord:
-        """Return a run that is kept; raises `RunGone`."""
-        await trio.lowlevel.checkpoint()
-        record = self._records.get(id)
-        if record is None:
-            raise RunGone
-        return record
+    @asynccontextmanager
+    async def joined(self, id: str) -> AsyncIterator[RunRecord]:
+        """Return a run that is kept; entering this raises `RunGone`."""
+        yield await self._find(id)
+
+    async def look_up(self, id: str) -> RunInfo:
+        """Return what a run is at this moment; raises `RunGone`."""
+        return (await self._find(id)).info()
 
     def check_viewers(self, record: RunRecord) -> None:
         """Raise `RunLimitReached` if a run has as many viewers as it may."""
@@ -188,9 +191,16 @@ class Runs:
 
     async def cancel(self, id: str, reason: str) -> None:
         """Cancel a run; raises `RunGone`."""
-        (await self.find(id)).cancel(reason)
+        (await self._find(id)).cancel(reason)
 
     # Bookkeeping
+
+    async def _find(self, id: str) -> RunRecord:
+        await trio.lowlevel.checkpoint()
+        record = self._records.get(id)
+        if record is None:
+            raise RunGone
+        return record
 
     def _check_room(self, owner: str | None) -> None:
         if len(self._going_on) >= self._max_runs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol, final
 
 from .._stream.connection import Connection, stream_of
@@ -15,8 +16,11 @@ _LONGEST_REASON = 200
 class RunSource(Protocol):
     """Where a `RunView` finds its run."""
 
-    async def find(self, id: str) -> RunRecord:
-        """Return a run; raises `RunGone`."""
+    def joined(self, id: str) -> AbstractAsyncContextManager[RunRecord]:
+        """Return a run for as long as it is shown or waited for; entering it raises `RunGone`."""
+
+    async def look_up(self, id: str) -> RunInfo:
+        """Return what a run is at this moment; raises `RunGone`."""
 
     def check_viewers(self, record: RunRecord) -> None:
         """Raise `RunLimitReached` if a run has as many viewers as it may."""
@@ -53,10 +57,10 @@ class RunView:
             HTTPException: 204, since the client has received the end already. Let it pass: it answers
                 the request.
         """
-        record = await self._source.find(self.id)
-        self._source.check_viewers(record)
         inner = connection if isinstance(connection, Connection) else connection_of(connection)
-        await record.viewers.show(stream_of(inner), is_in_order=in_order)
+        async with self._source.joined(self.id) as record:
+            self._source.check_viewers(record)
+            await record.viewers.show(stream_of(inner), is_in_order=in_order)
 
     async def cancel(self, reason: str = "cancelled") -> None:
         """Cancel the run; do nothing if it has ended.
@@ -79,7 +83,7 @@ class RunView:
         Raises:
             RunGone: there is no such run.
         """
-        return (await self._source.find(self.id)).info()
+        return await self._source.look_up(self.id)
 
     async def wait(self) -> RunInfo:
         """Wait until the run has ended, and return what it is then.
@@ -87,6 +91,6 @@ class RunView:
         Raises:
             RunGone: there is no such run.
         """
-        record = await self._source.find(self.id)
-        await record.wait_ended()
-        return record.info()
+        async with self._source.joined(self.id) as record:
+            await record.wait_ended()
+            return record.info()

@@ -8,11 +8,12 @@ from itertools import groupby
 from typing import Any
 
 import pytest
+import trio
 
 from trio_sse import RunStatus, ServerSentEvent
 
 from ...support.hosts import Host, Run
-from ...support.waiting import until
+from ...support.waiting import SECONDS, until
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +52,9 @@ async def test_a_run_is_joined_resumed_and_ends_once(run: Run) -> None:
             id = json.loads(str(events[0].data))["id"]
             cursor = events[-1].id
         go_on(host, 4)
-        await until(lambda: runs.list()[0].size >= len("1 2 3 4 5 "))
+        with trio.fail_after(SECONDS):
+            while (await runs.get(id).info()).size < len("1 2 3 4 5 "):  # noqa: ASYNC110  # no event announces it
+                await trio.sleep(0.01)
         async with host.opened(f"/run?id={id}", f"Last-Event-ID: {cursor}") as resumed:
             text, events = await counted(resumed, text, "1 2 3 4 5 ")
             assert [kind for kind, _ in groupby(events, lambda event: event.event)] == [
@@ -68,7 +71,7 @@ async def test_a_run_is_joined_resumed_and_ends_once(run: Run) -> None:
                     assert [event.event for event in events].count("third") == 1
                     assert events[-1].event == "end"
                     assert events[-1].json() == {"status": "finished", "result": {"counted": 6}}
-        assert runs.list()[0].viewers == 0
+        assert (await runs.get(id).info()).viewers == 0
         polled = await host.poll(f"/run?id={id}&wait=0")
         assert [event["event"] for event in polled["events"]] == ["run", "text", "third", "third", "end"]
         async with host.asked(f"/run?id={id}", f"Last-Event-ID: {polled['last_event_id']}") as over:
@@ -84,5 +87,5 @@ async def test_a_run_is_cancelled_with_the_server(run: Run) -> None:
             await counted(stream, "", "1 ")
             await host.shut_down()
             await until(host.ended.is_set)
-        (info,) = host.life.runs.list()
+        (info,) = await host.life.runs.list()
         assert (info.status, info.viewers) == (RunStatus.CANCELLED, 0)

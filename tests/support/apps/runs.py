@@ -70,7 +70,7 @@ async def cancel(request: Request, id: str) -> Response:
 @server.endpoint("/viewers", methods=["GET"])
 async def viewers(request: Request) -> Response:
     """Return how many streams show each run."""
-    found = {info.id: info.viewers for info in runs.list()}
+    found = {info.id: info.viewers for info in await runs.list()}
     return Response(json.dumps(found), content_type="application/json")
 
 
