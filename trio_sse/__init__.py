@@ -16,6 +16,7 @@ from ._module_metadata import set_public_module
 from ._process.garbage_collector import tune_garbage_collector
 from ._process.resources import ProcessStatistics
 from ._runs.errors import RunEnded, RunFailed, RunGone, RunLimitReached, RunTooLarge
+from ._runs.items import RunEmitted, RunItem, RunOutcome, RunState, RunText
 from ._runs.run import Run
 from ._runs.runs import Runs
 from ._runs.status import RunInfo, RunStatus
@@ -79,12 +80,17 @@ __all__ = [
     "Response",
     "Retention",
     "Run",
+    "RunEmitted",
     "RunEnded",
     "RunFailed",
     "RunGone",
     "RunInfo",
+    "RunItem",
     "RunLimitReached",
+    "RunOutcome",
+    "RunState",
     "RunStatus",
+    "RunText",
     "RunTooLarge",
     "RunView",
     "Runs",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, final
 
 from .._stream.connection import Connection, stream_of
 from .._websocket.connection import WebSocketConnection, connection_of
+from .items import RunItem, RunReader, start_of
 from .record import RunRecord
 from .status import RunInfo
 
@@ -61,6 +63,36 @@ class RunView:
         async with self._source.joined(self.id) as record:
             self._source.check_viewers(record)
             await record.viewers.show(stream_of(inner), is_in_order=in_order)
+
+    @asynccontextmanager
+    async def events(
+        self, *, in_order: bool = True, after: str | None = None
+    ) -> AsyncIterator[AsyncIterator[RunItem]]:
+        """Read the run's output, to show it in a form of your own: from the start, then live, then its end.
+
+        ::
+
+            async with view.events() as items:
+                async for item in items:  # RunText, RunEmitted, RunState, and at last RunOutcome
+                    ...
+
+        In the block, it counts as one of the run's viewers. Who reads slowly receives larger pieces.
+
+        Args:
+            in_order: texts and events come in the order in which the run made them. Otherwise each text
+                comes in one piece first, and then the events.
+            after: the cursor of an item: only what follows is read.
+
+        Raises:
+            RunGone: there is no such run.
+            RunLimitReached: the run has as many viewers as it may have.
+            ValueError: the cursor is not one of this run.
+        """
+        async with self._source.joined(self.id) as record:
+            self._source.check_viewers(record)
+            position = start_of(record.content, after, is_in_order=in_order)
+            with record.viewers.reading():
+                yield RunReader(record.content, record.viewers, position)
 
     async def cancel(self, reason: str = "cancelled") -> None:
         """Cancel the run; do nothing if it has ended.

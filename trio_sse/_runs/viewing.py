@@ -12,7 +12,8 @@ rule of the transport: nothing is sent while something is pending.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import final
 
 import trio
@@ -141,10 +142,12 @@ class Viewers:
         self._content = content
         self._on_change = on_change
         self._viewers: dict[Viewer, None] = {}
+        self._readers = 0
         self._delivered = content.head
+        self._delivery = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
-        return len(self._viewers)
+        return len(self._viewers) + self._readers
 
     async def show(self, stream: LiveStream, *, is_in_order: bool) -> None:
         """Show the run on a stream until its end was written, or the stream has ended."""
@@ -156,6 +159,21 @@ class Viewers:
         finally:
             del self._viewers[viewer]
             self._on_change()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Count as a viewer what reads the content itself, and waits by `wait_delivered`."""
+        self._readers += 1
+        self._on_change()
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            self._on_change()
+
+    async def wait_delivered(self) -> None:
+        """Wait until something was added."""
+        await self._delivery.park()
 
     async def deliver(self) -> None:
         """Write what was added since the last call to all viewers that have everything else.
@@ -179,6 +197,7 @@ class Viewers:
             self._delivered = batch.position
 
     def _next_batch(self) -> RunEvents | None:
+        self._delivery.unpark_all()
         events = self._content.since(self._delivered)
         if not events:
             return None
