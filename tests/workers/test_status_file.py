@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from trio_sse._program.errors import ProgramError
+from trio_sse._workers.restarts import restart_reason
+from trio_sse._workers.worker_process import WorkerProcess, WorkerTimeouts
 from trio_sse._workers.worker_status import WorkerStatus, check_status_file
 
 from ..support.programs import trio_sse
@@ -49,6 +52,26 @@ def test_a_pipe_that_takes_the_place_of_the_file_later_stays(
     status.write([])
     assert file.is_fifo()
     assert "is not a regular file" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "was_killed", "has_started", "reason"),
+    [
+        (0, False, True, "drained"),
+        (1, False, True, "failed"),
+        (78, False, False, "cannot_run"),
+        (-signal.SIGSEGV, False, True, "crashed"),
+        (-signal.SIGKILL, False, True, "killed"),
+        (-signal.SIGKILL, True, True, "hung"),
+        (-signal.SIGKILL, True, False, "not_started"),
+    ],
+)
+def test_it_is_known_why_a_worker_is_restarted(
+    exit_code: int, was_killed: bool, has_started: bool, reason: str
+) -> None:
+    worker = WorkerProcess(1, 0, -1, WorkerTimeouts())
+    worker.was_killed, worker.has_started = was_killed, has_started
+    assert restart_reason(worker, exit_code).value == reason
 
 
 def test_a_link_to_a_file_stays_a_link(tmp_path: Path) -> None:

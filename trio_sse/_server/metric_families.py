@@ -16,6 +16,7 @@ from .._hub.statistics import HubStatistics
 from .._stream.end_reason import EndReason
 from .._stream.statistics import StreamStatistics
 from .statistics import ServerStatistics
+from .worker_counts import RestartReason, WorkerCounts
 
 #: The route of streams whose app does not say it.
 UNKNOWN_ROUTE = "unknown"
@@ -89,6 +90,10 @@ def _ended(statistics: StreamStatistics | ServerStatistics) -> Iterable[Sample]:
 
 def _refused(statistics: ServerStatistics) -> Iterable[Sample]:
     return [((str(status),), count) for status, count in sorted(statistics.refused_by_status.items())]
+
+
+def _restarts(counts: WorkerCounts) -> Iterable[Sample]:
+    return [((reason.value,), counts.restarts.get(reason, 0)) for reason in RestartReason]
 
 
 def _by_pattern(attribute: str) -> Callable[[HubStatistics], Iterable[Sample]]:
@@ -240,7 +245,20 @@ HUB_METRICS = (
     _counter("hub_log_outages_total", "log_outages", "How often a shared log has become unavailable."),
 )
 
-METRICS = (*STREAM_METRICS, *SERVER_METRICS, *HUB_METRICS)
+#: Metrics of what a supervisor counts.
+WORKER_METRICS = (
+    _gauge("workers", "wanted", "How many workers there should be."),
+    _gauge("workers_serving", "serving", "Workers that accept connections and have reached the log."),
+    Metric(
+        "trio_sse_worker_restarts_total",
+        MetricType.COUNTER,
+        "Workers that ended and were restarted.",
+        ("reason",),
+        _restarts,
+    ),
+)
+
+METRICS = (*STREAM_METRICS, *SERVER_METRICS, *HUB_METRICS, *WORKER_METRICS)
 
 
 def samples_of(statistics: StreamStatistics | ServerStatistics) -> Iterable[tuple[Metric, Iterable[Sample]]]:

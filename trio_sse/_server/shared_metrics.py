@@ -3,7 +3,8 @@
 The supervisor makes a file in memory before it forks, with a region for each worker. A worker locks its
 region, which the kernel undoes when it ends, and writes its metrics there once a second. Who answers a
 scrape adds up the regions. Of a worker that has ended, what only grows still counts; the next worker that
-takes its region carries it on. The file ends with the last process, so nothing is ever stale.
+takes its region carries it on. The last region has what the supervisor counts. The file ends with the last
+process, so nothing is ever stale.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from .._histogram import Histogram
 from .._logger import get_logger
 from .._pausing import Pausing
 from .._stream.statistics import StreamStatistics
-from .metric_families import METRICS, Metric, MetricType, Sample, Value, samples_of
+from .metric_families import METRICS, WORKER_METRICS, Metric, MetricType, Sample, Value, samples_of
 from .statistics import ServerStatistics
+from .worker_counts import RestartReason, WorkerCounts
 
 logger = get_logger("trio_sse.program")
 
@@ -68,9 +70,11 @@ class SharedMetrics:
 
     Attributes:
         details: what the next `write` publishes for the console.
+        supervisor: the process that has made the file.
     """
 
     def __init__(self, workers: int, descriptor: int | None = None) -> None:
+        self.supervisor = os.getpid()
         self.descriptor = _make_file() if descriptor is None else descriptor
         self._regions = 2 * workers + 8
         self._own: int | None = None
@@ -94,7 +98,24 @@ class SharedMetrics:
             if (written := self._get(region)) is not None:
                 _add(total, written.values if self._is_alive(region) else _counters(written.values))
                 yield
+        if (counts := self.worker_counts()) is not None:
+            for metric in WORKER_METRICS:
+                total[metric.name] = {tuple(labels): value for labels, value in metric.samples(counts)}
         return [(_BY_NAME[name], list(of_name.items())) for name, of_name in total.items()]
+
+    def write_worker_counts(self, counts: WorkerCounts) -> None:
+        """Publish what the supervisor counts. Only the supervisor calls this."""
+        restarts = {reason.value: count for reason, count in counts.restarts.items()}
+        payload = json.dumps([counts.wanted, counts.serving, restarts]).encode()
+        self._put_payload(self._regions, payload)
+
+    def worker_counts(self) -> WorkerCounts | None:
+        """Return what the supervisor has published."""
+        if (payload := self._get_payload(self._regions)) is None:
+            return None
+        wanted, serving, restarts = json.loads(payload)
+        by_reason = {RestartReason(name): count for name, count in restarts.items()}
+        return WorkerCounts(wanted=wanted, serving=serving, restarts=by_reason)
 
     def processes(self) -> list[ProcessMetrics]:
         """Return what each process that lives has written last."""
@@ -137,10 +158,23 @@ class SharedMetrics:
         if len(payload) + _HEAD.size > _REGION_BYTES:
             logger.error("the metrics of this worker are too large to be added up: %d bytes", len(payload))
             return
+        self._put_payload(self._own, payload)
+
+    def _put_payload(self, region: int, payload: bytes) -> None:
         data = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
-        os.pwrite(self.descriptor, data, self._own * _REGION_BYTES)
+        os.pwrite(self.descriptor, data, region * _REGION_BYTES)
 
     def _get(self, region: int) -> ProcessMetrics | None:
+        if (payload := self._get_payload(region)) is None:
+            return None
+        pid, at, rows, details = json.loads(payload)
+        values = {
+            name: {tuple(labels): _value(value) for labels, value in of_name}
+            for name, of_name in rows.items()
+        }
+        return ProcessMetrics(pid, at, values, details)
+
+    def _get_payload(self, region: int) -> bytes | None:
         start = region * _REGION_BYTES
         for _ in range(_ATTEMPTS):
             head = os.pread(self.descriptor, _HEAD.size, start)
@@ -149,12 +183,7 @@ class SharedMetrics:
             size, crc = _HEAD.unpack(head)
             payload = os.pread(self.descriptor, size, start + _HEAD.size)
             if size and zlib.crc32(payload) == crc:
-                pid, at, rows, details = json.loads(payload)
-                values = {
-                    name: {tuple(labels): _value(value) for labels, value in of_name}
-                    for name, of_name in rows.items()
-                }
-                return ProcessMetrics(pid, at, values, details)
+                return payload
         return None
 
 

@@ -1,11 +1,17 @@
-"""When the supervisor restarts workers that died."""
+"""When the supervisor restarts workers that died, and why they did."""
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import final
 
 from .._backoff import delay
+from .._server.worker_counts import RestartReason
+from .worker_process import WorkerProcess
+
+#: The exit status of a worker that cannot run at all; EX_CONFIG in sysexits.h.
+CANNOT_RUN = 78
 
 _FIRST_SECONDS = 0.5
 _LONGEST_SECONDS = 30.0
@@ -59,3 +65,18 @@ class RestartSchedule:
     def clear(self) -> None:
         """Restart none."""
         self._due_at.clear()
+
+
+def restart_reason(worker: WorkerProcess, exit_code: int) -> RestartReason:
+    """Return why a worker has ended that nobody has replaced."""
+    if worker.was_killed:
+        return RestartReason.HUNG if worker.has_started else RestartReason.NOT_STARTED
+    match exit_code:
+        case 0:
+            return RestartReason.DRAINED
+        case _ if exit_code == CANNOT_RUN:
+            return RestartReason.CANNOT_RUN
+        case _ if exit_code == -signal.SIGKILL:
+            return RestartReason.KILLED
+        case _:
+            return RestartReason.CRASHED if exit_code < 0 else RestartReason.FAILED

@@ -18,7 +18,7 @@ from .._program.monitor import listening_for_monitor
 from .._program.serve import ServiceOptions
 from .._program.stop_guard import StopGuard
 from .._server.server import Server
-from .._server.shared_metrics import sharing_metrics
+from .._server.shared_metrics import shared_metrics, sharing_metrics
 from .supervisor import Supervisor
 from .worker import serve_as_worker
 from .worker_process import WorkerTimeouts
@@ -71,6 +71,7 @@ def serve_with_workers(
         listening_on(options.listen, workers) as listening,
         listening_for_monitor(options.monitor_listen, options.announce_monitor) as monitor_sockets,
     ):
+        shared = shared_metrics()
         supervisor = Supervisor(
             listening,
             run_worker,
@@ -80,5 +81,6 @@ def serve_with_workers(
             certificates=options.certificates,
             manager=options.manager,
             announce=partial(options.announce, listening.describe(options.scheme)),
+            **({} if shared is None else {"publish": shared.write_worker_counts}),
         )
         return supervisor.run()

@@ -32,8 +32,9 @@ from .._program.errors import ProgramError
 from .._program.listening import Listening
 from .._program.service_manager import ServiceManager
 from .._program.signals import signals_to_socket
+from .._server.worker_counts import WorkerCounts
 from .replacement import RollingReplacement
-from .restarts import RestartSchedule
+from .restarts import CANNOT_RUN, RestartSchedule, restart_reason
 from .slots import WorkerSlots
 from .worker_process import WorkerProcess, WorkerTimeouts
 from .worker_status import WorkerStatus
@@ -49,7 +50,6 @@ _STATUS_SECONDS = 1.0
 _STANDSTILL_SECONDS = 2.0  # a supervisor that wakes so much later than it wanted stood still
 _KILL_SECONDS = 5.0  # after the drain timeout
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
-_CANNOT_RUN = 78  # a worker's exit status; EX_CONFIG in sysexits.h
 
 
 @final
@@ -65,6 +65,7 @@ class Supervisor:
         certificates: those of the workers, which load them again when they could be loaded here.
         manager: what started the program, and wants to know how it is.
         announce: is called once, when the first worker accepts connections.
+        publish: is called with what the workers export as metrics, whenever that has changed.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Supervisor:
         certificates: Certificates | None = None,
         manager: ServiceManager | None = None,
         announce: Callable[[], None] = lambda: None,
+        publish: Callable[[WorkerCounts], None] = lambda counts: None,
     ) -> None:
         self._slots = WorkerSlots(listening)
         self._run_worker = run_worker
@@ -91,6 +93,8 @@ class Supervisor:
         self._certificates = certificates
         self._manager = ServiceManager() if manager is None else manager
         self._announce: Callable[[], None] | None = announce
+        self._publish = publish
+        self._published: WorkerCounts | None = None
         self._alive_at = time.monotonic()  # when to tell the manager
         self._is_ready = False  # as the manager knows
         self._has_served = False  # some worker was ready
@@ -145,6 +149,9 @@ class Supervisor:
             self._announce = None
         self._report_to_manager()
         self._status.write(self._workers.values())
+        if (counts := self._status.counts(self._workers.values())) != self._published:
+            self._published = counts
+            self._publish(counts)
 
     def _kill_faulty(self) -> None:
         """Kill the workers that hang. They are restarted like workers that died."""
@@ -271,7 +278,7 @@ class Supervisor:
             status = 0
         except SystemExit as error:
             logger.error("worker %d cannot run: %s", slot, error)
-            status = _CANNOT_RUN
+            status = CANNOT_RUN
         except ProgramError as error:
             logger.error("worker %d failed: %s", slot, error)
         except BaseException as error:
@@ -321,14 +328,14 @@ class Supervisor:
             logger.log(level, "worker %d, pid %d, ended: %s", worker.slot, worker.pid, how)
             return
         has_served = self._has_served or any(other.is_ready for other in self._workers.values())
-        if exit_code == _CANNOT_RUN and not has_served:
+        if exit_code == CANNOT_RUN and not has_served:
             # Once a worker has served, the reason may be temporary, such as a change of the log's password.
             self._exit_status = 1
             self._stop("no worker can run")
             return
         lived = time.monotonic() - worker.began_at
         seconds = self._restarts.add(worker.slot, worker.served)
-        self._status.restarts += 1
+        self._status.restarts[restart_reason(worker, exit_code)] += 1
         text = "worker %d, pid %d, ended after %.0f s: %s; restarting it in %.1f s"
         logger.error(text, worker.slot, worker.pid, lived, how, seconds)
 

@@ -10,6 +10,7 @@ from typing import final
 
 from .._logger import get_logger
 from .._program.errors import ProgramError
+from .._server.worker_counts import RestartReason, WorkerCounts
 from .worker_process import WorkerProcess
 
 logger = get_logger("trio_sse.program")
@@ -38,11 +39,11 @@ class WorkerStatus:
         file: where to write the status, if anywhere.
 
     Attributes:
-        restarts: how many workers died and had to be restarted.
+        restarts: how many workers ended and had to be restarted, by the reason.
     """
 
     def __init__(self, slots: int, file: Path | None) -> None:
-        self.restarts = 0
+        self.restarts: Counter[RestartReason] = Counter()
         self._slots = slots
         self._file = file
         self._has_failed = False  # the last write did, and that was logged
@@ -58,11 +59,13 @@ class WorkerStatus:
         sums.update(self._ended)
         for worker in workers:
             sums.update(worker.statistics)
+        counts = self.counts(workers)
         return {
             "sum": dict(sums),
-            "restarts": self.restarts,
-            "wanted": self._slots,
-            "serving": sum(worker.is_serving for worker in workers),
+            "restarts": self.restarts.total(),
+            "restart_reasons": {reason.value: count for reason, count in counts.restarts.items()},
+            "wanted": counts.wanted,
+            "serving": counts.serving,
             "workers": [
                 {
                     "slot": worker.slot,
@@ -74,6 +77,11 @@ class WorkerStatus:
                 for worker in workers
             ],
         }
+
+    def counts(self, workers: Collection[WorkerProcess]) -> WorkerCounts:
+        """Return what the workers export as metrics."""
+        serving = sum(worker.is_serving for worker in workers)
+        return WorkerCounts(wanted=self._slots, serving=serving, restarts=dict(self.restarts))
 
     def write(self, workers: Collection[WorkerProcess]) -> None:
         """Replace the status file in one step. Log the first failure in a row."""
