@@ -64,6 +64,8 @@ async def test_a_topic_is_watched_live_and_published_to(
         ("/end", {"id": True}, 400, "id must be a number"),
         ("/end", {"id": 7, "pid": -1}, 400, "pid must be a number"),
         ("/drain", {}, 400, "confirm"),
+        ("/drain", {"confirm": "drain", "pid": "1"}, 400, "pid must be a number"),
+        ("/drain", {"confirm": "drain", "pid": 1}, 404, "no such worker"),
         ("/watch", {"topic": "a\n"}, 400, "topic"),
     ],
 )
@@ -158,7 +160,7 @@ async def test_a_drain_ends_all_calls_to_serve(make_server: MakeServer) -> None:
         async with trio.open_nursery() as nursery:
             addresses = [(await nursery.start(server.serve, "127.0.0.1", 0))[0] for _ in range(2)]
             stream = await trio.open_tcp_stream(*addresses[0])
-            body = b'{"confirm": "drain"}'
+            body = b'{"confirm": "drain", "pid": %d}' % os.getpid()
             await stream.send_all(
                 b"POST /_sse/drain HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
                 + f"{BEARER}\r\nContent-Length: {len(body)}\r\n\r\n".encode()

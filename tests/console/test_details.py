@@ -1,10 +1,10 @@
-"""The tables of several workers as one, and what workers ask one another to end."""
+"""The tables of several workers as one, and what workers ask one another for."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from trio_sse._console.end_requests import EndRequest, EndRequests
+from trio_sse._console.requests import WorkerRequest, WorkerRequests
 from trio_sse._server.console_details import merge_details
 
 
@@ -39,11 +39,16 @@ def test_logs_of_their_own_are_added_up() -> None:
 
 def test_a_request_is_taken_once_by_its_process_and_not_late() -> None:
     now = 1000.0
-    requests = EndRequests(lambda: now)
-    requests.add(7, 5, reconnect=True)
-    requests.add(7, 6, reconnect=False)
-    requests.add(8, 7, reconnect=True)
-    assert requests.take(7) == [EndRequest(now, 7, 5, True), EndRequest(now, 7, 6, False)]
+    requests = WorkerRequests(lambda: now)
+    requests.add_end(7, 5, reconnect=True)
+    requests.add_end(7, 6, reconnect=False)
+    requests.add_end(8, 7, reconnect=True)
+    requests.add_drain(7)
+    assert requests.take(7) == [
+        WorkerRequest(now, 7, None, True),
+        WorkerRequest(now, 7, 5, True),
+        WorkerRequest(now, 7, 6, False),
+    ]
     assert requests.take(7) == []
     now += 31
     assert requests.take(8) == []

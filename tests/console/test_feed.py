@@ -44,7 +44,8 @@ class Source:
     def end_stream(self, id: int, pid: int | None, *, reconnect: bool) -> bool:
         return False
 
-    def drain(self) -> None: ...
+    def drain(self, pid: int | None) -> bool:
+        return False
 
 
 async def watch(feed: Feed, seen: list[int], most: int) -> None:

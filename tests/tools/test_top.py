@@ -142,6 +142,10 @@ def test_actions_are_asked_for_first() -> None:
     assert "Not drained" in drawn(shown)
     press(shown, "d")
     assert type_text(shown, "drain") == [Post("drain", {"confirm": "drain"}, "The server drains.")]
+    press(shown, "5", "down", "d")
+    assert 'Type "drain" to drain worker 10' in drawn(shown)
+    drain = Post("drain", {"confirm": "drain", "pid": 10}, "Worker 10 drains.")
+    assert type_text(shown, "drain") == [drain]
     press(shown, "1", "w")
     assert type_text(shown, "") == []
     press(shown, "p")

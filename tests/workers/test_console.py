@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,14 @@ from typing import Any
 import pytest
 
 from trio_sse import EndReason, EventDecoder
+from trio_sse._server.worker_counts import RestartReason
 
 from ..support import http
 from ..support.console import BEARER, TOKEN
+from ..support.metrics import samples_in, value
 from ..support.programs import RawStream
 from ..support.waiting import until_blocking
-from ..support.workers import workers
+from ..support.workers import status_of, workers
 
 pytestmark = pytest.mark.integration
 
@@ -34,8 +38,17 @@ def look(url: str) -> tuple[list[dict[str, float]], dict[str, Any]]:
     return events["history"]["samples"], events["snapshot"]
 
 
-def test_every_worker_shows_all_of_them(tmp_path: Path) -> None:
-    with ExitStack() as clients, workers(tmp_path, 2, "--console", "--console-token", TOKEN) as (_, url, _):
+def restarts(url: str) -> dict[str, float]:
+    """Return the workers' restarts by the reason, as the metrics of any worker have them."""
+    samples = samples_in(http.get(f"{url}/metrics").text)
+    found = {reason: value(samples, "worker_restarts_total", reason=reason.value) for reason in RestartReason}
+    assert value(samples, "workers") == 2
+    return {reason.value: count for reason, count in found.items() if count}
+
+
+def test_every_worker_shows_all_of_them_and_drains_any_or_all(tmp_path: Path) -> None:
+    options = ("--console", "--console-token", TOKEN, "--metrics-path", "/metrics")
+    with ExitStack() as clients, workers(tmp_path, 2, *options) as (program, url, status):
         seen: dict[int, list[float]] = {}
         streams: dict[int, tuple[RawStream, dict[str, Any]]] = {}
 
@@ -79,3 +92,20 @@ def test_every_worker_shows_all_of_them(tmp_path: Path) -> None:
             )
         )
         assert http.post(f"{url}/_sse/end", json={"id": 1, "pid": 1}, headers=HEADERS).status_code == 404
+
+        def drain(**what: int) -> int:
+            body = {"confirm": "drain", **what}
+            return http.post(f"{url}/_sse/drain", json=body, headers=HEADERS).status_code
+
+        assert restarts(url) == {}
+        assert drain(pid=1) == 404
+        assert drain(pid=first) == 202  # whichever worker answers
+        until_blocking(lambda: status_of(status)["restart_reasons"] == {"drained": 1})
+        until_blocking(lambda: status_of(status)["serving"] == 2)
+        os.kill(second, signal.SIGKILL)
+        until_blocking(lambda: status_of(status)["restart_reasons"] == {"drained": 1, "killed": 1})
+        until_blocking(lambda: status_of(status)["serving"] == 2)
+        until_blocking(lambda: restarts(url) == {"drained": 1, "killed": 1})
+        assert drain() == 202
+        assert program.wait() == 0
+        program.stderr.expect("SIGTERM: draining 2 workers")

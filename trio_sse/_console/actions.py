@@ -76,12 +76,14 @@ class Actions:
         return _DONE
 
     async def drain(self, request: Request) -> Response:
-        """Begin a graceful shutdown."""
+        """Begin a graceful shutdown, of all workers or of one."""
         viewer, given = self._access.check_action(request)
         if given.get("confirm") != "drain":
             raise HTTPException(400, 'say {"confirm": "drain"}')
-        _log(viewer, "drain")
-        self._source.drain()
+        pid = _number(given, "pid") if "pid" in given else None
+        _log(viewer, "drain", pid="all" if pid is None else pid)
+        if not self._source.drain(pid):
+            raise HTTPException(404, "no such worker is there")
         return Response(status=202, headers=SECURITY_FIELDS)
 
 

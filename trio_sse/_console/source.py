@@ -43,5 +43,8 @@ class ConsoleSource(Protocol):
     def end_stream(self, id: int, pid: int | None, *, reconnect: bool) -> bool:
         """End a stream, of this process or another; return whether it was there, as far as that is known."""
 
-    def drain(self) -> None:
-        """Begin to shut down gracefully, as a signal does."""
+    def drain(self, pid: int | None) -> bool:
+        """Begin to shut down gracefully, as a signal does: the server with all its workers, or one worker.
+
+        Return whether that worker was there, as far as that is known.
+        """

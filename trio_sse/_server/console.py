@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import time
@@ -14,9 +15,9 @@ import trio
 
 from .._console.console import CONSOLE_PATH, Console
 from .._console.credentials import make_token
-from .._console.end_requests import EndRequests
 from .._console.history import History
 from .._console.peers import AllowedPeers
+from .._console.requests import WorkerRequests
 from .._console.source import Snapshot
 from .._http.routing import Router
 from .._hub.hub import Hub
@@ -44,7 +45,7 @@ class ServerSource:
         problems: Callable[[], Sequence[str]],
         drain: Callable[[], Awaitable[None]],
         close: Callable[..., int],
-        requests: EndRequests,
+        requests: WorkerRequests,
         loop_seconds: Callable[[], float],
     ) -> None:
         self._manager = manager
@@ -67,20 +68,42 @@ class ServerSource:
     def end_stream(self, id: int, pid: int | None, *, reconnect: bool) -> bool:
         if pid is None or pid == os.getpid():
             return self._close(id=id, reconnect=reconnect) > 0
-        shared = shared_metrics()
-        if shared is None or all(process.pid != pid for process in shared.processes()):
+        if not _is_worker(pid):
             return False
-        self._requests.add(pid, id, reconnect=reconnect)
+        self._requests.add_end(pid, id, reconnect=reconnect)
         return True
 
-    def end_requested(self) -> None:  # pragma: no cover  # in a fork
-        """End the streams that other workers have been asked to end."""
+    def do_requested(self) -> None:  # pragma: no cover  # in a fork
+        """Do what other workers have been asked for."""
         for request in self._requests.take(os.getpid()):
-            self._close(id=request.id, reconnect=request.reconnect)
+            if request.id is None:
+                self._drain_process()
+            else:
+                self._close(id=request.id, reconnect=request.reconnect)
 
-    def drain(self) -> None:
+    def drain(self, pid: int | None) -> bool:
+        shared = shared_metrics()
+        if pid is None and shared is not None:
+            # Its parent cannot have ended, and its id be another's: another process would be the parent then.
+            if os.getppid() == shared.supervisor:
+                os.kill(shared.supervisor, signal.SIGTERM)
+        elif pid is None or pid == os.getpid():
+            self._drain_process()
+        elif _is_worker(pid):
+            self._requests.add_drain(pid)
+        else:
+            return False
+        return True
+
+    def _drain_process(self) -> None:
         # Not in a task of the connections, as the drain waits until these have ended.
         trio.lowlevel.spawn_system_task(self._drain)
+
+
+def _is_worker(pid: int) -> bool:
+    """Return whether a process is a worker of this server that lives."""
+    shared = shared_metrics()
+    return shared is not None and any(process.pid == pid for process in shared.processes())
 
 
 @final
@@ -89,13 +112,13 @@ class ServerConsole:
 
     Attributes:
         token: what clients need.
-        requests: what workers ask one another to end.
+        requests: what workers ask one another for.
     """
 
     def __init__(self) -> None:
         self.token = ""
         self._history = History()
-        self.requests = EndRequests(time.time)
+        self.requests = WorkerRequests(time.time)
         self._source: ServerSource | None = None
         self._console: Console | None = None
         self._made_token = ""
@@ -130,7 +153,7 @@ class ServerConsole:
         shared, source, console = shared_metrics(), self._source, self._console
         if shared is None or source is None or console is None:
             return 0.0
-        source.end_requested()
+        source.do_requested()
         if not self._history.is_watched(time.time()):
             shared.details = None
         elif not console.feed.is_fresh:  # otherwise each snapshot does it

@@ -147,7 +147,7 @@ class Model:
             case "p":
                 self.prompt = Prompt("Publish to topic: ", _ask_data, topic)
             case "d":
-                self.prompt = Prompt('Type "drain" to drain this server: ', self._drain)
+                self.prompt = self._ask_drain()
             case _:
                 pass
         return None
@@ -171,11 +171,19 @@ class Model:
 
         return Prompt(f"End stream {id}, {self.row['path']} of {self.row['peer']}? [y/N] ", end)
 
-    def _drain(self, answer: str) -> Command | None:
-        if answer == "drain":
-            return Post("drain", {"confirm": "drain"}, "The server drains.")
-        self.message = "Not drained."
-        return None
+    def _ask_drain(self) -> Prompt:
+        """Ask whether to drain the selected worker, or else the server."""
+        what, body = "this server", {"confirm": "drain"}
+        if self.tab == "workers" and self.row is not None:
+            what, body = f"worker {self.row['pid']}", {**body, "pid": self.row["pid"]}
+
+        def drain(answer: str) -> Command | None:
+            if answer == "drain":
+                return Post("drain", body, f"{what.capitalize()} drains.".replace("This", "The"))
+            self.message = "Not drained."
+            return None
+
+        return Prompt(f'Type "drain" to drain {what}: ', drain)
 
     def _press_in_prompt(self, prompt: Prompt, key: str) -> Command | None:
         if key == "escape":

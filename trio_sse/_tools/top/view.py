@@ -92,7 +92,7 @@ _KEYS = (
     ("Enter, w", "watch a topic; Esc stops"),
     ("p", "publish an event"),
     ("e", "end the selected connection"),
-    ("d", "drain this server"),
+    ("d", "drain this server, or the selected worker"),
     ("Space", "pause"),
     ("q", "quit"),
 )

@@ -60,6 +60,12 @@ async function confirmDrain() {
   await attempt(() => post("drain", { confirm: "drain" }), "The server drains.");
 }
 
+export async function confirmDrainWorker({ pid }) {
+  const text = "It shuts down gracefully, and another one takes its place. Its clients reconnect to any worker.";
+  if (!(await confirm(`Drain worker ${pid}?`, text, "Drain"))) return;
+  await attempt(() => post("drain", { confirm: "drain", pid }), `Worker ${pid} drains.`);
+}
+
 export function watchTopic(topic) {
   find("#watch-topic").value = topic;
   watch(topic);

@@ -4,7 +4,7 @@ import { find, make, resize, write } from "./dom.js";
 import { bytes, clock, count, duration, percent, rate, seconds } from "./format.js";
 import { Chart } from "./charts.js";
 import { Table } from "./tables.js";
-import { confirmEnd, watchTopic } from "./actions.js";
+import { confirmDrainWorker, confirmEnd, watchTopic } from "./actions.js";
 
 const SPAN = 300;
 const SILENT = 20; // seconds; a worker with many streams reports every few seconds
@@ -35,7 +35,7 @@ const PROBLEMS = {
 };
 
 const DRAIN_SERVER = "A graceful shutdown: clients reconnect elsewhere, or when the server is there again.";
-const DRAIN_WORKER = "The worker that answers you shuts down gracefully, and another one takes its place.";
+const DRAIN_WORKERS = "A graceful shutdown of all workers, and of the program that starts them: clients reconnect elsewhere, or when it is there again.";
 
 const NUMBERS = [
   ["Opened so far", (totals) => count(totals.opened)],
@@ -97,6 +97,7 @@ const workers = new Table(find("#workers"), {
     worker.rate === null ? "\u2013" : count(worker.rate), count(worker.lagging ?? 0), short(worker.longest_turn ?? 0),
     bytes(worker.memory ?? 0), count(worker.descriptors ?? 0),
   ],
+  act: { label: "Drain", describe: ({ pid }) => `Drain worker ${pid}`, run: confirmDrainWorker },
   empty: "",
 });
 
@@ -116,7 +117,7 @@ export function showSnapshot(snapshot) {
   const processes = snapshot.workers.length;
   const what = processes ? `${processes} workers, shown by process` : "Process";
   write(find("#about"), `${what} ${snapshot.pid}. Last update ${clock(snapshot.at)}.`);
-  write(find("#drain-text"), processes ? DRAIN_WORKER : DRAIN_SERVER);
+  write(find("#drain-text"), processes ? DRAIN_WORKERS : DRAIN_SERVER);
   streams.show(snapshot.streams);
   topics.show(snapshot.topics);
   ends.show(snapshot.ends);
