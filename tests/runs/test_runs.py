@@ -251,13 +251,89 @@ async def test_the_oldest_are_forgotten_when_too_many_bytes_are_kept(autojump_cl
         await run.append("x" * 600)
 
     hub = Hub()
-    runs = Runs(hub, max_kept_bytes=1500)
+    runs = Runs(hub, max_kept_bytes=5500)  # each counts as 2,600
     async with running(hub):
         views = [await runs.start(write) for _ in range(4)]
         for view in views[2:]:
             await view.wait()
         await wait_all_tasks_blocked()
         assert [info.id for info in await runs.list()] == [view.id for view in views[2:]]
+
+
+async def test_small_things_are_bounded_too(autojump_clock: MockClock) -> None:
+    """Empty events, and runs that put out nothing, take memory; a state that is replaced takes none."""
+
+    async def empty(run: Run) -> None:
+        while True:
+            await run.emit("")
+
+    async def replace(run: Run) -> None:
+        for _ in range(3):
+            await run.set_state("é" * 300)
+
+    async def nothing(run: Run) -> None:
+        pass
+
+    hub = Hub()
+    runs = Runs(hub, max_bytes=1000, max_kept_bytes=10_000)
+    async with running(hub):
+        info = await (await runs.start(empty)).wait()
+        assert (info.status, info.size) == (RunStatus.FAILED, 1000)
+        info = await (await runs.start(replace)).wait()
+        assert (info.status, info.size) == (RunStatus.FINISHED, 602)
+        for _ in range(10):
+            await (await runs.start(nothing)).wait()
+        await wait_all_tasks_blocked()
+        assert len(await runs.list()) == 5
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_run_is_started_or_refused_while_its_hub_ends(turns: int) -> None:
+    hub = Hub()
+    runs = Runs(hub)
+    refused = 0
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        await runs.start(endless)
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            for number in range(turns + 4):
+                try:
+                    await runs.start(endless, key=str(number), owner="u")
+                except RuntimeError as error:
+                    assert "does not run" in str(error)  # noqa: PT017
+                    refused += 1
+    assert [info.status.is_end for info in await runs.list()] == [True] * (turns + 5 - refused)
+    async with running(hub):
+        assert (await runs.start(endless, key="0", owner="u")).id
+
+
+async def test_all_viewers_receive_an_end_with_which_the_hub_ends(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    """There are so many that they are written to in several turns."""
+    server = make_server()
+    runs = Runs(server.hub)
+    serve_runs(server, runs)
+    go_on = trio.Event()
+
+    async def work(run: Run) -> None:
+        await run.append("a")
+        await go_on.wait()
+        await run.append("b")
+
+    async with trio.open_nursery() as nursery, trio.open_nursery() as hub_nursery:
+        await hub_nursery.start(server.hub.run)
+        serving = InMemory(server, nursery)
+        view = await runs.start(work)
+        clients = [await join(serving, view.id) for _ in range(120)]
+        await wait_all_tasks_blocked()
+        go_on.set()
+        while (await runs.list())[0].status is not RunStatus.FINISHED:
+            await trio.lowlevel.checkpoint()
+        hub_nursery.cancel_scope.cancel()
+        assert {await text_of(client) for client in clients} == {"ab"}
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_a_run_refuses(autojump_clock: MockClock) -> None:

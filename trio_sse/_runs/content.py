@@ -23,6 +23,11 @@ _LARGEST_PIECE = 128 * 1024
 #: As many texts a run has at most.
 MOST_TEXTS = 16
 
+#: What an event takes besides its type and data, and a run besides its content; so many small ones are
+#: bounded, too.
+EVENT_SIZE = 200
+RUN_SIZE = 2000
+
 
 class Emitted(NamedTuple):
     """An event of a run, and how long its texts were when it was emitted."""
@@ -41,7 +46,7 @@ class RunContent:
         created_at: in seconds since 1970.
         status: the run's state.
         end: how it has ended; `None` before.
-        size: the bytes of everything in it.
+        size: the bytes of everything in it, and `EVENT_SIZE` for each event.
         names: its texts' names, in the order in which they began.
     """
 
@@ -73,6 +78,11 @@ class RunContent:
         return self._state
 
     @property
+    def state_size(self) -> int:
+        """The bytes of the state."""
+        return byte_size(self._state or "")
+
+    @property
     def emitted(self) -> Sequence[Emitted]:
         """The events that were emitted."""
         return self._emitted
@@ -91,12 +101,12 @@ class RunContent:
     def emit(self, event: str | None, data: str, lengths: tuple[int, ...] | None = None) -> None:
         """Add an event; `lengths` is what it came after, by default all of the texts."""
         self._emitted.append(Emitted(event, data, self._head.lengths if lengths is None else lengths))
-        self.size += len(data) + len(event or "")
+        self.size += event_size(event, data)
         self._move()
 
     def set_state(self, state: str, version: int | None = None) -> None:
         """Replace the state by another, as JSON."""
-        self.size += len(state) - len(self._state or "")
+        self.size += byte_size(state) - self.state_size
         self._state = state
         self._state_version = self._state_version + 1 if version is None else version
         self._move()
@@ -175,6 +185,16 @@ class RunContent:
             position = position._replace(lengths=tuple(lengths))
             yield RunEvent(first, text_data(name, bytes(text[start:stop])), position)
             first = "append"
+
+
+def byte_size(text: str) -> int:
+    """Return how many bytes a text has in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def event_size(event: str | None, data: str) -> int:
+    """Return what an event counts for in the size of a run."""
+    return byte_size(data) + byte_size(event or "") + EVENT_SIZE
 
 
 def _is_boundary(text: bytearray, index: int) -> bool:

@@ -32,7 +32,8 @@ class RunFlusher:
 
     Args:
         interval: how many seconds a run's flushes are apart, at least.
-        on_end: called when a run's end has become a part of its content.
+        on_end: called when a run's end has become a part of its content, and was written to its viewers;
+            perhaps more than once.
     """
 
     def __init__(self, interval: float, on_end: Callable[[RunRecord], None]) -> None:
@@ -81,6 +82,7 @@ class RunFlusher:
         for record in records:
             self.apply(record)
             await record.viewers.deliver()
+            self._note_end(record)
             writes += 1 + len(record.viewers)
             if writes >= _WRITES_PER_CHECKPOINT:
                 writes = 0
@@ -88,17 +90,22 @@ class RunFlusher:
 
     def apply(self, record: RunRecord) -> None:
         """Make what a run has added a part of its content; there is no checkpoint."""
-        had_ended = record.is_over
         record.flushed_at = trio.current_time()
         record.apply_pending()
-        if record.is_over and not had_ended:
+
+    def _note_end(self, record: RunRecord) -> None:
+        if record.is_over:
             with contained("ending a run failed"):
                 self._on_end(record)
 
     def finish(self, records: Sequence[RunRecord]) -> None:
-        """Flush what these records have left, without a checkpoint: `run` was cancelled."""
+        """Flush what these records have left, without a checkpoint: `run` was cancelled.
+
+        They are all whose end was not noted, so also those that were being written.
+        """
         self._waiting.clear()
         for record in records:
             record.is_scheduled = False
             self.apply(record)
             record.viewers.deliver_nowait()
+            self._note_end(record)

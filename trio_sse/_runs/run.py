@@ -9,7 +9,7 @@ import trio
 from .._validate import check_bounds
 from .._wire.event import ServerSentEvent
 from .._wire.json_text import compact_json
-from .content import MOST_TEXTS
+from .content import MOST_TEXTS, byte_size, event_size
 from .errors import RunEnded, RunTooLarge
 from .flushing import RunFlusher
 from .protocol import MAIN_TEXT, RESERVED
@@ -70,9 +70,7 @@ class Run:
             raise TypeError(f"text must be a str, not {type(text).__name__}")
         if name not in self._names:
             self._check_name(name)
-        await self._prepare(
-            size := len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        )
+        await self._prepare(size := byte_size(text))
         if text:
             self._names.add(name)
             self._record.pending.append(name, text, size)
@@ -91,7 +89,7 @@ class Run:
         if event in RESERVED:
             raise ValueError(f"{event!r} is a type of the run protocol: use another one")
         text = ServerSentEvent(data, event=event).text()
-        size = len(text) + len(event or "")
+        size = event_size(event, text)
         await self._prepare(size)
         self._record.pending.add(EmitEvent(event, text), size)
         self._flusher.schedule(self._record)
@@ -105,8 +103,8 @@ class Run:
         """
         text = compact_json(value)
         ServerSentEvent(text)  # checks its size
-        size = len(text)
-        await self._prepare(size)
+        size = byte_size(text)
+        await self._prepare(size, replaces_state=True)
         self._record.pending.add(SetState(text), size)
         self._flusher.schedule(self._record)
 
@@ -136,16 +134,23 @@ class Run:
         if len(self._names) >= MOST_TEXTS:
             raise ValueError(f"a run has at most {MOST_TEXTS} texts, and {name[:20]!r} would be another one")
 
-    async def _prepare(self, size: int) -> None:
+    async def _prepare(self, size: int, *, replaces_state: bool = False) -> None:
         """Wait for room, and check the bounds; the caller then adds what it has without a checkpoint."""
         await trio.lowlevel.checkpoint_if_cancelled()
         record = self._record
-        while record.pending.size > _MOST_PENDING_BYTES or record.pending.count >= _MOST_PENDING_CALLS:
+        pending, content = record.pending, record.content
+        while (
+            pending.size > _MOST_PENDING_BYTES
+            or pending.count >= _MOST_PENDING_CALLS
+            # What is pending may replace a state.
+            or (pending and content.size + pending.size + size > self._max_bytes)
+        ):
             self._check_running()
             self._flusher.schedule(record, now=True)
             await record.wait_flushed()
         self._check_running()
-        if record.content.size + record.pending.size + size > self._max_bytes:
+        replaced = content.state_size if replaces_state else 0
+        if content.size + pending.size + size - replaced > self._max_bytes:
             raise RunTooLarge(f"a run has at most {self._max_bytes} bytes")
 
     def _check_running(self) -> None:

@@ -14,7 +14,7 @@ import trio
 
 from .._hub.hub import Hub, engine_of
 from .._validate import check_bounds, check_seconds
-from .content import RunContent
+from .content import RUN_SIZE, RunContent
 from .errors import RunGone, RunLimitReached
 from .executing import execute
 from .flushing import RunFlusher
@@ -43,8 +43,9 @@ class Runs:
         ttl: how many seconds a run is kept after its end, so that clients receive the rest and the end.
         max_runs: how many runs may be going on.
         max_runs_per_owner: how many of one owner.
-        max_bytes: how many bytes the texts, events and state of a run may have.
-        max_kept_bytes: how many bytes of runs that have ended are kept; the oldest are forgotten first.
+        max_bytes: how many bytes the texts, events and state of a run may have; see `RunInfo.size`.
+        max_kept_bytes: how many bytes of runs that have ended are kept, of which each counts as 2,000 more;
+            the oldest are forgotten first.
         max_viewers: how many streams may show one run.
         max_duration: how many seconds a run may take; it then fails.
         cancel_when_unwatched: cancel a run that nobody has watched for so many seconds; `None` for never.
@@ -138,10 +139,10 @@ class Runs:
         content = RunContent(secrets.token_urlsafe(16), time.time())
         record = RunRecord(content, owner=owner, key=key, on_watch=self._on_watch)
         record.deadline = trio.current_time() + (max_duration or self._max_duration)
-        self._add(record)
-        self._on_watch(record)
         run = Run(record, self._flusher, self._max_bytes)
         self._tasks.start_soon(partial(execute, record, partial(function, run, *args), self._flusher))
+        self._add(record)
+        self._on_watch(record)
         return RunView(self, content.id)
 
     def get(self, id: str) -> RunView:
@@ -162,9 +163,11 @@ class Runs:
                 services.start_soon(self._flusher.run)
                 services.start_soon(self._forget_old_runs)
                 async with trio.open_nursery() as self._tasks:
-                    await trio.sleep_forever()
+                    try:
+                        await trio.sleep_forever()
+                    finally:
+                        self._tasks = None  # nothing is started in a nursery that ends
         finally:
-            self._tasks = None
             self._flusher.finish(list(self._going_on))
 
     async def finish(self, drained_since: float) -> None:
@@ -218,6 +221,8 @@ class Runs:
             self._of_owner[record.owner] = self._of_owner.get(record.owner, 0) + 1
 
     def _on_end(self, record: RunRecord) -> None:
+        if record not in self._going_on:
+            return
         del self._going_on[record]
         owner = record.owner
         if owner is not None:
@@ -225,7 +230,7 @@ class Runs:
             if not self._of_owner[owner]:
                 del self._of_owner[owner]
         self._kept[record] = trio.current_time() + self._ttl
-        self._kept_bytes += record.content.size
+        self._kept_bytes += record.content.size + RUN_SIZE
         self._changed.unpark_all()
 
     def _on_watch(self, record: RunRecord) -> None:
@@ -248,7 +253,7 @@ class Runs:
 
     def _forget(self, record: RunRecord) -> None:
         del self._kept[record]
-        self._kept_bytes -= record.content.size
+        self._kept_bytes -= record.content.size + RUN_SIZE
         del self._records[record.content.id]
         if record.key is not None:
             del self._by_key[record.owner, record.key]

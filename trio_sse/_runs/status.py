@@ -63,7 +63,7 @@ class RunInfo:
         reason: why it has ended; `None` if it has finished, or has not ended.
         created_at, ended_at: in seconds since 1970.
         viewers: how many streams show it on this node.
-        size: the bytes of its texts, events and state.
+        size: the bytes of its texts, events and state; each event counts as 200 more.
     """
 
     id: str
