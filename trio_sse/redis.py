@@ -19,6 +19,7 @@ import trio
 from ._groups import leaf_exceptions
 from ._log.idempotency import KEY_SECONDS, MOST_SHARED_KEYS, check_key_age
 from ._log_backends.log_url import redact
+from ._log_backends.redis_runs import RedisRuns
 from ._log_backends.redis_scripts import APPEND, HOLD, RELEASE, RENEW, TAIL
 from ._log_backends.redis_url import check_redis_url
 from ._shared_log.protocol import (
@@ -91,6 +92,7 @@ class RedisLog:
         self._publisher = f"{{{prefix}}}:publisher:"
         self._keys = f"{{{prefix}}}:keys"
         self._lease = f"{{{prefix}}}:lease:"
+        self._runs = f"{{{prefix}}}:runs:"
         self.max_events = self._max_events = max_events
         self._max_keys = max_keys
         self._key_age = key_age
@@ -124,7 +126,7 @@ class RedisLog:
 
 
 @final
-class _Session:
+class _Session(RedisRuns):
     def __init__(self, log: RedisLog, client: Any) -> None:
         self._log = log
         self._client = client
@@ -176,6 +178,11 @@ class _Session:
         log = self._log
         with _translated(log._url, log._timeout), trio.fail_after(log._timeout):
             await self._client.eval(RELEASE, [log._lease + name], [holder])
+
+    async def _eval(self, script: str, arguments: Sequence[bytes]) -> Any:
+        log = self._log
+        with _translated(log._url, log._timeout), trio.fail_after(log._timeout):
+            return await self._client.eval(script, [log._runs], arguments)
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         await self.append_once(publisher, [KeyedRecord(number, record, None) for number, record in records])

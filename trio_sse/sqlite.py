@@ -27,7 +27,8 @@ from ._log_backends.sqlite_database import (
     translated,
 )
 from ._log_backends.sqlite_file import DatabaseFiles
-from ._process.suspension import seconds_suspended
+from ._log_backends.sqlite_run_tables import clock
+from ._log_backends.sqlite_runs import SQLiteRuns
 from ._shared_log.entry_id import parse_id
 from ._shared_log.protocol import (
     Entry,
@@ -109,7 +110,7 @@ class SQLiteLog:
 
 
 @final
-class _Session:
+class _Session(SQLiteRuns):
     def __init__(self, log: SQLiteLog, connection: sqlite3.Connection) -> None:
         self._log = log
         self._connection = connection
@@ -193,6 +194,11 @@ class _Session:
             yield
             self._files.check()
 
+    @contextmanager
+    def _transaction(self, kind: str = "immediate") -> Iterator[None]:
+        with self._with_files(), transaction(self._connection, kind):
+            yield
+
     async def renew(self, epoch: str) -> None:
         """See `RenewableSession`."""
         await self._in_thread(self._renew, epoch)
@@ -209,7 +215,7 @@ class _Session:
 
     def _hold(self, name: str, holder: str, seconds: float) -> bool:
         with self._with_files(), transaction(self._connection):
-            now = _seconds_since_boot()
+            now = clock()
             # A lease that ends later than any that begins now is from before the machine was started.
             found = self._connection.execute(
                 "select 1 from log_leases where name = ? and holder != ? and until between ? and ?",
@@ -294,8 +300,3 @@ class _Session:
     def _entry(self, number: int, milliseconds: int, record: object) -> Entry:
         id, epoch = entry_id(number, milliseconds), str(self._epoch)
         return Entry(id, epoch, number - self._start, record if isinstance(record, bytes) else b"")
-
-
-def _seconds_since_boot() -> float:
-    """Return the time of a clock that all processes of this machine share, and that nobody sets."""
-    return time.monotonic() + seconds_suspended()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .._shared_log.protocol import EventRefused, LogRefused, LogUnavailable
+from .sqlite_run_tables import RUN_SCHEMA
 
 _SCHEMA = """
 create table if not exists log_state (epoch integer not null);
@@ -50,7 +51,8 @@ def open_database(path: str, timeout: float) -> sqlite3.Connection:
         try:
             connection.execute("pragma journal_mode = wal")
             connection.execute("pragma synchronous = full")
-            connection.executescript(_SCHEMA)
+            connection.execute("pragma foreign_keys = on")
+            connection.executescript(_SCHEMA + RUN_SCHEMA)
             with transaction(connection):
                 if connection.execute("select 1 from log_state").fetchone() is None:
                     connection.execute("insert into log_state values (?)", (round(time.time() * 1000),))
