@@ -151,3 +151,36 @@ def test_the_reader_parses_as_the_standard_says(context: Any, url: str, size: in
     got = page.evaluate(PARSE, [list(stream.encode()), size])
     events = [["message", "a\nb\n", ""], ["e", "größe 💡", "7"], ["message", " x", "7"], ["message", "y", ""]]
     assert got == [events, "9"]
+
+
+ODD = """async ([stream]) => {
+  const real = [window.fetch, window.setTimeout];
+  const delays = [];
+  window.fetch = async () => new Response(stream, { headers: { "Content-Type": "text/event-stream" } });
+  window.setTimeout = (action, delay) => (delays.push(delay), 0);
+  const ended = (source) => new Promise((done) => source.addEventListener("error", done));
+  const source = new TrioSSE.FetchSource("/any");
+  await ended(source);
+  await null;
+  source.close();
+  const closing = new TrioSSE.FetchSource("/any", { receive: () => closing.close() });
+  await new Promise((done) => closing.addEventListener("run", done));
+  await new Promise((done) => real[1].call(window, done, 0));
+  [window.fetch, window.setTimeout] = real;
+  const storage = { getItem() { throw new Error("forbidden"); }, setItem() { throw new Error("full"); } };
+  window.fetch = async () => new Response(stream, { headers: { "Content-Type": "text/event-stream" } });
+  const run = await TrioSSE.run("/any", { key: "k", storage }).ended;
+  window.fetch = real[0];
+  return [source.lastEventId, Math.max(...delays), closing.lastEventId, run.status, run.texts];
+}"""
+
+
+def test_odd_streams_and_storages(context: Any, url: str) -> None:
+    """A pause that no timer has, a close in a listener, a storage that is full, a text named as a method."""
+    stream = (
+        'retry: 99999999999\nid: 1\nevent: run\ndata: {"id":"r","status":"running"}\n\n'
+        'id: 2\nevent: append\ndata: {"text":"x","name":"constructor"}\n\n'
+        'id: 3\nevent: end\ndata: {"status":"finished"}\n\n'
+    )
+    got = opened(context, url).evaluate(ODD, [stream])
+    assert got == ["3", 3_600_000, "1", "finished", {"text": "", "constructor": "x"}]

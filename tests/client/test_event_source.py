@@ -209,6 +209,23 @@ async def test_two_tasks_cannot_iterate(no_leak: LeakCheck) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_events_before_one_that_is_too_large_are_returned(no_leak: LeakCheck) -> None:
+    large = HEAD + b"id: 1\ndata: a\n\nid: 2 \ndata: b\n\nid: 3\ndata: " + b"x" * 200 + b"\n\n"
+    async with answering([large]) as server, source_of(server.url, max_event_size=100) as source:
+        assert [(await anext(source)).data for _ in "ab"] == ["a", "b"]
+        for _ in range(2):
+            with pytest.raises((ValueError, StopAsyncIteration)):
+                await anext(source)
+        assert (source.last_event_id, source.status) == ("2 ", SourceStatus.CLOSED)
+
+
+async def test_a_cursor_that_ends_in_spaces_is_sent(no_leak: LeakCheck) -> None:
+    answers = [HEAD, b"id:  a b \t\ndata: x\n\n"], [refusal(204)]
+    async with answering(*answers) as server, source_of(server.url) as source:
+        assert [event.id async for event in source] == [" a b \t"]
+        assert server.cursors() == [None, "a b"]
+
+
 @pytest.mark.parametrize("options", [{"idle_timeout": 0}, {"first_delay": -1}, {"max_event_size": 0}])
 def test_options_are_checked(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):

@@ -241,6 +241,16 @@ def test_an_event_that_is_too_large_is_an_error(stream: bytes) -> None:
         decode_bytewise(decoder, stream)
 
 
+@pytest.mark.parametrize("rest", [b"data:123456\n\n", b"data:1\ndata:2\n\ndata:z\n\n", b"x" * 11])
+def test_events_before_one_that_is_too_large_are_not_lost(rest: bytes) -> None:
+    decoder = EventDecoder(max_size=10)
+    assert decoder.feed(b"id:1\ndata:a\n\n" + rest) == [ServerSentEvent("a", id="1")]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="larger than 10 bytes"):
+            decoder.feed(b"")
+    assert decoder.last_event_id == "1"
+
+
 def test_comments_are_no_part_of_an_event() -> None:
     decoder = EventDecoder(max_size=10)
     for _ in range(100):

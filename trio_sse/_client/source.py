@@ -221,7 +221,8 @@ class EventSource:
         own = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
         fields = [(name, value) for name, value in own.items() if name.lower() not in names]
         fields += self._headers
-        if cursor := self._decoder.last_event_id:
+        # Spaces at the ends of a field's value are no part of it (RFC 9110, 5.5), and are refused.
+        if cursor := self._decoder.last_event_id.strip(" \t"):
             fields = [(name, value) for name, value in fields if name.lower() != "last-event-id"]
             fields.append(("Last-Event-ID", cursor))
         return [(name.encode(), value.encode()) for name, value in fields]  # UTF-8, as WHATWG says
@@ -239,6 +240,7 @@ class EventSource:
 
     async def _receive(self, chunks: AsyncIterator[bytes]) -> None:
         """Receive some bytes, and wait before the next attempt if that is not possible."""
+        self._take(b"")  # raises what is wrong after the last events
         is_kept = False
         try:
             with trio.fail_after(self._idle.seconds):
@@ -254,13 +256,13 @@ class EventSource:
             if data is None:
                 await self._lose(None)
             else:
+                self._idle.note_bytes()
                 self._take(data)
         finally:
             if not is_kept:  # if it was cancelled, httpx has closed the response
                 self._chunks = None
 
     def _take(self, data: bytes) -> None:
-        self._idle.note_bytes()
         cursor = self._decoder.last_event_id
         try:
             events = self._decoder.feed(data)

@@ -29,7 +29,17 @@ class EventDecoder:
         retry: the last reconnection time received, in milliseconds, or `None`.
     """
 
-    __slots__ = ("_after_cr", "_block", "_head", "_id", "_line", "_max_size", "last_event_id", "retry")
+    __slots__ = (
+        "_after_cr",
+        "_block",
+        "_failure",
+        "_head",
+        "_id",
+        "_line",
+        "_max_size",
+        "last_event_id",
+        "retry",
+    )
 
     def __init__(self, *, last_event_id: str = "", max_size: int = 4 * MAX_DATA_SIZE) -> None:
         """Start at the beginning of a stream in which an event has at most `max_size` bytes.
@@ -44,13 +54,17 @@ class EventDecoder:
         self._after_cr = False  # the last line ended at a CR: an LF now belongs to it
         self._id = last_event_id  # the algorithm's "last event ID buffer", which outlives the event
         self._block = _Block()
+        self._failure: ValueError | None = None  # what the next call raises
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """Decode the stream's next bytes, and return the events that they complete, in order.
 
         Raises:
-            ValueError: an event is larger than `max_size`. The decoder cannot be used afterwards.
+            ValueError: an event is larger than `max_size`. The decoder cannot be used afterwards. Events that
+                the same bytes have completed before it are returned, and the next call raises the error.
         """
+        if self._failure is not None:
+            raise self._failure
         if self._head is not None:
             data = self._skip_byte_order_mark(data)
         if self._after_cr and data:
@@ -59,7 +73,7 @@ class EventDecoder:
         if not data:
             return []
         lines = _LINE_END.split(data)
-        events = []
+        events: list[ServerSentEvent] = []
         if len(lines) > 1:
             if self._line:
                 lines[0] = bytes(self._line + lines[0])
@@ -69,12 +83,20 @@ class EventDecoder:
                 event = self._end_line(line)
                 if event is not None:
                     events.append(event)
+                elif self._block.size > self._max_size:
+                    return self._fail(events)
             self._line += unended
         else:
             self._line += data
         self._after_cr = data.endswith(b"\r")
         if self._block.size + len(self._line) > self._max_size:
-            raise self._too_large()
+            return self._fail(events)
+        return events
+
+    def _fail(self, events: list[ServerSentEvent]) -> list[ServerSentEvent]:
+        self._failure = ValueError(f"an event of the stream is larger than {self._max_size} bytes")
+        if not events:
+            raise self._failure
         return events
 
     def _skip_byte_order_mark(self, data: bytes) -> bytes:
@@ -94,7 +116,7 @@ class EventDecoder:
         block = self._block
         block.size += len(line)
         if block.size > self._max_size:
-            raise self._too_large()
+            return None  # which `feed` notices
         text = value.removeprefix(b" ").decode("utf-8", "replace")
         match name:
             case b"data":
@@ -114,9 +136,6 @@ class EventDecoder:
             return None
         # Not checked: an event that is too large to be sent may still be received.
         return trusted_event("\n".join(block.data), block.event or None, block.id, block.retry)
-
-    def _too_large(self) -> ValueError:
-        return ValueError(f"an event of the stream is larger than {self._max_size} bytes")
 
 
 class _Block:

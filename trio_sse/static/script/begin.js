@@ -23,6 +23,7 @@ globalThis.TrioSSE = (() => {
   const LATE = 1; // seconds that a heartbeat may be late, or that the page may be busy
   const [OPEN, CLOSED] = [1, 2]; // the states of an EventSource
   const UNKNOWN_CURSOR = 1; // seconds after which a stream without a cursor gets one from a poll
+  const LONGEST_PAUSE = 3600; // seconds, whatever the server asks for; a timer of more than 24 days would end at once
   const SAMPLES = 20; // the number of ticks that set a clock
 
   /**
@@ -58,5 +59,5 @@ globalThis.TrioSSE = (() => {
   function retryAfter(response) {
     const text = response.headers.get("Retry-After") ?? "";
     const seconds = /^\d+$/.test(text) ? Number(text) : (Date.parse(text) - Date.now()) / 1000;
-    return Math.min(3600, Math.max(0, seconds)) || 0;
+    return Math.min(LONGEST_PAUSE, Math.max(0, seconds)) || 0;
   }

@@ -99,7 +99,8 @@
     // Wait before another attempt: half a second at least, longer after failures, until the machine is online again.
     #pause(asked, signal) {
       const backoff = Math.min(30, this.#retry * 2 ** this.#failures) * (0.5 + Math.random() / 2);
-      const seconds = Math.max(0.5, asked, this.#failures ? backoff : this.#retry);
+      const retry = Math.min(LONGEST_PAUSE, this.#retry);
+      const seconds = Math.max(0.5, asked, this.#failures ? backoff : retry);
       return new Promise((go) => {
         after(seconds, signal, go);
         signal.addEventListener("abort", go, { once: true });
@@ -169,7 +170,7 @@
         if (done) break;
         onBytes();
         parser.feed(value);
-        this.lastEventId = parser.lastEventId;
+        if (!signal.aborted) this.lastEventId = parser.lastEventId; // after a close, some were not delivered
         if (parser.retry !== undefined) this.#retry = parser.retry / 1000;
         if (performance.now() - openedAt > 5000) this.#failures = 0;
       }

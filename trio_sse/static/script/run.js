@@ -45,7 +45,7 @@
       this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
       this.#options = options;
       this.ended = new Promise((resolve) => { this.#end = resolve; });
-      const known = options.id ?? this.#storage?.getItem(this.#name);
+      const known = options.id ?? this.#stored((storage, name) => storage.getItem(name));
       if (known) this.#join(known);
       else this.#start();
     }
@@ -75,15 +75,18 @@
 
     /** Forget which run the tab has, so that another one may start under the same key. */
     forget() {
-      this.#storage?.removeItem(this.#name);
+      this.#stored((storage, name) => storage.removeItem(name));
     }
 
-    get #storage() {
-      return this.#options.key === undefined ? null : this.#options.storage ?? globalThis.sessionStorage;
-    }
-
-    get #name() {
-      return `trio-sse.run ${this.#url.pathname} ${this.#options.key}`;
+    // Without a key, or where the browser forbids storage or has no room, nothing is remembered.
+    #stored(use) {
+      if (this.#options.key === undefined) return null;
+      try {
+        const storage = this.#options.storage ?? globalThis.sessionStorage;
+        return use(storage, `trio-sse.run ${this.#url.pathname} ${this.#options.key}`);
+      } catch {
+        return null;
+      }
     }
 
     get #credentials() {
@@ -135,13 +138,14 @@
       const value = JSON.parse(data);
       if (type === "run") {
         this.id = value.id;
-        this.#storage?.setItem(this.#name, value.id);
+        this.#stored((storage, name) => storage.setItem(name, value.id));
         this.texts = { text: "" };
         this.state = undefined;
         this.status = ["pending", "running"].includes(value.status) ? value.status : "running"; // its end follows
       } else if (type === "text" || type === "append") {
         const { name = "text", text } = value;
-        this.texts = { ...this.texts, [name]: (type === "append" ? this.texts[name] ?? "" : "") + text };
+        const before = type === "append" && Object.hasOwn(this.texts, name) ? this.texts[name] : "";
+        this.texts = { ...this.texts, [name]: before + text };
         if (this.status === "pending") this.status = "running";
       } else if (type === "state") {
         this.state = value;
