@@ -126,6 +126,13 @@ class RunReader:
                 await self._viewers.wait_delivered()
         return self._ready.popleft()
 
+    def read_now(self) -> list[RunItem]:
+        """Return the items that are there already."""
+        self._ready.extend(filter(None, map(self._item, self._read())))
+        items = list(self._ready)
+        self._ready.clear()
+        return items
+
     def _read(self) -> Sequence[RunEvent]:
         content, position = self._content, self._position
         self._position = content.head

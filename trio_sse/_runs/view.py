@@ -9,6 +9,7 @@ from typing import Protocol, final
 from .._stream.connection import Connection, stream_of
 from .._websocket.connection import WebSocketConnection, connection_of
 from .items import RunItem, RunReader, start_of
+from .position import START
 from .record import RunRecord
 from .status import RunInfo
 
@@ -126,3 +127,9 @@ class RunView:
         async with self._source.joined(self.id) as record:
             await record.wait_ended()
             return record.info()
+
+
+async def read_now(view: RunView) -> list[RunItem]:
+    """Return what a run has put out so far, for the other packages of trio_sse; raises `RunGone`."""
+    async with view._source.joined(view.id) as record:
+        return RunReader(record.content, record.viewers, START).read_now()

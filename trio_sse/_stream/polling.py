@@ -63,7 +63,9 @@ def wants_poll(request: Request) -> bool:
     accepted = [
         part.partition(";")[0].strip(" \t") for part in accept.split(",") if not _REFUSED.search(part)
     ]
-    return "application/json" in accepted and "text/event-stream" not in accepted
+    if "application/json" not in accepted or "text/event-stream" in accepted:
+        return False
+    return request.query.get("stream") != "true"  # as OpenAI's clients ask for a stream, whatever they accept
 
 
 def wait_of(request: Request) -> float:

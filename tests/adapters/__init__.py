@@ -1,0 +1,1 @@
+"""Runs in the protocols of others, with the clients of others."""
