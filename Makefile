@@ -27,7 +27,7 @@ $(BIN)/coverage combine -q
 $(BIN)/coverage report --fail-under=95
 endef
 
-.PHONY: help demo test tests coverage test-unit test-versions test-artefacts check lint types docs npm model bench bench-full soak clean FORCE
+.PHONY: help demo test tests coverage test-unit test-versions test-artefacts check lint types docs npm model mutants bench bench-full soak clean FORCE
 
 help:
 	@echo "make demo        a live dashboard of this machine in the browser (pip needs the network)"
@@ -42,6 +42,7 @@ help:
 	@echo "make bench       speed and memory, compared with minimal servers in C (needs a C compiler; Linux)"
 	@echo "make bench-full  all scenarios, other servers, workers and a million streams (four hours)"
 	@echo "make model       the rule of delivery in a million random steps"
+	@echo "make mutants     seeded faults of the package, each of which a test must notice"
 	@echo "make soak        memory over an hour of clients connecting and disconnecting"
 	@echo "make clean       remove what make has set up"
 
@@ -91,6 +92,10 @@ npm: $(READY)
 model: $(READY) $(SYSTEM)
 	TMPDIR=$(firstword $(wildcard /dev/shm) /tmp) TRIO_SSE_MODEL_RUNS=2200 \
 		$(BIN)/python -m pytest -q -rP -n 8 --timeout=14400 tests/promises/test_delivery.py
+
+# MUTANTS="hub state" tries those of these packages or names, MUTANTS="--share 1/6" a random share.
+mutants: $(SYSTEM)
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

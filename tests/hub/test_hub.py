@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_sse import Histogram, Hub, HubStatistics, Overflow, ServerSentEvent
+from trio_sse import Histogram, Hub, HubStatistics, Overflow, ServerSentEvent, Subscription
 from trio_sse._hub.hub import engine_of
 from trio_sse._subscription.subscription import feed_of
 from trio_sse._wire.topic import MAX_TOPICS, TopicError
@@ -331,6 +331,35 @@ async def test_subscribing_during_a_fan_out_misses_and_repeats_nothing(make_hub:
             hub.publish_nowait("t", "y")
             assert [(await anext(resumed)).data for _ in range(2)] == ["x", "y"]
             assert (await anext(new)).data == "y"
+
+
+@pytest.mark.parametrize("before", range(6))
+@pytest.mark.parametrize("after", range(4))
+async def test_a_replay_that_ends_at_any_checkpoint_misses_and_repeats_nothing(
+    make_hub: MakeHub, before: int, after: int
+) -> None:
+    hub = make_hub()
+    async with running(hub):
+        await hub.publish("t", "w")
+        await wait_all_tasks_blocked()
+        async with hub.subscribe("t", last_event_id=hub.first_event_id) as resumed:
+            hub.publish_nowait("t", "x")
+            for _ in range(before):
+                await trio.lowlevel.checkpoint()
+            found = take_all(resumed)
+            for _ in range(after):
+                await trio.lowlevel.checkpoint()
+            hub.publish_nowait("t", "y")
+            await wait_all_tasks_blocked()
+            assert [*found, *take_all(resumed)] == [1, 2, 3]
+
+
+def take_all(subscription: Subscription) -> list[int]:
+    """Take all that is there, without a checkpoint; the replay of the log has ended then."""
+    found = []
+    while messages := feed_of(subscription).take():
+        found += [message.sequence for message in messages]
+    return found
 
 
 async def test_a_subscription_left_during_a_fan_out_receives_nothing(make_hub: MakeHub) -> None:

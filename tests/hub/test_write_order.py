@@ -37,6 +37,8 @@ def test_a_list_stays_as_it_is_while_subscribers_come_and_leave() -> None:
     live.remove(["a", "b"], readers[7])
     assert len(listed) == 40
     assert live.of("a") == [reader for reader in readers if reader is not readers[7]]
+    live.add(["a"], readers[7])
+    assert live.of("a")[-1] is readers[7], "a kept list lacks who came after it"
     for reader in readers:
         live.remove(["a"], reader)
     assert live.of("a") == []

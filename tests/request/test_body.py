@@ -64,6 +64,7 @@ BAD_CHUNKS = {
     "chunk without its end": b"5\r\n123450\r\n\r\n",
     "chunk ended by LF": b"5\r\n12345\n0\r\n\r\n",
     "chunk ended by CR": b"5\r\n12345\r0\r\n\r\n",
+    "chunk ended by two other bytes": b"5\r\n12345xx0\r\n\r\n",
     "chunk longer than its size": b"5\r\n1234567\r\n0\r\n\r\n",
     "last chunk ended by LF": b"5\r\n12345\r\n0\n\n",
     "trailer ended by LF": b"5\r\n12345\r\n0\r\nX: y\n\r\n",
@@ -298,12 +299,14 @@ async def test_every_expectation_counts(
 # Bounds of time
 
 
+@pytest.mark.parametrize("pause", [1, 1000])
 @pytest.mark.parametrize("head", [sized(b"", length=1000), CHUNKED + b"a;"])
 async def test_a_slow_body_is_refused(
     make_server: MakeServer,
     caplog: pytest.LogCaptureFixture,
     autojump_clock: trio.testing.MockClock,
     head: bytes,
+    pause: float,
 ) -> None:
     caplog.set_level("INFO", logger="trio_sse")
     target = Target(make_server)
@@ -314,7 +317,7 @@ async def test_a_slow_body_is_refused(
 
         async def drip() -> None:
             while True:
-                await trio.sleep(1)
+                await trio.sleep(pause)
                 await client.send(b"a")
 
         async with trio.open_nursery() as nursery:

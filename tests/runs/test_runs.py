@@ -23,6 +23,7 @@ from trio_sse import (
     RunLimitReached,
     Runs,
     RunStatus,
+    RunTooLarge,
     RunView,
     Server,
 )
@@ -367,6 +368,28 @@ async def test_what_a_run_refuses(autojump_clock: MockClock) -> None:
         for add in (kept[0].emit, kept[0].set_state):
             with pytest.raises(RunEnded):
                 await add("x")
+
+
+async def test_a_run_has_at_most_its_bytes_whether_they_are_visible_or_not(
+    autojump_clock: MockClock,
+) -> None:
+    async def fill(run: Run) -> str:
+        await run.append("x" * 60)
+        for is_visible in (False, True):
+            if is_visible:
+                await run.flush()
+            with pytest.raises(RunTooLarge):
+                await run.append("x" * 41)
+            await run.append("x" * 20)
+        with pytest.raises(RunTooLarge):
+            await run.append("x")
+        return "full"
+
+    hub = Hub()
+    runs = Runs(hub, max_bytes=100)
+    async with running(hub):
+        view = await runs.start(fill)
+        assert (await view.wait()).status is RunStatus.FINISHED
 
 
 async def test_a_graceful_shutdown_lets_runs_end_and_cancels_the_rest(

@@ -191,20 +191,21 @@ async def test_streams_are_bounded(
     caplog.set_level("INFO", logger="trio_sse.server")
     target = Target(make_server, **options)
 
-    async with in_memory(target.server) as serving:
-        first, second, third = (serving.connect() for _ in range(3))
-        for client in (first, second):
-            assert (await client.get("/topics/a")).status == 200
+    with trio.fail_after(SECONDS):
+        async with in_memory(target.server) as serving:
+            first, second, third = (serving.connect() for _ in range(3))
+            for client in (first, second):
+                assert (await client.get("/topics/a")).status == 200
 
-        refusal = await third.get("/topics/a")
-        await third.sized_body(refusal)
-        assert (await third.get("/stream", method="HEAD")).status == status
-        endpoint = await third.get("/echo/a")
-        await third.sized_body(endpoint)
+            refusal = await third.get("/topics/a")
+            await third.sized_body(refusal)
+            assert (await third.get("/stream", method="HEAD")).status == status
+            endpoint = await third.get("/echo/a")
+            await third.sized_body(endpoint)
 
-        await first.stream.aclose()
-        await until(lambda: target.server.statistics().open_streams == 1)
-        assert (await third.get("/topics/a")).status == 200
+            await first.stream.aclose()
+            await until(lambda: target.server.statistics().open_streams == 1)
+            assert (await third.get("/topics/a")).status == 200
 
     assert refusal.status == endpoint.status == status
     assert 1 <= int(refusal.get("Retry-After") or 0) <= 10

@@ -137,11 +137,12 @@ async def test_bytes_pipelined_after_a_stream_are_never_a_request(make_server: M
     target = Target(make_server)
     raw = VALID + request("POST", "/body", "Content-Length: 0")
 
-    async with connected(target.server, over) as client:
-        await client.send(raw)
-        await client.head()
-        events = await client.rest()
-        after = await client.closed()
+    with trio.fail_after(SECONDS):
+        async with connected(target.server, over) as client:
+            await client.send(raw)
+            await client.head()
+            events = await client.rest()
+            after = await client.closed()
 
     assert [event.data for event in events] == ["streamed"]
     assert after == b""

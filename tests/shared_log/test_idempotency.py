@@ -113,11 +113,11 @@ async def test_keys_in_memory_are_bounded(autojump_clock: MockClock) -> None:
         await hub.publish("t", "x", idempotency_key=str(MOST_KEYS))
         await trio.testing.wait_all_tasks_blocked()
         assert hub.statistics().published == MOST_KEYS + 1
-        for _ in range(25):
-            await trio.sleep(3600)
-        await hub.publish("t", "x", idempotency_key=str(MOST_KEYS))
-        await trio.testing.wait_all_tasks_blocked()
-        assert hub.statistics().published == MOST_KEYS + 2
+        for hours, published in ((23, MOST_KEYS + 1), (1.1, MOST_KEYS + 2)):
+            await trio.sleep(hours * 3600)
+            await hub.publish("t", "x", idempotency_key=str(MOST_KEYS))
+            await trio.testing.wait_all_tasks_blocked()
+            assert hub.statistics().published == published
 
 
 @pytest.mark.parametrize("key", [7, "x" * 5000, "\ud800"])

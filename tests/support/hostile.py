@@ -14,8 +14,9 @@ from trio_sse import Connection, Request, Response, Server
 
 from .client import Client, Head
 from .serving import in_memory, on_sockets
+from .waiting import SECONDS
 
-PATIENCE = 60.0  # seconds, of a fake clock as a rule
+PATIENCE = SECONDS  # of a fake clock as a rule
 
 
 @dataclass
