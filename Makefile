@@ -27,7 +27,7 @@ $(BIN)/coverage combine -q
 $(BIN)/coverage report --fail-under=95
 endef
 
-.PHONY: help demo test tests coverage test-unit test-versions test-artefacts check lint types docs npm model mutants bench bench-full soak clean FORCE
+.PHONY: help demo test tests coverage test-unit test-versions test-artefacts check lint types docs npm clients model mutants bench bench-full soak clean FORCE
 
 help:
 	@echo "make demo        a live dashboard of this machine in the browser (pip needs the network)"
@@ -39,6 +39,7 @@ help:
 	@echo "make check       only formatting, lint and types"
 	@echo "make docs        the documentation site, docs/build/index.html"
 	@echo "make npm         the client script as an npm package, npm/dist"
+	@echo "make clients     the clients of other protocols that the tests use, from npm"
 	@echo "make bench       speed and memory, compared with minimal servers in C (needs a C compiler; Linux)"
 	@echo "make bench-full  all scenarios, other servers, workers and a million streams (four hours)"
 	@echo "make model       the rule of delivery in a million random steps"
@@ -87,6 +88,9 @@ docs: $(READY)
 
 npm: $(READY)
 	$(BIN)/python npm/build.py npm/dist
+
+clients: $(READY)
+	$(BIN)/python tests/adapters/clients/build.py
 
 # Each of 25 cases takes some 18 steps a run, and mostly waits; the files of SQLite need no disk.
 model: $(READY) $(SYSTEM)

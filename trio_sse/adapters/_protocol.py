@@ -170,6 +170,15 @@ def json_object(text: str | bytes | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def json_or_text(text: str) -> object:
+    """Return the JSON value that a text is; the text itself if it is none."""
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        return text
+    return value
+
+
 def body_of(request: Request) -> dict[str, Any]:
     """Return a request's body as a JSON object.
 

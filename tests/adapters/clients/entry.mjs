@@ -1,0 +1,2 @@
+export { HttpAgent } from "@ag-ui/client";
+export { AbstractChat, DefaultChatTransport, readUIMessageStream } from "ai";
