@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import trio
+from trio.testing import MockClock
 
 from trio_sse._client.idle_limit import IdleLimit
 from trio_sse._client.reconnecting import FLOOR_SECONDS, ReconnectPolicy
@@ -224,6 +225,41 @@ async def test_a_cursor_that_ends_in_spaces_is_sent(no_leak: LeakCheck) -> None:
     async with answering(*answers) as server, source_of(server.url) as source:
         assert [event.id async for event in source] == [" a b \t"]
         assert server.cursors() == [None, "a b"]
+
+
+async def test_whatever_the_http_library_raises_later_it_reconnects(autojump_clock: MockClock) -> None:
+    """The HTTP/2 of httpx raises errors of others, for example after a cancellation."""
+
+    class Body(httpx.AsyncByteStream):
+        def __init__(self, error: Exception) -> None:
+            self._error = error
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"id: 1\ndata: x\n\n"
+            raise self._error
+
+    failures = [ValueError("semaphore released too many times"), KeyError(3)]
+    answers: list[Any] = [*map(Body, failures), *failures, None]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        body = answers.pop(0)
+        if isinstance(body, Exception):
+            raise body
+        fields = {"Content-Type": "text/event-stream"}
+        return httpx.Response(204) if body is None else httpx.Response(200, headers=fields, stream=body)
+
+    async with (
+        httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client,
+        source_of("http://any/", client=client, longest_delay=0.01) as source,
+    ):
+        assert [event.data async for event in source] == ["x", "x"]
+    answers = failures[:1]
+    async with (
+        httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client,
+        source_of("http://any/", client=client) as source,
+    ):
+        with pytest.raises(ValueError, match="semaphore"):
+            await anext(source)
 
 
 @pytest.mark.parametrize("options", [{"idle_timeout": 0}, {"first_delay": -1}, {"max_event_size": 0}])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar, final
 
@@ -107,6 +108,7 @@ class EventSource:
         self._chunks: AsyncIterator[bytes] | None = None
         self._opened_at = 0.0
         self._has_events = False  # in this response
+        self._was_tried = False  # so what is wrong is not the request
         self._is_iterating = False
         self._is_entered = False
         self._is_over = False  # there is nothing more to come
@@ -181,9 +183,10 @@ class EventSource:
         """Make an attempt, and wait before the next one if it fails."""
         self._become(SourceStatus.CONNECTING, "")
         try:
-            with trio.fail_after(self._connect_timeout):
+            request = self._request(client)
+            with trio.fail_after(self._connect_timeout), self._library_errors():
                 await self._close_response()
-                self._response = await client.send(self._request(client), stream=True, follow_redirects=True)
+                self._response = await client.send(request, stream=True, follow_redirects=True)
             has_events = check_response(self._response)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
             # Not their texts, nor their tracebacks: these quote parts of the URL, and so credentials.
@@ -206,6 +209,24 @@ class EventSource:
                 await self._close_response()
                 self._become(SourceStatus.CLOSED, "the server answered 204: no more events")
 
+    @contextmanager
+    def _library_errors(self) -> Iterator[None]:
+        """Take other errors for errors of the network, once a stream was open or an attempt was cancelled.
+
+        The HTTP/2 of httpx may raise any error after a cancellation.
+        """
+        try:
+            yield
+        except trio.Cancelled:
+            self._was_tried = True
+            raise
+        except (httpx.UnsupportedProtocol, trio.TooSlowError):
+            raise
+        except Exception as error:
+            if not self._was_tried:
+                raise
+            raise httpx.TransportError(describe(error)) from error
+
     def _request(self, client: httpx.AsyncClient) -> httpx.Request:
         return client.build_request(
             self._method,
@@ -224,6 +245,8 @@ class EventSource:
         # Spaces at the ends of a field's value are no part of it (RFC 9110, 5.5), and are refused.
         if cursor := self._decoder.last_event_id.strip(" \t"):
             fields = [(name, value) for name, value in fields if name.lower() != "last-event-id"]
+            if "\v" in cursor or "\f" in cursor:
+                raise ValueError("the stream's last id has characters that no header field can have")
             fields.append(("Last-Event-ID", cursor))
         return [(name.encode(), value.encode()) for name, value in fields]  # UTF-8, as WHATWG says
 
@@ -233,6 +256,7 @@ class EventSource:
         self._chunks = response.aiter_bytes()
         self._opened_at = trio.current_time()
         self._has_events = False
+        self._was_tried = True
         self._idle.note_open()
         self._become(SourceStatus.OPEN, f"resumed after {cursor}" if cursor else "")
 
@@ -244,7 +268,8 @@ class EventSource:
         is_kept = False
         try:
             with trio.fail_after(self._idle.seconds):
-                data = await anext(chunks, None)
+                with self._library_errors():
+                    data = await anext(chunks, None)
             is_kept = True
         except trio.TooSlowError:
             seconds = self._idle.seconds
