@@ -6,6 +6,10 @@ export interface FollowOptions {
   withCredentials?: boolean;
   /** Further header fields, such as a token; streams are then read by `fetch`. */
   headers?: HeadersInit;
+  /** Read the topics of events that say them; streams are then read by `fetch`. */
+  topics?: boolean;
+  /** One connection for all tabs of the origin with the same URL and options, and with the same text, if it is one. */
+  shared?: boolean | string;
   /** For how long the server may hold a poll. */
   wait?: number;
   /** The time in which a stream must open; one that breaks in it counts as a failure. */
@@ -20,7 +24,13 @@ export interface FollowOptions {
 
 export type FollowStatus = "connecting" | "streaming" | "polling" | "waiting" | "closed";
 
-/** What `follow` returns: events are dispatched under their types, and "statuschange". */
+/** An event, as `follow` and `FetchSource` dispatch it. */
+export interface StreamEvent extends MessageEvent<string> {
+  /** Where it was published, if the server says so. */
+  readonly topic?: string;
+}
+
+/** What `follow` returns: events are dispatched under their types, as `StreamEvent`, and "statuschange". */
 export interface Follower extends EventTarget {
   readonly status: FollowStatus;
   readonly error: (Error & { status: number }) | null;
@@ -116,7 +126,7 @@ export interface FetchOptions {
   /** Seconds without a byte, comments included, after which a connection is dead. */
   silence?: number;
   /** Called with each event, whatever its type. */
-  receive?: (type: string, data: string, id: string) => void;
+  receive?: (type: string, data: string, id: string, topic?: string) => void;
 }
 
 /** An `EventSource` that sends any request by `fetch`. */

@@ -203,6 +203,24 @@ def test_a_worker_follows_a_relative_url(page: Any, url: str, kind: str) -> None
     until_told(url, lambda told: told["streams"] == 0)
 
 
+def test_events_say_their_topic_over_streams_and_polls(page: Any, url: str) -> None:
+    page.evaluate("""() => {
+      window.got = [];
+      window.follower = TrioSSE.follow("/topics",
+        {topics: true, patience: 0.4, firstDelay: 0.05, streamAgain: 9});
+      follower.addEventListener("message", ({topic, data}) => got.push([topic, data]));
+    }""")
+    until(page, "follower.status === 'streaming' && follower.lastEventId !== ''")
+    for topic, data in (("other", "1"), ("live", "2")):
+        post(f"{url}/say/{topic}", data)
+    until(page, "got.length === 2")
+    post(f"{url}/mode", "unavailable")
+    until(page, "follower.status === 'polling'")
+    post(f"{url}/say/other", "3")
+    until(page, "got.length === 3")
+    assert page.evaluate("got") == [["other", "1"], ["live", "2"], ["other", "3"]]
+
+
 def test_it_polls_from_the_beginning_and_from_a_cursor(page: Any, url: str) -> None:
     follow(page)
     until(page, "follower.status === 'streaming'")

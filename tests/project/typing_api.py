@@ -117,6 +117,7 @@ async def room(connection: Connection, room: str, number: int, key: UUID) -> Non
     await connection.subscribe(room, overflow=Overflow.LATEST, queue=10)
     connection.close(reconnect=True)
     await connection.send("x", event=1)  # type: ignore[arg-type]  # an event's type is a str
+    await connection.subscribe(room, "other", include_topic=True)
     await connection.subscribe(room, "latest")
     await connection.subscribe(room, overflow="latest")  # type: ignore[arg-type]  # it is an enumeration
 
@@ -228,6 +229,7 @@ async def subscribe() -> None:
             async for event in events:
                 assert_type(event, ServerSentEvent)
                 assert_type(event.data, object)
+                assert_type(event.topic, str | None)
                 assert_type(event.event, str | None)
                 assert_type(event.retry, int | None)
             assert_type(await anext(events), ServerSentEvent)

@@ -81,6 +81,9 @@ def handlers(hub: Hub, life: Life) -> Mapping[str, Handler]:
             async for event in events:
                 await connection.send(event)
 
+    async def topics(connection: Connection) -> None:
+        await connection.subscribe("live", "other", include_topic=True)
+
     async def lagging(connection: Connection) -> None:
         await connection.subscribe("live", overflow=Overflow.DISCONNECT, queue=4)
 

@@ -34,6 +34,7 @@ events = st.builds(
     id=st.none() | texts_without("\r\n\0"),
     retry=st.none() | st.integers(0, 2**53 - 1),
     comment=st.none() | texts,
+    topic=st.none() | texts_without("\r\n"),
 )
 
 

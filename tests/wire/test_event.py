@@ -18,9 +18,9 @@ NO_LINE_ENDS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
 ALL_LINE_ENDS = ["\r", "\n", "\r\n"]
 
 
-def test_the_order_on_the_wire_is_comment_id_event_retry_data() -> None:
-    event = ServerSentEvent("payload", event="update", id="7", retry=1500, comment="note")
-    assert event.encode() == b": note\nid: 7\nevent: update\nretry: 1500\ndata: payload\n\n"
+def test_the_order_on_the_wire_is_topic_comment_id_event_retry_data() -> None:
+    event = ServerSentEvent("payload", event="update", id="7", retry=1500, comment="note", topic="prices")
+    assert event.encode() == b"topic: prices\n: note\nid: 7\nevent: update\nretry: 1500\ndata: payload\n\n"
 
 
 def test_fields_that_are_not_set_are_not_sent() -> None:
@@ -87,7 +87,7 @@ def test_other_separators_are_ordinary_in_names_and_comments(character: str) -> 
     assert event.encode() == f": {text}\nid: {text}\nevent: {text}\ndata: \n\n".encode()
 
 
-@pytest.mark.parametrize("field", ["event", "id"])
+@pytest.mark.parametrize("field", ["event", "id", "topic"])
 @pytest.mark.parametrize("line_end", ALL_LINE_ENDS)
 def test_line_breaks_in_a_name_are_refused(field: str, line_end: str) -> None:
     with pytest.raises(ValueError, match=f"^{field} must not contain CR"):

@@ -28,6 +28,7 @@ from .._state.topic import PatchFormat, StateTopic
 from .._state.value import encode_state
 from .._subscription.feed import Feed
 from .._subscription.queue import Overflow
+from .._subscription.topic_feed import TopicFeed
 from .._validate import check_bounds, check_seconds
 from .._wire.composite_id import parse_composite, tag_of
 from .._wire.event import Dumps, ServerSentEvent, check_key
@@ -217,6 +218,7 @@ class HubEngine:
         queue_bytes: int | None,
         interval: float | None,
         batch: float | None,
+        include_topic: bool = False,
     ) -> Feed:
         """Return a feed, not yet entered; the arguments and errors are those of `Hub.subscribe`."""
         bounds = self._queue_bounds
@@ -231,7 +233,7 @@ class HubEngine:
         composite = None if last_event_id is None else parse_composite(last_event_id)
         if composite is not None:
             last_event_id = composite.own.get(tag_of(checked, throttle), composite.base)
-        feed = Feed(
+        feed = (TopicFeed if include_topic else Feed)(
             self.registry,
             checked,
             last_event_id=last_event_id,

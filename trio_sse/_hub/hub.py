@@ -194,6 +194,7 @@ class Hub:
         queue_bytes: int | None = None,
         interval: float | None = None,
         batch: float | None = None,
+        include_topic: bool = False,
     ) -> Subscription:
         """Return a subscription to these topics, for `async with`.
 
@@ -206,6 +207,7 @@ class Hub:
             interval: deliver at most one event of each topic and key in this many seconds: the newest, and
                 always the last one. What waits is delivered together, in the order of ids.
             batch: deliver all events, in one write for each period of this many seconds.
+            include_topic: let each event say its topic, as `ServerSentEvent.topic` and to clients.
 
         Raises:
             TypeError, ValueError: an option is not acceptable.
@@ -221,6 +223,7 @@ class Hub:
             queue_bytes=queue_bytes,
             interval=interval,
             batch=batch,
+            include_topic=include_topic,
         )
         return Subscription(feed)
 

@@ -176,6 +176,7 @@ class Connection:
         queue_bytes: int | None = None,
         interval: float | None = None,
         batch: float | None = None,
+        include_topic: bool = False,
     ) -> Coroutine[Any, Any, None]:
         """Subscribe to topics of the hub and forward their events, as `forward` does, until the stream ends.
 
@@ -191,6 +192,7 @@ class Connection:
             queue_bytes=queue_bytes,
             interval=interval,
             batch=batch,
+            include_topic=include_topic,
         )
         # Not `async def`: each stream would keep another coroutine for as long as it lives.
         return stream.forward(feed, is_own=True)

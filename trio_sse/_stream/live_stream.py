@@ -19,7 +19,7 @@ from .._transport.base import Transport
 from .._wire.composite_id import parse_composite
 from .._wire.cursor import Cursor, frame_cursor, frame_keepalive, frame_unshared_cursor
 from .._wire.identity import check_identity
-from .._wire.message import Framing, Message, frame_messages, frame_with_ids
+from .._wire.message import Framing, Message, frame_messages, frame_with_ids, frame_with_topics
 from .composite_ids import MAX_PINNED, PIN_SECONDS, CompositeIds
 from .cursor_form import cursor_form
 from .disconnects import MAX_UNREAD_BYTES
@@ -323,10 +323,11 @@ class LiveStream(StreamWriter):
             if composite is None:
                 newest = messages[-1]
                 feed.tell(Cursor(newest.sequence, newest.id))
-                payload = frame_messages(messages, transport.framing)
+                frame = frame_with_topics if feed.includes_topic else frame_messages
+                payload = frame(messages, transport.framing)
             else:
                 ids = composite.ids_of(feed, messages, self.forwarded, transport.written_at)
-                payload = frame_with_ids(messages, ids, transport.framing)
+                payload = frame_with_ids(messages, ids, transport.framing, with_topic=feed.includes_topic)
         elif self.cursor_form and (cursor := feed.untold_cursor()) is not None:
             if composite is None:
                 payload = frame_cursor(cursor.id, transport.framing, self.cursor_form)

@@ -228,7 +228,12 @@ class PollTransport(UnconnectedTransport):
         events = [
             {
                 name: value
-                for name, value in (("id", event.id), ("event", event.event), ("data", event.data))
+                for name, value in (
+                    ("topic", event.topic),
+                    ("id", event.id),
+                    ("event", event.event),
+                    ("data", event.data),
+                )
                 if value is not None
             }
             for event in self._events

@@ -17,7 +17,7 @@ The owner changes only between checkpoints, so no lock is needed.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Self, final
+from typing import ClassVar, Self
 
 import trio
 
@@ -37,11 +37,11 @@ _FAR = 1 << 62  # a position after all others
 _OVER = (ENDED, OVERFLOWED, LEFT)
 
 
-@final
 class Feed(ReaderCursor):
     """What one reader of some topics receives; created by `HubEngine.make_feed`.
 
     Attributes:
+        includes_topic: whether its reader receives each event's topic, too; see `topic_feed.py`.
         topics, last_event_id, overflow, throttle: what was asked for.
         queue_bounds: how many events, and how many bytes, wait for a reader that lags.
         connection_number: that of the connection that its reader shares with others, or 0; set before
@@ -62,6 +62,8 @@ class Feed(ReaderCursor):
         "overflow",
         "queue_bounds",
     )
+
+    includes_topic: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -129,7 +129,7 @@ class Subscription:
             await feed.wait()
             feed.check_entered()
         await trio.lowlevel.cancel_shielded_checkpoint()
-        return message.event
+        return message.event_with_topic if feed.includes_topic else message.event
 
 
 def feed_of(subscription: Subscription) -> Feed:

@@ -169,6 +169,7 @@ class WebSocketConnection:
         queue_bytes: int | None = None,
         interval: float | None = None,
         batch: float | None = None,
+        include_topic: bool = False,
     ) -> None:
         """Subscribe to topics of the hub and forward their events until the connection ends.
 
@@ -183,6 +184,7 @@ class WebSocketConnection:
             queue_bytes=queue_bytes,
             interval=interval,
             batch=batch,
+            include_topic=include_topic,
         ) as subscription:
             await self.forward(subscription)
 

@@ -50,7 +50,9 @@ class RejectedFrame(Exception):
     """A frame asks for something that cannot be done; the text says why."""
 
 
-async def serve_topics(websocket: TopicsSocket, *, topics: Allowed, publish: Allowed = ()) -> None:
+async def serve_topics(
+    websocket: TopicsSocket, *, topics: Allowed, publish: Allowed = (), include_topic: bool = False
+) -> None:
     """Let the client subscribe and publish with frames of "trio-sse.v1", until the connection ends.
 
     A frame that is not allowed, or not valid, is answered with a frame of the type `error`.
@@ -59,14 +61,18 @@ async def serve_topics(websocket: TopicsSocket, *, topics: Allowed, publish: All
         topics: the topics that the client may subscribe to: a collection of names, or a function, plain or
             async, that takes a name and returns whether it is allowed.
         publish: the topics that it may publish to, likewise; by default none.
+        include_topic: let each event say its topic.
     """
-    await _Session(websocket, topics, publish).run()
+    await _Session(websocket, topics, publish, include_topic=include_topic).run()
 
 
 @final
 class _Session:
-    def __init__(self, websocket: TopicsSocket, topics: Allowed, publish: Allowed) -> None:
+    def __init__(
+        self, websocket: TopicsSocket, topics: Allowed, publish: Allowed, *, include_topic: bool
+    ) -> None:
         self._websocket = websocket
+        self._include_topic = include_topic
         self._may_subscribe = topics
         self._may_publish = publish
         self._feed: Feed | None = None
@@ -122,7 +128,9 @@ class _Session:
             await self._change(_checked((*self._topics, *topics)))
             return
         last_event_id = self._websocket.last_event_id if last_event_id is None else last_event_id
-        subscription = self._hub.subscribe(*topics, last_event_id=last_event_id)
+        subscription = self._hub.subscribe(
+            *topics, last_event_id=last_event_id, include_topic=self._include_topic
+        )
         feed = feed_of(subscription)
         feed.enter()
         self._feed = feed

@@ -1,8 +1,8 @@
 """The receiving side of an event stream: bytes in, `ServerSentEvent` out.
 
 It follows the WHATWG algorithm to the letter (HTML, 9.2.6 "Interpreting an event stream"), wherever the bytes
-are split. Lines are split as bytes and decoded one by one: CR and LF never occur inside a UTF-8 sequence, so
-this replaces invalid sequences exactly as decoding the whole stream would.
+are split; it knows one field more, `topic`. Lines are split as bytes and decoded one by one: CR and LF never
+occur inside a UTF-8 sequence, so this replaces invalid sequences exactly as decoding the whole stream would.
 """
 
 from __future__ import annotations
@@ -125,6 +125,8 @@ class EventDecoder:
                 block.event = text
             case b"id" if "\0" not in text:
                 self._id = block.id = text
+            case b"topic":
+                block.topic = text
             case b"retry" if (retry := _parse_retry(text)) is not None:
                 self.retry = block.retry = retry
         return None
@@ -135,19 +137,21 @@ class EventDecoder:
         if not block.data:
             return None
         # Not checked: an event that is too large to be sent may still be received.
-        return trusted_event("\n".join(block.data), block.event or None, block.id, block.retry)
+        data = "\n".join(block.data)
+        return trusted_event(data, block.event or None, block.id, block.retry, block.topic)
 
 
 class _Block:
     """The fields of one event so far."""
 
-    __slots__ = ("data", "event", "id", "retry", "size")
+    __slots__ = ("data", "event", "id", "retry", "size", "topic")
 
     def __init__(self) -> None:
         self.data: list[str] = []
         self.event = ""
         self.id: str | None = None
         self.retry: int | None = None
+        self.topic: str | None = None
         self.size = 0
 
 

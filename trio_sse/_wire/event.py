@@ -77,6 +77,8 @@ class ServerSentEvent:
         retry: the client's reconnection time in milliseconds from now on.
         comment: text that receivers ignore. It may have several lines, at most 64 KiB encoded. As no receiver
             sees it, comparisons ignore it, too.
+        topic: where it was published, if its receivers are to know, without line breaks, at most 4 KiB. It is
+            a field of its own, which `EventSource` ignores.
 
     Raises:
         TypeError: a field is of the wrong type (`bytes` data among them: decode them first).
@@ -88,10 +90,11 @@ class ServerSentEvent:
     id: str | None = field(default=None, kw_only=True)
     retry: int | None = field(default=None, kw_only=True)
     comment: str | None = field(default=None, kw_only=True, compare=False)
+    topic: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         texts = ("data", self.data), ("event", self.event), ("id", self.id), ("comment", self.comment)
-        for name, value in texts:
+        for name, value in texts if self.topic is None else (*texts, ("topic", self.topic)):
             if type(value) is not str and isinstance(value, str):
                 # A subclass, such as an enum, may format itself differently from what is checked here.
                 object.__setattr__(self, name, str.__str__(value))
@@ -113,6 +116,8 @@ class ServerSentEvent:
             object.__setattr__(self, "retry", check_retry(self.retry))
         if self.comment is not None:
             _check_comment(self.comment)
+        if self.topic is not None:
+            _check_name("topic", self.topic, _NOT_IN_EVENT, "CR or LF")
 
     def encode(self, *, dumps: Dumps = dumps_compact) -> bytes:
         """Return the event's bytes on the wire, with the blank line that ends it.
@@ -121,7 +126,8 @@ class ServerSentEvent:
             TypeError: `data` is not a JSON value.
             ValueError: `data` cannot be written as JSON or UTF-8, or is too large once encoded.
         """
-        return encode_parts(self.text(dumps=dumps), self.event, self.id, self.retry, self.comment)
+        encoded = encode_parts(self.text(dumps=dumps), self.event, self.id, self.retry, self.comment)
+        return encoded if self.topic is None else encode_topic(self.topic) + encoded
 
     def text(self, *, dumps: Dumps = dumps_compact) -> str:
         """Return `data` as the text that is sent; raise what `encode` raises."""
@@ -150,11 +156,14 @@ class ServerSentEvent:
         return json.loads(self.data) if isinstance(self.data, str) else self.data
 
 
-def trusted_event(data: str, event: str | None, id: str | None, retry: int | None) -> ServerSentEvent:
+def trusted_event(
+    data: str, event: str | None, id: str | None, retry: int | None, topic: str | None = None
+) -> ServerSentEvent:
     """Return an event of fields that need no check: they were checked before, or were received."""
     made = object.__new__(ServerSentEvent)
-    for name, value in (("data", data), ("event", event), ("id", id), ("retry", retry), ("comment", None)):
+    for name, value in (("data", data), ("event", event), ("id", id), ("retry", retry), ("topic", topic)):
         object.__setattr__(made, name, value)
+    object.__setattr__(made, "comment", None)
     return made
 
 
@@ -176,6 +185,11 @@ def encode_parts(
     if "\n" in text:
         text = text.replace("\n", "\ndata: ")
     return f"{head}data: {text}\n\n".encode()
+
+
+def encode_topic(topic: str) -> bytes:
+    """Encode an event's topic, which has been checked, as the first field of the event."""
+    return f"topic: {topic}\n".encode()
 
 
 def encode_comment(text: str) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import final
 
-from .event import Dumps, ServerSentEvent, encode_parts, trusted_event
+from .event import Dumps, ServerSentEvent, encode_parts, encode_topic, trusted_event
 from .state_change import StateChange
 from .websocket_frames import event_frame
 
@@ -32,6 +32,9 @@ class Framing(IntEnum):
     """Each event as a JSON message (RFC 6455), without what only an event stream has, such as comments."""
 
 
+_FRAMINGS = len(Framing)
+
+
 def frame(data: bytes, framing: Framing) -> bytes:
     """Frame bytes of an event stream, which must not be empty: an empty chunk would end the body."""
     if framing is Framing.PLAIN:
@@ -43,7 +46,7 @@ def frame(data: bytes, framing: Framing) -> bytes:
 def frame_event(event: ServerSentEvent, framing: Framing, dumps: Dumps) -> bytes:
     """Encode and frame an event that was not published; raise what `ServerSentEvent.encode` raises."""
     if framing is Framing.WEBSOCKET:
-        return event_frame(event.text(dumps=dumps), event.event, event.id, event.retry)
+        return event_frame(event.text(dumps=dumps), event.event, event.id, event.retry, event.topic)
     return frame(event.encode(dumps=dumps), framing)
 
 
@@ -143,10 +146,20 @@ class Message:
         """Return its bytes on the wire with another id; it must be placed."""
         return b"id: %b\n%b" % (id.encode(), self.wire[len(f"id: {self.id}\n".encode()) :])
 
-    def websocket_frame_with(self, id: str) -> bytes:
+    def websocket_frame_with(self, id: str, *, with_topic: bool = False) -> bytes:
         """Return its frame on a WebSocket with another id."""
         event = self._event
-        return event_frame(str(event.data), event.event, id, event.retry)
+        topic = self._told_topic if with_topic else None
+        return event_frame(str(event.data), event.event, id, event.retry, topic)
+
+    @property
+    def topic_field(self) -> bytes:
+        """What says its topic, before its bytes on the wire."""
+        return encode_topic(self.topic) if self.topic else b""
+
+    @property
+    def _told_topic(self) -> str | None:
+        return self.topic or None
 
     @property
     def unplaced_event(self) -> ServerSentEvent:
@@ -160,6 +173,12 @@ class Message:
             event = self._event
             self._event = trusted_event(str(event.data), event.event, self.id, event.retry)
         return self._event
+
+    @property
+    def event_with_topic(self) -> ServerSentEvent:
+        """The event, which says its topic."""
+        event = self._event
+        return trusted_event(str(event.data), event.event, self.id, event.retry, self._told_topic)
 
 
 #: What an event is about: its topic and its key, or `True` for a change of the state that is its topic. So
@@ -180,7 +199,7 @@ class Batch:
         self.messages = messages
         self.count = len(messages)
         self.size = sum(len(message.wire) for message in messages)  # in bytes
-        self._framed: list[bytes | None] = [None] * len(Framing)
+        self._framed: list[bytes | None] = [None] * (2 * _FRAMINGS)  # without and with their topics
         self._newest: dict[Key, Message] | None = None
 
     @property
@@ -201,6 +220,13 @@ class Batch:
             framed = self._framed[framing] = frame_messages(self.messages, framing)
         return framed
 
+    def framed_with_topics(self, framing: Framing) -> bytes:
+        """Return the same, where each event says its topic."""
+        framed = self._framed[framing + _FRAMINGS]
+        if framed is None:
+            framed = self._framed[framing + _FRAMINGS] = frame_with_topics(self.messages, framing)
+        return framed
+
 
 def frame_messages(messages: Sequence[Message], framing: Framing) -> bytes:
     """Return the messages' bytes in this framing, one after the other."""
@@ -211,11 +237,24 @@ def frame_messages(messages: Sequence[Message], framing: Framing) -> bytes:
     return frame(join(messages), framing)
 
 
-def frame_with_ids(messages: Sequence[Message], ids: Sequence[str], framing: Framing) -> bytes:
-    """Return the messages' bytes in this framing, with these ids instead of their own."""
+def frame_with_topics(messages: Sequence[Message], framing: Framing) -> bytes:
+    """Return the messages' bytes in this framing, where each says its topic."""
     if framing is Framing.WEBSOCKET:
-        return b"".join([message.websocket_frame_with(id) for message, id in zip(messages, ids, strict=True)])
-    wires = [message.wire_with(id) for message, id in zip(messages, ids, strict=True)]
+        return b"".join([message.websocket_frame_with(message.id, with_topic=True) for message in messages])
+    return frame(b"".join([message.topic_field + message.wire for message in messages]), framing)
+
+
+def frame_with_ids(
+    messages: Sequence[Message], ids: Sequence[str], framing: Framing, *, with_topic: bool = False
+) -> bytes:
+    """Return the messages' bytes in this framing, with these ids instead of their own."""
+    pairs = zip(messages, ids, strict=True)
+    if framing is Framing.WEBSOCKET:
+        return b"".join([message.websocket_frame_with(id, with_topic=with_topic) for message, id in pairs])
+    if with_topic:
+        wires = [message.topic_field + message.wire_with(id) for message, id in pairs]
+    else:
+        wires = [message.wire_with(id) for message, id in pairs]
     return frame(b"".join(wires), framing)
 
 

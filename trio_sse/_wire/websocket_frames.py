@@ -31,9 +31,13 @@ def binary_frame(data: bytes) -> bytes:
     return _frame(_BINARY, data)
 
 
-def event_frame(text: str, event: str | None, id: str | None, retry: int | None) -> bytes:
+def event_frame(
+    text: str, event: str | None, id: str | None, retry: int | None, topic: str | None = None
+) -> bytes:
     """Frame an event, whose fields must have been checked, as a JSON object of the fields that it has."""
     fields: dict[str, str | int] = {}
+    if topic is not None:
+        fields["topic"] = topic
     if id is not None:
         fields["id"] = id
     if event is not None:

@@ -78,6 +78,12 @@ async def live(connection: Connection) -> None:
     await connection.subscribe("live")
 
 
+@server.route("/topics")
+async def topics(connection: Connection) -> None:
+    """Follow two topics, whose events say which."""
+    await connection.subscribe("live", "other", include_topic=True)
+
+
 @server.route("/clock")
 async def clock(connection: Connection) -> None:
     """Follow the clock, which runs from the first time that somebody does."""
@@ -124,6 +130,13 @@ async def publish(request: Request) -> Response:
     for number in range(first, last + 1):
         await hub.publish("live", f"{number}", event="number" if number % 2 else None)
         await trio.sleep(0.002)
+    return Response("")
+
+
+@server.endpoint("/say/{topic}", methods=["POST"])
+async def say(request: Request, topic: str) -> Response:
+    """Publish the body to a topic."""
+    await hub.publish(topic, request.body.decode())
     return Response("")
 
 

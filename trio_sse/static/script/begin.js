@@ -31,6 +31,8 @@ globalThis.TrioSSE = (() => {
    * @property {string} [lastEventId] - the cursor to begin after, as received from the server
    * @property {boolean} [withCredentials] - send cookies to other origins, too
    * @property {HeadersInit} [headers] - further header fields, such as a token; streams are then read by fetch
+   * @property {boolean} [topics] - read the topics of events that say them; streams are then read by fetch
+   * @property {boolean | string} [shared] - one connection for all tabs of the origin that have the same options
    * @property {number} [wait] - seconds for which the server may hold a poll
    * @property {number} [patience] - seconds in which a stream must open; one that breaks in them is a strike
    * @property {number} [streamAgain] - seconds of polling before another stream; doubled each time, up to tenfold
@@ -40,7 +42,8 @@ globalThis.TrioSSE = (() => {
 
   /** @type {Required<FollowOptions>} */
   const DEFAULTS = {
-    lastEventId: "", withCredentials: false, headers: undefined, wait: 25, patience: 10, streamAgain: 60, firstDelay: 1, longestDelay: 30,
+    lastEventId: "", withCredentials: false, headers: undefined, topics: false, shared: false,
+    wait: 25, patience: 10, streamAgain: 60, firstDelay: 1, longestDelay: 30,
   };
 
   // Run `action` after `seconds` unless the signal is aborted; return a function that cancels it.
@@ -53,6 +56,12 @@ globalThis.TrioSSE = (() => {
     const timer = setTimeout(() => { stop(); action(); }, seconds * 1000);
     signal.addEventListener("abort", stop);
     return stop;
+  }
+
+  // Return an event as EventSource dispatches it, with the topic that it says, if any.
+  function messageEvent(type, data, origin, lastEventId, topic) {
+    const event = new MessageEvent(type, { data, origin, lastEventId });
+    return topic === undefined ? event : Object.assign(event, { topic });
   }
 
   // Return the seconds to wait by a response's Retry-After (RFC 9110, 10.2.3), at most an hour; 0 if there is none.

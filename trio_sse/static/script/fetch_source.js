@@ -8,6 +8,7 @@
     #isAfterCR = false;
     #type = "";
     #data = [];
+    #topic;
     #id;
 
     constructor(lastEventId, receive) {
@@ -33,15 +34,18 @@
       const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
       if (name === "data") this.#data.push(value);
       else if (name === "event") this.#type = value;
+      else if (name === "topic") this.#topic = value; // ours: see `include_topic` of the server
       else if (name === "id" && !value.includes("\0")) this.#id = value;
       else if (name === "retry" && /^\d+$/.test(value)) this.retry = Number(value);
     }
 
     #end() {
       this.lastEventId = this.#id;
-      if (this.#data.length) this.#receive(this.#type || "message", this.#data.join("\n"), this.#id);
+      const [type, data, topic] = [this.#type || "message", this.#data, this.#topic];
       this.#data = [];
       this.#type = "";
+      this.#topic = undefined;
+      if (data.length) this.#receive(type, data.join("\n"), this.#id, topic);
     }
   }
 
@@ -54,7 +58,7 @@
    * @property {string} [lastEventId] - where to begin
    * @property {boolean} [reconnect] - whether to reconnect; by default, whether the method is GET
    * @property {number} [silence] - seconds without a byte, comments included, after which a connection is dead
-   * @property {(type: string, data: string, id: string) => void} [receive] - called with each event, whatever its type
+   * @property {(type: string, data: string, id: string, topic?: string) => void} [receive] - called with each event, whatever its type
    */
 
   /** An EventSource that sends any request by `fetch`. It sees comments, so it notices dead connections. */
@@ -156,13 +160,13 @@
     async #read(reader, onBytes, signal) {
       this.readyState = 1;
       this.dispatchEvent(new Event("open"));
-      const parser = new StreamParser(this.lastEventId, (type, data, id) => {
+      const parser = new StreamParser(this.lastEventId, (type, data, id, topic) => {
         if (signal.aborted) return;
         this.#failures = 0;
         this.lastEventId = id;
-        this.#options.receive?.(type, data, id);
+        this.#options.receive?.(type, data, id, topic);
         const origin = new URL(this.#url, globalThis.location?.href).origin;
-        this.dispatchEvent(new MessageEvent(type, { data, origin, lastEventId: id }));
+        this.dispatchEvent(messageEvent(type, data, origin, id, topic));
       });
       const openedAt = performance.now();
       while (!signal.aborted) {

@@ -13,6 +13,8 @@
     lastEventId;
     #url;
     #options;
+    #observer; // a `SharedFollower`, which dispatches the events instead
+    #isRead; // whether streams are read by fetch, and so events of all types are seen
     #types = new Set();
     #source = null;
     #ongoing = new AbortController();
@@ -23,13 +25,16 @@
     #seenAt = 0; // performance.now() when the stream has shown something
     #period = 0; // seconds between two heartbeats; 0 if there are none
 
-    constructor(url, options) {
+    constructor(url, options, observer = null) {
       super();
       this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
       this.#options = { ...DEFAULTS, ...options };
+      this.#observer = observer;
+      this.#isRead = Boolean(options.headers || options.topics || observer);
       this.#streamPause = this.#options.streamAgain;
       this.lastEventId = options.lastEventId || (this.#url.searchParams.get("last_event_id") ?? "");
-      for (const type of ["message", "reset"]) this.#listenFor(type); // both move the cursor, even if nobody listens
+      // These move the cursor, even if nobody listens.
+      for (const type of ["message", "reset", CURSOR_EVENT, HEARTBEAT_EVENT]) this.#listenFor(type);
       this.#stream(STRIKES);
     }
 
@@ -62,13 +67,14 @@
       if (signal.aborted) return;
       const { patience, withCredentials, headers } = this.#options;
       const address = this.#address(this.lastEventId, AS_EVENTS);
-      const source = headers ? new FetchSource(address, { withCredentials, headers })
+      const receive = (...event) => this.#receive(signal, ...event);
+      const source = this.#isRead ? new FetchSource(address, { withCredentials, headers, receive })
         : new EventSource(address, { withCredentials });
       signal.addEventListener("abort", () => source.close());
-      this.#source = source;
-      for (const type of this.#types) this.#listenOn(source, type);
-      source.addEventListener(CURSOR_EVENT, ({ lastEventId }) => this.#moveTo(lastEventId));
-      source.addEventListener(HEARTBEAT_EVENT, ({ data, lastEventId }) => this.#beat(Number(data), lastEventId, signal));
+      if (!this.#isRead) {
+        this.#source = source;
+        for (const type of this.#types) this.#listenOn(source, type, signal);
+      }
       this.#watchNetwork(signal);
       let openedAt = null;
       let stopTimer = after(patience, signal, () => this.#poll());
@@ -103,7 +109,7 @@
       if (!isInDoubt()) return;
       const { answer } = await this.#ask(0, cursor, signal);
       if (!isInDoubt() || !answer) return;
-      if (answer.events.some(({ event }) => this.#types.has(event ?? "message"))) {
+      if (answer.events.some(({ event }) => this.#isRead || this.#types.has(event ?? "message"))) {
         this.lastEventId = cursor;
         this.#poll();
       } else {
@@ -114,9 +120,7 @@
 
     // A network that has forgotten a connection says nothing. So a stream is dead when heartbeats are missing.
 
-    #beat(period, id, signal) {
-      this.#seenAt = performance.now();
-      this.lastEventId = id || this.lastEventId;
+    #beat(period, signal) {
       const isFirst = this.#period === 0;
       this.#period = period > 0 && period < Infinity ? period : 0;
       if (isFirst && this.#period) this.#watchHeartbeats(signal);
@@ -164,12 +168,13 @@
         this.#failures = 0;
         if (this.status !== "polling") this.#putStreamOff();
         this.#become("polling");
-        for (const { event, data, id } of answer.events) {
+        for (const { event, data, id, topic } of answer.events) {
           if (signal.aborted) return;
-          this.#take(event ?? "message", data, id);
+          this.#take(event ?? "message", data, id, topic);
         }
         if (signal.aborted) return;
         this.lastEventId = answer.last_event_id || this.lastEventId;
+        this.#observer?.onCursor();
         if (performance.now() >= this.#streamAt) return this.#stream(1);
         const isHasty = answer.events.length === 0 && performance.now() - askedAt < wait * 500;
         if (isHasty) await new Promise((go) => { after(1, signal, go); }); // for example, the handler has returned
@@ -260,27 +265,32 @@
     #listenFor(type) {
       if (this.#types.has(type)) return;
       this.#types.add(type);
-      if (this.#source) this.#listenOn(this.#source, type);
+      if (this.#source) this.#listenOn(this.#source, type, this.#ongoing.signal);
     }
 
-    #listenOn(source, type) {
+    #listenOn(source, type, signal) {
       source.addEventListener(type, (event) => {
         if (!(event instanceof MessageEvent)) return; // the server may use the types "open" and "error", too
-        this.#moveTo(event.lastEventId);
-        this.#take(type, event.data, event.lastEventId);
+        this.#receive(signal, type, event.data, event.lastEventId);
       });
     }
 
     // The stream has shown something.
-    #moveTo(id) {
-      this.#hasShown = true;
+    #receive(signal, type, data, id, topic) {
       this.#seenAt = performance.now();
-      this.lastEventId = id || this.lastEventId;
+      if (type === HEARTBEAT_EVENT) this.#beat(Number(data), signal);
+      else this.#hasShown = true;
+      this.#take(type, data, id, topic);
     }
 
-    #take(type, data, id) {
+    #take(type, data, id, topic) {
       this.lastEventId = id || this.lastEventId;
-      const { origin } = this.#url;
-      this.dispatchEvent(new MessageEvent(type, { data, origin, lastEventId: this.lastEventId }));
+      if (!this.#observer) {
+        this.dispatchEvent(messageEvent(type, data, this.#url.origin, this.lastEventId, topic));
+      } else if (type === CURSOR_EVENT || type === HEARTBEAT_EVENT) {
+        this.#observer.onCursor();
+      } else {
+        this.#observer.onEvent(type, data, topic);
+      }
     }
   }
