@@ -5,7 +5,19 @@ from __future__ import annotations
 from functools import cache
 
 # Its parts, in their order: they share one scope.
-_PARTS = ("begin", "fetch_source", "follower", "listener", "clock", "patches", "state", "run", "end")
+_PARTS = (
+    "begin",
+    "fetch_source",
+    "follower",
+    "order",
+    "shared",
+    "listener",
+    "clock",
+    "patches",
+    "state",
+    "run",
+    "end",
+)
 
 
 @cache

@@ -1,6 +1,6 @@
   return Object.freeze({
     /** @param {string | URL} url @param {FollowOptions} [options] */
-    follow: (url, options = {}) => new Follower(url, options),
+    follow: (url, options = {}) => openFollower(url, options),
     /** @param {EventTarget | string | URL} source
      *  @param {FollowOptions & {event?: string, elapsed?: number}} [options] */
     clock: (source, options = {}) => new Clock(source, options),

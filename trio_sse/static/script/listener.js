@@ -5,7 +5,7 @@
 
     constructor(source, options) {
       this.#isOwner = typeof source === "string" || source instanceof URL;
-      this.source = this.#isOwner ? new Follower(source, options) : source;
+      this.source = this.#isOwner ? openFollower(source, options) : source;
     }
 
     get signal() {
