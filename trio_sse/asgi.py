@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import final
+from typing import Any, final
 
 import trio
 
@@ -36,6 +37,8 @@ from ._http.response import STREAM_FIELDS, Response, error_response
 from ._hub.hub import Hub
 from ._pausing import in_one_piece, in_pieces
 from ._request.routes import StreamHandler
+from ._runs.routes import BodyFunction, OwnerOf, RunRoutes
+from ._runs.runs import Runs
 from ._stream.head_request import run_head
 from ._stream.lifecycle import Handle, Refused
 from ._stream.listing import ListedStream, StreamFilter
@@ -49,7 +52,7 @@ from ._validate import check_bounds
 from ._wire.event import Dumps, dumps_compact
 from ._wire.topic import TopicError
 
-__all__ = ["ASGIApp", "EventStream", "event_stream"]
+__all__ = ["ASGIApp", "EventStream", "RunEndpoints", "event_stream", "run_endpoints"]
 
 _NEEDS_TRIO = (
     "an event_stream needs Trio, and this server runs the app on another library, such as asyncio: serve it "
@@ -107,6 +110,58 @@ def event_stream(
     fields = merge_fields(STREAM_FIELDS.items(), field_pairs(headers or {}))
     return EventStream(
         handler, manager, [method.upper() for method in methods], fields, max_body_size, identity
+    )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RunEndpoints:
+    """Three ASGI endpoints for runs of one function; created by `run_endpoints`.
+
+    Attributes:
+        start: a POST starts a run with the request's body, and streams it.
+        join: GET streams the run of the path parameter `id`, or of the query's `id`.
+        cancel: a POST cancels that run.
+    """
+
+    start: EventStream
+    join: EventStream
+    cancel: EventStream
+
+
+def run_endpoints(
+    function: BodyFunction,
+    runs: Runs,
+    *,
+    owner: OwnerOf | None = None,
+    in_order: bool = False,
+    **options: Any,
+) -> RunEndpoints:
+    """Return endpoints that start, join and cancel runs of a function.
+
+    ::
+
+        answers = run_endpoints(answer, runs)  # async def answer(run: Run, body: Any) -> object
+        routes = [
+            Route("/answers", answers.start),
+            Route("/answers/{id}", answers.join),
+            Route("/answers/{id}/cancel", answers.cancel),
+        ]
+
+    Args:
+        function: it receives the run and the request's body, as a JSON value or as a text.
+        runs: what starts and keeps the runs.
+        owner: returns whose run a request is about, by default `Connection.identity`, as the option
+            `identity` sets it. Others neither join nor cancel it.
+        in_order: as for `RunView.stream`.
+        options: those of `event_stream`.
+    """
+    routes = RunRoutes(runs, function, owner=owner, in_order=in_order)
+    options.setdefault("hub", runs.hub)
+    return RunEndpoints(
+        event_stream(routes.start, methods=["POST"], **options),
+        event_stream(routes.join, **options),
+        event_stream(routes.cancel, methods=["POST"], **options),
     )
 
 

@@ -97,9 +97,15 @@ class Runs:
         self._kept_bytes = 0
         self._tasks: trio.Nursery | None = None  # while the hub runs
         self._changed = trio.lowlevel.ParkingLot()
+        self._hub = hub
         engine_of(hub).add_service(self)
 
     # For applications
+
+    @property
+    def hub(self) -> Hub:
+        """The hub whose lifetime the runs share."""
+        return self._hub
 
     async def start(
         self,

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, Protocol
 from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._http.response import Response
-from .._runs.errors import RunGone
 from .._runs.items import RunEmitted, RunItem
 from .._runs.run import Run
 from .._runs.runs import Runs
@@ -29,9 +28,6 @@ from ._pieces import PieceSplitter
 
 #: A run's function, which takes the request's body as JSON.
 RunFunction = Callable[[Run, Mapping[str, Any]], Awaitable[object]]
-
-#: Returns who has sent a request, such as a user's id, or `None`. It may raise `HTTPException`.
-OwnerOf = Callable[[Request], str | None]
 
 #: The type of a run's first event: what an adapter must know of the request.
 REQUEST_EVENT = "adapter.request"
@@ -80,10 +76,6 @@ class ToolCall(NamedTuple):
         arguments = call.get("arguments", {})
         text = arguments if isinstance(arguments, str) else compact_json(arguments)
         return cls(str(call.get("id", "")), str(call.get("name", "")), text, bool(call.get("executed")))
-
-
-def nobody(request: Request) -> None:
-    """Say that every request may see every run, since nothing is known of who has sent it."""
 
 
 async def start_run(
@@ -143,14 +135,6 @@ def answer_whole(connection: Connection) -> None:
     """
     stream = stream_of(connection)
     stream.options = replace(stream.options, keepalive=math.inf)
-
-
-async def owned_view(runs: Runs, id: str, owner: str | None) -> RunView:
-    """Return a run of this owner; raises `RunGone` if there is none."""
-    view = runs.get(id)
-    if (await view.info()).owner != owner:
-        raise RunGone
-    return view
 
 
 def facts_of(item: RunItem) -> dict[str, Any] | None:

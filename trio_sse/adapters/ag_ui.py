@@ -18,13 +18,14 @@ from typing import Any, final
 from .._http.exceptions import HTTPException
 from .._http.response import Response
 from .._runs.items import RunEmitted, RunItem, RunOutcome, RunState, RunText
+from .._runs.routes import OwnerOf, owner_of
 from .._runs.runs import Runs
 from .._runs.status import RunStatus
 from .._stream.connection import Connection
+from .._stream.whole_body import needs_body
 from .._wire.json_text import compact_json
 from ._conversations import cancel_all, newest, owner_of_conversation
 from ._protocol import (
-    OwnerOf,
     Payload,
     RunFunction,
     ToolCall,
@@ -32,7 +33,6 @@ from ._protocol import (
     facts_of,
     json_object,
     json_or_text,
-    nobody,
     show,
     start_run,
 )
@@ -53,28 +53,30 @@ class AgUi:
     Args:
         runs: what starts and keeps the runs. A run's owner is who has sent the request, and the thread.
         function: a coroutine function of the run and the input of the protocol.
-        owner: returns who has sent a request. Others can neither see nor stop the thread's runs.
+        owner: returns who has sent a request, by default `Connection.identity`. Others can
+            neither see nor stop the thread's runs.
     """
 
-    def __init__(self, runs: Runs, function: RunFunction, *, owner: OwnerOf = nobody) -> None:
+    def __init__(self, runs: Runs, function: RunFunction, *, owner: OwnerOf | None = None) -> None:
         self._runs = runs
         self._function = function
         self._owner = owner
 
+    @needs_body
     async def run(self, connection: Connection) -> None:
         """Answer a POST of the protocol's input: start the run, or join it if it was sent before."""
         body = body_of(connection.request)
         thread_id, run_id = body.get("threadId"), body.get("runId")
         if not (isinstance(thread_id, str) and isinstance(run_id, str) and 0 < len(run_id) <= _LONGEST_ID):
             raise HTTPException(400, "the input needs a threadId and a runId")
-        owner = owner_of_conversation(self._owner(connection.request), thread_id)
+        owner = owner_of_conversation(owner_of(connection, self._owner), thread_id)
         facts = {"threadId": thread_id, "runId": run_id}
         view = await start_run(self._runs, self._function, body, facts, owner=owner, key=run_id)
         await show(view, connection, _AgentRun(view.id))
 
     async def resume(self, connection: Connection, id: str) -> Response | None:
         """Answer a GET with a thread's id: its newest run from the start, or 204 if none goes on."""
-        view = await newest(self._runs, owner_of_conversation(self._owner(connection.request), id))
+        view = await newest(self._runs, owner_of_conversation(owner_of(connection, self._owner), id))
         if view is None:
             return Response(status=204)
         await show(view, connection, _AgentRun(view.id))
@@ -82,7 +84,7 @@ class AgUi:
 
     async def stop(self, connection: Connection, id: str) -> Response:
         """Answer a POST with a thread's id: cancel its runs that go on."""
-        await cancel_all(self._runs, owner_of_conversation(self._owner(connection.request), id))
+        await cancel_all(self._runs, owner_of_conversation(owner_of(connection, self._owner), id))
         return Response(status=204)
 
 

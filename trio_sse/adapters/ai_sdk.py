@@ -18,12 +18,13 @@ from typing import Any, final
 from .._http.exceptions import HTTPException
 from .._http.response import Response
 from .._runs.items import RunEmitted, RunItem, RunOutcome, RunState, RunText
+from .._runs.routes import OwnerOf, owner_of
 from .._runs.runs import Runs
 from .._runs.status import RunStatus
 from .._stream.connection import Connection
+from .._stream.whole_body import needs_body
 from ._conversations import cancel_all, newest, owner_of_conversation
 from ._protocol import (
-    OwnerOf,
     Payload,
     RunFunction,
     ToolCall,
@@ -31,7 +32,6 @@ from ._protocol import (
     facts_of,
     json_object,
     json_or_text,
-    nobody,
     show,
     start_run,
 )
@@ -51,28 +51,30 @@ class UIMessageStream:
     Args:
         runs: what starts and keeps the runs. A run's owner is who has sent the request, and the chat.
         function: a coroutine function of the run and the request's body.
-        owner: returns who has sent a request. Others can neither see nor stop the chat's runs.
+        owner: returns who has sent a request, by default `Connection.identity`. Others can
+            neither see nor stop the chat's runs.
     """
 
-    def __init__(self, runs: Runs, function: RunFunction, *, owner: OwnerOf = nobody) -> None:
+    def __init__(self, runs: Runs, function: RunFunction, *, owner: OwnerOf | None = None) -> None:
         self._runs = runs
         self._function = function
         self._owner = owner
 
+    @needs_body
     async def create(self, connection: Connection) -> None:
         """Answer `POST /api/chat`: start a run and stream it."""
         body = body_of(connection.request)
         id = body.get("id")
         if not isinstance(id, str) or not isinstance(body.get("messages"), list):
             raise HTTPException(400, "the body needs an id and messages")
-        owner = owner_of_conversation(self._owner(connection.request), id)
+        owner = owner_of_conversation(owner_of(connection, self._owner), id)
         view = await start_run(self._runs, self._function, body, {}, owner=owner)
         _announce(connection)
         await show(view, connection, _Message(view.id))
 
     async def resume(self, connection: Connection, id: str) -> Response | None:
         """Answer `GET /api/chat/{id}/stream`: its newest run from the start, or 204."""
-        view = await newest(self._runs, owner_of_conversation(self._owner(connection.request), id))
+        view = await newest(self._runs, owner_of_conversation(owner_of(connection, self._owner), id))
         if view is None:
             return Response(status=204)
         _announce(connection)
@@ -81,7 +83,7 @@ class UIMessageStream:
 
     async def stop(self, connection: Connection, id: str) -> Response:
         """Answer `POST /api/chat/{id}/stop`: cancel the runs of the chat that go on."""
-        await cancel_all(self._runs, owner_of_conversation(self._owner(connection.request), id))
+        await cancel_all(self._runs, owner_of_conversation(owner_of(connection, self._owner), id))
         return Response(status=204)
 
 

@@ -21,13 +21,14 @@ from typing import Any, final
 
 from .._http.response import Response
 from .._runs.items import RunEmitted, RunItem, RunOutcome, RunText
+from .._runs.routes import OwnerOf, owned_view, owner_of
 from .._runs.runs import Runs
 from .._runs.status import RunStatus
 from .._runs.view import RunView
 from .._stream.connection import Connection
+from .._stream.whole_body import needs_body
 from ._openai import client_tool_call, error_object, error_response, token_counts, with_openai_errors
 from ._protocol import (
-    OwnerOf,
     Payload,
     RunFunction,
     answer_whole,
@@ -35,8 +36,6 @@ from ._protocol import (
     facts_of,
     json_object,
     json_response,
-    nobody,
-    owned_view,
     run_through,
     show,
     start_run,
@@ -60,15 +59,16 @@ class ChatCompletions:
     Args:
         runs: what starts and keeps the runs.
         function: a coroutine function of the run and the request's body.
-        owner: returns who has sent a request. Others cannot join the run. With an owner, requests of one
-            `Idempotency-Key` share a run.
+        owner: returns who has sent a request, by default `Connection.identity`. Others cannot
+            join the run. With an owner, requests of one `Idempotency-Key` share a run.
     """
 
-    def __init__(self, runs: Runs, function: RunFunction, *, owner: OwnerOf = nobody) -> None:
+    def __init__(self, runs: Runs, function: RunFunction, *, owner: OwnerOf | None = None) -> None:
         self._runs = runs
         self._function = function
         self._owner = owner
 
+    @needs_body
     @with_openai_errors
     async def create(self, connection: Connection) -> Response | None:
         """Answer `POST /v1/chat/completions`, as a stream if the body has `"stream": true`."""
@@ -76,7 +76,7 @@ class ChatCompletions:
         body = body_of(request)
         if not isinstance(body.get("messages"), list):
             return error_response(400, "messages must be an array")
-        owner = self._owner(request)
+        owner = owner_of(connection, self._owner)
         options = body.get("stream_options")
         facts = {
             "model": str(body.get("model", "")),
@@ -97,7 +97,7 @@ class ChatCompletions:
         The stream begins after the event whose id is in `Last-Event-ID`, or at the start.
         """
         request = connection.request
-        view = await owned_view(self._runs, id.removeprefix(_PREFIX), self._owner(request))
+        view = await owned_view(self._runs, id.removeprefix(_PREFIX), owner_of(connection, self._owner))
         if request.query.get("stream") == "true":
             await show(view, connection, _Completion(view.id))
             return None

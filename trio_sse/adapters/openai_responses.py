@@ -16,19 +16,18 @@ from __future__ import annotations
 from typing import final
 
 from .._http.response import Response
+from .._runs.routes import OwnerOf, owned_view, owner_of
 from .._runs.runs import Runs
 from .._runs.view import RunView, read_now
 from .._stream.connection import Connection
+from .._stream.whole_body import needs_body
 from ._openai import error_response, with_openai_errors
 from ._pieces import PieceSplitter
 from ._protocol import (
-    OwnerOf,
     RunFunction,
     answer_whole,
     body_of,
     json_response,
-    nobody,
-    owned_view,
     run_through,
     show,
     start_run,
@@ -50,15 +49,16 @@ class Responses:
     Args:
         runs: what starts and keeps the runs.
         function: a coroutine function of the run and the request's body.
-        owner: returns who has sent a request. Others can neither read nor cancel the run. With an owner,
-            requests of one `Idempotency-Key` share a run.
+        owner: returns who has sent a request, by default `Connection.identity`. Others can
+            neither read nor cancel the run. With an owner, requests of one `Idempotency-Key` share a run.
     """
 
-    def __init__(self, runs: Runs, function: RunFunction, *, owner: OwnerOf = nobody) -> None:
+    def __init__(self, runs: Runs, function: RunFunction, *, owner: OwnerOf | None = None) -> None:
         self._runs = runs
         self._function = function
         self._owner = owner
 
+    @needs_body
     @with_openai_errors
     async def create(self, connection: Connection) -> Response | None:
         """Answer `POST /v1/responses`: as a stream, at once if it has `"background": true`, or whole."""
@@ -66,7 +66,7 @@ class Responses:
         body = body_of(request)
         if "input" not in body:
             return error_response(400, "input is missing")
-        owner = self._owner(request)
+        owner = owner_of(connection, self._owner)
         is_background = body.get("background") is True
         previous = body.get("previous_response_id")
         facts = {
@@ -87,7 +87,7 @@ class Responses:
     async def retrieve(self, connection: Connection, id: str) -> Response | None:
         """Answer `GET /v1/responses/{id}`, with `?stream=true&starting_after=N` as a stream."""
         request = connection.request
-        view = await owned_view(self._runs, id.removeprefix(PREFIX), self._owner(request))
+        view = await owned_view(self._runs, id.removeprefix(PREFIX), owner_of(connection, self._owner))
         query = request.query
         if query.get("stream") != "true":
             return await _so_far(view)
@@ -100,7 +100,7 @@ class Responses:
     @with_openai_errors
     async def cancel(self, connection: Connection, id: str) -> Response | None:
         """Answer `POST /v1/responses/{id}/cancel`: cancel the run, and return the response."""
-        view = await owned_view(self._runs, id.removeprefix(PREFIX), self._owner(connection.request))
+        view = await owned_view(self._runs, id.removeprefix(PREFIX), owner_of(connection, self._owner))
         await view.cancel()
         answer_whole(connection)
         return await _whole(view)

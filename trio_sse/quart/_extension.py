@@ -12,6 +12,8 @@ from werkzeug.exceptions import HTTPException as WerkzeugHTTPException
 from .._http.websocket_handshake import SUBPROTOCOL, Handshake
 from .._hub.hub import Hub
 from .._pausing import in_one_piece, in_pieces
+from .._runs.routes import BodyFunction, OwnerOf, RunRoutes
+from .._runs.runs import Runs
 from .._stream.listing import ListedStream, StreamFilter
 from .._stream.manager import (
     ConnectHook,
@@ -32,6 +34,7 @@ from ._websocket import serve_quart_websocket
 _NAME = "trio_sse"  # in the app's `extensions`
 
 HandlerFunction = TypeVar("HandlerFunction", bound=Handler)
+RunFunction = TypeVar("RunFunction", bound=BodyFunction)
 
 
 @final
@@ -84,6 +87,7 @@ class QuartSSE(StreamOwner):
         self._app: QuartTrio | None = None
         self._routes: list[Callable[[QuartTrio], object]] = []  # added before there was an app
         self._services: AppServices | None = None  # while the app runs
+        self._runs: Runs | None = None
         if app is not None:
             self.init_app(app)
 
@@ -91,6 +95,13 @@ class QuartSSE(StreamOwner):
     def hub(self) -> Hub:
         """The hub of this app's streams."""
         return self._manager.hub
+
+    @property
+    def runs(self) -> Runs:
+        """The runs of `run`, unless it was passed others; with the default options."""
+        if self._runs is None:
+            self._runs = Runs(self.hub)
+        return self._runs
 
     def init_app(self, app: Quart) -> None:
         """Attach to an app, before it serves. Routes that were declared before are added to it.
@@ -134,6 +145,50 @@ class QuartSSE(StreamOwner):
             else:
                 add(self._app)
             return handler
+
+        return decorate
+
+    def run(
+        self,
+        rule: str,
+        *,
+        runs: Runs | None = None,
+        owner: OwnerOf | None = None,
+        in_order: bool = False,
+        **options: Any,
+    ) -> Callable[[RunFunction], RunFunction]:
+        """Decorate a run's function: a POST to `rule` starts a run, and streams it.
+
+        ::
+
+            @sse.run("/answers")
+            async def answer(run: Run, question: str) -> None:
+                async for token in model(question):
+                    await run.append(token)
+
+        The function receives the run and the request's body, as a JSON value or as a text. It runs in the
+        run's own task, without the request. `rule/<id>` joins a run, and a POST to `rule/<id>/cancel` cancels
+        it. So `TrioSSE.run(rule)` in a page needs nothing else.
+
+        Args:
+            runs: what starts and keeps the runs; by default `QuartSSE.runs`.
+            owner: returns whose run a request is about, by default `Connection.identity`, which a hook of
+                `on_connect` can set. It is called within the request. Others neither join nor cancel it.
+            in_order: as for `RunView.stream`.
+            options: those of `Quart.route`, for all three.
+        """
+
+        def decorate(function: RunFunction) -> RunFunction:
+            routes = RunRoutes(runs or self.runs, function, owner=owner, in_order=in_order)
+            name = options.pop("endpoint", None) or getattr(function, "__name__", "run")
+            for suffix, methods, handler in (
+                ("", ["POST"], routes.start),
+                ("/<id>", ["GET"], routes.join),
+                ("/<id>/cancel", ["POST"], routes.cancel),
+            ):
+                endpoint = f"{name}_{handler.__name__}"
+                self.route(rule + suffix, methods=methods, endpoint=endpoint, **options)(handler)
+            return function
 
         return decorate
 

@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial, wraps
 from typing import Any
 
@@ -20,12 +21,13 @@ from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.request import Headers as RequestHeaders
 from .._http.response import Response as PlainResponse
 from .._http.response import error_response
-from .._stream.connection import Connection
+from .._stream.connection import Connection, stream_of
 from .._stream.head_request import StreamHead, run_head
 from .._stream.lifecycle import Handle, Refused
 from .._stream.manager import StreamManager
 from .._stream.polling import run_poll, wants_poll
 from .._stream.stream_kind import in_route
+from .._stream.whole_body import is_in_need_of_body
 from .._wire.topic import TopicError
 from ._response import empty_response, stream_response, whole_response
 
@@ -55,8 +57,13 @@ def make_view(handler: Handler, manager: StreamManager) -> View:
 def _as_coroutine_function(handler: Handler) -> Callable[..., Awaitable[PlainResponse | None]]:
     """Return a coroutine function of the connection and the URL's variables."""
     if inspect.iscoroutinefunction(handler):
+        needs_body = is_in_need_of_body(handler)
 
         async def run_and_answer(connection: Connection, **variables: object) -> PlainResponse | None:
+            if needs_body:
+                stream, body = stream_of(connection), await request.get_data()
+                assert isinstance(body, bytes)  # since it was not asked for as a text
+                stream.request = replace(stream.request, body=body)
             answer: Any = await handler(connection, **variables)
             if isinstance(answer, PlainResponse):
                 return answer
