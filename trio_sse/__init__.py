@@ -34,6 +34,7 @@ from ._shared_log.protocol import (
     LogRefused,
     LogSession,
     LogUnavailable,
+    NoticeSession,
     RenewableSession,
 )
 from ._state.presence import Presence
@@ -70,6 +71,7 @@ __all__ = [
     "LogRefused",
     "LogSession",
     "LogUnavailable",
+    "NoticeSession",
     "Overflow",
     "PatchFormat",
     "PatternStatistics",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, final
 
@@ -20,7 +20,7 @@ from ._groups import leaf_exceptions
 from ._log.idempotency import KEY_SECONDS, MOST_SHARED_KEYS, check_key_age
 from ._log_backends.log_url import redact
 from ._log_backends.redis_runs import RedisRuns
-from ._log_backends.redis_scripts import APPEND, HOLD, RELEASE, RENEW, TAIL
+from ._log_backends.redis_scripts import APPEND, EXCHANGE, HOLD, RELEASE, RENEW, TAIL
 from ._log_backends.redis_url import check_redis_url
 from ._shared_log.protocol import (
     Entry,
@@ -93,6 +93,7 @@ class RedisLog:
         self._keys = f"{{{prefix}}}:keys"
         self._lease = f"{{{prefix}}}:lease:"
         self._runs = f"{{{prefix}}}:runs:"
+        self._notices = f"{{{prefix}}}:nodes"
         self.max_events = self._max_events = max_events
         self._max_keys = max_keys
         self._key_age = key_age
@@ -183,6 +184,15 @@ class _Session(RedisRuns):
         log = self._log
         with _translated(log._url, log._timeout), trio.fail_after(log._timeout):
             return await self._client.eval(script, [log._runs], arguments)
+
+    async def exchange_notices(self, name: str, notice: bytes, seconds: float) -> Mapping[str, bytes]:
+        """See `NoticeSession`."""
+        log = self._log
+        with _translated(log._url, log._timeout), trio.fail_after(log._timeout):
+            arguments: list[str | bytes] = [name, notice, str(round(seconds * 1000))]
+            keys = [log._notices, f"{log._notices}:until"]
+            flat: list[bytes] = await self._client.eval(EXCHANGE, keys, arguments)
+        return {_text(key): value for key, value in zip(flat[::2], flat[1::2], strict=True)}
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         await self.append_once(publisher, [KeyedRecord(number, record, None) for number, record in records])

@@ -10,7 +10,7 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TypeVar, final
 
@@ -45,6 +45,7 @@ T = TypeVar("T")
 _GREATEST = 2**63 - 1
 _POLL_SECONDS = 0.05
 _READ_SECONDS = 1.0
+_MOST_NOTICES = 256
 
 
 @final
@@ -234,6 +235,24 @@ class _Session(SQLiteRuns):
     def _release(self, name: str, holder: str) -> None:
         with self._with_files(), transaction(self._connection):
             self._connection.execute("delete from log_leases where name = ? and holder = ?", (name, holder))
+
+    async def exchange_notices(self, name: str, notice: bytes, seconds: float) -> Mapping[str, bytes]:
+        """See `NoticeSession`."""
+        return await self._in_thread(self._exchange, name, notice, seconds)
+
+    def _exchange(self, name: str, notice: bytes, seconds: float) -> dict[str, bytes]:
+        execute = self._connection.execute
+        now = clock()
+        with self._transaction("immediate" if notice else "deferred"):
+            if notice:
+                # What ends later than in a day is from before the machine was started.
+                execute("delete from log_notices where until not between ? and ?", (now, now + 86_400))
+                execute("insert or replace into log_notices values (?, ?, ?)", (name, notice, now + seconds))
+            rows = execute(
+                "select name, notice from log_notices where until between ? and ? limit ?",
+                (now, now + 86_400, _MOST_NOTICES),
+            ).fetchall()
+        return {name: found for name, found in rows if isinstance(name, str) and isinstance(found, bytes)}
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         await self.append_once(publisher, [KeyedRecord(number, record, None) for number, record in records])

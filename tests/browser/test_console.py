@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -173,6 +174,37 @@ def test_a_script_in_a_topics_name_is_text(browser: Any, url: str) -> None:
         expect_live(page)
         expect_text(page, "#topics", "rooms/<img src=x onerror=alert")
         assert page.evaluate("document.querySelectorAll('img').length") == 1  # the logo
+
+
+def test_nodes_and_workers_are_side_by_side_and_drained(browser: Any, tmp_path: Path) -> None:
+    env = {"TRIO_SSE_CONSOLE_TOKEN": TOKEN}
+    options = ("--console", "--log", f"sqlite:{tmp_path / 'log.db'}")
+    with (
+        serving(APP, *options, "--workers", "2", env=env) as (program, url),
+        serving(APP, *options, env=env) as (other, other_url),
+        RawStream(f"{other_url}/rooms/far?x") as client,
+        console(browser, url, viewport={"width": 1280, "height": 800}) as page,
+    ):
+        client.read_until(b"id: ")
+        rows = page.locator("#nodes tbody tr")
+        expect(rows).to_have_count(2, timeout=MILLISECONDS)
+        expect(rows.filter(has_text="answers you")).to_have_count(1)
+        row = rows.filter(has_not_text="answers you")
+        expect(row.locator("td").nth(2)).to_have_text("1", timeout=MILLISECONDS)  # its stream
+        name = row.locator("th").text_content()
+        row.get_by_role("button").click()
+        expect_text(page, "#confirm-title", re.escape(f"Drain node {name}?"))
+        page.click("#confirm-yes")
+        expect_text(page, "#toast", "was asked to drain")
+        assert other.wait() == 0
+        client.rest()
+        expect(page.locator("#nodes-card")).to_be_hidden(timeout=MILLISECONDS)  # there is only one left
+        worker = page.locator("#workers tbody tr").filter(has_not_text="answers you").first
+        pid = worker.locator("th").text_content()
+        worker.get_by_role("button").click()
+        page.click("#confirm-yes")
+        expect_text(page, "#toast", f"Worker {pid} drains")
+        program.stderr.expect(f"pid {pid}, ended after .*: exit status 0; restarting")
 
 
 def test_a_drain_is_confirmed_and_the_page_returns_to_a_new_server(browser: Any) -> None:

@@ -44,6 +44,9 @@ class Source:
     def end_stream(self, id: int, pid: int | None, *, reconnect: bool) -> bool:
         return False
 
+    async def drain_node(self, id: str, by: str) -> bool:
+        return False
+
     def drain(self, pid: int | None) -> bool:
         return False
 

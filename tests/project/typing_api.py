@@ -35,6 +35,7 @@ from trio_sse import (
     LogRefused,
     LogSession,
     LogUnavailable,
+    NoticeSession,
     Overflow,
     PatchFormat,
     Presence,
@@ -277,10 +278,14 @@ class OwnSession:
 
     async def release(self, name: str, holder: str) -> None: ...
 
+    async def exchange_notices(self, name: str, notice: bytes, seconds: float) -> Mapping[str, bytes]:
+        return {}
+
 
 idempotent: IdempotentSession = OwnSession()
 leasing: LeaseSession = OwnSession()
 renewable: RenewableSession = OwnSession()
+noticing: NoticeSession = OwnSession()
 
 
 shared: Log = OwnLog()

@@ -64,6 +64,10 @@ def snapshot(**changes: object) -> dict[str, Any]:
                 "descriptors": 1,
             },
         ],
+        "nodes": [
+            {**worker, "id": "a", "name": "one 1", "is_own": True, "processes": 3},
+            {**worker, "id": "b", "name": "two 2", "is_own": False, "processes": 1, "is_draining": 1},
+        ],
         **changes,
     }
 
@@ -121,7 +125,7 @@ def test_keys_move_and_choose_tables() -> None:
     assert shown.snapshot["pid"] == 42  # it is paused
     press(shown, " ", "?", "x")
     assert (shown.is_paused, shown.shows_help) == (False, False)
-    shown.receive("snapshot", snapshot(workers=[]))
+    shown.receive("snapshot", snapshot(nodes=[]))
     assert (shown.selected, shown.row) == (0, None)
     assert press(shown, "x", "q") == [Quit()]
 
@@ -145,6 +149,9 @@ def test_actions_are_asked_for_first() -> None:
     press(shown, "5", "down", "d")
     assert 'Type "drain" to drain worker 10' in drawn(shown)
     drain = Post("drain", {"confirm": "drain", "pid": 10}, "Worker 10 drains.")
+    assert type_text(shown, "drain") == [drain]
+    press(shown, "6", "down", "d")
+    drain = Post("drain", {"confirm": "drain", "node": "b"}, "Node two 2 drains.")
     assert type_text(shown, "drain") == [drain]
     press(shown, "1", "w")
     assert type_text(shown, "") == []
@@ -172,6 +179,7 @@ def test_the_screen_shows_every_table() -> None:
     assert "client disconnected" in found["ends"]
     assert "2 TLS" in found["kinds"]
     assert [word in found["workers"] for word in ("serves", "draining", "log_lagging")] == [True] * 3
+    assert [text in found["nodes"] for text in ("one 1 (this one)", "two 2", "draining")] == [True] * 3
     shown.receive("snapshot", snapshot(problems=["draining"], topics=[]))
     press(shown, "2")
     assert "nothing to show" in drawn(shown)
@@ -292,7 +300,7 @@ def test_without_a_terminal_it_prints_once(url: str) -> None:
     assert found["sample"]["events_rate"] is not None
     text = run("top", f"{url}/#token={TOKEN}").stdout
     assert all(
-        part in text for part in ("trio_sse live", "Ended", "Refused", "Connections", "Ends", "Routes")
+        part in text for part in ("trio_sse live", "Ended", "Refused", "Connections", "Bytes/s", "Routes")
     )
     refused = run("top", url)
     assert (refused.returncode, "needs its token" in refused.stderr) == (2, True)

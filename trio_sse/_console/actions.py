@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, final
 
 import trio
@@ -25,6 +27,7 @@ logger = get_logger("trio_sse.console")
 _MOST_WATCHERS = 16
 
 _DONE = Response(status=204, headers=SECURITY_FIELDS)
+_ASKED = Response(status=202, headers=SECURITY_FIELDS)
 
 
 @final
@@ -58,11 +61,10 @@ class Actions:
         event = _text(given, "event") if given.get("event") else None
         _log(viewer, "publish", topic=topic)
         try:
-            await self._hub.publish(topic, data, event=event)
+            with _log_must_take_it():
+                await self._hub.publish(topic, data, event=event)
         except (TopicError, TypeError, ValueError, EventRefused) as error:
             raise HTTPException(400, str(error)) from None
-        except (LogUnavailable, trio.ClosedResourceError, RuntimeError) as error:
-            raise HTTPException(503, str(error) or "the hub has ended") from None
         return _DONE
 
     async def end(self, request: Request) -> Response:
@@ -76,15 +78,34 @@ class Actions:
         return _DONE
 
     async def drain(self, request: Request) -> Response:
-        """Begin a graceful shutdown, of all workers or of one."""
+        """Begin a graceful shutdown: of all workers, of one, or of another node."""
         viewer, given = self._access.check_action(request)
         if given.get("confirm") != "drain":
             raise HTTPException(400, 'say {"confirm": "drain"}')
+        if "node" in given:
+            return await self._drain_node(viewer, _text(given, "node"))
         pid = _number(given, "pid") if "pid" in given else None
         _log(viewer, "drain", pid="all" if pid is None else pid)
         if not self._source.drain(pid):
             raise HTTPException(404, "no such worker is there")
-        return Response(status=202, headers=SECURITY_FIELDS)
+        return _ASKED
+
+    async def _drain_node(self, viewer: Viewer, node: str) -> Response:
+        _log(viewer, "drain", node=node)
+        with _log_must_take_it():
+            is_there = await self._source.drain_node(node, f"session={viewer.name}")
+        if not is_there:
+            raise HTTPException(404, "no such node is there")
+        return _ASKED
+
+
+@contextmanager
+def _log_must_take_it() -> Iterator[None]:
+    """Answer with 503 if the hub or its log does not take what is published."""
+    try:
+        yield
+    except (LogUnavailable, trio.ClosedResourceError, RuntimeError) as error:
+        raise HTTPException(503, str(error) or "the hub has ended") from None
 
 
 def _text(given: dict[str, Any], name: str) -> str:

@@ -38,7 +38,7 @@ class Credentials:
     def __init__(self, token: str, clock: Callable[[], float] = time.time) -> None:
         self._key = token.encode()
         self._clock = clock
-        self.cookie_name = f"trio_sse_console_{self._sign('name')[:8]}"
+        self.cookie_name = f"trio_sse_console_{self.sign('name')[:8]}"
 
     def is_token(self, text: str) -> bool:
         """Whether a text is the token."""
@@ -48,22 +48,23 @@ class Credentials:
     def new_session(self) -> str:
         """Return the value of the cookie of a new login."""
         text = f"{int(self._clock()) + SESSION_SECONDS}.{secrets.token_hex(8)}"
-        return f"{text}.{self._sign(f'session {text}')}"
+        return f"{text}.{self.sign(f'session {text}')}"
 
     def is_session(self, cookie: str) -> bool:
         """Whether a cookie is that of a login which has not expired."""
         text, _, signature = cookie.rpartition(".")
-        if not hmac.compare_digest(signature.encode(), self._sign(f"session {text}").encode()):
+        if not hmac.compare_digest(signature.encode(), self.sign(f"session {text}").encode()):
             return False
         return self._clock() < session_expires_at(cookie)
 
     def csrf_token(self, session: str) -> str:
         """Return what the page sends along with each action of a session."""
-        return self._sign(f"csrf {session}")
+        return self.sign(f"csrf {session}")
 
     def is_csrf_token(self, session: str, text: str) -> bool:
         """Whether a text is the CSRF token of a session."""
         return hmac.compare_digest(text.encode("utf-8", "replace"), self.csrf_token(session).encode())
 
-    def _sign(self, text: str) -> str:
+    def sign(self, text: str) -> str:
+        """Return the signature of a text, which only whoever has the token can make."""
         return hmac.digest(self._key, text.encode(), "sha256").hex()

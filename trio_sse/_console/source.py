@@ -43,6 +43,13 @@ class ConsoleSource(Protocol):
     def end_stream(self, id: int, pid: int | None, *, reconnect: bool) -> bool:
         """End a stream, of this process or another; return whether it was there, as far as that is known."""
 
+    async def drain_node(self, id: str, by: str) -> bool:
+        """Ask another node to shut down gracefully; return whether it is there.
+
+        Raises:
+            LogUnavailable, trio.ClosedResourceError, RuntimeError: it cannot be asked.
+        """
+
     def drain(self, pid: int | None) -> bool:
         """Begin to shut down gracefully, as a signal does: the server with all its workers, or one worker.
 

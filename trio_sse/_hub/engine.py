@@ -36,6 +36,7 @@ from .._wire.message import Message
 from .._wire.topic import check_topic, check_topics
 from .flushing import FlushScheduler
 from .inbox import Inbox
+from .node_requests import NodeRequests
 from .pacing import check_throttle
 from .progress import Progress
 from .pump import Pump
@@ -71,7 +72,8 @@ class HubEngine:
 
     Attributes:
         log: what can be replayed: all of an in-memory log, or the window on a shared one.
-        inbox, sequencer, pump, registry, scheduler, revocations: the parts.
+        inbox, sequencer, pump, registry, scheduler, revocations, node_requests: the parts.
+        shared_log: the log that other hubs share; `None` without one.
         publish, publish_nowait: put a message into the inbox; with tracing, in a span.
         tracing: what makes spans.
     """
@@ -119,9 +121,11 @@ class HubEngine:
             publish=lambda message: self.sequencer.publish(message),
             is_shared=lambda: self.sequencer.is_shared,
         )
+        self.node_requests = NodeRequests(lambda message: self.sequencer.publish(message))
         self._use_log(log)
 
     def _use_log(self, log: Log | None) -> None:
+        self.shared_log = log
         max_events, max_bytes = self._history
         window = None
         if log is None:
@@ -151,6 +155,7 @@ class HubEngine:
             readers=self.registry,
             states=shared_states,
             revoke=self.revocations.read,
+            ask=self.node_requests.read,
         )
         self.registry.on_gap = self.revocations.on_gap
         self.publish, self.publish_nowait, self._state_inbox = publishers(

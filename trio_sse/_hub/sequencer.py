@@ -159,6 +159,7 @@ class SharedSequencer:
         readers: the hub's subscriptions.
         states: the hub's states.
         revoke: called with the entries that are revocations.
+        ask: called with those that ask nodes for something.
     """
 
     is_shared = True
@@ -174,12 +175,13 @@ class SharedSequencer:
         readers: LogReaders,
         states: SharedStates,
         revoke: Callable[[Message], None],
+        ask: Callable[[Message], None],
     ) -> None:
         self._window = window
         self._inbox = inbox
         self._pump = pump
         self._states = states
-        self._revoke = revoke
+        self._controls = {ChangeKind.REVOKE: revoke, ChangeKind.NODES: ask}
         self.leases = SharedLeases(log)
         self.replica = LogReplica(
             log, window, bounds=bounds, readers=readers, states=states, deliver=self._deliver
@@ -250,7 +252,7 @@ class SharedSequencer:
 
     def _read(self, entry: Entry, message: Message) -> bool:
         """Read an entry that is not only an event; return whether subscribers receive it."""
-        if message.change is not None and message.change.kind is ChangeKind.REVOKE:
-            self._revoke(message)
+        if message.change is not None and (control := self._controls.get(message.change.kind)) is not None:
+            control(message)
             return False
         return self._states.read(entry, message)

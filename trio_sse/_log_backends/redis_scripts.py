@@ -64,6 +64,24 @@ end
 return 1
 """
 
+#: Posts a notice, unless it is empty, and returns all that have not expired. The keys are a hash of notices,
+#: and a sorted set of their names by the time at which they expire; arguments: name, notice, milliseconds.
+EXCHANGE = """
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))) do
+  redis.call('HDEL', KEYS[1], name)
+  redis.call('ZREM', KEYS[2], name)
+end
+if ARGV[2] ~= '' and (redis.call('ZSCORE', KEYS[2], ARGV[1]) or redis.call('ZCARD', KEYS[2]) < 256) then
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+  redis.call('ZADD', KEYS[2], string.format('%.0f', now + ARGV[3]), ARGV[1])
+  redis.call('PEXPIRE', KEYS[1], 86400000)
+  redis.call('PEXPIRE', KEYS[2], 86400000)
+end
+return redis.call('HGETALL', KEYS[1])
+"""
+
 #: Begins a new epoch, unless the log's is another one than the argument. Entries of the old one are kept.
 RENEW = (
     _OPEN

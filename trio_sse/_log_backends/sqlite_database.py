@@ -22,6 +22,7 @@ create table if not exists log_keys (
   number integer primary key autoincrement, digest blob not null unique, time real not null
 );
 create table if not exists log_leases (name text primary key, holder text not null, until real not null);
+create table if not exists log_notices (name text primary key, notice blob not null, until real not null);
 create table if not exists log_publishers (name text primary key, last integer not null, time real not null);
 """
 

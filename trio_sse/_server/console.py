@@ -14,18 +14,19 @@ from typing import final
 import trio
 
 from .._console.console import CONSOLE_PATH, Console
-from .._console.credentials import make_token
+from .._console.credentials import Credentials, make_token
 from .._console.history import History
 from .._console.peers import AllowedPeers
 from .._console.requests import WorkerRequests
 from .._console.source import Snapshot
 from .._http.routing import Router
-from .._hub.hub import Hub
+from .._hub.hub import Hub, engine_of
 from .._pausing import Pausing, timed_in_pieces
 from .._proxies.trusted_proxies import TrustedProxies
 from .._request.options import ConsoleOptions
 from .._request.routes import EndpointRoute, Route, StreamRoute
 from .._stream.manager import StreamManager
+from .console_nodes import ConsoleNodes, Summary
 from .console_snapshot import SnapshotMaker
 from .shared_metrics import Details, shared_metrics
 from .statistics import ServerStatistics
@@ -45,21 +46,33 @@ class ServerSource:
         problems: Callable[[], Sequence[str]],
         drain: Callable[[], Awaitable[None]],
         close: Callable[..., int],
-        requests: WorkerRequests,
+        console: ServerConsole,
         loop_seconds: Callable[[], float],
     ) -> None:
         self._manager = manager
         self._close = close
         self._snapshots = SnapshotMaker(manager, statistics, problems, loop_seconds)
         self._drain = drain
-        self._requests = requests
+        self._console = console
 
     @property
     def hub(self) -> Hub:
         return self._manager.hub
 
     def snapshot(self) -> Pausing[Snapshot]:
-        return self._snapshots.make()
+        snapshot = yield from self._snapshots.make()
+        nodes = self._console.nodes
+        return {**snapshot, "nodes": [] if nodes is None else nodes.look()}
+
+    def summary(self) -> Pausing[Summary]:
+        return self._snapshots.summary()
+
+    def sign(self, text: str) -> str:
+        return Credentials(self._console.token).sign(f"node {text}")
+
+    async def drain_node(self, id: str, by: str) -> bool:
+        nodes = self._console.nodes
+        return nodes is not None and await nodes.drain(id, by)
 
     def details(self) -> Pausing[Details]:  # pragma: no cover  # in a fork, too
         """Compute what other workers show of this process."""
@@ -70,12 +83,12 @@ class ServerSource:
             return self._close(id=id, reconnect=reconnect) > 0
         if not _is_worker(pid):
             return False
-        self._requests.add_end(pid, id, reconnect=reconnect)
+        self._console.requests.add_end(pid, id, reconnect=reconnect)
         return True
 
     def do_requested(self) -> None:  # pragma: no cover  # in a fork
         """Do what other workers have been asked for."""
-        for request in self._requests.take(os.getpid()):
+        for request in self._console.requests.take(os.getpid()):
             if request.id is None:
                 self._drain_process()
             else:
@@ -90,7 +103,7 @@ class ServerSource:
         elif pid is None or pid == os.getpid():
             self._drain_process()
         elif _is_worker(pid):
-            self._requests.add_drain(pid)
+            self._console.requests.add_drain(pid)
         else:
             return False
         return True
@@ -113,12 +126,14 @@ class ServerConsole:
     Attributes:
         token: what clients need.
         requests: what workers ask one another for.
+        nodes: the nodes of the hub's log.
     """
 
     def __init__(self) -> None:
         self.token = ""
         self._history = History()
         self.requests = WorkerRequests(time.time)
+        self.nodes: ConsoleNodes | None = None
         self._source: ServerSource | None = None
         self._console: Console | None = None
         self._made_token = ""
@@ -135,6 +150,9 @@ class ServerConsole:
         manager.counters.latest_ends = deque(maxlen=_MOST_ENDS)
         peers = AllowedPeers(options.console_peers, proxies)
         self._source = source
+        if self.nodes is None:
+            self.nodes = ConsoleNodes(engine_of(manager.hub))
+        self.nodes.node = source
         self._console = console = Console(source, self.token, peers, self._history)
         router: Router[Route] = Router()
         for path, method, answer in console.endpoints():

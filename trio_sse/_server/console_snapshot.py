@@ -17,6 +17,7 @@ from .._pausing import Pausing
 from .._stream.counters import StreamEnd
 from .._stream.manager import StreamManager
 from .console_details import merge_details
+from .console_nodes import Summary
 from .metric_families import Value
 from .shared_metrics import Details, ProcessMetrics, current_samples, shared_metrics
 from .slowest import slowest_streams, stream_row
@@ -71,6 +72,9 @@ _OF_WORKER = (
     *("descriptors", "is_draining", "lagging", "pending_bytes"),
 )
 
+# A summary of the node that is younger is not made again.
+_FRESH_SECONDS = 1.5
+
 _Labelled = Mapping[tuple[str, ...], Value]
 
 
@@ -91,14 +95,12 @@ class SnapshotMaker:
         self._loop_seconds = loop_seconds
         self._position = 0  # of the hub's log, at the last snapshot
         self._made_at = -math.inf
+        self._summary = Summary({}, [])
+        self._summed_at = -math.inf
 
     def make(self) -> Pausing[Snapshot]:
         """Compute a snapshot."""
-        statistics = yield from self._statistics()
-        metrics = yield from current_samples(statistics)
-        values: dict[str, _Labelled] = {
-            metric.name: {tuple(labels): value for labels, value in samples} for metric, samples in metrics
-        }
+        statistics, values = yield from self._measure()
         yield
         shared = shared_metrics()
         workers = [] if shared is None else shared.processes()
@@ -116,9 +118,10 @@ class SnapshotMaker:
         since = self._loop_seconds() - statistics.loop_turns.sum
         totals["loop_seconds"] = _histogram_sum(values["trio_sse_loop_turn_seconds"]) + since
         totals["processes"] = max(1, len(workers))
+        self._summarize(totals)
         return {
             "pid": os.getpid(),
-            "problems": list(self._problems()),
+            "problems": self._summary.problems,
             "totals": totals,
             "kinds": _kinds(values["trio_sse_streams"]),
             "ended": _by_label(values["trio_sse_streams_ended_total"]),
@@ -127,6 +130,26 @@ class SnapshotMaker:
             **details,
             "workers": [_worker(worker) for worker in sorted(workers, key=lambda each: each.pid)],
         }
+
+    def summary(self) -> Pausing[Summary]:
+        """Compute what other nodes show of this one, unless the last snapshot has just done it."""
+        if trio.current_time() > self._summed_at + _FRESH_SECONDS:
+            _, values = yield from self._measure()
+            shared = shared_metrics()
+            processes = 1 if shared is None else len(shared.processes())
+            self._summarize({**_totals(values), "processes": max(1, processes)})
+        return self._summary
+
+    def _measure(self) -> Pausing[tuple[ServerStatistics, dict[str, _Labelled]]]:
+        statistics = yield from self._statistics()
+        metrics = yield from current_samples(statistics)
+        return statistics, {
+            metric.name: {tuple(labels): value for labels, value in samples} for metric, samples in metrics
+        }
+
+    def _summarize(self, totals: Mapping[str, float | None]) -> None:
+        self._summary = Summary(totals, list(self._problems()))
+        self._summed_at = trio.current_time()
 
     def details(self) -> Pausing[Details]:
         """Compute what only this process knows: its busiest topics, its slowest streams, its latest ends."""

@@ -364,7 +364,7 @@ class Server(StreamOwner):
             lambda: [*self.problems(), *self.warnings()],
             self.drain,
             self.close_connections,
-            self._console.requests,
+            self._console,
             lambda: self._calls.watchdog.loop_seconds,
         )
         return self._console.routes(options.console, options.proxies.proxies, self._manager, source)

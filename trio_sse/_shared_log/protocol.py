@@ -8,7 +8,7 @@ them) or a repeated number (the log has lost its newest entries). Its subscriber
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -139,6 +139,20 @@ class LeaseSession(Protocol):
 
     async def release(self, name: str, holder: str) -> None:
         """Release a lease, if `holder` has it."""
+
+
+@runtime_checkable
+class NoticeSession(Protocol):
+    """What a session may have besides: short notices, so that the consoles of all nodes show each of them.
+
+    They are beside the log, and expire. They are exchanged while somebody watches a console, once a second.
+    """
+
+    async def exchange_notices(self, name: str, notice: bytes, seconds: float) -> Mapping[str, bytes]:
+        """Post a notice under a name for this many seconds, unless it is empty; return all of them by name.
+
+        Those whose time has passed are not among them. Bound their number: some hundreds are enough.
+        """
 
 
 class Log(Protocol):

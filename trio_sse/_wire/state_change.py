@@ -31,6 +31,9 @@ class ChangeKind(Enum):
     REVOKE = "revoke"
     """It ends the streams of an identity, on all hubs."""
 
+    NODES = "nodes"
+    """It asks the other nodes for something."""
+
 
 class StateChange(NamedTuple):
     """The part of a message that only the states of hubs read.

@@ -10,7 +10,7 @@ from typing import Any, final
 from .commands import Command, Post, Quit, Watch
 
 #: The tables, in the order of their keys.
-TABS = ("streams", "topics", "ends", "kinds", "workers")
+TABS = ("streams", "topics", "ends", "kinds", "workers", "nodes")
 
 _SPAN = 300.0
 _MOST_EVENTS = 200
@@ -91,7 +91,7 @@ class Model:
     @property
     def rows(self) -> Sequence[dict[str, Any]]:
         """The rows of the table that is shown."""
-        return () if self.snapshot is None else self.snapshot[self.tab]
+        return () if self.snapshot is None else self.snapshot.get(self.tab, ())
 
     @property
     def row(self) -> dict[str, Any] | None:
@@ -172,10 +172,12 @@ class Model:
         return Prompt(f"End stream {id}, {self.row['path']} of {self.row['peer']}? [y/N] ", end)
 
     def _ask_drain(self) -> Prompt:
-        """Ask whether to drain the selected worker, or else the server."""
+        """Ask whether to drain the selected worker or node, or else the server."""
         what, body = "this server", {"confirm": "drain"}
         if self.tab == "workers" and self.row is not None:
             what, body = f"worker {self.row['pid']}", {**body, "pid": self.row["pid"]}
+        elif self.tab == "nodes" and self.row is not None:
+            what, body = f"node {self.row['name']}", {**body, "node": self.row["id"]}
 
         def drain(answer: str) -> Command | None:
             if answer == "drain":

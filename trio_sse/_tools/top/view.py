@@ -23,6 +23,7 @@ _TITLES = {
     "ends": "Ends",
     "kinds": "Routes",
     "workers": "Workers",
+    "nodes": "Nodes",
 }
 
 _CHARTS: Sequence[tuple[str, str, Callable[[float | None], str]]] = (
@@ -34,6 +35,20 @@ _CHARTS: Sequence[tuple[str, str, Callable[[float | None], str]]] = (
     ("Longest turn", "longest_turn", seconds),
     ("Lagging", "lagging", count),
     ("Memory", "memory", size),
+)
+
+_LOAD: Sequence[_Column] = (
+    (
+        "State",
+        lambda row: "draining" if row["is_draining"] else ", ".join(row["problems"]) or "serves",
+        False,
+    ),
+    ("Reported", lambda row: clock(row["at"]), False),
+    ("Open", lambda row: count(row["open_streams"]), True),
+    ("Lagging", lambda row: count(row["lagging"]), True),
+    ("Longest turn", lambda row: seconds(row["longest_turn"]), True),
+    ("Memory", lambda row: size(row["memory"]), True),
+    ("Descriptors", lambda row: count(row["descriptors"]), True),
 )
 
 _COLUMNS: dict[str, Sequence[_Column]] = {
@@ -69,30 +84,22 @@ _COLUMNS: dict[str, Sequence[_Column]] = {
         ("HTTP", lambda row: row["http"] + (" TLS" if row["tls"] else ""), False),
         ("Open", lambda row: count(row["open"]), True),
     ),
-    "workers": (
-        ("Process", lambda row: str(row["pid"]), False),
-        (
-            "State",
-            lambda row: "draining" if row["is_draining"] else ", ".join(row["problems"]) or "serves",
-            False,
-        ),
-        ("Reported", lambda row: clock(row["at"]), False),
-        ("Open", lambda row: count(row["open_streams"]), True),
-        ("Lagging", lambda row: count(row["lagging"]), True),
-        ("Longest turn", lambda row: seconds(row["longest_turn"]), True),
-        ("Memory", lambda row: size(row["memory"]), True),
-        ("Descriptors", lambda row: count(row["descriptors"]), True),
+    "workers": (("Process", lambda row: str(row["pid"]), False), *_LOAD),
+    "nodes": (
+        ("Node", lambda row: row["name"] + (" (this one)" if row["is_own"] else ""), False),
+        ("Workers", lambda row: count(row["processes"]), True),
+        *_LOAD,
     ),
 }
 
 
 _KEYS = (
-    ("1 to 5, Tab", "another table"),
+    ("1 to 6, Tab", "another table"),
     ("arrow keys", "select a row"),
     ("Enter, w", "watch a topic; Esc stops"),
     ("p", "publish an event"),
     ("e", "end the selected connection"),
-    ("d", "drain this server, or the selected worker"),
+    ("d", "drain this server, or the selected worker or node"),
     ("Space", "pause"),
     ("q", "quit"),
 )
@@ -132,7 +139,7 @@ def render_all(model: Model, console: Console) -> RenderableType:
     if model.snapshot is not None:
         parts += [_counts(title, model.snapshot[name]) for title, name in _COUNTS]
     for tab in TABS:
-        rows = [] if model.snapshot is None else model.snapshot[tab]
+        rows = [] if model.snapshot is None else model.snapshot.get(tab, ())
         if rows:
             parts += [Text(f"\n{_TITLES[tab]}", style="bold"), _table(tab, rows)]
     return Group(*parts)
@@ -144,7 +151,7 @@ def render_foot(model: Model) -> Text:
         return _line((model.prompt.question, "bold"), (model.prompt.text, ""), ("█", "blink"))
     if model.message:
         return _line((model.message, "bold"))
-    return _line(("? keys   1-5 tables   w watch   p publish   e end   d drain   q quit", "dim"))
+    return _line(("? keys   1-6 tables   w watch   p publish   e end   d drain   q quit", "dim"))
 
 
 def _head(model: Model) -> Text:

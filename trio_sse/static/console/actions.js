@@ -60,6 +60,12 @@ async function confirmDrain() {
   await attempt(() => post("drain", { confirm: "drain" }), "The server drains.");
 }
 
+export async function confirmDrainNode({ id, name }) {
+  const text = "All of this node shuts down gracefully. Its clients reconnect to others.";
+  if (!(await confirm(`Drain node ${name}?`, text, "Drain"))) return;
+  await attempt(() => post("drain", { confirm: "drain", node: id }), `Node ${name} was asked to drain.`);
+}
+
 export async function confirmDrainWorker({ pid }) {
   const text = "It shuts down gracefully, and another one takes its place. Its clients reconnect to any worker.";
   if (!(await confirm(`Drain worker ${pid}?`, text, "Drain"))) return;

@@ -4,7 +4,7 @@ import { find, make, resize, write } from "./dom.js";
 import { bytes, clock, count, duration, percent, rate, seconds } from "./format.js";
 import { Chart } from "./charts.js";
 import { Table } from "./tables.js";
-import { confirmDrainWorker, confirmEnd, watchTopic } from "./actions.js";
+import { confirmDrainNode, confirmDrainWorker, confirmEnd, watchTopic } from "./actions.js";
 
 const SPAN = 300;
 const SILENT = 20; // seconds; a worker with many streams reports every few seconds
@@ -90,18 +90,29 @@ const kinds = new Table(find("#kinds"), {
   cells: (kind) => [kind.route, kind.transport, `${kind.http}${kind.tls ? " TLS" : ""}`, count(kind.open)],
   empty: "No stream is open.",
 });
+const load = (one) => [
+  count(one.open_streams ?? 0), one.rate === null ? "\u2013" : count(one.rate), count(one.lagging ?? 0),
+  short(one.longest_turn ?? 0), bytes(one.memory ?? 0), count(one.descriptors ?? 0),
+];
+const nodes = new Table(find("#nodes"), {
+  key: (node) => node.id,
+  cells: (node) => [
+    node.is_own ? `${node.name} (answers you)` : node.name, node.state, count(node.processes ?? 1), ...load(node),
+  ],
+  act: { label: "Drain", describe: ({ name }) => `Drain node ${name}`, run: confirmDrainNode },
+  empty: "",
+});
 const workers = new Table(find("#workers"), {
   key: (worker) => worker.pid,
   cells: (worker) => [
-    worker.isOwn ? `${worker.pid} (answers you)` : `${worker.pid}`, worker.state, count(worker.open_streams ?? 0),
-    worker.rate === null ? "\u2013" : count(worker.rate), count(worker.lagging ?? 0), short(worker.longest_turn ?? 0),
-    bytes(worker.memory ?? 0), count(worker.descriptors ?? 0),
+    worker.isOwn ? `${worker.pid} (answers you)` : `${worker.pid}`, worker.state, ...load(worker),
   ],
   act: { label: "Drain", describe: ({ pid }) => `Drain worker ${pid}`, run: confirmDrainWorker },
   empty: "",
 });
 
 let samples = [];
+let nodesBefore = new Map();
 let workersBefore = new Map();
 
 export function showHistory(history) {
@@ -125,6 +136,7 @@ export function showSnapshot(snapshot) {
   showChips(find("#ended"), snapshot.ended);
   showChips(find("#refused"), snapshot.refused);
   showNumbers(totals, snapshot);
+  showNodes(snapshot);
   showWorkers(snapshot);
 }
 
@@ -152,17 +164,31 @@ function showNumbers(totals, snapshot) {
   });
 }
 
+// Set the rate of each report, since the report before it. Each has its own clock.
+function setRates(reports, reportsBefore, key) {
+  for (const report of reports) {
+    const before = reportsBefore.get(report[key]);
+    const passed = before ? report.at - before.at : 0;
+    if (before && passed === 0) report.rate = before.rate;
+    else report.rate = passed > 0 ? Math.max(0, report.events_sent - before.events_sent) / passed : null;
+  }
+  return new Map(reports.map((report) => [report[key], report]));
+}
+
+function showNodes({ nodes: reports }) {
+  find("#nodes-card").hidden = !reports.length;
+  nodesBefore = setRates(reports, nodesBefore, "id");
+  for (const node of reports) node.state = stateOf(node, node.at);
+  nodes.show(reports);
+}
+
 function showWorkers({ workers: reports, at, pid }) {
   find("#workers-card").hidden = !reports.length;
+  workersBefore = setRates(reports, workersBefore, "pid");
   for (const worker of reports) {
-    const before = workersBefore.get(worker.pid);
-    const passed = before ? worker.at - before.at : 0;
-    if (before && passed === 0) worker.rate = before.rate;
-    else worker.rate = before ? Math.max(0, worker.events_sent - before.events_sent) / passed : null;
     worker.isOwn = worker.pid === pid;
     worker.state = stateOf(worker, at);
   }
-  workersBefore = new Map(reports.map((worker) => [worker.pid, worker]));
   workers.show(reports);
 }
 
