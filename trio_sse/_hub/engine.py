@@ -33,6 +33,7 @@ from .._validate import check_bounds, check_seconds
 from .._wire.composite_id import parse_composite, tag_of
 from .._wire.event import Dumps, ServerSentEvent, check_key
 from .._wire.message import Message
+from .._wire.state_change import ChangeKind
 from .._wire.topic import check_topic, check_topics
 from .flushing import FlushScheduler
 from .inbox import Inbox
@@ -44,6 +45,7 @@ from .registry import Registry
 from .revocations import Revocations
 from .sequencer import MemorySequencer, Sequencer, SharedSequencer
 from .shared_states import share_states
+from .signals import Signals
 from .statistics import HubStatistics, hub_statistics
 from .topic_statistics import TopicPatterns, TopicStatistics, topic_statistics
 from .tracing import TracedPump, Tracing, publishers
@@ -72,13 +74,14 @@ class HubEngine:
 
     Attributes:
         log: what can be replayed: all of an in-memory log, or the window on a shared one.
-        inbox, sequencer, pump, registry, scheduler, revocations, node_requests: the parts.
+        inbox, sequencer, pump, registry, scheduler, revocations, node_requests, signals: the parts.
         shared_log: the log that other hubs share; `None` without one.
         publish, publish_nowait: put a message into the inbox; with tracing, in a span.
         tracing: what makes spans.
     """
 
     log: MemoryLog
+    shared_log: Log | None
     sequencer: Sequencer
     publish: Callable[[Message], Coroutine[Any, Any, None]]
     publish_nowait: Callable[[Message], None]
@@ -122,6 +125,7 @@ class HubEngine:
             is_shared=lambda: self.sequencer.is_shared,
         )
         self.node_requests = NodeRequests(lambda message: self.sequencer.publish(message))
+        self.signals = Signals(lambda message: self.sequencer.publish(message))
         self._use_log(log)
 
     def _use_log(self, log: Log | None) -> None:
@@ -154,10 +158,13 @@ class HubEngine:
             bounds=self._history,
             readers=self.registry,
             states=shared_states,
-            revoke=self.revocations.read,
-            ask=self.node_requests.read,
+            controls={
+                ChangeKind.REVOKE: self.revocations.read,
+                ChangeKind.NODES: self.node_requests.read,
+                ChangeKind.SIGNAL: self.signals.read,
+            },
         )
-        self.registry.on_gap = self.revocations.on_gap
+        self.registry.on_gap = self._on_gap
         self.publish, self.publish_nowait, self._state_inbox = publishers(
             self.tracing, self.inbox, self.sequencer
         )
@@ -165,9 +172,9 @@ class HubEngine:
         for state in self._states.values():
             self._add_state(state)
 
-    def _connect_publishers(self) -> None:
-        found = publishers(self.tracing, self.inbox, self.sequencer)
-        self.publish, self.publish_nowait, self._state_inbox = found
+    def _on_gap(self) -> None:
+        self.revocations.on_gap()
+        self.signals.on_gap()
 
     def use_log(self, log: Log) -> None:
         """Use a shared log instead of the hub's own, as `Hub(log=...)` does; before the hub has run.

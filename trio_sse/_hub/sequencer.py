@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, final
 
@@ -158,8 +158,7 @@ class SharedSequencer:
         bounds: how many events, and how many bytes, the window holds.
         readers: the hub's subscriptions.
         states: the hub's states.
-        revoke: called with the entries that are revocations.
-        ask: called with those that ask nodes for something.
+        controls: called with the entries of these kinds, which no subscriber receives.
     """
 
     is_shared = True
@@ -174,14 +173,13 @@ class SharedSequencer:
         bounds: tuple[int, int],
         readers: LogReaders,
         states: SharedStates,
-        revoke: Callable[[Message], None],
-        ask: Callable[[Message], None],
+        controls: Mapping[ChangeKind, Callable[[Message], None]],
     ) -> None:
         self._window = window
         self._inbox = inbox
         self._pump = pump
         self._states = states
-        self._controls = {ChangeKind.REVOKE: revoke, ChangeKind.NODES: ask}
+        self._controls = controls
         self.leases = SharedLeases(log)
         self.replica = LogReplica(
             log, window, bounds=bounds, readers=readers, states=states, deliver=self._deliver
@@ -252,7 +250,7 @@ class SharedSequencer:
 
     def _read(self, entry: Entry, message: Message) -> bool:
         """Read an entry that is not only an event; return whether subscribers receive it."""
-        if message.change is not None and (control := self._controls.get(message.change.kind)) is not None:
-            control(message)
+        if message.change is not None and (read := self._controls.get(message.change.kind)) is not None:
+            read(message)
             return False
         return self._states.read(entry, message)

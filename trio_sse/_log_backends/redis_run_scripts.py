@@ -51,6 +51,7 @@ local function let_go(id, holder)
   redis.call('SREM', index_key('held', holder), id)
   redis.call('HDEL', index_key('cancels', holder), id)
   redis.call('ZREM', index_key('watched', holder), id)
+  if redis.call('EXISTS', index_key('held', holder)) == 0 then redis.call('SREM', P .. 'holders', holder) end
 end
 
 local function hold(id, holder, at)
@@ -256,7 +257,6 @@ TAKE_OVER = (
     COMMON
     + """
 local me = ARGV[1]
-renew(me, ARGV[2])
 drop_old(P .. 'all')
 drop_old(P .. 'going')
 local known = {}
@@ -295,6 +295,7 @@ for _, holder in ipairs(redis.call('SMEMBERS', P .. 'holders')) do
     end
   end
 end
+if #claimed > 0 then renew(me, ARGV[2]) end
 return {lost, claimed}
 """
 )

@@ -271,13 +271,14 @@ class SQLiteRuns:
         if not is_due:
             return TakenOver([], [])
         with self._transaction():
-            renew(self._connection, holder, seconds)
             drop_old(self._connection, time.time())
             lost: list[str] = []
             claimed: list[ClaimedRun] = []
             for other in holders_without_lease(self._connection, holder):
                 left = limit - len(lost) - len(claimed)
                 self._take_over(other, holder, functions, end, left, lost, claimed)
+            if claimed:
+                renew(self._connection, holder, seconds)
         return TakenOver(lost, claimed)
 
     def _take_over(

@@ -12,6 +12,7 @@ from .errors import RunFailed, RunTooLarge
 from .flushing import RunFlusher
 from .record import RunRecord
 from .status import RunStatus
+from .writing import Release
 
 logger = get_logger("trio_sse.runs")
 
@@ -36,7 +37,7 @@ async def execute(record: RunRecord, function: Callable[[], Awaitable[object]], 
         if contained is not None:
             _end_failed(record, contained)
         else:
-            record.end(RunStatus.CANCELLED, _SHUTDOWN)
+            end_by_shutdown(record)
         if passing is not None:
             raise passing from None
     finally:
@@ -57,12 +58,24 @@ def _encode_result(value: object) -> str | None:
 
 def _end_cancelled(record: RunRecord) -> None:
     """End a run whose own scope was cancelled: on purpose, or by one of its deadlines."""
-    if record.cancel_reason is not None:
+    if record.is_lost:
+        return
+    if record.is_shut_down:
+        end_by_shutdown(record)
+    elif record.cancel_reason is not None:
         record.end(RunStatus.CANCELLED, record.cancel_reason)
     elif record.unwatched_at <= record.deadline:
         record.end(RunStatus.CANCELLED, "nobody watched it")
     else:
         record.end(RunStatus.FAILED, "it took too long")
+
+
+def end_by_shutdown(record: RunRecord) -> None:
+    """End a run whose server ends; if another node can go on with it, let it do so."""
+    if record.holding is not None and record.holding.is_resumable:
+        record.pending.add(Release(), 0)
+    else:
+        record.end(RunStatus.CANCELLED, _SHUTDOWN)
 
 
 def _end_failed(record: RunRecord, failure: BaseException) -> None:

@@ -20,10 +20,11 @@ from .record import RunRecord
 
 # Flushes that are due in the same moment are made together: to wake the task costs as much as some flushes.
 _MOMENT_SECONDS = 0.004
+_STORED_MOMENT_SECONDS = 0.01  # a call to a store costs more
 _WRITES_PER_CHECKPOINT = 100
 
-#: Stores what the records have pending, before it is shown to anybody.
-Commit = Callable[[Sequence[RunRecord]], Awaitable[None]]
+#: Stores what records have pending; returns those for which that was done.
+Commit = Callable[[Sequence[RunRecord]], Awaitable[Sequence[RunRecord]]]
 
 
 @final
@@ -34,7 +35,12 @@ class RunFlusher:
         interval: how many seconds a run's flushes are apart, at least.
         on_end: called when a run's end has become a part of its content, and was written to its viewers;
             perhaps more than once.
+
+    Attributes:
+        commit: stores what runs have added before it is flushed, if nodes share a store.
     """
+
+    commit: Commit | None = None
 
     def __init__(self, interval: float, on_end: Callable[[RunRecord], None]) -> None:
         self._interval = interval
@@ -51,7 +57,8 @@ class RunFlusher:
         current = trio.current_time()
         due = current if now else max(current, record.flushed_at + self._interval)
         if due > current:
-            due = math.ceil(due / _MOMENT_SECONDS) * _MOMENT_SECONDS
+            moment = _MOMENT_SECONDS if self.commit is None else _STORED_MOMENT_SECONDS
+            due = math.ceil(due / moment) * moment
         heapq.heappush(self._waiting, (due, next(self._numbers), record))
         if self._waiting[0][2] is record:
             self._changed.unpark_all()
@@ -79,6 +86,8 @@ class RunFlusher:
 
     async def _flush(self, records: Sequence[RunRecord]) -> None:
         writes = 0
+        if self.commit is not None:
+            records = await self.commit(records)
         for record in records:
             self.apply(record)
             await record.viewers.deliver()

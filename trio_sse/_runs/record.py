@@ -10,6 +10,7 @@ from typing import final
 import trio
 
 from .content import RunContent
+from .holding import Holding
 from .status import RunEnd, RunInfo, RunStatus
 from .viewing import Viewers
 from .writing import PendingChanges, apply
@@ -22,6 +23,8 @@ class RunRecord:
     Attributes:
         content: its output so far.
         owner, key: what was passed to `Runs.start`.
+        holding: its place in the store of this node's runs, if nodes share one.
+        users: how many look at it.
         viewers: the streams of this node that show it.
         pending: what waits to become a part of the content.
         scope: the scope of its function; its deadline follows from `deadline`, and from who watches.
@@ -29,6 +32,7 @@ class RunRecord:
         cancel_reason: why `cancel` was called.
         flushed_at: when its content was last changed, in Trio's time.
         is_scheduled: whether a flush of it is due at some time.
+        is_shut_down: it was cancelled since its server ends.
     """
 
     __slots__ = (
@@ -37,12 +41,15 @@ class RunRecord:
         "content",
         "deadline",
         "flushed_at",
+        "holding",
         "is_scheduled",
+        "is_shut_down",
         "key",
         "owner",
         "pending",
         "scope",
         "unwatched_at",
+        "users",
         "viewers",
     )
 
@@ -58,6 +65,8 @@ class RunRecord:
         self.owner = owner
         self.key = key
         self.viewers = Viewers(content, lambda: on_watch(self))
+        self.holding: Holding | None = None
+        self.users = 0
         self.pending = PendingChanges()
         self.scope = trio.CancelScope()
         self.deadline = math.inf
@@ -65,6 +74,7 @@ class RunRecord:
         self.cancel_reason: str | None = None
         self.flushed_at = -math.inf
         self.is_scheduled = False
+        self.is_shut_down = False
         self._flushed = trio.lowlevel.ParkingLot()
 
     @property
@@ -72,23 +82,51 @@ class RunRecord:
         """Whether its function has ended, so that nothing can be added."""
         return self.content.end is not None
 
+    @property
+    def held(self) -> Holding:
+        """Its place in the store, where it has one."""
+        assert self.holding is not None
+        return self.holding
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether this node does not hold it any more, so that nothing of it can be stored."""
+        return self.holding is not None and self.holding.is_lost
+
+    def lose(self) -> None:
+        """Cancel its function, and add nothing more: it is not this node's any more."""
+        self.held.is_lost = True
+        self.scope.cancel()
+
     def cancel(self, reason: str) -> None:
         """Cancel its function, unless it has ended or was cancelled already."""
         if self.cancel_reason is None and not self.is_over:
             self.cancel_reason = reason
             self.scope.cancel()
 
+    def shut_down(self) -> None:
+        """Cancel its function, since its server ends."""
+        self.is_shut_down = True
+        self.scope.cancel()
+
     def set_deadline(self) -> None:
         """Let its scope end it at the earlier of its two deadlines."""
         self.scope.deadline = min(self.deadline, self.unwatched_at)
 
     def end(self, status: RunStatus, reason: str | None = None, result: str | None = None) -> None:
-        """Add its end to what is pending; it is the last change."""
+        """Add its end to what is pending; it is the last change. A run that is lost has no end here."""
+        if self.is_lost:
+            return
         self.pending.add(RunEnd(status, reason, result, time.time()), 0)
 
     def apply_pending(self) -> None:
         """Make what is pending a part of the content, and wake who waits for that; there is no checkpoint."""
-        apply(self.content, self.pending.take())
+        pending = self.pending
+        apply(self.content, pending.take() if self.holding is None else pending.take_held())
+        self._flushed.unpark_all()
+
+    def wake(self) -> None:
+        """Wake who waits: its content was changed."""
         self._flushed.unpark_all()
 
     async def wait_flushed(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import final
+import json
+from typing import Any, final
 
 import trio
 
@@ -14,7 +15,7 @@ from .errors import RunEnded, RunTooLarge
 from .flushing import RunFlusher
 from .protocol import MAIN_TEXT, RESERVED
 from .record import RunRecord
-from .writing import EmitEvent, SetState
+from .writing import EmitEvent, SetCheckpoint, SetState
 
 # A function that adds more than this waits for the next flush.
 _MOST_PENDING_BYTES = 64 * 1024
@@ -33,9 +34,12 @@ class Run:
     cancelled, nothing was added.
     """
 
-    __slots__ = ("_flusher", "_max_bytes", "_names", "_record")
+    __slots__ = ("_checkpoint", "_flusher", "_max_bytes", "_names", "_record")
 
-    def __init__(self, record: RunRecord, flusher: RunFlusher, max_bytes: int) -> None:
+    def __init__(
+        self, record: RunRecord, flusher: RunFlusher, max_bytes: int, checkpoint: str | None = None
+    ) -> None:
+        self._checkpoint = checkpoint
         self._record = record
         self._flusher = flusher
         self._max_bytes = max_bytes
@@ -53,6 +57,16 @@ class Run:
     def owner(self) -> str | None:
         """Who has started it, as was passed to `Runs.start`."""
         return self._record.owner
+
+    @property
+    def attempt(self) -> int:
+        """1, or more if the run was resumed after its node has died, as `Runs.resumable` says."""
+        return 1 if self._record.holding is None else self._record.holding.attempt
+
+    @property
+    def checkpoint_value(self) -> Any:
+        """The newest value of `checkpoint`, also of an earlier attempt; `None` if there is none."""
+        return None if self._checkpoint is None else json.loads(self._checkpoint)
 
     async def append(self, text: str, *, name: str = MAIN_TEXT) -> None:
         """Let a text of the run grow by a piece, such as a token.
@@ -107,6 +121,25 @@ class Run:
         await self._prepare(size, replaces_state=True)
         self._record.pending.add(SetState(text), size)
         self._flusher.schedule(self._record)
+
+    async def checkpoint(self, value: object) -> None:
+        """Set the value from which another node can go on, and wait until it is stored.
+
+        It is stored in one step with what was added before. If this is cancelled, it may be stored later.
+
+        Args:
+            value: a JSON value that is not too large for an event.
+
+        Raises:
+            TypeError, ValueError: it is not.
+            RunEnded: the run has ended.
+        """
+        text = compact_json(value)
+        ServerSentEvent(text)  # checks its size
+        await self._prepare(0)
+        self._record.pending.add(SetCheckpoint(text), byte_size(text))
+        self._checkpoint = text
+        await self.flush()
 
     def text(self, *, name: str = MAIN_TEXT) -> str:
         """Return a text as far as it is visible; empty if it has not begun."""

@@ -6,27 +6,38 @@ import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TypeVarTuple, final
+from typing import TypeVar, TypeVarTuple, final, overload
 
 import trio
 
 from .._hub.hub import Hub, engine_of
+from .._shared_log.protocol import LogUnavailable
+from .._shared_log.run_session import ClaimedRun, NewRun, RunBounds
 from .._validate import check_bounds, check_seconds
-from .content import RUN_SIZE, RunContent
+from .beginning import SLACK, ResumedRun, StartingRun, run_in
+from .checks import check_lease, check_text
+from .content import RunContent
 from .errors import RunGone, RunLimitReached
 from .executing import execute
 from .flushing import RunFlusher
+from .node import RunNode
 from .record import RunRecord
+from .resumable import ResumableFunctions, encode_arguments
 from .run import Run
 from .status import RunInfo
+from .store import RunStoreUnavailable
+from .table import RunTable
 from .view import RunView
 
 Ts = TypeVarTuple("Ts")
+ResumableFunction = TypeVar("ResumableFunction", bound=Callable[..., Awaitable[object]])
 
 _MIB = 1024 * 1024
-_LONGEST_TEXT = 256
+
+# So long may it take to store the ends of runs that were cancelled since the server ends.
+_LAST_SECONDS = 2.0
 
 
 @final
@@ -51,6 +62,7 @@ class Runs:
         cancel_when_unwatched: cancel a run that nobody has watched for so many seconds; `None` for never.
         drain_timeout: how many seconds after a graceful shutdown has begun the runs are cancelled.
         flush_interval: what a run adds within so many seconds is written to its viewers together.
+        lease: over a shared log, after how many seconds a run ends as lost whose node has died; 1 to 600.
 
     Raises:
         TypeError, ValueError: a bound is not acceptable.
@@ -70,35 +82,35 @@ class Runs:
         cancel_when_unwatched: float | None = None,
         drain_timeout: float = 10.0,
         flush_interval: float = 0.03,
+        lease: float = 10.0,
     ) -> None:
         check_bounds(1, max_runs=max_runs, max_bytes=max_bytes, max_viewers=max_viewers)
         check_bounds(0, max_kept_bytes=max_kept_bytes)
         if max_runs_per_owner is not None:
             check_bounds(1, max_runs_per_owner=max_runs_per_owner)
         check_seconds(ttl=ttl, max_duration=max_duration, flush_interval=flush_interval)
-        check_seconds(drain_timeout=drain_timeout)
+        check_seconds(drain_timeout=drain_timeout, lease=lease)
+        check_lease(lease)
         if cancel_when_unwatched is not None:
             check_seconds(cancel_when_unwatched=cancel_when_unwatched)
+        patience = math.inf if cancel_when_unwatched is None else cancel_when_unwatched
         self._ttl = ttl
-        self._max_runs = max_runs
-        self._max_runs_per_owner = max_runs_per_owner
+        self._bounds = RunBounds(max_runs, max_runs_per_owner)
         self._max_bytes = max_bytes
-        self._max_kept_bytes = max_kept_bytes
         self._max_viewers = max_viewers
         self._max_duration = max_duration
-        self._patience = math.inf if cancel_when_unwatched is None else cancel_when_unwatched
+        self._patience = patience
         self._drain_timeout = drain_timeout
-        self._flusher = RunFlusher(flush_interval, self._on_end)
-        self._records: dict[str, RunRecord] = {}
-        self._by_key: dict[tuple[str | None, str], str] = {}
-        self._of_owner: dict[str, int] = {}  # how many go on
-        self._going_on: dict[RunRecord, None] = {}
-        self._kept: dict[RunRecord, float] = {}  # those that have ended, and until when; oldest first
-        self._kept_bytes = 0
+        self._lease = lease
+        self._table = RunTable(ttl=ttl, max_kept_bytes=max_kept_bytes, patience=patience)
+        self._flusher = RunFlusher(flush_interval, self._table.end)
+        self._functions = ResumableFunctions()
         self._tasks: trio.Nursery | None = None  # while the hub runs
-        self._changed = trio.lowlevel.ParkingLot()
+        self._node: RunNode | None = None  # while it runs over a shared log that stores runs
+        self._is_known = trio.Event()  # whether it does
         self._hub = hub
-        engine_of(hub).add_service(self)
+        self._engine = engine_of(hub)
+        self._engine.add_service(self)
 
     # For applications
 
@@ -130,68 +142,162 @@ class Runs:
         Raises:
             TypeError, ValueError: an argument is not acceptable.
             RunLimitReached: too many runs are going on.
+            LogUnavailable: the shared log has not stored the run within its `publish_timeout`. If it is not
+                caught, the request is answered with 503.
             RuntimeError: the hub does not run.
+
+        If this is cancelled, the run may have been started.
         """
         check_text("key", key)
         check_text("owner", owner)
         if max_duration is not None:
             check_seconds(max_duration=max_duration)
         await trio.lowlevel.checkpoint()
-        if self._tasks is None:
-            raise RuntimeError("the hub of these runs does not run: serve first, or start hub.run")
-        if key is not None and (known := self._by_key.get((owner, key))) is not None:
+        node, tasks = await self._place(), self._tasks
+        assert tasks is not None
+        if node is None and key is not None and (known := self._table.find_key(owner, key)) is not None:
             return RunView(self, known)
-        self._check_room(owner)
+        seconds = max_duration or self._max_duration
         content = RunContent(secrets.token_urlsafe(16), time.time())
-        record = RunRecord(content, owner=owner, key=key, on_watch=self._on_watch)
-        record.deadline = trio.current_time() + (max_duration or self._max_duration)
+        record = RunRecord(content, owner=owner, key=key, on_watch=self._table.on_watch)
+        record.deadline = trio.current_time() + seconds
         run = Run(record, self._flusher, self._max_bytes)
-        self._tasks.start_soon(partial(execute, record, partial(function, run, *args), self._flusher))
-        self._add(record)
-        self._on_watch(record)
-        return RunView(self, content.id)
+        act = partial(function, run, *args)
+        if node is None:
+            self._table.check_room(owner, self._bounds)
+            tasks.start_soon(execute, record, act, self._flusher)
+            self._table.add(record)
+            return RunView(self, content.id)
+        new = NewRun(content.id, owner, key, content.created_at, seconds + SLACK, self._ttl)
+        if (resumable := self._functions.find(function)) is not None:
+            new = new._replace(function=resumable.name, attempts=resumable.attempts)
+            new = new._replace(arguments=encode_arguments(args))
+        starting = StartingRun(node, self._table, record, new, self._bounds)
+        tasks.start_soon(starting.run, act, self._flusher)
+        return RunView(self, await starting.wait())
+
+    @overload
+    def resumable(self, function: ResumableFunction, /) -> ResumableFunction: ...
+
+    @overload
+    def resumable(
+        self, *, name: str | None = None, max_attempts: int = 3
+    ) -> Callable[[ResumableFunction], ResumableFunction]: ...
+
+    def resumable(
+        self, function: ResumableFunction | None = None, *, name: str | None = None, max_attempts: int = 3
+    ) -> ResumableFunction | Callable[[ResumableFunction], ResumableFunction]:
+        """Let other nodes go on with runs of a function when their node has died; a decorator.
+
+        Its arguments must be JSON values. It is called with them again, and finds in `run.checkpoint_value`
+        what it has stored by `run.checkpoint`, and in `run.text()` what it has written. Each node must have
+        the function. Without a shared log, the function is not resumed.
+
+        Args:
+            name: what other nodes know it by; by default its name in the program.
+            max_attempts: how many nodes may try; after that, the run is lost.
+
+        Raises:
+            TypeError, ValueError: the name or bound is not acceptable, or the name is taken.
+        """
+
+        def add(function: ResumableFunction) -> ResumableFunction:
+            self._functions.add(function, name, max_attempts)
+            return function
+
+        return add if function is None else add(function)
 
     def get(self, id: str) -> RunView:
         """Return how to show a run, by the id that clients have received; it may be gone already."""
         return RunView(self, id)
 
     async def list(self, *, owner: str | None = None) -> list[RunInfo]:
-        """Return all runs that are kept, or those of one owner, oldest first."""
+        """Return all runs that are kept, or those of one owner, oldest first.
+
+        Over a shared log, these are the runs of all nodes, the newest 1,000.
+        """
         await trio.lowlevel.checkpoint()
-        return [record.info() for record in self._records.values() if owner is None or record.owner == owner]
+        if self._engine.shared_log is not None and (node := await self._place()) is not None:
+            return await node.list(owner)
+        return [record.info() for record in self._table.all() if owner is None or record.owner == owner]
 
     # What a hub needs of its services
 
     async def run(self) -> None:
         """Run the tasks of runs until cancelled; called by the hub."""
+        log = self._engine.shared_log
+        if log is None:
+            await self._run()
+            return
+        node = RunNode(
+            log,
+            self._engine.signals,
+            self._table,
+            self._flusher,
+            lease=self._lease,
+            functions=self._functions.names,
+            resume=self._resume,
+            tells_watching=self._patience < math.inf,
+        )
+        async with trio.open_nursery() as lasting:
+            sessions = trio.CancelScope(shield=True)  # until the last changes are stored
+            lasting.start_soon(run_in, sessions, node.store.run)
+            try:
+                await self._run(node)
+            finally:
+                sessions.deadline = trio.current_time() + _LAST_SECONDS
+                with trio.CancelScope(deadline=sessions.deadline, shield=True), suppress(LogUnavailable):
+                    await node.leave()  # nothing to do, if it has held no runs
+                for record in list(self._table.going_on):
+                    self._table.discard(record)
+                sessions.cancel()
+
+    async def _run(self, node: RunNode | None = None) -> None:
+        self._is_known = trio.Event()
         try:
             async with trio.open_nursery() as services:
                 services.start_soon(self._flusher.run)
-                services.start_soon(self._forget_old_runs)
+                services.start_soon(self._table.forget_old_runs)
                 async with trio.open_nursery() as self._tasks:
                     try:
+                        if node is not None and await node.store.wait_known():
+                            self._node = node
+                            services.start_soon(node.run)
+                        self._is_known.set()
                         await trio.sleep_forever()
                     finally:
                         self._tasks = None  # nothing is started in a nursery that ends
         finally:
-            self._flusher.finish(list(self._going_on))
+            is_shared, self._node = self._node is not None, None
+            if not is_shared:
+                self._flusher.finish(list(self._table.going_on))
 
     async def finish(self, drained_since: float) -> None:
         """Let runs end within their time, counted from when a graceful shutdown began; called by the hub."""
         with trio.move_on_at(drained_since + self._drain_timeout):
-            while self._going_on:
-                await self._changed.park()
+            await self._table.wait_idle()
+        if self._node is not None:  # while the hub runs, other nodes learn it at once
+            for record in self._table.going_on:
+                record.shut_down()
+            with trio.move_on_after(_LAST_SECONDS):
+                await self._table.wait_idle()
 
     # What views need
 
     @asynccontextmanager
     async def joined(self, id: str) -> AsyncIterator[RunRecord]:
         """Return a run that is kept; entering this raises `RunGone`."""
-        yield await self._find(id)
+        node = await self._place_to_look()
+        if node is None:
+            yield await self._find(id)
+            return
+        async with node.joined(id) as record:
+            yield record
 
     async def look_up(self, id: str) -> RunInfo:
         """Return what a run is at this moment; raises `RunGone`."""
-        return (await self._find(id)).info()
+        node = await self._place_to_look()
+        return (await self._find(id)).info() if node is None else await node.look_up(id)
 
     def check_viewers(self, record: RunRecord) -> None:
         """Raise `RunLimitReached` if a run has as many viewers as it may."""
@@ -200,76 +306,38 @@ class Runs:
 
     async def cancel(self, id: str, reason: str) -> None:
         """Cancel a run; raises `RunGone`."""
-        (await self._find(id)).cancel(reason)
-
-    # Bookkeeping
+        node = await self._place_to_look()
+        if node is None:
+            (await self._find(id)).cancel(reason)
+        else:
+            await node.cancel(id, reason)
 
     async def _find(self, id: str) -> RunRecord:
         await trio.lowlevel.checkpoint()
-        record = self._records.get(id)
+        record = self._table.find(id)
         if record is None:
             raise RunGone
         return record
 
-    def _check_room(self, owner: str | None) -> None:
-        if len(self._going_on) >= self._max_runs:
-            raise RunLimitReached(f"the limit of {self._max_runs} runs is reached")
-        most = self._max_runs_per_owner
-        if owner is not None and most is not None and self._of_owner.get(owner, 0) >= most:
-            raise RunLimitReached(f"the limit of {most} runs of one owner is reached", 429)
+    async def _place(self) -> RunNode | None:
+        """Return where runs are started: `None` if they are this process's alone."""
+        if self._tasks is None:
+            raise RuntimeError("the hub of these runs does not run: serve first, or start hub.run")
+        if not self._is_known.is_set():
+            log = self._engine.shared_log
+            with trio.move_on_after(math.inf if log is None else log.publish_timeout):
+                await self._is_known.wait()
+            if not self._is_known.is_set():
+                raise RunStoreUnavailable("it has not answered yet")
+        return self._node
 
-    def _add(self, record: RunRecord) -> None:
-        self._records[record.content.id] = record
-        self._going_on[record] = None
-        if record.key is not None:
-            self._by_key[record.owner, record.key] = record.content.id
-        if record.owner is not None:
-            self._of_owner[record.owner] = self._of_owner.get(record.owner, 0) + 1
+    async def _place_to_look(self) -> RunNode | None:
+        return None if self._engine.shared_log is None else await self._place()
 
-    def _on_end(self, record: RunRecord) -> None:
-        if record not in self._going_on:
+    def _resume(self, claimed: ClaimedRun) -> None:
+        """Go on with a run whose node has died."""
+        node, tasks = self._node, self._tasks
+        if node is None or tasks is None:
             return
-        del self._going_on[record]
-        owner = record.owner
-        if owner is not None:
-            self._of_owner[owner] -= 1
-            if not self._of_owner[owner]:
-                del self._of_owner[owner]
-        self._kept[record] = trio.current_time() + self._ttl
-        self._kept_bytes += record.content.size + RUN_SIZE
-        self._changed.unpark_all()
-
-    def _on_watch(self, record: RunRecord) -> None:
-        """Begin to count the time for which nobody watches, or stop counting it."""
-        if self._patience < math.inf:
-            is_watched = len(record.viewers) > 0
-            record.unwatched_at = math.inf if is_watched else trio.current_time() + self._patience
-        record.set_deadline()
-
-    async def _forget_old_runs(self) -> None:
-        while True:
-            now = trio.current_time()
-            while self._kept:
-                oldest = next(iter(self._kept))
-                if self._kept[oldest] > now and self._kept_bytes <= self._max_kept_bytes:
-                    break
-                self._forget(oldest)
-            with trio.move_on_at(next(iter(self._kept.values()), math.inf)):
-                await self._changed.park()
-
-    def _forget(self, record: RunRecord) -> None:
-        del self._kept[record]
-        self._kept_bytes -= record.content.size + RUN_SIZE
-        del self._records[record.content.id]
-        if record.key is not None:
-            del self._by_key[record.owner, record.key]
-
-
-def check_text(name: str, value: object) -> None:
-    """Refuse a key or an owner that is not a text of 1 to 256 characters, or `None`."""
-    if value is None:
-        return
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str or None, not {type(value).__name__}")
-    if not 1 <= len(value) <= _LONGEST_TEXT:
-        raise ValueError(f"{name} must have 1 to {_LONGEST_TEXT} characters, not {len(value)}")
+        resumed = ResumedRun(node, self._table, self._flusher, self._functions, claimed, self._max_bytes)
+        tasks.start_soon(resumed.run, self._table.on_watch)

@@ -32,8 +32,18 @@ class SetState(NamedTuple):
     state: str
 
 
-#: What changes a run's content; `RunEnd` is the last one.
-Change = AppendText | EmitEvent | SetState | RunEnd
+class SetCheckpoint(NamedTuple):
+    """Another node can resume the run from a value, which is JSON; it is no part of the content."""
+
+    value: str
+
+
+class Release(NamedTuple):
+    """Another node is to resume the run now."""
+
+
+#: What changes a run; `RunEnd` or `Release` is the last one.
+Change = AppendText | EmitEvent | SetState | SetCheckpoint | RunEnd | Release
 
 
 @final
@@ -41,9 +51,11 @@ class PendingChanges:
     """Changes that wait for the next flush.
 
     Attributes:
-        size: their bytes.
+        size: their bytes, with those that are held.
         count: how many calls they come from.
     """
+
+    __slots__ = ("_changes", "_held", "_held_count", "_held_size", "_name", "_pieces", "count", "size")
 
     def __init__(self) -> None:
         self.size = 0
@@ -51,9 +63,11 @@ class PendingChanges:
         self._changes: list[Change] = []
         self._pieces: list[str] = []  # of one text, which come last
         self._name = ""
+        self._held: list[Change] = []  # they are being stored
+        self._held_size = self._held_count = 0
 
     def __bool__(self) -> bool:
-        return bool(self._pieces or self._changes)
+        return bool(self._pieces or self._changes or self._held)
 
     def append(self, name: str, piece: str, size: int) -> None:
         """Add a piece of a text, of so many bytes."""
@@ -64,12 +78,33 @@ class PendingChanges:
         self.size += size
         self.count += 1
 
-    def add(self, change: EmitEvent | SetState | RunEnd, size: int) -> None:
+    def add(self, change: EmitEvent | SetState | SetCheckpoint | RunEnd | Release, size: int) -> None:
         """Add another change."""
         self._join()
         self._changes.append(change)
         self.size += size
         self.count += 1
+
+    @property
+    def held(self) -> list[Change]:
+        """The changes that are being stored."""
+        return self._held
+
+    def hold(self) -> list[Change]:
+        """Return the changes, in order, to store them; until they are taken, this returns the same ones."""
+        if not self._held:
+            self._join()
+            self._held, self._changes = self._changes, []
+            self._held_size, self._held_count = self.size, self.count
+        return self._held
+
+    def take_held(self) -> list[Change]:
+        """Return the changes that were stored, and forget them."""
+        held, self._held = self._held, []
+        self.size -= self._held_size
+        self.count -= self._held_count
+        self._held_size = self._held_count = 0
+        return held
 
     def take(self) -> list[Change]:
         """Return the changes, in order, and forget them."""
@@ -98,3 +133,5 @@ def apply(content: RunContent, changes: list[Change]) -> None:
                 content.set_state(state)
             case RunEnd():
                 content.finish(change)
+            case SetCheckpoint() | Release():
+                pass

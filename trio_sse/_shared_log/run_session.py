@@ -256,10 +256,11 @@ class RunSession(Protocol):
     async def take_over_runs(
         self, holder: str, seconds: float, functions: Collection[str], end: str, limit: int
     ) -> TakenOver:
-        """Take over some of the runs whose holders' leases have passed.
+        """Take over some of the runs whose holders' leases have passed; drop what is no longer kept.
 
         Those with a function of `functions` are claimed, as often as they may be tried. Those with another
-        function are left to others. The rest ends, with `end`.
+        function are left to others. The rest ends, with `end`. The lease of `holder` is renewed if it has
+        claimed something.
         """
 
     async def forget_run(self, holder: str, id: str) -> None:

@@ -34,6 +34,9 @@ class ChangeKind(Enum):
     NODES = "nodes"
     """It asks the other nodes for something."""
 
+    SIGNAL = "signal"
+    """It tells the other hubs something that no subscriber receives."""
+
 
 class StateChange(NamedTuple):
     """The part of a message that only the states of hubs read.

@@ -1,0 +1,123 @@
+"""Keeping the runs of a node: its lease is renewed, and what others ask of its runs is done."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import final
+
+import trio
+
+from .._logger import get_logger
+from .._shared_log.protocol import LogUnavailable
+from .._shared_log.run_session import RunChanges, RunQuery, RunSession
+from .flushing import RunFlusher
+from .lease import NodeLease
+from .store import RunStore
+from .table import RunTable
+
+logger = get_logger("trio_sse.runs")
+
+# How often a lease is renewed, and how often it is looked at, in parts of its time.
+_RENEW = 0.25
+_LOOK = 0.05
+
+# For how long a run counts as shown elsewhere after the store has said so.
+_WATCHED_SECONDS = 6.0
+
+
+@final
+class RunKeeper:
+    """Renews the lease of a node that has runs.
+
+    Args:
+        busy: the ids of the runs that tasks of this node start, run or end.
+    """
+
+    def __init__(
+        self, store: RunStore, lease: NodeLease, table: RunTable, flusher: RunFlusher, busy: Set[str]
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._table = table
+        self._flusher = flusher
+        self._busy = busy
+        self._must_look = False  # the store may say that this node holds a run that it does not know
+        self._unknown: set[str] = set()  # the runs of which it has said so
+
+    def look(self) -> None:
+        """Find the runs that this node holds without knowing it."""
+        self._must_look = True
+
+    async def run(self) -> None:
+        """Renew the lease while there are runs, until cancelled."""
+        renewed_at = -self._lease.seconds
+        while True:
+            if trio.current_time() >= renewed_at + self._lease.seconds * _RENEW:
+                renewed_at = trio.current_time()
+                if self._table.going_on or self._must_look:
+                    await self._renew()
+            self._check()
+            await trio.sleep(self._lease.seconds * _LOOK)
+
+    def _check(self) -> None:
+        """Stop what another node may begin: the lease is no longer certain."""
+        if self._lease.is_certain:
+            return
+        for record in list(self._table.going_on):
+            if record.held.is_resumable and not record.held.is_lost:
+                logger.warning("the run %s is stopped here: the lease is lost", record.content.id[:8])
+                self._must_look = True
+                record.lose()
+                self._flusher.schedule(record, now=True)
+
+    async def _renew(self) -> None:
+        lease = self._lease
+        asked_at, known = lease.now(), set(self._table.going_on)
+        try:
+            held = await self._store.call(
+                lambda session: session.hold_runs(lease.holder, lease.seconds), seconds=lease.seconds * _RENEW
+            )
+        except LogUnavailable:
+            return
+        lease.renewed(asked_at)
+        ids = set(held.ids)
+        for record in known & self._table.going_on.keys():
+            id = record.content.id
+            if id in held.cancelled:
+                record.cancel(held.cancelled[id])
+            if id in held.watched:
+                self.note_watched(id)
+            if id not in ids:
+                record.held.is_doubtful = True
+                self._flusher.schedule(record, now=True)
+        unknown = {id for id in ids if self._table.find(id) is None}
+        self._must_look = bool(unknown)
+        for id in (unknown & self._unknown) - self._busy:
+            await self._let_go(id)
+        self._unknown = unknown
+
+    def note_watched(self, id: str) -> None:
+        """Note that other nodes show a run of this one."""
+        record = self._table.find(id)
+        if record is not None and record.holding is not None:
+            record.holding.watched_until = trio.current_time() + _WATCHED_SECONDS
+            self._table.on_watch(record)
+
+    async def _let_go(self, id: str) -> None:
+        """Let others resume a run, or remove it if it was never started."""
+        holder, seconds = self._lease.holder, self._lease.seconds
+
+        async def work(session: RunSession) -> None:
+            (run,) = await session.read_runs(holder, [RunQuery(id)])
+            if run is None or run.end is not None:
+                return
+            if run.number == 0 and run.attempt == 1:
+                await session.forget_run(holder, id)
+            else:
+                released = RunChanges(id, run.attempt, run.number, run.number + 1, run.size, is_released=True)
+                await session.commit_runs(holder, seconds, [released])
+
+        try:
+            await self._store.call(work, seconds=seconds)
+        except LogUnavailable:
+            self._must_look = True

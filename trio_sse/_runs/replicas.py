@@ -1,0 +1,134 @@
+"""Runs of other nodes: what a node reads of them while it shows them.
+
+A run is read again when its node says that it has changed, and now and then, in case nobody has said so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import final
+
+import trio
+
+from .._shared_log.protocol import LogUnavailable
+from .._shared_log.run_session import RunQuery
+from .errors import RunGone
+from .lease import NodeLease
+from .record import RunRecord
+from .status import RunEnd, RunStatus
+from .store import RunStore
+from .stored import apply_stored, content_of, query_of
+
+_POLL_SECONDS = 1.0
+
+# A run that is not in the store for so long is not kept any more. Its node may put it back before.
+_GONE_SECONDS = 15.0
+
+_MOST_READ_AT_ONCE = 100
+
+
+@final
+class RunReplicas:
+    """The runs of other nodes that are shown here, or waited for.
+
+    Args:
+        on_join: called with the id of a run that is shown here from now on.
+    """
+
+    def __init__(self, store: RunStore, lease: NodeLease, on_join: Callable[[str], None]) -> None:
+        self._store = store
+        self._holder = lease.holder
+        self._on_join = on_join
+        self._records: dict[str, list[RunRecord]] = {}  # two, if a run was this node's own in between
+        self._missing_since: dict[RunRecord, float] = {}
+        self._changed: dict[str, None] = {}
+        self._must_read = trio.lowlevel.ParkingLot()
+
+    def find(self, id: str) -> RunRecord | None:
+        """Return a run that is shown here."""
+        return next(iter(self._records.get(id, ())), None)
+
+    async def load(self, id: str) -> RunRecord:
+        """Return a run; raises `RunGone` or `LogUnavailable`."""
+        (stored,) = await self._store.call(
+            lambda session: session.read_runs(self._holder, [RunQuery(id, (), is_watched=True)])
+        )
+        if (known := self.find(id)) is not None:
+            return known
+        if stored is None:
+            raise RunGone
+        record = RunRecord(content_of(stored), owner=stored.owner, key=stored.key, on_watch=_ignore)
+        if not record.is_over:
+            self.adopt(record)
+            self._on_join(id)
+        return record
+
+    def adopt(self, record: RunRecord) -> None:
+        """Show a run from the store, which may have been this node's own."""
+        self._records.setdefault(record.content.id, []).append(record)
+        self.note_changed([record.content.id])
+
+    def drop_unused(self, record: RunRecord) -> None:
+        """Forget a run that nobody looks at."""
+        records = self._records.get(record.content.id, [])
+        if not record.users and record in records:
+            records.remove(record)
+            self._missing_since.pop(record, None)
+            if not records:
+                del self._records[record.content.id]
+
+    def note_changed(self, ids: Iterable[str]) -> None:
+        """Read runs soon: they have changed."""
+        for id in ids:
+            if id in self._records:
+                self._changed[id] = None
+        if self._changed:
+            self._must_read.unpark_all()
+
+    def note_all_changed(self) -> None:
+        """Read all runs soon: what other nodes have said may be lost."""
+        self.note_changed(list(self._records))
+
+    async def run(self) -> None:
+        """Read runs when they have changed, until cancelled."""
+        poll_at = trio.current_time() + _POLL_SECONDS
+        while True:
+            with trio.move_on_at(poll_at):
+                while not self._changed:
+                    await self._must_read.park()
+            if trio.current_time() >= poll_at:
+                self.note_all_changed()
+                poll_at = trio.current_time() + _POLL_SECONDS
+            ids = list(self._changed)[:_MOST_READ_AT_ONCE]
+            for id in ids:
+                del self._changed[id]
+            found = [record for id in ids for record in self._records.get(id, ())]
+            records = [record for record in found if not record.is_over]
+            if records:
+                await self._read(records)
+
+    async def _read(self, records: list[RunRecord]) -> None:
+        queries = [query_of(record.content, is_watched=True) for record in records]
+        try:
+            found = await self._store.call(lambda session: session.read_runs(self._holder, queries))
+        except LogUnavailable:
+            return  # the next poll reads them
+        for record, stored in zip(records, found, strict=True):
+            if record not in self._records.get(record.content.id, ()):
+                continue  # nobody looks at it any more
+            if stored is not None:
+                self._missing_since.pop(record, None)
+                apply_stored(record.content, stored)
+            elif self._is_gone(record):
+                record.content.finish(RunEnd(RunStatus.LOST, "it is no longer kept", None, time.time()))
+            record.wake()
+            await record.viewers.deliver()
+
+    def _is_gone(self, record: RunRecord) -> bool:
+        since = self._missing_since.setdefault(record, trio.current_time())
+        return trio.current_time() > since + _GONE_SECONDS
+
+
+def _ignore(record: RunRecord) -> None:
+    """Do nothing: its node knows by the store who watches."""
