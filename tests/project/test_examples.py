@@ -15,7 +15,7 @@ import pytest
 import trio_websocket
 
 from ..support import http
-from ..support.programs import ROOT, environment, example
+from ..support.programs import ROOT, environment, example, running
 from ..support.waiting import SECONDS
 from ..support.websocket_client import HANDSHAKE
 
@@ -92,6 +92,13 @@ def test_countdown_continues_where_the_client_disconnected() -> None:
             "event: done",
             "data: lift-off",
         ]
+
+
+def test_forgetful_room_is_found_out() -> None:
+    with running([sys.executable, "-m", "examples.forgetful_room"]) as program:
+        program.stdout.expect(r"cancel at each of \d+ steps: nothing is left")
+        program.stdout.expect(r"still in the room: .*\n +interrupted by disconnect at step \d+")
+        assert program.wait() == 0
 
 
 def test_clock_serves_its_page_its_script_and_the_time() -> None:

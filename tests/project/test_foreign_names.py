@@ -35,6 +35,8 @@ PUBLIC_MODULES = {
     "prometheus_client.metrics_core",
     "prometheus_client.registry",
     "psutil",
+    "pytest",
+    "pytest_trio",
     "quart",
     "quart.wrappers.response",
     "quart_trio",

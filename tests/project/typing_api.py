@@ -58,7 +58,17 @@ from trio_sse.otel import Tracing
 from trio_sse.quart import QuartSSE, StreamStatistics
 from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
-from trio_sse.testing import Client, ClientResponse, Stream
+from trio_sse.testing import (
+    Client,
+    ClientResponse,
+    Interruption,
+    Received,
+    Stream,
+    assert_nothing_lost,
+    interrupt_everywhere,
+    no_leak,
+    read_at_random,
+)
 
 hub = Hub(history=1000, history_bytes=1 << 20, inbox=10, queue=10, queue_bytes=1 << 20, dumps=str)
 traced_hub = Hub(tracing=Tracing(), topic_patterns=["prices/*"])
@@ -387,3 +397,15 @@ async def use_client() -> None:
         assert_type(stream.keepalives, int)
         assert_type(await client.get("/"), ClientResponse)
         assert_type((await client.get("/")).json(), object)
+
+
+async def use_kit(client: Client, stream: Stream) -> None:
+    async def visit(client: Client) -> None: ...
+
+    assert_type(await interrupt_everywhere(Server, visit), dict[Interruption, int])
+    await interrupt_everywhere(lambda: app, visit, check=lambda app: app, interruptions=[Interruption.RESET])
+    async with no_leak(Server(), hub):
+        received = await read_at_random(client, "/", until=lambda event: event.data == "last", seed=1)
+    assert_type(received, Received)
+    assert_nothing_lost(received, ["first", "last"], resets=True)
+    await stream.wait_over(within=5)
