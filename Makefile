@@ -95,7 +95,7 @@ clients: $(READY)
 # Each of 25 cases takes some 18 steps a run, and mostly waits; the files of SQLite need no disk.
 model: $(READY) $(SYSTEM)
 	TMPDIR=$(firstword $(wildcard /dev/shm) /tmp) TRIO_SSE_MODEL_RUNS=2200 \
-		$(BIN)/python -m pytest -q -rP -n 8 --timeout=14400 tests/promises/test_delivery.py
+		$(BIN)/python -m pytest -v --maxfail=1 -rP -n 8 --timeout=14400 tests/promises/test_delivery.py
 
 # MUTANTS="hub state" tries those of these packages or names, MUTANTS="--share 1/6" a random share.
 mutants: $(SYSTEM)
