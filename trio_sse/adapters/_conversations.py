@@ -10,8 +10,12 @@ _LONGEST = 256
 
 
 def owner_of_conversation(who: str | None, id: str) -> str:
-    """Return the owner of a conversation's runs; raises `HTTPException` if its id is too long."""
-    owner = f"{who or ''}/{id}"
+    """Return the owner of a conversation's runs; raises `HTTPException` if its id is too long.
+
+    What comes before the first slash says who it is, whatever characters their names have.
+    """
+    name = "" if who is None else "=" + who.replace("%", "%25").replace("/", "%2F")
+    owner = f"{name}/{id}"
     if len(owner) > _LONGEST:
         raise HTTPException(400, "the conversation's id is too long")
     return owner

@@ -24,6 +24,9 @@ _PIECE = re.compile(
 )
 
 
+_HALF = re.compile("[\ud800-\udbff]")
+
+
 @final
 class PieceSplitter:
     """Splits the main text among the items of a run, which come in order; other texts are left out."""
@@ -35,7 +38,7 @@ class PieceSplitter:
         """Yield what is certain now."""
         if isinstance(item, RunText):
             if item.name == MAIN_TEXT:
-                self._held += item.text
+                self._held = _with_pairs_joined(self._held + item.text)
                 for piece in self._take():
                     yield replace(item, text=piece)
         elif isinstance(item, RunState):  # it has no place among the others
@@ -49,8 +52,20 @@ class PieceSplitter:
     def _take(self) -> Iterator[str]:
         text, end = self._held, 0
         for match in _PIECE.finditer(text):
-            if match.end() == len(text) and match["whole"] is None:
+            if match.end() == len(text) and (match["whole"] is None or _is_half(match["whole"])):
                 break  # what follows decides
             end = match.end()
             yield match[0]
         self._held = text[end:]
+
+
+def _is_half(character: str) -> bool:
+    """Whether a character is the first half of one, so that the other half may follow."""
+    return "\ud800" <= character <= "\udbff"
+
+
+def _with_pairs_joined(text: str) -> str:
+    """Return a text in which halves of characters that belong together are one: pieces may split them."""
+    if _HALF.search(text) is None:
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

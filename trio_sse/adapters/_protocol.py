@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
+
+import trio
 
 from .._http.exceptions import HTTPException
 from .._http.request import Request
@@ -20,9 +22,9 @@ from .._http.response import Response
 from .._runs.items import RunEmitted, RunItem
 from .._runs.run import Run
 from .._runs.runs import Runs
-from .._runs.view import RunView
+from .._runs.view import RunView, read_now
 from .._stream.connection import Connection, stream_of
-from .._wire.event import ServerSentEvent
+from .._wire.event import ServerSentEvent, trusted_event
 from .._wire.json_text import compact_json
 from ._pieces import PieceSplitter
 
@@ -33,6 +35,13 @@ RunFunction = Callable[[Run, Mapping[str, Any]], Awaitable[object]]
 REQUEST_EVENT = "adapter.request"
 
 _TAG_SIZE = 8
+
+# What an adapter keeps of a request, such as the model's name and the metadata, has at most so many bytes.
+_LARGEST_FACTS = 64 * 1024
+_LONGEST_KEY = 256
+
+# After so many pieces of a text, other tasks run.
+_PIECES_PER_CHECKPOINT = 500
 
 
 class Payload(NamedTuple):
@@ -87,13 +96,22 @@ async def start_run(
     owner: str | None,
     key: str | None = None,
 ) -> RunView:
-    """Start a run of a function, whose first event has the facts."""
+    """Start a run of a function, whose first event has the facts.
+
+    Raises:
+        HTTPException: 400 if they are too large, or the key is too long.
+    """
+    stored = compact_json({**facts, "created": int(time.time())})
+    if len(stored) > _LARGEST_FACTS:
+        raise HTTPException(400, f"what is stored of the request has more than {_LARGEST_FACTS} bytes")
+    if key is not None and len(key) > _LONGEST_KEY:
+        raise HTTPException(400, f"a key of a request has at most {_LONGEST_KEY} characters")
 
     async def run_function(run: Run) -> object:
-        await run.emit({**facts, "created": int(time.time())}, event=REQUEST_EVENT)
+        await run.emit(stored, event=REQUEST_EVENT)
         return await function(run, body)
 
-    return await runs.start(run_function, key=key, owner=owner)
+    return await runs.start(run_function, key=key or None, owner=owner)
 
 
 async def show(
@@ -104,28 +122,58 @@ async def show(
     if after is None:
         after = _number_of(connection.last_event_id, tag)
     number = 0
-    splitter = PieceSplitter()
     async with view.events() as items:
-        async for item in items:
-            for piece in splitter.split(item):
-                for payload in translation.translate(piece):
-                    if not payload.is_counted:
-                        await connection.send(ServerSentEvent(payload.data, event=payload.event))
-                        continue
-                    if number > after:
-                        id = f"{tag}.{number}"
-                        await connection.send(ServerSentEvent(payload.data, event=payload.event, id=id))
-                    number += 1
+        async for piece in _pieces_of(items):
+            for payload in translation.translate(piece):
+                if not payload.is_counted:
+                    await connection.send(_event_of(payload, None))
+                    continue
+                if number > after:
+                    await connection.send(_event_of(payload, f"{tag}.{number}"))
+                number += 1
 
 
 async def run_through(view: RunView, translation: Translation) -> None:
     """Let a translation see a run until its end, for an answer that is not a stream."""
-    splitter = PieceSplitter()
     async with view.events() as items:
-        async for item in items:
-            for piece in splitter.split(item):
-                for _ in translation.translate(piece):
-                    pass
+        await _translate_all(items, translation)
+
+
+async def translate_now(view: RunView, translation: Translation) -> None:
+    """Let a translation see what a run has put out so far."""
+    await _translate_all(_each(await read_now(view)), translation)
+
+
+async def _translate_all(items: AsyncIterator[RunItem], translation: Translation) -> None:
+    async for piece in _pieces_of(items):
+        for _ in translation.translate(piece):
+            pass
+
+
+async def _each(items: Sequence[RunItem]) -> AsyncIterator[RunItem]:
+    for item in items:
+        yield item
+
+
+async def _pieces_of(items: AsyncIterator[RunItem]) -> AsyncIterator[RunItem]:
+    """Yield the pieces of a run's items. No scope or nursery is open in it, so it need not be closed."""
+    splitter = PieceSplitter()
+    number = 0
+    async for item in items:
+        for piece in splitter.split(item):
+            yield piece
+            number += 1
+            if number % _PIECES_PER_CHECKPOINT == 0:
+                await trio.lowlevel.checkpoint()
+
+
+def _event_of(payload: Payload, id: str | None) -> ServerSentEvent:
+    """Return a payload as an event.
+
+    It may be larger than others: the last event of a response has all its text. What bounds it is the run.
+    """
+    data = payload.data if isinstance(payload.data, str) else compact_json(payload.data)
+    return trusted_event(data, payload.event, id, None)
 
 
 def answer_whole(connection: Connection) -> None:
@@ -170,12 +218,23 @@ def body_of(request: Request) -> dict[str, Any]:
         HTTPException: it is none.
     """
     try:
-        body = json.loads(request.body)
-    except ValueError:
-        raise HTTPException(400, "the body is not JSON") from None
+        body = json.loads(request.body, parse_constant=_no_number, parse_float=_finite)
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "the body is not JSON, or is too deep") from None
     if not isinstance(body, dict):
         raise HTTPException(400, "the body is not a JSON object")
     return body
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large")
+    return number
 
 
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -18,11 +18,10 @@ from typing import final
 from .._http.response import Response
 from .._runs.routes import OwnerOf, owned_view, owner_of
 from .._runs.runs import Runs
-from .._runs.view import RunView, read_now
+from .._runs.view import RunView
 from .._stream.connection import Connection
 from .._stream.whole_body import needs_body
 from ._openai import error_response, with_openai_errors
-from ._pieces import PieceSplitter
 from ._protocol import (
     RunFunction,
     answer_whole,
@@ -31,6 +30,7 @@ from ._protocol import (
     run_through,
     show,
     start_run,
+    translate_now,
 )
 from ._response import PREFIX, RunAsResponse
 
@@ -113,9 +113,6 @@ async def _whole(view: RunView) -> Response:
 
 
 async def _so_far(view: RunView) -> Response:
-    response, splitter = RunAsResponse(view.id), PieceSplitter()
-    for item in await read_now(view):
-        for piece in splitter.split(item):
-            for _ in response.translate(piece):
-                pass
+    response = RunAsResponse(view.id)
+    await translate_now(view, response)
     return json_response(response.snapshot())
