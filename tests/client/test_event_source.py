@@ -17,6 +17,7 @@ from trio_sse._client.reconnecting import FLOOR_SECONDS, ReconnectPolicy
 from trio_sse.client import EventSource, SourceStatus, StreamRefused, StreamUnavailable
 
 from ..support.leaks import LeakCheck
+from ..support.waiting import SECONDS
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 WAIT = object()  # in an answer: keep the connection open, and say nothing more
@@ -118,7 +119,8 @@ async def test_no_event_is_lost_when_an_iteration_is_cancelled(no_leak: LeakChec
 async def test_a_dead_connection_is_replaced(no_leak: LeakCheck) -> None:
     answers = ([HEAD, b"id: 1\ndata: a\n\n", WAIT], [HEAD, b"data: b\n\n", WAIT])
     async with answering(*answers) as server, source_of(server.url, idle_timeout=0.05) as source:
-        assert [(await anext(source)).data for _ in range(2)] == ["a", "b"]
+        with trio.fail_after(SECONDS):
+            assert [(await anext(source)).data for _ in range(2)] == ["a", "b"]
         assert server.cursors() == [None, "1"]
 
 

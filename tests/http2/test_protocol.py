@@ -57,6 +57,16 @@ def test_after_goaway_what_was_on_its_way_is_ignored(late: bytes) -> None:
     assert list(protocol.streams) == [3]
 
 
+def test_all_bodies_together_have_the_connections_window() -> None:
+    protocol = new_protocol(Http2Limits(connection_window=100_000))
+    bodies = [frame(DATA, 0, number, bytes(10_000)) for number in (1, 3) for _ in range(6)]
+    heads = [request(number, UNREAD, END_HEADERS) for number in (1, 3)]
+    feed(protocol, PREFACE + setting() + b"".join([*heads, *bodies[:10]]))
+    assert not protocol.is_failed
+    feed(protocol, bodies[10])
+    assert protocol.is_failed
+
+
 def test_after_goaway_a_request_that_began_before_still_counts() -> None:
     protocol, peer = new_protocol(LIMITS), Peer(NOTHING)
     peer.receive(protocol.take_output())

@@ -17,9 +17,12 @@ from trio_sse._shared_log.acknowledged import AcknowledgedNumbers
 from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
 
+from ..support.list_log import ListLog
 from ..support.logs import MakeLog
 from ..support.redis_server import RedisServer, redis_server
 from ..support.requirements import needs
+from ..support.serving import running
+from ..support.subscriptions import take
 from ..support.waiting import SECONDS, until
 
 COMPANIONS = ("-wal", "-shm")
@@ -412,3 +415,15 @@ async def test_a_new_epoch_begins_once(make_renewable: MakeLog) -> None:
         assert entry[1:] == (new.epoch, 1, b"c")
         assert int(entry.id.partition("-")[0]) >= int(new.epoch)
         assert (await session.tail()) == (new.epoch, 1, entry.id)
+
+
+async def test_entries_that_were_lost_before_they_were_read_are_a_reset() -> None:
+    log = ListLog()
+    hub = Hub(log=log)
+    async with running(hub), hub.subscribe("t") as events:
+        log.publish("t", "a")
+        assert [event.data for event in await take(events, 1)] == ["a"]
+        log.number += 1  # of an entry that is gone
+        log.publish("t", "b")
+        reset, event = await take(events, 2)
+    assert (reset.event, reset.json(), event.data) == ("reset", {"reason": "expired"}, "b")

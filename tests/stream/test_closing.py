@@ -8,11 +8,12 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Connection, EndReason, Request, Response, Server
+from trio_sse._stream.closing import send_reconnect_hint
 
 from ..support.client import Client
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory, on_sockets
-from ..support.waiting import until
+from ..support.waiting import SECONDS, until
 
 LARGE = "x" * 1_000_000
 
@@ -39,6 +40,47 @@ async def test_a_stream_whose_end_is_not_delivered_has_not_finished(make_server:
         await client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         await until(lambda: server.statistics().ended)
     assert server.statistics().ended == {EndReason.WRITE_TIMEOUT: 1}
+
+
+async def test_a_server_that_is_cancelled_does_not_wait_for_the_end_of_a_stream_to_be_taken(
+    make_server: MakeServer,
+) -> None:
+    server = make_server(write_timeout=10 * SECONDS)
+    is_closed = trio.Event()
+
+    @server.route("/")
+    async def answer(connection: Connection) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.send, LARGE)
+            await wait_all_tasks_blocked()
+            connection.close()
+            is_closed.set()
+
+    async with on_sockets(server) as serving, await serving.connect() as client:
+        await client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        await is_closed.wait()
+        await wait_all_tasks_blocked()
+        serving.nursery.cancel_scope.cancel()
+    assert server.statistics().ended == {EndReason.SERVER_SHUTDOWN: 1}
+
+
+async def test_nothing_follows_an_event_that_was_sent_in_part(make_server: MakeServer) -> None:
+    server = make_server()
+    pending: list[object] = []
+
+    @server.route("/")
+    async def answer(connection: Connection) -> None:
+        await connection.send("whole")
+        stream = connection._stream
+        stream.transport.pending = b"the rest of an event"
+        assert send_reconnect_hint(stream, stream.options)
+        pending.append(stream.transport.pending)
+        stream.transport.pending = None
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/")
+        await client.rest()
+    assert pending == [b"the rest of an event"]
 
 
 async def test_a_client_that_reads_slowly_has_no_more_than_the_maximum_duration(

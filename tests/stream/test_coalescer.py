@@ -96,7 +96,7 @@ async def test_events_are_sent_before_the_end_of_the_stream(make_server: MakeSer
         assert client.is_ended
 
 
-@pytest.mark.parametrize("end", [EndReason.FINISHED, EndReason.MAX_DURATION])
+@pytest.mark.parametrize("end", [EndReason.FINISHED, EndReason.MAX_DURATION, EndReason.HANDLER_ERROR])
 async def test_buffered_events_are_sent_even_if_the_stream_ends_right_after(
     make_server: MakeServer, end: EndReason
 ) -> None:
@@ -108,6 +108,8 @@ async def test_buffered_events_are_sent_even_if_the_stream_ends_right_after(
         await connection.send(2)
         if end is EndReason.FINISHED:
             connection.close()
+        elif end is EndReason.HANDLER_ERROR:
+            raise ValueError
         else:
             connection._stream.lifetime.deadline = trio.current_time()
         await trio.sleep_forever()

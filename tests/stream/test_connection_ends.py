@@ -249,8 +249,8 @@ async def test_a_cancelled_server_is_seen_in_finally_where_publishing_still_work
         finally:
             reasons.append(connection.end_reason)
             server.hub.publish_nowait("t", "the last")
-            with trio.move_on_after(1) as scope:
-                scope.shield = True
+            with trio.move_on_after(SECONDS, shield=True):
+                await wait_all_tasks_blocked()  # whatever is cancelled with it has ended
                 await server.hub.publish("t", "really")
 
     async with on_sockets(server) as serving, await serving.connect() as client:
@@ -259,6 +259,29 @@ async def test_a_cancelled_server_is_seen_in_finally_where_publishing_still_work
     assert reasons == [EndReason.SERVER_SHUTDOWN]
     assert server.statistics().ended == {EndReason.SERVER_SHUTDOWN: 1}
     assert server.hub.statistics().published == 2
+
+
+async def test_a_handler_that_cleans_up_longer_than_the_drain_time_has_no_hub(
+    make_server: MakeServer, clock: MockClock
+) -> None:
+    server = make_server(drain_timeout=5)
+    runs: list[bool] = []
+
+    @server.route("/")
+    async def handler(connection: Connection) -> None:
+        try:
+            await connection.subscribe("t")
+        finally:
+            with trio.CancelScope(shield=True):
+                clock.autojump_threshold = 0
+                for seconds in (4, 2):
+                    await trio.sleep(seconds)
+                    runs.append(server.hub.is_running)
+
+    async with on_sockets(server) as serving, await serving.connect() as client:
+        await client.get("/")
+        serving.nursery.cancel_scope.cancel()
+    assert runs == [True, False]
 
 
 async def test_the_failure_of_the_hub_ends_what_is_forwarded(make_server: MakeServer) -> None:

@@ -21,6 +21,7 @@ from ..support.observed_streams import (
     observe,
 )
 from ..support.serving import in_memory, on_sockets
+from ..support.waiting import until
 
 # Keepalives
 
@@ -210,3 +211,55 @@ async def test_durations_are_spread_over_the_last_fifth(
     assert 80 <= min(life.durations) < 85
     assert 95 < max(life.durations) <= 100
     assert set(life.in_finally + life.in_hook) == {EndReason.MAX_DURATION}
+
+
+async def test_a_keepalive_that_nobody_takes_ends_the_stream_at_the_write_timeout(
+    make_server: MakeServer,
+) -> None:
+    server = make_server(write_timeout=30)
+    reasons: list[EndReason | None] = []
+
+    @server.route("/")
+    async def handler(connection: Connection) -> None:
+        stream = connection._stream
+        now = stream.transport.written_at
+        stream.transport.pending = b":"  # and no task waits to write it
+        for later in (29.9, 30.1):
+            stream.keep_alive(now + later)
+            reasons.append(stream.end_reason)
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.get("/")
+        await until(lambda: server.statistics().ended)
+    assert reasons == [None, EndReason.WRITE_TIMEOUT]
+
+
+async def test_the_deadline_of_a_stream_that_needs_no_timer_is_exact(make_server: MakeServer) -> None:
+    server = make_server(max_duration=100)
+    reasons: list[EndReason | None] = []
+
+    @server.route("/")
+    async def handler(connection: Connection) -> None:
+        stream = connection._stream
+        for later in (-0.1, 0.0):
+            assert stream.keep_alive(stream.deadline + later) >= stream.deadline
+            reasons.append(stream.end_reason)
+
+    async with in_memory(server) as serving, serving.connect() as client:
+        await client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        await until(lambda: server.statistics().ended)
+    assert reasons == [None, EndReason.MAX_DURATION]
+
+
+async def test_a_stream_that_has_ended_waits_for_no_keepalive(make_server: MakeServer) -> None:
+    server = make_server()
+
+    @server.route("/")
+    async def handler(connection: Connection) -> None:
+        await connection.send("x")
+
+    async with on_sockets(server) as serving, await serving.connect() as client:
+        await client.get("/")
+        await client.rest()
+        await until(lambda: server.statistics().ended)
+        assert [len(scope.keepalives) for scope in server._manager.serve_scopes] == [0]

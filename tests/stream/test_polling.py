@@ -49,7 +49,18 @@ async def newest(connection: Connection) -> None:
     await connection.subscribe("t", interval=60)
 
 
-HANDLERS = {"/t": forward, "/newest": newest, "/refuse": refuse, "/fail": fail, "/count": count}
+async def nothing(connection: Connection) -> None:
+    await trio.sleep_forever()
+
+
+HANDLERS = {
+    "/t": forward,
+    "/nothing": nothing,
+    "/newest": newest,
+    "/refuse": refuse,
+    "/fail": fail,
+    "/count": count,
+}
 
 
 def native(hub: Hub) -> Server:
@@ -123,6 +134,7 @@ async def test_without_events_the_response_is_empty_after_the_wait(
         begun = trio.current_time()
         assert await poll(client, wait=20) == ([], hub.last_event_id)
         assert 20 <= trio.current_time() - begun < 21
+        assert await poll(client, "/nothing", cursor="its-own") == ([], "its-own")
 
 
 async def test_nothing_is_lost_or_repeated_between_two_requests(

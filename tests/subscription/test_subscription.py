@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from unittest.mock import Mock
 
@@ -18,6 +19,7 @@ from trio_sse._wire.message import Framing
 from ..support.leaks import MakeHub
 from ..support.serving import running
 from ..support.subscriptions import position, publish, take, take_data, take_waiting
+from ..support.waiting import SECONDS
 
 # Live
 
@@ -279,15 +281,16 @@ async def test_the_hubs_end_ends_the_iteration_after_what_is_queued(make_hub: Ma
 
 async def test_the_hubs_end_wakes_a_task_that_waits(make_hub: MakeHub) -> None:
     hub = make_hub()
-    async with trio.open_nursery() as nursery, running(hub):
-        subscription = hub.subscribe("t")
-        feed_of(subscription).enter()
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery, running(hub):
+            subscription = hub.subscribe("t")
+            feed_of(subscription).enter()
 
-        async def iterate() -> None:
-            assert [event async for event in subscription] == []
+            async def iterate() -> None:
+                assert [event async for event in subscription] == []
 
-        nursery.start_soon(iterate)
-        await wait_all_tasks_blocked()
+            nursery.start_soon(iterate)
+            await wait_all_tasks_blocked()
 
 
 # Direct writes
@@ -354,6 +357,27 @@ async def test_the_task_takes_over_when_the_writer_is_slow(make_hub: MakeHub) ->
         assert len(nursery.child_tasks) == 1, "the task was woken"
         assert b"data: 1\n" in bytes(writer.pending or b"")
         assert [message.event.data for message in feed_of(subscription).take()] == ["2", "3"]
+
+
+async def test_what_is_published_while_a_keepalive_waits_is_queued_behind_it(make_hub: MakeHub) -> None:
+    hub, writer = make_hub(), FakeWriter()
+    async with running(hub) as nursery, hub.subscribe("t") as subscription:
+        nursery.start_soon(forward, subscription, writer)
+        await wait_all_tasks_blocked()
+        writer.pending = b":"  # it was not the pump that has written it
+        await publish(hub, 1)
+        assert (writer.written, writer.pending) == ([], b":")
+        assert [message.event.data for message in feed_of(subscription).take()] == ["1"]
+
+
+async def test_a_cursor_does_not_pass_what_is_queued(make_hub: MakeHub) -> None:
+    hub = make_hub()
+    async with running(hub), hub.subscribe("t") as subscription:
+        feed = feed_of(subscription)
+        await publish(hub, 1, 2)
+        assert feed.reached(math.inf).position == 0
+        feed.take()
+        assert feed.reached(math.inf).position == 2
 
 
 @pytest.mark.parametrize("is_slow", [False, True])

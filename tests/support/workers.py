@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import httpx
 
 from . import http
 from .programs import Program, serving
-from .waiting import until_blocking
+from .waiting import SECONDS, until_blocking
 
 APP = "tests.support.apps.worker_app:server"
 
@@ -41,7 +42,9 @@ def pid_of(url: str) -> int:
 
 def pids_of(url: str, count: int) -> set[int]:
     found: set[int] = set()
+    deadline = time.monotonic() + SECONDS
     while len(found) < count:
+        assert time.monotonic() < deadline, f"only {found} answer"
         with contextlib.suppress(httpx.ReadError):  # it waited in the queue of a slot that was withdrawn
             found.add(pid_of(url))
     return found

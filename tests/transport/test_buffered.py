@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair
 
+from trio_sse._transport.base import read_to_end
 from trio_sse._transport.stream import StreamTransport
 
 
@@ -65,3 +66,16 @@ async def test_discarded_bytes_count_as_unread() -> None:
     assert transport.unread_bytes() == len("unexpected")
     await theirs.aclose()
     assert not await transport.discard_some()
+
+
+@pytest.mark.parametrize(("pause", "seconds"), [(1, 30), (6, 5)])
+async def test_what_a_peer_still_sends_is_read_for_a_bounded_time(
+    autojump_clock: MockClock, pause: float, seconds: float
+) -> None:
+    async def receive() -> bytes:
+        await trio.sleep(pause)
+        return b"more"
+
+    with trio.fail_after(100):
+        await read_to_end(receive)
+    assert trio.current_time() == pytest.approx(seconds)

@@ -126,6 +126,17 @@ async def test_what_does_not_fit_into_a_window_waits(link: Link, narrow: int) ->
     assert link.received() == ["1: 4 bytes"]
 
 
+@pytest.mark.parametrize("narrow", [0, 1], ids=["connection", "stream"])
+async def test_small_events_wait_for_a_window_too(link: Link, narrow: int) -> None:
+    transport = link.asks(1)
+    link.opens_window(1 - narrow, 1 << 20)
+    send(transport, HEAD)
+    assert all(send(transport, bytes(1000)) for _ in range(WINDOW // 1000))
+    assert not send(transport, bytes(1000))
+    link.received()
+    assert len(link.bodies[1]) == WINDOW
+
+
 async def test_a_task_that_waits_is_not_counted_as_a_disconnect_at_the_end(link: Link) -> None:
     transport = link.asks(1)
     assert not send(transport, sized(LARGE))

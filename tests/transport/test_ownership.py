@@ -201,17 +201,18 @@ async def write(transport: Any, payload: bytes) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_moved_handle_refuses_everything_and_the_new_one_goes_on(make: Make, kind: str) -> None:
-    async with make(kind) as pair:
-        old = pair.transport
-        old.framing = Framing.CHUNKED
-        await write(old, b"first")
-        new = pair.transport = old.hand_over()
-        assert (type(new), new.state, new.framing) == (type(old), OWNED, Framing.CHUNKED)
-        assert (new.events_sent, new.bytes_sent, new.peer) == (1, 5, old.peer)
-        await refuse(old, MOVED)
-        await write(new, b"second")
-        assert await pair.received(11) == b"firstsecond"
-        assert new.events_sent == 2
+    with trio.fail_after(SECONDS):
+        async with make(kind) as pair:
+            old = pair.transport
+            old.framing = Framing.CHUNKED
+            await write(old, b"first")
+            new = pair.transport = old.hand_over()
+            assert (type(new), new.state, new.framing) == (type(old), OWNED, Framing.CHUNKED)
+            assert (new.events_sent, new.bytes_sent, new.peer) == (1, 5, old.peer)
+            await refuse(old, MOVED)
+            await write(new, b"second")
+            assert await pair.received(11) == b"firstsecond"
+            assert new.events_sent == 2
 
 
 @pytest.mark.parametrize("watch", ["watch", "watch_soon"])
