@@ -6,6 +6,8 @@ several windows. It ends when it is complete, when somebody stops it, or when no
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -15,6 +17,7 @@ from quart_trio import QuartTrio
 
 from examples.pages import FOLDER, add_pages, serve
 from trio_sse import Connection, Run, Runs, Server
+from trio_sse.client import EventSource
 from trio_sse.quart import QuartSSE
 
 app = QuartTrio(__name__)
@@ -22,15 +25,31 @@ sse = QuartSSE(app)
 runs = Runs(sse.hub, ttl=600, cancel_when_unwatched=60)
 
 
-async def model(question: str) -> AsyncGenerator[str, None]:
-    """Stand in for a model: stream the words of a text file."""
+async def stand_in(question: str) -> AsyncGenerator[str, None]:
+    """Stream the words of a text file, as a model streams its answer."""
     for word in (await trio.Path(FOLDER / "answer.txt").read_text("utf-8")).split(" "):
         yield f"{word} "
         await trio.sleep(0.05)
 
 
-# For a real model, whose client runs on Trio, change one line:  from examples.my_model import model
-# (async for chunk in await openai.AsyncOpenAI().chat.completions.create(..., stream=True): yield ...)
+async def real_model(question: str) -> AsyncGenerator[str, None]:
+    """Stream a model's answer by OpenAI's protocol, which most servers of models speak."""
+    body = {"model": os.environ["MODEL"], "messages": [{"role": "user", "content": question}], "stream": True}
+    headers = {
+        "Authorization": f"Bearer {os.environ.get('API_KEY', 'none')}",
+        "Content-Type": "application/json",
+    }
+    url = os.environ.get("MODEL_URL", "http://127.0.0.1:11434/v1") + "/chat/completions"  # as Ollama has it
+    content = json.dumps(body).encode()
+    async with EventSource(url, method="POST", headers=headers, content=content, idle_timeout=300) as events:
+        async for event in events:
+            if event.data == "[DONE]":
+                return
+            for choice in json.loads(str(event.data))["choices"]:
+                yield choice["delta"].get("content") or ""
+
+
+model = stand_in  # for a real one, change this line:  model = real_model
 
 
 async def write(run: Run, question: str) -> None:

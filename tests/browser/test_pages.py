@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +19,17 @@ pytestmark = [pytest.mark.integration, needs("chromium")]
 
 
 @contextmanager
-def opened(browser: Any, name: str, *, pages: int = 1, path: str = "") -> Iterator[list[Any]]:
+def opened(
+    browser: Any,
+    name: str,
+    *arguments: str,
+    pages: int = 1,
+    path: str = "",
+    env: Mapping[str, str] | None = None,
+) -> Iterator[list[Any]]:
     """Run an example; give its page, in as many windows as are wanted. No page may complain."""
     errors: list[str] = []
-    with example(name) as (_, url):
+    with example(name, *arguments, env=env) as (_, url):
         contexts = [browser.new_context(base_url=url) for _ in range(pages)]
         windows = []
         for context in contexts:
@@ -103,6 +111,72 @@ def test_an_answer_goes_on_where_it_was_cut_off_and_can_be_stopped(browser: Any)
         window.click("#stop")
         expect(window, "#status").to_have_text("stopped")
         expect(window, "#answer").not_to_contain_text("it is one line")
+
+
+def test_an_agent_goes_on_when_its_page_reloads_and_is_stopped_from_another(browser: Any) -> None:
+    with opened(browser, "agent", env={"PAUSE": "3600"}) as (window,):  # it has not ended when it is stopped
+        window.fill("#question", "How does a client resume?")
+        window.press("#question", "Enter")
+        expect(window, "#plan").to_have_text("I")
+        run = window.evaluate("run.id")
+        window.reload()
+        expect(window, "#plan").to_have_text("I")
+        expect(window, "#doing").to_have_text("planning")
+        expect(window, "#question").to_have_value("How does a client resume?")
+        other = window.context.new_page()
+        other.goto(f"/?run={run}")
+        expect(other, "#plan").to_have_text("I")
+        other.keyboard.press("Escape")
+        for each in (window, other):
+            expect(each, "#status").to_have_text("stopped")
+        window.click("#samples button >> nth=1")
+        expect(window, "#status").to_have_text("working")
+        expect(window, "#plan").to_have_text("I")
+        assert window.evaluate("run.id") != run
+
+
+def test_an_agent_shows_its_tools_and_its_answer_also_later(browser: Any) -> None:
+    with opened(browser, "agent", env={"PAUSE": "0.002"}) as (window,):
+        window.click("#samples button >> nth=0")
+        expect(window, "#status").to_have_text("finished")
+        shown = [window.inner_text(name) for name in ("#plan", "#tools", "#answer", "#percent")]
+        assert shown[1].startswith("search: client resume after disconnect")
+        assert shown[1].count("read: ") == 3
+        assert shown[3] == "100 %"
+        window.reload()
+        expect(window, "#status").to_have_text("finished")
+        until(window, "calls.size === 4 && run.text.length > 40")
+        assert [window.inner_text(name) for name in ("#plan", "#tools", "#answer", "#percent")] == shown
+
+
+def test_hashing_survives_a_reload_and_is_cancelled_or_ends(browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "file").write_text("content")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(5_000_000_000)
+    with opened(browser, "file_hashing", str(tmp_path)) as (window,):
+        window.fill("#folder", "large")
+        window.press("#folder", "Enter")
+        until(window, "run.state?.done_bytes > 0")
+        before = window.evaluate("[run.id, run.state.done_bytes]")
+        window.reload()
+        until(window, "run.state?.done_bytes > 0")
+        after = window.evaluate("[run.id, run.state.done_bytes]")
+        assert (after[0], after[1] >= before[1]) == (before[0], True)
+        window.click("#cancel")
+        expect(window, "#status").to_have_text("cancelled")
+        window.fill("#folder", "missing")
+        window.press("#folder", "Enter")
+        expect(window, "#status").to_have_text("the server responded with 404")
+        window.fill("#folder", "few")
+        window.press("#folder", "Enter")
+        expect(window, "#status").to_have_text("finished")
+        expect(window, "#percent").to_have_text("100 %")
+        assert window.inner_text("#sums").endswith("few/file")
+        assert len(window.inner_text("#sha256")) == 64
+        assert window.evaluate(
+            "fetch(document.querySelector('#save').href).then((saved) => saved.text())"
+        ) == (window.evaluate("run.text"))
 
 
 def test_progress_of_a_job_reaches_its_end(browser: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from ..support import http
 from ..support.browser import MILLISECONDS
+from ..support.ports import free_port
 from ..support.programs import running
 from ..support.requirements import needs
 
@@ -105,9 +107,44 @@ def test_lost_connections_lose_and_repeat_nothing(context: Any, url: str) -> Non
     for length in (30, 90, 150, 210):
         until(page, f"run.text.length > {length} || run.hasEnded")
         http.post(f"{url}/cut", content="").raise_for_status()
+    check_end(page, 150)
+
+
+def test_a_page_that_was_offline_joins_where_it_was_when_it_is_online_again(context: Any, url: str) -> None:
+    page = opened(context, url)
+    start(page, 150, 0.02)
+    until(page, "run.text.length > 30")
     context.set_offline(True)
+    http.post(f"{url}/cut", content="").raise_for_status()
+    until(page, "!run.isConnected || run.hasEnded")
     context.set_offline(False)
     check_end(page, 150)
+
+
+def test_a_server_that_restarts_has_no_run_any_more_and_starts_another(context: Any) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "tests.support.apps.runs", f"{port}"]
+    with running(command) as program:
+        url = program.stdout.expect(r"http://\S+")[0]
+        page, tab = opened(context, url), opened(context, url)
+        start(page, 100_000, 0.02, key="chat")
+        until(page, "run.text.length > 30")
+        start(tab, 1, 0, id=page.evaluate("run.id"))
+        until(tab, "run.text.length > 30")
+        program.send(signal.SIGKILL)
+        program.wait()
+    for shown in (page, tab):
+        until(shown, "!run.isConnected")
+        assert shown.evaluate("run.text").startswith(numbers(10))
+    with running(command) as program:
+        program.stdout.expect(r"http://\S+")
+        for shown in (page, tab):
+            shown.evaluate("dispatchEvent(new Event('online'))")  # it need not wait for its next attempt
+            until(shown, "run.hasEnded")
+            assert shown.evaluate("run.status") == "gone"
+        page.evaluate("run.forget()")
+        start(page, 20, 0, key="chat")
+        check_end(page, 20)
 
 
 def test_a_run_that_is_gone_and_a_token(context: Any, url: str) -> None:

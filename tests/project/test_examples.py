@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import trio
 import trio_websocket
+
+from trio_sse import Connection, Server
 
 from ..support import http
 from ..support.programs import ROOT, environment, example, running
@@ -25,11 +31,13 @@ EXAMPLES = ROOT / "examples"
 README = (EXAMPLES / "README.md").read_text()
 
 PAGES = {
+    "agent": "Ask about this documentation",
     "ai_answer": "Your question",
     "chat": "Your name",
     "dashboard": "Latency",
     "datastar_counter": "Clicks from all windows",
     "feed": "Filter lines",
+    "file_hashing": "Checksums",
     "htmx_votes": "Tea, please",
     "notifications": "Mark as read",
     "progress": "Hash the standard library",
@@ -259,6 +267,89 @@ def test_embedded_app_serves_its_page_and_the_worker_s_progress() -> None:
         assert "Hashing" in http.get(url).text
         with http.stream("GET", f"{url}/progress") as response:
             assert lines(response, 2)[1] == "event: progress"
+
+
+def follow_run(response: httpx.Response) -> Iterator[tuple[str, Any]]:
+    """Yield the types and data of a run's events."""
+    event = ""
+    for line in response.iter_lines():
+        if line.startswith("event: "):
+            event = line[7:]
+        elif line.startswith("data: "):
+            yield event, json.loads(line[6:])
+
+
+def test_agent_uses_its_tools_and_is_joined_after_its_end() -> None:
+    question = "How does a client resume after a disconnect?"
+    with example("agent", env={"PAUSE": "0.002"}) as (_, url):
+        assert http.post(f"{url}/tasks", content=b" ").status_code == 400
+        with http.stream("POST", f"{url}/tasks", content=question) as response:
+            started = list(follow_run(response))
+        with http.stream("GET", f"{url}/tasks/{started[0][1]['id']}") as response:
+            joined = list(follow_run(response))
+    plan, answer = (data for event, data in joined if event == "text")
+    assert plan["name"] == "plan"
+    assert "client" in answer["text"]
+    tools = [data["name"] for event, data in joined if event == "tool_call"]
+    assert tools == ["search", "read", "read", "read"]
+    assert [event for event, _ in joined if event == "tool_result"] == ["tool_result"] * 4
+    assert joined[-1] == started[-1]
+    assert (joined[-1][0], joined[-1][1]["status"]) == ("end", "finished")
+
+
+def test_file_hashing_hashes_what_is_asked_for_and_can_be_cancelled(tmp_path: Path) -> None:
+    (tmp_path / "few").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "few" / name).write_text(name * 300_000)
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(50_000_000)
+    sums = [
+        f"{hashlib.sha256((tmp_path / 'few' / name).read_bytes()).hexdigest()}  few/{name}\n" for name in "ab"
+    ]
+    with example("file_hashing", str(tmp_path)) as (_, url):
+        assert http.get(f"{url}/folders").json() == {"root": str(tmp_path), "folders": ["few"]}
+        for body, status in (
+            ({"folder": "../", "pace": 1}, 404),
+            ({"folder": "few", "pace": 0}, 404),
+            ([], 400),
+        ):
+            assert http.post(f"{url}/jobs", json=body).status_code == status
+        with http.stream("POST", f"{url}/jobs", json={"folder": "few", "pace": 1000}) as response:
+            *_, (event, end) = follow_run(response)
+        total = hashlib.sha256("".join(sums).encode()).hexdigest()
+        assert (event, end) == ("end", {"status": "finished", "result": {"sha256": total}})
+        with http.stream("POST", f"{url}/jobs", json={"folder": "large", "pace": 1}) as response:
+            events = follow_run(response)
+            run = next(events)[1]["id"]
+            assert next(data["bytes"] for event, data in events if event == "state") == 50_000_000
+            assert http.post(f"{url}/jobs/{run}/cancel").status_code == 200
+            *_, (event, end) = events
+        assert (event, end) == ("end", {"status": "cancelled", "reason": "cancelled"})
+
+
+async def test_ai_answer_s_real_model_streams_by_openai_s_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    from examples.ai_answer import real_model
+
+    server = Server()
+    asked: list[dict[str, Any]] = []
+
+    @server.route("/chat/completions", methods=["POST"])
+    async def complete(connection: Connection) -> None:
+        asked.append(json.loads(connection.request.body))
+        for word in ("one ", "two"):
+            await connection.send({"choices": [{"index": 0, "delta": {"content": word}}]})
+        await connection.send({"choices": []})
+        await connection.send("[DONE]")
+
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+            addresses = await nursery.start(server.serve, "127.0.0.1", 0)
+            monkeypatch.setenv("MODEL_URL", f"http://127.0.0.1:{addresses[0][1]}")
+            monkeypatch.setenv("MODEL", "m")
+            async with aclosing(real_model("why?")) as words:
+                assert [word async for word in words] == ["one ", "two"]
+            nursery.cancel_scope.cancel()
+    assert asked == [{"model": "m", "messages": [{"role": "user", "content": "why?"}], "stream": True}]
 
 
 def check_page(name: str, url: str) -> None:

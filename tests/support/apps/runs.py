@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import trio
 
@@ -83,9 +84,10 @@ async def cut(request: Request) -> Response:
 
 
 async def main() -> None:
-    """Serve on a free port."""
+    """Serve on the port of the command line, or on a free one."""
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(server.serve, "127.0.0.1", 0)
+        addresses = await nursery.start(server.serve, "127.0.0.1", port)
         print(f"http://127.0.0.1:{addresses[0][1]}", flush=True)
 
 
