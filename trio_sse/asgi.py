@@ -32,6 +32,7 @@ from ._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
 from ._http.event_source import refusal_response
 from ._http.exceptions import HTTPException
 from ._http.fields import HeaderFields, field_pairs, merge_fields
+from ._http.id_header import check_id_header
 from ._http.request import Request
 from ._http.response import STREAM_FIELDS, Response, error_response
 from ._hub.hub import Hub
@@ -73,6 +74,7 @@ def event_stream(
     reconnect_spread: float = 5.0,
     max_body_size: int = 1024 * 1024,
     identity: Callable[[Scope], str | None] | None = None,
+    connection_id_header: str | None = None,
     dumps: Dumps = dumps_compact,
 ) -> EventStream:
     """Return an ASGI endpoint that answers with the event stream of a handler.
@@ -102,11 +104,13 @@ def event_stream(
         reconnect_spread=reconnect_spread,
         dumps=dumps,
     )
+    check_id_header(connection_id_header)
     check_bounds(0, max_body_size=max_body_size)
     check_bounds(1, max_connections=max_connections)
     manager = StreamManager(
         Hub() if hub is None else hub, options, host="asgi", max_connections=max_connections
     )
+    manager.id_header = connection_id_header
     fields = merge_fields(STREAM_FIELDS.items(), field_pairs(headers or {}))
     return EventStream(
         handler, manager, [method.upper() for method in methods], fields, max_body_size, identity

@@ -9,6 +9,7 @@ from typing import Any, final
 
 from .._http.cors import CrossOrigin
 from .._http.host_names import host_names
+from .._http.id_header import check_id_header
 from .._http.request_head import HeadLimits
 from .._proxies.forwarded import ForwardedReader, parse_root_path
 from .._proxies.trusted_proxies import TrustedProxies
@@ -89,6 +90,7 @@ class RequestOptions:
         request_timeout: of endpoints, in seconds.
         access_log: whether each request is logged.
         log_identities: whether the log says whose a stream was.
+        connection_id_header: the header field that has a stream's number; `None` for none.
 
     Raises:
         ImportError: there are to be metrics, and `prometheus_client` is not installed.
@@ -110,6 +112,7 @@ class RequestOptions:
     request_timeout: float
     access_log: bool
     log_identities: bool
+    connection_id_header: str | None
 
     def __post_init__(self) -> None:
         check_seconds(
@@ -121,6 +124,7 @@ class RequestOptions:
             max_header_fields=self.max_header_fields,
             max_target_size=self.max_target_size,
         )
+        check_id_header(self.connection_id_header)
         if self.max_body_size is not None:
             check_bounds(0, max_body_size=self.max_body_size)
         if self.metrics_path is not None:

@@ -147,6 +147,8 @@ class Server(StreamOwner):
         websocket_ping_timeout: a client that has sent nothing for so long after that has disconnected.
         access_log: whether each request is logged, beside each stream; see `docs/logging.md`.
         log_identities: whether the log says at a stream's end whose it was. Identities may be personal data.
+        connection_id_header: the header field, like `X-Connection-Id`, in which the responses of streams,
+            polls and WebSockets have `Connection.id`, as the log has it; `None`, the default, for none.
         slow_step: a warning names each task that blocks the event loop for longer than this.
         trusted_proxies: the addresses and networks of the proxies in front of the server, like `10.0.0.0/8`;
             `unix` for those that connect by a Unix socket. What they say about a request counts: who has sent
@@ -206,6 +208,7 @@ class Server(StreamOwner):
         websocket_ping_timeout: float = 20.0,
         access_log: bool = False,
         log_identities: bool = False,
+        connection_id_header: str | None = None,
         slow_step: float = 1.0,
         trusted_proxies: Collection[str] = (),
         forwarded_headers: Collection[str] = FORWARDED_HEADERS,
@@ -246,6 +249,7 @@ class Server(StreamOwner):
                 request_timeout=request_timeout,
                 access_log=access_log,
                 log_identities=log_identities,
+                connection_id_header=connection_id_header,
             ),
             streams=StreamOptions(
                 keepalive=keepalive,
@@ -291,6 +295,7 @@ class Server(StreamOwner):
         requests, app = options.requests, self._app
         self._manager.options = options.streams
         self._manager.log_identities = requests.log_identities
+        self._manager.id_header = requests.connection_id_header
         self._manager.pending_bytes.most = options.admission.max_pending_bytes
         self._admission = Admission(options.admission)
         root_path = options.proxies.decoded_root_path

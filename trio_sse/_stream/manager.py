@@ -45,6 +45,7 @@ class StreamManager:
         serve_scopes: the calls to serve that are running.
         counters: counts of the streams that are open and of those that have ended.
         log_identities: whether the log says whose its streams were, and others that its server serves.
+        id_header: the header field that has the number of each stream, and of others that its server serves.
         pending_bytes: what waits for clients that read slowly.
         tracing: makes spans of the streams, if the hub is traced.
     """
@@ -74,6 +75,7 @@ class StreamManager:
         self.counters = StreamCounters()
         self.pending_bytes = PendingBytes(max_pending_bytes)
         self.log_identities = False
+        self.id_header: str | None = None
         self.on_connect: list[ConnectHook] = []
         self.on_disconnect: list[DisconnectHook] = []
         self.tracing: Tracing | None = engine_of(hub).tracing
@@ -98,15 +100,19 @@ class StreamManager:
             drain_timeout=drain_timeout,
         )
         scope.log_identities = self.log_identities
+        scope.id_header = self.id_header
         return scope
 
     def new_stream(
         self, serving: ServeScope, transport: Transport, request: Request, head: bytes | ResponseStart
     ) -> LiveStream:
         """Return a stream for `run_stream`. `head` precedes its first byte, or starts the response."""
-        return LiveStream(
+        stream = LiveStream(
             serving, self.options, transport, head, id=next(serving.ids), request=request, home=self
         )
+        if (name := serving.id_header or self.id_header) is not None:
+            stream.added_fields = [(name, str(stream.id))]
+        return stream
 
     @property
     def streams(self) -> Collection[LiveStream]:

@@ -70,6 +70,7 @@ class ServeScope:
         app_responses: the other responses that apps have begun and not ended, oldest first.
         counters: where the ends of its streams are counted.
         log_identities: the log says whose each stream was.
+        id_header: the header field that has the number of each stream.
         pending_bytes: counts and bounds what waits for clients that read slowly.
         is_draining: no further request is answered.
         is_cancelled: the call was cancelled from outside, so each of its streams ends.
@@ -102,6 +103,7 @@ class ServeScope:
         self.streams: dict[int, OpenStream] = {}
         self.identities = identities
         self.log_identities = False
+        self.id_header: str | None = None
         self.app_responses: dict[OpenResponse, None] = {}
         self.is_draining = False
         self.is_cancelled = False

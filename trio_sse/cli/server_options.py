@@ -184,6 +184,12 @@ SERVER_OPTIONS = (
         "http2_max_streams", _COUNT, "N", "How many requests may be open on one connection of HTTP/2."
     ),
     ServerOption("access_log", click.BOOL, "", "Log each request, beside each stream.", is_flag=True),
+    ServerOption(
+        "connection_id_header",
+        click.STRING,
+        "NAME",
+        "Have each connection's number, as in the log, in this field of the response.",
+    ),
     ServerOption("log_identities", click.BOOL, "", "Log at the end of a stream whose it was.", is_flag=True),
     ServerOption(
         "root_path", click.STRING, "PATH", "Beginning of all paths, like /app, which a proxy has removed."

@@ -9,6 +9,7 @@ from quart import Quart
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException as WerkzeugHTTPException
 
+from .._http.id_header import check_id_header
 from .._http.websocket_handshake import SUBPROTOCOL, Handshake
 from .._hub.hub import Hub
 from .._pausing import in_one_piece, in_pieces
@@ -65,8 +66,10 @@ class QuartSSE(StreamOwner):
         write_timeout: float = 30.0,
         drain_timeout: float = 10.0,
         reconnect_spread: float = 5.0,
+        connection_id_header: str | None = None,
         dumps: Dumps = dumps_compact,
     ) -> None:
+        check_id_header(connection_id_header)
         check_seconds(drain_timeout=drain_timeout)
         check_bounds(1, max_connections=max_connections)
         options = StreamOptions(
@@ -83,6 +86,7 @@ class QuartSSE(StreamOwner):
             max_connections=max_connections,
             refusals=(WerkzeugHTTPException,),
         )
+        self._manager.id_header = connection_id_header
         self._drain_timeout = drain_timeout
         self._app: QuartTrio | None = None
         self._routes: list[Callable[[QuartTrio], object]] = []  # added before there was an app

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -142,8 +144,9 @@ async def test_a_response_after_the_first_event_cuts_the_stream(
     assert [record for record in caplog.records if record.exc_info]
 
 
-async def test_a_stream_has_the_headers_that_were_added(run: Run) -> None:
-    async with run() as host:
+async def test_a_stream_has_the_headers_that_were_added(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "trio_sse.access")
+    async with run(connection_id_header="X-Connection-Id") as host:
         async with host.opened("/adds_headers") as stream:
             head = stream.response
             assert [event.data for event in await stream.rest()] == [
@@ -160,6 +163,9 @@ async def test_a_stream_has_the_headers_that_were_added(run: Run) -> None:
         vary = {one.strip() for one in ",".join(values_of(each, "vary")).split(",")}
         assert {"Accept", "Cookie"} <= vary
         assert not values_of(each, "x-late")
+    # The number of each connection is that of the log.
+    ids = [values_of(each, "x-connection-id") for each in (head, polled)]
+    assert ids == [[id] for id in re.findall(r"^open id=(\d+) ", "\n".join(caplog.messages), re.MULTILINE)]
 
 
 async def test_headers_and_cookies_that_are_set_before_the_start_arrive(run_quart: Run) -> None:
