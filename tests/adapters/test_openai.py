@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -57,7 +58,7 @@ class Serving:
     def __init__(self, model: Model, runs: Runs, url: str) -> None:
         self.model = model
         self.runs = runs
-        self._url = url
+        self.url = url
 
     async def call(self, function: Callable[[openai.OpenAI], T], *, key: str = "ada") -> T:
         """Call a function of OpenAI's client in a thread."""
@@ -65,7 +66,7 @@ class Serving:
         def run() -> T:
             import openai
 
-            with openai.OpenAI(base_url=self._url, api_key=key, timeout=SECONDS, max_retries=0) as client:
+            with openai.OpenAI(base_url=self.url, api_key=key, timeout=SECONDS, max_retries=0) as client:
                 return function(client)
 
         return await trio.to_thread.run_sync(run)
@@ -289,3 +290,25 @@ async def test_a_response_is_resumed_after_any_number(make_server: MakeServer) -
             await host.call(
                 lambda client: client.get(f"/responses/{id}?stream=true&starting_after=x", cast_to=object)
             )
+
+
+# The client leaves asynchronous generators to the garbage collector.
+@pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_the_asyncio_client_runs_on_trio(make_server: MakeServer) -> None:
+    import openai
+
+    async def ask(run: Run, url: str) -> None:
+        async with (
+            openai.AsyncOpenAI(base_url=url, api_key="ada", max_retries=0) as client,
+            await client.chat.completions.create(**asked("?"), stream=True) as chunks,
+        ):
+            async for chunk in chunks:
+                await run.append(chunk.choices[0].delta.content or "")
+
+    async with serving(make_server()) as host:
+        view = await Runs(host.runs.hub).start(ask, host.url)
+        assert (await view.wait()).reason is None
+        async with view.events() as items:
+            assert "".join([getattr(item, "text", "") async for item in items]) == WORDS
+    gc.collect()

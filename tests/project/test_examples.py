@@ -109,6 +109,20 @@ def test_forgetful_room_is_found_out() -> None:
         assert program.wait() == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "event"),
+    [
+        ("openai_compatible", "v1/responses", "response.output_text.delta"),
+        ("asyncio_model", "answers", "append"),
+    ],
+)
+def test_a_model_answers_word_by_word(name: str, path: str, event: str) -> None:
+    with example(name) as (_, url):
+        answer = http.post(f"{url}/{path}", content='{"input": "Hello!", "stream": true}').text
+        assert "Hello!" in answer
+        assert answer.count(f"event: {event}") > 5
+
+
 def test_clock_serves_its_page_its_script_and_the_time() -> None:
     with example("clock") as (_, url):
         assert "Countdown" in http.get(url).text
