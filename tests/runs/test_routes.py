@@ -33,6 +33,7 @@ async def count(run: Run, body: Any) -> object:
 
 
 async def answer(run: Run, body: Mapping[str, Any]) -> None:
+    await trio.sleep(100)  # longer than keepalives are apart
     await run.append(str(body["messages"]))
 
 
@@ -106,7 +107,7 @@ async def test_runs_are_started_joined_and_cancelled(
     join, cancel = (
         ("/join?id={}", "/cancel?id={}") if make is make_litestar else ("/answers/{}", "/answers/{}/cancel")
     )
-    async with Client(no_leak.watch(Server(make(hub), hub=hub))) as client:
+    async with Client(no_leak.watch(Server(make(hub), hub=hub)), timeout=200) as client:
         body = json.dumps({"n": 1})
         headers = {**mine, "Content-Type": "application/json"}
         async with client.stream("/answers", method="POST", headers=headers, body=body) as stream:

@@ -1,0 +1,97 @@
+"""What clients receive of a run, and under which numbers, does not depend on when the run is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trio_sse import RunStatus
+from trio_sse._runs.content import RunContent
+from trio_sse._runs.items import RunReader
+from trio_sse._runs.position import START
+from trio_sse._runs.status import RunEnd
+from trio_sse._runs.viewing import Viewers
+from trio_sse.adapters._pieces import PieceSplitter
+from trio_sse.adapters._protocol import REQUEST_EVENT, Payload, Translation
+from trio_sse.adapters._response import RunAsResponse
+from trio_sse.adapters.ag_ui import _AgentRun
+from trio_sse.adapters.ai_sdk import _Message
+from trio_sse.adapters.openai_chat import _Completion
+
+Change = Callable[[RunContent], None]
+
+TEXTS = st.text(st.sampled_from("ab 。\n"), min_size=1, max_size=8)
+CHANGES: st.SearchStrategy[Change] = st.one_of(
+    TEXTS.map(lambda text: lambda content: content.append("text", text.encode())),
+    TEXTS.map(lambda text: lambda content: content.append("hidden", text.encode())),
+    TEXTS.map(lambda text: lambda content: content.emit("reasoning", text)),
+    st.just(lambda content: content.set_state("1")),
+    st.sampled_from(
+        [
+            ("tool_call", '{"id":"c","name":"n","arguments":{}}'),
+            ("tool_call", '{"id":"d","name":"n","executed":true}'),
+            ("tool_call", "no object"),
+            ("tool_result", '{"id":"c","result":1}'),
+            ("tool_result", '{"id":"d","error":"none"}'),
+            ("sources", "[1]"),
+            (None, "text"),
+        ]
+    ).map(lambda event: lambda content: content.emit(*event)),
+)
+ENDS = st.builds(
+    RunEnd,
+    st.sampled_from([status for status in RunStatus if status.is_end]),
+    st.sampled_from([None, "why"]),
+    st.sampled_from(
+        [None, "3", '{"usage":{"input_tokens":1,"output_tokens":2}}', '{"usage":{"input_tokens":"x"}}']
+    ),
+    st.just(1.0),
+)
+
+
+class Viewer:
+    """A viewer of a run, which reads it when it is told."""
+
+    def __init__(self, content: RunContent, make: Callable[[str], Translation]) -> None:
+        self._reader = RunReader(content, Viewers(content, lambda: None), START)
+        self._splitter = PieceSplitter()
+        self._translation = make(content.id)
+        self.received: list[Payload] = []
+
+    def read(self) -> None:
+        for item in self._reader.read_now():
+            for piece in self._splitter.split(item):
+                self.received += self._translation.translate(piece)
+
+    @property
+    def counted(self) -> list[Payload]:
+        return [payload for payload in self.received if payload.is_counted]
+
+
+@pytest.mark.parametrize("make", [_Completion, RunAsResponse, _Message, _AgentRun])
+@settings(max_examples=50)
+@given(st.lists(st.tuples(CHANGES, st.booleans()), max_size=12), ENDS)
+def test_all_viewers_receive_the_same_events(
+    make: Callable[[str], Translation], changes: list[tuple[Change, bool]], end: RunEnd
+) -> None:
+    content = RunContent("run", 1.0)
+    now_and_then, always = Viewer(content, make), Viewer(content, make)
+    facts = '{"model":"m","created":1,"include_usage":true,"threadId":"t","runId":"r"}'
+    steps: list[Any] = [(partial(RunContent.emit, event=REQUEST_EVENT, data=facts), True), *changes]
+    for change, is_read in steps:
+        change(content)
+        always.read()
+        if is_read:
+            now_and_then.read()
+    content.finish(end)
+    late = Viewer(content, make)
+    for viewer in (always, now_and_then, late):
+        viewer.read()
+    assert always.counted == now_and_then.counted == late.counted
+    numbers = [payload.data["sequence_number"] for payload in late.counted if make is RunAsResponse]  # type: ignore[index]
+    assert numbers == list(range(len(numbers)))
