@@ -307,7 +307,7 @@ async def test_the_asyncio_client_runs_on_trio(make_server: MakeServer) -> None:
                 await run.append(chunk.choices[0].delta.content or "")
 
     async with serving(make_server()) as host:
-        view = await Runs(host.runs.hub).start(ask, host.url)
+        view = await host.runs.start(ask, host.url)
         assert (await view.wait()).reason is None
         async with view.events() as items:
             assert "".join([getattr(item, "text", "") async for item in items]) == WORDS

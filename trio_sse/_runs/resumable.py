@@ -43,6 +43,11 @@ class ResumableFunctions:
             raise ValueError(f"there is a resumable function {name!r} already: pass another name")
         self._by_name[name] = self._by_function[function] = Resumable(name, function, attempts)
 
+    def add_wrapper(self, function: Function, wrapper: Function, name: str) -> None:
+        """Add what calls a function, under a further name, if the function is resumable."""
+        if (known := self.find(function)) is not None:
+            self.add(wrapper, f"{known.name} ({name})", known.attempts)
+
     def find(self, function: Function) -> Resumable | None:
         """Return what is known of a function, if it is resumable."""
         try:

@@ -189,3 +189,8 @@ class Run:
     def _check_running(self) -> None:
         if self._record.is_over:
             raise RunEnded("the run has ended")
+
+
+def has_emitted(run: Run) -> bool:
+    """Return whether a run has an event that is visible, for the other packages of trio_sse."""
+    return bool(run._record.content.emitted)

@@ -341,3 +341,8 @@ class Runs:
             return
         resumed = ResumedRun(node, self._table, self._flusher, self._functions, claimed, self._max_bytes)
         tasks.start_soon(resumed.run, self._table.on_watch)
+
+
+def functions_of(runs: Runs) -> ResumableFunctions:
+    """Return the resumable functions, for the other packages of trio_sse."""
+    return runs._functions

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol, final
 
 import trio
 
@@ -20,8 +21,8 @@ from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._http.response import Response
 from .._runs.items import RunEmitted, RunItem
-from .._runs.run import Run
-from .._runs.runs import Runs
+from .._runs.run import Run, has_emitted
+from .._runs.runs import Runs, functions_of
 from .._runs.view import RunView, read_now
 from .._stream.connection import Connection, stream_of
 from .._wire.event import ServerSentEvent, trusted_event
@@ -87,31 +88,40 @@ class ToolCall(NamedTuple):
         return cls(str(call.get("id", "")), str(call.get("name", "")), text, bool(call.get("executed")))
 
 
-async def start_run(
-    runs: Runs,
-    function: RunFunction,
-    body: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    *,
-    owner: str | None,
-    key: str | None = None,
-) -> RunView:
-    """Start a run of a function, whose first event has the facts.
+@final
+class RunStarter:
+    """Starts runs of a function, whose first event has what an adapter must know of the request.
 
-    Raises:
-        HTTPException: 400 if they are too large, or the key is too long.
+    If the function is one of `Runs.resumable`, so are these runs.
+
+    Args:
+        name: that of the adapter, by which other nodes know its resumable runs.
     """
-    stored = compact_json({**facts, "created": int(time.time())})
-    if len(stored) > _LARGEST_FACTS:
-        raise HTTPException(400, f"what is stored of the request has more than {_LARGEST_FACTS} bytes")
-    if key is not None and len(key) > _LONGEST_KEY:
-        raise HTTPException(400, f"a key of a request has at most {_LONGEST_KEY} characters")
 
-    async def run_function(run: Run) -> object:
-        await run.emit(stored, event=REQUEST_EVENT)
-        return await function(run, body)
+    def __init__(self, runs: Runs, function: RunFunction, name: str) -> None:
+        self._runs = runs
+        self._function = function
+        functions_of(runs).add_wrapper(function, self._act, name)
 
-    return await runs.start(run_function, key=key or None, owner=owner)
+    async def start(
+        self, body: Mapping[str, Any], facts: Mapping[str, Any], *, owner: str | None, key: str | None = None
+    ) -> RunView:
+        """Start a run with a request's body and the facts; return it, or the one that has the key.
+
+        Raises:
+            HTTPException: 400 if the facts are too large, or the key is too long.
+        """
+        stored = compact_json({**facts, "created": int(time.time())})
+        if len(stored) > _LARGEST_FACTS:
+            raise HTTPException(400, f"what is stored of the request has more than {_LARGEST_FACTS} bytes")
+        if key is not None and len(key) > _LONGEST_KEY:
+            raise HTTPException(400, f"a key of a request has at most {_LONGEST_KEY} characters")
+        return await self._runs.start(self._act, body, stored, owner=owner, key=key or None)
+
+    async def _act(self, run: Run, body: Mapping[str, Any], facts: str) -> object:
+        if not has_emitted(run):  # otherwise it was resumed
+            await run.emit(facts, event=REQUEST_EVENT)
+        return await self._function(run, body)
 
 
 async def show(
@@ -122,8 +132,8 @@ async def show(
     if after is None:
         after = _number_of(connection.last_event_id, tag)
     number = 0
-    async with view.events() as items:
-        async for piece in _pieces_of(items):
+    async with view.events() as items, aclosing(_pieces_of(items)) as pieces:
+        async for piece in pieces:
             for payload in translation.translate(piece):
                 if not payload.is_counted:
                     await connection.send(_event_of(payload, None))
@@ -141,22 +151,24 @@ async def run_through(view: RunView, translation: Translation) -> None:
 
 async def translate_now(view: RunView, translation: Translation) -> None:
     """Let a translation see what a run has put out so far."""
-    await _translate_all(_each(await read_now(view)), translation)
+    async with aclosing(_each(await read_now(view))) as items:
+        await _translate_all(items, translation)
 
 
 async def _translate_all(items: AsyncIterator[RunItem], translation: Translation) -> None:
-    async for piece in _pieces_of(items):
-        for _ in translation.translate(piece):
-            pass
+    async with aclosing(_pieces_of(items)) as pieces:
+        async for piece in pieces:
+            for _ in translation.translate(piece):
+                pass
 
 
-async def _each(items: Sequence[RunItem]) -> AsyncIterator[RunItem]:
+async def _each(items: Sequence[RunItem]) -> AsyncGenerator[RunItem, None]:
     for item in items:
         yield item
 
 
-async def _pieces_of(items: AsyncIterator[RunItem]) -> AsyncIterator[RunItem]:
-    """Yield the pieces of a run's items. No scope or nursery is open in it, so it need not be closed."""
+async def _pieces_of(items: AsyncIterator[RunItem]) -> AsyncGenerator[RunItem, None]:
+    """Yield the pieces of a run's items."""
     splitter = PieceSplitter()
     number = 0
     async for item in items:

@@ -28,13 +28,13 @@ from ._conversations import cancel_all, newest, owner_of_conversation
 from ._protocol import (
     Payload,
     RunFunction,
+    RunStarter,
     ToolCall,
     body_of,
     facts_of,
     json_object,
     json_or_text,
     show,
-    start_run,
 )
 
 __all__ = ["AgUi"]
@@ -59,7 +59,7 @@ class AgUi:
 
     def __init__(self, runs: Runs, function: RunFunction, *, owner: OwnerOf | None = None) -> None:
         self._runs = runs
-        self._function = function
+        self._starter = RunStarter(runs, function, "AgUi")
         self._owner = owner
 
     @needs_body
@@ -71,7 +71,7 @@ class AgUi:
             raise HTTPException(400, "the input needs a threadId and a runId")
         owner = owner_of_conversation(owner_of(connection, self._owner), thread_id)
         facts = {"threadId": thread_id, "runId": run_id}
-        view = await start_run(self._runs, self._function, body, facts, owner=owner, key=run_id)
+        view = await self._starter.start(body, facts, owner=owner, key=run_id)
         await show(view, connection, _AgentRun(view.id))
 
     async def resume(self, connection: Connection, id: str) -> Response | None:

@@ -27,13 +27,13 @@ from ._conversations import cancel_all, newest, owner_of_conversation
 from ._protocol import (
     Payload,
     RunFunction,
+    RunStarter,
     ToolCall,
     body_of,
     facts_of,
     json_object,
     json_or_text,
     show,
-    start_run,
 )
 
 __all__ = ["UIMessageStream", "text_of"]
@@ -57,7 +57,7 @@ class UIMessageStream:
 
     def __init__(self, runs: Runs, function: RunFunction, *, owner: OwnerOf | None = None) -> None:
         self._runs = runs
-        self._function = function
+        self._starter = RunStarter(runs, function, "UIMessageStream")
         self._owner = owner
 
     @needs_body
@@ -68,7 +68,7 @@ class UIMessageStream:
         if not isinstance(id, str) or not isinstance(body.get("messages"), list):
             raise HTTPException(400, "the body needs an id and messages")
         owner = owner_of_conversation(owner_of(connection, self._owner), id)
-        view = await start_run(self._runs, self._function, body, {}, owner=owner)
+        view = await self._starter.start(body, {}, owner=owner)
         _announce(connection)
         await show(view, connection, _Message(view.id))
 

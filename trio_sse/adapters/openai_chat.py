@@ -31,6 +31,7 @@ from ._openai import client_tool_call, error_object, error_response, token_count
 from ._protocol import (
     Payload,
     RunFunction,
+    RunStarter,
     answer_whole,
     body_of,
     facts_of,
@@ -38,7 +39,6 @@ from ._protocol import (
     json_response,
     run_through,
     show,
-    start_run,
 )
 
 __all__ = ["ChatCompletions"]
@@ -65,7 +65,7 @@ class ChatCompletions:
 
     def __init__(self, runs: Runs, function: RunFunction, *, owner: OwnerOf | None = None) -> None:
         self._runs = runs
-        self._function = function
+        self._starter = RunStarter(runs, function, "ChatCompletions")
         self._owner = owner
 
     @needs_body
@@ -83,7 +83,7 @@ class ChatCompletions:
             "include_usage": isinstance(options, dict) and options.get("include_usage") is True,
         }
         key = None if owner is None else request.headers.get("idempotency-key")
-        view = await start_run(self._runs, self._function, body, facts, owner=owner, key=key)
+        view = await self._starter.start(body, facts, owner=owner, key=key)
         if body.get("stream") is True:
             await show(view, connection, _Completion(view.id))
             return None

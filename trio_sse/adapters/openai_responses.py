@@ -24,12 +24,12 @@ from .._stream.whole_body import needs_body
 from ._openai import error_response, with_openai_errors
 from ._protocol import (
     RunFunction,
+    RunStarter,
     answer_whole,
     body_of,
     json_response,
     run_through,
     show,
-    start_run,
     translate_now,
 )
 from ._response import PREFIX, RunAsResponse
@@ -55,7 +55,7 @@ class Responses:
 
     def __init__(self, runs: Runs, function: RunFunction, *, owner: OwnerOf | None = None) -> None:
         self._runs = runs
-        self._function = function
+        self._starter = RunStarter(runs, function, "Responses")
         self._owner = owner
 
     @needs_body
@@ -76,7 +76,7 @@ class Responses:
             "previous_response_id": previous if isinstance(previous, str) else None,
         }
         key = None if owner is None else request.headers.get("idempotency-key")
-        view = await start_run(self._runs, self._function, body, facts, owner=owner, key=key)
+        view = await self._starter.start(body, facts, owner=owner, key=key)
         if body.get("stream") is True:
             await show(view, connection, RunAsResponse(view.id))
             return None
