@@ -264,7 +264,7 @@ async def test_a_cancelled_server_is_seen_in_finally_where_publishing_still_work
 async def test_a_handler_that_cleans_up_longer_than_the_drain_time_has_no_hub(
     make_server: MakeServer, clock: MockClock
 ) -> None:
-    server = make_server(drain_timeout=5)
+    server = make_server(drain_timeout=0.5)
     runs: list[bool] = []
 
     @server.route("/")
@@ -274,7 +274,7 @@ async def test_a_handler_that_cleans_up_longer_than_the_drain_time_has_no_hub(
         finally:
             with trio.CancelScope(shield=True):
                 clock.autojump_threshold = 0
-                for seconds in (4, 2):
+                for seconds in (0.4, 0.2):
                     await trio.sleep(seconds)
                     runs.append(server.hub.is_running)
 

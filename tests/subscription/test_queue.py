@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_sse import Overflow
 from trio_sse._log.memory import PAGE_BYTES, PAGE_EVENTS
-from trio_sse._subscription.queue import Queue, QueueFull, make_queue, take_page
+from trio_sse._subscription.queue import Queue, QueueFull, make_queue, take_page, take_run
+from trio_sse._wire.message import Message
 
 from ..support.messages import placed
 
@@ -151,18 +155,45 @@ def test_where_nothing_is_dropped_a_reset_waits_its_turn() -> None:
     assert drain(queue) == [1, 2]
 
 
-def test_a_page_is_bounded_in_events() -> None:
+def take_from_queue(messages: list[Message]) -> list[Message]:
     queue = make_queue(Overflow.DISCONNECT, MANY, MANY)
-    for number in range(PAGE_EVENTS + 1):
-        queue.put(placed(number))
-    assert (len(take_page(queue)), len(queue)) == (PAGE_EVENTS, 1)
+    for each in messages:
+        queue.put(each)
+    page = take_page(queue)
+    assert drain(queue) == [each.sequence for each in messages[len(page) :]]
+    return page
 
 
-def test_a_page_is_bounded_in_bytes() -> None:
-    queue = make_queue(Overflow.DISCONNECT, MANY, MANY)
-    for number in range(5):
-        queue.put(placed(number, "x" * (PAGE_BYTES // 2)))
-    assert (len(take_page(queue)), len(queue)) == (2, 3)
+def take_from_log(messages: list[Message]) -> list[Message]:
+    left = deque(messages)
+    page = take_run(left)
+    assert list(left) == messages[len(page) :]
+    return page
+
+
+@pytest.mark.parametrize("take", [take_from_queue, take_from_log])
+@pytest.mark.parametrize(
+    ("sizes", "fit"),
+    [
+        ([SIZE] * (PAGE_EVENTS + 1), PAGE_EVENTS),
+        ([PAGE_BYTES, SIZE], 1),
+        ([PAGE_BYTES - 1, SIZE, SIZE], 2),
+        ([SIZE, PAGE_BYTES - SIZE, SIZE], 2),
+        ([SIZE, PAGE_BYTES - SIZE - 1, SIZE, SIZE], 3),
+    ],
+)
+def test_a_page_is_bounded(
+    take: Callable[[list[Message]], list[Message]], sizes: list[int], fit: int
+) -> None:
+    messages = [placed(number % 10, "x" * (size - SIZE + 1)) for number, size in enumerate(sizes)]
+    assert [len(message.wire) for message in messages] == sizes
+    assert take(messages) == messages[:fit]
+
+
+def test_a_message_whose_frames_are_shared_is_written_alone() -> None:
+    messages = deque(placed(number) for number in range(5))
+    messages[2].share_frames()
+    assert [len(take_run(messages)) for _ in range(3)] == [2, 1, 2]
 
 
 @given(

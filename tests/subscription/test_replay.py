@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -13,10 +14,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Hub
 from trio_sse._hub.hub import engine_of
 from trio_sse._hub.registry import Registry
-from trio_sse._log.memory import PAGE_EVENTS, Gap
+from trio_sse._log.memory import PAGE_EVENTS, Gap, Page
+from trio_sse._subscription.log_reading import LogReading
+from trio_sse._subscription.source import ReplayFrom
 from trio_sse._subscription.subscription import feed_of
 
 from ..support.leaks import MakeHub
+from ..support.messages import message
 from ..support.serving import running
 from ..support.subscriptions import position, publish, take, take_data, take_waiting
 
@@ -261,3 +265,12 @@ async def test_under_an_interval_a_cursor_passes_no_event_that_waits_to_be_writt
             await feed.wait()
         assert feed.is_live
         assert feed.reached(trio.current_time()).position <= page[-1].sequence < 600
+
+
+def test_a_replay_reads_on_after_what_it_has_read() -> None:
+    pages = [Page([message()], 7, "e.7"), Page([message()], 9, "e.9"), Page([], 12, "e.12")]
+    source = Mock(**{"read.side_effect": pages})
+    reading = LogReading(source, ("t",), ReplayFrom(3, "e.3"), Mock())
+    while not reading.is_over:
+        reading.read()
+    assert [call.args[:2] for call in source.read.call_args_list] == [(3, "e.3"), (7, "e.7"), (9, "e.9")]
