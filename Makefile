@@ -27,7 +27,7 @@ $(BIN)/coverage combine -q
 $(BIN)/coverage report --fail-under=95
 endef
 
-.PHONY: help demo test tests coverage test-unit test-versions test-artefacts check lint types docs npm clients model mutants bench bench-full soak clean FORCE
+.PHONY: help demo test tests coverage test-unit test-versions test-artefacts check lint types docs npm clients model mutants mutation bench bench-full soak clean FORCE
 
 help:
 	@echo "make demo        a live dashboard of this machine in the browser (pip needs the network)"
@@ -44,6 +44,7 @@ help:
 	@echo "make bench-full  all scenarios, other servers, workers and a million streams (four hours)"
 	@echo "make model       the rule of delivery in a million random steps"
 	@echo "make mutants     seeded faults of the package, each of which a test must notice"
+	@echo "make mutation    mutmut's faults of central files, noticed or explained"
 	@echo "make soak        memory over an hour of clients connecting and disconnecting"
 	@echo "make clean       remove what make has set up"
 
@@ -100,6 +101,11 @@ model: $(READY) $(SYSTEM)
 # MUTANTS="hub state" tries those of these packages or names, MUTANTS="--share 1/6" a random share.
 mutants: $(SYSTEM)
 	$(BIN)/python -m tests.mutants $(MUTANTS)
+
+# Every operator, number and condition of a few central files; MUTATION="queue memory" chooses some of them.
+mutation: $(SYSTEM)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[mutation]'
+	$(BIN)/python -m tests.mutants.operators $(MUTATION)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
