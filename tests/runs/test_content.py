@@ -111,6 +111,9 @@ def test_texts_and_events_come_in_the_order_in_which_they_were_made() -> None:
     in_order = [(event, json.loads(data)) for event, data, _ in content.since(START)]
     end = ("end", {"status": "finished", "result": 7})
     assert in_order == [("append", {"text": "a"}), ("tool", 2), ("append", {"text": "b"}), end]
+    first, *rest = content.whole(in_order=True)
+    assert first.event == "run"  # who starts anew forgets what it had
+    assert rest == list(content.since(START))
     anew = [(event, json.loads(data)) for event, data, _ in content.whole()]
     assert anew[1:] == [("text", {"text": "ab"}), ("tool", 2), end]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sqlite3
 import subprocess
@@ -109,6 +110,35 @@ async def test_a_node_stops_runs_that_were_taken_over(make_shared: MakeLog) -> N
 
 
 @needs("redis-server")
+async def test_a_run_that_has_stored_nothing_yet_goes_on_elsewhere(make_shared: MakeLog) -> None:
+    """Its id is known to clients, so it must not be removed when its node has lost the lease."""
+    first, second = Node(make_shared()), Node(make_shared())
+    go_on = trio.Event()
+
+    async def slow(run: Run) -> int:
+        await go_on.wait()
+        await run.append("x")
+        return run.attempt
+
+    for node in (first, second):
+        node.runs.resumable(slow)
+    async with nodes(first, second):
+        view = await first.runs.start(slow)
+        holder = first.runs._node
+        assert holder is not None
+        holder._lease._until = -math.inf  # the store was away for long
+        holder._keeper._check()
+        await until(lambda: not first.runs._table.going_on)
+        for _ in range(2):
+            await holder._keeper._renew()
+        second.take_over_now()
+        go_on.set()
+        async with reading(view, second.runs.get(view.id)) as readers:
+            pass
+        for reader in readers:
+            assert (reader.text, reader.ends[0].result) == ("x", "2")
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("has_lost", [False, True], ids=["kept", "lost"])
 async def test_redis_is_killed_in_mid_run(tmp_path: Path, has_lost: bool) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 from trio_sse import LogUnavailable, RunGone, RunLimitReached, Runs, RunStatus
+from trio_sse._runs.record import RunRecord
 
 from ..support.list_log import ListLog
 from ..support.logs import MakeLog
-from ..support.run_nodes import Node, Steps, nodes, reading
+from ..support.run_nodes import Node, Reading, Steps, nodes, reading
 from ..support.waiting import SECONDS, until
 
 
@@ -51,12 +53,11 @@ async def test_a_run_is_shown_alike_on_every_node(make_shared: MakeLog) -> None:
             assert (ended.status, ended.ended_at) == (RunStatus.FINISHED, info.ended_at or ended.ended_at)
             assert [item.status for item in await node.runs.list(owner="u")] == [RunStatus.FINISHED]
             assert await node.runs.list(owner="v") == []
-            with pytest.raises(RunGone):
-                await node.runs.get("unknown").info()
-            with pytest.raises(RunGone):
-                await node.runs.get("unknown").wait()
-            with pytest.raises(RunGone):
-                await node.runs.get("unknown").cancel()
+            for id in ("unknown", f"{view.id}:0", f"{view.id}:e", "a\0b", "💡" * 2000, ""):
+                unknown = node.runs.get(id)
+                for ask in (unknown.info, unknown.wait, unknown.cancel):
+                    with pytest.raises(RunGone):
+                        await ask()
         assert second.runs._node is not None
         assert second.runs._node._replicas._records == {}  # nobody looks any more
 
@@ -161,3 +162,36 @@ def test_a_function_is_resumable_by_its_name() -> None:
         runs.resumable(name="other", max_attempts=0)(write)
     with pytest.raises(ValueError, match="lease"):
         Runs(Node(None).hub, lease=0.5)
+
+
+async def test_a_client_that_has_more_than_its_node_is_not_started_anew(
+    make_shared: MakeLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Node(make_shared()), Node(make_shared())
+    steps = Steps()
+    async with nodes(first, second):
+        view = await first.runs.start(steps)
+        there = second.runs.get(view.id)
+        async with reading(view, there) as (reader, late), trio.open_nursery() as nursery:
+            steps.write("one ")
+            await reader.has("one ")
+            await late.has("one ")
+            node = second.runs._node
+            assert node is not None
+            read, go_on = node._replicas._read, trio.Event()
+
+            async def read_late(records: list[RunRecord]) -> None:
+                await go_on.wait()
+                await read(records)
+
+            monkeypatch.setattr(node._replicas, "_read", read_late)
+            steps.write("two ")
+            await reader.has("one two ")
+            moved = Reading(there)
+            moved.cursor = reader.cursor
+            nursery.start_soon(moved.run)
+            await trio.testing.wait_all_tasks_blocked()
+            steps.write("three")
+            steps.finish()
+            go_on.set()
+        assert (moved.text, late.text) == ("three", "one two three")

@@ -125,8 +125,8 @@ async def test_runs_are_started_joined_and_cancelled(
             assert (await client.post(cancel.format(id), headers=others)).status == 410
             assert (await client.post(cancel.format(id), headers=mine)).status == 204
             assert [event.event for event in await stream.events(2)][-1] == "end"
-        broken = await client.post("/answers", headers=headers, body="{")
-        assert broken.status == 400
+        for broken in ("{", "[" * 50_000):
+            assert (await client.post("/answers", headers=headers, body=broken)).status == 400
         chat = await client.post("/chat", body=json.dumps({"messages": ["hi"]}))
         completion: Any = chat.json()
         assert completion["choices"][0]["message"]["content"] == "['hi']"

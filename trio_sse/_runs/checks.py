@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
+from .errors import RunGone
+
 _LONGEST_TEXT = 256
 _SHORTEST_LEASE = 1.0
 _LONGEST_LEASE = 600.0
+
+
+# What `secrets.token_urlsafe` makes; in a store, other characters may have a meaning.
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def check_id(id: str) -> None:
+    """Raise `RunGone` if no run has such an id; it may come from anybody."""
+    if _ID.fullmatch(id) is None:
+        raise RunGone
 
 
 def check_text(name: str, value: object) -> None:

@@ -138,10 +138,15 @@ class RunContent:
             )
         )
 
-    def whole(self) -> Sequence[RunEvent]:
-        """Return everything, for who starts anew: each text in one piece, and then the events."""
+    def whole(self, *, in_order: bool = False) -> Sequence[RunEvent]:
+        """Return everything, for who starts anew: each text in one piece, and then the events.
+
+        `in_order` has texts and events in the order in which the run made them.
+        """
         info = {"id": self.id, "status": self.status.value, "created_at": round(self.created_at, 3)}
         events = [RunEvent("run", compact_json(info), START)]
+        if in_order:
+            return [*events, *self.since(START)]
         lengths: list[int] = []
         for index in range(len(self._texts)):
             lengths.append(0)

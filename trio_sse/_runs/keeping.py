@@ -43,6 +43,7 @@ class RunKeeper:
         self._busy = busy
         self._must_look = False  # the store may say that this node holds a run that it does not know
         self._unknown: set[str] = set()  # the runs of which it has said so
+        self._stopped: set[str] = set()  # those that had begun here
 
     def look(self) -> None:
         """Find the runs that this node holds without knowing it."""
@@ -68,6 +69,7 @@ class RunKeeper:
                 logger.warning("the run %s is stopped here: the lease is lost", record.content.id[:8])
                 self._must_look = True
                 record.lose()
+                self._stopped.add(record.content.id)
                 self._flusher.schedule(record, now=True)
 
     async def _renew(self) -> None:
@@ -95,6 +97,7 @@ class RunKeeper:
         for id in (unknown & self._unknown) - self._busy:
             await self._let_go(id)
         self._unknown = unknown
+        self._stopped &= unknown
 
     def note_watched(self, id: str) -> None:
         """Note that other nodes show a run of this one."""
@@ -111,7 +114,7 @@ class RunKeeper:
             (run,) = await session.read_runs(holder, [RunQuery(id)])
             if run is None or run.end is not None:
                 return
-            if run.number == 0 and run.attempt == 1:
+            if run.number == 0 and run.attempt == 1 and id not in self._stopped:
                 await session.forget_run(holder, id)
             else:
                 released = RunChanges(id, run.attempt, run.number, run.number + 1, run.size, is_released=True)

@@ -22,6 +22,7 @@ from .errors import RunGone
 from .flushing import RunFlusher
 from .keeping import RunKeeper
 from .lease import NodeLease
+from .position import Position, is_behind, parse_position
 from .record import RunRecord
 from .replicas import RunReplicas
 from .signals import NAME, RunSignals, read_signal
@@ -35,6 +36,9 @@ from .writing import Release
 logger = get_logger("trio_sse.runs")
 
 _MOST_LISTED = 1000
+
+# For how long a client that has more of a run than its node waits for that.
+_CATCH_UP_SECONDS = 5.0
 
 
 @final
@@ -169,16 +173,37 @@ class RunNode:
     # Runs of any node
 
     @asynccontextmanager
-    async def joined(self, id: str) -> AsyncIterator[RunRecord]:
+    async def joined(self, id: str, cursor: str | None) -> AsyncIterator[RunRecord]:
         """Return a run of any node; entering this raises `RunGone` or `LogUnavailable`."""
         await trio.lowlevel.checkpoint()
-        record = self._table.find(id) or self._replicas.find(id) or await self._replicas.load(id)
+        record = await self._find(id)
+        if cursor is not None and (position := parse_position(id, cursor)) is not None:
+            record = await self._caught_up(record, position)
         record.users += 1
         try:
             yield record
         finally:
             record.users -= 1
             self._replicas.drop_unused(record)
+
+    async def _find(self, id: str) -> RunRecord:
+        return self._table.find(id) or self._replicas.find(id) or await self._replicas.load(id)
+
+    async def _caught_up(self, record: RunRecord, position: Position) -> RunRecord:
+        """Return a run when this node has read as much of it as a client has from another node.
+
+        A client may also have what the store has lost. So this waits only for a moment.
+        """
+        id = record.content.id
+        with trio.move_on_after(_CATCH_UP_SECONDS):
+            while is_behind(record.content.head, position):
+                self._replicas.note_changed([id])
+                if record.holding is not None:  # another node may have it meanwhile
+                    record.held.is_doubtful = True
+                    self._flusher.schedule(record, now=True)
+                await trio.sleep(_CATCH_UP_SECONDS / 100)
+                record = await self._find(id)
+        return record
 
     async def look_up(self, id: str) -> RunInfo:
         """Return what a run is at this moment."""

@@ -42,6 +42,17 @@ class Position(NamedTuple):
 START = Position(0, 0, (), False)
 
 
+def is_behind(one: Position, other: Position) -> bool:
+    """Whether one position lacks something that another one has."""
+    lengths = (*one.lengths, *[0] * len(other.lengths))
+    return (
+        one.events < other.events
+        or one.state < other.state
+        or one.has_ended < other.has_ended
+        or any(own < length for own, length in zip(lengths, other.lengths, strict=False))
+    )
+
+
 def format_position(run_id: str, position: Position) -> str:
     """Return a position as an event's id."""
     parts = [position.events, position.state, *position.lengths]

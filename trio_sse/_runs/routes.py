@@ -92,6 +92,6 @@ def value_of(request: Request) -> object:
     try:
         text = request.body.decode()
         value: object = json.loads(text) if kind == "application/json" else text
-    except ValueError:
-        raise HTTPException(400, "the body is neither JSON nor text") from None
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "the body is neither JSON nor text, or is too deep") from None
     return value

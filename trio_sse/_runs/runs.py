@@ -17,7 +17,7 @@ from .._shared_log.protocol import LogUnavailable
 from .._shared_log.run_session import ClaimedRun, NewRun, RunBounds
 from .._validate import check_bounds, check_seconds
 from .beginning import SLACK, ResumedRun, StartingRun, run_in
-from .checks import check_lease, check_text
+from .checks import check_id, check_lease, check_text
 from .content import RunContent
 from .errors import RunGone, RunLimitReached
 from .executing import execute
@@ -285,18 +285,18 @@ class Runs:
     # What views need
 
     @asynccontextmanager
-    async def joined(self, id: str) -> AsyncIterator[RunRecord]:
+    async def joined(self, id: str, cursor: str | None = None) -> AsyncIterator[RunRecord]:
         """Return a run that is kept; entering this raises `RunGone`."""
-        node = await self._place_to_look()
+        node = await self._place_to_look(id)
         if node is None:
             yield await self._find(id)
             return
-        async with node.joined(id) as record:
+        async with node.joined(id, cursor) as record:
             yield record
 
     async def look_up(self, id: str) -> RunInfo:
         """Return what a run is at this moment; raises `RunGone`."""
-        node = await self._place_to_look()
+        node = await self._place_to_look(id)
         return (await self._find(id)).info() if node is None else await node.look_up(id)
 
     def check_viewers(self, record: RunRecord) -> None:
@@ -306,7 +306,7 @@ class Runs:
 
     async def cancel(self, id: str, reason: str) -> None:
         """Cancel a run; raises `RunGone`."""
-        node = await self._place_to_look()
+        node = await self._place_to_look(id)
         if node is None:
             (await self._find(id)).cancel(reason)
         else:
@@ -331,7 +331,8 @@ class Runs:
                 raise RunStoreUnavailable("it has not answered yet")
         return self._node
 
-    async def _place_to_look(self) -> RunNode | None:
+    async def _place_to_look(self, id: str) -> RunNode | None:
+        check_id(id)
         return None if self._engine.shared_log is None else await self._place()
 
     def _resume(self, claimed: ClaimedRun) -> None:

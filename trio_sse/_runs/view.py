@@ -19,8 +19,11 @@ _LONGEST_REASON = 200
 class RunSource(Protocol):
     """Where a `RunView` finds its run."""
 
-    def joined(self, id: str) -> AbstractAsyncContextManager[RunRecord]:
-        """Return a run for as long as it is shown or waited for; entering it raises `RunGone`."""
+    def joined(self, id: str, cursor: str | None = None) -> AbstractAsyncContextManager[RunRecord]:
+        """Return a run for as long as it is shown or waited for; entering it raises `RunGone`.
+
+        `cursor` is what its client has, so that the run is read as far as that.
+        """
 
     async def look_up(self, id: str) -> RunInfo:
         """Return what a run is at this moment; raises `RunGone`."""
@@ -61,7 +64,7 @@ class RunView:
                 the request.
         """
         inner = connection if isinstance(connection, Connection) else connection_of(connection)
-        async with self._source.joined(self.id) as record:
+        async with self._source.joined(self.id, inner.last_event_id) as record:
             self._source.check_viewers(record)
             await record.viewers.show(stream_of(inner), is_in_order=in_order)
 
@@ -89,7 +92,7 @@ class RunView:
             RunLimitReached: the run has as many viewers as it may have.
             ValueError: the cursor is not one of this run.
         """
-        async with self._source.joined(self.id) as record:
+        async with self._source.joined(self.id, after) as record:
             self._source.check_viewers(record)
             position = start_of(record.content, after, is_in_order=in_order)
             with record.viewers.reading():

@@ -25,7 +25,7 @@ from .._stream.live_stream import LiveStream
 from .._wire.cursor import CursorForm, frame_keepalive
 from .._wire.message import Framing
 from .content import RunContent
-from .position import START, Position, parse_position
+from .position import Position, parse_position
 from .protocol import RunEvents
 
 # After so many writes, other tasks run.
@@ -78,13 +78,16 @@ class Viewer:
         position = None if id is None else parse_position(self._content.id, id)
         if position is not None and self._content.has(position):
             return position
-        return START if self._is_in_order else None
+        return None
 
     def _write(self) -> bool:
         """Write what the client lacks, without a checkpoint; return whether there was something."""
         content, stream = self._content, self._stream
         framing, now = stream.transport.framing, trio.current_time()
-        events = content.whole() if self._position is None else content.since(self._position)
+        if self._position is None:
+            events = content.whole(in_order=self._is_in_order)
+        else:
+            events = content.since(self._position)
         if events:
             batch = RunEvents(content.id, events)
             self._position = content.head
