@@ -24,9 +24,10 @@ def status_reporter(url: str, report: Callable[[str], None]) -> OnStatus:
 
 def format_event(event: ServerSentEvent, *, as_json: bool) -> str:
     """Return an event as its fields, a line each, or as one line of JSON."""
+    names = ("topic", event.topic), ("id", event.id), ("event", event.event)
     if as_json:
-        named = {"id": event.id, "event": event.event, "data": event.data, "retry": event.retry}
-        return json.dumps({name: value for name, value in named.items() if value is not None})
-    lines = [f"{name}: {value}" for name, value in (("id", event.id), ("event", event.event)) if value]
+        fields = (*names, ("data", event.data), ("retry", event.retry))
+        return json.dumps({name: value for name, value in fields if value is not None})
+    lines = [f"{name}: {value}" for name, value in names if value]
     lines += [f"data: {line}" for line in str(event.data).split("\n")]
     return "\n".join([*lines, ""])

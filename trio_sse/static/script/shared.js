@@ -25,6 +25,7 @@
     #firstId; // of the own connection
     #isSettled = false; // what the server sends at the beginning of the own connection has come
     #isRestarting = false;
+    #life = new AbortController(); // aborted when it is closed
     #session = new AbortController(); // aborted when the tab leaves the others
     #channel = null;
     #release = null; // gives the lock up, while this tab leads
@@ -43,8 +44,9 @@
       const parts = Object.entries({ ...same, headers: [...new Headers(headers)] }).sort();
       this.#name = `trio-sse ${this.#url.href} ${JSON.stringify(parts)}`;
       // A page that may be shown again must not lead meanwhile.
-      globalThis.addEventListener?.("pagehide", () => this.#leave());
-      globalThis.addEventListener?.("pageshow", ({ persisted }) => { if (persisted) this.#join(); });
+      const { signal } = this.#life;
+      globalThis.addEventListener?.("pagehide", () => this.#leave(), { signal });
+      globalThis.addEventListener?.("pageshow", ({ persisted }) => { if (persisted) this.#join(); }, { signal });
       this.#join();
     }
 
@@ -70,12 +72,12 @@
 
     /** Close it in this tab. It cannot be opened again. */
     close() {
+      this.#life.abort();
       this.#leave();
       this.#become("closed");
     }
 
     #join() {
-      if (this.status === "closed") return;
       this.#session = new AbortController();
       this.#isRestarting = false;
       this.#channel = new BroadcastChannel(this.#name);
