@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -100,12 +101,18 @@ async def redis(*options: str) -> AsyncIterator[RedisServer]:
 
 
 @asynccontextmanager
-async def running(workers: int, log: str, *options: str, log_timeout: float = 2.0) -> AsyncIterator[Service]:
+async def running(
+    workers: int,
+    log: str,
+    *options: str,
+    log_timeout: float = 2.0,
+    app: str = "benchmarks.servers.workers_app:server",
+) -> AsyncIterator[Service]:
     """Run a service until the end of the context."""
     variables = {"BENCHMARK_LOG": log, "BENCHMARK_LOG_TIMEOUT": f"{log_timeout:g}"}
     with tempfile.TemporaryDirectory() as folder:
         status = Path(folder) / "status.json"
-        command = [sys.executable, "-m", "trio_sse", "serve", "benchmarks.servers.workers_app:server"]
+        command = [sys.executable, "-m", "trio_sse", "serve", app]
         command += ["--workers", f"{workers}", "--status-file", str(status)]
         command += ["--bind", "127.0.0.1:0", "--log-level", "warning", *options]
         process = await trio.lowlevel.open_process(
@@ -132,7 +139,10 @@ async def _port(process: trio.Process) -> int:
             if not received:
                 raise BenchmarkError("the service did not start")
             text += received
-    return int(text.split(b"\n")[0].rstrip(b"/").rpartition(b":")[2])
+    found = re.search(rb"https?://[^ ]+:(\d+)", text)  # the protocols may follow
+    if found is None:
+        raise BenchmarkError(f"the service has said {text!r}")
+    return int(found[1])
 
 
 async def _end(process: trio.Process) -> None:
