@@ -113,6 +113,7 @@ bench: $(READY)
 bench-full: $(READY) $(SYSTEM)
 	$(BIN)/python -m benchmarks --full
 	$(BIN)/python -m benchmarks.kills --json benchmarks/results/kills.json
+	$(BIN)/python -m benchmarks.run_kills --json benchmarks/results/run_kills.json
 	$(BIN)/python -m benchmarks.scale --json benchmarks/results/scale.json
 	$(BIN)/python -m benchmarks.scale --streams 1000000 --keepalive 300 --log-timeout 60 --keep-workers --json benchmarks/results/million.json
 	$(MAKE) soak

@@ -166,6 +166,17 @@ def test_singleton_nodes_pass_the_job_to_the_other_node() -> None:
         assert any('"elapsed"' in line for line in found)
 
 
+def test_run_nodes_go_on_with_a_run_of_the_other() -> None:
+    with example("run_nodes", env={"SECONDS": "1", "UPTO": "3"}) as (program, first):
+        other = program.stdout.expect(r"http://\S+/count")[0]
+        with http.stream("GET", f"{first.removesuffix('/count')}/count") as response:
+            assert "event: run" in lines(response, 2)
+        with http.stream("GET", other) as response:
+            text = "".join(response.iter_lines())
+        assert "".join(re.findall(r'"text":"([^"]*)"', text)) == "0 1 2 "
+        assert '"result":"counted by' in text
+
+
 def test_presence_nodes_show_the_names_of_both() -> None:
     with example("presence_nodes") as (program, first):
         second = program.stdout.expect(r"http://\S+")[0].rstrip("/")

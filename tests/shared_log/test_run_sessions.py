@@ -150,6 +150,7 @@ async def test_runs_of_a_lost_holder_are_taken_over_once(session: RunSession) ->
     await session.hold_runs("dead", 0.001)
     await trio.sleep(0.05)
     assert await session.cancel_run("known", "stop", "end")
+    assert await session.take_over_runs("h", LONG, ["f"], "lost", 10, released_only=True) == ([], [])
     lost, claimed = await session.take_over_runs("h", LONG, ["f"], "lost", 10)
     assert lost == ["plain"]
     (found,) = claimed
@@ -179,7 +180,7 @@ async def test_a_released_run_is_resumed_at_once(session: RunSession) -> None:
         assert await session.commit_runs("h", LONG, [released]) == [Outcome.STORED]
     assert (await session.hold_runs("h", LONG)).ids == []
     assert (await session.take_over_runs("h2", LONG, [], "lost", 10)) == ([], [])
-    _, claimed = await session.take_over_runs("h2", LONG, ["f", "g"], "lost", 10)
+    _, claimed = await session.take_over_runs("h2", LONG, ["f", "g"], "lost", 10, released_only=True)
     assert [run.id for run in claimed] == ["i"]
     assert await session.commit_runs("h", LONG, [released]) == [Outcome.LOST]
 

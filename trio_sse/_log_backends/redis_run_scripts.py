@@ -251,7 +251,8 @@ return 1
 """
 )
 
-#: Arguments: the holder, its lease, the end of what is lost, how many at most, and the names of functions.
+#: Arguments: the holder, its lease, the end of what is lost, how many at most, whether only of those that
+#: nobody holds, and the names of functions.
 #: Returns the ids of those that are lost, and of each that is claimed what `ClaimedRun` has.
 TAKE_OVER = (
     COMMON
@@ -260,11 +261,12 @@ local me = ARGV[1]
 drop_old(P .. 'all')
 drop_old(P .. 'going')
 local known = {}
-for n = 5, #ARGV do known[ARGV[n]] = true end
+for n = 6, #ARGV do known[ARGV[n]] = true end
 local lost, claimed = {}, {}
 local left = tonumber(ARGV[4])
 for _, holder in ipairs(redis.call('SMEMBERS', P .. 'holders')) do
-  if holder ~= me and redis.call('EXISTS', index_key('lease', holder)) == 0 then
+  local is_free = holder == '' or ARGV[5] == '0' and redis.call('EXISTS', index_key('lease', holder)) == 0
+  if holder ~= me and is_free then
     for _, id in ipairs(redis.call('SMEMBERS', index_key('held', holder))) do
       if left <= 0 then break end
       local key = run_key(id)

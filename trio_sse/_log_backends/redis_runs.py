@@ -98,10 +98,18 @@ class RedisRuns:
         return bool(await self._run_script(CANCEL, [id, reason, end]))
 
     async def take_over_runs(
-        self, holder: str, seconds: float, functions: Collection[str], end: str, limit: int
+        self,
+        holder: str,
+        seconds: float,
+        functions: Collection[str],
+        end: str,
+        limit: int,
+        *,
+        released_only: bool = False,
     ) -> TakenOver:
         """See `RunSession`."""
-        arguments = [holder, _milliseconds(seconds), end, str(limit), *functions]
+        released = "1" if released_only else "0"
+        arguments = [holder, _milliseconds(seconds), end, str(limit), released, *functions]
         lost, claimed = await self._run_script(TAKE_OVER, arguments)
         return TakenOver(_texts(lost), [_claimed(*fields) for fields in claimed])
 

@@ -258,13 +258,27 @@ class SQLiteRuns:
         return run is not None
 
     async def take_over_runs(
-        self, holder: str, seconds: float, functions: Collection[str], end: str, limit: int
+        self,
+        holder: str,
+        seconds: float,
+        functions: Collection[str],
+        end: str,
+        limit: int,
+        *,
+        released_only: bool = False,
     ) -> TakenOver:
         """See `RunSession`."""
-        return await self._in_thread(self._take_over_runs, holder, seconds, functions, end, limit)
+        arguments = (holder, seconds, functions, end, limit, released_only)
+        return await self._in_thread(self._take_over_runs, *arguments)
 
     def _take_over_runs(
-        self, holder: str, seconds: float, functions: Collection[str], end: str, limit: int
+        self,
+        holder: str,
+        seconds: float,
+        functions: Collection[str],
+        end: str,
+        limit: int,
+        released_only: bool,
     ) -> TakenOver:
         with self._transaction("deferred"):
             is_due = has_old(self._connection, time.time()) or holders_without_lease(self._connection, holder)
@@ -275,6 +289,8 @@ class SQLiteRuns:
             lost: list[str] = []
             claimed: list[ClaimedRun] = []
             for other in holders_without_lease(self._connection, holder):
+                if released_only and other != "":
+                    continue
                 left = limit - len(lost) - len(claimed)
                 self._take_over(other, holder, functions, end, left, lost, claimed)
             if claimed:

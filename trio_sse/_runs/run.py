@@ -125,7 +125,8 @@ class Run:
     async def checkpoint(self, value: object) -> None:
         """Set the value from which another node can go on, and wait until it is stored.
 
-        It is stored in one step with what was added before. If this is cancelled, it may be stored later.
+        What was added right before, without waiting for anything else in between, is stored in the same
+        step. If this is cancelled, the value may be stored later.
 
         Args:
             value: a JSON value that is not too large for an event.
@@ -136,7 +137,8 @@ class Run:
         """
         text = compact_json(value)
         ServerSentEvent(text)  # checks its size
-        await self._prepare(0)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._check_running()
         self._record.pending.add(SetCheckpoint(text), byte_size(text))
         self._checkpoint = text
         await self.flush()

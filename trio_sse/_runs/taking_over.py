@@ -31,7 +31,8 @@ _MOST_AT_ONCE = 20
 class RunTakeOver:
     """Looks for runs whose node has died.
 
-    After an outage of the store, it waits until all other nodes can have renewed their leases.
+    After an outage of the store, it waits until all other nodes can have renewed their leases. What nodes
+    have released, it takes at once.
 
     Args:
         functions: the names of the functions that this node can go on with.
@@ -63,19 +64,18 @@ class RunTakeOver:
         while True:
             with trio.move_on_after(self._lease.seconds * _LOOK):
                 await self._must_look.park()
-            if trio.current_time() >= self._store.failed_at + self._lease.seconds:
-                with suppress(LogUnavailable):  # it is tried again
-                    await self._take_over()
+            is_settled = trio.current_time() >= self._store.failed_at + self._lease.seconds
+            with suppress(LogUnavailable):  # it is tried again
+                await self._take_over(released_only=not is_settled)
 
-    async def _take_over(self) -> None:
+    async def _take_over(self, *, released_only: bool) -> None:
         lease = self._lease
         end = encode_end(RunEnd(RunStatus.LOST, "its node died", None, time.time()))
         functions = list(self._functions)
+        arguments = (lease.holder, lease.seconds, functions, end, _MOST_AT_ONCE)
         asked_at = lease.now()
         taken = await self._store.call(
-            lambda session: session.take_over_runs(
-                lease.holder, lease.seconds, functions, end, _MOST_AT_ONCE
-            ),
+            lambda session: session.take_over_runs(*arguments, released_only=released_only),
             seconds=lease.seconds,
         )
         if taken.claimed:

@@ -254,9 +254,18 @@ class RunSession(Protocol):
         """
 
     async def take_over_runs(
-        self, holder: str, seconds: float, functions: Collection[str], end: str, limit: int
+        self,
+        holder: str,
+        seconds: float,
+        functions: Collection[str],
+        end: str,
+        limit: int,
+        *,
+        released_only: bool = False,
     ) -> TakenOver:
-        """Take over some of the runs whose holders' leases have passed; drop what is no longer kept.
+        """Take over some of the runs whose holders' leases have passed, or only of those that nobody holds.
+
+        Drop what is no longer kept.
 
         Those with a function of `functions` are claimed, as often as they may be tried. Those with another
         function are left to others. The rest ends, with `end`. The lease of `holder` is renewed if it has
