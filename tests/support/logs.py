@@ -88,3 +88,8 @@ class InterruptedSession:
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         self._log.check()
         await self._session.append(publisher, records)
+
+
+def lines(caplog: pytest.LogCaptureFixture, logger: str) -> list[str]:
+    """Return what a logger has logged."""
+    return [record.getMessage() for record in caplog.records if record.name == logger]

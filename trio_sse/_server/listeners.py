@@ -210,8 +210,13 @@ class Acceptor:
         self._log("the file descriptors that are left are for the program itself")
 
     def _raise_limit_for(self, connected: socket.socket) -> bool:
-        """Raise the limit of descriptors, once; return whether there is one for this client now."""
-        return self._raise_limit() and connected.fileno() < self._first_refused
+        """Raise the limit of descriptors, once; return whether there is one for this client now.
+
+        Somebody may also have raised it since, by `prlimit`.
+        """
+        self._raise_limit()
+        self._first_refused = max(self._first_refused, first_reserved(for_operators=self._for_operators))
+        return connected.fileno() < self._first_refused
 
     def _raise_limit(self) -> bool:
         if self._has_raised_limit:
