@@ -40,8 +40,8 @@ native = _python_server("trio_sse", "servers.native")
 native_monitored = _python_server("trio_sse, monitored", "servers.native", "--monitoring")
 native_traced = _python_server("trio_sse, traced", "servers.native", "--monitoring", "--tracing")
 
-#: The same with metrics and logs, also over HTTP/2 without TLS.
-native_monitored_http2 = _python_server("trio_sse", "servers.native", "--monitoring", "--http2")
+#: The same with metrics, logs and a console, also over HTTP/2 without TLS.
+native_watched_http2 = _python_server("trio_sse", "servers.native", "--monitoring", "--console", "--http2")
 
 #: A route of a Quart-Trio app, on trio_sse's own server and on `trio_sse.hypercorn`.
 quart_on_ours = _python_server("Quart on ours", "servers.quart_app", "ours")

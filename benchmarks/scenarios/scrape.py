@@ -1,4 +1,4 @@
-"""How long a scrape of the metrics holds the event loop in one piece: `python -m benchmarks.scrape`.
+"""How long a scrape, or an open console, holds the event loop in one piece: `python -m benchmarks.scrape`.
 
 A quarter of the streams are over HTTP/2, a hundred to a connection: with them, 20,000 streams fit into a
 process that may have 20,000 descriptors. The others have topics of their own, three streams each.
@@ -17,10 +17,12 @@ from benchmarks.harness.broadcasts import cpu_seconds
 from benchmarks.harness.command_line import main
 from benchmarks.harness.measurement import Measurement
 from benchmarks.harness.worker import BenchmarkError, Reply, Worker
+from benchmarks.servers.console_token import TOKEN
 
 STREAMS_PER_TOPIC = 3
 STREAMS_PER_CONNECTION = 100
 SCRAPES = 10
+SNAPSHOTS = 6
 #: Between two scrapes: so they are apart, and the probe sees what else the loop does.
 PAUSE_SECONDS = 0.2
 
@@ -32,13 +34,14 @@ _SETTLE_SECONDS = 2.0
 async def measure(settings: Settings) -> list[Measurement]:
     quiet: list[Reply] = []
     scraped: list[Reply] = []
+    watched: list[Reply] = []
     costs: list[float] = []
     times: list[float] = []
     over_http2 = settings.connections // 4
     over_http1 = settings.connections - over_http2
     for _ in range(settings.rounds):
         async with (
-            subjects.native_monitored_http2() as (server, port),
+            subjects.native_watched_http2() as (server, port),
             subjects.load(port, 0, "--share", f"{STREAMS_PER_TOPIC}", path="/topics/{n}") as load,
             subjects.load(port, 0, "--source", "1", *_http2_options(port, over_http2)) as other_load,
         ):
@@ -51,9 +54,11 @@ async def measure(settings: Settings) -> list[Measurement]:
             await _scrape(port, settings.connections)
             costs.append((await cpu_seconds(server) - before) * 1000)
             scraped.append(await _probe(server, port, settings.connections, times))
+            watched.append(await _probe_console(server, port))
     return [
         *_measurements("nothing to do", quiet, None),
         *_measurements("scrapes", scraped, TARGET_MILLISECONDS),
+        *_measurements("a console is open", watched, TARGET_MILLISECONDS),
         Measurement("a scrape", "ms of server CPU", tuple(costs)),
         Measurement("a scrape while the loop is probed", "ms", tuple(times)),
     ]
@@ -72,6 +77,22 @@ async def _probe(server: Worker, port: int, streams: int, times: list[float]) ->
             await _scrape(port, streams)
             times.append((time.perf_counter() - began_at) * 1000)
         await trio.sleep(PAUSE_SECONDS)
+    return await server.ask("probe stop")
+
+
+async def _probe_console(server: Worker, port: int) -> Reply:
+    """Probe the loop while somebody watches the console, from its first snapshot on."""
+    await server.ask("probe start")
+    received = b""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(
+            b"GET /_sse/stream HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer %s\r\n\r\n" % TOKEN.encode()
+        )
+        while received.count(b"event: snapshot\n") < SNAPSHOTS:
+            data = await stream.receive_some()
+            if not data:
+                raise BenchmarkError("the console has ended")
+            received += data
     return await server.ask("probe stop")
 
 

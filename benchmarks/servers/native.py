@@ -15,6 +15,7 @@ import trio
 
 from benchmarks.harness.control import DATA, LIVE, Gate, serve_with_control
 from benchmarks.servers import monitoring
+from benchmarks.servers.console_token import TOKEN
 from trio_sse import Connection, EndReason, Hub, Server, tune_garbage_collector
 from trio_sse._hub.hub import engine_of
 from trio_sse.redis import RedisLog
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--http2", action="store_true", help="allow HTTP/2 without TLS")
     parser.add_argument("--monitoring", action="store_true", help="log each stream, and have metrics")
     parser.add_argument("--tracing", action="store_true", help="trace one stream and publish in a hundred")
+    parser.add_argument("--console", action="store_true", help=f"have a console; its token is {TOKEN}")
     parser.add_argument("--log", metavar="URL", help="use a log on Redis")
     arguments = parser.parse_args()
     files = arguments.tls
@@ -95,6 +97,8 @@ def main() -> None:
         server.configure(http2_cleartext=True)
     if arguments.monitoring:
         monitoring.set_up(server)
+    if arguments.console:
+        server.configure(console=True, console_token=TOKEN)
     tls = None
     if files is not None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
