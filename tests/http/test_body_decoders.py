@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_sse import HTTPException
-from trio_sse._http.body_decoders import BodyDecoder, ChunkedDecoder, SizedDecoder
+from trio_sse._http.body_decoders import (
+    MAX_CHUNK_LINE,
+    MAX_TRAILERS,
+    BodyDecoder,
+    ChunkedDecoder,
+    EndedDecoder,
+    SizedDecoder,
+)
+
+from ..support.chunks import BAD_CHUNKS, GOOD_CHUNKS
 
 NEXT = b"GET / HTTP/1.1\r\n\r\n"
 
@@ -44,11 +53,74 @@ def test_a_chunked_body_leaves_the_next_request(chunks: list[bytes], splits: lis
     assert decoder.is_complete
 
 
+@pytest.mark.parametrize("by", [1, 7, 1 << 20])
+def test_malformed_chunks_are_refused_and_others_decoded(by: int) -> None:
+    def decoded(data: bytes, *, most: int = 100) -> tuple[bytes, bool] | int:
+        decoder, buffer = ChunkedDecoder(most), bytearray()
+        try:
+            for start in range(0, len(data), by):
+                buffer += data[start : start + by]
+                decoder.feed(buffer)
+        except HTTPException as refusal:
+            return refusal.status
+        assert decoder.end() is decoder.is_complete
+        return bytes(decoder.body), decoder.is_complete
+
+    assert {name: decoded(raw) for name, raw in BAD_CHUNKS.items()} == dict.fromkeys(BAD_CHUNKS, 400)
+    for name, (raw, body) in GOOD_CHUNKS.items():
+        assert decoded(raw) == (body, True), name
+        assert decoded(raw, most=len(body)) == (body, True), name
+        assert not body or decoded(raw, most=len(body) - 1) == 413, name
+
+
+@pytest.mark.parametrize("by", [1, 1 << 20])
+@pytest.mark.parametrize(
+    ("longest", "prefix"),
+    [(MAX_CHUNK_LINE, b"5;"), (MAX_TRAILERS, b"0\r\nX:"), (MAX_TRAILERS - 2, b"0\r\nY:\r\nX:")],
+)
+def test_lines_of_chunks_have_exact_bounds(longest: int, prefix: bytes, by: int) -> None:
+    def feed(size: int) -> None:
+        decoder, buffer = ChunkedDecoder(100), bytearray()
+        data = prefix + b"a" * (size - 2) + b"\r\n"
+        for start in range(0, len(data), by):
+            buffer += data[start : start + by]
+            decoder.feed(buffer)
+        assert not buffer
+
+    feed(longest)
+    with pytest.raises(HTTPException) as refusal:
+        feed(longest + 1)
+    assert refusal.value.status == 400
+
+
+def test_a_body_that_ends_with_its_transport() -> None:
+    decoder = EndedDecoder(5)
+    for piece in (b"123", b"", b"45"):
+        buffer = bytearray(piece)
+        decoder.feed(buffer)
+        assert not buffer
+    assert (bytes(decoder.body), decoder.is_complete) == (b"12345", False)
+    with pytest.raises(HTTPException, match="at most 5 bytes") as refusal:
+        decoder.feed(bytearray(b"6"))
+    assert refusal.value.status == 413
+    assert decoder.end()
+    assert decoder.is_complete
+
+
+@pytest.mark.parametrize("make", [EndedDecoder, ChunkedDecoder])
+def test_the_bound_of_a_body_that_nobody_keeps_can_be_lifted(make: Callable[[int], BodyDecoder]) -> None:
+    decoder = make(5)
+    decoder.lift_bound()
+    decoder.feed(bytearray(b"6\r\n123456\r\n"))
+    assert b"123456" in decoder.body
+
+
 @pytest.mark.parametrize(("make", "data"), [(SizedDecoder, b"1234"), (ChunkedDecoder, b"4\r\n")])
 def test_a_body_without_its_end_is_incomplete(make: Callable[[int], BodyDecoder], data: bytes) -> None:
     decoder = make(5)
 
     decode(decoder, data, [])
+    assert not decoder.end()
 
     assert not decoder.is_complete
 

@@ -51,6 +51,25 @@ def test_every_log_has_an_epoch_of_its_own() -> None:
     assert len({make_log().epoch for _ in range(100)}) == 100
 
 
+def test_a_copy_gets_an_epoch_of_its_own() -> None:
+    log = make_log(3)
+    first, id = log.epoch, log.last_id
+    log.renew()
+    assert all(re.fullmatch("[0-9a-f]{8}", epoch) for epoch in (first, log.epoch))
+    assert log.position_of(id, T) is Gap.UNKNOWN
+    assert sequences(log, 0) == ([1, 2, 3], 3)
+
+
+def test_what_it_holds_of_a_topic() -> None:
+    log = make_log()
+    for topic in "aab":
+        log.append(message(topic=topic))
+    assert (log.size_of("a"), log.size_of("z")) == ((2, 2 * log.size // 3), (0, 0))
+    assert [None if newest is None else newest.sequence for newest in map(log.newest, "abz")] == [2, 3, None]
+    assert [None if part is None else part.name for part in map(log.topic_log, "az")] == ["a", None]
+    assert [part.name for part in log.topic_logs()] == ["a", "b"]
+
+
 def test_it_is_bounded_in_events() -> None:
     log = make_log(10, max_events=3)
     assert (len(log), log.first_id(T), log.last) == (3, log.id_at(7), 10)
@@ -171,3 +190,14 @@ def test_pages_meet_exactly_wherever_they_are_cut() -> None:
         read += page[0]
         position = page[1]
     assert read == [number + 1 for number in range(1500) if number % 3]
+
+
+def test_a_page_that_has_exactly_its_bytes_has_no_more() -> None:
+    log = make_log(1)
+    size = log.size
+    log.append(message("x" * (PAGE_BYTES - 2 * size + 2)))
+    log.append(message())
+    found = log.read(0, T)
+    assert isinstance(found, Page)
+    assert sum(len(each.wire) for each in found.messages) == PAGE_BYTES
+    assert (found.position, found.id) == (2, log.id_at(2))

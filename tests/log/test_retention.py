@@ -20,6 +20,8 @@ from ..support.messages import message
 
 HUGE = 10**9
 
+SIZE = len("id: 01234567.1\ndata: \n\n")  # of a message without data
+
 
 def make_log(
     *,
@@ -91,6 +93,27 @@ def test_among_equals_the_oldest_message_goes() -> None:
     for topic in "abcd":
         publish(log, topic)
     assert [held(log, topic) for topic in "abcd"] == [[], [2], [3], [4]]
+
+
+@pytest.mark.parametrize(
+    ("max_events", "max_bytes", "published", "kept"),
+    [
+        (6, HUGE, "a30 b30 b30 b30 c30 c30 c30", {"a": [1], "b": [2, 3, 4], "c": [6, 7]}),  # the larger one
+        (3, HUGE, "a30 a30 b30 b30", {"a": [2], "b": [3, 4]}),  # of two halves, the one with the oldest
+        (3, 230, "a200 b30 b30", {"a": [], "b": [2, 3]}),  # by bytes, if these are too many
+        (9, 200, "a30 b100 b100", {"a": [1], "b": [3]}),  # of two messages, the first
+        (9, 200, "a30 b200", {"a": [], "b": [2]}),  # one that has exactly the bound stays
+        (9, 230, "a100 a100 b30 b30", {"a": [2], "b": [3, 4]}),  # the smaller one loses nothing
+    ],
+)
+def test_who_makes_room(max_events: int, max_bytes: int, published: str, kept: dict[str, list[int]]) -> None:
+    log = make_log(max_events=max_events, max_bytes=max_bytes)
+    for each in published.split():
+        size = int(each[1:])
+        made = message("x" * (size - SIZE), topic=each[0])
+        log.append(made)
+        assert len(made.wire) == size
+    assert {topic: held(log, topic) for topic in kept} == kept
 
 
 def test_the_only_message_of_a_topic_stays_though_it_is_large() -> None:

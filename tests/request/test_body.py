@@ -15,12 +15,12 @@ from trio_sse._http.request_head import RequestHead, parse_head
 from trio_sse._request.body import BodyReader, receive_body
 from trio_sse._transport.base import Transport
 
+from ..support.chunks import BAD_CHUNKS, GOOD_CHUNKS
 from ..support.hostile import Target, assert_refused, logged, send_in_pieces
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory, on_sockets
 
 CHUNKED = b"POST /body HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
-TRAILER_LIMIT = 8 * 1024
 
 
 def sized(body: bytes, *lines: str, length: int | None = None) -> bytes:
@@ -28,74 +28,6 @@ def sized(body: bytes, *lines: str, length: int | None = None) -> bytes:
     length = len(body) if length is None else length
     head = ["POST /body HTTP/1.1", "Host: test", f"Content-Length: {length}", *lines, "", ""]
     return "\r\n".join(head).encode() + body
-
-
-BAD_CHUNKS = {
-    "plus": b"+5\r\n12345\r\n0\r\n\r\n",
-    "minus": b"-1\r\n12345\r\n0\r\n\r\n",
-    "prefix": b"0x1\r\n1\r\n0\r\n\r\n",
-    "underscore": b"1_0\r\n1\r\n0\r\n\r\n",
-    "leading space": b" 5\r\n12345\r\n0\r\n\r\n",
-    "trailing space": b"5 \r\n12345\r\n0\r\n\r\n",
-    "trailing tab": b"5\t\r\n12345\r\n0\r\n\r\n",
-    "space before an extension": b"5 ;a\r\n12345\r\n0\r\n\r\n",
-    "an extension without a name": b"5;\r\n12345\r\n0\r\n\r\n",
-    "two extensions, one without a name": b"5;;a\r\n12345\r\n0\r\n\r\n",
-    "a value without a name": b"5;=b\r\n12345\r\n0\r\n\r\n",
-    "an extension without its value": b"5;a=\r\n12345\r\n0\r\n\r\n",
-    "a bracket in an extension": b"5;a[=x\r\n12345\r\n0\r\n\r\n",
-    "a quoted value without an end": b'5;a="b\r\n12345\r\n0\r\n\r\n',
-    "a quoted value that ends with a backslash": b'5;a="b\\"\r\n12345\r\n0\r\n\r\n',
-    "more after a quoted value": b'5;a="b"c\r\n12345\r\n0\r\n\r\n',
-    "an extension that is not ASCII": b"5;\x80\r\n12345\r\n0\r\n\r\n",
-    "a space after an extension": b"5;a \r\n12345\r\n0\r\n\r\n",
-    "no size": b"\r\n12345\r\n0\r\n\r\n",
-    "no hexadecimal digit": b"g\r\n12345\r\n0\r\n\r\n",
-    "a size of 16 digits": b"0000000000000005\r\n12345\r\n0\r\n\r\n",
-    "full-width digit": "５\r\n12345\r\n0\r\n\r\n".encode(),  # noqa: RUF001 - it is meant to be ambiguous
-    "NUL after the size": b"5\x00\r\n12345\r\n0\r\n\r\n",
-    "CR in an extension": b"5;a\rb\r\n12345\r\n0\r\n\r\n",
-    "LF in an extension": b"5;a\nb\r\n12345\r\n0\r\n\r\n",
-    "NUL in an extension": b"5;a\x00b\r\n12345\r\n0\r\n\r\n",
-    "an extension of 15 KB": b"5;" + b"a" * 15_000 + b"\r\n12345\r\n0\r\n\r\n",
-    "an extension without an end": b"5;" + b"a" * 15_000,
-    "size ended by LF": b"5\n12345\r\n0\r\n\r\n",
-    "size ended by CR": b"5\r12345\r\n0\r\n\r\n",
-    "chunk without its end": b"5\r\n123450\r\n\r\n",
-    "chunk ended by LF": b"5\r\n12345\n0\r\n\r\n",
-    "chunk ended by CR": b"5\r\n12345\r0\r\n\r\n",
-    "chunk ended by two other bytes": b"5\r\n12345xx0\r\n\r\n",
-    "chunk longer than its size": b"5\r\n1234567\r\n0\r\n\r\n",
-    "last chunk ended by LF": b"5\r\n12345\r\n0\n\n",
-    "trailer ended by LF": b"5\r\n12345\r\n0\r\nX: y\n\r\n",
-    "trailers ended by LF": b"5\r\n12345\r\n0\r\nX: y\r\n\n",
-    "trailer folded": b"0\r\nX: y\r\n z\r\n\r\n",
-    "trailer without a name": b"0\r\n: y\r\n\r\n",
-    "trailer without a colon": b"0\r\nX\r\n\r\n",
-    "trailer with a space before the colon": b"0\r\nX : y\r\n\r\n",
-    "trailer with NUL": b"0\r\nX: \x00\r\n\r\n",
-    "trailer with CR": b"0\r\nX: a\rb\r\n\r\n",
-    "trailer Content-Length": b"0\r\nContent-Length: 5\r\n\r\n",
-    "trailer content-length": b"0\r\nX: y\r\ncontent-length: 5\r\n\r\n",
-    "trailer Transfer-Encoding": b"0\r\nTransfer-Encoding: chunked\r\n\r\n",
-    "trailer Host": b"0\r\nHost: other\r\n\r\n",
-    "trailer Authorization": b"0\r\nAuthorization: Basic YTpi\r\n\r\n",
-    "trailer Cookie": b"0\r\nCookie: a=b\r\n\r\n",
-    "a trailer too long": b"0\r\nX: " + b"a" * TRAILER_LIMIT + b"\r\n\r\n",
-    "trailers too long": b"0\r\n" + (b"X: " + b"a" * 1000 + b"\r\n") * 9 + b"\r\n",
-}
-
-GOOD_CHUNKS = {
-    "one chunk": (b"5\r\n12345\r\n0\r\n\r\n", b"12345"),
-    "several chunks": (b"2\r\n12\r\n3\r\n345\r\n0\r\n\r\n", b"12345"),
-    "nothing": (b"0\r\n\r\n", b""),
-    "zeros": (b"0005\r\n12345\r\n000\r\n\r\n", b"12345"),
-    "hexadecimal sizes": (b"A\r\n0123456789\r\nb\r\nabcdefghijk\r\n0\r\n\r\n", b"0123456789abcdefghijk"),
-    "line ends in a chunk": (b"6\r\n\r\n0\r\n\r\r\n0\r\n\r\n", b"\r\n0\r\n\r"),
-    "extensions": (b'5;a;b="c d"\r\n12345\r\n0;e\r\n\r\n', b"12345"),
-    "extensions with spaces": (b'5; a\t=\tb ;c = "\\"\xff;"\r\n12345\r\n0\r\n\r\n', b"12345"),
-    "trailers": (b"5\r\n12345\r\n0\r\nX: y\r\nZ:\r\n\r\n", b"12345"),
-}
 
 
 @pytest.mark.parametrize("chunks", [pytest.param(raw, id=name) for name, raw in BAD_CHUNKS.items()])

@@ -198,7 +198,7 @@ class ChunkedDecoder:
         limit = MAX_TRAILERS if self._in_trailers else MAX_CHUNK_LINE
         end = buffer.find(b"\n", 0, limit + 2)
         if end == -1:
-            if len(buffer) > limit:
+            if len(buffer) > limit + 1:  # the last of them may be the CR at its end
                 raise HTTPException(400, f"a line of a chunked body must have at most {limit} bytes")
             return None
         line = bytes(buffer[: end + 1])

@@ -67,6 +67,8 @@ def _run_mutmut(space: Workspace, file: str, tests: Sequence[str]) -> tuple[int,
         "only_mutate": [file],
         "also_copy": ["trio_sse", "tests", "examples", "docs"],
         "pytest_add_cli_args_test_selection": list(tests),
+        "timeout_multiplier": 4,  # of what the tests take otherwise; the change may be an endless loop
+        "timeout_constant": 2,
     }
     lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in options.items())
     with (space.folder / "pyproject.toml").open("a") as stream:
