@@ -59,7 +59,8 @@ async def test_a_run_is_shown_alike_on_every_node(make_shared: MakeLog) -> None:
                     with pytest.raises(RunGone):
                         await ask()
         assert second.runs._node is not None
-        assert second.runs._node._replicas._records == {}  # nobody looks any more
+        replicas = second.runs._node._replicas
+        assert (replicas._records, replicas._due) == ({}, {})  # nobody looks any more
 
 
 async def test_any_node_cancels_a_run(make_shared: MakeLog) -> None:

@@ -1,10 +1,12 @@
 """Runs of other nodes: what a node reads of them while it shows them.
 
-A run is read again when its node says that it has changed, and now and then, in case nobody has said so.
+A run is read again when its node says that it has changed, soon after it has changed, and now and then. So
+a run that goes on adding need not be announced each time: announcements are entries of the log.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import final
@@ -20,7 +22,9 @@ from .status import RunEnd, RunStatus
 from .store import RunStore
 from .stored import apply_stored, content_of, query_of
 
-_POLL_SECONDS = 1.0
+# After so many seconds a run is read again: at first if it has changed, and doubled as long as it does not.
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
 
 # A run that is not in the store for so long is not kept any more. Its node may put it back before.
 _GONE_SECONDS = 15.0
@@ -43,6 +47,8 @@ class RunReplicas:
         self._records: dict[str, list[RunRecord]] = {}  # two, if a run was this node's own in between
         self._missing_since: dict[RunRecord, float] = {}
         self._changed: dict[str, None] = {}
+        self._pauses: dict[str, float] = {}  # before each is read again
+        self._due: dict[str, float] = {}  # when that is, in Trio's time
         self._must_read = trio.lowlevel.ParkingLot()
 
     def find(self, id: str) -> RunRecord | None:
@@ -77,6 +83,8 @@ class RunReplicas:
             self._missing_since.pop(record, None)
             if not records:
                 del self._records[record.content.id]
+                self._due.pop(record.content.id, None)
+                self._pauses.pop(record.content.id, None)
 
     def note_changed(self, ids: Iterable[str]) -> None:
         """Read runs soon: they have changed."""
@@ -92,17 +100,17 @@ class RunReplicas:
 
     async def run(self) -> None:
         """Read runs when they have changed, until cancelled."""
-        poll_at = trio.current_time() + _POLL_SECONDS
         while True:
-            with trio.move_on_at(poll_at):
+            with trio.move_on_at(min(self._due.values(), default=math.inf)):
                 while not self._changed:
                     await self._must_read.park()
-            if trio.current_time() >= poll_at:
-                self.note_all_changed()
-                poll_at = trio.current_time() + _POLL_SECONDS
+            now = trio.current_time()
+            self.note_changed([id for id, due in self._due.items() if due <= now])
             ids = list(self._changed)[:_MOST_READ_AT_ONCE]
             for id in ids:
                 del self._changed[id]
+                if id in self._records:
+                    self._wait(id, has_changed=False)
             found = [record for id in ids for record in self._records.get(id, ())]
             records = [record for record in found if not record.is_over]
             if records:
@@ -119,11 +127,20 @@ class RunReplicas:
                 continue  # nobody looks at it any more
             if stored is not None:
                 self._missing_since.pop(record, None)
+                head = record.content.head
                 apply_stored(record.content, stored)
+                if head != record.content.head:
+                    self._wait(record.content.id, has_changed=True)
             elif self._is_gone(record):
                 record.content.finish(RunEnd(RunStatus.LOST, "it is no longer kept", None, time.time()))
             record.wake()
             await record.viewers.deliver()
+
+    def _wait(self, id: str, *, has_changed: bool) -> None:
+        """Set when a run is read again."""
+        before = self._pauses.get(id, _FIRST_PAUSE)
+        pause = self._pauses[id] = _FIRST_PAUSE if has_changed else min(2 * before, _LONGEST_PAUSE)
+        self._due[id] = trio.current_time() + pause
 
     def _is_gone(self, record: RunRecord) -> bool:
         since = self._missing_since.setdefault(record, trio.current_time())

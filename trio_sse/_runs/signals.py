@@ -6,6 +6,7 @@ A signal only saves time. Whatever it says is in the store, too, where each node
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol, final
@@ -19,8 +20,10 @@ from .._wire.json_text import compact_json
 
 NAME = "runs"
 
-# Two signals of a node are so many seconds apart, at least, and name so many runs at most.
+# Two signals of a node are so many seconds apart, at least, and name so many runs at most. Those that only
+# say what other nodes read soon anyway are rarer: the log forgets an event for each signal.
 _INTERVAL = 0.01
+_ROUTINE_INTERVAL = 0.25
 _MOST_NAMED = 5000
 
 
@@ -74,13 +77,22 @@ class RunSignals:
 
     async def run(self) -> None:
         """Send signals until cancelled."""
+        sent_at = -math.inf
         while True:
-            while not (self._changed or self._watched or self._cancelled or self._has_released):
+            while not (self._changed or self._watched or self._is_urgent):
                 await self._must_send.park()
+            with trio.move_on_at(sent_at + _ROUTINE_INTERVAL):
+                while sent_at > -math.inf and not self._is_urgent:
+                    await self._must_send.park()
             text = self._take()
+            sent_at = trio.current_time()
             with suppress(LogUnavailable, trio.ClosedResourceError):  # nodes look into the store
                 await self._signals.send(NAME, text)
             await trio.sleep(_INTERVAL)
+
+    @property
+    def _is_urgent(self) -> bool:
+        return bool(self._cancelled) or self._has_released
 
     def _take(self) -> str:
         changed = list(self._changed)[:_MOST_NAMED]
