@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,6 +146,32 @@ def test_a_server_that_restarts_has_no_run_any_more_and_starts_another(context: 
         page.evaluate("run.forget()")
         start(page, 20, 0, key="chat")
         check_end(page, 20)
+
+
+def test_a_run_of_a_killed_node_ends_as_lost_on_all_nodes(context: Any, tmp_path: Path) -> None:
+    port = free_port()
+    first = [sys.executable, "-m", "tests.support.apps.runs", f"{port}", f"{tmp_path / 'log'}"]
+    other = [sys.executable, "-m", "tests.support.apps.runs", "0", f"{tmp_path / 'log'}"]
+    with running(other) as surviving:
+        with running(first) as program:
+            page = opened(context, program.stdout.expect(r"http://\S+")[0])
+            tab = opened(context, surviving.stdout.expect(r"http://\S+")[0])
+            start(page, 100_000, 0.02)
+            until(page, "run.text.length > 30")
+            start(tab, 1, 0, id=page.evaluate("run.id"))
+            until(tab, "run.text.length > 60")
+            program.send(signal.SIGKILL)
+            program.wait()
+        until(tab, "run.hasEnded")
+        with running(first) as program:
+            program.stdout.expect(r"http://\S+")
+            page.evaluate("dispatchEvent(new Event('online'))")
+            until(page, "run.hasEnded")
+    for shown in (page, tab):
+        assert shown.evaluate("run.status") == "lost"
+        count = shown.evaluate("run.text.split(' ').length - 1")
+        assert shown.evaluate("run.text") == numbers(count)
+    assert page.evaluate("run.text") == tab.evaluate("run.text")
 
 
 def test_a_run_that_is_gone_and_a_token(context: Any, url: str) -> None:

@@ -1,4 +1,7 @@
-"""A server for tests of runs in a browser: each run counts, at the pace that is asked for."""
+"""A server for tests of runs in a browser: each run counts, at the pace that is asked for.
+
+Its arguments are the port, if it is not any free one, and the file of a log that nodes share, if they do.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ import sys
 
 import trio
 
-from trio_sse import Connection, HTTPException, Request, Response, Run, Runs, Server, client_script
+from trio_sse import Connection, HTTPException, Hub, Request, Response, Run, Runs, Server, client_script
+from trio_sse.sqlite import SQLiteLog
 
-server = Server(reconnect_spread=1, keepalive=0.5)
-runs = Runs(server.hub, ttl=60)
+PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+LOG = SQLiteLog(sys.argv[2]) if len(sys.argv) > 2 else None
+
+server = Server(hub=Hub(log=LOG), reconnect_spread=1, keepalive=0.5)
+runs = Runs(server.hub, ttl=60, lease=2)
 
 PAGE = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><title>Runs</title>
 <script src="/trio-sse.js"></script>"""
@@ -84,10 +91,9 @@ async def cut(request: Request) -> Response:
 
 
 async def main() -> None:
-    """Serve on the port of the command line, or on a free one."""
-    port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    """Serve until cancelled."""
     async with trio.open_nursery() as nursery:
-        addresses = await nursery.start(server.serve, "127.0.0.1", port)
+        addresses = await nursery.start(server.serve, "127.0.0.1", PORT)
         print(f"http://127.0.0.1:{addresses[0][1]}", flush=True)
 
 
