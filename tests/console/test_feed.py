@@ -16,7 +16,7 @@ from trio_sse._console.history import RATES, SPAN, History
 from trio_sse._console.places import Places
 from trio_sse._console.source import CHARTED, Snapshot
 from trio_sse._http.exceptions import TemporaryRefusal
-from trio_sse._pausing import Pausing
+from trio_sse._pausing import Pausing, in_one_piece
 
 from ..support.console import BEARER, TOKEN, ask, next_snapshot
 from ..support.leaks import MakeServer
@@ -112,8 +112,12 @@ def test_the_history_is_bounded_and_knows_gaps() -> None:
         totals["events_sent"] = 10.0 * second
         history.add(start + second, {**totals, "memory": None})
     now = start + 2 * SPAN - 1
-    samples = history.samples(now)
+    samples = list(history.samples(now))
     assert [sample["at"] for sample in samples] == [now - SPAN + 1 + n for n in range(SPAN)]
+    assert history.latest(now) == samples[-1]
+    encoded = in_one_piece(Feed(Source(), history, lambda: now).history())
+    assert json.loads(encoded) == {"samples": samples}
+    assert json.loads(in_one_piece(Feed(Source(), History()).history())) == {"samples": []}
     assert samples[0]["events_rate"] is None
     assert {sample["events_rate"] for sample in samples[1:]} == {10.0}
     assert set(samples[0]) == {"at", *(RATES.get(name, name) for name in CHARTED)}
@@ -121,8 +125,8 @@ def test_the_history_is_bounded_and_knows_gaps() -> None:
     latest = history.latest(now + 60)
     assert latest is not None
     assert (latest["at"], latest["events_rate"]) == (now + 60, None)
-    assert len(history.samples(now + 60)) == SPAN - 59
-    assert history.samples(now + 2 * SPAN) == []
+    assert len(list(history.samples(now + 60))) == SPAN - 59
+    assert list(history.samples(now + 2 * SPAN)) == []
     assert history.latest(now + 2 * SPAN) is None
 
 

@@ -9,6 +9,7 @@ from typing import final
 from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._http.response import Response
+from .._pausing import in_pieces
 from .._stream.connection import Connection
 from .access import Access
 from .actions import Actions
@@ -76,7 +77,7 @@ class Console:
         with self.viewers.take():
             for name, value in SECURITY_FIELDS.items():
                 connection.add_header(name, value)
-            await connection.send(self.feed.history(), event="history")
+            await connection.send(await in_pieces(self.feed.history()), event="history")
             seen = self.feed.begin()
             while True:
                 seen = await self.feed.next(seen)

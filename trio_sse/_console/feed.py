@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import final
 
 import trio
 
-from .._pausing import timed_in_pieces
+from .._pausing import Pausing, timed_in_pieces
 from .history import History
 from .source import ConsoleSource
 
@@ -26,6 +27,8 @@ _MOST_SHARE = 1 / 50
 
 # A viewer that comes later receives a new snapshot instead of the last one.
 _STALE_SECONDS = 1.5
+
+_POINTS_AT_ONCE = 60
 
 
 @final
@@ -85,6 +88,11 @@ class Feed:
             self._is_computing = False
             self._waiting.unpark_all()
 
-    def history(self) -> str:
-        """Return the charts' points of the last minutes, encoded."""
-        return json.dumps({"samples": self._history.samples(self._clock())}, separators=(",", ":"))
+    def history(self) -> Pausing[str]:
+        """Encode the charts' points of the last minutes."""
+        parts = []
+        samples = self._history.samples(self._clock())
+        while chunk := list(islice(samples, _POINTS_AT_ONCE)):
+            parts.append(json.dumps(chunk, separators=(",", ":"))[1:-1])
+            yield
+        return f'{{"samples":[{",".join(parts)}]}}'
