@@ -109,7 +109,6 @@ async def test_a_node_stops_runs_that_were_taken_over(make_shared: MakeLog) -> N
         assert node.runs._table.all() == []
 
 
-@needs("redis-server")
 async def test_a_run_that_has_stored_nothing_yet_goes_on_elsewhere(make_shared: MakeLog) -> None:
     """Its id is known to clients, so it must not be removed when its node has lost the lease."""
     first, second = Node(make_shared()), Node(make_shared())
@@ -139,6 +138,34 @@ async def test_a_run_that_has_stored_nothing_yet_goes_on_elsewhere(make_shared: 
             assert (reader.text, reader.ends[0].result) == ("x", "2")
 
 
+async def test_a_resumed_run_is_put_back_into_a_store_that_was_emptied(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    node, steps = Node(SQLiteLog(path, **PATIENT)), Steps()
+    node.runs.resumable(name="steps")(steps)
+    new = NewRun("resumed", None, None, 1.0, SLACK + LONG, LONG, "steps", "[]", 3)
+    async with SQLiteLog(path, **PATIENT).connect() as session, nodes(node):
+        assert isinstance(session, RunSession)
+        await begin(session, "dead", new, "one ", "1")
+        await session.hold_runs("dead", 0)
+        await until(lambda: node.runs._node)
+        node.take_over_now()
+        async with reading(node.runs.get(new.id)) as (reader,):
+            await reader.has("one ")
+            steps.do(lambda run: run.checkpoint(2))
+            steps.write("two ")
+            await reader.has("one two ")
+            with closing(sqlite3.connect(path, timeout=SECONDS)) as connection, connection:
+                for table in ("run_texts", "run_pieces", "run_events", "runs"):
+                    connection.execute(f"delete from {table}")
+            steps.write("three")
+            await reader.has("one two three")
+            with closing(sqlite3.connect(path)) as connection:
+                assert connection.execute("select checkpoint from runs").fetchall() == [("2",)]
+            steps.finish()
+        assert reader.ends[0].status is RunStatus.FINISHED
+
+
+@needs("redis-server")
 @pytest.mark.integration
 @pytest.mark.parametrize("has_lost", [False, True], ids=["kept", "lost"])
 async def test_redis_is_killed_in_mid_run(tmp_path: Path, has_lost: bool) -> None:

@@ -123,7 +123,7 @@ class ResumedRun:
             *(claimed.id, stored.owner, stored.key, stored.created_at, claimed.seconds, self._table.ttl),
             *(claimed.function, claimed.arguments, self._resumable.attempts),
         )
-        record.holding = Holding(new, claimed.attempt, stored.number)
+        record.holding = Holding(new, claimed.attempt, stored.number, claimed.checkpoint)
         record.deadline = trio.current_time() + claimed.seconds - SLACK
         if claimed.cancel_reason is not None:
             record.cancel(claimed.cancel_reason)

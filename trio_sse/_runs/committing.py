@@ -82,13 +82,16 @@ class RunCommitter:
                 if outcome is Outcome.BEHIND or (outcome is Outcome.MISSING and was_certain):
                     stored = await self._find(record, is_missing=outcome is Outcome.MISSING)
                     if stored is not None:
-                        changes[record] = restoring(record.content, stored, item)
+                        holding.attempt = stored.attempt  # a run that was created again begins with the first
+                        restored = restoring(record.content, stored, item, holding.checkpoint)
+                        changes[record] = restored._replace(attempt=holding.attempt)
                         continue
                     outcome = Outcome.LOST
                 elif outcome is Outcome.MISSING:
                     outcome = Outcome.LOST
                 del changes[record]
                 holding.number = item.number
+                holding.checkpoint = item.checkpoint or holding.checkpoint
                 holding.is_doubtful = False
                 results.append((record, outcome))
         return results

@@ -50,7 +50,9 @@ def encode_changes(
     return made._replace(size=size, pieces=texts, events=events)
 
 
-def restoring(content: RunContent, stored: StoredRun, changes: RunChanges) -> RunChanges:
+def restoring(
+    content: RunContent, stored: StoredRun, changes: RunChanges, checkpoint: str | None
+) -> RunChanges:
     """Return changes with all that a store lacks before them: it has lost what it had stored."""
     added = {number: piece for number, _, piece in changes.pieces}
     pieces = []
@@ -64,7 +66,11 @@ def restoring(content: RunContent, stored: StoredRun, changes: RunChanges) -> Ru
     if state is None and content.state is not None and stored.state_version != content.head.state:
         state = (content.head.state, content.state)
     return changes._replace(
-        follows=stored.number, pieces=pieces, events=[*earlier, *changes.events], state=state
+        follows=stored.number,
+        pieces=pieces,
+        events=[*earlier, *changes.events],
+        state=state,
+        checkpoint=changes.checkpoint or checkpoint,
     )
 
 
