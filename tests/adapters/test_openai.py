@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,6 +59,7 @@ class Serving:
         self.model = model
         self.runs = runs
         self.url = url
+        self._clients: dict[str, openai.OpenAI] = {}
 
     async def call(self, function: Callable[[openai.OpenAI], T], *, key: str = "ada") -> T:
         """Call a function of OpenAI's client in a thread."""
@@ -66,10 +67,16 @@ class Serving:
         def run() -> T:
             import openai
 
-            with openai.OpenAI(base_url=self.url, api_key=key, timeout=SECONDS, max_retries=0) as client:
-                return function(client)
+            if key not in self._clients:  # to make one takes a while
+                options: Any = {"base_url": self.url, "timeout": SECONDS, "max_retries": 0}
+                self._clients[key] = openai.OpenAI(api_key=key, **options)
+            return function(self._clients[key])
 
         return await trio.to_thread.run_sync(run)
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
 
     async def go_on(self) -> None:
         self.model.go_on.set()
@@ -91,7 +98,8 @@ async def serving(server: Server) -> AsyncIterator[Serving]:
     server.route("/v1/responses/{id}")(responses.retrieve)
     server.route("/v1/responses/{id}/cancel", methods=["POST"])(responses.cancel)
     async with on_sockets(server) as sockets:
-        yield Serving(model, runs, sockets.url("/v1"))
+        with closing(Serving(model, runs, sockets.url("/v1"))) as serving:
+            yield serving
 
 
 def asked(text: str) -> Any:
