@@ -1,4 +1,5 @@
   const QUIET = 0.25; // seconds after which what a server sends at the beginning of a stream is over
+  const LIVE = ["streaming", "polling"]; // the statuses of a follower that receives events
 
   /**
    * A follower that shares one connection with the other tabs of its origin.
@@ -166,7 +167,7 @@
       if (this.#release || this.#isRestarting) return;
       this.#heardAt = performance.now();
       if (message.status === "closed") return this.#finish(message.refusal);
-      if (this.#own && !this.#isSettled) return;
+      if (this.#own && !(this.#isSettled && LIVE.includes(message.status ?? LIVE[0]))) return; // an event has no status
       const place = this.#cursor.place(message);
       if (place === GAP) return void (this.#own || this.#open());
       this.#closeOwn();
@@ -221,7 +222,7 @@
     #settle() {
       this.#stopSettling();
       this.#stopSettling = after(QUIET, this.#settling.signal, () => {
-        this.#isSettled ||= ["streaming", "polling"].includes(this.status);
+        this.#isSettled ||= LIVE.includes(this.status);
         if (this.#own && !this.#release) this.#ask();
       });
     }
