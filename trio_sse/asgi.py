@@ -141,16 +141,12 @@ def run_endpoints(
     in_order: bool = False,
     **options: Any,
 ) -> RunEndpoints:
-    """Return endpoints that start, join and cancel runs of a function.
-
-    ::
+    """Return endpoints that start, join and cancel runs of a function::
 
         answers = run_endpoints(answer, runs)  # async def answer(run: Run, body: Any) -> object
-        routes = [
-            Route("/answers", answers.start),
-            Route("/answers/{id}", answers.join),
-            Route("/answers/{id}/cancel", answers.cancel),
-        ]
+        Route("/answers", answers.start)
+        Route("/answers/{id}", answers.join)
+        Route("/answers/{id}/cancel", answers.cancel)
 
     Args:
         function: it receives the run and the request's body, as a JSON value or as a text.
