@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from ..support.browser import MILLISECONDS
+from ..support.browser import profile
 from ..support.console import TOKEN
 from ..support.programs import RawStream, serving
 from ..support.requirements import needs
@@ -33,12 +33,10 @@ def url() -> Iterator[str]:
 @contextmanager
 def console(browser: Any, url: str, fragment: str = f"#token={TOKEN}", **options: Any) -> Iterator[Any]:
     """Open the page; at the end, it must have had no errors and asked no other server for anything."""
-    context = browser.new_context(**options)
     errors: list[str] = []
     requests: list[str] = []
-    try:
+    with profile(browser, **options) as context:
         page = context.new_page()
-        page.set_default_timeout(MILLISECONDS)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("request", lambda request: requests.append(request.url))
@@ -48,16 +46,14 @@ def console(browser: Any, url: str, fragment: str = f"#token={TOKEN}", **options
         assert [error for error in errors if not (error.startswith(refused) or "net::ERR_" in error)] == []
         assert {urlsplit(request).netloc for request in requests} == {urlsplit(url).netloc}
         assert not any(TOKEN in urlsplit(request).path + urlsplit(request).query for request in requests)
-    finally:
-        context.close()
 
 
 def expect_text(page: Any, selector: str, pattern: str) -> None:
-    expect(page.locator(selector)).to_contain_text(re.compile(pattern), timeout=MILLISECONDS)
+    expect(page.locator(selector)).to_contain_text(re.compile(pattern))
 
 
 def expect_live(page: Any) -> None:
-    expect(page.locator("#status")).to_have_attribute("data-status", "live", timeout=MILLISECONDS)
+    expect(page.locator("#status")).to_have_attribute("data-status", "live")
 
 
 def test_the_link_logs_in_and_the_page_shows_the_server(browser: Any, url: str) -> None:
@@ -75,18 +71,14 @@ def test_the_link_logs_in_and_the_page_shows_the_server(browser: Any, url: str) 
         expect(charts.first).to_have_attribute(
             "aria-label", re.compile(r"^Open streams: \d+ now, highest \d+")
         )
-        expect(page.locator("#charts .line").first).to_have_attribute(
-            "d", re.compile("L"), timeout=MILLISECONDS
-        )
+        expect(page.locator("#charts .line").first).to_have_attribute("d", re.compile("L"))
         cookies = page.context.cookies()
         assert [(one["httpOnly"], one["sameSite"], TOKEN in one["value"]) for one in cookies] == [
             (True, "Strict", False)
         ]
         page.reload()  # the cookie is enough, and the charts are there at once
         expect_live(page)
-        expect(page.locator("#charts .line").first).to_have_attribute(
-            "d", re.compile("L"), timeout=MILLISECONDS
-        )
+        expect(page.locator("#charts .line").first).to_have_attribute("d", re.compile("L"))
 
 
 def test_a_topic_is_watched_and_published_to_and_a_stream_is_ended(browser: Any, url: str) -> None:
@@ -123,7 +115,7 @@ def test_a_question_that_is_asked_again_at_once_takes_the_last_answer(browser: A
     """The event "close" of the first question may come when the second is open."""
     with RawStream(f"{url}/rooms/twice?x") as client, console(browser, url) as page:
         row = page.locator("#streams tr", has_text="/rooms/twice")
-        expect(row.get_by_role("button")).to_be_visible(timeout=MILLISECONDS)
+        expect(row.get_by_role("button")).to_be_visible()
         row.get_by_role("button").evaluate(
             "button => { button.click(); document.querySelector('#confirm').close(); button.click(); }"
         )
@@ -187,10 +179,10 @@ def test_nodes_and_workers_are_side_by_side_and_drained(browser: Any, tmp_path: 
     ):
         client.read_until(b"id: ")
         rows = page.locator("#nodes tbody tr")
-        expect(rows).to_have_count(2, timeout=MILLISECONDS)
+        expect(rows).to_have_count(2)
         expect(rows.filter(has_text="answers you")).to_have_count(1)
         row = rows.filter(has_not_text="answers you")
-        expect(row.locator("td").nth(2)).to_have_text("1", timeout=MILLISECONDS)  # its stream
+        expect(row.locator("td").nth(2)).to_have_text("1")  # its stream
         name = row.locator("th").text_content()
         row.get_by_role("button").click()
         expect_text(page, "#confirm-title", re.escape(f"Drain node {name}?"))
@@ -198,7 +190,7 @@ def test_nodes_and_workers_are_side_by_side_and_drained(browser: Any, tmp_path: 
         expect_text(page, "#toast", "was asked to drain")
         assert other.wait() == 0
         client.rest()
-        expect(page.locator("#nodes-card")).to_be_hidden(timeout=MILLISECONDS)  # there is only one left
+        expect(page.locator("#nodes-card")).to_be_hidden()  # there is only one left
         worker = page.locator("#workers tbody tr").filter(has_not_text="answers you").first
         pid = worker.locator("th").text_content()
         worker.get_by_role("button").click()
@@ -214,7 +206,7 @@ def test_a_drain_is_confirmed_and_the_page_returns_to_a_new_server(browser: Any)
         page.click("#drain")
         page.click("#confirm-yes")
         assert program.wait() == 0
-        expect(page.locator("#status")).to_have_attribute("data-status", "reconnecting", timeout=MILLISECONDS)
+        expect(page.locator("#status")).to_have_attribute("data-status", "reconnecting")
         bind = urlsplit(url).netloc
         with serving(APP, "--console", bind=bind, env=env) as (second, _):
             expect_live(page)

@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 import pytest
 from playwright import sync_api
 
-from ..support.browser import MILLISECONDS, SECONDS
+from ..support.browser import profile, value_of
 from ..support.ports import free_port
 from ..support.programs import Program, serving, trio_sse
 from ..support.requirements import needs
+from ..support.waiting import SECONDS
 
 pytestmark = [pytest.mark.integration, needs("chromium")]
 
@@ -31,7 +32,6 @@ class Tab:
     requests: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.page.set_default_timeout(MILLISECONDS)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("console", self._note)
@@ -56,28 +56,21 @@ class Tab:
         return state
 
     def expect_status(self, status: str) -> None:
-        sync_api.expect(self.page.locator("#status")).to_have_attribute(
-            "data-status", status, timeout=MILLISECONDS
-        )
+        sync_api.expect(self.page.locator("#status")).to_have_attribute("data-status", status)
 
     def expect_story(self, pattern: str) -> None:
-        sync_api.expect(self.page.locator("#story")).to_contain_text(
-            re.compile(pattern), timeout=MILLISECONDS
-        )
+        sync_api.expect(self.page.locator("#story")).to_contain_text(re.compile(pattern))
 
 
 @contextmanager
 def tab(browser: Any, url: str, **options: Any) -> Iterator[Tab]:
     """Open a page; at the end, it must have had no errors and asked no other server for anything."""
-    context = browser.new_context(**options)
-    try:
+    with profile(browser, **options) as context:
         opened = Tab(context.new_page())
         opened.page.goto(url)
         yield opened
         assert opened.errors == []
         assert {urlsplit(request).netloc for request in opened.requests} == {urlsplit(url).netloc}
-    finally:
-        context.close()
 
 
 @contextmanager
@@ -224,7 +217,7 @@ COLLECT = """([url, types, options]) => new Promise((resolve) => {
 
 def collect(page: Any, url: str, *types: str, **options: object) -> dict[str, list[Any]]:
     """Return all the events of a stream that ends by being refused."""
-    collected: dict[str, list[Any]] = page.evaluate(COLLECT, [url, types, options])
+    collected: dict[str, list[Any]] = value_of(page, COLLECT, [url, types, options])
     return collected
 
 
@@ -246,7 +239,7 @@ def test_events_arrive_as_they_were_sent(browser: Any, site: str) -> None:
 def test_ids_are_sent_back_and_204_is_the_end(browser: Any, site: str) -> None:
     with tab(browser, site) as opened:
         collected = collect(opened.page, "/resume?client=one")
-        sent = opened.page.evaluate("fetch('/sent?client=one').then((response) => response.text())")
+        sent = value_of(opened.page, "async () => (await fetch('/sent?client=one')).text()")
     assert [event[1] for event in collected["events"]] == ["1", "2", "3"]
     assert collected["states"] == ["open", "reconnecting"] * 3 + ["closed"]
     assert sent.split("\n") == ["None", "größe/1", "größe/2", "größe/3"]
@@ -270,11 +263,11 @@ def test_other_statuses_are_the_end_too(browser: Any, site: str) -> None:
 
 def read_hello(browser: Any, site: str, hello: str) -> str:
     """Read a stream of another origin from a page of the site."""
-    context = browser.new_context()
-    try:
+    with profile(browser) as context:
         page = context.new_page()
         page.goto(site)
-        data: str = page.evaluate(
+        data: str = value_of(
+            page,
             """(url) => new Promise((resolve) => {
               const source = new EventSource(url, { withCredentials: true });
               source.onmessage = ({ data }) => { source.close(); resolve(data); };
@@ -283,8 +276,6 @@ def read_hello(browser: Any, site: str, hello: str) -> str:
             hello,
         )
         return data
-    finally:
-        context.close()
 
 
 def test_pages_of_another_origin_may_read_what_they_are_let(browser: Any, site: str) -> None:

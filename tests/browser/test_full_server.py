@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ..support.browser import MILLISECONDS
+from ..support.browser import profile, value_of
 from ..support.programs import serving
 from ..support.requirements import needs
 
@@ -30,14 +30,10 @@ async () => {
 
 
 def test_an_event_source_reconnects_and_a_fetch_is_refused(browser: Any) -> None:
-    with serving("tests.support.apps.full:server") as (_, url):
-        page = browser.new_page()
-        try:
-            page.set_default_timeout(MILLISECONDS)
-            page.goto(url)
-            state, status, retry_after = page.evaluate(SCRIPT)
-        finally:
-            page.close()
+    with serving("tests.support.apps.full:server") as (_, url), profile(browser) as context:
+        page = context.new_page()
+        page.goto(url)
+        state, status, retry_after = value_of(page, SCRIPT)
 
     assert (state, status) == (0, 503)
     assert 1 <= retry_after <= 10

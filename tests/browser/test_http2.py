@@ -11,10 +11,11 @@ import pytest
 from playwright import sync_api
 
 from ..support import http
-from ..support.browser import MILLISECONDS
+from ..support.browser import profile, until, value_of
 from ..support.certificates import Certificate
 from ..support.programs import example, serving
 from ..support.requirements import needs
+from ..support.waiting import until_blocking
 
 pytestmark = [pytest.mark.integration, needs("chromium")]
 
@@ -39,7 +40,7 @@ OPEN = """count => {
 }"""
 
 #: Opens a WebSocket, which browsers do on the connection of HTTP/2 that they have (RFC 8441).
-ECHO = """new Promise((resolve, reject) => {
+ECHO = """() => new Promise((resolve, reject) => {
   const socket = new WebSocket(`wss://${location.host}/echo`);
   socket.onopen = () => socket.send("hello");
   socket.onmessage = event => { resolve(event.data); socket.close(); };
@@ -51,23 +52,17 @@ PROTOCOLS = "performance.getEntriesByType('{}').map(entry => entry.nextHopProtoc
 @contextmanager
 def opened(browser: Any, url: str) -> Iterator[Any]:
     """Open a page; it may not complain."""
-    context = browser.new_context(ignore_https_errors=True)
-    page = context.new_page()
-    page.set_default_timeout(MILLISECONDS)
     complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(url)
-    yield page
-    context.close()
+    with profile(browser, ignore_https_errors=True) as context:
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(url)
+        yield page
     assert complaints == []
 
 
 def expect(page: Any, selector: str) -> Any:
     return sync_api.expect(page.locator(selector))
-
-
-def until(page: Any, expression: str) -> None:
-    page.wait_for_function(expression, timeout=MILLISECONDS)
 
 
 @pytest.mark.parametrize("has_http2", [True, False])
@@ -95,7 +90,7 @@ def test_streams_that_are_cut_resume_and_none_misses_an_event(browser: Any, cert
         page.evaluate(OPEN, STREAMS)
         until(page, "sources.every(one => one.readyState === 1) && follower.status === 'streaming'")
         assert streams(client) == STREAMS + 1
-        assert page.evaluate(ECHO) == "hello over HTTP/2"
+        assert value_of(page, ECHO) == "hello over HTTP/2"
         client.post("/publish", content="1 10").raise_for_status()
         until(page, "[...got, followed].every(numbers => numbers.length === 10)")
 
@@ -106,13 +101,8 @@ def test_streams_that_are_cut_resume_and_none_misses_an_event(browser: Any, cert
         assert page.evaluate("errors") >= STREAMS
 
         page.evaluate("sources.forEach(one => one.close()); follower.close()")
-        until_no_stream(client)
+        until_blocking(lambda: not streams(client))
 
 
 def streams(client: httpx.Client) -> int:
     return int(client.get("/statistics").json()["streams"])
-
-
-def until_no_stream(client: httpx.Client) -> None:
-    while streams(client):
-        pass

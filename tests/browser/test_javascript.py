@@ -18,10 +18,11 @@ import jsonpatch
 import pytest
 
 from ..support import http
-from ..support.browser import MILLISECONDS, SECONDS
+from ..support.browser import MILLISECONDS, profile, until, value_of
 from ..support.ports import free_port
 from ..support.programs import Program, running
 from ..support.requirements import needs
+from ..support.waiting import SECONDS, until_blocking
 
 pytestmark = [pytest.mark.integration, needs("chromium")]
 
@@ -69,11 +70,8 @@ def url() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def tab(browser: Any) -> Iterator[Any]:
     """Open the page that the tests share: each loads it again, which takes less than opening another."""
-    context = browser.new_context()
-    opened = context.new_page()
-    opened.set_default_timeout(MILLISECONDS)
-    yield opened
-    context.close()
+    with profile(browser) as context:
+        yield context.new_page()
 
 
 @pytest.fixture
@@ -102,17 +100,9 @@ def statistics(url: str) -> dict[str, float]:
     return told
 
 
-def until(page: Any, expression: str) -> None:
-    """Wait until an expression of the page's is true."""
-    page.wait_for_function(expression, timeout=MILLISECONDS)
-
-
 def until_told(url: str, is_so: Callable[[dict[str, float]], bool]) -> None:
     """Wait until the server's statistics are as wanted."""
-    deadline = time.monotonic() + SECONDS
-    while not is_so(statistics(url)):
-        assert time.monotonic() < deadline, statistics(url)
-        time.sleep(0.02)
+    until_blocking(lambda: is_so(statistics(url)), state=lambda: statistics(url))
 
 
 def follow(page: Any, last_event_id: str = "") -> None:
@@ -127,7 +117,8 @@ def publishing(url: str, first: int, last: int) -> Iterator[None]:
     try:
         yield
     finally:
-        thread.join()
+        thread.join(2 * SECONDS)
+        assert not thread.is_alive(), "the server has not taken the numbers"
 
 
 def got(page: Any) -> list[int]:
@@ -292,10 +283,10 @@ def test_after_a_gap_it_receives_a_reset_and_continues(page: Any, url: str) -> N
     assert (got(page), page.evaluate("resets")) == ([1, 2, 3, 4], ["expired"])
 
 
-def test_it_outlives_the_server(browser: Any) -> None:
+def test_it_outlives_the_server(tab: Any) -> None:
     port = free_port()
     with serving(port) as (_, url):
-        opened = browser.new_page()
+        opened = tab.context.new_page()
         opened.goto(url)
         follow(opened)
         until(opened, "follower.status === 'streaming'")
@@ -336,7 +327,8 @@ def test_a_fetch_receives_the_cursor_without_a_blank_line(
     page: Any, url: str, cache: str, ending: str
 ) -> None:
     """By default: with `no-store`, a browser sends what an `EventSource` sends."""
-    first = page.evaluate(
+    first = value_of(
+        page,
         """async (cache) => {
           const response = await fetch("/live", {headers: {Accept: "text/event-stream"}, cache});
           const reader = response.body.getReader();
@@ -351,30 +343,28 @@ def test_a_fetch_receives_the_cursor_without_a_blank_line(
 
 # The clock
 
+COUNT_TICKS = "clock.source.addEventListener('tick', () => window.ticks = (window.ticks ?? 0) + 1)"
+
+# A page that is held up leaves out seconds.
+FOUR_IN_A_ROW = """seconds.some(([last], n) =>
+  n >= 3 && [1, 2, 3].every((back) => seconds[n - back][0] === last - back))"""
+
 
 def test_all_pages_show_the_same_time_however_wrong_their_own_is(browser: Any, url: str) -> None:
-    pages = []
-    for offset in (0, 3_600_000, -86_400_000):
-        context = browser.new_context()
-        context.add_init_script(f"Date.now = ((now) => () => now.call(Date) + {offset})(Date.now);")
-        opened = context.new_page()
-        opened.goto(url)
-        first = opened.evaluate("(window.clock = TrioSSE.clock('/clock')).elapsed()")
-        assert abs(first - statistics(url)["elapsed"]) < 10  # the page says it before the first tick has come
-        pages.append((opened, offset))
-        time.sleep(0.3)
-    for opened, offset in pages:
-        opened.evaluate("clock.source.addEventListener('tick', () => window.ticks = (window.ticks ?? 0) + 1)")
-        until(opened, "window.ticks > 5")
-        before, shown, after = (
-            statistics(url)["elapsed"],
-            opened.evaluate("clock.elapsed()"),
-            statistics(url)["elapsed"],
-        )
-        assert before - 1 < shown < after + 1
-        assert abs(opened.evaluate("clock.offset") - offset) < 5000
-        assert abs(opened.evaluate("clock.now()") - time.time() * 1000) < 5000
-        opened.context.close()
+    for offset in (0, 3_600_000, -86_400_000):  # what is right to a minute cannot be one of these
+        with profile(browser) as context:
+            context.add_init_script(f"Date.now = ((now) => () => now.call(Date) + {offset})(Date.now);")
+            opened = context.new_page()
+            opened.goto(url)
+            first = opened.evaluate("(window.clock = TrioSSE.clock('/clock')).elapsed()")
+            # The page says it before the first tick has come.
+            assert first == pytest.approx(statistics(url)["elapsed"], abs=SECONDS)
+            opened.evaluate(COUNT_TICKS)
+            until(opened, "window.ticks > 5")
+            before = statistics(url)["elapsed"]
+            assert opened.evaluate("clock.elapsed()") == pytest.approx(before, abs=SECONDS)
+            assert opened.evaluate("clock.offset") == pytest.approx(offset, abs=MILLISECONDS)
+            assert opened.evaluate("clock.now()") == pytest.approx(time.time() * 1000, abs=MILLISECONDS)
 
 
 def test_seconds_begin_when_the_servers_do_and_never_run_backwards(page: Any) -> None:
@@ -383,12 +373,12 @@ def test_seconds_begin_when_the_servers_do_and_never_run_backwards(page: Any) ->
       window.clock = TrioSSE.clock("/clock");
       window.stop = clock.onSecond((second) => seconds.push([second, clock.elapsed()]));
     }""")
-    until(page, "seconds.length >= 4")
+    until(page, FOUR_IN_A_ROW)
     page.evaluate("stop()")
     seconds = page.evaluate("seconds")
     numbers = [second for second, _ in seconds]
-    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-    assert all(second <= elapsed < second + 1 for second, elapsed in seconds[1:])
+    assert numbers == sorted(set(numbers))
+    assert all(second <= elapsed for second, elapsed in seconds)
     page.evaluate("clock.close()")
     until(page, "clock.source.status === 'closed'")
 
@@ -415,7 +405,7 @@ def test_a_long_replay_of_ticks_does_not_make_the_clock_stand_still(page: Any) -
 
 def test_an_offset_of_the_page_is_where_it_begins(page: Any, url: str) -> None:
     page.goto(f"{url}/?offset=1000")
-    assert 1000 <= page.evaluate("TrioSSE.clock('/live').elapsed()") < 1010
+    assert 1000 <= page.evaluate("TrioSSE.clock('/live').elapsed()") < 1000 + SECONDS
     assert http.get(f"{url}/?offset=-1").status_code == 400
 
 

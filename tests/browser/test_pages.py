@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import pytest
 from playwright import sync_api
 
 from ..support import http
-from ..support.browser import MILLISECONDS
+from ..support.browser import profile, until
 from ..support.programs import example
 from ..support.requirements import needs
+from ..support.waiting import until_blocking
 
 pytestmark = [pytest.mark.integration, needs("chromium")]
 
@@ -29,27 +30,19 @@ def opened(
 ) -> Iterator[list[Any]]:
     """Run an example; give its page, in as many windows as are wanted. No page may complain."""
     errors: list[str] = []
-    with example(name, *arguments, env=env) as (_, url):
-        contexts = [browser.new_context(base_url=url) for _ in range(pages)]
+    with example(name, *arguments, env=env) as (_, url), ExitStack() as stack:
         windows = []
-        for context in contexts:
-            window = context.new_page()
-            window.set_default_timeout(MILLISECONDS)
+        for _ in range(pages):
+            window = stack.enter_context(profile(browser, base_url=url)).new_page()
             window.on("pageerror", lambda error: errors.append(str(error)))
             window.goto(f"{url}/{path}")
             windows.append(window)
         yield windows
-        for context in contexts:
-            context.close()
     assert errors == []
 
 
 def expect(window: Any, selector: str) -> Any:
     return sync_api.expect(window.locator(selector))
-
-
-def until(window: Any, expression: str) -> None:
-    window.wait_for_function(expression, timeout=MILLISECONDS)
 
 
 def number_in(selector: str) -> str:
@@ -191,7 +184,7 @@ def test_progress_of_a_job_reaches_its_end(browser: Any) -> None:
             window.click("#start")
         expect(window, ".what").to_have_count(2)
         for what in window.locator(".what").all():
-            sync_api.expect(what).to_contain_text("SHA-256", timeout=MILLISECONDS)
+            sync_api.expect(what).to_contain_text("SHA-256")
         expect(window, ".percent").to_have_text(["100 %", "100 %"])
 
 
@@ -239,16 +232,13 @@ def test_datastar_merges_what_the_server_sends(browser: Any) -> None:
 
 
 def test_the_clock_is_the_same_in_every_window(browser: Any) -> None:
-    with example("clock") as (_, url):
-        windows = [browser.new_page() for _ in range(2)]
+    with opened(browser, "clock", pages=2) as windows:
         for window in windows:
-            window.goto(url)
             until(window, f"{number_in('#left')} > 0")
-        for _ in range(3):  # each is read at its own time, and a second may begin in between
-            seconds = [window.evaluate(number_in("#left")) for window in windows]
-            if seconds[0] == seconds[1]:
-                break
-            windows[0].wait_for_timeout(100)
-        assert seconds[0] == seconds[1]
-        for window in windows:
-            window.close()
+
+        def show_the_same() -> bool:
+            """Return whether they do: each is read at its own time, and a second may begin in between."""
+            one, other = (window.evaluate(number_in("#left")) for window in windows)
+            return bool(one == other)
+
+        until_blocking(show_the_same)

@@ -11,7 +11,7 @@ import trustme
 from playwright import sync_api
 
 from ..support import http
-from ..support.browser import MILLISECONDS
+from ..support.browser import profile
 from ..support.programs import serving
 from ..support.requirements import needs
 
@@ -35,12 +35,10 @@ def members(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def page(browser: Any, members: str) -> Iterator[Any]:
     """Open the app's page in its own browser, which takes any certificate."""
-    context = browser.new_context(ignore_https_errors=True)
-    opened = context.new_page()
-    opened.set_default_timeout(MILLISECONDS)
-    opened.goto(members)
-    yield opened
-    context.close()
+    with profile(browser, ignore_https_errors=True) as context:
+        opened = context.new_page()
+        opened.goto(members)
+        yield opened
 
 
 def post(url: str, body: str = "") -> None:
@@ -54,12 +52,12 @@ def log_in(page: Any, name: str) -> None:
 
 
 def expect_news(page: Any, news: list[str]) -> None:
-    sync_api.expect(page.locator("#news li")).to_have_text(news, timeout=MILLISECONDS)
+    sync_api.expect(page.locator("#news li")).to_have_text(news)
 
 
 def test_a_user_who_is_not_logged_in_is_refused(page: Any, members: str) -> None:
     page.goto(f"{members}/?follow")
-    sync_api.expect(page.locator("#status")).to_have_text("refused", timeout=MILLISECONDS)
+    sync_api.expect(page.locator("#status")).to_have_text("refused")
 
 
 def test_a_user_who_is_logged_in_sees_what_is_published(page: Any, members: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ..support import http
-from ..support.browser import MILLISECONDS
+from ..support.browser import profile, until, value_of
 from ..support.ports import free_port
 from ..support.programs import running
 from ..support.requirements import needs
@@ -36,10 +36,8 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def context(browser: Any) -> Iterator[Any]:
-    made = browser.new_context()
-    made.set_default_timeout(MILLISECONDS)
-    yield made
-    made.close()
+    with profile(browser) as made:
+        yield made
 
 
 def opened(context: Any, url: str) -> Any:
@@ -52,10 +50,6 @@ def start(page: Any, to: int, pause: float, **options: object) -> None:
     page.evaluate(START, [to, pause, options])
 
 
-def until(page: Any, expression: str) -> None:
-    page.wait_for_function(expression, timeout=MILLISECONDS)
-
-
 def numbers(to: int) -> str:
     return "".join(f"{number} " for number in range(1, to + 1))
 
@@ -66,7 +60,7 @@ def check_end(page: Any, to: int) -> None:
     assert page.evaluate("[run.status, run.result, run.state]") == ["finished", {"counted": to}, {"at": to}]
     assert page.evaluate("run.texts") == {"text": numbers(to), "stars": "*" * (to // 10)}
     assert page.evaluate("tenths.length === new Set(tenths).size")
-    assert page.evaluate("run.ended.then((run) => run.status)") == "finished"
+    assert value_of(page, "async () => (await run.ended).status") == "finished"
     # Each text that was shown continues the one before, or starts anew.
     assert page.evaluate("seen.every((text, n) => !n || text.startsWith(seen[n - 1]) || text === '')")
 
@@ -212,7 +206,7 @@ def test_the_reader_parses_as_the_standard_says(context: Any, url: str, size: in
         "\ufeffdata: a\r\ndata:b\rdata\n\nid: 7\nevent: e\ndata: größe 💡\n\n:comment\n\n"
         "id: \0\ndata:  x\n\nid\nevent: nothing\n\ndata: y\r\n\r\nid: 9\n\ndata: not complete"
     )
-    got = page.evaluate(PARSE, [list(stream.encode()), size])
+    got = value_of(page, PARSE, [list(stream.encode()), size])
     events = [["message", "a\nb\n", ""], ["e", "größe 💡", "7"], ["message", " x", "7"], ["message", "y", ""]]
     assert got == [events, "9"]
 
@@ -246,5 +240,5 @@ def test_odd_streams_and_storages(context: Any, url: str) -> None:
         'id: 2\nevent: append\ndata: {"text":"x","name":"constructor"}\n\n'
         'id: 3\nevent: end\ndata: {"status":"finished"}\n\n'
     )
-    got = opened(context, url).evaluate(ODD, [stream])
+    got = value_of(opened(context, url), ODD, [stream])
     assert got == ["3", 3_600_000, "1", "finished", {"text": "", "constructor": "x"}]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 import pytest
 
 from ..support import http
-from ..support.browser import MILLISECONDS, SECONDS
+from ..support.browser import profile, until, value_of
 from ..support.ports import free_port
 from ..support.programs import running
 from ..support.requirements import needs
+from ..support.waiting import SECONDS, until_blocking
 
 pytestmark = [pytest.mark.integration, needs("chromium")]
 
@@ -32,7 +32,9 @@ FOLLOW = """([url, options]) => {
   follower.addEventListener("reset", () => { resets += 1; });
 }"""
 
-LEADS = "navigator.locks.query().then(({held}) => held.length && held[0].clientId)"
+LEADS = (
+    "async () => { const {held} = await navigator.locks.query(); return held.length && held[0].clientId; }"
+)
 
 
 @contextmanager
@@ -84,18 +86,16 @@ class Tabs:
 
     def until_streams(self, count: int) -> None:
         """Wait until the server has this many streams."""
-        until_true(lambda: statistics(self.url) == count, f"{count} streams")
+        until_blocking(lambda: statistics(self.url) == count, state=lambda: (statistics(self.url), count))
 
 
 @pytest.fixture
 def tabs(browser: Any, url: str) -> Iterator[Tabs]:
-    context = browser.new_context()
-    context.set_default_timeout(MILLISECONDS)
-    tabs = Tabs(context, url)
-    yield tabs
-    context.close()
+    with profile(browser) as context:
+        tabs = Tabs(context, url)
+        yield tabs
     assert tabs.errors == []
-    until_true(lambda: statistics(url) == 0, "no streams")
+    tabs.until_streams(0)
 
 
 def post(url: str, body: str) -> None:
@@ -106,17 +106,6 @@ def statistics(url: str) -> int:
     """Return how many streams the server has."""
     found: int = http.get(f"{url}/statistics").json()["streams"]
     return found
-
-
-def until(tab: Any, expression: str) -> None:
-    tab.wait_for_function(expression, timeout=MILLISECONDS)
-
-
-def until_true(is_true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not is_true():
-        assert time.monotonic() < deadline, f"still not: {what}"
-        time.sleep(0.02)
 
 
 def crash(tab: Any) -> None:
@@ -151,10 +140,10 @@ def test_a_tab_that_does_not_react_is_replaced(tabs: Tabs) -> None:
     debugger = tabs.context.new_cdp_session(first)
     debugger.send("Debugger.enable")
     debugger.send("Debugger.pause")  # before the next statement
-    before = second.evaluate(LEADS)
+    before = value_of(second, LEADS)
     tabs.publish()
     tabs.check(_1=second)
-    assert second.evaluate(LEADS) != before
+    assert value_of(second, LEADS) != before
     debugger.send("Debugger.resume")
     debugger.send("Debugger.disable")
     tabs.publish()
@@ -173,7 +162,8 @@ def test_tabs_come_and_go_while_much_is_published(tabs: Tabs) -> None:
             opened.append(tabs.open())
             post(f"{tabs.url}/mode", "ok")  # the streams are cut
     finally:
-        thread.join()
+        thread.join(SECONDS)
+        assert not thread.is_alive(), "the server has not taken the numbers"
     tabs.publish()  # a slow machine may have opened the last tabs after the others
     for tab in opened:
         until(tab, f"got.at(-1) === {tabs.count}")
@@ -249,21 +239,20 @@ def test_without_locks_or_channels_each_tab_has_its_own(tabs: Tabs, missing: str
 
 def test_all_tabs_outlive_the_server(browser: Any) -> None:
     port = free_port()
-    context = browser.new_context()
-    with serving(port) as url:
-        tabs = Tabs(context, url)
-        opened = first, second = tabs.open(), tabs.open()
-        tabs.until_streams(1)
-        tabs.publish()
-        tabs.check(_1=first, __1=second)
-    for tab in opened:
-        until(tab, "['waiting', 'connecting'].includes(follower.status)")
-    with serving(port):
+    with profile(browser) as context:
+        with serving(port) as url:
+            tabs = Tabs(context, url)
+            opened = first, second = tabs.open(), tabs.open()
+            tabs.until_streams(1)
+            tabs.publish()
+            tabs.check(_1=first, __1=second)
         for tab in opened:
-            until(tab, "resets === 1 && follower.status === 'streaming'")
-        tabs.publish()
-        tabs.check(_1=first, __1=second)
-        tabs.until_streams(1)
-        assert [tab.evaluate("resets") for tab in opened] == [1, 1]
-        context.close()
+            until(tab, "['waiting', 'connecting'].includes(follower.status)")
+        with serving(port):
+            for tab in opened:
+                until(tab, "resets === 1 && follower.status === 'streaming'")
+            tabs.publish()
+            tabs.check(_1=first, __1=second)
+            tabs.until_streams(1)
+            assert [tab.evaluate("resets") for tab in opened] == [1, 1]
     assert tabs.errors == []

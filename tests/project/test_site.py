@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ..support.browser import MILLISECONDS, chromium
+from ..support.browser import chromium, profile
 from ..support.markdown import PAGES, ROOT
 from ..support.programs import tool_environment
 from ..support.requirements import needs
@@ -79,17 +79,15 @@ def test_public_names_have_their_docs(site: Path) -> None:
 
 @needs("chromium")
 def test_it_reads_well_on_a_phone_and_is_searched_offline(site: Path, browser: Any) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, offline=True)
-    page = context.new_page()
-    page.set_default_timeout(MILLISECONDS)
-    requests: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
-    for file in pages(site):
-        page.goto(file.as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, file
-    page.goto(f"{(site / 'search.html').as_uri()}?q=replay")
-    page.wait_for_selector("#search-results li >> text=Publishing and subscribing")
-    page.goto((site / "index.html").as_uri())
-    page.wait_for_url("**/docs/index.html")
-    assert {url.partition(":")[0] for url in requests} <= {"file", "data"}
-    context.close()
+    with profile(browser, viewport={"width": 390, "height": 844}, offline=True) as context:
+        page = context.new_page()
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        for file in pages(site):
+            page.goto(file.as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, file
+        page.goto(f"{(site / 'search.html').as_uri()}?q=replay")
+        page.wait_for_selector("#search-results li >> text=Publishing and subscribing")
+        page.goto((site / "index.html").as_uri())
+        page.wait_for_url("**/docs/index.html")
+        assert {url.partition(":")[0] for url in requests} <= {"file", "data"}

@@ -22,9 +22,9 @@ async def until(is_so: Callable[[], object], *, seconds: float = SECONDS) -> flo
     return trio.current_time() - began_at
 
 
-def until_blocking(is_so: Callable[[], object]) -> None:
-    """Block the thread until a condition is true that other processes bring about."""
+def until_blocking(is_so: Callable[[], object], *, state: Callable[[], object] = lambda: "") -> None:
+    """Block the thread until a condition is true that others bring about; `state` is said if it is not."""
     deadline = time.monotonic() + SECONDS
     while not is_so():
-        assert time.monotonic() < deadline, "it has not become true"
+        assert time.monotonic() < deadline, f"it has not become true: {state()}"
         time.sleep(0.01)
