@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from ..support import http
-from ..support.programs import ROOT, environment
+from ..support.forks import Fork
+from ..support.programs import read_up_to, start
 from ..support.waiting import SECONDS
 
 pytestmark = pytest.mark.integration
@@ -36,36 +37,30 @@ def exit_status(*arguments: str, broken: str) -> int:
     """Run the program to its end with broken pipes; return its exit status."""
     with ExitStack() as stack:
         outputs = {name: stack.enter_context(broken_pipe()) for name in broken.split()}
-        finished = subprocess.run(
+        process = start(
             [sys.executable, "-m", "trio_sse", *arguments],
-            stdout=outputs.get("stdout", subprocess.DEVNULL),
-            stderr=outputs.get("stderr", subprocess.DEVNULL),
-            cwd=ROOT,
-            env=environment(),
-            timeout=SECONDS,
+            outputs=(outputs.get("stdout", subprocess.DEVNULL), outputs.get("stderr", subprocess.DEVNULL)),
         )
-    return finished.returncode
+        try:
+            return process.wait(SECONDS)
+        finally:
+            process.kill()
 
 
 @contextmanager
-def stopped_with_0(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def stopped_with_0(*arguments: str) -> Iterator[tuple[subprocess.Popen[str] | Fork, str]]:
     """Run a server that writes to pipes; yield it and its URL, then stop it and check its exit status."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trio_sse", *arguments, "--bind", "127.0.0.1:0"],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
+    process = start([sys.executable, "-m", "trio_sse", *arguments, "--bind", "127.0.0.1:0"])
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdout, process.stderr:
         try:
-            assert process.stdout is not None
-            yield process, process.stdout.readline().split("  ")[-1].removeprefix("Serving on ").split()[0]
+            yield process, read_up_to(process.stdout, r"(http://\S+?)/?[ \n]")[1]
             process.send_signal(signal.SIGTERM)
             assert process.wait(SECONDS) == 0
         finally:
             process.kill()
+            process.wait(SECONDS)
 
 
 @pytest.mark.parametrize("broken", ["stdout", "stderr"])
@@ -84,8 +79,7 @@ def test_a_server_whose_output_breaks_exits_with_0(
 ) -> None:
     arguments = [str(tmp_path / "status.json") if each == "STATUS" else each for each in arguments]
     with stopped_with_0(*arguments) as (process, url):
-        assert process.stderr is not None
-        assert any(started in line for line in process.stderr)
+        read_up_to(process.stderr, started)
         getattr(process, broken).close()
         http.get(url)
 
@@ -141,7 +135,7 @@ def test_output_that_nobody_reads_is_no_error(arguments: list[str]) -> None:
 @pytest.mark.parametrize("arguments", [["--log-format", "json"], WORKERS], ids=["one process", "workers"])
 def test_a_log_that_nobody_reads_stops_nothing(arguments: list[str]) -> None:
     with stopped_with_0("serve", APP, "--access-log", *arguments) as (_, url):
-        connection = HTTPConnection(url.removeprefix("http://").rstrip("/"), timeout=SECONDS)
+        connection = HTTPConnection(url.removeprefix("http://"), timeout=SECONDS)
         for _ in range(1500):  # a pipe holds some 500 of the lines
             connection.request("GET", "/" + "y" * 150)
             assert connection.getresponse().read() == b"Not Found\n"

@@ -24,7 +24,7 @@ from ..support import http
 from ..support.certificates import Certificate
 from ..support.command_line import APP, FINAL_CHUNK, run
 from ..support.ports import free_port
-from ..support.programs import ROOT, RawStream, environment, running, serving, trio_sse
+from ..support.programs import RawStream, read_up_to, running, serving, start, trio_sse
 from ..support.waiting import SECONDS
 
 pytestmark = pytest.mark.integration
@@ -269,24 +269,19 @@ def test_serving_continues_when_its_addresses_go_to_a_broken_pipe() -> None:
     port = free_port()
     command = [sys.executable, "-m", "trio_sse", "serve", APP, "--bind", f"127.0.0.1:{port}"]
     reader, writer = socket.socketpair()
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(), stdout=writer.fileno(), stderr=subprocess.PIPE, encoding="utf-8"
-    )
+    process = start(command, outputs=(writer.fileno(), subprocess.PIPE))
+    assert process.stderr is not None
     try:
         writer.close()
         reader.close()
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "serving on" in line:
-                break
+        read_up_to(process.stderr, "serving on")
         assert http.get(f"http://127.0.0.1:{port}/health").status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0
         assert "Traceback" not in process.stderr.read()
     finally:
         process.kill()
-        process.wait()
-        assert process.stderr is not None
+        process.wait(SECONDS)
         process.stderr.close()
 
 

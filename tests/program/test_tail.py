@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 
@@ -14,7 +13,7 @@ from click.testing import Result
 from ..support import http
 from ..support.command_line import APP, run
 from ..support.ports import free_port
-from ..support.programs import ROOT, environment, serving, trio_sse
+from ..support.programs import read_up_to, serving, start, trio_sse
 from ..support.waiting import SECONDS
 
 pytestmark = pytest.mark.integration
@@ -145,21 +144,18 @@ def test_tail_tries_again_when_nobody_answers() -> None:
 
 def test_tail_ends_when_its_output_is_a_broken_pipe(streams: str) -> None:
     command = [sys.executable, "-m", "trio_sse", "tail", f"{streams}/ticks"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.readline() == "data: tick\n"
-        process.stdout.close()
-        assert process.wait(SECONDS) == 0
-        assert process.stderr.read() == f"# connected to {streams}/ticks\n"
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
+    process = start(command)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdout, process.stderr:
+        try:
+            read_up_to(process.stdout, r"\Adata: tick$")
+            process.stdout.close()
+            assert process.wait(SECONDS) == 0
+            assert process.stderr.read() == f"# connected to {streams}/ticks\n"
+        finally:
+            process.kill()
+            process.wait(SECONDS)
 
 
 def test_tail_can_be_interrupted(streams: str) -> None:

@@ -45,25 +45,27 @@ class Fork:
     """A module that runs in a fork: what the tests use of `subprocess.Popen`."""
 
     def __init__(
-        self, module: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
+        self,
+        module: str,
+        arguments: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        outputs: tuple[int, int] = (subprocess.PIPE, subprocess.PIPE),
     ) -> None:
-        """Begin to run it."""
+        """Begin to run it; its outputs go to pipes, or to these descriptors."""
         self._server = _server()
         self.returncode: int | None = None
-        out, its_out = os.pipe()
-        error, its_error = os.pipe()
         request = {
             "module": module,
             "arguments": list(arguments),
             "folder": str(folder),
             "environment": dict(environment),
         }
-        with open(os.devnull, "rb") as nothing:
-            self.pid = self._server.ask(request, [nothing.fileno(), its_out, its_error])
-        os.close(its_out)
-        os.close(its_error)
-        self.stdout: IO[str] = open(out, encoding="utf-8")  # noqa: SIM115  # `Program` closes them
-        self.stderr: IO[str] = open(error, encoding="utf-8")  # noqa: SIM115
+        with contextlib.ExitStack() as stack:
+            nothing = stack.enter_context(open(os.devnull, "r+b")).fileno()
+            pipes = [_output(given, nothing, stack) for given in outputs]
+            self.stdout, self.stderr = (ours for ours, _ in pipes)
+            self.pid = self._server.ask(request, [nothing, *(its for _, its in pipes)])
         self._ended = os.pidfd_open(self.pid)
 
     def poll(self) -> int | None:
@@ -95,6 +97,15 @@ class Fork:
     def kill(self) -> None:
         """End it."""
         self.send_signal(signal.SIGKILL)
+
+
+def _output(given: int, nothing: int, stack: contextlib.ExitStack) -> tuple[IO[str] | None, int]:
+    """Return our end of an output, if it has one, and the program's."""
+    if given != subprocess.PIPE:
+        return None, nothing if given == subprocess.DEVNULL else given
+    ours, its = os.pipe()
+    stack.callback(os.close, its)
+    return open(ours, encoding="utf-8"), its
 
 
 class _Server:

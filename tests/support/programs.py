@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -66,6 +67,21 @@ class Output:
         return self.text
 
 
+def read_up_to(pipe: IO[str] | None, pattern: str) -> re.Match[str]:
+    """Read what a program prints up to a match, in a test that does not read all of it."""
+    assert pipe is not None
+    deadline = time.monotonic() + SECONDS
+    text = ""
+    while not (found := re.search(pattern, text, re.MULTILINE)):
+        assert select.select([pipe], [], [], max(deadline - time.monotonic(), 0))[0], (
+            f"it does not print {pattern!r}, but:\n{text}"
+        )
+        data = os.read(pipe.fileno(), 1 << 16)
+        assert data, f"it did not print {pattern!r}, but:\n{text}"
+        text += data.decode()
+    return found
+
+
 class Program:
     """A running program."""
 
@@ -120,26 +136,33 @@ def running(
     pass_fds: Sequence[int] = (),
 ) -> Iterator[Program]:
     """Run a command; at the end, the process has ended."""
-    program = Program(_start(command, cwd, environment(env), pass_fds))
+    program = Program(start(command, cwd=cwd, env=env, pass_fds=pass_fds))
     try:
         yield program
     finally:
         program.end()
 
 
-def _start(
-    command: Sequence[str | Path], cwd: Path, env: Mapping[str, str], pass_fds: Sequence[int]
+def start(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path = ROOT,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+    outputs: tuple[int, int] = (subprocess.PIPE, subprocess.PIPE),
 ) -> subprocess.Popen[str] | Fork:
+    """Begin to run a command, as a fork if that is the same; the caller ends it and closes its pipes."""
+    env = environment(env)
     if command[:2] == [sys.executable, "-m"] and not pass_fds and can_fork(env):
         _, _, module, *arguments = map(str, command)
-        return Fork(module, arguments, cwd, env)
+        return Fork(module, arguments, cwd, env, outputs)
     return subprocess.Popen(
         command,
         cwd=cwd,
         env=env,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=outputs[0],
+        stderr=outputs[1],
         encoding="utf-8",
         pass_fds=pass_fds,
     )
