@@ -23,9 +23,10 @@ from trio_sse.asgi import event_stream
 from trio_sse.quart import QuartSSE
 
 from ..support.client import Client
+from ..support.hypercorn_config import make_config
 from ..support.leaks import LeakCheck
 from ..support.waiting import SECONDS
-from .test_hypercorn import check_stream, connect, make_config, plain_connect
+from .test_hypercorn import check_stream, connect, plain_connect
 
 
 @asynccontextmanager

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import trio
-from hypercorn.config import Config
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -24,6 +23,7 @@ from trio_sse.asgi import EventStream, event_stream
 from trio_sse.testing import Client
 
 from ..support.client import Client as RawClient
+from ..support.hypercorn_config import make_config
 from ..support.leaks import LeakCheck
 from ..support.waiting import SECONDS
 
@@ -296,8 +296,7 @@ def test_options_are_checked(options: dict[str, Any]) -> None:
 
 @asynccontextmanager
 async def on_hypercorn(app: Any, hub: Hub, **options: Any) -> AsyncIterator[Callable[[], Any]]:
-    config = Config()
-    config.bind, config.errorlog = ["127.0.0.1:0"], None
+    config = make_config()
     with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)

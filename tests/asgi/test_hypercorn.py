@@ -28,16 +28,9 @@ from ..support.certificates import Certificate
 from ..support.client import Client
 from ..support.hosts import Host, Run, running, until_subscribed
 from ..support.http2_client import Http2Connection, RawHttp2
+from ..support.hypercorn_config import make_config
 from ..support.leaks import LeakCheck, living_tasks
 from ..support.waiting import SECONDS, until
-
-
-def make_config(**options: Any) -> Config:
-    config = Config()
-    config.bind, config.errorlog = ["127.0.0.1:0"], None
-    for name, value in options.items():
-        setattr(config, name, value)
-    return config
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from hypercorn.config import Config
 import trio_sse.hypercorn
 
 from ..support.http2_client import RawHttp2
+from ..support.hypercorn_config import make_config
 from ..support.waiting import SECONDS, until
 
 LONG = 1000.0  # longer than a test may take
@@ -58,10 +59,8 @@ class App:
 @asynccontextmanager
 async def serving(app: App, *, bind: str = "127.0.0.1:0", **options: Any) -> AsyncIterator[tuple[int, Any]]:
     """Serve an app; give the port, and a function that shuts down and returns when that has happened."""
-    config = Config()
-    config.bind = [bind]
-    for name in ("errorlog", "accesslog"):
-        setattr(config, name, options.pop(name, None))
+    logs = {name: options.pop(name, None) for name in ("errorlog", "accesslog")}
+    config = make_config(bind=[bind], **logs)
     shutdown, ended = trio.Event(), trio.Event()
 
     async def serve(*, task_status: trio.TaskStatus[Any]) -> None:

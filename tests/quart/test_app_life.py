@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import quart
 import trio
-from hypercorn.config import Config
 from hypercorn.trio import serve as serve_by_hypercorn
 from quart_trio import QuartTrio
 from trio.testing import MockClock
@@ -21,6 +20,7 @@ from trio_sse.quart import QuartSSE
 from trio_sse.testing import Client
 
 from ..support.client import Client as RawClient
+from ..support.hypercorn_config import make_config
 from ..support.leaks import LeakCheck
 from ..support.quart_app import App, data_of
 from ..support.waiting import SECONDS
@@ -157,8 +157,7 @@ async def test_open_streams_end_with_the_app(made: App) -> None:
 @asynccontextmanager
 async def on_hypercorn(app: Any) -> AsyncIterator[RawClient]:
     """Serve an app by hypercorn alone; yield a client that is connected to it."""
-    config = Config()
-    config.bind, config.errorlog = ["127.0.0.1:0"], None
+    config = make_config()
     with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             (where,) = await nursery.start(partial(serve_by_hypercorn, app, config))

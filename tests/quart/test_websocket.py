@@ -24,6 +24,7 @@ from trio_sse import Hub, Server
 from trio_sse.quart import QuartSSE
 
 from ..support.client import Client
+from ..support.hypercorn_config import make_config
 from ..support.leaks import LeakCheck
 from ..support.waiting import SECONDS, until
 from ..support.websocket_client import HANDSHAKE
@@ -111,8 +112,7 @@ async def running(serve: Serve, no_leak: LeakCheck, **options: Any) -> AsyncIter
     async def ws() -> None:
         await sse.serve_topics(topics=may_subscribe, publish=["public"], **options)
 
-    config = Config()
-    config.bind, config.errorlog, config.graceful_timeout = ["127.0.0.1:0"], None, 2
+    config = make_config(graceful_timeout=2)
     shut_down, ended = trio.Event(), trio.Event()
     with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import trio
-from hypercorn.config import Config
 
 import trio_sse.hypercorn
 from trio_sse import Server
@@ -18,6 +17,7 @@ from trio_sse import Server
 from ..support.certificates import make_contexts
 from ..support.checkpoints import Interruption, interrupt_at_each_checkpoint
 from ..support.client import Client
+from ..support.hypercorn_config import make_config
 from ..support.leaks import LeakCheck
 from ..support.waiting import SECONDS
 
@@ -84,8 +84,7 @@ async def test_a_send_that_is_cancelled_leaves_one_response_after_the_other(
     app, contexts = App(), make_contexts()
     async with trio.open_nursery() as nursery:
         if host == "hypercorn":
-            config = Config()
-            config.bind, config.errorlog = ["127.0.0.1:0"], None
+            config = make_config()
             (where,) = await nursery.start(partial(trio_sse.hypercorn.serve, app, config))
             port = int(where.rpartition(":")[2])
         elif host == "memory":

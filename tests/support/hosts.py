@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import trio
-from hypercorn.config import Config
 from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 import trio_sse.hypercorn
@@ -27,6 +26,7 @@ from .client import Client
 from .host_apps import make_app, make_event_streams, make_native, make_quart, statistics_of
 from .host_handlers import Life
 from .http2_client import Http2Connection, Http2Stream
+from .hypercorn_config import make_config
 from .leaks import LeakCheck
 from .waiting import SECONDS, until
 
@@ -293,9 +293,7 @@ async def running(
         serve = server.serve_in_memory if name in IN_MEMORY else listen
         shut_down = server.drain
     else:
-        config = Config()
-        config.bind, config.errorlog = ["127.0.0.1:0"], logging.getLogger("hypercorn.error")
-        config.keep_alive_timeout = SECONDS  # of a connection whose client is slow to ask
+        config = make_config(errorlog=logging.getLogger("hypercorn.error"))
         if tls is not None:
             config.certfile, config.keyfile = str(certificate.chain), str(certificate.key)
         serve = partial(trio_sse.hypercorn.serve, app, config, shutdown_trigger=shutdown.wait, **bounds)
