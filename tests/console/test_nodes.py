@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from trio_sse._hub.node_requests import _encode
 from trio_sse._server import console_nodes
 
 from ..support.console import BEARER, TOKEN, next_snapshot, post, send
-from ..support.leaks import MakeServer
+from ..support.leaks import MakeHub, MakeServer
 from ..support.list_log import ListLog
 from ..support.logs import SHARED, logs
 from ..support.observed_streams import forwarding, observe
-from ..support.serving import OnSockets, on_sockets
+from ..support.serving import OnSockets, on_sockets, running
 from ..support.waiting import until
 
 ID = "0123456789abcdef"
@@ -151,3 +151,32 @@ def test_what_is_no_notice_is_not_shown(place: int, value: object) -> None:
     for junk in (b"", b"{", b"\xff", b"[" * 5000, b"[" * 3000, b"7", b" " * MAX_NOTICE_SIZE + b"[]"):
         assert parse_notice(ID, junk) is None
     assert parse_notice("x", json.dumps(GOOD).encode()) is None
+
+
+class StubNode:
+    """A node that can only sign."""
+
+    def summary(self) -> Generator[None, None, console_nodes.Summary]:
+        yield
+        return console_nodes.Summary({}, [])
+
+    def sign(self, text: str) -> str:
+        return text
+
+    def drain(self, pid: int | None) -> bool:
+        return False
+
+
+async def test_a_worker_whose_console_nobody_looks_at_drains_a_node(
+    make_hub: MakeHub, tmp_path: Path
+) -> None:
+    """The page is another worker's, and another worker posts the notices."""
+    async with logs("sqlite", tmp_path) as make_log:
+        hubs = [make_hub(log=make_log()) for _ in range(2)]
+        worker, node = (console_nodes.ConsoleNodes(engine_of(hub)) for hub in hubs)
+        worker.node = node.node = StubNode()
+        worker._posted_at[:] = console_nodes._MOMENT.pack(float("inf"))
+        async with running(hubs[0]), running(hubs[1]):
+            await until(lambda: node.look() or worker._is_watched)
+            assert await worker.drain(node.id, "somebody")
+            assert not await worker.drain(ID, "somebody")

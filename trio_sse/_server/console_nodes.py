@@ -34,6 +34,7 @@ _MOST_SHARE = 1 / 50  # of a node's CPU time
 _NOTICE_SECONDS = 5.0  # until a node that has gone is not shown any more
 _WATCH_SECONDS = 60.0
 _ASK_AGAIN_SECONDS = 5.0
+_READ_SECONDS = 5.0  # for a worker to read what another one has shown
 _VIEWED_SECONDS = 10.0  # since the last snapshot
 _MOST_NODES = 64
 
@@ -77,6 +78,7 @@ class ConsoleNodes:
         self._posted_at = mmap.mmap(-1, _MOMENT.size)  # by any worker, by `time.monotonic`
         self._nursery: trio.Nursery | None = None
         self._changed = trio.lowlevel.ParkingLot()
+        self._read = trio.lowlevel.ParkingLot()
         self._watched_until = self._viewed_at = self._read_at = -float("inf")
         self._ask_at = -float("inf")
         self._rows: list[NodeRow] = []
@@ -106,12 +108,21 @@ class ConsoleNodes:
         Raises:
             LogUnavailable, trio.ClosedResourceError: the log does not take the request.
         """
-        if all(row["id"] != id for row in self._rows):
+        if not await self._knows(id):
             return False
         assert self.node is not None
         by = f"{self.name} {by}"
         await self._engine.node_requests.drain(id, by, self.node.sign(_to_sign(id, by)))
         return True
+
+    async def _knows(self, id: str) -> bool:
+        """Return whether a node is there; read the notices, if so far only another worker has read them."""
+        is_read = trio.current_time() < self._read_at + _NOTICE_SECONDS
+        if not is_read and self._nursery is not None:
+            self.look()
+            with trio.move_on_after(_READ_SECONDS):
+                await self._read.park()
+        return any(row["id"] == id for row in self._rows)
 
     async def _ask(self) -> None:
         try:
@@ -190,6 +201,7 @@ class ConsoleNodes:
         known = [{**row, "is_own": row["id"] == self.id} for row in rows if row is not None]
         self._rows = sorted(known, key=lambda row: (row["name"], row["id"]))
         self._read_at = trio.current_time()
+        self._read.unpark_all()
 
 
 def _to_sign(node: str, by: str) -> str:
