@@ -29,7 +29,7 @@ from trio_sse import (
 )
 
 from ..support.client import Client
-from ..support.leaks import MakeServer
+from ..support.leaks import MakeHub, MakeServer
 from ..support.serving import InMemory, in_memory, running
 
 Start = Callable[..., Awaitable[RunView]]
@@ -214,6 +214,19 @@ async def test_nobody_watches(make_server: MakeServer, autojump_clock: MockClock
         await trio.aclose_forcefully(client.stream)
         await trio.sleep(11)
         assert (await watched.info()).reason == "nobody watched it"
+
+
+async def test_runs_of_a_hub_that_runs_already_start_at_once(
+    make_hub: MakeHub, nursery: trio.Nursery
+) -> None:
+    hub = make_hub()
+    await nursery.start(hub.run)
+
+    async def generate(run: Run) -> None:
+        await run.append("done")
+
+    view = await Runs(hub).start(generate)
+    assert (await view.wait()).status is RunStatus.FINISHED
 
 
 async def test_bounds(make_server: MakeServer, autojump_clock: MockClock) -> None:

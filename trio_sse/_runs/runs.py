@@ -108,6 +108,7 @@ class Runs:
         self._tasks: trio.Nursery | None = None  # while the hub runs
         self._node: RunNode | None = None  # while it runs over a shared log that stores runs
         self._is_known = trio.Event()  # whether it does
+        self._began = trio.Event()  # the task that the hub has started for this
         self._hub = hub
         self._engine = engine_of(hub)
         self._engine.add_service(self)
@@ -259,6 +260,7 @@ class Runs:
                 services.start_soon(self._flusher.run)
                 services.start_soon(self._table.forget_old_runs)
                 async with trio.open_nursery() as self._tasks:
+                    self._began.set()
                     try:
                         if node is not None and await node.store.wait_known():
                             self._node = node
@@ -321,6 +323,8 @@ class Runs:
 
     async def _place(self) -> RunNode | None:
         """Return where runs are started: `None` if they are this process's alone."""
+        if self._engine.inbox.is_open:
+            await self._began.wait()  # for the next turn of the loop, at most
         if self._tasks is None:
             raise RuntimeError("the hub of these runs does not run: serve first, or start hub.run")
         if not self._is_known.is_set():
