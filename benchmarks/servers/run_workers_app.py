@@ -17,7 +17,7 @@ _log = RedisLog(os.environ["BENCHMARK_LOG"], timeout=float(os.environ["BENCHMARK
 _PAUSE_SECONDS = 0.02
 
 server = Server(hub=Hub(log=_log), max_connections=20_000)
-runs = Runs(server.hub, lease=3.0, ttl=60)
+runs = Runs(server.hub, lease=5.0, ttl=60)
 
 
 async def count(run: Run, upto: int) -> int:

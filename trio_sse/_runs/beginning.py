@@ -31,7 +31,11 @@ SLACK = 600.0
 
 @final
 class StartingRun:
-    """A run that is stored, and then begins, whether or not its caller still waits for that."""
+    """A run that is stored, and then begins, also if its caller was cancelled meanwhile.
+
+    A caller that has waited for too long does not know whether the run is stored. If it has a key, it begins
+    whenever it is, since the caller may ask for it again, perhaps on another node. Otherwise it never begins.
+    """
 
     def __init__(
         self, node: RunNode, table: RunTable, record: RunRecord, new: NewRun, bounds: RunBounds
@@ -43,11 +47,16 @@ class StartingRun:
         self._bounds = bounds
         self._id: str | None = None
         self._error: Exception | None = None
+        self._is_late = False
         self._is_stored = trio.Event()
 
-    async def wait(self) -> str:
-        """Return the run's id, or that of the run that has its key."""
-        await self._is_stored.wait()
+    async def wait(self, seconds: float) -> str:
+        """Return the run's id, or that of the run that has its key; raise what has prevented it."""
+        with trio.move_on_after(seconds):
+            await self._is_stored.wait()
+        if not self._is_stored.is_set():
+            self._is_late = True
+            raise RunStoreUnavailable(f"the run is not stored within {seconds:g} s")
         if self._error is not None:
             raise self._error
         assert self._id is not None
@@ -60,10 +69,13 @@ class StartingRun:
         try:
             try:
                 self._id = await self._node.begin(self._new, self._bounds)
-            except (RunLimitReached, LogUnavailable) as error:
+            except RunLimitReached as error:
                 self._error = error
                 return
             if self._id != id:
+                return
+            if self._is_late and self._new.key is None:
+                await self._node.forget(id)
                 return
             self._record.holding = Holding(self._new)
             self._table.add(self._record)

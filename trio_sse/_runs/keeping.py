@@ -77,7 +77,7 @@ class RunKeeper:
         asked_at, known = lease.now(), set(self._table.going_on)
         try:
             held = await self._store.call(
-                lambda session: session.hold_runs(lease.holder, lease.seconds), seconds=lease.seconds * _RENEW
+                lambda session: session.hold_runs(lease.holder, lease.seconds), seconds=lease.seconds
             )
         except LogUnavailable:
             return

@@ -6,6 +6,7 @@ store; and an end that is stored is the only one.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ import trio
 
 from .._hub.signals import Signals
 from .._logger import get_logger
-from .._shared_log.protocol import Log, LogUnavailable
+from .._shared_log.protocol import Log
 from .._shared_log.run_session import ClaimedRun, NewRun, Refusal, RunBounds, RunQuery, StoredRun
 from .committing import RunCommitter
 from .errors import RunGone
@@ -65,6 +66,7 @@ class RunNode:
         tells_watching: bool,
     ) -> None:
         self.busy: set[str] = set()  # runs that are being started, run or ended
+        self.timeout = log.publish_timeout
         self.store = RunStore(log)
         self._lease = NodeLease(lease)
         self._hub_signals = signals
@@ -75,7 +77,10 @@ class RunNode:
         self._replicas = RunReplicas(self.store, self._lease, self._on_join)
         self._keeper = RunKeeper(self.store, self._lease, table, flusher, self.busy)
         self._taking_over = RunTakeOver(
-            self.store, self._lease, self._signals, functions=functions, resume=resume
+            *(self.store, self._lease, self._signals),
+            functions=functions,
+            resume=resume,
+            on_doubt=self._keeper.look,
         )
         self._committer = RunCommitter(
             self.store, self._lease, on_watched=self._on_watched, on_lost=self._on_lost
@@ -111,20 +116,18 @@ class RunNode:
     # Runs of this node
 
     async def begin(self, new: NewRun, bounds: RunBounds) -> str:
-        """Store a run that this node is to run; return its id, or that of the run that has its key.
+        """Store a run that this node is to run, however long that takes.
+
+        Return its id, or that of the run that has its key.
 
         Raises:
-            RunLimitReached, LogUnavailable: it was not stored.
+            RunLimitReached: it was not stored.
         """
         lease = self._lease
         asked_at = lease.now()
-        try:
-            found = await self.store.call(
-                lambda session: session.create_run(lease.holder, lease.seconds, new, bounds)
-            )
-        except LogUnavailable:
-            self._keeper.look()  # it may have been stored
-            raise
+        found = await self.store.call(
+            lambda session: session.create_run(lease.holder, lease.seconds, new, bounds), seconds=math.inf
+        )
         lease.renewed(asked_at)
         if found is Refusal.RUNS:
             raise runs_limit(bounds.max_runs or 0)
@@ -139,6 +142,10 @@ class RunNode:
             lambda session: session.read_runs(self._lease.holder, [RunQuery(id, ())])
         )
         return stored
+
+    async def forget(self, id: str) -> None:
+        """Remove a run that has not begun."""
+        await self.store.call(lambda session: session.forget_run(self._lease.holder, id), seconds=math.inf)
 
     def give_up(self) -> None:
         """Let others have a run that was claimed, and cannot be resumed here."""

@@ -147,7 +147,7 @@ class Runs:
                 caught, the request is answered with 503.
             RuntimeError: the hub does not run.
 
-        If this is cancelled, the run may have been started.
+        If this is cancelled, the run may have been started; also after `LogUnavailable`, if it has a key.
         """
         check_text("key", key)
         check_text("owner", owner)
@@ -175,7 +175,7 @@ class Runs:
             new = new._replace(arguments=encode_arguments(args))
         starting = StartingRun(node, self._table, record, new, self._bounds)
         tasks.start_soon(starting.run, act, self._flusher)
-        return RunView(self, await starting.wait())
+        return RunView(self, await starting.wait(node.timeout))
 
     @overload
     def resumable(self, function: ResumableFunction, /) -> ResumableFunction: ...

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from typing import final
 
 import trio
@@ -37,6 +36,7 @@ class RunTakeOver:
     Args:
         functions: the names of the functions that this node can go on with.
         resume: called with each run that this node has claimed.
+        on_doubt: called when this node may have claimed some without knowing it.
     """
 
     def __init__(
@@ -47,12 +47,14 @@ class RunTakeOver:
         *,
         functions: Collection[str],
         resume: Callable[[ClaimedRun], None],
+        on_doubt: Callable[[], None],
     ) -> None:
         self._store = store
         self._lease = lease
         self._signals = signals
         self._functions = functions
         self._resume = resume
+        self._on_doubt = on_doubt
         self._must_look = trio.lowlevel.ParkingLot()
 
     def look(self) -> None:
@@ -65,8 +67,10 @@ class RunTakeOver:
             with trio.move_on_after(self._lease.seconds * _LOOK):
                 await self._must_look.park()
             is_settled = trio.current_time() >= self._store.failed_at + self._lease.seconds
-            with suppress(LogUnavailable):  # it is tried again
+            try:
                 await self._take_over(released_only=not is_settled)
+            except LogUnavailable:
+                self._on_doubt()
 
     async def _take_over(self, *, released_only: bool) -> None:
         lease = self._lease
