@@ -6,6 +6,7 @@ import gc
 import itertools
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from trio_sse._logging.repeats import RepeatLimit
 
 from .support import serving as serving_module
 from .support.certificates import Certificate, Contexts, make_contexts
+from .support.hangs import say_at_timeout
 from .support.leaks import (
     CAN_LIST_DESCRIPTORS,
     LeakCheck,
@@ -73,6 +75,15 @@ def pytest_runtest_protocol(
 def _keep_out_of_collections() -> None:
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_timeout_set_timer() -> Generator[None, object, object]:
+    """Say what the tasks of a test wait for when it hangs: pytest-timeout knows only threads."""
+    result = yield
+    if hasattr(signal, "SIGALRM"):
+        say_at_timeout()
+    return result
 
 
 @pytest.hookimpl(optionalhook=True)
