@@ -12,6 +12,8 @@ import trio
 
 from trio_sse import Connection, EndReason, Server
 
+from ..support.waiting import SECONDS
+
 STREAMS = 50
 
 
@@ -65,5 +67,7 @@ def test_tuning_changes_the_whole_process() -> None:
         "import gc, trio_sse; trio_sse.tune_garbage_collector(); "
         "print(gc.get_freeze_count() > 1000, gc.get_threshold())"
     )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert told == "True (10000, 1, 100)\n"
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=SECONDS
+    )
+    assert finished.stdout == "True (10000, 1, 100)\n"

@@ -23,7 +23,7 @@ NPM = ROOT / "npm"
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("npm") / "package"
-    subprocess.run([sys.executable, NPM / "build.py", folder], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, NPM / "build.py", folder], check=True, cwd=ROOT, timeout=SECONDS)
     return folder
 
 

@@ -17,6 +17,7 @@ from ..support.browser import chromium, profile
 from ..support.markdown import PAGES, ROOT
 from ..support.programs import tool_environment
 from ..support.requirements import needs
+from ..support.waiting import SECONDS
 
 pytestmark = [pytest.mark.site, pytest.mark.integration]
 
@@ -49,6 +50,7 @@ def build(built: Path) -> None:
         env=tool_environment(),
         capture_output=True,
         text=True,
+        timeout=4 * SECONDS,
     )
     assert finished.returncode == 0, finished.stderr
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from .fork_server import LONGEST_REQUEST
+from .waiting import SECONDS
 
 #: An interpreter reads them when it starts, which a fork does not.
 _READ_AT_THE_START = ("PYTHON", "LC_", "LANG", "COVERAGE_")
@@ -134,7 +135,7 @@ class _Server:
 
     def _end(self) -> None:
         self._connection.close()
-        self._process.wait()
+        self._process.wait(SECONDS)
 
 
 _server = cache(_Server)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .ports import free_port
+from .waiting import SECONDS
 
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])
 INITDB, POSTGRES, PG_ISREADY = (
@@ -34,7 +35,7 @@ def postgres_server() -> Iterator[str]:
             shutil.chown(folder, user)
         data = Path(folder, "data")
         create = [INITDB, "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        subprocess.run(create, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(create, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=SECONDS)
         serve = [POSTGRES, "-D", str(data), "-p", f"{port}", "-k", folder, "-h", "127.0.0.1", "-F"]
         process = subprocess.Popen(serve, user=user, cwd=folder, stderr=subprocess.DEVNULL)
         try:

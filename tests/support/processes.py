@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import trio
 
 from .requirements import find
+from .waiting import SECONDS
 
 _KILL_SECONDS = 10.0
 
@@ -37,12 +38,15 @@ async def read_until(process: trio.Process, end: bytes) -> None:
     """Read what a process prints until it ends with something."""
     received = b""
     assert process.stdout is not None
-    while not received.endswith(end):
-        data = await process.stdout.receive_some()
-        assert data, f"closed before {end!r}: {received!r}"
-        received += data
+    with trio.move_on_after(SECONDS):
+        while not received.endswith(end):
+            data = await process.stdout.receive_some()
+            assert data, f"closed before {end!r}: {received!r}"
+            received += data
+    assert received.endswith(end), f"no {end!r}: {received!r}"
 
 
 async def output_of(*command: str) -> str:
     """Run a command that must succeed; return what it prints."""
-    return (await trio.run_process(command, capture_stdout=True)).stdout.decode()
+    with trio.fail_after(SECONDS):
+        return (await trio.run_process(command, capture_stdout=True)).stdout.decode()
