@@ -68,6 +68,7 @@ def test_what_it_holds_of_a_topic() -> None:
     assert [None if newest is None else newest.sequence for newest in map(log.newest, "abz")] == [2, 3, None]
     assert [None if part is None else part.name for part in map(log.topic_log, "az")] == ["a", None]
     assert [part.name for part in log.topic_logs()] == ["a", "b"]
+    assert (log.first_id(()), log.is_ahead(log.id_at(9))) == (log.id_at(0), False)
 
 
 def test_it_is_bounded_in_events() -> None:

@@ -192,6 +192,52 @@ def test_the_scheduler_frees_removed_entries_long_before_they_are_due() -> None:
     assert len(scheduler._entries) < 2000
 
 
+@pytest.mark.parametrize("count", [1500, 2002])
+def test_the_scheduler_sorts_again_only_when_most_entries_were_removed(count: int) -> None:
+    scheduler = KeepaliveScheduler()
+    entries = [scheduler.add(FakeTarget(1), math.inf) for _ in range(count)]
+    most = max(1000, count // 2)
+    for entry in entries[:most]:
+        scheduler.remove(entry)
+    assert len(scheduler._entries) == count
+    scheduler.remove(entries[most])
+    assert len(scheduler) == len(scheduler._entries) == count - most - 1
+
+
+async def test_the_scheduler_passes_over_what_was_removed(autojump_clock: MockClock) -> None:
+    scheduler, target = KeepaliveScheduler(), FakeTarget(10)
+    removed = [scheduler.add(FakeTarget(1), 1) for _ in range(3)]
+    scheduler.add(target, 1)
+    for entry in removed:
+        scheduler.remove(entry)
+    assert len(scheduler) == 1
+    with trio.move_on_after(2):
+        await scheduler.run()
+    assert (len(target.looked_at), len(scheduler), len(scheduler._entries)) == (1, 1, 1)
+
+
+async def test_the_scheduler_lets_others_run_after_each_hundred(autojump_clock: MockClock) -> None:
+    scheduler = KeepaliveScheduler()
+    targets = [FakeTarget(10) for _ in range(250)]
+    for target in targets:
+        scheduler.add(target, 0)
+    steps = []
+
+    async def count_steps() -> None:
+        while True:
+            steps.append(sum(len(target.looked_at) for target in targets))
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_steps)
+        nursery.start_soon(scheduler.run)
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert set(steps) <= {0, 100, 200, 250}
+    assert {100, 200} & set(steps)
+
+
 # The maximum duration
 
 
