@@ -15,8 +15,11 @@ import trio
 
 from trio_sse import Run, RunStatus
 from trio_sse._runs.beginning import SLACK
+from trio_sse._runs.content import RunContent
+from trio_sse._runs.record import RunRecord
 from trio_sse._runs.status import RunEnd
 from trio_sse._runs.stored import encode_end
+from trio_sse._runs.table import RunTable
 from trio_sse._shared_log.run_session import NewRun, RunBounds, RunChanges, RunSession, TextPiece
 from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
@@ -301,3 +304,49 @@ async def test_a_worker_is_killed_in_mid_run(tmp_path: Path) -> None:
         worker.wait()
         assert worker.stdout is not None
         worker.stdout.close()
+
+
+async def test_a_run_that_cannot_be_read_harms_no_other(
+    make_shared: MakeLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(make_shared())
+
+    @node.runs.resumable(name="f")
+    async def never(run: Run) -> None:
+        raise AssertionError("it has no content")
+
+    async with make_shared().connect() as session, nodes(node):
+        assert isinstance(session, RunSession)
+        new = NewRun("broken", None, None, 1.0, SLACK + LONG, LONG, "f", "[]", 2)
+        await session.create_run("dead", 0.001, new, RunBounds(None, None))
+        await session.commit_runs("dead", 0.001, [RunChanges("broken", 1, 0, 1, 1, events=[b"{"])])
+        await session.hold_runs("dead", 0)
+        node.take_over_now()
+        await until(lambda: "a run cannot be resumed" in caplog.text)
+        assert node.runs._node is not None
+        await until(lambda: not node.runs._node._keeper._busy)  # type: ignore[union-attr]
+        for _ in range(2):
+            await node.runs._node._keeper._renew()
+        node.take_over_now()
+        with trio.fail_after(SECONDS):
+            while (await node.runs.get("broken").info()).status is not RunStatus.LOST:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        steps = Steps()
+        view = await node.runs.start(steps)
+        steps.finish()
+        assert (await view.wait()).status is RunStatus.FINISHED
+
+
+def test_a_run_that_goes_on_here_again_is_not_forgotten_with_the_old_one() -> None:
+    table = RunTable(ttl=1, max_kept_bytes=0, patience=math.inf)
+    old, new = (
+        RunRecord(RunContent("i", 1.0), owner="u", key="k", on_watch=lambda record: None) for _ in range(2)
+    )
+    table.add(old)
+    table.add(new)
+    table.discard(old)
+    assert table.find("i") is new
+    table.discard(old)
+    table.discard(new)
+    assert table.find("i") is None
+    assert table.all() == []

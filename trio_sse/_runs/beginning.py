@@ -8,6 +8,7 @@ from typing import final
 
 import trio
 
+from .._containment import contained
 from .._logger import get_logger
 from .._shared_log.protocol import LogUnavailable
 from .._shared_log.run_session import ClaimedRun, NewRun, RunBounds
@@ -112,14 +113,20 @@ class ResumedRun:
     async def run(self, on_watch: Callable[[RunRecord], None]) -> None:
         """Read what the run has, and call its function again."""
         try:
-            record = await self._read(on_watch)
-            if record is not None:
+            record = None
+            with contained("a run cannot be resumed"):
+                record = await self._read(on_watch)
+            if record is None:
+                self._node.give_up()
+            else:
                 run = Run(record, self._flusher, self._max_bytes, self._claimed.checkpoint)
-                arguments = decode_arguments(self._claimed.arguments)
                 logger.info("the run %s goes on here: attempt %d", run.id[:8], run.attempt)
-                await execute(record, partial(self._resumable.function, run, *arguments), self._flusher)
+                await execute(record, partial(self._call, run), self._flusher)
         finally:
             self._node.busy.discard(self._claimed.id)
+
+    async def _call(self, run: Run) -> object:
+        return await self._resumable.function(run, *decode_arguments(self._claimed.arguments))
 
     async def _read(self, on_watch: Callable[[RunRecord], None]) -> RunRecord | None:
         claimed = self._claimed
@@ -128,7 +135,6 @@ class ResumedRun:
         except LogUnavailable:
             stored = None
         if stored is None or stored.attempt != claimed.attempt:
-            self._node.give_up()
             return None
         record = RunRecord(content_of(stored), owner=stored.owner, key=stored.key, on_watch=on_watch)
         new = NewRun(

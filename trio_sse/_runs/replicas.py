@@ -13,6 +13,7 @@ from typing import final
 
 import trio
 
+from .._containment import contained
 from .._shared_log.protocol import LogUnavailable
 from .._shared_log.run_session import RunQuery
 from .errors import RunGone
@@ -128,7 +129,8 @@ class RunReplicas:
             if stored is not None:
                 self._missing_since.pop(record, None)
                 head = record.content.head
-                apply_stored(record.content, stored)
+                with contained("a run in the store cannot be read"):
+                    apply_stored(record.content, stored)
                 if head != record.content.head:
                     self._wait(record.content.id, has_changed=True)
             elif self._is_gone(record):

@@ -122,8 +122,10 @@ class RunTable:
                 await self._changed.park()
 
     def _remove(self, record: RunRecord) -> None:
-        del self._records[record.content.id]
-        if record.key is not None and self._by_key.get((record.owner, record.key)) == record.content.id:
+        id = record.content.id
+        if self._records.get(id) is record:  # over a shared log, it may have been resumed here meanwhile
+            del self._records[id]
+        if record.key is not None and self._by_key.get((record.owner, record.key)) == id:
             del self._by_key[record.owner, record.key]
 
 
