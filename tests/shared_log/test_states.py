@@ -532,3 +532,23 @@ async def test_nodes_agree_while_redis_is_killed_and_comes_back(tmp_path: Path) 
                     while set(state.value) != done:  # type: ignore[call-overload]  # noqa: ASYNC110
                         await trio.sleep(0.01)
             assert found[0][1].value == found[1][1].value
+
+
+@pytest.mark.parametrize("size", [1_000, 17_000, 200_000])
+async def test_a_large_state_is_no_loss(
+    make_log: MakeLog, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    """Its entries are too large to be remembered, and are still known for the hub's own when read."""
+    async with nodes(make_log, 2) as ((hub, state), (other, seen)):
+        received: list[str | None] = []
+        async with other.subscribe("t") as subscription, hub.subscribe("t") as own:
+            for number in range(3):
+                value = {"text": str(number) * size}
+                await state.set(value)
+                await wait_for(seen, value)
+                await hub.publish("t", number)
+                for events in (subscription, own):
+                    event = await anext(events)
+                    received.append(event.event or str(event.data))
+        assert received == ["0", "0", "1", "1", "2", "2"]
+    assert not caplog.records

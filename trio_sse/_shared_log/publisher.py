@@ -7,6 +7,7 @@ order, and none is stored twice.
 from __future__ import annotations
 
 import math
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from enum import Enum
@@ -33,7 +34,7 @@ logger = get_logger("trio_sse.log")
 
 _MOST_REMEMBERED = 4096
 _LARGEST_REMEMBERED = 16 * 1024  # bytes
-_LONGEST_MARK = 100  # bytes, with a trace's context, quotes and a bracket
+_LONGEST_END = 500  # bytes of a record from its mark on: with a trace's context, and a change of a state
 
 
 #: A message with its number and its record.
@@ -313,6 +314,6 @@ class LogPublisher:
 
     def _number_in(self, record: bytes) -> int:
         """Return the number that this hub has given a record in this run; 0 if it is another's."""
-        start = record.rfind(self._mark, -_LONGEST_MARK) + len(self._mark)
-        digits = record[start:-2].partition(b" ")[0]
-        return int(digits) if start > len(self._mark) and digits.isdigit() else 0
+        start = record.rfind(self._mark, -_LONGEST_END)
+        digits = re.match(rb'\d+(?=[" ])', record[start + len(self._mark) :]) if start >= 0 else None
+        return 0 if digits is None else int(digits[0])
