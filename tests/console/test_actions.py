@@ -12,6 +12,7 @@ import trio
 
 from trio_sse import Connection, EndReason, EventRefused, Hub, LogUnavailable
 from trio_sse._console import watch
+from trio_sse._server.shared_metrics import sharing_metrics
 
 from ..support.console import BEARER, TOKEN, ask, log_in, post, send
 from ..support.leaks import MakeServer
@@ -168,6 +169,16 @@ async def test_a_drain_ends_all_calls_to_serve(make_server: MakeServer) -> None:
             )
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 202 ")
             await stream.aclose()
+
+
+async def test_a_process_drains_its_own_supervisor_only(make_server: MakeServer) -> None:
+    server = make_server(console=True, console_token=TOKEN)
+    with sharing_metrics(1):  # made by this process, whose parent is another one
+        async with on_sockets(server) as running:
+            assert (await post(running, "/drain", {"confirm": "drain"}))[0] == 202
+            assert (await post(running, "/drain", {"confirm": "drain", "pid": 1}))[0] == 404
+            assert (await post(running, "/drain", {"confirm": "drain", "node": "x"}))[0] == 404
+            assert server.problems() == []
 
 
 async def test_watchers_are_bounded(make_server: MakeServer, monkeypatch: pytest.MonkeyPatch) -> None:

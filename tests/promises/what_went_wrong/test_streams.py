@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import traceback
+from functools import partial
 
 import pytest
 import trio
@@ -140,6 +141,10 @@ async def test_streams_end_with_handler_error(
     assert metric(server, "streams_ended_total", reason="finished") == 1
 
 
+def has_published(server: Server, count: int) -> bool:
+    return metric(server, "hub_published_events_total") == count
+
+
 async def test_clients_receive_resets(make_server: MakeServer, make_hub: MakeHub) -> None:
     for history, resets in ((5, 1), (20, 0)):
         server = make_server(hub=make_hub(history=history))
@@ -148,6 +153,7 @@ async def test_clients_receive_resets(make_server: MakeServer, make_hub: MakeHub
             cursor = server.hub.last_event_id
             for number in range(10):
                 await server.hub.publish("t", number)
+            await until(partial(has_published, server, 10))
             assert metric(server, "hub_log_evicted_events_total") == 5 * resets
             await client.get("/", f"Last-Event-ID: {cursor}")
             assert ((await client.event()).event == "reset") == bool(resets)
