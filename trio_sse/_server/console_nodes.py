@@ -1,7 +1,7 @@
 """The nodes that share a log, side by side in the consoles of all of them.
 
 While somebody watches a console, it asks all nodes, by an entry of the log every half minute, to report. Each
-then posts a notice of a few hundred bytes once a second, beside the log, which expires after some seconds
+then posts a notice of a hundred bytes once a second, beside the log, which expires after some seconds
 unless it is renewed. Nobody watches: nothing is asked, posted or read, and no session is open.
 """
 
