@@ -220,7 +220,12 @@ async def test_a_worker_whose_console_nobody_looks_at_drains_a_node(
         worker, node = (console_nodes.ConsoleNodes(engine_of(hub)) for hub in hubs)
         worker.node = node.node = StubNode()
         worker._posted_at[:] = console_nodes._MOMENT.pack(float("inf"))
+
+        def has_posted() -> bool:
+            node.look()
+            return bool(node._rows) and worker._is_watched
+
         async with running(hubs[0]), running(hubs[1]):
-            await until(lambda: node.look() or worker._is_watched)
+            await until(has_posted)
             assert await worker.drain(node.id, "somebody")
             assert not await worker.drain(ID, "somebody")
