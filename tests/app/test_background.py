@@ -313,7 +313,7 @@ async def test_a_call_may_go_on_beside_and_after_its_stream(
 @KINDS
 @pytest.mark.parametrize("goes_on", [True, False])
 async def test_a_small_body_that_a_streamed_answer_leaves_unread_is_read_off(
-    make_server: MakeServer, kind: str, goes_on: bool
+    make_server: MakeServer, monkeypatch: pytest.MonkeyPatch, kind: str, goes_on: bool
 ) -> None:
     """Such is a refusal that passes Starlette's `BaseHTTPMiddleware`. The call may go on, too."""
     finish = trio.Event()
@@ -334,6 +334,7 @@ async def test_a_small_body_that_a_streamed_answer_leaves_unread_is_read_off(
                     head = await client.head()
                     assert (head.status, head.get("connection")) == (401, None)
                     assert await client.whole() == b"no"
+        monkeypatch.setattr("trio_sse._request.body.LINGER_SILENCE_SECONDS", 0.2)
         async with await connect() as client, trio.open_nursery() as nursery:
             nursery.start_soon(client.send, post(bytes(400_000), length=1_000_000))
             assert (await client.head()).status == 401
