@@ -139,10 +139,10 @@ class Http2Connection:
         """Ask for a path; give the response's head."""
         return await (await self.request(method, path, *lines)).wait_head()
 
-    async def send_body(self, number: int, data: bytes) -> None:
+    async def send_body(self, number: int, data: bytes, *, is_last: bool = False) -> None:
         """Send a piece of a request's body, unless its stream is over."""
         if not self.streams[number].is_over:
-            self._h2.send_data(number, data)
+            self._h2.send_data(number, data, end_stream=is_last)
             await self._flush()
 
     async def open_window(self, number: int, count: int) -> None:

@@ -109,6 +109,10 @@ class AppRequest:
         """Whether the request's body has been read to its end."""
         return self._body.is_complete
 
+    def awaits_body(self) -> bool:
+        """Return whether the app may still receive a part of the request's body."""
+        return self._may_receive and not self._body.is_complete
+
     async def receive(self) -> Message:
         """Return the next piece of the body; after it, wait until the client or the response ends."""
         if self.is_released:

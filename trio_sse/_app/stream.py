@@ -212,6 +212,8 @@ class AppStream(ScopeObject):
         self.check()
         self._routed = self._routed._replace(app_body=None)  # the stream outlives it
         pending = self._pending = PendingStream()
+        if not self._cycle.is_body_complete:
+            pending.awaits_body = self._cycle.awaits_body
         pending.stream = manager.new_stream(self._serving, self._awaited(), self.request, pending)
         self.give_place()
         self._serving.start_contained(

@@ -29,6 +29,7 @@ class InlineHead:
     """
 
     stream: LiveStream
+    waits_for_body = False  # it was read before
 
     def __init__(self, inline: InlineStream, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
         self.has_been_tried = False

@@ -47,6 +47,7 @@ state is STREAMING ends the stream, too, on a server that is not ours; END follo
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Protocol, final
 
 import trio
@@ -182,9 +183,10 @@ class PendingStream:
         has_started: the response has begun, and its transport belongs to the stream.
         may_keep_alive: whether the connection may carry another request after the response.
         outcome: what `run_stream` has returned; `None` before that, and if it was cancelled.
+        awaits_body: returns whether the request's body is arriving, where the app's call ends with the start.
     """
 
-    __slots__ = ("_changed", "_state", "has_started", "may_keep_alive", "outcome", "stream")
+    __slots__ = ("_changed", "_state", "awaits_body", "has_started", "may_keep_alive", "outcome", "stream")
 
     watches_peer = True
     stream: LiveStream  # set by the `StreamExtension` that makes it
@@ -193,6 +195,7 @@ class PendingStream:
         self.has_started = False
         self.may_keep_alive = False
         self.outcome: StreamOutcome | None = None
+        self.awaits_body: Callable[[], bool] | None = None
         self._state = PendingState.PREPARING
         self._changed: trio.lowlevel.ParkingLot | None = trio.lowlevel.ParkingLot()  # while there is a wait
 
@@ -211,6 +214,7 @@ class PendingStream:
             self._changed.unpark_all()
             if following is not PendingState.READY:
                 self._changed = None  # no task waits any more
+                self.awaits_body = None
         return True
 
     # The handler's side; see `ResponseStart`
@@ -218,6 +222,10 @@ class PendingStream:
     @property
     def is_head_final(self) -> bool:
         return self._state is not PendingState.PREPARING
+
+    @property
+    def waits_for_body(self) -> bool:
+        return self.awaits_body is not None and self.awaits_body()
 
     async def start_response(self) -> None:
         self.request_start()

@@ -76,6 +76,7 @@ class _HeadOnly:
     stream: LiveStream
     watches_peer = False
     is_head_final = False
+    waits_for_body = False
 
     async def start_response(self) -> None:
         if self.stream.end_reason is None:

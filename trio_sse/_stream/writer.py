@@ -44,6 +44,10 @@ class ResponseStart(Protocol):
     watches_peer: bool
     """Whether the app's server notices a disconnect until the response has started."""
 
+    @property
+    def waits_for_body(self) -> bool:
+        """Whether the handler may still read the request's body, which it could not once this has started."""
+
     async def start_response(self) -> None:
         """Start the response, which calls `StreamWriter.set_head`. Several tasks may call this at once."""
 
@@ -304,7 +308,8 @@ class StreamWriter(StreamLifetime):
         if due > now and not self.sends_heartbeats:
             return due
         if self.response_start is not None:
-            self.response_start.request_start()
+            if not self.response_start.waits_for_body:
+                self.response_start.request_start()
             return now + min(_START_REQUEST_SECONDS, options.keepalive)  # then the head goes out
         transport.send_nowait(self.with_head(self._next_keepalive()), 0, now)
         return now + options.keepalive
@@ -318,6 +323,9 @@ class StreamWriter(StreamLifetime):
                 await trio.sleep_until(self.keepalive_due)
                 if self.keepalive_due > trio.current_time():
                     continue
+            if self.response_start is not None and self.response_start.waits_for_body:
+                await trio.sleep(min(_START_REQUEST_SECONDS, self.options.keepalive))
+                continue
             await self.write(self._next_keepalive())
 
     def _next_keepalive(self) -> bytes:

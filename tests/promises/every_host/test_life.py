@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from trio_sse import EndReason
@@ -62,6 +63,29 @@ async def test_a_stream_outlives_a_minute(run: Run, clock: MockClock) -> None:
         assert [event.data for event in await stream.rest()] == ["0", "1", "2", "3"]
         assert trio.current_time() - began_at > 65
         assert stream.is_ended
+
+
+async def test_an_upload_may_take_longer_than_a_keepalive(run: Run, clock: MockClock) -> None:
+    async with run(**PATIENT, keepalive=5) as host, await host.connect() as connection:
+        pieces = [b"one ", b"two ", b"three ", b"four"]
+        size = sum(map(len, pieces))
+        if isinstance(connection, Client):
+            await connection.send(
+                f"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: {size}\r\n\r\n".encode()
+            )
+            send, send_last, stream = connection.send, connection.send, connection
+        else:
+            stream = await connection.request("POST", "/echo", f"Content-Length: {size}", is_whole=False)
+            send = partial(connection.send_body, stream.number)
+            send_last = partial(send, is_last=True)
+        for piece in pieces[:-1]:
+            await send(piece)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            clock.jump(6)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        await send_last(pieces[-1])
+        await stream.wait_head()
+        assert (await stream.event()).data == "one two three four"
 
 
 async def leave(stream: Any) -> None:
