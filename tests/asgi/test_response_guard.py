@@ -279,6 +279,39 @@ async def test_a_body_as_long_as_its_head_says_passes(messages: list[Any]) -> No
     assert server.sent == messages
 
 
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ({"type": "http.response.push", "path": "/\xe9", "headers": []}, ValueError),
+        ({"type": "http.response.push", "path": "page", "headers": []}, ValueError),
+        ({"type": "http.response.push", "path": "/" + "x" * 9000, "headers": []}, ValueError),
+        ({"type": "http.response.push", "path": b"/", "headers": []}, TypeError),
+        ({"type": "http.response.push", "path": "/", "headers": [(b"a b", b"c")]}, ValueError),
+        ({"type": "http.response.early_hint", "links": [b"a\r\nb: c"]}, ValueError),
+        ({"type": "http.response.early_hint", "links": [7]}, TypeError),
+        ({"type": "http.response.pathsend", "path": "/etc/hostname"}, RuntimeError),
+        ({"type": "websocket.close"}, RuntimeError),
+        ({"type": None}, RuntimeError),
+    ],
+)
+async def test_what_hypercorn_would_not_get_over_of_its_extensions_is_not_sent(
+    message: dict[str, Any], error: type[Exception]
+) -> None:
+    server = FakeServer("2")
+    with pytest.raises(error):
+        await server.guard.send(message)
+    assert server.sent == []
+
+
+async def test_early_hints_and_pushes_pass_with_the_fields_that_http2_has() -> None:
+    server = FakeServer("2")
+    hint = {"type": "http.response.early_hint", "links": [b"</a.js>; rel=preload"]}
+    push = {"type": "http.response.push", "path": "/a.js?v=1", "headers": [(b"accept", b"*/*")]}
+    closing = {**push, "headers": [*push["headers"], (b"Connection", b"close"), (b"host", b"a")]}
+    await send_all(server.guard, hint, closing)
+    assert server.sent == [hint, push]
+
+
 async def test_trailers_are_left_out() -> None:
     server = FakeServer("2")
     server.to_app.send_nowait(BODY)

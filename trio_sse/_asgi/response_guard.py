@@ -19,6 +19,7 @@ import trio
 from .._http.response import WITHOUT_BODY, Response
 from .._stream.end_reason import EndReason
 from .client_disconnected import ClientDisconnected
+from .extension_messages import checked_extension
 from .request import announces_body
 from .response_fields import checked_fields, is_event_stream
 from .response_messages import response_messages
@@ -175,6 +176,8 @@ class ResponseGuard(ScopeObject):
             self.has_started = True
         elif kind == "http.response.body":
             self._check_body(message)
+        else:
+            message = checked_extension(message, self._http_version)
         self._sends += 1
         try:
             if kind == "http.response.body" and not message.get("more_body", False):
@@ -216,10 +219,8 @@ class ResponseGuard(ScopeObject):
         return {**message, "headers": fields, **without_trailers}
 
     def _check_body(self, message: Message) -> None:
-        size, goes_on = (
-            self._body_size + len(exact_bytes(message.get("body", b""))),
-            message.get("more_body", False),
-        )
+        size = self._body_size + len(exact_bytes(message.get("body", b"")))
+        goes_on = message.get("more_body", False)
         if self._length is not None and (size > self._length or not (goes_on or size == self._length)):
             raise ValueError(f"the body has {size} bytes, but the head announced {self._length}")
         self._body_size = size
