@@ -27,7 +27,7 @@ $(BIN)/coverage combine -q
 $(BIN)/coverage report --fail-under=95
 endef
 
-.PHONY: help demo test tests coverage test-unit test-versions test-artefacts check lint types docs npm clients model mutants mutation bench bench-full soak clean FORCE
+.PHONY: help demo test tests corpus coverage test-unit test-versions test-artefacts check lint types docs npm clients model mutants mutation bench bench-full soak clean FORCE
 
 help:
 	@echo "make demo        a live dashboard of this machine in the browser (pip needs the network)"
@@ -43,6 +43,7 @@ help:
 	@echo "make bench       speed and memory, compared with minimal servers in C (needs a C compiler; Linux)"
 	@echo "make bench-full  all scenarios, other servers, workers and a million streams (four hours)"
 	@echo "make model       the rule of delivery in a million random steps"
+	@echo "make corpus      all raw requests of tests/corpus, at once and byte by byte, to all hosts"
 	@echo "make mutants     seeded faults of the package, each of which a test must notice"
 	@echo "make mutation    mutmut's faults of central files, noticed or explained"
 	@echo "make soak        memory over an hour of clients connecting and disconnecting"
@@ -97,6 +98,9 @@ clients: $(READY)
 model: $(READY) $(SYSTEM)
 	TMPDIR=$(firstword $(wildcard /dev/shm) /tmp) TRIO_SSE_MODEL_RUNS=2200 \
 		$(BIN)/python -m pytest -v --maxfail=1 -rP -n 8 --timeout=14400 tests/promises/test_delivery.py
+
+corpus: $(READY)
+	TRIO_SSE_CORPUS=1 $(BIN)/python -m pytest -q tests/corpus
 
 # MUTANTS="hub state" tries those of these packages or names, MUTANTS="--share 1/6" a random share.
 mutants: $(SYSTEM)

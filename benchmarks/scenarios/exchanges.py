@@ -203,7 +203,6 @@ _REASONS = {
     "two empty lines before the request": "one is enough: more is a flood",
     "lines that end with LF": "a proxy that reads them otherwise takes it for another request",
     "two spaces in the request line": "as above (RFC 9112, 3)",
-    "a TLS handshake": "no HTTP at all",
     "no Host": "400 is what RFC 9112, 3.2 asks for",
     "two Hosts": "as above",
     "an empty Host": "no request to a server of this kind has it",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trio_sse import Request, Response
-from trio_sse._http.request_head import SINGLE_FIELDS
+from trio_sse._http.fields import SINGLE_FIELDS
 from trio_sse.websocket import WebSocketConnection
 
 from ..support.hostile import Target, assert_refused, logged

@@ -43,7 +43,7 @@ async def test_the_handshake_is_answered_as_in_the_rfc(make_server: MakeServer) 
         ((HANDSHAKE[0], *HANDSHAKE[2:]), 426),
         ((*HANDSHAKE[:2], HANDSHAKE[3]), 426),
         ((*HANDSHAKE[:2], "Sec-WebSocket-Version: 8", HANDSHAKE[3]), 426),
-        ((*HANDSHAKE, "Sec-WebSocket-Version: 13"), 426),
+        ((*HANDSHAKE, "Sec-WebSocket-Version: 13"), 400),
         (HANDSHAKE[:3], 400),
         ((*HANDSHAKE[:3], "Sec-WebSocket-Key: c2hvcnQ="), 400),
         ((*HANDSHAKE[:3], "Sec-WebSocket-Key: no base64!"), 400),

@@ -16,7 +16,7 @@ import sys
 from typing import Protocol, final
 
 from .exceptions import HTTPException
-from .fields import FIELD_VALUE, TOKEN
+from .fields import FIELD_VALUE, NOT_IN_TRAILERS, TOKEN
 
 # A chunk's size and its extensions (RFC 9112, 7.1.1). Hardly anybody uses those but to smuggle requests: they
 # are skipped, and must be short. White space before the first of them is refused, as it is without one.
@@ -32,22 +32,6 @@ BYTES_PER_CHUNK = 16
 
 _TRAILER = re.compile(rb"(%b):%b" % (TOKEN.encode(), FIELD_VALUE.encode()))
 MAX_TRAILERS = 8 * 1024
-
-# Fields that would change the meaning of a request after the server has acted on it (RFC 9110, 6.5.1).
-_NOT_IN_TRAILERS = frozenset(
-    (
-        b"authorization",
-        b"connection",
-        b"content-length",
-        b"content-type",
-        b"cookie",
-        b"host",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
 
 
 class BodyDecoder(Protocol):
@@ -80,6 +64,10 @@ class BodyDecoder(Protocol):
 def too_large(max_size: int) -> HTTPException:
     """Return the refusal of a body that is larger than `max_size` bytes."""
     return HTTPException(413, f"the body must have at most {max_size} bytes")
+
+
+def _bad_line_end() -> HTTPException:
+    return HTTPException(400, "lines of a chunked body must end with CRLF")
 
 
 @final
@@ -200,11 +188,13 @@ class ChunkedDecoder:
         if end == -1:
             if len(buffer) > limit + 1:  # the last of them may be the CR at its end
                 raise HTTPException(400, f"a line of a chunked body must have at most {limit} bytes")
+            if buffer.find(b"\r", 0, -1) != -1:  # it cannot become acceptable
+                raise _bad_line_end()
             return None
         line = bytes(buffer[: end + 1])
         del buffer[: end + 1]
         if not line.endswith(b"\r\n"):
-            raise HTTPException(400, "lines of a chunked body must end with CRLF")
+            raise _bad_line_end()
         return line[:-2]
 
     def _begin_chunk(self, line: bytes) -> None:
@@ -227,5 +217,5 @@ class ChunkedDecoder:
             self.is_complete = True
             return
         match = _TRAILER.fullmatch(line)
-        if match is None or match[1].lower() in _NOT_IN_TRAILERS or self._trailers_size > MAX_TRAILERS:
+        if match is None or match[1].lower() in NOT_IN_TRAILERS or self._trailers_size > MAX_TRAILERS:
             raise HTTPException(400, "the trailer section is not acceptable")

@@ -38,7 +38,7 @@ def is_event_source(headers: Headers) -> bool:
     Programs that send `Cache-Control` choose another value than a browser does; see `takes_blocks`.
     """
     accept = headers.get("accept")
-    if accept is None or accept.strip().lower() != "text/event-stream":
+    if accept is None or accept.strip(" \t").lower() != "text/event-stream":
         return False
     caching = headers.get("cache-control")
     return takes_blocks(headers) if caching is None else caching.lower() == "no-cache"

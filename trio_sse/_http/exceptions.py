@@ -25,6 +25,7 @@ class HTTPException(Exception):
 
     Attributes:
         response: the whole response, if it was created with one.
+        answers_head: whether it answers a HEAD request, so that the response has no body. The server sets it.
 
     Raises:
         TypeError: there is more than a `Response`.
@@ -39,6 +40,7 @@ class HTTPException(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.response: Response | None = None
+        self.answers_head = False
         self.headers: dict[str, str] = {}
         if isinstance(status, Response):
             if detail is not None or headers is not None:

@@ -18,6 +18,64 @@ TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 #: RFC 9110, 5.5: visible characters, spaces and tabs, and bytes above ASCII. A pattern, for `re`.
 FIELD_VALUE = r"[\t\x20-\x7e\x80-\xff]*"
 
+#: Fields that are one value. A proxy may look at the first one and a handler at the last, so a request that
+#: repeats one is refused. `Host` and `Content-Length`, which are such fields, too, have checks of their own.
+SINGLE_FIELDS = (
+    "access-control-request-method",
+    "authorization",
+    "content-location",
+    "content-range",
+    "content-type",
+    "date",
+    "from",
+    "if-modified-since",
+    "if-range",
+    "if-unmodified-since",
+    "last-event-id",
+    "max-forwards",
+    "origin",
+    "proxy-authorization",
+    "range",
+    "referer",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-fetch-user",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "user-agent",
+)
+
+#: Fields that would change what a request means after the server has acted on it (RFC 9110, 6.5.1): who has
+#: sent it, where it is routed and ends, under which conditions it is handled, and what its body is.
+NOT_IN_TRAILERS = frozenset(
+    (
+        *(name.encode() for name in SINGLE_FIELDS),
+        b"cache-control",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"cookie",
+        b"expect",
+        b"forwarded",
+        b"host",
+        b"if-match",
+        b"if-none-match",
+        b"keep-alive",
+        b"pragma",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-prefix",
+        b"x-forwarded-proto",
+    )
+)
+
 _NAME = re.compile(TOKEN)
 _VALUE = re.compile(FIELD_VALUE)
 _RAW_NAME = re.compile(TOKEN.encode())
@@ -33,6 +91,11 @@ _SET_BY_SERVER = frozenset(("connection", "content-length", "transfer-encoding")
 def is_token(text: str) -> bool:
     """Return whether a text is a token (RFC 9110, 5.6.2)."""
     return _NAME.fullmatch(text) is not None
+
+
+def list_of(value: str) -> list[str]:
+    """Return the items of a list (RFC 9110, 5.6.1); only spaces and tabs are white space there."""
+    return [item.strip(" \t") for item in value.split(",")]
 
 
 def field_pairs(fields: HeaderFields) -> tuple[tuple[str, str], ...]:

@@ -9,8 +9,13 @@ from urllib.parse import parse_qsl
 from .exceptions import HTTPException
 from .request import Request
 
-# What JavaScript and Python write for a number of seconds. float() also accepts "nan", "1_0" and "+1".
+# What JavaScript and Python write for a number of seconds. `float` also accepts "nan", "1_0" and "+1".
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?", re.ASCII | re.IGNORECASE)
+
+
+def seconds_of(text: str) -> float:
+    """Return a number of seconds in a query; `nan` if it is none."""
+    return float(text) if _SECONDS.fullmatch(text) else math.nan
 
 
 def read_offset(request: Request, *, most: float = 86_400.0) -> float:
@@ -33,7 +38,7 @@ def read_offset(request: Request, *, most: float = 86_400.0) -> float:
         return 0.0
     if len(values) > 1:
         raise HTTPException(400, "offset must not be repeated")
-    seconds = float(values[0]) if _SECONDS.fullmatch(values[0]) else math.nan
+    seconds = seconds_of(values[0])
     if not 0 <= seconds <= most:
         raise HTTPException(400, f"offset must be a number of seconds from 0 to {most:.15g}")
     return seconds

@@ -11,6 +11,7 @@ a body go through h11, as a second opinion on the fields that say where the body
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from urllib.parse import unquote_to_bytes
 import h11
 
 from .exceptions import HTTPException
-from .fields import FIELD_VALUE, TOKEN, is_token
+from .fields import FIELD_VALUE, SINGLE_FIELDS, TOKEN, is_token, list_of
 from .request import Headers, headers_of_lines, replace_field
 
 MAX_METHOD_SIZE = 32  # the longest that is registered has 17
@@ -43,27 +44,14 @@ _FIELD_NAME = re.compile(_TOKEN)
 _FIELD_LINES = re.compile(rb"(?:%b:%b\r\n)*" % (_TOKEN, FIELD_VALUE.encode()))
 _DIGITS = re.compile(r"[0-9]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]+)(:[0-9]{0,5})?")
+
+# A name has encoded characters, too (RFC 3986, 3.2.2), but no encoded control characters.
+_HOST_NAME = r"(?:[0-9A-Za-z._~!$&'()*+,;=-]|%(?![01][0-9A-Fa-f]|7[Ff])[0-9A-Fa-f]{2})+"
+_HOST = re.compile(rf"(\[[0-9A-Fa-f:.]+\]|{_HOST_NAME})(:[0-9]{{0,5}})?")
 _ABSOLUTE_FORM = re.compile(r"([Hh][Tt][Tt][Pp][Ss]?)://([^/?]*)(/[^?]*)?(\?.*)?")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NOT_IN_PATH = re.compile("[\0-\x1f\x7f]")
-
-# Fields that are one value, where a proxy may look at the first one and a handler at the last. `Host` and
-# `Content-Length` have their own checks; where nothing depends on the value, a repetition does no harm.
-SINGLE_FIELDS = (
-    "access-control-request-method",
-    "authorization",
-    "content-type",
-    "if-modified-since",
-    "if-range",
-    "if-unmodified-since",
-    "last-event-id",
-    "origin",
-    "proxy-authorization",
-    "range",
-    "sec-websocket-key",
-)
 
 # Most requests have few of the fields that decide something, so their names are looked for only once.
 _DECISIVE_FIELDS = (
@@ -124,7 +112,7 @@ class RequestHead:
         if b"connection" not in self.known:
             return True
         options = ",".join(self.headers.get_all("connection")).lower()
-        return "close" not in options or "close" not in [option.strip() for option in options.split(",")]
+        return "close" not in options or "close" not in list_of(options)
 
 
 def take_head(buffer: bytearray, limits: HeadLimits = LIMITS) -> RequestHead | None:
@@ -158,7 +146,8 @@ def _check_incomplete(buffer: bytearray, limits: HeadLimits) -> None:
             raise _target_too_long(limits)
     if len(buffer) > limits.size:
         raise HTTPException(431, f"the request's head must have at most {limits.size} bytes")
-    if buffer.count(b"\n") != buffer.count(b"\r\n"):
+    line_ends = buffer.count(b"\r\n")
+    if buffer.count(b"\n") != line_ends or buffer.count(b"\r", 0, -1) != line_ends:
         raise HTTPException(400, "lines of the head must end with CRLF")
 
 
@@ -170,6 +159,14 @@ def parse_head(head: bytes, limits: HeadLimits = LIMITS) -> RequestHead:
     """
     request_line, _, block = head.partition(b"\r\n")
     method, target, version = _check_request_line(request_line, limits)
+    try:
+        return _parse_rest(method, target, version, block, limits)
+    except HTTPException as refusal:
+        refusal.answers_head = method == "HEAD"
+        raise
+
+
+def _parse_rest(method: str, target: str, version: str, block: bytes, limits: HeadLimits) -> RequestHead:
     if block.count(b"\r\n") >= limits.fields:
         raise HTTPException(431, f"a request must have at most {limits.fields} header fields")
     parse = _parse_cached if len(block) <= _MAX_CACHED_LINES else _parse_lines
@@ -239,8 +236,7 @@ def _check_request_line(line: bytes, limits: HeadLimits) -> tuple[str, str, str]
     """Return the method, the target as it was sent, and the version."""
     if len(line) > limits.target_size:
         match = _REQUEST_LINE.fullmatch(line)
-        if len(line.partition(b" ")[0]) > MAX_METHOD_SIZE:
-            raise _unknown_method()
+        _check_method(line)
         if match is None or len(match[2]) > limits.target_size:
             raise _target_too_long(limits)
     return _parse_request_line(line)
@@ -251,8 +247,7 @@ def _parse_request_line(line: bytes) -> tuple[str, str, str]:
     """Return the method, the target as it was sent, and the version."""
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
-        if len(line.partition(b" ")[0]) > MAX_METHOD_SIZE:
-            raise _unknown_method()
+        _check_method(line)
         raise HTTPException(400, "the request line must be: method SP target SP HTTP/1.1")
     method, target, major, minor = match.groups()
     if (major, minor) not in ((b"1", b"0"), (b"1", b"1")):
@@ -271,6 +266,13 @@ def _parse_request_line(line: bytes) -> tuple[str, str, str]:
             400, "the target must be a path that begins with '/', encoded, and without a fragment"
         )
     return method.decode("ascii"), target.decode("ascii"), "1.1" if minor == b"1" else "1.0"
+
+
+def _check_method(line: bytes) -> None:
+    """Refuse a request line whose method is too long; what is no method at all is not."""
+    method = _FIELD_NAME.match(line)
+    if method is not None and method.end() > MAX_METHOD_SIZE:
+        raise _unknown_method()
 
 
 def _target_too_long(limits: HeadLimits) -> HTTPException:
@@ -310,9 +312,17 @@ def _field_error(block: bytes) -> HTTPException:
 @lru_cache(maxsize=_CACHE_SIZE)
 def _parse_authority(authority: str) -> str:
     match = _HOST.fullmatch(authority)
-    if match is None:
+    if match is None or (authority[0] == "[" and not _is_ipv6(match[1][1:-1])):
         raise HTTPException(400, "the host must be a name or an address, with or without a port")
     return match[1].lower()
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _use_absolute(target: str, headers: Headers) -> tuple[str, str, Headers]:
@@ -350,7 +360,7 @@ def _check_body_length(headers: Headers, version: str) -> int | None:
             raise HTTPException(400, "an HTTP/1.0 request must not have Transfer-Encoding")
         if lengths:
             raise HTTPException(400, "a request must not have both Content-Length and Transfer-Encoding")
-        _check_codings([coding.strip(" \t").lower() for coding in ",".join(codings).split(",")])
+        _check_codings(list_of(",".join(codings).lower()))
         return None
     if not lengths:
         return 0

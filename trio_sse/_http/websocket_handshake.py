@@ -14,7 +14,7 @@ from typing import final
 
 from .cors import check_origins
 from .exceptions import HTTPException
-from .fields import is_token
+from .fields import is_token, list_of
 from .request import Headers
 from .response import encode_head
 
@@ -112,7 +112,7 @@ def accept_head(
 
 def _options(headers: Headers, name: str, *, lower: bool = True) -> list[str]:
     value = ",".join(headers.get_all(name))
-    return [option.strip() for option in (value.lower() if lower else value).split(",")]
+    return list_of(value.lower() if lower else value)
 
 
 def _is_key(key: str) -> bool:

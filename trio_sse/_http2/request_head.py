@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from .._http.exceptions import HTTPException
-from .._http.fields import FIELD_VALUE
+from .._http.fields import FIELD_VALUE, NOT_IN_TRAILERS
 from .._http.request_head import HeadLimits, RequestHead, parse_head
 from .error_code import ErrorCode, StreamFault
 
@@ -46,9 +46,6 @@ _UPGRADE_LINES: Final = (
     b"connection:Upgrade",
     b"sec-websocket-key:AAAAAAAAAAAAAAAAAAAAAA==",
 )
-
-# Fields that would change the meaning of a request after the server has acted on it (RFC 9110, 6.5.1).
-_NOT_IN_TRAILERS: Final = frozenset((b"authorization", b"content-type", b"trailer")) | _DECISIVE_FIELDS
 
 
 def make_request_head(
@@ -89,7 +86,7 @@ def check_trailers(fields: Sequence[tuple[bytes, bytes]], stream_id: int) -> Non
     """
     try:
         _check_fields(fields)
-        if any(name in _NOT_IN_TRAILERS for name, _ in fields):
+        if any(name in NOT_IN_TRAILERS for name, _ in fields):
             raise _Malformed("a field must not be in the trailers")
     except _Malformed as error:
         raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, str(error)) from None

@@ -157,6 +157,7 @@ class RequestReader:
         try:
             destination, parameters = self._router.route(head)
         except HTTPException as error:
+            error.answers_head = head.method == "HEAD"
             if head.content_length != 0:
                 error.headers.update(self._cross_origin.fields(head.headers.get("origin")))
                 raise

@@ -88,7 +88,7 @@ def value_of(request: Request) -> object:
     Raises:
         HTTPException: it is not what its type says.
     """
-    kind = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
+    kind = (request.headers.get("content-type") or "").partition(";")[0].strip(" \t").lower()
     try:
         text = request.body.decode()
         value: object = json.loads(text) if kind == "application/json" else text

@@ -213,6 +213,7 @@ class ConnectionHandler:
         self, serving: ServeScope, routed: RoutedRequest, answered: Answered, refusal: HTTPException
     ) -> None:
         """Answer a request that the app has not answered."""
+        refusal.answers_head = routed.request.method == "HEAD"
         try:
             await self._responder.refuse(answered.transport, serving, refusal, routed.request.headers)
         except BaseException:

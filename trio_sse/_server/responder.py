@@ -97,7 +97,9 @@ class Responder:
         self._note_refusal(transport, refusal.status, refusal.detail)
         try:
             response = refusal_response(refusal, headers)
-            await self.send(transport, *encode_response(response, fields={"Connection": "close"}))
+            has_body = not refusal.answers_head
+            payloads = encode_response(response, fields={"Connection": "close"}, with_body=has_body)
+            await self.send(transport, *payloads)
         except trio.BrokenResourceError:
             return
         await serving.linger(transport)

@@ -45,8 +45,9 @@ class WebSocketRequests:
             route.handshake.check_origin(request.headers)
             self._admission.check(transport, serving)
         except HTTPException as refusal:
-            after = await self._responder.reply_to_failure(transport, serving, routed, refusal)
-            return AfterResponse.CLOSE if buffer else after
+            if buffer:  # nobody can tell whether it is a request
+                routed = routed._replace(may_keep_alive=False)
+            return await self._responder.reply_to_failure(transport, serving, routed, refusal)
         subprotocol = route.handshake.subprotocol(request.headers)
         transport.framing = Framing.WEBSOCKET
         head = accept_head(request.headers, subprotocol)

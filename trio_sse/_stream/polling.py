@@ -9,7 +9,6 @@ receives each event exactly once.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import final
@@ -18,6 +17,7 @@ import trio
 
 from .._http.exceptions import HTTPException
 from .._http.fields import merge_fields
+from .._http.offset import seconds_of
 from .._http.request import Request, mentions
 from .._http.response import Response
 from .._hub.hub import engine_of
@@ -75,10 +75,7 @@ def wait_of(request: Request) -> float:
         return 0.0
     if text is None:
         return _WAIT_SECONDS
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
+    seconds = seconds_of(text)
     if not 0 <= seconds <= _MOST_WAIT_SECONDS:
         raise HTTPException(400, f"wait must be 0 to {_MOST_WAIT_SECONDS:.0f} seconds")
     return seconds

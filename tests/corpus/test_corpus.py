@@ -1,0 +1,60 @@
+"""All cases on all hosts, in memory: what comes of each is what its rule says."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import trio.testing
+
+from ..support.leaks import MakeServer
+from . import case, http1, http2, proxy
+from .subjects import KINDS, Subject
+
+#: Set it to have every case sent byte by byte to every host, and not only to one of them.
+IS_COMPLETE = "TRIO_SSE_CORPUS" in os.environ
+
+FILES = {name: case.read(name) for name in case.names()}
+ON_SERVERS = [(name, host) for name, (hosts, _) in FILES.items() for host in hosts if host in KINDS]
+TRANSLATED = ("methods", "header_fields", "targets", "paths", "hosts", "singletons", "bodies")
+OVER_HTTP2 = [("http2_fields", "fields")] + [
+    (name, f"{host} over http2") for name in TRANSLATED for host in ("route", "app")
+]
+
+
+def share(cases: list[case.Case], name: str, host: str) -> list[case.Case]:
+    """Return the cases that are sent byte by byte to this host: each is to one of them."""
+    hosts = FILES[name][0]
+    return cases if IS_COMPLETE else cases[hosts.index(host) :: len(hosts)]
+
+
+@pytest.mark.parametrize(("name", "host"), ON_SERVERS)
+async def test_what_comes_of_each_request_is_what_its_rule_says(
+    make_server: MakeServer, mock_clock: trio.testing.MockClock, name: str, host: str
+) -> None:
+    cases = FILES[name][1]
+    failures = await http1.run(Subject(host, make_server), host, cases, mock_clock, 1 << 20)
+    failures += await http1.run(Subject(host, make_server), host, share(cases, name, host), mock_clock, 1)
+
+    assert not failures, "\n" + "\n".join(failures)
+
+
+@pytest.mark.parametrize(("name", "host"), OVER_HTTP2)
+async def test_what_comes_of_each_request_is_the_same_over_http2(
+    make_server: MakeServer, mock_clock: trio.testing.MockClock, name: str, host: str
+) -> None:
+    kind = "route" if host == "fields" else host.removesuffix(" over http2")
+    subject = Subject(kind, make_server, http2_cleartext=True)
+    failures = await http2.run(subject, host, FILES[name][1], mock_clock, 1 << 20)
+
+    assert not failures, "\n" + "\n".join(failures)
+
+
+def test_what_a_proxy_says_first_is_taken_for_what_it_is() -> None:
+    failures = proxy.run(FILES["proxy_protocol"][1])
+
+    assert not failures, "\n" + "\n".join(failures)
+
+
+def test_there_are_many_requests() -> None:
+    assert len({one.raw for _, cases in FILES.values() for one in cases}) >= 2000
