@@ -14,6 +14,7 @@ from ..support.asgi_apps import Receive, Send, answer, ask, echo, http_only, ign
 from ..support.client import Client
 from ..support.leaks import LeakCheck
 from ..support.serving import in_memory, on_sockets
+from ..support.waiting import SECONDS
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -42,6 +43,47 @@ async def test_bodies_are_complete_and_the_connection_is_reused(serve: Any, requ
             await client.head()
             client.is_ended, client.body = False, b""
             assert await client.whole() == b"x" * 100_000
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("rest", [b"0\r\nHost: a\r\n\r\n", b"ffff\r\n0\r\n\r\n", b"5\n0\r\n\r\n"])
+async def test_a_fault_in_a_body_at_the_end_of_the_response_ends_the_connection(
+    no_leak: LeakCheck, rest: bytes
+) -> None:
+    """What follows the fault may be a part of the body, and no request."""
+    has_failed = trio.Event()
+    paths: list[str] = []
+
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        paths.append(scope["path"])
+
+        async def read() -> None:
+            assert (await receive())["type"] == "http.disconnect"
+            has_failed.set()
+
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await send({"type": "http.response.body", "body": b"x" * 8_000_000})  # waits for the client
+
+    server = no_leak.watch(Server(app, max_body_size=100))
+    with trio.fail_after(SECONDS):
+        async with on_sockets(server) as serving, await serving.connect() as client:
+            await client.send(CHUNKED)
+            assert (await client.head()).get("Connection") is None
+            received = 0
+            while received <= len(b"one"):  # then the last part is being sent
+                received += len(await client.read())
+            await client.send(rest + b"GET /next HTTP/1.1\r\nHost: test\r\n\r\n")
+            await has_failed.wait()
+            while data := await client.read():
+                received += len(data)
+            assert client.is_ended
+            assert received == len(b"one") + 8_000_000
+            assert await client.closed() == b""
+    assert paths == ["/"]
 
 
 @http_only

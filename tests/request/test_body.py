@@ -66,6 +66,28 @@ async def test_chunks_may_be_split_anywhere(make_server: MakeServer, chunks: byt
     assert target.bodies == [body] * (len(chunks) + 1)
 
 
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        b"0\r\nContent-Length: 5\r\n\r\n",
+        b"zz\r\n0\r\n\r\n",
+        b"5\n0\r\n\r\n",
+        b"ffff\r\n0\r\n\r\n",  # too large
+        b"1\r\nxx\r\n0\r\n\r\n",
+    ],
+)
+async def test_after_a_fault_nothing_is_taken_for_the_rest_of_the_body(chunks: bytes) -> None:
+    body = reader_of(parse_head(CHUNKED[:-4]), trio.testing.memory_stream_pair()[0])
+    body.buffer += chunks + b"GET /next HTTP/1.1\r\n\r\n"
+    for _ in range(3):
+        with pytest.raises(HTTPException):
+            body.receive_nowait()
+        with pytest.raises(HTTPException):
+            await body.receive_some()
+        assert not await body.discard()
+        assert not body.is_complete
+
+
 async def test_chunks_may_come_byte_by_byte(make_server: MakeServer) -> None:
     target = Target(make_server)
     chunks, body = GOOD_CHUNKS["extensions"]

@@ -36,6 +36,7 @@ class BodyReader:
 
     __slots__ = (
         "_decoder",
+        "_fault",
         "_is_bounded_in_all",
         "_must_continue",
         "_patience",
@@ -69,6 +70,7 @@ class BodyReader:
         is_waiting = b"expect" in head.known and head.http_version != "1.0" and not buffer
         self._must_continue = is_waiting and not self.is_complete
         self._patience = timeout
+        self._fault: tuple[int, str] | None = None  # since it, where the body ends is unknown
 
     @property
     def is_complete(self) -> bool:
@@ -119,7 +121,13 @@ class BodyReader:
         """
         if self._must_continue:
             return None
-        self._decoder.feed(self.buffer)
+        if self._fault is not None:
+            raise HTTPException(*self._fault)
+        try:
+            self._decoder.feed(self.buffer)
+        except HTTPException as fault:  # a part of the body may be taken for the next request from here on
+            self._fault = fault.status, fault.detail
+            raise
         if not (self._decoder.body or self._decoder.is_complete):
             return None
         piece = bytes(self._decoder.body)
