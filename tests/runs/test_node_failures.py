@@ -133,6 +133,7 @@ async def test_a_run_that_has_stored_nothing_yet_goes_on_elsewhere(make_shared: 
         await until(lambda: not first.runs._table.going_on)
         for _ in range(2):
             await holder._keeper._renew()
+        await until(lambda: second.runs._node)
         second.take_over_now()
         go_on.set()
         async with reading(view, second.runs.get(view.id)) as readers:
@@ -321,6 +322,7 @@ async def test_a_run_that_cannot_be_read_harms_no_other(
         await session.create_run("dead", 0.001, new, RunBounds(None, None))
         await session.commit_runs("dead", 0.001, [RunChanges("broken", 1, 0, 1, 1, events=[b"{"])])
         await session.hold_runs("dead", 0)
+        await until(lambda: node.runs._node)
         node.take_over_now()
         await until(lambda: "a run cannot be resumed" in caplog.text)
         assert node.runs._node is not None
