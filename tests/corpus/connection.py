@@ -10,6 +10,7 @@ class ScriptedStream(trio.abc.HalfCloseableStream):
 
     Args:
         piece: how many bytes it reads at once.
+        first: how many it reads at once at the beginning, if that is more.
 
     Attributes:
         sent: what the server has sent.
@@ -17,11 +18,12 @@ class ScriptedStream(trio.abc.HalfCloseableStream):
         is_closed: whether it has closed the connection.
     """
 
-    def __init__(self, piece: int) -> None:
+    def __init__(self, piece: int, first: int = 0) -> None:
         self.sent = bytearray()
         self.is_ended = False
         self.is_closed = False
         self._piece = piece
+        self._first = first
         self._unread = b""
         self._place = 0
         self._is_at_end = False
@@ -44,7 +46,8 @@ class ScriptedStream(trio.abc.HalfCloseableStream):
             if self._is_at_end:
                 return b""
             await self._changed.park()
-        data = self._unread[self._place : self._place + min(self._piece, max_bytes or self._piece)]
+        size = max(self._piece, self._first - self._place)
+        data = self._unread[self._place : self._place + min(size, max_bytes or size)]
         self._place += len(data)
         return data
 

@@ -65,6 +65,7 @@ _DECISIVE_FIELDS = (
 )
 _KNOWN_FIELD = re.compile(rb"\n(%b):" % "|".join(SINGLE_FIELDS + _DECISIVE_FIELDS).encode())
 _SINGLE_FIELDS = frozenset(name.encode() for name in SINGLE_FIELDS)
+_DECISIVE = frozenset(name.encode() for name in _DECISIVE_FIELDS)
 
 
 class HeadLimits(NamedTuple):
@@ -160,20 +161,17 @@ def parse_head(head: bytes, limits: HeadLimits = LIMITS) -> RequestHead:
     request_line, _, block = head.partition(b"\r\n")
     method, target, version = _check_request_line(request_line, limits)
     try:
-        return _parse_rest(method, target, version, block, limits)
+        if block.count(b"\r\n") >= limits.fields:
+            raise HTTPException(431, f"a request must have at most {limits.fields} header fields")
+        parse = _parse_cached if len(block) <= _MAX_CACHED_LINES else _parse_lines
+        headers, host, content_length, known = parse(block, version)
+        if not target.startswith("/") and target != "*":
+            host, target, headers = _use_absolute(target, headers)
+        path = decode_path(target)
     except HTTPException as refusal:
         refusal.answers_head = method == "HEAD"
         raise
-
-
-def _parse_rest(method: str, target: str, version: str, block: bytes, limits: HeadLimits) -> RequestHead:
-    if block.count(b"\r\n") >= limits.fields:
-        raise HTTPException(431, f"a request must have at most {limits.fields} header fields")
-    parse = _parse_cached if len(block) <= _MAX_CACHED_LINES else _parse_lines
-    headers, host, content_length, known = parse(block, version)
-    if not target.startswith("/") and target != "*":
-        host, target, headers = _use_absolute(target, headers)
-    return RequestHead(method, target, decode_path(target), version, host, headers, content_length, known)
+    return RequestHead(method, target, path, version, host, headers, content_length, known)
 
 
 class _Lines(NamedTuple):
@@ -209,7 +207,7 @@ def _parse_lines(block: bytes, version: str) -> _Lines:
         value.isascii() for value in headers.get_all("sec-websocket-protocol")
     ):
         raise HTTPException(400, "Sec-WebSocket-Protocol must be ASCII")
-    return _Lines(headers, host, content_length, tuple(known))
+    return _Lines(headers, host, content_length, tuple(_DECISIVE.intersection(known)))
 
 
 _parse_cached = lru_cache(maxsize=_CACHE_SIZE)(_parse_lines)
