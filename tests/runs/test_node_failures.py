@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from trio_sse import Run, RunStatus
+from trio_sse import Run, RunGone, RunStatus
 from trio_sse._runs.beginning import SLACK
 from trio_sse._runs.content import RunContent
 from trio_sse._runs.record import RunRecord
 from trio_sse._runs.status import RunEnd
 from trio_sse._runs.stored import encode_end
 from trio_sse._runs.table import RunTable
-from trio_sse._shared_log.run_session import NewRun, RunBounds, RunChanges, RunSession, TextPiece
+from trio_sse._shared_log.run_session import NewRun, RunBounds, RunChanges, RunQuery, RunSession, TextPiece
 from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
 
@@ -31,6 +31,7 @@ from ..support.run_nodes import Node, Reading, Steps, nodes, reading
 from ..support.waiting import SECONDS, until
 
 LONG = SECONDS * 10
+FREE = RunBounds(None, None)
 LOST = encode_end(RunEnd(RunStatus.LOST, "its node died", None, 1.0))
 
 
@@ -305,6 +306,30 @@ async def test_a_worker_is_killed_in_mid_run(tmp_path: Path) -> None:
         worker.wait()
         assert worker.stdout is not None
         worker.stdout.close()
+
+
+async def test_a_node_learns_by_its_lease_what_nobody_has_told_it(make_shared: MakeLog) -> None:
+    node = Node(make_shared())
+    async with make_shared().connect() as session, nodes(node):
+        assert isinstance(session, RunSession)
+        cancelled, other = await node.runs.start(Steps()), await node.runs.start(Steps())
+        keeper = node.runs._node._keeper  # type: ignore[union-attr]
+        assert await session.cancel_run(cancelled.id, "stop", LOST)
+        await session.read_runs("another", [RunQuery(other.id, (), is_watched=True)])
+        await session.create_run(node.holder, LONG, NewRun("never", None, None, 1.0, LONG, LONG), FREE)
+        for _ in range(2):
+            await keeper._renew()
+        assert (await cancelled.wait()).reason == "stop"
+        record = node.runs._table.find(other.id)
+        assert record is not None
+        assert record.held.watched_until > trio.current_time()
+        with pytest.raises(RunGone):
+            await node.runs.get("never").info()
+        await session.hold_runs(node.holder, 0)
+        await session.take_over_runs("another", LONG, [], LOST, 10)
+        async with reading(other) as (reader,):
+            await keeper._renew()
+        assert reader.ends[0].reason == "its node died"
 
 
 async def test_a_run_that_cannot_be_read_harms_no_other(

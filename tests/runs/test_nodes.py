@@ -141,7 +141,7 @@ async def test_a_store_that_is_away_refuses_new_runs() -> None:
     log = Away()
     log.is_away = True
     node = Node(log)
-    async with nodes(node):
+    async with nodes(node, are_known=False):
         with pytest.raises(LogUnavailable) as excinfo:
             await node.runs.start(Steps())
         assert excinfo.value.status == 503  # type: ignore[attr-defined]

@@ -47,12 +47,13 @@ class Node:
 
 
 @asynccontextmanager
-async def nodes(*made: Node) -> AsyncIterator[None]:
-    """Run nodes, within the time for anything to happen."""
+async def nodes(*made: Node, are_known: bool = True) -> AsyncIterator[None]:
+    """Run nodes, within the time for anything to happen; by default, wait until they have the store."""
     with trio.fail_after(SECONDS * 2):
         async with trio.open_nursery() as nursery:
             for node in made:
                 await nursery.start(node.run)
+            await until(lambda: not are_known or all(node.runs._is_known.is_set() for node in made))
             yield
             nursery.cancel_scope.cancel()
 
