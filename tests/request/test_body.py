@@ -37,18 +37,6 @@ async def test_malformed_chunks_are_refused(
     await assert_refused(Target(make_server), caplog, CHUNKED + chunks, 400)
 
 
-@pytest.mark.parametrize("chunks", [pytest.param(raw, id=name) for name, raw in BAD_CHUNKS.items()])
-async def test_malformed_chunks_are_refused_however_they_are_split(
-    make_server: MakeServer, chunks: bytes
-) -> None:
-    target = Target(make_server)
-
-    answer = await target.answer(CHUNKED + chunks, by=1 if len(chunks) < 100 else 999)
-
-    assert answer.status == 400
-    target.assert_untouched()
-
-
 @pytest.mark.parametrize(
     ("chunks", "body"), [pytest.param(*case, id=name) for name, case in GOOD_CHUNKS.items()]
 )
