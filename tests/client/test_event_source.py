@@ -264,6 +264,41 @@ async def test_whatever_the_http_library_raises_later_it_reconnects(autojump_clo
             await anext(source)
 
 
+async def test_cancelled_iterations_do_not_flood_the_server(autojump_clock: MockClock) -> None:
+    """What a server asks for is remembered, and a stream that was left is not opened again at once."""
+
+    class Body(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b": hello\n\n"
+            await trio.sleep_forever()
+
+    attempts: list[float] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        attempts.append(trio.current_time() - begun)
+        if kind == "stalls":
+            await trio.sleep_forever()
+        if kind == "refuses":
+            return httpx.Response(503, headers={"Retry-After": "60"})
+        return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=Body())
+
+    for kind, least, most in (("refuses", 3, 4), ("stalls", 30, 34), ("streams", 30, 34)):
+        attempts.clear()
+        begun = trio.current_time()
+        statuses = []
+        async with (
+            httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client,
+            source_of("http://any/", first_delay=6, longest_delay=6, client=client) as source,
+        ):
+            while trio.current_time() < begun + 200:
+                with trio.move_on_after(0.1):
+                    await anext(source)
+                statuses.append(source.status)
+        assert least <= len(attempts) <= most, (kind, attempts)
+        assert attempts[0] == 0
+        assert statuses[20] is SourceStatus.WAITING
+
+
 @pytest.mark.parametrize("options", [{"idle_timeout": 0}, {"first_delay": -1}, {"max_event_size": 0}])
 def test_options_are_checked(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):

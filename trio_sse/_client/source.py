@@ -24,7 +24,6 @@ from .status import STREAM_ENDED, OnStatus, SourceStatus
 
 _MALFORMED_URL = "the URL must be like http://host:port/path, with a port of 0 to 65535"
 
-
 E = TypeVar("E", bound=Exception)
 
 
@@ -107,6 +106,7 @@ class EventSource:
         self._response: httpx.Response | None = None
         self._chunks: AsyncIterator[bytes] | None = None
         self._opened_at = 0.0
+        self._not_before = -math.inf  # when the next attempt may be made
         self._has_events = False  # in this response
         self._was_tried = False  # so what is wrong is not the request
         self._is_iterating = False
@@ -180,7 +180,10 @@ class EventSource:
     # Connecting
 
     async def _connect(self, client: httpx.AsyncClient) -> None:
-        """Make an attempt, and wait before the next one if it fails."""
+        """Wait until an attempt may be made, and make it."""
+        self._become(SourceStatus.WAITING, "the iteration was cancelled")  # it waits already after a failure
+        await trio.sleep_until(self._not_before)
+        self._not_before = trio.current_time() + self._policy.next_delay()  # should it be cancelled
         self._become(SourceStatus.CONNECTING, "")
         try:
             request = self._request(client)
@@ -263,29 +266,28 @@ class EventSource:
     # Receiving
 
     async def _receive(self, chunks: AsyncIterator[bytes]) -> None:
-        """Receive some bytes, and wait before the next attempt if that is not possible."""
+        """Receive some bytes, or note when the next attempt may be made."""
         self._take(b"")  # raises what is wrong after the last events
-        is_kept = False
         try:
-            with trio.fail_after(self._idle.seconds):
-                with self._library_errors():
-                    data = await anext(chunks, None)
-            is_kept = True
+            with trio.fail_after(self._idle.seconds), self._library_errors():
+                data = await anext(chunks, None)
         except trio.TooSlowError:
             seconds = self._idle.seconds
             self._idle.note_silence()
             await self._lose(f"nothing has arrived for {seconds:g} s")
         except httpx.HTTPError as error:
             await self._lose(describe(error))
+        except BaseException:  # it was cancelled, and httpx has closed the response
+            self._chunks = None
+            self._policy.note_end(math.inf, has_events=self._has_events)  # which is not the server's failure
+            self._not_before = self._opened_at + self._policy.next_delay()
+            raise
         else:
             if data is None:
                 await self._lose(None)
             else:
                 self._idle.note_bytes()
                 self._take(data)
-        finally:
-            if not is_kept:  # if it was cancelled, httpx has closed the response
-                self._chunks = None
 
     def _take(self, data: bytes) -> None:
         cursor = self._decoder.last_event_id
@@ -310,7 +312,7 @@ class EventSource:
         if not self._may_reconnect:
             raise self._refused(StreamUnavailable(reason))
         self._policy.note_failure()
-        await self._wait(reason, asked)
+        self._wait(reason, asked)
 
     async def _lose(self, reason: str | None) -> None:
         """End a stream, which has ended by itself if there is no reason."""
@@ -322,12 +324,12 @@ class EventSource:
             self._become(SourceStatus.CLOSED, STREAM_ENDED)
             return
         self._policy.note_end(trio.current_time() - self._opened_at, has_events=self._has_events)
-        await self._wait(reason or STREAM_ENDED)
+        self._wait(reason or STREAM_ENDED)
 
-    async def _wait(self, reason: str, asked: float = 0.0) -> None:
+    def _wait(self, reason: str, asked: float = 0.0) -> None:
         seconds = self._policy.next_delay(asked)
+        self._not_before = trio.current_time() + seconds
         self._become(SourceStatus.WAITING, f"{reason}; reconnecting in {seconds:.1f} s")
-        await trio.sleep(seconds)
 
     def _refused(self, error: E) -> E:
         self._is_over = True
