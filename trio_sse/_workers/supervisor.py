@@ -32,7 +32,7 @@ from .._program.errors import ProgramError
 from .._program.listening import Listening
 from .._program.service_manager import ServiceManager
 from .._program.signals import signals_to_socket
-from .._server.worker_counts import WorkerCounts
+from .._server.worker_counts import RestartReason, WorkerCounts
 from .replacement import RollingReplacement
 from .restarts import CANNOT_RUN, RestartSchedule, restart_reason
 from .slots import WorkerSlots
@@ -335,9 +335,11 @@ class Supervisor:
             return
         lived = time.monotonic() - worker.began_at
         seconds = self._restarts.add(worker.slot, worker.served)
-        self._status.restarts[restart_reason(worker, exit_code)] += 1
+        reason = restart_reason(worker, exit_code)
+        self._status.restarts[reason] += 1
+        level = logging.WARNING if reason is RestartReason.DRAINED else logging.ERROR  # by the console
         text = "worker %d, pid %d, ended after %.0f s: %s; restarting it in %.1f s"
-        logger.error(text, worker.slot, worker.pid, lived, how, seconds)
+        logger.log(level, text, worker.slot, worker.pid, lived, how, seconds)
 
     def _is_filled(self, slot: int) -> bool:
         """Return whether a worker serves a slot and keeps it, or waits for its restart."""
