@@ -70,6 +70,8 @@ async def test_what_cannot_be_stored_or_read_is_the_clients_error(
     server = make_server(max_body_size=1_000_000)
     serve(server, "x")
     bodies = [b"[" * 100_000, with_member(path, '"n": NaN'), with_member(path, '"n": 1e999')]
+    for name in {"/ui": ("id",), "/agent": ("threadId", "runId")}.get(path, ()):
+        bodies.append(json.dumps({**BODIES[path], name: "\ud83d"}).encode())
     if path in ("/chat", "/responses"):
         bodies.append(with_member(path, f'"model": "{"x" * 70_000}"'))
     async with in_memory(server) as serving:

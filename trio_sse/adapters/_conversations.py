@@ -5,6 +5,7 @@ from __future__ import annotations
 from .._http.exceptions import HTTPException
 from .._runs.runs import Runs
 from .._runs.view import RunView
+from ._protocol import check_whole
 
 _LONGEST = 256
 
@@ -18,6 +19,7 @@ def owner_of_conversation(who: str | None, id: str) -> str:
     owner = f"{name}/{id}"
     if len(owner) > _LONGEST:
         raise HTTPException(400, "the conversation's id is too long")
+    check_whole("the conversation's id", owner)
     return owner
 
 

@@ -116,6 +116,8 @@ class RunStarter:
             raise HTTPException(400, f"what is stored of the request has more than {_LARGEST_FACTS} bytes")
         if key is not None and len(key) > _LONGEST_KEY:
             raise HTTPException(400, f"a key of a request has at most {_LONGEST_KEY} characters")
+        if key is not None:
+            check_whole("the key of the request", key)
         return await self._runs.start(self._act, body, stored, owner=owner, key=key or None)
 
     async def _act(self, run: Run, body: Mapping[str, Any], facts: str) -> object:
@@ -247,6 +249,14 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is too large")
     return number
+
+
+def check_whole(name: str, text: str) -> None:
+    """Raise `HTTPException` if a text has half of a character, which JSON allows."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise HTTPException(400, f"{name} has half of a character") from None
 
 
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
