@@ -34,7 +34,7 @@ MakeHub = Callable[[], Hub]
 
 subsets = st.sets(st.sampled_from(TOPICS), min_size=1).map(lambda topics: "".join(sorted(topics)))
 numbers = st.integers(0, 3)
-sizes = st.sampled_from([1, 1, 300, 5000])
+sizes = st.sampled_from([1, 1, 300, 5000, 20_000])
 
 kinds = st.builds(
     Kind,
