@@ -106,6 +106,8 @@ async def test_readiness_says_what_is_wrong_with_a_shared_log(
         assert await ask(running, "/readyz") == unavailable("log_unavailable")
         assert await ask(running, "/health") == (200, {"status": "ok"})  # it was loaded once
         assert await ask(running, "/healthz") == (200, {"status": "ok"})
+        assert server.statistics().refused_by_status == {}  # nobody was refused
+        assert hub.statistics().log_outages == 1
         log.is_away = False
         await until(lambda: not server.problems())
         monkeypatch.setattr(sequencer, "_LAGGING_SECONDS", -1.0)

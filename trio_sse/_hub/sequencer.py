@@ -70,7 +70,11 @@ class Sequencer(Protocol):
 
     @property
     def outages(self) -> int:
-        """How often a shared log became unavailable, or the hub ended."""
+        """How often a shared log became unavailable."""
+
+    @property
+    def published(self) -> int:
+        """How many events were ordered while the hub ran."""
 
     @property
     def refused(self) -> int:
@@ -122,6 +126,10 @@ class MemorySequencer:
         self._pump = pump
         self._keys = RecentKeys()
         self.leases = LocalLeases()
+
+    @property
+    def published(self) -> int:
+        return self._log.last
 
     def publish(self, message: Message) -> Coroutine[Any, Any, None]:
         return self._inbox.put(message)
@@ -180,6 +188,7 @@ class SharedSequencer:
         self._pump = pump
         self._states = states
         self._controls = controls
+        self.published = 0
         self.leases = SharedLeases(log)
         self.replica = LogReplica(
             log, window, bounds=bounds, readers=readers, states=states, deliver=self._deliver
@@ -245,6 +254,7 @@ class SharedSequencer:
             self._window.put(entry, message if is_sent else None)
             if message is not None and is_sent:
                 placed.append(message)
+        self.published += len(placed)
         self._states.check_repeat(self._window.last)
         return placed
 

@@ -33,7 +33,7 @@ class HubStatistics:
     Attributes:
         topics: topics that have subscribers.
         subscriptions: subscriptions that are registered.
-        published: events that have an id.
+        published: events that this hub has ordered, or read from a shared log while it ran.
         refused: events that were given up because a shared log does not take them.
         deliveries: events delivered to live subscriptions, counted once for each of them.
         replayed: events replayed from the log.
@@ -62,7 +62,7 @@ class HubStatistics:
         dropped: events that readers did not receive, because they lagged and newer events replaced them.
         log_problem: `log_not_loaded`, `log_unavailable` or `log_lagging`, as in `Server.problems`, or `None`.
         log_lag: for how many seconds a shared log has had more than this hub has read.
-        log_outages: how often a shared log has become unavailable; that the hub has ended counts, too.
+        log_outages: how often a shared log has become unavailable.
         patterns: the topics that each of the hub's `topic_patterns` matches, and as `other` the rest.
     """
 
@@ -161,7 +161,7 @@ def hub_statistics(
     return HubStatistics(
         topics=registry.topics,
         subscriptions=queues.subscriptions,
-        published=log.last,
+        published=sequencer.published,
         refused=sequencer.refused,
         deliveries=pump.deliveries + scheduler.deliveries,
         replayed=registry.replayed,

@@ -152,7 +152,10 @@ class ConnectionHandler:
                             transport, serving, routed, routed.destination, buffer
                         )
                     else:
-                        after = await self._responder.reply(transport, serving, routed, routed.destination)
+                        is_check = routed.destination.status == 503  # of the router's, only a health check
+                        after = await self._responder.reply(
+                            transport, serving, routed, routed.destination, refuses=not is_check
+                        )
             except HTTPException as refusal:
                 await self._responder.refuse(transport, serving, refusal)
             except trio.BrokenResourceError as error:

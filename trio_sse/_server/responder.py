@@ -39,15 +39,25 @@ class Responder:
         self._cross_origin = cross_origin
 
     async def reply(
-        self, transport: Transport, serving: ServeScope, routed: RoutedRequest, response: Response
+        self,
+        transport: Transport,
+        serving: ServeScope,
+        routed: RoutedRequest,
+        response: Response,
+        *,
+        refuses: bool = True,
     ) -> AfterResponse:
-        """Send a whole response."""
+        """Send a whole response.
+
+        Args:
+            refuses: whether an error refuses the client; that of a health check tells it something.
+        """
         request = routed.request
         may_keep_alive = routed.may_keep_alive and not serving.is_draining
         fields = self._cross_origin.fields(request.headers.get("origin"))
         if not may_keep_alive:
             fields["Connection"] = "close"
-        if response.status >= 400:
+        if response.status >= 400 and refuses:
             self._note_refusal(transport, response.status, response.body)
         transport.framing = Framing.PLAIN
         payloads = encode_response(response, fields=fields, with_body=request.method != "HEAD")

@@ -96,7 +96,7 @@ class LogFollower:
     Attributes:
         is_following: a session reads the log; otherwise it is unavailable.
         follows_since: when the present session began, in Trio's time.
-        outages: how many sessions that could read the log have ended, which the end of the hub does, too.
+        outages: how many sessions that could read the log have failed.
         skipped: how many entries were foreign, corrupt or repeated.
         is_loaded: the log could be read once.
     """
@@ -184,8 +184,10 @@ class LogFollower:
         """Deliver the log's entries until cancelled."""
         try:
             await self._follow(session)
-        finally:
+        except Exception:
             self.outages += self.is_following
+            raise
+        finally:
             self.is_following = False
 
     async def _follow(self, session: LogSession) -> None:
