@@ -191,12 +191,35 @@ def test_nodes_and_workers_are_side_by_side_and_drained(browser: Any, tmp_path: 
         assert other.wait() == 0
         client.rest()
         expect(page.locator("#nodes-card")).to_be_hidden()  # there is only one left
-        worker = page.locator("#workers tbody tr").filter(has_not_text="answers you").first
-        pid = worker.locator("th").text_content()
+        workers = page.locator("#workers tbody tr")
+        worker = workers.filter(has_text="answers you")
+        pid = worker.locator("th").text_content().split()[0]
         worker.get_by_role("button").click()
         page.click("#confirm-yes")
         expect_text(page, "#toast", f"Worker {pid} drains")
         program.stderr.expect(f"pid {pid}, ended after .*: exit status 0; restarting")
+        page.locator("#workers").hover()  # so its row stays
+        expect(workers.filter(has_text=f"{pid} (answers you)")).to_have_count(0)
+        expect(workers.filter(has_text="answers you")).to_have_count(1)
+
+
+def test_a_server_whose_loop_is_blocked_is_silent(browser: Any) -> None:
+    env = {"TRIO_SSE_CONSOLE_TOKEN": TOKEN}
+    with serving(APP, "--console", env=env) as (program, url), console(browser, url) as page:
+        expect_live(page)
+        page.clock.install()
+        page.reload()
+        expect_text(page, "#problems", "No problems")
+        program.send(signal.SIGSTOP)
+        try:
+            page.clock.fast_forward(60_000)
+            expect(page.locator("#status")).to_have_attribute("data-status", "silent")
+            expect_text(page, "#status", r"^No answer for \d+\s")
+            expect_text(page, "#problems", "^Problems unknown")
+        finally:
+            program.send(signal.SIGCONT)
+        expect_live(page)
+        expect_text(page, "#problems", "No problems")
 
 
 def test_a_drain_is_confirmed_and_the_page_returns_to_a_new_server(browser: Any) -> None:

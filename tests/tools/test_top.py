@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
-from collections.abc import Iterator
-from typing import Any
+import socket
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import trio
+import trio.testing
 from rich.console import Console
 
+import trio_sse
 from trio_sse._tools.top.commands import Command, Post, Quit, Watch
 from trio_sse._tools.top.keys import parse_keys
 from trio_sse._tools.top.model import TABS, Model
-from trio_sse._tools.top.session import split_link
+from trio_sse._tools.top.run import print_once
+from trio_sse._tools.top.session import ConsoleSession, split_link
 from trio_sse._tools.top.text import count, percent, printable, seconds, size, sparkline
-from trio_sse._tools.top.view import render, render_foot
+from trio_sse._tools.top.view import SILENT, render, render_foot
+from trio_sse.client import StreamUnavailable
 
 from ..support.command_line import run
 from ..support.console import TOKEN
@@ -40,10 +48,11 @@ def snapshot(**changes: object) -> dict[str, Any]:
         "waiting_bytes": 2048,
     }
     topic = {"name": "[bold]a", "subscribers": 3, "rate": None, "log_events": 4, "log_bytes": 5}
-    worker = {"pid": 9, "at": 0.0, "is_draining": 0, "problems": [], "open_streams": 1, "lagging": 0}
+    worker = {"pid": 9, "at": 990.0, "is_draining": 0, "problems": [], "open_streams": 1, "lagging": 0}
     worker |= {"longest_turn": 0.2, "memory": 1, "descriptors": 8}
     return {
         "at": 1000.0,
+        "interval": 2.0,
         "pid": 42,
         "problems": [],
         "totals": {},
@@ -188,6 +197,50 @@ def test_the_screen_shows_every_table() -> None:
     assert "publish an event" in drawn(shown)
 
 
+def test_a_server_and_a_worker_that_do_not_answer_are_silent() -> None:
+    now = 50.0
+    shown = Model(clock=lambda: now)
+    assert shown.silence is None
+    shown.receive("snapshot", snapshot())
+    now += 6  # three intervals
+    assert "trio_sse live  no problems" in drawn(shown)
+    now += 1
+    assert "trio_sse no answer for 7 s  problems unknown" in drawn(shown)
+    press(shown, " ")
+    assert "trio_sse no answer for 7 s  problems unknown" in drawn(shown)
+    shown.receive("snapshot", snapshot(interval=1.0))
+    assert "trio_sse paused  no problems" in drawn(shown)
+    now += 5
+    assert shown.silence is None  # it has at least five seconds
+    shown.status = "refused: why"
+    now += 1
+    assert "trio_sse refused: why  problems unknown" in drawn(shown)
+    shown = model()
+    press(shown, "5")
+    assert "silent" not in drawn(shown)
+    shown.receive("snapshot", snapshot(at=990.0 + SILENT + 1))
+    assert drawn(shown).count("silent for 21.0 s") == 3
+    panels = Path(trio_sse.__file__).parent / "static" / "console" / "panels.js"
+    assert re.findall(r"const SILENT = (\d+);", panels.read_text(encoding="utf-8")) == [str(SILENT)]
+
+
+@pytest.mark.parametrize("received", [0, 1])
+@pytest.mark.parametrize(("seconds", "why"), [(1e6, "does not answer"), (0, "has ended the stream")])
+def test_printing_once_fails_without_an_answer(received: int, seconds: float, why: str) -> None:
+    class Silent:
+        async def snapshots(self, *, reconnect: bool) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
+            assert not reconnect
+            for _ in range(received):
+                yield "history", {"samples": []}
+            await trio.sleep(seconds)
+
+    async def main() -> None:
+        with pytest.raises(StreamUnavailable, match=why):
+            await print_once(cast(ConsoleSession, Silent()), as_json=True)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 def test_the_screen_shows_a_watched_topic() -> None:
     shown = Model()
     assert "Waiting for the server" in drawn(shown)
@@ -309,6 +362,11 @@ def test_without_a_terminal_it_prints_once(url: str) -> None:
         1,
         True,
     )
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # it does not listen
+        for option in ("--once", "--json"):
+            refused = run("top", f"127.0.0.1:{closed.getsockname()[1]}", "--token", "x", option)
+            assert (refused.returncode, "Connect" in refused.stderr, refused.stdout) == (1, True, "")
     refused = run("top", "ftp://x", "--token", "x")
     assert (refused.returncode, "the URL must be" in refused.stderr) == (1, True)
 

@@ -78,12 +78,13 @@ class Feed:
             began_at = trio.current_time()
             snapshot, seconds = await timed_in_pieces(self._source.snapshot())
             now = snapshot["at"] = round(self._clock(), 3)
+            snapshot["interval"] = interval = max(_INTERVAL, seconds / _MOST_SHARE)
             self._history.add(now, snapshot["totals"])
             snapshot["sample"] = self._history.latest(now)
             self.text = json.dumps(snapshot, separators=(",", ":"))
             self.computed += 1
             self._computed_at = began_at
-            self._due_at = began_at + max(_INTERVAL, seconds / _MOST_SHARE)
+            self._due_at = began_at + interval
         finally:
             self._is_computing = False
             self._waiting.unpark_all()

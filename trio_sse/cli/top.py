@@ -39,7 +39,7 @@ def top(url: str, token: str | None, once: bool, as_json: bool, insecure: bool) 
     try:
         from .._tools.top.run import TopScreen, open_console, print_once
         from .._tools.top.session import ConsoleSession, split_link
-        from ..client import StreamRefused
+        from ..client import StreamRefused, StreamUnavailable
     except ImportError as error:
         raise click.ClickException("top needs its extra: pip install 'trio-sse[console]'") from error
 
@@ -61,7 +61,7 @@ def top(url: str, token: str | None, once: bool, as_json: bool, insecure: bool) 
     except StreamRefused as error:
         hint = _HINTS.get(error.status)
         raise click.ClickException(f"{error}{'' if hint is None else f': {hint}'}") from error
-    except ValueError as error:
+    except (StreamUnavailable, ValueError) as error:
         raise click.ClickException(str(error)) from error
     except BrokenPipeError:
         discard(sys.stdout)

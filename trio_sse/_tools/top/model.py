@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,10 @@ from .commands import Command, Post, Quit, Watch
 
 #: The tables, in the order of their keys.
 TABS = ("streams", "topics", "ends", "kinds", "workers", "nodes")
+
+# The server is silent after so many seconds without a snapshot, or so many intervals of snapshots.
+_LEAST_SILENCE = 5.0
+_MOST_INTERVALS = 3
 
 _SPAN = 300.0
 _MOST_EVENTS = 200
@@ -50,6 +55,9 @@ class Model:
         message: what has been done last.
         is_paused: newer snapshots are not shown.
         shows_help: the keys are shown instead of a table.
+        clock: returns the time, in seconds.
+        heard_at: when the newest snapshot came.
+        interval: how many seconds pass between snapshots.
     """
 
     snapshot: dict[str, Any] | None = None
@@ -63,12 +71,17 @@ class Model:
     message: str = ""
     is_paused: bool = False
     shows_help: bool = False
+    clock: Callable[[], float] = time.monotonic
+    heard_at: float | None = None
+    interval: float = 1.0
 
     # What arrives
 
     def receive(self, kind: str, data: dict[str, Any]) -> None:
         """Take an event of the console's stream."""
         self.status = "live"
+        if kind == "snapshot":
+            self.heard_at, self.interval = self.clock(), data["interval"]
         if kind == "history":
             self.samples = list(data["samples"])
         elif kind == "snapshot" and not self.is_paused:
@@ -85,6 +98,14 @@ class Model:
             self.events.clear()
         else:
             self.events.appendleft({"kind": kind, **data})
+
+    @property
+    def silence(self) -> float | None:
+        """For how many seconds the server has not answered; `None` if it does."""
+        if self.heard_at is None:
+            return None
+        passed = self.clock() - self.heard_at
+        return passed if passed > max(_LEAST_SILENCE, _MOST_INTERVALS * self.interval) else None
 
     # Rows
 

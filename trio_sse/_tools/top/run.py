@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.layout import Layout
 from rich.live import Live
 
-from ..._client.errors import StreamRefused
+from ..._client.errors import StreamRefused, StreamUnavailable
 from .commands import Command, Post, Quit, Watch
 from .keys import read_keys, single_keys
 from .model import Model
@@ -20,6 +20,7 @@ from .session import ActionRefused, ConsoleSession
 from .view import render, render_all, render_foot
 
 _PRINTED_WIDTH = 120  # where there is no terminal
+_PATIENCE = 10.0  # seconds that may pass without a snapshot when one is to be printed
 
 
 @final
@@ -35,6 +36,7 @@ class TopScreen:
         self._layout.split_column(Layout(name="body"), Layout(name="foot", size=1))
         self._live = Live(self._layout, console=console, screen=True, auto_refresh=False)
         self._watching = trio.CancelScope()
+        self._timing = trio.CancelScope()
         self._failure: StreamRefused | None = None
 
     async def run(self) -> None:
@@ -48,6 +50,7 @@ class TopScreen:
             self._draw()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._follow, nursery)
+                nursery.start_soon(self._show_silence)
                 if keys is not None:
                     nursery.start_soon(self._read_keys, keys, nursery)
         if self._failure is not None:
@@ -67,6 +70,14 @@ class TopScreen:
         except StreamRefused as error:
             self._failure = error
             nursery.cancel_scope.cancel()
+        self._timing.cancel()
+
+    async def _show_silence(self) -> None:
+        with self._timing:
+            while True:
+                await trio.sleep(1)
+                if self._model.silence is not None:
+                    self._draw()
 
     def _note(self, status: str) -> None:
         self._model.status = status
@@ -118,15 +129,22 @@ async def print_once(session: ConsoleSession, *, as_json: bool) -> None:
 
     Raises:
         StreamRefused: the server refuses the connection.
+        StreamUnavailable: the server cannot be reached, or does not answer.
     """
     model = Model()
     taken = 0
-    async with aclosing(session.snapshots()) as snapshots:
-        async for kind, data in snapshots:
-            model.receive(kind, data)
-            taken += kind == "snapshot"
-            if taken == 2 or (taken and (data["sample"] or {}).get("events_rate") is not None):
-                break
+    with trio.move_on_after(_PATIENCE) as waiting:
+        async with aclosing(session.snapshots(reconnect=False)) as snapshots:
+            async for kind, data in snapshots:
+                model.receive(kind, data)
+                taken += kind == "snapshot"
+                if taken == 2 or (taken and (data["sample"] or {}).get("events_rate") is not None):
+                    break
+                waiting.deadline = trio.current_time() + max(_PATIENCE, 3 * model.interval)
+    if waiting.cancelled_caught:
+        raise StreamUnavailable("the server does not answer")
+    if model.snapshot is None:
+        raise StreamUnavailable("the server has ended the stream")
     if as_json:
         print(json.dumps(model.snapshot))
         return

@@ -53,14 +53,19 @@ class ConsoleSession:
         self._verify = verify
         self.report: Callable[[str], None] = lambda text: None
 
-    async def snapshots(self) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
-        """Yield what the console's stream has: the type and the data of each event. It reconnects.
+    async def snapshots(self, *, reconnect: bool = True) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
+        """Yield what the console's stream has: the type and the data of each event.
 
         Raises:
             StreamRefused: the server refuses it.
+            StreamUnavailable: without reconnecting, it cannot be reached.
         """
         source = EventSource(
-            f"{self._url}stream", headers=self._fields, verify=self._verify, on_status=self._on_status
+            f"{self._url}stream",
+            headers=self._fields,
+            reconnect=reconnect,
+            verify=self._verify,
+            on_status=self._on_status,
         )
         async with source:
             async for event in source:

@@ -37,12 +37,20 @@ _CHARTS: Sequence[tuple[str, str, Callable[[float | None], str]]] = (
     ("Memory", "memory", size),
 )
 
+#: A worker is silent after so many seconds without a report; the page has the same number.
+SILENT = 20
+
+_SILENCE = "silence"  # what is added to a worker's report
+
+
+def _state(row: _Row) -> str:
+    if (silence := row.get(_SILENCE, 0)) > SILENT:
+        return f"silent for {seconds(silence)}"
+    return "draining" if row["is_draining"] else ", ".join(row["problems"]) or "serves"
+
+
 _LOAD: Sequence[_Column] = (
-    (
-        "State",
-        lambda row: "draining" if row["is_draining"] else ", ".join(row["problems"]) or "serves",
-        False,
-    ),
+    ("State", _state, False),
     ("Reported", lambda row: clock(row["at"]), False),
     ("Open", lambda row: count(row["open_streams"]), True),
     ("Lagging", lambda row: count(row["lagging"]), True),
@@ -126,7 +134,8 @@ def render(model: Model, console: Console) -> RenderableType:
         watched = min(_WATCH_LINES, left // 2) if model.topic is not None else 0
         lines = max(1, left - 1 - watched)
         first = max(0, min(model.selected - lines // 2, len(model.rows) - lines))
-        parts.append(_table(model.tab, model.rows[first : first + lines], model.selected - first))
+        rows = _rows(model.snapshot, model.tab)
+        parts.append(_table(model.tab, rows[first : first + lines], model.selected - first))
         if watched:
             parts += _watched(model, watched)
     return Group(*parts)
@@ -139,7 +148,7 @@ def render_all(model: Model, console: Console) -> RenderableType:
     if model.snapshot is not None:
         parts += [_counts(title, model.snapshot[name]) for title, name in _COUNTS]
     for tab in TABS:
-        rows = [] if model.snapshot is None else model.snapshot.get(tab, ())
+        rows = () if model.snapshot is None else _rows(model.snapshot, tab)
         if rows:
             parts += [Text(f"\n{_TITLES[tab]}", style="bold"), _table(tab, rows)]
     return Group(*parts)
@@ -155,12 +164,18 @@ def render_foot(model: Model) -> Text:
 
 
 def _head(model: Model) -> Text:
-    status = "paused" if model.is_paused else model.status
+    silence = model.silence
+    status = "paused" if model.is_paused and silence is None else model.status
+    if silence is not None and status in ("live", "connected", "connecting"):
+        status = f"no answer for {silence:.0f} s"
     style = {"live": "bold green", "paused": "bold yellow"}.get(status, "bold red")
     parts = [("trio_sse ", "bold"), (status, style)]
     if model.snapshot is not None:
         problems = model.snapshot["problems"]
-        parts.append(("  " + (", ".join(problems) or "no problems"), "bold red" if problems else "green"))
+        if silence is not None:
+            parts.append(("  problems unknown", "dim"))
+        else:
+            parts.append(("  " + (", ".join(problems) or "no problems"), "bold red" if problems else "green"))
         workers = len(model.snapshot["workers"])
         parts.append((f"  {workers} workers, process" if workers else "  process", "dim"))
         parts.append((f" {model.snapshot['pid']}, {clock(model.snapshot['at'])}", "dim"))
@@ -185,6 +200,13 @@ def _charts(model: Model, width: int, *, is_ascii: bool) -> Table:
     for start in range(0, len(cells), columns):
         grid.add_row(*cells[start : start + columns])
     return grid
+
+
+def _rows(snapshot: _Row, tab: str) -> Sequence[_Row]:
+    rows: Sequence[_Row] = snapshot.get(tab, ())
+    if tab != "workers":
+        return rows
+    return [{**row, _SILENCE: snapshot["at"] - row["at"]} for row in rows]
 
 
 def _tabs(model: Model) -> Text:

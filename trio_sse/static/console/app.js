@@ -3,20 +3,34 @@
 import { logIn, post, resume } from "./api.js";
 import { attempt, start, stopWatching } from "./actions.js";
 import { find, write } from "./dom.js";
-import { showHistory, showSnapshot } from "./panels.js";
+import { showHistory, showSilence, showSnapshot } from "./panels.js";
 
 const RETRY = 3000; // milliseconds
+const LEAST_SILENCE = 5000; // milliseconds without a snapshot, after which the server is silent
+const MOST_INTERVALS = 3; // or as many intervals of snapshots
 
 let source = null;
 let isPaused = false;
 let latest = null;
+let latestAt = 0; // when it came, in milliseconds
 
-const STATUS = { connecting: "Connecting", live: "Live", paused: "Paused", reconnecting: "Reconnecting", out: "Logged out" };
+const STATUS = { connecting: "Connecting", live: "Live", paused: "Paused", reconnecting: "Reconnecting", silent: "No answer", out: "Logged out" };
 
-function become(status) {
+function become(status, text = "") {
   const shown = status === "live" && isPaused ? "paused" : status;
-  find("#status").dataset.status = shown;
-  write(find("#status-text"), STATUS[shown]);
+  const element = find("#status");
+  element.ariaLive = shown === "silent" ? "off" : "polite"; // its seconds are not read out one by one
+  element.dataset.status = shown;
+  write(find("#status-text"), text || STATUS[shown]);
+}
+
+// Whatever the connection says: a server whose event loop is blocked sends nothing, and its page must not look live.
+function checkSilence() {
+  if (!latest || find("#console").hidden) return;
+  const passed = performance.now() - latestAt;
+  if (passed <= Math.max(LEAST_SILENCE, MOST_INTERVALS * latest.interval * 1000)) return;
+  if (!isPaused) showSilence();
+  if (source?.readyState === EventSource.OPEN) become("silent", `No answer for ${Math.floor(passed / 1000)}\u00a0s`);
 }
 
 function signedIn(isIn) {
@@ -45,12 +59,14 @@ function showLogin(text = "") {
 function follow() {
   signedIn(true);
   become("connecting");
+  latestAt = performance.now();
   source?.close();
   source = new EventSource("stream");
   source.addEventListener("history", ({ data }) => showHistory(JSON.parse(data)));
   source.addEventListener("snapshot", ({ data }) => {
     become("live");
     latest = JSON.parse(data);
+    latestAt = performance.now();
     if (!isPaused) showSnapshot(latest);
   });
   source.addEventListener("error", () => {
@@ -84,6 +100,7 @@ function pause() {
   find("#pause").setAttribute("aria-pressed", String(isPaused));
   if (!isPaused && latest) showSnapshot(latest);
   if (source?.readyState === EventSource.OPEN) become("live");
+  checkSilence();
 }
 
 start();
@@ -96,6 +113,7 @@ find("#logout").addEventListener("click", () => attempt(async () => {
   showLogin();
 }));
 find("#pause").addEventListener("click", pause);
+setInterval(checkSilence, 1000);
 addEventListener("hashchange", () => {
   const token = tokenOfLink();
   if (token !== null) enter(token);

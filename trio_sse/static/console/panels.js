@@ -97,7 +97,7 @@ const load = (one) => [
 const nodes = new Table(find("#nodes"), {
   key: (node) => node.id,
   cells: (node) => [
-    node.is_own ? `${node.name} (answers you)` : node.name, node.state, count(node.processes ?? 1), ...load(node),
+    node.id === ownNode ? `${node.name} (answers you)` : node.name, node.state, count(node.processes ?? 1), ...load(node),
   ],
   act: { label: "Drain", describe: ({ name }) => `Drain node ${name}`, run: confirmDrainNode },
   empty: "",
@@ -105,12 +105,14 @@ const nodes = new Table(find("#nodes"), {
 const workers = new Table(find("#workers"), {
   key: (worker) => worker.pid,
   cells: (worker) => [
-    worker.isOwn ? `${worker.pid} (answers you)` : `${worker.pid}`, worker.state, ...load(worker),
+    worker.pid === ownWorker ? `${worker.pid} (answers you)` : `${worker.pid}`, worker.state, ...load(worker),
   ],
   act: { label: "Drain", describe: ({ pid }) => `Drain worker ${pid}`, run: confirmDrainWorker },
   empty: "",
 });
 
+let ownNode = null; // whoever answers, also for the rows of those that have gone
+let ownWorker = null;
 let samples = [];
 let nodesBefore = new Map();
 let workersBefore = new Map();
@@ -138,6 +140,13 @@ export function showSnapshot(snapshot) {
   showNumbers(totals, snapshot);
   showNodes(snapshot);
   showWorkers(snapshot);
+}
+
+// Without an answer, nobody knows whether the problems are still there.
+export function showSilence() {
+  const [item] = resize(find("#problems"), 1, () => make("li"));
+  write(item, "Problems unknown: the server does not answer");
+  item.className = "";
 }
 
 function showProblems(problems) {
@@ -178,6 +187,7 @@ function setRates(reports, reportsBefore, key) {
 function showNodes({ nodes: reports }) {
   find("#nodes-card").hidden = !reports.length;
   nodesBefore = setRates(reports, nodesBefore, "id");
+  ownNode = reports.find((node) => node.is_own)?.id ?? null;
   for (const node of reports) node.state = stateOf(node, node.at);
   nodes.show(reports);
 }
@@ -185,10 +195,8 @@ function showNodes({ nodes: reports }) {
 function showWorkers({ workers: reports, at, pid }) {
   find("#workers-card").hidden = !reports.length;
   workersBefore = setRates(reports, workersBefore, "pid");
-  for (const worker of reports) {
-    worker.isOwn = worker.pid === pid;
-    worker.state = stateOf(worker, at);
-  }
+  ownWorker = pid;
+  for (const worker of reports) worker.state = stateOf(worker, at);
   workers.show(reports);
 }
 

@@ -22,8 +22,11 @@ export class Table {
     const wanted = new Map(items.map((item) => [String(this.#key(item)), item]));
     for (const [key, row] of this.#rows) {
       if (wanted.has(key)) continue;
-      row.classList.add("gone");
-      if (isHeld) continue; // it stays until the pointer and the focus have left
+      if (isHeld) {
+        this.#fill(key, row.item); // it stays until the pointer and the focus have left
+        row.classList.add("gone");
+        continue;
+      }
       row.remove();
       this.#rows.delete(key);
     }
