@@ -6,7 +6,6 @@ POST to `url/ID/cancel`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any, final
 
@@ -18,6 +17,7 @@ from .._stream.whole_body import needs_body
 from .errors import RunGone
 from .run import Run
 from .runs import Runs
+from .strict_json import parse_json
 from .view import RunView
 
 #: A run's function, which takes what the request's body is: a JSON value, or a text.
@@ -91,7 +91,7 @@ def value_of(request: Request) -> object:
     kind = (request.headers.get("content-type") or "").partition(";")[0].strip(" \t").lower()
     try:
         text = request.body.decode()
-        value: object = json.loads(text) if kind == "application/json" else text
+        value: object = parse_json(text) if kind == "application/json" else text
     except (ValueError, RecursionError):
         raise HTTPException(400, "the body is neither JSON nor text, or is too deep") from None
     return value

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, NamedTuple, NoReturn, Protocol, final
+from typing import Any, NamedTuple, Protocol, final
 
 import trio
 
@@ -23,6 +23,7 @@ from .._http.response import Response
 from .._runs.items import RunEmitted, RunItem
 from .._runs.run import Run, has_emitted
 from .._runs.runs import Runs, functions_of
+from .._runs.strict_json import parse_json
 from .._runs.view import RunView, read_now
 from .._stream.connection import Connection, stream_of
 from .._wire.event import ServerSentEvent, trusted_event
@@ -232,23 +233,12 @@ def body_of(request: Request) -> dict[str, Any]:
         HTTPException: it is none.
     """
     try:
-        body = json.loads(request.body, parse_constant=_no_number, parse_float=_finite)
+        body = parse_json(request.body)
     except (ValueError, RecursionError):
         raise HTTPException(400, "the body is not JSON, or is too deep") from None
     if not isinstance(body, dict):
         raise HTTPException(400, "the body is not a JSON object")
     return body
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is too large")
-    return number
 
 
 def check_whole(name: str, text: str) -> None:
