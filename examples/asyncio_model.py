@@ -30,29 +30,34 @@ async def from_asyncio(
 ) -> AsyncIterator[trio.MemoryReceiveChannel[T]]:
     """Iterate in Trio over what an asyncio generator yields; leaving the block cancels it."""
     sender, receiver = trio.open_memory_channel[T](0)
-    loop = asyncio.new_event_loop()
+    task: asyncio.Task[object] | None = None
+    is_left = False
 
     async def forward() -> None:  # on asyncio, in the thread
+        nonlocal task
+        task = asyncio.current_task()
+        if is_left:
+            return
         async with aclosing(make()) as items:
             async for item in items:
                 trio.from_thread.run(sender.send, item)
 
-    task = loop.create_task(forward())
-
     def run_loop() -> None:
         try:
-            with suppress(asyncio.CancelledError):
-                loop.run_until_complete(task)
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
+            asyncio.run(forward())
+        except asyncio.CancelledError as error:
+            if not is_left:
+                raise RuntimeError("the model was cancelled, but not from here") from error
 
     async def cancel_with_trio() -> None:
+        nonlocal is_left
         try:
             await trio.sleep_forever()
         finally:
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(task.cancel)
+            is_left = True
+            if task is not None:
+                with suppress(RuntimeError):  # the loop has ended
+                    task.get_loop().call_soon_threadsafe(task.cancel)
 
     async def run_thread() -> None:
         with sender:  # without a checkpoint: what the model has raised must not get lost
@@ -84,7 +89,7 @@ async def answer(run: Run, prompt: str) -> None:
 
 @server.route("/answers", methods=["POST"])
 async def ask(connection: Connection) -> None:
-    run = await runs.start(answer, connection.request.body.decode())
+    run = await runs.start(answer, connection.request.body.decode(errors="replace"))
     await run.stream(connection)
 
 

@@ -49,6 +49,29 @@ async def test_what_it_raises_is_raised_in_trio() -> None:
             assert [item async for item in received] == [0, 1, 2]
 
 
+async def test_a_model_that_cancels_itself_has_failed() -> None:
+    async def model() -> AsyncGenerator[int, None]:
+        yield 0
+        raise asyncio.CancelledError
+
+    with trio.fail_after(SECONDS), pytest.RaisesGroup(RuntimeError, flatten_subgroups=True):
+        async with from_asyncio(model) as received:
+            assert [item async for item in received] == [0]
+
+
+async def test_a_block_that_is_left_before_its_thread_starts_leaves_no_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loops: list[object] = []
+    monkeypatch.setattr(asyncio, "new_event_loop", lambda: loops.append(None))
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        async with from_asyncio(Model()):
+            await trio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+    assert not loops
+
+
 @pytest.mark.parametrize(("items", "stalls"), [(1, True), (1000, False)])
 async def test_it_is_cancelled_while_it_stalls_or_waits_for_trio(items: int, stalls: bool) -> None:
     model = Model(items, stalls=stalls)
