@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 import trio
 from quart import abort, request
@@ -62,7 +63,8 @@ async def write(run: Run, question: str) -> None:
 @sse.route("/answers", methods=["POST"])
 async def ask(connection: Connection) -> None:
     """Start an answer, and stream it."""
-    question = str(await request.get_data(as_text=True)).strip()
+    body: Any = await request.get_data()
+    question = body.decode(errors="replace").strip()
     if not question:
         abort(400)
     run = await runs.start(write, question)
