@@ -96,6 +96,13 @@ def test_stop_ends_it_for_all_tabs(context: Any, url: str) -> None:
         assert shown.evaluate("[run.status, run.reason]") == ["cancelled", "stopped"]
 
 
+def test_stop_before_the_id_is_known_cancels_it_as_well(context: Any, url: str) -> None:
+    page = opened(context, url)
+    page.evaluate(f"(options) => {{ ({START})(options); run.stop(); }}", [100_000, 0.02, {}])
+    until(page, "run.hasEnded")
+    assert page.evaluate("[run.status, run.reason]") == ["cancelled", "stopped"]
+
+
 def test_lost_connections_lose_and_repeat_nothing(context: Any, url: str) -> None:
     page = opened(context, url)
     start(page, 150, 0.02)

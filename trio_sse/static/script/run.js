@@ -39,6 +39,8 @@
     #source = null;
     #cursor = "";
     #end;
+    #begin;
+    #begun = new Promise((resolve) => { this.#begin = resolve; });
 
     constructor(url, options) {
       super();
@@ -59,8 +61,9 @@
       return !["connecting", "pending", "running"].includes(this.status);
     }
 
-    /** Cancel the run for everybody. */
+    /** Cancel the run for everybody, as soon as its id is known. */
     async stop() {
+      if (!this.id) await this.#begun;
       if (!this.id || this.hasEnded) return;
       const address = this.#options.cancel?.(this.id) ?? this.#below(`${this.id}/cancel`);
       const response = await fetch(address, { method: "POST", headers: this.#options.headers, credentials: this.#credentials });
@@ -71,6 +74,7 @@
     close() {
       this.#source?.close();
       this.isConnected = false;
+      this.#begin(); // what has no id now cannot be stopped
     }
 
     /** Forget which run the tab has, so that another one may start under the same key. */
@@ -138,6 +142,7 @@
       const value = JSON.parse(data);
       if (type === "run") {
         this.id = value.id;
+        this.#begin();
         this.#stored((storage, name) => storage.setItem(name, value.id));
         this.texts = { text: "" };
         this.state = undefined;
