@@ -23,7 +23,6 @@ from .reconnecting import DEFAULT_SECONDS, ReconnectPolicy
 from .status import STREAM_ENDED, OnStatus, SourceStatus
 
 _MALFORMED_URL = "the URL must be like http://host:port/path, with a port of 0 to 65535"
-
 E = TypeVar("E", bound=Exception)
 
 
@@ -41,8 +40,8 @@ class EventSource:
     away. Each attempt sends `Last-Event-ID`, so a server that can replay loses nothing; one that cannot says
     so by an event `reset`, which is returned like any other. The iteration ends when the server answers 204.
 
-    One task iterates. If that is cancelled, no event is lost: the next iteration continues after the last
-    event that was returned. Leaving the context closes the connection.
+    One task iterates. If that is cancelled, no event is lost: the next iteration reconnects, at most once per
+    delay, and continues after the last event that was returned. Leaving the context closes the connection.
 
     Args:
         url: http or https.
@@ -346,7 +345,6 @@ class EventSource:
                 await response.aclose()
 
     def _become(self, status: SourceStatus, detail: str) -> None:
-        if self._status is not status:
-            self._status = status
-            if self._on_status is not None:
-                self._on_status(status, detail)
+        is_new, self._status = self._status is not status, status
+        if is_new and self._on_status is not None:
+            self._on_status(status, detail)
