@@ -260,14 +260,24 @@ async def test_bounds(make_server: MakeServer, autojump_clock: MockClock) -> Non
                 await runs.start(endless, **options)  # type: ignore[arg-type]
 
 
-async def test_the_oldest_are_forgotten_when_too_many_bytes_are_kept(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("large", ["text", "result", "reason"])
+async def test_the_oldest_are_forgotten_when_too_many_bytes_are_kept(
+    large: str, autojump_clock: MockClock
+) -> None:
     async def write(run: Run) -> None:
         await run.append("x" * 600)
 
+    async def give_result(run: Run) -> str:
+        return "x" * 598  # and the quotes of JSON
+
+    async def give_reason(run: Run) -> None:
+        raise RunFailed("é" * 300)
+
     hub = Hub()
     runs = Runs(hub, max_kept_bytes=5500)  # each counts as 2,600
+    function = {"text": write, "result": give_result, "reason": give_reason}[large]
     async with running(hub):
-        views = [await runs.start(write) for _ in range(4)]
+        views = [await runs.start(function) for _ in range(4)]
         for view in views[2:]:
             await view.wait()
         await wait_all_tasks_blocked()

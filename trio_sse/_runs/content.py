@@ -83,6 +83,14 @@ class RunContent:
         return byte_size(self._state or "")
 
     @property
+    def kept_size(self) -> int:
+        """The bytes that it takes when it has ended: also those of its result and reason."""
+        end_size = (
+            0 if self.end is None else byte_size(self.end.result or "") + byte_size(self.end.reason or "")
+        )
+        return self.size + end_size + RUN_SIZE
+
+    @property
     def emitted(self) -> Sequence[Emitted]:
         """The events that were emitted."""
         return self._emitted

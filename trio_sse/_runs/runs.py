@@ -55,8 +55,8 @@ class Runs:
         max_runs: how many runs may be going on.
         max_runs_per_owner: how many of one owner.
         max_bytes: how many bytes the texts, events and state of a run may have; see `RunInfo.size`.
-        max_kept_bytes: how many bytes of runs that have ended are kept, of which each counts as 2,000 more;
-            the oldest are forgotten first.
+        max_kept_bytes: how many bytes of runs that have ended are kept, with their results and reasons, of
+            which each counts as 2,000 more; the oldest are forgotten first.
         max_viewers: how many streams may show one run.
         max_duration: how many seconds a run may take; it then fails.
         cancel_when_unwatched: cancel a run that nobody has watched for so many seconds; `None` for never.

@@ -8,7 +8,6 @@ from typing import final
 import trio
 
 from .._shared_log.run_session import RunBounds
-from .content import RUN_SIZE
 from .errors import RunLimitReached
 from .record import RunRecord
 
@@ -74,7 +73,7 @@ class RunTable:
             return
         self._leave(record)
         self._kept[record] = trio.current_time() + self.ttl
-        self._kept_bytes += record.content.size + RUN_SIZE
+        self._kept_bytes += record.content.kept_size
         self._changed.unpark_all()
 
     def discard(self, record: RunRecord) -> None:
@@ -116,7 +115,7 @@ class RunTable:
                 if self._kept[oldest] > now and self._kept_bytes <= self._max_kept_bytes:
                     break
                 del self._kept[oldest]
-                self._kept_bytes -= oldest.content.size + RUN_SIZE
+                self._kept_bytes -= oldest.content.kept_size
                 self._remove(oldest)
             with trio.move_on_at(next(iter(self._kept.values()), math.inf)):
                 await self._changed.park()
