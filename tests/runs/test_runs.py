@@ -436,6 +436,76 @@ async def test_a_graceful_shutdown_lets_runs_end_and_cancels_the_rest(
     assert [info.id for info in await runs.list()] == [view.id for view in views]
 
 
+@pytest.mark.parametrize(
+    ("runs_seconds", "server_seconds", "seconds"), [(1, 4, 1), (4, 4, 3), (10, 10, 7.5), (3, 1, 3)]
+)
+async def test_viewers_that_a_drain_lets_go_on_receive_the_end(
+    runs_seconds: float,
+    server_seconds: float,
+    seconds: float,
+    make_server: MakeServer,
+    autojump_clock: MockClock,
+) -> None:
+    """The connection of the GET runs the hub, and ends first; that of the POST could take over."""
+    server = make_server(drain_timeout=server_seconds)
+    runs = Runs(server.hub, drain_timeout=runs_seconds)
+    ended: list[float] = []
+
+    async def work(run: Run) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(trio.current_time())
+
+    @server.route("/run", methods=["GET", "POST"])
+    async def show(connection: Connection) -> None:
+        await (await runs.start(work, key="k")).stream(connection)
+
+    async with trio.open_nursery() as nursery:
+        serving = InMemory(server, nursery)
+        clients = [serving.connect(), serving.connect()]
+        for client, method in zip(clients, ("GET", "POST"), strict=True):
+            assert (await client.get("/run", method=method)).status == 200
+            assert (await client.event()).event == "run"
+        began = trio.current_time()
+        nursery.start_soon(server.drain)
+        got, posted = clients
+        assert [event.event for event in await got.rest()] == []
+        assert trio.current_time() - began < 0.5
+        events = await posted.rest()
+        if seconds < server_seconds:
+            assert [event.event for event in events] == ["end"]
+            assert events[0].json() == {"status": "cancelled", "reason": "the server was shut down"}
+            assert posted.is_ended
+        else:
+            assert events == []
+    assert [time - began for time in ended] == [pytest.approx(seconds, abs=0.1)]
+    assert trio.current_time() - began == pytest.approx(seconds, abs=0.2)
+    assert [info.viewers for info in await runs.list()] == [0]
+    with pytest.raises(RuntimeError, match="does not run"):
+        await runs.start(endless)
+
+
+async def test_a_drain_leaves_the_runs_of_a_hub_that_others_use(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    server = make_server(drain_timeout=4)
+    runs = Runs(server.hub, drain_timeout=1)
+
+    @server.route("/run", methods=["POST"])
+    async def show(connection: Connection) -> None:
+        await (await runs.start(endless)).stream(connection)
+
+    async with in_memory(server) as serving:
+        client = serving.connect()
+        assert (await client.get("/run", method="POST")).status == 200
+        assert (await client.event()).event == "run"
+        await server.drain()
+        assert await client.rest() == []
+        assert [info.status for info in await runs.list()] == [RunStatus.RUNNING]
+    assert [info.status for info in await runs.list()] == [RunStatus.CANCELLED]
+
+
 async def test_a_burst_of_tokens_becomes_few_events(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:

@@ -6,7 +6,8 @@ what applications do not need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, final
 from weakref import WeakSet
@@ -62,6 +63,12 @@ class HubService(Protocol):
     async def finish(self, drained_since: float) -> None:
         """Wait until what runs has ended, within a time from when a graceful shutdown began."""
 
+    def overdue_at(self, drained_since: float, drain_timeout: float) -> float:
+        """Return when what runs should end, so that a server that drains since then can still say so."""
+
+    def end_overdue(self) -> None:
+        """Let what still runs end, since it is that late."""
+
 
 def existing_engines() -> list[HubEngine]:
     """Return the engines of all hubs of this process."""
@@ -112,6 +119,7 @@ class HubEngine:
         self._is_loaded = False  # in this run
         self._is_vacant = False  # a run was passed on, and nobody has taken it over yet
         self._successors = trio.lowlevel.ParkingLot()  # tasks that wait to take over the run
+        self._users: set[object] = set()  # who runs it, or waits to, and does not drain
         self._services: list[HubService] = []
         self._nursery: trio.Nursery | None = None  # of the services, while it runs
         self._states: dict[str, State] = {}
@@ -293,9 +301,26 @@ class HubEngine:
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """Run until cancelled; see `Hub.run`."""
+        with self.used_by(object()):
+            await self._open_and_run(task_status)
+
+    async def _open_and_run(self, task_status: trio.TaskStatus[None]) -> None:
         self.inbox.open()
         self._is_loaded = False
         await self._run(task_status)
+
+    @contextmanager
+    def used_by(self, user: object) -> Iterator[None]:
+        """Keep what is overdue going on in the block, until `release`."""
+        self._users.add(user)
+        try:
+            yield
+        finally:
+            self._users.discard(user)
+
+    def release(self, user: object) -> None:
+        """Note that a user drains, so what is overdue may end if nobody else uses the hub."""
+        self._users.discard(user)
 
     async def keep_running(self, task_status: trio.TaskStatus[None]) -> None:
         """Run until cancelled. If another task runs it already, wait to take over from that one.
@@ -305,7 +330,7 @@ class HubEngine:
         """
         while True:
             if not self.inbox.is_open:
-                await self.run(task_status)
+                await self._open_and_run(task_status)
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
             await self._successors.park()
@@ -345,11 +370,23 @@ class HubEngine:
             self._nursery.start_soon(service.run)
 
     async def finish_services(self, drained_since: float) -> None:
-        """Let the services end, unless another task will run the hub on."""
-        if not len(self._successors):
+        """Let the services end, unless others use the hub that do not drain."""
+        if not self._users:
             async with trio.open_nursery() as nursery:
                 for service in self._services:
                     nursery.start_soon(service.finish, drained_since)
+
+    async def end_overdue_services(self, drained_since: float, drain_timeout: float) -> None:
+        """Let the services end what is overdue while a server drains, unless others use the hub."""
+
+        async def wait(service: HubService) -> None:
+            await trio.sleep_until(service.overdue_at(drained_since, drain_timeout))
+            if not self._users:
+                service.end_overdue()
+
+        async with trio.open_nursery() as nursery:
+            for service in self._services:
+                nursery.start_soon(wait, service)
 
     def _pause(self) -> None:
         """Finish what is being delivered, so that another task can run the hub on; there is no checkpoint."""

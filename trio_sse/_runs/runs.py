@@ -39,6 +39,10 @@ _MIB = 1024 * 1024
 # So long may it take to store the ends of runs that were cancelled since the server ends.
 _LAST_SECONDS = 2.0
 
+# Runs are cancelled after this part of the time after which a server cuts its streams, so that these can show
+# the end. An app's own responses, which may show runs, too, end after 80 %.
+_DRAIN_SHARE = 0.75
+
 
 @final
 class Runs:
@@ -60,7 +64,9 @@ class Runs:
         max_viewers: how many streams may show one run.
         max_duration: how many seconds a run may take; it then fails.
         cancel_when_unwatched: cancel a run that nobody has watched for so many seconds; `None` for never.
-        drain_timeout: how many seconds after a graceful shutdown has begun the runs are cancelled.
+        drain_timeout: how many seconds after a graceful shutdown has begun the runs are cancelled. If the
+            server's is not shorter, they are cancelled after 75 % of that, at the latest, so that viewers
+            receive the end.
         flush_interval: what a run adds within so many seconds is written to its viewers together.
         lease: over a shared log, after how many seconds a run ends as lost whose node has died; 1 to 600.
 
@@ -274,13 +280,28 @@ class Runs:
             if not is_shared:
                 self._flusher.finish(list(self._table.going_on))
 
+    def overdue_at(self, drained_since: float, drain_timeout: float) -> float:
+        """Return when runs are cancelled; called by the hub when a server begins to drain.
+
+        It is before the server cuts its streams, so that their clients receive the end, unless runs may go on
+        for longer than the server waits for streams.
+        """
+        seconds = self._drain_timeout
+        if seconds <= drain_timeout:
+            seconds = min(seconds, drain_timeout * _DRAIN_SHARE)
+        return drained_since + seconds
+
+    def end_overdue(self) -> None:
+        """Cancel the runs that go on; called by the hub."""
+        for record in self._table.going_on:
+            record.shut_down()
+
     async def finish(self, drained_since: float) -> None:
         """Let runs end within their time, counted from when a graceful shutdown began; called by the hub."""
         with trio.move_on_at(drained_since + self._drain_timeout):
             await self._table.wait_idle()
         if self._node is not None:  # while the hub runs, other nodes learn it at once
-            for record in self._table.going_on:
-                record.shut_down()
+            self.end_overdue()
             with trio.move_on_after(_LAST_SECONDS):
                 await self._table.wait_idle()
 

@@ -8,6 +8,7 @@ unless it is renewed. Nobody watches: nothing is asked, posted or read, and no s
 from __future__ import annotations
 
 import hmac
+import math
 import mmap
 import os
 import secrets
@@ -170,6 +171,13 @@ class ConsoleNodes:
 
     async def finish(self, drained_since: float) -> None:
         """Do nothing: what this node has posted expires."""
+
+    def overdue_at(self, drained_since: float, drain_timeout: float) -> float:
+        """Return that nothing is ever overdue."""
+        return math.inf
+
+    def end_overdue(self) -> None:
+        """Do nothing."""
 
     @property
     def _is_watched(self) -> bool:

@@ -117,6 +117,7 @@ class ServeScope:
         self._serve_scopes = serve_scopes
         self._drain_timeout = drain_timeout
         self._drained_since: float | None = None
+        self._drain_began = trio.Event()
         self._services_scope = trio.CancelScope(shield=True)
         self.hub_start_scope = trio.CancelScope()
 
@@ -130,6 +131,7 @@ class ServeScope:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.wait_cancelled)
+                nursery.start_soon(self._end_overdue_services)
                 # If this is cancelled already, Trio would leave the services in `nursery.start`, which would
                 # wait forever, as they are shielded. So the start is shielded, too. Only the hub's start
                 # waits in it, for a shared log, and a cancellation or a drain ends that.
@@ -163,6 +165,8 @@ class ServeScope:
         self.is_draining = True
         if self._drained_since is None and trio.lowlevel.in_trio_run():
             self._drained_since = trio.current_time()
+            engine_of(self.hub).release(self)
+            self._drain_began.set()
         self.hub_start_scope.cancel()
         self.accepting.cancel()
         self.idle.interrupt_all()
@@ -245,7 +249,17 @@ class ServeScope:
 
     async def _run_hub(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Run the hub. If another task already runs it, wait to take over from that one."""
-        await engine_of(self.hub).keep_running(task_status)
+        engine = engine_of(self.hub)
+        with engine.used_by(self):
+            if self.is_draining:
+                engine.release(self)
+            await engine.keep_running(task_status)
+
+    async def _end_overdue_services(self) -> None:
+        """While the server drains, end what goes on for too long, so that its clients learn it in time."""
+        await self._drain_began.wait()
+        assert self._drained_since is not None
+        await engine_of(self.hub).end_overdue_services(self._drained_since, self._drain_timeout)
 
     async def wait_cancelled(self) -> NoReturn:
         """Sleep until cancelled, and set `is_cancelled` before any other task sees the cancellation.
