@@ -175,6 +175,8 @@ class ForeignStreamExtension(ScopeObject):
         self._slot.take()
         pending = self._pending = PendingStream()
         request = self.request
+        if request.method != "GET":  # over HTTP/2, any request may have a body
+            pending.awaits_body = self._guard.awaits_body
         transport = ASGITransport(
             self._send,
             self._disconnected.wait,

@@ -22,7 +22,7 @@ from .client_disconnected import ClientDisconnected
 from .extension_messages import checked_extension
 from .request import announces_body
 from .response_fields import checked_fields, is_event_stream
-from .response_messages import response_messages
+from .response_messages import FAILURE, response_messages
 from .scope_object import ScopeObject
 from .types import Message, Receive, Scope, Send, exact_bytes
 
@@ -39,10 +39,6 @@ _SLOWEST = 16 * 1024
 _SEND_SECONDS = 1.0
 
 _CLOSE = (b"connection", b"close")
-_FAILURE: tuple[Message, Message] = (
-    {"type": "http.response.start", "status": 500, "headers": []},
-    {"type": "http.response.body", "body": b"", "more_body": False},
-)
 
 
 def find_guard(scope: Mapping[str, Any]) -> ResponseGuard | None:
@@ -262,7 +258,7 @@ class ResponseGuard(ScopeObject):
             self._is_over = True
             return
         refusal, self._refusal, self._is_cut, self._length = self._refusal, None, False, None
-        head, end = _FAILURE if refusal is None else response_messages(refusal)
+        head, end = FAILURE if refusal is None else response_messages(refusal)
         try:
             if not self.has_started:
                 headers = head["headers"] if self._is_http2 else [*head["headers"], _CLOSE]
@@ -322,10 +318,14 @@ class ResponseGuard(ScopeObject):
             self._note(await self._receive())
         self._hurry()
 
+    def awaits_body(self) -> bool:
+        """Return whether the app may still receive a part of the request's body."""
+        return not (self._is_body_over or self.is_disconnected)
+
     @property
     def has_unread_body(self) -> bool:
         """Whether the request's body has not come to its end, over HTTP/1.1."""
-        return not (self._is_http2 or self._is_body_over or self.is_disconnected)
+        return self.awaits_body() and not self._is_http2
 
     async def receive_rest(self) -> None:
         """Receive until hypercorn has reported the end of the response.

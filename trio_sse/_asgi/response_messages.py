@@ -8,6 +8,12 @@ from .._http.fields import field_pairs
 from .._http.response import Response, encode_body
 from .types import Message
 
+#: A response without details, for an app that has failed.
+FAILURE: tuple[Message, Message] = (
+    {"type": "http.response.start", "status": 500, "headers": []},
+    {"type": "http.response.body", "body": b"", "more_body": False},
+)
+
 
 def encode_fields(fields: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     """Return header fields as ASGI has them."""

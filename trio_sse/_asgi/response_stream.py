@@ -183,7 +183,7 @@ class PendingStream:
         has_started: the response has begun, and its transport belongs to the stream.
         may_keep_alive: whether the connection may carry another request after the response.
         outcome: what `run_stream` has returned; `None` before that, and if it was cancelled.
-        awaits_body: returns whether the request's body is arriving, where the app's call ends with the start.
+        awaits_body: returns whether the request's body is arriving, which the handler may read, or refuse.
     """
 
     __slots__ = ("_changed", "_state", "awaits_body", "has_started", "may_keep_alive", "outcome", "stream")

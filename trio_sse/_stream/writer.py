@@ -46,7 +46,7 @@ class ResponseStart(Protocol):
 
     @property
     def waits_for_body(self) -> bool:
-        """Whether the handler may still read the request's body, which it could not once this has started."""
+        """Whether the request's body is arriving: the handler may still read it, or refuse it."""
 
     async def start_response(self) -> None:
         """Start the response, which calls `StreamWriter.set_head`. Several tasks may call this at once."""

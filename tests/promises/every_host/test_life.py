@@ -85,7 +85,7 @@ async def test_an_upload_may_take_longer_than_a_keepalive(run: Run, clock: MockC
             await trio.testing.wait_all_tasks_blocked(0.01)
         await send_last(pieces[-1])
         await stream.wait_head()
-        assert (await stream.event()).data == "one two three four"
+        assert await stream.whole() == b"data: one two three four\n\n"
 
 
 async def leave(stream: Any) -> None:
