@@ -29,7 +29,8 @@ from typing import Any, final
 import trio
 
 from ._app.lifespan import Lifespan
-from ._asgi.contained_log import contained_log
+from ._asgi.contained_log import OnAccess, contained_log
+from ._asgi.handshake_guard import Handshakes
 from ._asgi.origin_middleware import OriginMiddleware
 from ._asgi.outermost_app import OpenWork, OutermostApp
 from ._asgi.types import ASGIApp
@@ -131,7 +132,8 @@ async def serve(
     called = app
     if trusted_proxies or root_path:
         called = OriginMiddleware(app, trusted_proxies, forwarded_headers, root_path=root_path)
-    ours = _with_safe_settings(config, drain_timeout)
+    handshakes = Handshakes()
+    ours = _with_safe_settings(config, drain_timeout, handshakes.on_access)
     if ours.ssl_enabled:
         ours.create_ssl_context()  # so that an error is raised before anything else has begun
     sockets = ours.create_sockets()
@@ -149,7 +151,7 @@ async def serve(
         lifespan = Lifespan(app)
         async with lifespan.running(shutdown_timeout=ours.shutdown_timeout):
             open_work = OpenWork()
-            outermost = OutermostApp(called, lifespan, open_work, write_timeout=write_timeout)
+            outermost = OutermostApp(called, lifespan, open_work, handshakes, write_timeout=write_timeout)
             service = _Service(outermost, open_work, lifespan, ours, drain_timeout, task_status, last)
             # Of our copy: where hypercorn asks its configuration for sockets, it gets new copies of ours.
             ours.create_sockets = partial(_copies, sockets)  # type: ignore[method-assign]
@@ -270,7 +272,7 @@ class _LastClients:
             await trio.sleep(_REQUEST_SECONDS)
 
 
-def _with_safe_settings(config: Config, drain_timeout: float) -> Config:
+def _with_safe_settings(config: Config, drain_timeout: float, on_access: OnAccess) -> Config:
     """Return a copy of a configuration that does not cut long-lived streams."""
     ours = copy.copy(config)
     ours.backlog = max(config.backlog, socket.SOMAXCONN)
@@ -280,15 +282,15 @@ def _with_safe_settings(config: Config, drain_timeout: float) -> Config:
     ours.max_requests = None  # it would end a worker without a drain
     ours.read_timeout = None  # an event stream's client sends nothing
     ours.ssl_handshake_timeout = min(config.ssl_handshake_timeout, _HANDSHAKE_SECONDS)
-    ours.logger_class = contained_log(config.logger_class)
+    ours.logger_class = contained_log(config.logger_class, on_access)
     # Hypercorn would not recognize its own class, which it replaces by another if there is a `statsd_host`.
-    ours.set_statsd_logger_class = partial(_choose_log, ours, config)  # type: ignore[method-assign]
+    ours.set_statsd_logger_class = partial(_choose_log, ours, config, on_access)  # type: ignore[method-assign]
     return ours
 
 
-def _choose_log(ours: Config, config: Config, for_statsd: type[Any]) -> None:
+def _choose_log(ours: Config, config: Config, on_access: OnAccess, for_statsd: type[Any]) -> None:
     if config.logger_class is Config.logger_class and config.statsd_host is not None:
-        ours.logger_class = contained_log(for_statsd)
+        ours.logger_class = contained_log(for_statsd, on_access)
 
 
 def _copies(sockets: Sockets) -> Sockets:

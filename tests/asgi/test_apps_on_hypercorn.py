@@ -28,6 +28,11 @@ from ..support.leaks import LeakCheck
 from ..support.waiting import SECONDS
 from .test_hypercorn import check_stream, connect, plain_connect
 
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
 
 @asynccontextmanager
 async def serving_app(app: Any, **options: Any) -> AsyncIterator[str]:
@@ -163,3 +168,109 @@ async def test_an_app_that_needs_asyncio_is_told_so_once(caplog: pytest.LogCaptu
             async with Client(await connect(where)) as client:
                 assert (await client.get("/")).status == 500
     assert ["needs asyncio" in record.message for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        {"subprotocol": "not-offered"},
+        {"subprotocol": 7},
+        {"headers": [(b"Sec-WebSocket-Protocol", b"x")]},
+        {"headers": [(b":status", b"101")]},
+        {"headers": [("name", "value")]},
+        {"headers": [(b"name", b"a\r\nb: c")]},
+    ],
+)
+async def test_a_websocket_that_hypercorn_cannot_accept_ends_nothing_else(accept: dict[str, Any]) -> None:
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept", **accept})
+        elif scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+            await ended.wait()
+            await send({"type": "http.response.body", "body": b"ended"})
+
+    ended = trio.Event()
+    async with serving_app(app) as where, Client(await connect(where)) as bystander:
+        await bystander.get("/")
+        assert await bystander.read() == b"begun"
+        async with Client(await connect(where)) as client:
+            await client.send(HANDSHAKE)
+            assert (await client.head()).status == 500
+        ended.set()
+        assert await bystander.whole() == b"begunended"
+
+
+async def test_a_websocket_is_accepted_with_what_its_client_has_offered() -> None:
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            fields = [(b"x-mine", b" yes "), (b"connection", b"close")]
+            await send(
+                {"type": "websocket.accept", "subprotocol": scope["subprotocols"][0], "headers": fields}
+            )
+
+    async with serving_app(app) as where, Client(await connect(where)) as client:
+        await client.send(HANDSHAKE[:-2] + b"Sec-WebSocket-Protocol: chat, other\r\n\r\n")
+        head = await client.head()
+        assert (head.status, head.get("Sec-WebSocket-Protocol"), head.get("x-mine")) == (101, "chat", "yes")
+
+
+FRAME = b"\x81\x80\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        [{"type": "websocket.accept"}],
+        [{"type": "websocket.close"}],
+        [
+            {"type": "websocket.http.response.start", "status": 403, "headers": []},
+            {"type": "websocket.http.response.body", "body": b"no"},
+        ],
+    ],
+)
+async def test_a_client_that_sends_with_its_handshake_ends_nothing_else(
+    answer: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Hypercorn answers 400, and would end if the app answered, too."""
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            for message in answer:
+                await send(message)
+
+    async with serving_app(app) as where:
+        for _ in range(3):
+            async with Client(await connect(where)) as client:
+                await client.send(HANDSHAKE + FRAME)
+                assert (await client.head()).status == 400
+    assert "hypercorn failed" not in caplog.text
+
+
+async def test_an_app_learns_of_a_client_that_sends_before_its_websocket_was_accepted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Hypercorn has answered 400 then, and tells the app nothing more."""
+    begun, answered, ended = trio.Event(), trio.Event(), trio.Event()
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            assert (await receive())["type"] == "websocket.connect"
+            begun.set()
+            assert await receive() == {"type": "websocket.disconnect", "code": 1006}
+            await answered.wait()
+            ended.set()
+            await send({"type": "websocket.accept"})
+
+    async with serving_app(app) as where, Client(await connect(where)) as client:
+        await client.send(HANDSHAKE)
+        await begun.wait()
+        await client.send(FRAME)
+        assert (await client.head()).status == 400
+        answered.set()
+        await ended.wait()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -15,6 +15,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from trio_sse._asgi.handshake_guard import Handshakes
 from trio_sse._asgi.outermost_app import OpenWork, OutermostApp
 
 from ..support.client import Client
@@ -117,7 +118,8 @@ async def test_responses_learn_of_a_drain_one_after_the_other_or_late(autojump_c
     async with trio.open_nursery() as nursery:
         open_work = OpenWork()
         open_work.nursery = nursery
-        outermost = OutermostApp(app, SimpleNamespace(is_up=True, state={}), open_work, write_timeout=1)
+        life = SimpleNamespace(is_up=True, state={})
+        outermost = OutermostApp(app, life, open_work, Handshakes(), write_timeout=1)
         for method, path, count in (("GET", "/events", 50), ("GET", "/late", 1), *NOT_RESUMABLE):
             for _ in range(count):
                 nursery.start_soon(ask, method, path)

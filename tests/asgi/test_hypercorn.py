@@ -91,6 +91,10 @@ async def test_settings_that_would_end_streams_are_corrected_in_a_copy(no_leak: 
     assert {name: value for name, value in vars(config).items() if name != "_log"} == before
 
 
+def ignore(scope: object) -> None:
+    pass
+
+
 def test_each_setting_that_would_cut_streams_has_a_safe_value() -> None:
     ours = trio_sse.hypercorn._with_safe_settings(
         make_config(
@@ -103,6 +107,7 @@ def test_each_setting_that_would_cut_streams_has_a_safe_value() -> None:
             ssl_handshake_timeout=60,
         ),
         drain_timeout=7,
+        on_access=ignore,
     )
     assert ours.backlog >= socket.SOMAXCONN
     assert (ours.graceful_timeout, ours.max_requests, ours.read_timeout) == (7, None, None)
@@ -115,7 +120,7 @@ def test_each_setting_that_would_cut_streams_has_a_safe_value() -> None:
 
 def test_settings_that_are_better_than_ours_are_kept() -> None:
     given = make_config(backlog=2**16, h2_max_concurrent_streams=5000, ssl_handshake_timeout=3)
-    ours = trio_sse.hypercorn._with_safe_settings(given, drain_timeout=7)
+    ours = trio_sse.hypercorn._with_safe_settings(given, drain_timeout=7, on_access=ignore)
     assert (ours.backlog, ours.h2_max_concurrent_streams, ours.ssl_handshake_timeout) == (2**16, 5000, 3)
 
 

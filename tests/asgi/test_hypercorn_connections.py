@@ -191,7 +191,7 @@ def test_the_log_of_statsd_is_contained_where_hypercorn_chooses_it(
 
     config = Config()
     config.statsd_host = statsd_host
-    ours = trio_sse.hypercorn._with_safe_settings(config, drain_timeout=1)
+    ours = trio_sse.hypercorn._with_safe_settings(config, drain_timeout=1, on_access=lambda scope: None)
     ours.set_statsd_logger_class(ForStatsd)
     assert issubclass(ours.logger_class, ForStatsd) is is_chosen
     assert ours.logger_class not in (ForStatsd, hypercorn.logging.Logger)

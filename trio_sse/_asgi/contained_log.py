@@ -17,12 +17,25 @@ from .._logger import report
 _METHODS = ("access", "critical", "debug", "error", "exception", "info", "log", "warning")
 
 Method = Callable[..., Awaitable[None]]
+OnAccess = Callable[[object], None]
 
 
-def contained_log(logger_class: type[Any]) -> type[Any]:
-    """Return a subclass of a logger's class that raises only what must pass."""
+def contained_log(logger_class: type[Any], on_access: OnAccess) -> type[Any]:
+    """Return a subclass of a logger's class that raises only what must pass.
+
+    Args:
+        on_access: is called with the scope of each line of the access log.
+    """
     methods = {name: getattr(logger_class, name, None) for name in _METHODS}
     contained = {name: _contained(method) for name, method in methods.items() if method is not None}
+    if (log_access := contained.get("access")) is not None:
+
+        @functools.wraps(log_access)
+        async def access(log: object, scope: object, *arguments: object, **options: object) -> None:
+            on_access(scope)
+            await log_access(log, scope, *arguments, **options)
+
+        contained["access"] = access
     return type(logger_class.__name__, (logger_class,), contained)
 
 

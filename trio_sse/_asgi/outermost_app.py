@@ -17,6 +17,7 @@ from .asyncio_advice import AsyncioAdvice
 from .client_disconnected import is_of_disconnect
 from .disconnect_flood import DisconnectFlood
 from .foreign_server import DRAIN_REGISTRY
+from .handshake_guard import HandshakeGuard, Handshakes
 from .response_guard import GUARD, ResponseGuard
 from .scope_object import ScopeObject
 from .stream_slot import STREAM_SLOT, StreamSlot
@@ -120,13 +121,22 @@ class OutermostApp:
     The app's lifespan is not hypercorn's, which starts and ends more often than the app.
     """
 
-    def __init__(self, app: ASGIApp, life: AppLife, open_work: OpenWork, *, write_timeout: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        life: AppLife,
+        open_work: OpenWork,
+        handshakes: Handshakes,
+        *,
+        write_timeout: float,
+    ) -> None:
         self._app = app
         self._write_timeout = write_timeout
         self._life = life
         self._open_work = open_work
         self._flood = DisconnectFlood()
         self._advice = AsyncioAdvice()
+        self._handshakes = handshakes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -135,13 +145,30 @@ class OutermostApp:
         extensions = {**(scope.get("extensions") or {}), DRAIN_REGISTRY: self._open_work}
         extensions[STREAM_SLOT] = StreamSlot()
         extensions.pop("http.response.trailers", None)  # the guard sends none
+        of_hypercorn = scope
         # A copy, as hypercorn still reads its own when the response ends.
         scope = {**scope, "state": dict(self._life.state), "extensions": extensions}
         with self._open_work.call():
             if scope["type"] == "http":
                 await self._answer(scope, receive, send)
+            elif scope["type"] == "websocket":
+                await self._answer_handshake(scope, of_hypercorn, receive, send)
             else:
                 await self._call(scope, receive, send)
+
+    async def _answer_handshake(
+        self, scope: Scope, of_hypercorn: Scope, receive: Receive, send: Send
+    ) -> None:
+        guard = HandshakeGuard(scope, receive, send)
+        with self._handshakes.guarded(of_hypercorn, guard):
+            await guard.settle()
+            if guard.is_lost:
+                return
+            try:
+                await self._call(scope, guard.receive, guard.send)
+            except Exception as error:
+                if not (guard.is_lost and is_of_disconnect(error)):
+                    raise
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         surviving = SurvivingSend(send, self._open_work.nursery)
