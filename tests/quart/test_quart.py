@@ -433,3 +433,28 @@ async def test_ordinary_views_are_served_too(made: App) -> None:
     async with made.client() as client:
         assert (await client.get("/plain")).text == "plain"
         assert (await client.get("/nowhere")).status == 404
+
+
+async def test_a_response_that_was_kept_is_for_its_own_request_only(
+    made: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handle(connection: Connection) -> None:
+        await connection.send("data")
+
+    view = made.sse.stream(handle)
+    kept = []
+
+    @made.app.get("/keep")
+    async def keep() -> Any:
+        kept.append(await view())
+        return "kept"
+
+    @made.app.get("/use")
+    async def use() -> Any:
+        return kept.pop()
+
+    async with made.client() as client:
+        assert (await client.get("/keep")).status == 200
+    async with made.client() as client:
+        assert (await client.get("/use")).status == 500
+    assert "the app's call for this request has returned" in caplog.text

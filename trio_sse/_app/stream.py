@@ -232,6 +232,7 @@ class AppStream(ScopeObject):
         self._app_send = send
 
     async def detach(self, pending: PendingStream) -> None:
+        self._check_call()
         if self._cycle.awaits_head:
             await self._detach_later(pending)
         else:
@@ -271,9 +272,12 @@ class AppStream(ScopeObject):
     def check(self) -> None:
         if self._pending is not None or self.ended is not None or self._is_inline:
             raise RuntimeError("a request can be answered with one stream only")
+        self._check_call()
+        self._admission.check(self._cycle.transport, self._serving, has_place=self.has_place)
+
+    def _check_call(self) -> None:
         if self._cycle.is_released:
             raise RuntimeError("the app's call for this request has returned")
-        self._admission.check(self._cycle.transport, self._serving, has_place=self.has_place)
 
     def give_place(self) -> None:
         """Count the call no longer."""
