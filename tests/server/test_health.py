@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from trio_sse import Hub, Request, Response, Server
+from trio_sse import Hub, LogUnavailable, Request, Response, Server
 from trio_sse._hub import sequencer
+from trio_sse._shared_log import sessions, writable
+from trio_sse.sqlite import SQLiteLog
 
 from ..support.asgi_apps import Receive, Send, answer, http_only
 from ..support.console import BEARER, TOKEN, next_snapshot, send
@@ -19,7 +24,7 @@ from ..support.list_log import ListLog
 from ..support.metrics import metric
 from ..support.observed_streams import forwarding, observe
 from ..support.serving import OnSockets, on_sockets
-from ..support.waiting import until
+from ..support.waiting import SECONDS, until
 
 PATHS = ("/health", "/healthz", "/readyz")
 
@@ -112,6 +117,37 @@ async def test_readiness_says_what_is_wrong_with_a_shared_log(
         await until(lambda: not server.problems())
         monkeypatch.setattr(sequencer, "_LAGGING_SECONDS", -1.0)
         assert await ask(running, "/readyz") == unavailable("log_lagging")
+
+
+@pytest.mark.parametrize("lock_timeout", [0.01, SECONDS], ids=["its session fails", "it is late"])
+async def test_readiness_says_that_a_shared_log_takes_no_events(
+    make_server: MakeServer,
+    make_hub: MakeHub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lock_timeout: float,
+) -> None:
+    monkeypatch.setattr(sessions, "_LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(writable, "_CHECK_AFTER", 0.01)
+    path = tmp_path / "log.db"
+    hub: Hub = make_hub(log=SQLiteLog(path, timeout=lock_timeout, publish_timeout=0.1))
+    server: Server = make_server(hub=hub)
+    async with on_sockets(server) as running:
+        with trio.fail_after(SECONDS):
+            async with hub.subscribe("t") as events:
+                hub.publish_nowait("t", "it is followed")
+                await anext(events)
+        await until(lambda: not server.problems())
+        with closing(sqlite3.connect(path, timeout=SECONDS, isolation_level=None)) as other:
+            other.execute("begin immediate")
+            assert await ask(running, "/readyz") == (200, {"status": "ok"})  # nothing was published
+            with pytest.raises(LogUnavailable):
+                await hub.publish("t", "x")
+            assert await ask(running, "/readyz") == unavailable("log_not_writable")
+            assert metric(server, "hub_log_problem", problem="log_not_writable") == 1
+            assert hub.statistics().log_outages == 0
+        await until(lambda: not server.problems())  # though nothing more is published
+        assert metric(server, "hub_log_problem", problem="log_not_writable") == 0
 
 
 async def test_a_server_that_stops_is_not_ready(make_server: MakeServer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from trio_sse import EventRefused, Hub, LogRefused, LogSession, LogUnavailable, 
 from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
 
+from ..support.list_log import ListLog, ListSession
 from ..support.logs import PATIENT, Interrupted, MakeLog
 from ..support.redis_server import redis_server
 from ..support.requirements import needs
@@ -67,6 +68,76 @@ async def test_a_server_drains_during_the_first_load(autojump_clock: MockClock) 
             assert server.statistics().is_draining is False
             await server.drain()  # then `serve` returns
     assert not server.hub.is_running
+
+
+# A log that can be read only
+
+
+class ReadOnlyLog(ListLog):
+    """A log that takes nothing, or only as many entries at once as it should."""
+
+    most = 0
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[LogSession]:
+        async with super().connect():
+            yield ReadOnlySession(self)
+
+
+class ReadOnlySession(ListSession):
+    log: ReadOnlyLog
+
+    async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
+        if len(records) > self.log.most or self.log.most < 0:
+            raise LogUnavailable("read only")
+        await super().append(publisher, records)
+
+
+async def test_a_log_is_not_writable_until_it_takes_entries_again(autojump_clock: MockClock) -> None:
+    log = ReadOnlyLog()
+    hub = Hub(log=log)
+
+    def problem() -> str | None:
+        return hub.statistics().log_problem
+
+    async with running(hub):
+        log.most = -1
+        with pytest.raises(LogUnavailable, match="read only"):
+            await hub.publish("t", "it is given up by its publisher")
+        await trio.sleep(100)
+        assert problem() == "log_not_writable"
+        log.most = 9
+        await trio.sleep(3)
+        assert problem() is None
+        assert not log.entries
+
+        log.most = -1
+        hub.publish_nowait("t", "it is tried until it is stored")
+        await trio.sleep(100)
+        assert problem() == "log_not_writable"
+        log.most = 9
+        await trio.sleep(3)
+        assert problem() is None
+        assert len(log.entries) == 1
+
+        log.most = 0  # it is to blame, not the log
+        with pytest.raises(LogUnavailable, match="it is sent this event"):
+            await hub.publish("t", "x")
+        await trio.sleep(1)
+        assert problem() is None
+
+        log.is_away = True  # for reads, too
+        log.changed.unpark_all()
+        with pytest.raises(LogUnavailable, match="away"):
+            await hub.publish("t", "x")
+        assert problem() == "log_unavailable"
+        log.is_away = False
+        seen = set()
+        for _ in range(50):
+            await trio.sleep(0.1)
+            seen.add(problem())
+        assert "log_not_writable" not in seen
+        assert problem() is None
 
 
 # What a log never takes

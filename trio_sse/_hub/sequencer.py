@@ -62,7 +62,7 @@ class Sequencer(Protocol):
 
     @property
     def problem(self) -> str | None:
-        """Why clients should not be sent here: `log_not_loaded`, `log_unavailable` or `log_lagging`."""
+        """Why clients should not be sent here, as `HubStatistics.log_problem` says."""
 
     @property
     def lag(self) -> float:
@@ -209,6 +209,8 @@ class SharedSequencer:
             return "log_not_loaded"
         if not follower.is_following:
             return "log_unavailable"
+        if self.replica.publisher.failure.is_set:
+            return "log_not_writable"
         return "log_lagging" if follower.behind_for > _LAGGING_SECONDS else None
 
     @property

@@ -60,7 +60,8 @@ class HubStatistics:
         lagging: subscriptions that have something queued.
         longest_queue: the events of the one that lags most.
         dropped: events that readers did not receive, because they lagged and newer events replaced them.
-        log_problem: `log_not_loaded`, `log_unavailable` or `log_lagging`, as in `Server.problems`, or `None`.
+        log_problem: `log_not_loaded`, `log_unavailable`, `log_not_writable` or `log_lagging`, as in
+            `Server.problems`, or `None`.
         log_lag: for how many seconds a shared log has had more than this hub has read.
         log_outages: how often a shared log has become unavailable.
         patterns: the topics that each of the hub's `topic_patterns` matches, and as `other` the rest.

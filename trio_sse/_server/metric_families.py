@@ -103,7 +103,7 @@ def _by_pattern(attribute: str) -> Callable[[HubStatistics], Iterable[Sample]]:
 
 
 def _log_problems(statistics: HubStatistics) -> Iterable[Sample]:
-    problems = ("log_not_loaded", "log_unavailable", "log_lagging")
+    problems = ("log_not_loaded", "log_unavailable", "log_not_writable", "log_lagging")
     return [((problem,), int(statistics.log_problem == problem)) for problem in problems]
 
 

@@ -644,7 +644,7 @@ class Server(StreamOwner):
         """Return why no client should be sent to this server now; nothing if it is ready.
 
         The words are for programs: `not_serving`, `draining`, `hub_not_running`, `log_not_loaded`,
-        `log_unavailable`, `log_lagging`, and `app_not_running`.
+        `log_unavailable`, `log_not_writable`, `log_lagging`, and `app_not_running`.
         """
         return [*self._calls.problems(), *engine_of(self.hub).problems()]
 

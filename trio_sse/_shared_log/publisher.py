@@ -29,6 +29,7 @@ from .protocol import (
 )
 from .record import encode_record
 from .sessions import LogSessions
+from .writable import WriteFailure
 
 logger = get_logger("trio_sse.log")
 
@@ -97,11 +98,13 @@ class LogPublisher:
         acknowledged: the numbers of the messages that were stored and not read back yet.
         has_lost_some: the log has lost some of these, as `recall` has found.
         refused: how many messages were given up, since the log does not take them.
+        failure: whether appending has failed, though the log can be read.
     """
 
     def __init__(self, sessions: LogSessions, timeout: float) -> None:
         self.acknowledged = AcknowledgedNumbers()
         self.has_lost_some = False
+        self.failure = WriteFailure(sessions)
         self._sessions = sessions
         self._timeout = timeout
         self._name = ""
@@ -134,6 +137,7 @@ class LogPublisher:
         self.acknowledged.forget(self._number)
         self._abandoned.clear()
         self._own.clear()
+        self.failure.clear()
 
     async def wait_stored(self, message: Message, sink: MessageSink) -> None:
         """Put a message into the sink and wait until it is stored.
@@ -186,6 +190,7 @@ class LogPublisher:
                 if waiter.deadline > trio.current_time():
                     break
                 waiter.wake(_Outcome.LATE)
+                self.failure.set()
             oldest = next(iter(self._waiting.values()), None)
             await trio.sleep_until(-math.inf if oldest is None else oldest.deadline)
 
@@ -205,8 +210,15 @@ class LogPublisher:
                     await self._append(session)
 
         while True:
-            await self._is_readable.wait()
-            await self._sessions.keep(work)
+            await self._wait_readable()
+            await self._sessions.keep(work, self._note_failure)
+
+    async def _wait_readable(self) -> None:
+        await self._is_readable.wait()
+
+    def _note_failure(self) -> None:
+        if self._pending:  # else an idle session has ended
+            self.failure.set()
 
     async def _append(self, session: LogSession) -> None:
         """Append the oldest messages; give up one that the log does not take."""
@@ -224,6 +236,7 @@ class LogPublisher:
                 attempts.narrow(len(batch))
             return
         attempts.succeed(len(batch))
+        self.failure.clear()
         for number, message, _ in batch:
             if message.idempotency is None:  # others may be stored already, by another publisher
                 self.acknowledged.add(number)
@@ -244,16 +257,26 @@ class LogPublisher:
 
     async def _check_appends(self, session: LogSession) -> None:
         """After a failure, give up what is to blame if the log takes entries; else raise what it does."""
-        try:
-            await session.append(self._name, [])
-        except (LogUnavailable, LogRefused):
-            raise
-        except Exception:  # a log of the application's own that does not expect this
+        if not await self._append_nothing(session):
             return
         count = min(len(self._pending), self._attempts.size)
         if self._attempts.narrow(count):
             reason = f"the log fails when it is sent this event: {self._sessions.failure}"
             self._give_up(self._pending[0], LogUnavailable(reason))
+
+    async def _append_nothing(self, session: LogSession) -> bool:
+        """Return whether the log can do so; raise what it does if it takes no entries."""
+        try:
+            await session.append(self._name, [])
+        except (LogUnavailable, LogRefused):
+            raise
+        except Exception:  # a log of the application's own that does not expect this
+            return False
+        return True
+
+    async def watch(self) -> None:
+        """Notice that the log takes entries again after a failure, until cancelled."""
+        await self.failure.watch(self._append_nothing, self._wait_readable)
 
     def _give_up(self, item: _Item, error: Exception) -> None:
         _, message, record = item
@@ -270,6 +293,7 @@ class LogPublisher:
 
     def resume(self) -> None:
         """Append: the log can be read."""
+        self.failure.clear()  # it was that of the log as a whole
         self._is_readable.set()
 
     def pause(self) -> None:

@@ -76,6 +76,7 @@ class LogReplica:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.publisher.append_all, take)
             nursery.start_soon(self.publisher.sweep)
+            nursery.start_soon(self.publisher.watch)
             nursery.start_soon(self.history.run)
             nursery.start_soon(self._sessions.keep, self.follower.follow, self.publisher.pause)
             nursery.start_soon(self._find_states)

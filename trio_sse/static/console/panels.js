@@ -30,6 +30,7 @@ const PROBLEMS = {
   app_not_running: "The app does not run",
   log_not_loaded: "The shared log was never read",
   log_unavailable: "The shared log is unavailable",
+  log_not_writable: "The shared log takes no events",
   full: "Full: new clients are refused",
   log_lagging: "More is in the shared log than was read",
 };
