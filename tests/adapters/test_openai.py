@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +21,13 @@ from ..support.waiting import SECONDS
 
 if TYPE_CHECKING:  # at run time, tests import it when they need it: it takes more than a second
     import openai
+
+# The client leaves asynchronous generators, and sockets of streams that raise, to the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 T = TypeVar("T")
 
@@ -80,6 +87,13 @@ class Serving:
 
     async def go_on(self) -> None:
         self.model.go_on.set()
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Leave nothing to the garbage collector of another test."""
+    yield
+    gc.collect()
 
 
 @asynccontextmanager
@@ -148,10 +162,11 @@ async def test_a_chat_completion_is_joined_after_any_chunk(make_server: MakeServ
 
         def begin(client: openai.OpenAI) -> list[Any]:
             chunks = []
-            for chunk in client.chat.completions.create(**asked("slow"), stream=True):
-                chunks.append(chunk)
-                if "四" in (chunk.choices[0].delta.content or ""):
-                    break
+            with client.chat.completions.create(**asked("slow"), stream=True) as stream:
+                for chunk in stream:
+                    chunks.append(chunk)
+                    if "四" in (chunk.choices[0].delta.content or ""):
+                        break
             return chunks
 
         chunks = await host.call(begin)
@@ -265,10 +280,11 @@ async def test_a_response_is_resumed_after_any_number(make_server: MakeServer) -
 
         def begin(client: openai.OpenAI) -> list[Any]:
             events = []
-            for event in client.responses.create(input="slow, think", stream=True, background=True):
-                events.append(event)
-                if event.type == "response.output_text.delta" and "五" in event.delta:
-                    break
+            with client.responses.create(input="slow, think", stream=True, background=True) as stream:
+                for event in stream:
+                    events.append(event)
+                    if event.type == "response.output_text.delta" and "五" in event.delta:
+                        break
             return events
 
         begun = await host.call(begin)
@@ -300,9 +316,6 @@ async def test_a_response_is_resumed_after_any_number(make_server: MakeServer) -
             )
 
 
-# The client leaves asynchronous generators to the garbage collector.
-@pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_the_asyncio_client_runs_on_trio(make_server: MakeServer) -> None:
     import openai
 
@@ -319,4 +332,3 @@ async def test_the_asyncio_client_runs_on_trio(make_server: MakeServer) -> None:
         assert (await view.wait()).reason is None
         async with view.events() as items:
             assert "".join([getattr(item, "text", "") async for item in items]) == WORDS
-    gc.collect()
