@@ -35,7 +35,7 @@ _MOST_SHARE = 1 / 50  # of a node's CPU time
 _NOTICE_SECONDS = 5.0  # until a node that has gone is not shown any more
 _WATCH_SECONDS = 60.0
 _ASK_AGAIN_SECONDS = 5.0
-_READ_SECONDS = 5.0  # for a worker to read what another one has shown
+_READ_SECONDS = 10.0  # for a worker to read what another one has shown
 _VIEWED_SECONDS = 10.0  # since the last snapshot
 _MOST_NODES = 64
 
@@ -117,13 +117,23 @@ class ConsoleNodes:
         return True
 
     async def _knows(self, id: str) -> bool:
-        """Return whether a node is there; read the notices, if so far only another worker has read them."""
+        """Return whether a node is there; what was read before may be from a moment before it was.
+
+        So, unless it is known, wait for the second time from now on that the notices are read: the first
+        may have begun already.
+        """
+        reads = 0
+        with trio.move_on_after(_READ_SECONDS):
+            while reads < 2 and not self._has(id) and self._nursery is not None:
+                self.look()
+                with trio.move_on_after(_INTERVAL) as waiting:
+                    await self._read.park()
+                reads += not waiting.cancelled_caught
+        return self._has(id)
+
+    def _has(self, id: str) -> bool:
         is_read = trio.current_time() < self._read_at + _NOTICE_SECONDS
-        if not is_read and self._nursery is not None:
-            self.look()
-            with trio.move_on_after(_READ_SECONDS):
-                await self._read.park()
-        return any(row["id"] == id for row in self._rows)
+        return is_read and any(row["id"] == id for row in self._rows)
 
     async def _ask(self) -> None:
         try:
