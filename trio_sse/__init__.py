@@ -15,7 +15,7 @@ from ._log.retention import Retention
 from ._module_metadata import set_public_module
 from ._process.garbage_collector import tune_garbage_collector
 from ._process.resources import ProcessStatistics
-from ._runs.errors import RunEnded, RunFailed, RunGone, RunLimitReached, RunTooLarge
+from ._runs.errors import RunEnded, RunFailed, RunGone, RunLimitReached, RunRestarted, RunTooLarge
 from ._runs.items import RunEmitted, RunItem, RunOutcome, RunState, RunText
 from ._runs.run import Run
 from ._runs.runs import Runs
@@ -90,6 +90,7 @@ __all__ = [
     "RunItem",
     "RunLimitReached",
     "RunOutcome",
+    "RunRestarted",
     "RunState",
     "RunStatus",
     "RunText",

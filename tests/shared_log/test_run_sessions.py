@@ -17,6 +17,7 @@ from trio_sse._shared_log.run_session import (
     RunQuery,
     RunSession,
     StoredRun,
+    TakenOver,
     TextPiece,
 )
 
@@ -25,6 +26,7 @@ from ..support.waiting import SECONDS
 
 LONG = SECONDS * 10
 FREE = RunBounds(None, None)
+NOTHING = TakenOver([], [], [])
 
 
 @pytest.fixture
@@ -146,31 +148,43 @@ async def test_runs_of_a_lost_holder_are_taken_over_once(session: RunSession) ->
     await session.create_run("alive", LONG, new("other"), FREE)
     changes = text("known", 1, "so far ")._replace(checkpoint="7")
     await session.commit_runs("dead", LONG, [changes])
-    assert await session.take_over_runs("h", LONG, ["f"], "lost", 10) == ([], [])
+    assert await session.take_over_runs("h", LONG, ["f"], "lost", 10) == NOTHING
     await session.hold_runs("dead", 0.001)
     await trio.sleep(0.05)
     assert await session.cancel_run("known", "stop", "end")
-    assert await session.take_over_runs("h", LONG, ["f"], "lost", 10, released_only=True) == ([], [])
-    lost, claimed = await session.take_over_runs("h", LONG, ["f"], "lost", 10)
+    assert await session.take_over_runs("h", LONG, ["f"], "lost", 10, released_only=True) == NOTHING
+    lost, claimed, _ = await session.take_over_runs("h", LONG, ["f"], "lost", 10)
     assert lost == ["plain"]
     (found,) = claimed
     assert found._replace(seconds=0) == ("known", "f", "[1]", 2, 1, "7", 0, "stop")
     assert LONG / 2 < found.seconds <= LONG
-    assert await session.take_over_runs("h2", LONG, ["f"], "lost", 10) == ([], [])
+    assert await session.take_over_runs("h2", LONG, ["f"], "lost", 10) == NOTHING
     assert await session.commit_runs("dead", LONG, [text("known", 2, "x"), text("plain", 1, "x")]) == [
         *(Outcome.LOST, Outcome.LOST)
     ]
     assert await session.commit_runs("h", LONG, [text("known", 2, "more", attempt=2)]) == [Outcome.STORED]
     run = await read(session, "known")
     assert (run.pieces, run.attempt) == ([b"so far more"], 2)
+    (start,) = run.starts
+    assert start[1:] == (0, 0, (7,))
+    again = new("known again", starts=[start, start], **resumable)
+    await session.create_run("h", LONG, again, FREE)
+    assert (await read(session, "known again")).starts == (start, start)
     assert (await read(session, "plain")).end == "lost"
     assert not (await read(session, "unknown")).is_held
     assert await session.cancel_run("unknown", "stop", "cancelled")
     assert (await read(session, "unknown")).end == "cancelled"
+    for id in ("plain again", "stopped"):
+        await session.create_run("h", LONG, new(id), FREE)
+    assert await session.cancel_run("stopped", "stop", "cancelled")
     await session.hold_runs("h", 0)
-    assert (await session.take_over_runs("h3", LONG, ["f"], "lost", 10)).lost == [
-        "known"
-    ]  # after two attempts
+    lost, claimed, cancelled = await session.take_over_runs("h3", LONG, ["f"], "lost", 10)
+    assert (lost, sorted(cancelled)) == (["plain again"], ["known", "stopped"])
+    assert [run.id for run in claimed] == ["known again"]
+    assert [(await read(session, id)).end for id in ("plain again", "known", "stopped")] == [
+        *("lost", "end", "cancelled")
+    ]
+    assert (await read(session, "known again")).starts[:2] == (start, start)
 
 
 async def test_a_released_run_is_resumed_at_once(session: RunSession) -> None:
@@ -179,8 +193,8 @@ async def test_a_released_run_is_resumed_at_once(session: RunSession) -> None:
     for _ in range(2):
         assert await session.commit_runs("h", LONG, [released]) == [Outcome.STORED]
     assert (await session.hold_runs("h", LONG)).ids == []
-    assert (await session.take_over_runs("h2", LONG, [], "lost", 10)) == ([], [])
-    _, claimed = await session.take_over_runs("h2", LONG, ["f", "g"], "lost", 10, released_only=True)
+    assert await session.take_over_runs("h2", LONG, [], "lost", 10) == NOTHING
+    _, claimed, _ = await session.take_over_runs("h2", LONG, ["f", "g"], "lost", 10, released_only=True)
     assert [run.id for run in claimed] == ["i"]
     assert await session.commit_runs("h", LONG, [released]) == [Outcome.LOST]
 

@@ -8,7 +8,7 @@ _DESCRIBE = """
 local function describe(id)
   local key = run_key(id)
   local run = redis.call('HMGET', key, 'has_owner', 'owner', 'key_text', 'created_at', 'holder', 'attempt',
-    'number', 'state_version', 'end', 'texts', 'size')
+    'number', 'state_version', 'end', 'texts', 'size', 'starts')
   if not run[1] then return false end
   local names, lengths = {}, {}
   for n = 0, run[10] - 1 do
@@ -16,8 +16,8 @@ local function describe(id)
     lengths[n + 1] = redis.call('STRLEN', key .. ':' .. n)
   end
   run[10] = names
-  run[12] = lengths
-  run[13] = redis.call('LLEN', key .. ':e')
+  run[13] = lengths
+  run[14] = redis.call('LLEN', key .. ':e')
   return run
 end
 """
@@ -46,9 +46,9 @@ while i <= #ARGV do
         local known = n <= tonumber(ARGV[i + 5]) and ARGV[i + 5 + n] or '0'
         pieces[n] = redis.call('GETRANGE', key .. ':' .. (n - 1), known, -1)
       end
-      run[14] = pieces
-      run[15] = redis.call('LRANGE', key .. ':e', ARGV[i + 4], -1)
-      run[16] = run[8] ~= ARGV[i + 3] and redis.call('HGET', key, 'state')
+      run[15] = pieces
+      run[16] = redis.call('LRANGE', key .. ':e', ARGV[i + 4], -1)
+      run[17] = run[8] ~= ARGV[i + 3] and redis.call('HGET', key, 'state')
     end
   end
   found[#found + 1] = run

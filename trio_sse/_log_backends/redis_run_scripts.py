@@ -91,7 +91,8 @@ local function drop_old(key) redis.call('ZREMRANGEBYSCORE', key, '-inf', whole(n
 
 #: Arguments: the holder and its lease; the id, whether there is an owner, the owner, the digest of owner and
 #: key or nothing, the time of creation, for how long it may be kept, the ttl; whether it can be resumed, the
-#: function, the arguments, the attempts; the two bounds, or nothing; the key.
+#: function, the arguments, the attempts; the two bounds, or nothing; the key; the
+#: starts of attempts.
 #: Returns the id, or false and which bound is reached.
 CREATE = (
     COMMON
@@ -117,7 +118,7 @@ end
 local at = whole(now + ARGV[8])
 redis.call('HSET', key, 'has_owner', has_owner, 'owner', owner, 'key', name, 'created_at', ARGV[7],
   'until', at, 'ttl', ARGV[9], 'holder', holder, 'attempt', 1, 'number', 0, 'texts', 0, 'state_version', 0,
-  'end', '', 'size', 0, 'key_text', ARGV[16])
+  'end', '', 'size', 0, 'key_text', ARGV[16], 'starts', ARGV[17])
 if ARGV[10] == '1' then
   redis.call('HSET', key, 'function', ARGV[11], 'arguments', ARGV[12], 'attempts', ARGV[13])
 end
@@ -243,7 +244,7 @@ if run[2] ~= '' then return 1 end
 if run[1] == '' then
   finish(ARGV[1], '', ARGV[3])
 else
-  redis.call('HSET', run_key(ARGV[1]), 'cancel', ARGV[2])
+  redis.call('HSET', run_key(ARGV[1]), 'cancel', ARGV[2], 'cancel_end', ARGV[3])
   redis.call('HSET', index_key('cancels', run[1]), ARGV[1], ARGV[2])
   extend(index_key('cancels', run[1]), whole(now + 86400000))
 end
@@ -252,8 +253,9 @@ return 1
 )
 
 #: Arguments: the holder, its lease, the end of what is lost, how many at most, whether only of those that
-#: nobody holds, and the names of functions.
-#: Returns the ids of those that are lost, and of each that is claimed what `ClaimedRun` has.
+#: nobody holds, a name for the new attempts, and the names of functions.
+#: Returns the ids of those that are lost, of each that is claimed what `ClaimedRun` has, and the ids of those
+#: that are cancelled.
 TAKE_OVER = (
     COMMON
     + """
@@ -261,8 +263,8 @@ local me = ARGV[1]
 drop_old(P .. 'all')
 drop_old(P .. 'going')
 local known = {}
-for n = 6, #ARGV do known[ARGV[n]] = true end
-local lost, claimed = {}, {}
+for n = 7, #ARGV do known[ARGV[n]] = true end
+local lost, claimed, cancelled = {}, {}, {}
 local left = tonumber(ARGV[4])
 for _, holder in ipairs(redis.call('SMEMBERS', P .. 'holders')) do
   local is_free = holder == '' or ARGV[5] == '0' and redis.call('EXISTS', index_key('lease', holder)) == 0
@@ -271,18 +273,22 @@ for _, holder in ipairs(redis.call('SMEMBERS', P .. 'holders')) do
       if left <= 0 then break end
       local key = run_key(id)
       local run = redis.call('HMGET', key, 'end', 'function', 'attempt', 'attempts', 'until', 'arguments',
-        'number', 'checkpoint', 'cancel')
+        'number', 'checkpoint', 'cancel', 'cancel_end', 'starts', 'state_version', 'texts')
       if not run[1] or run[1] ~= '' then
         let_go(id, holder)
       elseif not run[2] or tonumber(run[3]) >= tonumber(run[4]) then
         left = left - 1
-        finish(id, holder, ARGV[3])
-        lost[#lost + 1] = id
+        finish(id, holder, run[10] or ARGV[3])
+        local ended = run[10] and cancelled or lost
+        ended[#ended + 1] = id
       elseif known[run[2]] then
         left = left - 1
         let_go(id, holder)
         hold(id, me, run[5])
-        redis.call('HSET', key, 'holder', me, 'attempt', run[3] + 1)
+        local start = {ARGV[6], redis.call('LLEN', key .. ':e'), run[12]}
+        for n = 0, run[13] - 1 do start[#start + 1] = redis.call('STRLEN', key .. ':' .. n) end
+        local starts = (run[11] or '') .. table.concat(start, '-') .. ' '
+        redis.call('HSET', key, 'holder', me, 'attempt', run[3] + 1, 'starts', starts)
         claimed[#claimed + 1] = {id, run[2], run[6], run[3] + 1, run[7], run[8] or false, run[5] - now,
           run[9] or false}
       elseif holder ~= '' then
@@ -298,7 +304,7 @@ for _, holder in ipairs(redis.call('SMEMBERS', P .. 'holders')) do
   end
 end
 if #claimed > 0 then renew(me, ARGV[2]) end
-return {lost, claimed}
+return {lost, claimed, cancelled}
 """
 )
 

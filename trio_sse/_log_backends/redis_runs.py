@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from .._shared_log.run_session import (
     RunQuery,
     StoredRun,
     TakenOver,
+    decode_starts,
+    encode_starts,
 )
 from .redis_run_reads import LIST, READ
 from .redis_run_scripts import CANCEL, COMMIT, CREATE, FORGET, HOLD_RUNS, TAKE_OVER
@@ -48,7 +51,7 @@ class RedisRuns:
         arguments += (_milliseconds(run.seconds), _milliseconds(run.ttl))
         arguments += (*_optional(run.function), run.arguments or "", str(run.attempts))
         arguments += ["" if bound is None else str(bound) for bound in bounds]
-        reply = await self._run_script(CREATE, [*arguments, _optional(run.key)[1]])
+        reply = await self._run_script(CREATE, [*arguments, _optional(run.key)[1], encode_starts(run.starts)])
         if reply[0] is not None:
             return _text(reply[0])
         return Refusal.RUNS_OF_OWNER if reply[1] == b"owner" else Refusal.RUNS
@@ -109,9 +112,9 @@ class RedisRuns:
     ) -> TakenOver:
         """See `RunSession`."""
         released = "1" if released_only else "0"
-        arguments = [holder, _milliseconds(seconds), end, str(limit), released, *functions]
-        lost, claimed = await self._run_script(TAKE_OVER, arguments)
-        return TakenOver(_texts(lost), [_claimed(*fields) for fields in claimed])
+        arguments = [holder, _milliseconds(seconds), end, str(limit), released, secrets.token_hex(4)]
+        lost, claimed, cancelled = await self._run_script(TAKE_OVER, [*arguments, *functions])
+        return TakenOver(_texts(lost), [_claimed(*fields) for fields in claimed], _texts(cancelled))
 
     async def forget_run(self, holder: str, id: str) -> None:
         """See `RunSession`."""
@@ -145,10 +148,9 @@ def _texts(values: Iterable[bytes]) -> list[str]:
 
 def _stored(id: str, run: Sequence[Any]) -> StoredRun:
     """Return what the scripts' `describe` has found; content follows, if there is some."""
-    has_owner, owner, key, created_at, holder, attempt, number, version, end, names, size, lengths, events = (
-        run[:13]
-    )
-    pieces, records, state = run[13:] or ((), (), None)
+    has_owner, owner, key, created_at, holder, attempt, number, version, end, names, size = run[:11]
+    starts, lengths, events = run[11:14]
+    pieces, records, state = run[14:] or ((), (), None)
     return StoredRun(
         id=id,
         owner=_text(owner) if has_owner == b"1" else None,
@@ -166,6 +168,7 @@ def _stored(id: str, run: Sequence[Any]) -> StoredRun:
         pieces=list(pieces),
         events=list(records),
         state=None if state is None else _text(state),
+        starts=decode_starts(_text(starts or b"")),
     )
 
 

@@ -16,7 +16,7 @@ create table if not exists runs (
   number integer not null default 0, size integer not null default 0,
   state_version integer not null default 0, state text, checkpoint text,
   ending text, cancel text, watched_until real not null default 0, function text, arguments text,
-  attempts integer not null
+  attempts integer not null, starts text not null default '', cancel_end text
 );
 create index if not exists runs_by_holder on runs (holder) where ending is null;
 create index if not exists runs_by_owner on runs (owner, until);

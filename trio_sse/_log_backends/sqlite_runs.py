@@ -6,7 +6,6 @@ A text is kept in rows of some KiB, of which the last one grows.
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -14,7 +13,6 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from .._shared_log.run_session import (
-    ClaimedRun,
     HeldRuns,
     NewRun,
     Outcome,
@@ -25,8 +23,11 @@ from .._shared_log.run_session import (
     StoredRun,
     TakenOver,
     TextPiece,
+    decode_starts,
+    encode_starts,
 )
 from .sqlite_run_tables import clock, drop_old, finish, has_old, holders_without_lease, renew
+from .sqlite_run_take_over import SQLiteTakeOver
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ _ROW_SIZE = 4096
 _LONGEST_SECONDS = 10 * 365 * 86_400.0
 _COLUMNS = (
     "id, owner, key, created_at, holder, attempt, number, size, state_version, ending,"
-    " (select count(*) from run_events where run = id)"
+    " (select count(*) from run_events where run = id), starts"
 )
 
 
@@ -73,11 +74,11 @@ class SQLiteRuns:
                 return Refusal.RUNS_OF_OWNER
             execute(
                 "insert into runs (id, owner, key, digest, created_at, until, ttl, holder,"
-                " function, arguments, attempts) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " function, arguments, attempts, starts) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(run.id, run.owner, run.key, digest, run.created_at),
                     *(now + min(run.seconds, _LONGEST_SECONDS), min(run.ttl, _LONGEST_SECONDS), holder),
-                    *(run.function, run.arguments, run.attempts),
+                    *(run.function, run.arguments, run.attempts, encode_starts(run.starts)),
                 ),
             )
             renew(self._connection, holder, seconds)
@@ -217,7 +218,7 @@ class SQLiteRuns:
         return run._replace(pieces=pieces, events=[record for (record,) in events], state=state)
 
     def _describe(self, row: Sequence[Any]) -> StoredRun:
-        id, owner, key, created_at, holder, attempt, number, size, version, ending, events = row
+        id, owner, key, created_at, holder, attempt, number, size, version, ending, events, starts = row
         texts = self._connection.execute(
             "select name, length from run_texts where run = ? order by number", (id,)
         ).fetchall()
@@ -225,6 +226,7 @@ class SQLiteRuns:
             *(id, owner, key, created_at, holder != "", attempt, number, size),
             *([length for _, length in texts], events, version, ending),
             names=[name for name, _ in texts],
+            starts=decode_starts(starts),
         )
 
     async def list_runs(self, owner: str | None, limit: int) -> Sequence[StoredRun]:
@@ -254,7 +256,7 @@ class SQLiteRuns:
                 if run[0] == "":
                     finish(self._connection, id, end)
                 else:
-                    execute("update runs set cancel = ? where id = ?", (reason, id))
+                    execute("update runs set cancel = ?, cancel_end = ? where id = ?", (reason, end, id))
         return run is not None
 
     async def take_over_runs(
@@ -283,50 +285,16 @@ class SQLiteRuns:
         with self._transaction("deferred"):
             is_due = has_old(self._connection, time.time()) or holders_without_lease(self._connection, holder)
         if not is_due:
-            return TakenOver([], [])
+            return TakenOver([], [], [])
+        take_over = SQLiteTakeOver(self._connection, holder, functions, end, limit)
         with self._transaction():
             drop_old(self._connection, time.time())
-            lost: list[str] = []
-            claimed: list[ClaimedRun] = []
             for other in holders_without_lease(self._connection, holder):
-                if released_only and other != "":
-                    continue
-                left = limit - len(lost) - len(claimed)
-                self._take_over(other, holder, functions, end, left, lost, claimed)
-            if claimed:
+                if other == "" or not released_only:
+                    take_over.take(other)
+            if take_over.claimed:
                 renew(self._connection, holder, seconds)
-        return TakenOver(lost, claimed)
-
-    def _take_over(
-        self,
-        other: str,
-        holder: str,
-        functions: Collection[str],
-        end: str,
-        limit: int,
-        lost: list[str],
-        claimed: list[ClaimedRun],
-    ) -> None:
-        execute = self._connection.execute
-        rows = execute(
-            "select id, function, arguments, attempt, number, checkpoint, until, cancel, attempts from runs"
-            " where holder = ? and ending is null"
-            " and (function is null or attempt >= attempts or holder != ''"
-            " or function in (select value from json_each(?))) limit ?",
-            (other, json.dumps(list(functions)), limit),
-        ).fetchall()
-        for id, function, arguments, attempt, number, checkpoint, until, cancel, attempts in rows:
-            if function is None or attempt >= attempts:
-                finish(self._connection, id, end)
-                lost.append(id)
-            elif function in functions:
-                execute("update runs set holder = ?, attempt = ? where id = ?", (holder, attempt + 1, id))
-                left = until - time.time()
-                claimed.append(
-                    ClaimedRun(id, function, arguments, attempt + 1, number, checkpoint, left, cancel)
-                )
-            else:
-                execute("update runs set holder = '' where id = ?", (id,))
+        return TakenOver(take_over.lost, take_over.claimed, take_over.cancelled)
 
     async def forget_run(self, holder: str, id: str) -> None:
         """See `RunSession`."""

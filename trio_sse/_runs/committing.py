@@ -7,10 +7,11 @@ was sent is sent again unchanged, with its number: it may be stored already.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import final
 
-from .._shared_log.run_session import Outcome, RunBounds, RunChanges, RunQuery, RunSession, StoredRun
+from .._shared_log.run_session import NewRun, Outcome, RunBounds, RunChanges, RunQuery, RunSession, StoredRun
 from .lease import NodeLease
 from .record import RunRecord
 from .store import RunStore
@@ -18,6 +19,7 @@ from .stored import encode_changes, restoring
 
 # So many bytes are stored in one call.
 _MOST_BYTES = 512 * 1024
+_MOST_RUNS = 1000
 
 _UNBOUNDED = RunBounds(None, None)
 
@@ -54,7 +56,8 @@ class RunCommitter:
             watched = []
             for record, outcome in await self._commit(batch):
                 if outcome is Outcome.LOST:
-                    self._on_lost(record)
+                    if not record.is_over:
+                        self._on_lost(record)
                     continue
                 done.append(record)
                 if outcome is Outcome.WATCHED:
@@ -75,44 +78,51 @@ class RunCommitter:
                 ),
                 seconds=math.inf,
             )
-            was_certain = self._lease.is_certain
-            self._lease.renewed(asked_at)
             for (record, item), outcome in zip(sent.items(), outcomes, strict=True):
                 holding = record.held
-                if outcome is Outcome.BEHIND or (outcome is Outcome.MISSING and was_certain):
-                    stored = await self._find(record, is_missing=outcome is Outcome.MISSING)
+                is_missing = outcome is Outcome.MISSING
+                if outcome is Outcome.BEHIND or (is_missing and self._is_lost_by_store(record)):
+                    stored = await self._find(record, is_missing=is_missing)
                     if stored is not None:
                         holding.attempt = stored.attempt  # a run that was created again begins with the first
                         restored = restoring(record.content, stored, item, holding.checkpoint)
                         changes[record] = restored._replace(attempt=holding.attempt)
                         continue
                     outcome = Outcome.LOST
-                elif outcome is Outcome.MISSING:
+                elif is_missing:
                     outcome = Outcome.LOST
                 del changes[record]
                 holding.number = item.number
                 holding.checkpoint = item.checkpoint or holding.checkpoint
                 holding.is_doubtful = False
                 results.append((record, outcome))
+            self._lease.renewed(asked_at)
         return results
+
+    def _is_lost_by_store(self, record: RunRecord) -> bool:
+        """Whether a run that is not in the store is to be stored again."""
+        end, ttl = record.content.end, record.held.new.ttl
+        if end is not None:  # it is not kept for ever
+            return time.time() < end.at + ttl
+        return not record.is_lost and self._lease.shows_loss(ttl)
 
     async def _find(self, record: RunRecord, *, is_missing: bool) -> StoredRun | None:
         """Return how much of a run the store has, after it has lost some of it, or all."""
-        new, lease = record.held.new, self._lease
-
-        async def create(session: RunSession) -> object:
-            found = await session.create_run(lease.holder, lease.seconds, new, _UNBOUNDED)
-            if found != new.id:  # another one has its key
-                bare = new._replace(key=None)
-                await session.create_run(lease.holder, lease.seconds, bare, _UNBOUNDED)
-            return None
+        new, lease = record.held.new._replace(starts=record.content.starts), self._lease
 
         if is_missing:
-            await self._store.call(create, seconds=math.inf)
+            await self._store.call(lambda session: create_again(session, lease, new), seconds=math.inf)
         (stored,) = await self._store.call(
             lambda session: session.read_runs(lease.holder, [RunQuery(new.id)]), seconds=math.inf
         )
         return stored
+
+
+async def create_again(session: RunSession, lease: NodeLease, new: NewRun) -> None:
+    """Store a run that a store has lost; without its key if another run has that meanwhile."""
+    if await session.create_run(lease.holder, lease.seconds, new, _UNBOUNDED) != new.id:
+        bare = new._replace(key=None)
+        await session.create_run(lease.holder, lease.seconds, bare, _UNBOUNDED)
 
 
 def _changes_of(record: RunRecord) -> RunChanges:
@@ -129,11 +139,10 @@ def _batches(records: Sequence[RunRecord]) -> Iterator[list[RunRecord]]:
     batch: list[RunRecord] = []
     size = 0
     for record in records:
-        is_due = record.pending or (record.held.is_doubtful and not record.is_over)
-        if is_due and not record.held.is_lost:
+        if (record.pending or record.held.is_doubtful) and not record.held.is_lost:
             batch.append(record)
             size += record.pending.size
-            if size > _MOST_BYTES:
+            if size > _MOST_BYTES or len(batch) >= _MOST_RUNS:
                 yield batch
                 batch, size = [], 0
     if batch:

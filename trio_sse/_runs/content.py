@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, final
 
+from .._shared_log.run_session import AttemptStart
 from .._wire.json_text import compact_json
-from .position import START, Position
+from .position import START, Position, is_beyond
 from .protocol import RunEvent, text_data
 from .status import RunEnd, RunStatus
 
@@ -48,6 +49,7 @@ class RunContent:
         end: how it has ended; `None` before.
         size: the bytes of everything in it, and `EVENT_SIZE` for each event.
         names: its texts' names, in the order in which they began.
+        starts: of its attempts after the first, oldest first.
     """
 
     def __init__(self, id: str, created_at: float, status: RunStatus = RunStatus.PENDING) -> None:
@@ -57,6 +59,7 @@ class RunContent:
         self.end: RunEnd | None = None
         self.size = 0
         self.names: list[str] = []
+        self.starts: tuple[AttemptStart, ...] = ()
         self._texts: list[bytearray] = []
         self._emitted: list[Emitted] = []
         self._state: str | None = None
@@ -125,9 +128,25 @@ class RunContent:
         self.status = end.status
         self._move()
 
+    def set_starts(self, starts: Sequence[AttemptStart]) -> None:
+        """Set where its attempts have begun."""
+        if self.starts != (starts := tuple(starts)):
+            self.starts = starts
+            self._move()
+
+    def clear(self) -> None:
+        """Begin anew with nothing."""
+        for part in (self.names, self._texts, self._emitted):
+            part.clear()
+        self.size = self._state_version = 0
+        self._state = None
+        self.starts = ()
+        self._move()
+
     def _move(self) -> None:
         lengths = tuple(map(len, self._texts))
-        self._head = Position(len(self._emitted), self._state_version, lengths, self.end is not None)
+        epoch = self.starts[-1].epoch if self.starts else ""
+        self._head = Position(len(self._emitted), self._state_version, lengths, self.end is not None, epoch)
 
     # What clients lack
 
@@ -135,8 +154,11 @@ class RunContent:
         """Whether a client can have this position, so that it can continue there."""
         head = self._head
         lengths = position.lengths
+        later = self._later_starts(position)
         return (
-            position.events <= head.events
+            later is not None
+            and not (later and is_beyond(position, *later[0][1:]))
+            and position.events <= head.events
             and position.state <= head.state
             and len(lengths) <= len(head.lengths)
             and position.has_ended <= head.has_ended
@@ -146,25 +168,42 @@ class RunContent:
             )
         )
 
+    def lacks(self, position: Position) -> bool:
+        """Whether a client may have more than this, which was not read yet."""
+        if self.end is not None:
+            return False
+        later, head = self._later_starts(position), self._head
+        return later is None or (
+            not later and (position.has_ended or is_beyond(position, head.events, head.state, head.lengths))
+        )
+
+    def _later_starts(self, position: Position) -> Sequence[AttemptStart] | None:
+        """Return the starts of attempts after that of a position; `None` if that attempt is unknown."""
+        epochs = ["", *(start.epoch for start in self.starts)]
+        return self.starts[epochs.index(position.epoch) :] if position.epoch in epochs else None
+
     def whole(self, *, in_order: bool = False) -> Sequence[RunEvent]:
         """Return everything, for who starts anew: each text in one piece, and then the events.
 
         `in_order` has texts and events in the order in which the run made them.
         """
         info = {"id": self.id, "status": self.status.value, "created_at": round(self.created_at, 3)}
-        events = [RunEvent("run", compact_json(info), START)]
+        start = START._replace(epoch=self._head.epoch)
+        events = [RunEvent("run", compact_json(info), start)]
         if in_order:
-            return [*events, *self.since(START)]
+            return [*events, *self.since(start)]
         lengths: list[int] = []
         for index in range(len(self._texts)):
             lengths.append(0)
-            events += self._pieces(lengths, index, len(self._texts[index]), START, first="text")
-        return [*events, *self.since(START._replace(lengths=tuple(lengths)))]
+            events += self._pieces(lengths, index, len(self._texts[index]), start, first="text")
+        return [*events, *self.since(start._replace(lengths=tuple(lengths)))]
 
     def since(self, position: Position) -> Sequence[RunEvent]:
         """Return what follows after a position, in order; nothing if it is the head."""
         if position == self._head:
             return ()
+        if position.epoch != self._head.epoch:
+            position = position._replace(epoch=self._head.epoch)
         lengths = list(position.lengths) + [0] * (len(self._texts) - len(position.lengths))
         events: list[RunEvent] = []
         for number in range(position.events, len(self._emitted)):

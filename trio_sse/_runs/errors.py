@@ -44,5 +44,13 @@ class RunTooLarge(Exception):
 
 
 @final
+class RunRestarted(Exception):
+    """What was read of a run is void: the store was restored to an older state, and the run's node has died.
+
+    Read the run again from the start. Streams do so by themselves, by an event `run`.
+    """
+
+
+@final
 class RunEnded(Exception):
     """The run has ended, so nothing can be added to it."""

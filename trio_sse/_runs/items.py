@@ -15,6 +15,7 @@ from typing import Any, final
 import trio
 
 from .content import RunContent
+from .errors import RunRestarted
 from .position import START, Position, format_position, parse_position
 from .protocol import MAIN_TEXT, RunEvent
 from .status import RunEnd, RunStatus
@@ -111,6 +112,7 @@ class RunReader:
         self._viewers = viewers
         self._position = after  # `None` until something was read, if texts come first
         self._ready: deque[RunItem] = deque()
+        self._beginnings = viewers.beginnings
 
     def __aiter__(self) -> RunReader:
         return self
@@ -118,6 +120,8 @@ class RunReader:
     async def __anext__(self) -> RunItem:
         await trio.lowlevel.checkpoint()
         while not self._ready:
+            if self._beginnings != self._viewers.beginnings:
+                raise RunRestarted("what was read of the run was lost: read it again from the start")
             if events := self._read():
                 self._ready.extend(filter(None, map(self._item, events)))
             elif self._content.end is not None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import final
+from typing import TypeVar, final
 
 import trio
 
@@ -23,12 +23,12 @@ from .errors import RunGone
 from .flushing import RunFlusher
 from .keeping import RunKeeper
 from .lease import NodeLease
-from .position import Position, is_behind, parse_position
+from .position import Position, parse_position
 from .record import RunRecord
 from .replicas import RunReplicas
 from .signals import NAME, RunSignals, read_signal
 from .status import RunEnd, RunInfo, RunStatus
-from .store import RunStore
+from .store import RunStore, RunStoreUnavailable
 from .stored import encode_end, info_of
 from .table import RunTable, owner_limit, runs_limit
 from .taking_over import RunTakeOver
@@ -36,10 +36,17 @@ from .writing import Release
 
 logger = get_logger("trio_sse.runs")
 
+T = TypeVar("T")
+
 _MOST_LISTED = 1000
 
 # For how long a client that has more of a run than its node waits for that.
 _CATCH_UP_SECONDS = 5.0
+
+# After an outage of the store, for so many leases a run that is not in it may be stored again; and how often
+# to look.
+_PUT_BACK_LEASES = 1.5
+_PUT_BACK_SECONDS = 0.2
 
 
 @final
@@ -75,7 +82,9 @@ class RunNode:
         self._tells_watching = tells_watching
         self._signals = RunSignals(signals)
         self._replicas = RunReplicas(self.store, self._lease, self._on_join)
-        self._keeper = RunKeeper(self.store, self._lease, table, flusher, self.busy)
+        self._keeper = RunKeeper(
+            *(self.store, self._lease, table, flusher, self.busy), on_release=self._signals.released
+        )
         self._taking_over = RunTakeOver(
             *(self.store, self._lease, self._signals),
             functions=functions,
@@ -138,10 +147,7 @@ class RunNode:
 
     async def read(self, id: str) -> StoredRun | None:
         """Return a run from its start."""
-        (stored,) = await self.store.call(
-            lambda session: session.read_runs(self._lease.holder, [RunQuery(id, ())])
-        )
-        return stored
+        return await self._read(RunQuery(id, ()))
 
     async def forget(self, id: str) -> None:
         """Remove a run that has not begun."""
@@ -194,7 +200,25 @@ class RunNode:
             self._replicas.drop_unused(record)
 
     async def _find(self, id: str) -> RunRecord:
-        return self._table.find(id) or self._replicas.find(id) or await self._replicas.load(id)
+        found = self._table.find(id) or self._replicas.find(id)
+        return await self._kept(lambda: self._replicas.load(id)) if found is None else found
+
+    async def _kept(self, read: Callable[[], Awaitable[T | None]]) -> T:
+        """Return what is read of a run; if the store may have lost it, wait until it is stored again.
+
+        Raises:
+            RunGone: it is not kept.
+            LogUnavailable: it may be stored again later.
+        """
+        give_up_at = trio.current_time() + self.timeout
+        while (found := await read()) is None:
+            now = trio.current_time()
+            if now >= self.store.outage_at + _PUT_BACK_LEASES * self._lease.seconds:
+                raise RunGone
+            if now >= give_up_at:
+                raise RunStoreUnavailable("it may have lost the run, which may be stored again")
+            await trio.sleep(_PUT_BACK_SECONDS)
+        return found
 
     async def _caught_up(self, record: RunRecord, position: Position) -> RunRecord:
         """Return a run when this node has read as much of it as a client has from another node.
@@ -203,7 +227,7 @@ class RunNode:
         """
         id = record.content.id
         with trio.move_on_after(_CATCH_UP_SECONDS):
-            while is_behind(record.content.head, position):
+            while record.content.lacks(position):
                 self._replicas.note_changed([id])
                 if record.holding is not None:  # another node may have it meanwhile
                     record.held.is_doubtful = True
@@ -217,12 +241,11 @@ class RunNode:
         await trio.lowlevel.checkpoint()
         if (record := self._table.find(id)) is not None:
             return record.info()
-        (stored,) = await self.store.call(
-            lambda session: session.read_runs(self._lease.holder, [RunQuery(id)])
-        )
-        if stored is None:
-            raise RunGone
-        return self._info(stored)
+        return self._info(await self._kept(lambda: self._read(RunQuery(id))))
+
+    async def _read(self, query: RunQuery) -> StoredRun | None:
+        (stored,) = await self.store.call(lambda session: session.read_runs(self._lease.holder, [query]))
+        return stored
 
     async def list(self, owner: str | None) -> list[RunInfo]:
         """Return all runs, or those of one owner, oldest first."""
@@ -242,8 +265,11 @@ class RunNode:
             record.cancel(reason)
             return
         end = encode_end(RunEnd(RunStatus.CANCELLED, reason, None, time.time()))
-        if not await self.store.call(lambda session: session.cancel_run(id, reason, end)):
-            raise RunGone
+
+        async def ask() -> bool | None:
+            return await self.store.call(lambda session: session.cancel_run(id, reason, end)) or None
+
+        await self._kept(ask)
         self._signals.cancelled(id, reason)
         self._signals.changed([id])  # it may have ended by this
 

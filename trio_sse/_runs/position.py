@@ -5,13 +5,19 @@ a log or a node remembers. As a text it is an event's id::
 
     b3JZ5cQw.2-1-840-12        two events, the first state, 840 bytes of one text and 12 of another
     b3JZ5cQw.2-1-840-12-end    the same, and the run's end
+    b3JZ5cQw.2-1-840-12~0f3a   the same, when the run's newest attempt was this one
 
 The part before the point is the beginning of the run's id, so that the cursor of another run is not taken for
-one of this run. All characters are unreserved, so that the id can be a part of any URL or header field.
+one of this run. The part after the tilde names the newest attempt that the client has followed; it is missing
+in the first one. A store that is restored to an older state may lose what clients have, and the next attempt
+then writes something else: its clients begin anew. All characters are unreserved, so that the id can be a
+part of any URL or header field.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 # As many characters of a run's id are in its cursors.
@@ -20,6 +26,8 @@ _TAG_SIZE = 8
 # A cursor that a client sends is refused if it is longer: it has sixteen texts at most.
 _LONGEST = 400
 _LARGEST = 2**53
+
+_EPOCH = re.compile("[0-9a-z]{1,16}")
 
 
 class Position(NamedTuple):
@@ -30,26 +38,27 @@ class Position(NamedTuple):
         state: the version of its state; 0 for none.
         lengths: how many bytes of each text, in UTF-8; texts that are missing here have none.
         has_ended: whether its end.
+        epoch: which attempt was the newest one then; empty for the first.
     """
 
     events: int
     state: int
     lengths: tuple[int, ...]
     has_ended: bool
+    epoch: str = ""
 
 
 #: Nothing of a run is known.
 START = Position(0, 0, (), False)
 
 
-def is_behind(one: Position, other: Position) -> bool:
-    """Whether one position lacks something that another one has."""
-    lengths = (*one.lengths, *[0] * len(other.lengths))
+def is_beyond(position: Position, events: int, state: int, lengths: Sequence[int]) -> bool:
+    """Whether a position has more events, a newer state, or more bytes of a text."""
+    known = (*lengths, *[0] * len(position.lengths))
     return (
-        one.events < other.events
-        or one.state < other.state
-        or one.has_ended < other.has_ended
-        or any(own < length for own, length in zip(lengths, other.lengths, strict=False))
+        position.events > events
+        or position.state > state
+        or any(own > length for own, length in zip(position.lengths, known, strict=False))
     )
 
 
@@ -57,13 +66,17 @@ def format_position(run_id: str, position: Position) -> str:
     """Return a position as an event's id."""
     parts = [position.events, position.state, *position.lengths]
     end = "-end" if position.has_ended else ""
-    return f"{run_id[:_TAG_SIZE]}.{'-'.join(map(str, parts))}{end}"
+    epoch = f"~{position.epoch}" if position.epoch else ""
+    return f"{run_id[:_TAG_SIZE]}.{'-'.join(map(str, parts))}{end}{epoch}"
 
 
 def parse_position(run_id: str, id: str) -> Position | None:
     """Return the position that an id has, or `None` if it is not one of this run."""
     tag, point, rest = id.partition(".")
     if not point or tag != run_id[:_TAG_SIZE] or len(id) > _LONGEST:
+        return None
+    rest, tilde, epoch = rest.partition("~")
+    if tilde and _EPOCH.fullmatch(epoch) is None:
         return None
     has_ended = rest.endswith("-end")
     parts = rest.removesuffix("-end").split("-")
@@ -72,4 +85,4 @@ def parse_position(run_id: str, id: str) -> Position | None:
     events, state, *lengths = map(int, parts)
     if max(events, state, *lengths, 0) > _LARGEST:
         return None
-    return Position(events, state, tuple(lengths), has_ended)
+    return Position(events, state, tuple(lengths), has_ended, epoch)

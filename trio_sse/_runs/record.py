@@ -125,6 +125,11 @@ class RunRecord:
         apply(self.content, pending.take() if self.holding is None else pending.take_held())
         self._flushed.unpark_all()
 
+    def clear(self) -> None:
+        """Forget the content, which is read anew; let viewers begin anew. There is no checkpoint."""
+        self.content.clear()
+        self.viewers.begin_anew()
+
     def wake(self) -> None:
         """Wake who waits: its content was changed."""
         self._flushed.unpark_all()

@@ -9,26 +9,32 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import final
 
 import trio
 
 from .._containment import contained
+from .._logger import get_logger
 from .._shared_log.protocol import LogUnavailable
 from .._shared_log.run_session import RunQuery
-from .errors import RunGone
 from .lease import NodeLease
 from .record import RunRecord
 from .status import RunEnd, RunStatus
 from .store import RunStore
-from .stored import apply_stored, content_of, query_of
+from .stored import apply_stored, content_of, is_void, query_of
+
+logger = get_logger("trio_sse.runs")
 
 # After so many seconds a run is read again: at first if it has changed, and doubled as long as it does not.
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
+_LONGEST_UNWATCHED_PAUSE = 0.2  # its node does not say that it has changed
 
-# A run that is not in the store for so long is not kept any more. Its node may put it back before.
-_GONE_SECONDS = 15.0
+# A run that is not in the store for so many leases and seconds is not kept any more. Its node may put it back
+# before.
+_GONE_LEASES = 2
+_GONE_SECONDS = 5.0
 
 _MOST_READ_AT_ONCE = 100
 
@@ -38,12 +44,13 @@ class RunReplicas:
     """The runs of other nodes that are shown here, or waited for.
 
     Args:
-        on_join: called with the id of a run that is shown here from now on.
+        on_join: called with the id of a run that is shown here from now on, and not only waited for.
     """
 
     def __init__(self, store: RunStore, lease: NodeLease, on_join: Callable[[str], None]) -> None:
         self._store = store
         self._holder = lease.holder
+        self._gone_seconds = _GONE_LEASES * lease.seconds + _GONE_SECONDS
         self._on_join = on_join
         self._records: dict[str, list[RunRecord]] = {}  # two, if a run was this node's own in between
         self._missing_since: dict[RunRecord, float] = {}
@@ -56,20 +63,24 @@ class RunReplicas:
         """Return a run that is shown here."""
         return next(iter(self._records.get(id, ())), None)
 
-    async def load(self, id: str) -> RunRecord:
-        """Return a run; raises `RunGone` or `LogUnavailable`."""
+    async def load(self, id: str) -> RunRecord | None:
+        """Return a run, if it is kept; raises `LogUnavailable`."""
         (stored,) = await self._store.call(
-            lambda session: session.read_runs(self._holder, [RunQuery(id, (), is_watched=True)])
+            lambda session: session.read_runs(self._holder, [RunQuery(id, ())])
         )
         if (known := self.find(id)) is not None:
             return known
         if stored is None:
-            raise RunGone
-        record = RunRecord(content_of(stored), owner=stored.owner, key=stored.key, on_watch=_ignore)
+            return None
+        record = RunRecord(content_of(stored), owner=stored.owner, key=stored.key, on_watch=self._on_watch)
         if not record.is_over:
             self.adopt(record)
-            self._on_join(id)
         return record
+
+    def _on_watch(self, record: RunRecord) -> None:
+        if len(record.viewers) == 1 and not record.is_over:  # perhaps the first one
+            self._on_join(record.content.id)
+            self.note_changed([record.content.id])  # the store then notes that it is watched
 
     def adopt(self, record: RunRecord) -> None:
         """Show a run from the store, which may have been this node's own."""
@@ -118,7 +129,7 @@ class RunReplicas:
                 await self._read(records)
 
     async def _read(self, records: list[RunRecord]) -> None:
-        queries = [query_of(record.content, is_watched=True) for record in records]
+        queries = [query_of(record.content, is_watched=len(record.viewers) > 0) for record in records]
         try:
             found = await self._store.call(lambda session: session.read_runs(self._holder, queries))
         except LogUnavailable:
@@ -130,7 +141,10 @@ class RunReplicas:
                 self._missing_since.pop(record, None)
                 head = record.content.head
                 with contained("a run in the store cannot be read"):
-                    apply_stored(record.content, stored)
+                    if is_void(record.content, stored):
+                        await self._read_anew(record)
+                    else:
+                        apply_stored(record.content, stored)
                 if head != record.content.head:
                     self._wait(record.content.id, has_changed=True)
             elif self._is_gone(record):
@@ -138,16 +152,24 @@ class RunReplicas:
             record.wake()
             await record.viewers.deliver()
 
+    async def _read_anew(self, record: RunRecord) -> None:
+        """Replace a content that is void; what has it begins anew."""
+        query = RunQuery(record.content.id, ())
+        with suppress(LogUnavailable):
+            (stored,) = await self._store.call(lambda session: session.read_runs(self._holder, [query]))
+            if stored is not None:
+                logger.warning("the run %s has lost what was shown of it", record.content.id[:8])
+                record.clear()
+                apply_stored(record.content, stored)
+
     def _wait(self, id: str, *, has_changed: bool) -> None:
         """Set when a run is read again."""
         before = self._pauses.get(id, _FIRST_PAUSE)
-        pause = self._pauses[id] = _FIRST_PAUSE if has_changed else min(2 * before, _LONGEST_PAUSE)
+        is_watched = any(len(record.viewers) for record in self._records.get(id, ()))
+        longest = _LONGEST_PAUSE if is_watched else _LONGEST_UNWATCHED_PAUSE
+        pause = self._pauses[id] = _FIRST_PAUSE if has_changed else min(2 * before, longest)
         self._due[id] = trio.current_time() + pause
 
     def _is_gone(self, record: RunRecord) -> bool:
         since = self._missing_since.setdefault(record, trio.current_time())
-        return trio.current_time() > since + _GONE_SECONDS
-
-
-def _ignore(record: RunRecord) -> None:
-    """Do nothing: its node knows by the store who watches."""
+        return trio.current_time() > since + self._gone_seconds

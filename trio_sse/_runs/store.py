@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Generic, TypeVar, final
 
 import trio
@@ -47,11 +48,14 @@ class RunStore:
     """Makes calls in sessions of a log, each when a session is free.
 
     Attributes:
-        failed_at: when a session has failed last, or the first one has not begun yet; in Trio's time.
+        failed_at: when a session has failed last, or has begun after that; in Trio's time.
+        outage_at: the same, but not before the first session has begun.
     """
 
     def __init__(self, log: Log) -> None:
         self.failed_at = math.inf
+        self.outage_at = -math.inf
+        self._has_failed = [False] * _SESSIONS
         self._timeout = log.publish_timeout
         self._sessions = LogSessions(log)
         self._calls: deque[_Call[object]] = deque()
@@ -64,8 +68,9 @@ class RunStore:
         self._sessions.begin()
         self.failed_at = trio.current_time()
         async with trio.open_nursery() as nursery:
-            for _ in range(_SESSIONS):
-                nursery.start_soon(self._sessions.keep, self._serve)
+            for number in range(_SESSIONS):
+                serve, on_failure = partial(self._serve, number), partial(self._on_failure, number)
+                nursery.start_soon(self._sessions.keep, serve, on_failure)
 
     async def wait_known(self) -> bool:
         """Wait until a session has begun; return whether the log stores runs."""
@@ -98,7 +103,20 @@ class RunStore:
             return call.results[0]
         raise RunStoreUnavailable(f"no answer within {seconds:g} s: {self._sessions.failure}")
 
-    async def _serve(self, session: LogSession) -> None:
+    def is_settled(self, seconds: float) -> bool:
+        """Whether all nodes could reach the store for so many seconds, as far as this one knows."""
+        return trio.current_time() >= self.failed_at + seconds
+
+    def _on_failure(self, number: int) -> None:
+        self._has_failed[number] = True
+        self.failed_at = trio.current_time()
+        if self._is_known.is_set():
+            self.outage_at = self.failed_at
+
+    async def _serve(self, number: int, session: LogSession) -> None:
+        if self._has_failed[number]:  # it is back from now on, perhaps long after the last attempt
+            self._on_failure(number)
+            self._has_failed[number] = False
         self._has_runs = isinstance(session, RunSession)
         self._is_known.set()
         if not isinstance(session, RunSession):
@@ -111,7 +129,7 @@ class RunStore:
                 await call.make(session)
             except BaseException as failure:
                 passing, _ = split_failure(failure)
-                self.failed_at = trio.current_time()
+                self._on_failure(number)
                 if passing is None and not isinstance(failure, LogUnavailable | LogRefused):
                     await trio.lowlevel.checkpoint()
                 raise

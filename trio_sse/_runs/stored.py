@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from .._shared_log.run_session import RunChanges, RunQuery, StoredRun, TextPiece
 from .._wire.json_text import compact_json
 from .content import RunContent, byte_size, event_size
+from .position import is_beyond
 from .status import RunEnd, RunInfo, RunStatus
 from .writing import AppendText, Change, EmitEvent, Release, SetCheckpoint, SetState
 
@@ -15,13 +16,18 @@ from .writing import AppendText, Change, EmitEvent, Release, SetCheckpoint, SetS
 def encode_changes(
     content: RunContent, changes: Iterable[Change], *, attempt: int, number: int
 ) -> RunChanges:
-    """Return changes that follow a content, with their number, as they are stored."""
+    """Return changes that follow a content, with their number, as they are stored.
+
+    If the run has ended, this is its end, to ask whether it is stored.
+    """
     names, lengths = list(content.names), list(content.head.lengths)
     version, size = content.head.state, content.size
     state_size = content.state_size
     pieces: dict[int, list[bytes]] = {}
     events: list[bytes] = []
     made = RunChanges(content.id, attempt, number - 1, number, 0)
+    if content.end is not None:
+        made = made._replace(end=encode_end(content.end))
     for change in changes:
         match change:
             case AppendText(name, piece):
@@ -87,10 +93,30 @@ def content_of(stored: StoredRun) -> RunContent:
     return content
 
 
+def has_lost_some(content: RunContent, stored: StoredRun) -> bool:
+    """Whether a store has less of a run than was read of it."""
+    return is_beyond(content.head, stored.event_count, stored.state_version, stored.lengths)
+
+
+def is_void(content: RunContent, stored: StoredRun) -> bool:
+    """Whether the run goes on, or has ended, without a part of what was read of it.
+
+    The store was restored to an older state, and another attempt has begun there, or the run is lost.
+    Otherwise, if the store has lost some, the node that runs the run stores it again.
+    """
+    known = len(content.starts)
+    if tuple(stored.starts[:known]) != content.starts:
+        return True
+    if len(stored.starts) > known:
+        return is_beyond(content.head, *stored.starts[known][1:])
+    return stored.end is not None and has_lost_some(content, stored)
+
+
 def apply_stored(content: RunContent, stored: StoredRun) -> None:
-    """Add what was read after a content to it, without a checkpoint."""
-    if content.end is not None:
+    """Add what was read after a content to it, without a checkpoint, unless the store has lost some."""
+    if content.end is not None or has_lost_some(content, stored):
         return
+    content.set_starts(stored.starts)
     content.status = RunStatus.RUNNING if stored.is_held else RunStatus.PENDING
     for name, piece in zip(stored.names, stored.pieces, strict=True):
         if piece:

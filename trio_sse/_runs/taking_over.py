@@ -10,7 +10,7 @@ import trio
 
 from .._logger import get_logger
 from .._shared_log.protocol import LogUnavailable
-from .._shared_log.run_session import ClaimedRun
+from .._shared_log.run_session import ClaimedRun, RunSession, TakenOver
 from .lease import NodeLease
 from .signals import RunSignals
 from .status import RunEnd, RunStatus
@@ -66,26 +66,27 @@ class RunTakeOver:
         while True:
             with trio.move_on_after(self._lease.seconds * _LOOK):
                 await self._must_look.park()
-            is_settled = trio.current_time() >= self._store.failed_at + self._lease.seconds
             try:
-                await self._take_over(released_only=not is_settled)
+                await self._take_over()
             except LogUnavailable:
                 self._on_doubt()
 
-    async def _take_over(self, *, released_only: bool) -> None:
+    async def _take_over(self) -> None:
         lease = self._lease
         end = encode_end(RunEnd(RunStatus.LOST, "its node died", None, time.time()))
         functions = list(self._functions)
         arguments = (lease.holder, lease.seconds, functions, end, _MOST_AT_ONCE)
         asked_at = lease.now()
-        taken = await self._store.call(
-            lambda session: session.take_over_runs(*arguments, released_only=released_only),
-            seconds=lease.seconds,
-        )
+
+        async def work(session: RunSession) -> TakenOver:  # it may wait until an outage has ended
+            released_only = not self._store.is_settled(lease.seconds)
+            return await session.take_over_runs(*arguments, released_only=released_only)
+
+        taken = await self._store.call(work, seconds=lease.seconds)
         if taken.claimed:
             lease.renewed(asked_at)
         if taken.lost:
             logger.warning("%d runs are lost: their node has died", len(taken.lost))
-        self._signals.changed([*taken.lost, *(run.id for run in taken.claimed)])
+        self._signals.changed([*taken.lost, *taken.cancelled, *(run.id for run in taken.claimed)])
         for run in taken.claimed:
             self._resume(run)

@@ -90,7 +90,8 @@ class RunView:
         Raises:
             RunGone: there is no such run.
             RunLimitReached: the run has as many viewers as it may have.
-            ValueError: the cursor is not one of this run.
+            ValueError: the cursor is not one of this run, or void since the run was restarted.
+            RunRestarted: what was read is void; raised by the iterator.
         """
         async with self._source.joined(self.id, after) as record:
             self._source.check_viewers(record)

@@ -125,6 +125,11 @@ class Viewer:
                     return
         self.wake()
 
+    def begin_anew(self) -> None:
+        """Let its client receive everything again, since what it has is void."""
+        self._position = None
+        self.wake()
+
     def wake(self) -> None:
         """Let its task look what there is to write."""
         if self._task is not None:
@@ -139,6 +144,9 @@ class Viewers:
     Args:
         content: the run's content.
         on_change: called when a viewer has come or gone.
+
+    Attributes:
+        beginnings: how often they had to begin anew.
     """
 
     def __init__(self, content: RunContent, on_change: Callable[[], None]) -> None:
@@ -146,6 +154,7 @@ class Viewers:
         self._on_change = on_change
         self._viewers: dict[Viewer, None] = {}
         self._readers = 0
+        self.beginnings = 0
         self._delivered = content.head
         self._delivery = trio.lowlevel.ParkingLot()
 
@@ -177,6 +186,14 @@ class Viewers:
     async def wait_delivered(self) -> None:
         """Wait until something was added."""
         await self._delivery.park()
+
+    def begin_anew(self) -> None:
+        """Let all viewers begin anew: the content is another one."""
+        self.beginnings += 1
+        self._delivered = self._content.head
+        self._delivery.unpark_all()
+        for viewer in self._viewers:
+            viewer.begin_anew()
 
     async def deliver(self) -> None:
         """Write what was added since the last call to all viewers that have everything else.

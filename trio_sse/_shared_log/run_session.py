@@ -7,6 +7,9 @@ Fencing: a run is held by one holder, and has the number of its attempt. A run m
 lease of its holder has passed. It then has another attempt, or an end, and changes of the old holder are
 refused.
 
+When a run is taken over, the store notes how much of it there is, with a random name for what follows. So
+whoever has read more of it, before the store was restored to an older state, can tell that it is void.
+
 A run's changes have numbers, each one more than the one before. So changes whose reply was lost can be sent
 again, and a holder notices if the store has lost some.
 """
@@ -25,6 +28,20 @@ class RunBounds(NamedTuple):
     max_runs_per_owner: int | None
 
 
+class AttemptStart(NamedTuple):
+    """Where an attempt after the first has begun.
+
+    Attributes:
+        epoch: a random name of the attempt; letters and digits.
+        events, state, lengths: how many events there were, the state's version, and the bytes of each text.
+    """
+
+    epoch: str
+    events: int
+    state: int
+    lengths: tuple[int, ...]
+
+
 class NewRun(NamedTuple):
     """A run that is to be stored.
 
@@ -36,6 +53,7 @@ class NewRun(NamedTuple):
         ttl: how many seconds it is kept after its end.
         function, arguments: what another holder can resume it with; `None` if none can.
         attempts: how many holders may try it.
+        starts: of the attempts that it has had, if it is stored again.
     """
 
     id: str
@@ -47,6 +65,7 @@ class NewRun(NamedTuple):
     function: str | None = None
     arguments: str | None = None
     attempts: int = 1
+    starts: Sequence[AttemptStart] = ()
 
 
 @final
@@ -162,6 +181,7 @@ class StoredRun(NamedTuple):
         names, pieces: of each text its name, and what follows after the position; none without content.
         events: what follows after the position.
         state: the state, if its version is not the one that is known.
+        starts: of the attempts after the first, oldest first.
     """
 
     id: str
@@ -180,6 +200,7 @@ class StoredRun(NamedTuple):
     pieces: Sequence[bytes] = ()
     events: Sequence[bytes] = ()
     state: str | None = None
+    starts: Sequence[AttemptStart] = ()
 
 
 class ClaimedRun(NamedTuple):
@@ -208,12 +229,14 @@ class TakenOver(NamedTuple):
     """What has become of runs whose holders' leases have passed.
 
     Attributes:
-        lost: the runs that have ended by this.
+        lost: the runs that have ended by this, with the end that was passed.
+        cancelled: those that have ended by this, and were to be cancelled.
         claimed: the runs that are to be resumed.
     """
 
     lost: Sequence[str]
     claimed: Sequence[ClaimedRun]
+    cancelled: Sequence[str] = ()
 
 
 @runtime_checkable
@@ -250,7 +273,8 @@ class RunSession(Protocol):
     async def cancel_run(self, id: str, reason: str, end: str) -> bool:
         """Ask a run's holder to cancel it; return whether there is such a run.
 
-        If nobody holds it, it ends with `end` at once.
+        If nobody holds it, it ends with `end` at once; if its holder dies before the run has ended, it ends
+        with `end` when it is taken over, unless another holder resumes it.
         """
 
     async def take_over_runs(
@@ -274,3 +298,23 @@ class RunSession(Protocol):
 
     async def forget_run(self, holder: str, id: str) -> None:
         """Remove a run with all that belongs to it, if `holder` holds it and has stored no changes."""
+
+
+def encode_starts(starts: Sequence[AttemptStart]) -> str:
+    """Return the starts of attempts as the stores keep them: each ends with a space."""
+    return "".join(
+        [
+            "-".join(map(str, (epoch, events, state, *lengths))) + " "
+            for epoch, events, state, lengths in starts
+        ]
+    )
+
+
+def decode_starts(text: str) -> tuple[AttemptStart, ...]:
+    """Return what was encoded."""
+    starts = []
+    for item in text.split():
+        epoch, *counts = item.split("-")
+        events, state, *lengths = map(int, counts)
+        starts.append(AttemptStart(epoch, events, state, tuple(lengths)))
+    return tuple(starts)
