@@ -27,7 +27,7 @@ $(BIN)/coverage combine -q
 $(BIN)/coverage report --fail-under=95
 endef
 
-.PHONY: help demo test tests corpus coverage test-unit test-versions test-artefacts check lint types docs npm clients model mutants mutation bench bench-full soak clean FORCE
+.PHONY: help demo test tests corpus coverage test-unit test-versions test-artefacts check lint types docs npm clients model mutants mutation bench bench-full soak hostile clean FORCE
 
 help:
 	@echo "make demo        a live dashboard of this machine in the browser (pip needs the network)"
@@ -47,6 +47,7 @@ help:
 	@echo "make mutants     seeded faults of the package, each of which a test must notice"
 	@echo "make mutation    mutmut's faults of central files, noticed or explained"
 	@echo "make soak        memory over an hour of clients connecting and disconnecting"
+	@echo "make hostile     slow and hostile peers, full disks, bad networks (half an hour; more of it as root)"
 	@echo "make clean       remove what make has set up"
 
 demo: $(READY)
@@ -125,6 +126,11 @@ bench-full: $(READY) $(SYSTEM)
 soak: $(READY)
 	mkdir -p benchmarks/results
 	$(BIN)/python -m benchmarks.soak --minutes 60 --json benchmarks/results/soak.json
+
+# SCENARIOS="'slow heads' Redis" runs those whose names have one of these parts.
+hostile: $(READY) $(SYSTEM)
+	mkdir -p benchmarks/results
+	$(BIN)/python -m benchmarks.hostile $(SCENARIOS) --json benchmarks/results/hostile.json
 
 $(READY): pyproject.toml $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'

@@ -1,0 +1,1 @@
+"""What attackers do on one connection. `attacker.py` runs many of them."""
