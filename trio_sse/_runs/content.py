@@ -202,6 +202,8 @@ class RunContent:
         """Return what follows after a position, in order; nothing if it is the head."""
         if position == self._head:
             return ()
+        if (event := self._growth_since(position)) is not None:
+            return (event,)
         if position.epoch != self._head.epoch:
             position = position._replace(epoch=self._head.epoch)
         lengths = list(position.lengths) + [0] * (len(self._texts) - len(position.lengths))
@@ -220,6 +222,23 @@ class RunContent:
             events.append(RunEvent("end", _end_data(self.end), position._replace(has_ended=True)))
         return events
 
+    def _growth_since(self, position: Position) -> RunEvent | None:
+        """Return what follows after a position if that is one piece of one text, as most often; or `None`."""
+        events, state, lengths, has_ended, _ = position
+        head = self._head
+        if events != head.events or state != head.state or has_ended != head.has_ended:
+            return None
+        grown = -1
+        for index, length in enumerate(head.lengths):
+            if index >= len(lengths) or lengths[index] != length:
+                if grown >= 0:
+                    return None
+                grown = index
+        start = lengths[grown] if grown < len(lengths) else 0
+        if grown < 0 or not 0 < head.lengths[grown] - start <= _LARGEST_PIECE:
+            return None
+        return RunEvent("append", text_data(self.names[grown], self._texts[grown][start:]), head)
+
     def _grown(self, lengths: list[int], upto: Sequence[int], position: Position) -> Iterator[RunEvent]:
         for index, length in enumerate(upto):
             yield from self._pieces(lengths, index, length, position, first="append")
@@ -235,7 +254,7 @@ class RunContent:
                 stop -= 1
             lengths[index] = stop
             position = position._replace(lengths=tuple(lengths))
-            yield RunEvent(first, text_data(name, bytes(text[start:stop])), position)
+            yield RunEvent(first, text_data(name, text[start:stop]), position)
             first = "append"
 
 

@@ -2,7 +2,8 @@
 
 What a run adds after a pause is flushed at once. What follows is flushed when some time has passed since the
 last flush, and all of it together. So a run that is slow shows each piece without a delay, and one that is
-fast costs so many flushes a second, however many pieces it has.
+fast costs so many flushes a second, however many pieces it has. While the node cannot keep up, that time
+grows (see `pace`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import final
 import trio
 
 from .._containment import contained
+from .pace import FlushPace
 from .record import RunRecord
 
 # Flushes that are due in the same moment are made together: to wake the task costs as much as some flushes.
@@ -43,11 +45,17 @@ class RunFlusher:
     commit: Commit | None = None
 
     def __init__(self, interval: float, on_end: Callable[[RunRecord], None]) -> None:
-        self._interval = interval
+        self._pace = FlushPace(interval)
         self._on_end = on_end
         self._waiting: list[tuple[float, int, RunRecord]] = []  # a heap, by time
         self._numbers = count()
         self._changed = trio.lowlevel.ParkingLot()
+        self._stored_at = -math.inf  # when the last call to a store has returned
+
+    @property
+    def interval(self) -> float:
+        """How many seconds a run's flushes are apart at this moment."""
+        return self._pace.interval
 
     def schedule(self, record: RunRecord, *, now: bool = False) -> None:
         """Flush a run when it is due; `now` makes it due at once."""
@@ -55,7 +63,7 @@ class RunFlusher:
             return
         record.is_scheduled = True
         current = trio.current_time()
-        due = current if now else max(current, record.flushed_at + self._interval)
+        due = current if now else max(current, record.flushed_at + self._pace.interval)
         if due > current:
             moment = _MOMENT_SECONDS if self.commit is None else _STORED_MOMENT_SECONDS
             due = math.ceil(due / moment) * moment
@@ -77,6 +85,8 @@ class RunFlusher:
     def _take_due(self) -> list[RunRecord]:
         now = trio.current_time()
         due: dict[RunRecord, None] = {}
+        if self._waiting and self._waiting[0][0] <= now:
+            self._pace.note(now - max(self._waiting[0][0], self._stored_at))
         while self._waiting and self._waiting[0][0] <= now:
             record = heapq.heappop(self._waiting)[2]
             if record.is_scheduled:
@@ -88,10 +98,12 @@ class RunFlusher:
         writes = 0
         if self.commit is not None:
             records = await self.commit(records)
+            self._stored_at = trio.current_time()
         for record in records:
             self.apply(record)
             await record.viewers.deliver()
-            self._note_end(record)
+            if record.is_over:
+                self._note_end(record)
             writes += 1 + len(record.viewers)
             if writes >= _WRITES_PER_CHECKPOINT:
                 writes = 0
@@ -103,9 +115,8 @@ class RunFlusher:
         record.apply_pending()
 
     def _note_end(self, record: RunRecord) -> None:
-        if record.is_over:
-            with contained("ending a run failed"):
-                self._on_end(record)
+        with contained("ending a run failed"):
+            self._on_end(record)
 
     def finish(self, records: Sequence[RunRecord]) -> None:
         """Flush what these records have left, without a checkpoint: `run` was cancelled.
@@ -117,4 +128,5 @@ class RunFlusher:
             record.is_scheduled = False
             self.apply(record)
             record.viewers.deliver_nowait()
-            self._note_end(record)
+            if record.is_over:
+                self._note_end(record)

@@ -64,10 +64,13 @@ def is_beyond(position: Position, events: int, state: int, lengths: Sequence[int
 
 def format_position(run_id: str, position: Position) -> str:
     """Return a position as an event's id."""
-    parts = [position.events, position.state, *position.lengths]
-    end = "-end" if position.has_ended else ""
-    epoch = f"~{position.epoch}" if position.epoch else ""
-    return f"{run_id[:_TAG_SIZE]}.{'-'.join(map(str, parts))}{end}{epoch}"
+    events, state, lengths, has_ended, epoch = position
+    text = f"{run_id[:_TAG_SIZE]}.{events}-{state}"
+    for length in lengths:
+        text += f"-{length}"
+    if has_ended:
+        text += "-end"
+    return f"{text}~{epoch}" if epoch else text
 
 
 def parse_position(run_id: str, id: str) -> Position | None:

@@ -61,14 +61,19 @@ class RunEvents:
         return made
 
     def _frame(self, framing: Framing) -> bytes:
-        ids = [format_position(self._run_id, item.position) for item in self._events]
-        pairs = zip(self._events, ids, strict=True)
+        id = self._run_id
         if framing is Framing.WEBSOCKET:
-            return b"".join([event_frame(item.data, item.event, id, None) for item, id in pairs])
-        return frame(b"".join([encode_parts(item.data, item.event, id) for item, id in pairs]), framing)
+            return b"".join(
+                [event_frame(data, event, format_position(id, at), None) for event, data, at in self._events]
+            )
+        wires = [encode_parts(data, event, format_position(id, at)) for event, data, at in self._events]
+        return frame(b"".join(wires), framing)
 
 
-def text_data(name: str, text: bytes) -> str:
+def text_data(name: str, text: bytes | bytearray) -> str:
     """Return the data of a `text` or `append`."""
-    decoded = text.decode("utf-8", "surrogatepass")
-    return compact_json({"text": decoded} if name == MAIN_TEXT else {"text": decoded, "name": name})
+    # To encode a `str` takes a fraction of the time that a `dict` takes.
+    encoded = compact_json(text.decode("utf-8", "surrogatepass"))
+    if name == MAIN_TEXT:
+        return f'{{"text":{encoded}}}'
+    return f'{{"text":{encoded},"name":{compact_json(name)}}}'

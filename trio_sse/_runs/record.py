@@ -123,7 +123,8 @@ class RunRecord:
         """Make what is pending a part of the content, and wake who waits for that; there is no checkpoint."""
         pending = self.pending
         apply(self.content, pending.take() if self.holding is None else pending.take_held())
-        self._flushed.unpark_all()
+        if self._flushed:
+            self._flushed.unpark_all()
 
     def clear(self) -> None:
         """Forget the content, which is read anew; let viewers begin anew. There is no checkpoint."""

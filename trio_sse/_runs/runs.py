@@ -67,7 +67,7 @@ class Runs:
         drain_timeout: how many seconds after a graceful shutdown has begun the runs are cancelled. If the
             server's is not shorter, they are cancelled after 75 % of that, at the latest, so that viewers
             receive the end.
-        flush_interval: what a run adds within so many seconds is written to its viewers together.
+        flush_interval: what a run adds within so many seconds is written together; 0.25 under load.
         lease: over a shared log, after how many seconds a run ends as lost whose node has died; 1 to 600.
 
     Raises:

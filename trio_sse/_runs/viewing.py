@@ -12,13 +12,13 @@ rule of the transport: nothing is sent while something is pending.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import final
 
 import trio
 
-from .._containment import contained
+from .._containment import contain
 from .._http.exceptions import HTTPException
 from .._http.response import Response
 from .._stream.live_stream import LiveStream
@@ -115,7 +115,7 @@ class Viewer:
             return  # its task is awake, and looks itself
         stream = self._stream
         transport = stream.transport
-        if self._position == before and transport.pending is None and stream.end_reason is None:
+        if self._position == before and transport.pending is None:
             stream.serving.coalescer.flush(stream)
             if transport.pending is None:
                 self._position = batch.position
@@ -203,21 +203,22 @@ class Viewers:
         batch = self._next_batch()
         if batch is None:
             return
-        for number, viewer in enumerate(list(self._viewers), start=1):
-            self._deliver_to(viewer, batch)
-            if number % _WRITES_PER_CHECKPOINT == 0:
-                await trio.lowlevel.checkpoint()
+        viewers = list(self._viewers)
+        self._write(viewers[:_WRITES_PER_CHECKPOINT], batch)
+        for start in range(_WRITES_PER_CHECKPOINT, len(viewers), _WRITES_PER_CHECKPOINT):
+            await trio.lowlevel.checkpoint()
+            self._write(viewers[start : start + _WRITES_PER_CHECKPOINT], batch)
         self._delivered = batch.position
 
     def deliver_nowait(self) -> None:
         """Do the same without letting other tasks run."""
         if (batch := self._next_batch()) is not None:
-            for viewer in list(self._viewers):
-                self._deliver_to(viewer, batch)
+            self._write(list(self._viewers), batch)
             self._delivered = batch.position
 
     def _next_batch(self) -> RunEvents | None:
-        self._delivery.unpark_all()
+        if self._delivery:
+            self._delivery.unpark_all()
         events = self._content.since(self._delivered)
         if not events:
             return None
@@ -226,10 +227,11 @@ class Viewers:
             return None
         return RunEvents(self._content.id, events)
 
-    def _deliver_to(self, viewer: Viewer, batch: RunEvents) -> None:
-        with contained("showing a run failed"):
+    def _write(self, viewers: Iterable[Viewer], batch: RunEvents) -> None:
+        before, now = self._delivered, trio.current_time()
+        for viewer in viewers:
             try:
-                viewer.deliver(self._delivered, batch, trio.current_time())
-            except BaseException:
+                viewer.deliver(before, batch, now)
+            except BaseException as failure:  # it ends no other viewer
                 viewer.wake()  # what is wrong is an error of its handler
-                raise
+                contain(failure, "showing a run failed")
