@@ -17,7 +17,7 @@ from trio_sse._client.reconnecting import FLOOR_SECONDS, ReconnectPolicy
 from trio_sse.client import EventSource, SourceStatus, StreamRefused, StreamUnavailable
 
 from ..support.leaks import LeakCheck
-from ..support.waiting import SECONDS
+from ..support.waiting import SECONDS, until
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 WAIT = object()  # in an answer: keep the connection open, and say nothing more
@@ -197,6 +197,38 @@ async def test_a_post_is_sent_once_and_a_client_of_ones_own_stays_open(no_leak: 
             assert not client.is_closed
         assert len(server.requests) == 1
         assert server.requests[0].startswith("POST / ")
+
+
+@pytest.mark.parametrize(
+    ("answer", "returned"),
+    [([WAIT], []), ([HEAD, WAIT], []), ([HEAD, b"data: a\n\ndata: b\n\n", WAIT], ["a", "b"])],
+)
+async def test_a_post_is_not_sent_again_after_a_cancelled_iteration(
+    no_leak: LeakCheck, answer: list[Any], returned: list[str]
+) -> None:
+    async with (
+        answering(answer) as server,
+        source_of(server.url, method="POST", content="question") as source,
+    ):
+        received: list[object] = []
+
+        async def read() -> None:
+            async for event in source:
+                received.append(event.data)
+
+        with trio.CancelScope() as unsent:
+            unsent.cancel()
+            await anext(source)  # nothing was sent, so this does no harm
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await until(lambda: server.requests and len(received) == len(returned))
+            nursery.cancel_scope.cancel()
+        with pytest.raises(StreamUnavailable, match="sent only once"):
+            await anext(source)
+        with pytest.raises(StopAsyncIteration):
+            await anext(source)
+        assert (received, source.status) == (returned, SourceStatus.CLOSED)
+        assert len(server.requests) == 1
 
 
 async def test_two_tasks_cannot_iterate(no_leak: LeakCheck) -> None:

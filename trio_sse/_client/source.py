@@ -41,7 +41,9 @@ class EventSource:
     so by an event `reset`, which is returned like any other. The iteration ends when the server answers 204.
 
     One task iterates. If that is cancelled, no event is lost: the next iteration reconnects, at most once per
-    delay, and continues after the last event that was returned. Leaving the context closes the connection.
+    delay, and continues after the last event that was returned. Without `reconnect`, the request is not sent
+    again, so the next iteration returns what had arrived, and then raises `StreamUnavailable`. Leaving the
+    context closes the connection.
 
     Args:
         url: http or https.
@@ -152,7 +154,7 @@ class EventSource:
         Raises:
             StopAsyncIteration: the server has no more events; or, without reconnecting, the stream has ended.
             StreamRefused: the server refuses the stream, and another attempt would not help.
-            StreamUnavailable: without reconnecting, an attempt has failed.
+            StreamUnavailable: without reconnecting, an attempt has failed or was cancelled.
             ValueError: an event is larger than `max_event_size`.
             trio.ClosedResourceError: its context was not entered, or was left.
             trio.BusyResourceError: another task iterates.
@@ -180,6 +182,9 @@ class EventSource:
 
     async def _connect(self, client: httpx.AsyncClient) -> None:
         """Wait until an attempt may be made, and make it."""
+        if self._was_tried and not self._may_reconnect:  # otherwise its end is known
+            reason = "the iteration was cancelled, and the request is sent only once"
+            raise self._refused(StreamUnavailable(reason))
         self._become(SourceStatus.WAITING, "the iteration was cancelled")  # it waits already after a failure
         await trio.sleep_until(self._not_before)
         self._not_before = trio.current_time() + self._policy.next_delay()  # should it be cancelled
