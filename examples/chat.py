@@ -61,7 +61,7 @@ async def listen(connection: Connection, room: str) -> None:
 async def say(request: Request, room: str) -> Response:
     if room not in ROOMS:
         raise HTTPException(404)
-    await server.hub.publish(f"rooms/{room}", request.body.decode(), event="said")
+    await server.hub.publish(f"rooms/{room}", request.body.decode(errors="replace"), event="said")
     return Response(status=204)
 
 

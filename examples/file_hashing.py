@@ -107,7 +107,7 @@ async def start(connection: Connection) -> None:
     try:
         asked = json.loads(connection.request.body)
         folder, pace = (ROOT / asked["folder"]).resolve(), 1e6 * float(asked["pace"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise HTTPException(400, "a job has a folder, and a pace in MB a second") from None
     if not folder.is_relative_to(ROOT) or not folder.exists() or not pace > 0:
         raise HTTPException(404, "there is no such file or folder")

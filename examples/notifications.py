@@ -14,7 +14,7 @@ from http.cookies import SimpleCookie
 import trio
 
 from examples.pages import add_pages, serve
-from trio_sse import Connection, HTTPException, Hub, Request, Response, Retention, Server
+from trio_sse import Connection, HTTPException, Hub, Request, Response, Retention, Server, ServerSentEvent
 
 DAY = 24 * 3600
 
@@ -32,11 +32,16 @@ def user_of(request: Request) -> str:
     return name
 
 
+def check_name(name: object) -> str:
+    """Return a user's name; refuse what is none."""
+    if not isinstance(name, str) or not name.isalnum() or len(name) > 100:
+        raise HTTPException(400, "a name has up to 100 letters and digits")
+    return name
+
+
 @server.endpoint("/login", methods=["POST"])
 async def login(request: Request) -> Response:
-    name = request.body.decode().strip()
-    if not name.isalnum():
-        raise HTTPException(400, "a name can only have letters and digits")
+    name = check_name(request.body.decode(errors="replace").strip())
     token = secrets.token_urlsafe()
     sessions[token] = name
     return Response(status=204, headers={"Set-Cookie": f"session={token}; HttpOnly; SameSite=Strict"})
@@ -58,10 +63,15 @@ async def mark_read(request: Request) -> Response:
 
 @server.endpoint("/notify", methods=["POST"])
 async def notify(request: Request) -> Response:
-    sender, message = user_of(request), json.loads(request.body)
-    text = f"{sender}: {message['text']}"
-    unread.setdefault(message["to"], []).append(text)
-    await server.hub.publish(f"users/{message['to']}", text, event="notification")
+    sender = user_of(request)
+    try:
+        message = json.loads(request.body)
+        receiver = check_name(message["to"])
+        event = ServerSentEvent(f"{sender}: {message['text']}", event="notification")
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise HTTPException(400, "a message is a JSON object with a name in `to`, and a `text`") from None
+    unread.setdefault(receiver, []).append(event.text())
+    await server.hub.publish(f"users/{receiver}", event.text(), event="notification")
     return Response(status=204)
 
 

@@ -245,6 +245,17 @@ def test_served_sends_what_is_posted_to_a_room() -> None:
         assert http.post(f"{url}/rooms/{'x' * 300}", content=b"x").status_code == 400
 
 
+def test_notifications_and_chat_refuse_what_is_no_text_or_message() -> None:
+    with example("notifications") as (_, url), http.Client(base_url=url) as client:
+        assert client.post("/login", content=b"\xff").status_code == 400
+        assert client.post("/login", content=b"ada").status_code == 204
+        for body in (b"\xff", b"[]", b'{"to":1,"text":""}', b'{"to":"bob","text":"\\ud800"}', b"[" * 3000):
+            assert client.post("/notify", content=body).status_code == 400
+        assert client.post("/notify", content=b'{"to":"bob","text":"hi"}').status_code == 204
+    with example("chat") as (_, url):
+        assert http.post(f"{url}/rooms/lobby", content=b"\xff").status_code == 204
+
+
 def test_quart_app_lets_users_talk_who_are_logged_in() -> None:
     with example("quart_app") as (_, url), http.Client(base_url=url) as client:
         assert client.get("/stream").status_code == 401
