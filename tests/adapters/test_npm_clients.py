@@ -31,6 +31,7 @@ class Agent:
 
     def __init__(self) -> None:
         self.go_on = trio.Event()
+        self.is_seen = trio.Event()  # the first state
 
     async def __call__(self, run: Run, body: Mapping[str, Any]) -> object:
         message = body["messages"][-1]
@@ -40,7 +41,9 @@ class Agent:
             raise RunFailed("the model is overloaded")
         await run.emit("Let me ", event="reasoning")
         await run.emit("think.", event="reasoning")
-        await run.set_state({"step": 1})
+        await run.set_state({"step": 1, "found": ["Bonn"], "a/b": None})
+        if "watch" in asked:
+            await self.is_seen.wait()
         call = {"id": "c1", "name": "weather", "arguments": {"city": "Bonn"}}
         await run.emit(call, event="tool_call")
         await run.emit({"id": "c1", "result": {"sun": True}}, event="tool_result")
@@ -50,7 +53,7 @@ class Agent:
                 await run.flush()
                 await self.go_on.wait()
         await run.emit({"pages": 2}, event="sources")
-        await run.set_state({"step": 2})
+        await run.set_state({"step": 2, "found": ["Bonn", "Köln"], "is": True})
         return {"usage": {"output_tokens": 9}}
 
 
@@ -95,6 +98,11 @@ async def serving(server: Server, bundle: Path) -> AsyncIterator[Serving]:
     @server.endpoint("/go-on", methods=["POST"])
     async def go_on(request: Request) -> Response:
         function.go_on.set()
+        return Response("")
+
+    @server.endpoint("/seen", methods=["POST"])
+    async def seen(request: Request) -> Response:
+        function.is_seen.set()
         return Response("")
 
     async with on_sockets(server) as sockets:
@@ -166,7 +174,7 @@ async def test_a_chat_shows_its_parts_resumes_and_is_stopped(make_server: MakeSe
         assert parts["tool-weather"]["output"] == {"sun": True}
         assert (parts["text"]["text"], parts["text"]["state"]) == (WORDS, "done")
         assert parts["data-sources"]["data"] == {"pages": 2}
-        assert parts["data-state"]["data"] == {"step": 2}
+        assert parts["data-state"]["data"]["step"] == 2
         assert message["metadata"] == {"usage": {"output_tokens": 9}}
         assert (failure, status) == ("the model is overloaded", "error")
         assert resumed == [WORDS, WORDS, 2, None]
@@ -178,7 +186,10 @@ AGENT = """
       const seen = [];
       agent.messages = [{id: "m1", role: "user", content: text}];
       await agent.runAgent(input, {
-        onEvent: ({event}) => { seen.push(event); },
+        onEvent: ({event}) => {
+          seen.push(event);
+          if (event.type === "STATE_SNAPSHOT") fetch(url + "/seen", {method: "POST"});
+        },
         onRunFailed: ({error}) => { agent.failure = error.message; },
       }).catch(() => {});
       return seen;
@@ -191,7 +202,7 @@ async def test_an_agent_runs_is_joined_and_is_stopped_for_all(make_server: MakeS
         messages, state, seen, again, failed, stopped = await host.node(f"""{AGENT}
             const make = () => new clients.HttpAgent({{url: url + "/agent", threadId: "t1"}});
             const agent = make(), second = make();
-            const seen = await run(agent, {{runId: "r1"}}, "hello");
+            const seen = await run(agent, {{runId: "r1"}}, "hello, watch");
             const again = await run(second, {{runId: "r1"}}, "hello");
             const failed = await run(make(), {{runId: "r2"}}, "fail");
             const running = run(make(), {{runId: "r3"}}, "slow");
@@ -211,15 +222,20 @@ async def test_an_agent_runs_is_joined_and_is_stopped_for_all(make_server: MakeS
         assert json.loads(call["function"]["arguments"]) == {"city": "Bonn"}
         assert json.loads(messages[3]["content"]) == {"sun": True}
         assert messages[4]["content"] == WORDS
-        assert state == {"step": 2}
+        assert state == {"step": 2, "found": ["Bonn", "Köln"], "is": True}
+        assert [event["type"] for event in seen if "STATE" in event["type"]] == [
+            "STATE_SNAPSHOT",
+            "STATE_DELTA",
+        ]
         kinds = [event["type"] for event in seen]
         assert (kinds[0], kinds[-1]) == ("RUN_STARTED", "RUN_FINISHED")
         assert seen[0]["runId"] == "r1"
         assert seen[-1]["result"] == {"usage": {"output_tokens": 9}}
         assert next(event for event in seen if event["type"] == "CUSTOM")["value"] == {"pages": 2}
-        assert [event for event in again if event["type"] != "STATE_SNAPSHOT"] == [
-            event for event in seen if event["type"] != "STATE_SNAPSHOT"
-        ]
+        without_states, of_late = (
+            [e for e in events if "STATE" not in e["type"]] for events in (seen, again)
+        )
+        assert without_states == of_late
         assert failed[-1] == {"type": "RUN_ERROR", "message": "the model is overloaded", "code": "failed"}
         events, followed, over = stopped
         assert events[-1]["outcome"] == {"type": "cancelled"}

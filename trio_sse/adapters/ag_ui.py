@@ -25,6 +25,7 @@ from .._stream.connection import Connection
 from .._stream.whole_body import needs_body
 from .._wire.json_text import compact_json
 from ._conversations import cancel_all, newest, owner_of_conversation
+from ._json_patch import Operation, json_patch
 from ._protocol import (
     Payload,
     RunFunction,
@@ -41,6 +42,9 @@ __all__ = ["AgUi"]
 
 _LONGEST_ID = 256
 
+# A patch is sent if it is no longer than this, or than the state.
+_SHORT_PATCH = 1024
+
 
 @final
 class AgUi:
@@ -48,7 +52,8 @@ class AgUi:
 
     The function's main text and `run.emit("...", event="reasoning")` become messages. `event="tool_call"`,
     with `id`, `name` and `arguments`, and `event="tool_result"`, with `id` and `result`, become those of
-    the protocol, any other event becomes a custom one, and the state a snapshot.
+    the protocol, and any other event becomes a custom one. A client receives the state as a snapshot, and
+    then its changes as patches.
 
     Args:
         runs: what starts and keeps the runs. A run's owner is who has sent the request, and the thread.
@@ -97,17 +102,27 @@ class _AgentRun:
         self._ids: Mapping[str, Any] = {}  # of the thread and the run, as the client names them
         self._open: tuple[str, str] | None = None  # the kind and id of the message that grows
         self._messages = 0
+        self._states: list[object] = []  # what the client has, if it has received one
 
     def translate(self, item: RunItem) -> Iterator[Payload]:
         match item:
             case RunText(text=text):
                 yield from self._grow("TEXT", text)
             case RunState():
-                yield Payload({"type": "STATE_SNAPSHOT", "snapshot": item.json()}, is_counted=False)
+                yield from self._change_state(item.json())
             case RunEmitted():
                 yield from self._emitted(item)
             case RunOutcome():
                 yield from self._end(item)
+
+    def _change_state(self, state: object) -> Iterator[Payload]:
+        """Yield the state for a client that has none, and otherwise how it has changed."""
+        patch = json_patch(self._states[0], state) if self._states else None
+        self._states = [state]
+        if patch is None or (patch and _is_too_large(patch, state)):
+            yield Payload({"type": "STATE_SNAPSHOT", "snapshot": state}, is_counted=False)
+        elif patch:
+            yield Payload({"type": "STATE_DELTA", "delta": patch}, is_counted=False)
 
     def _emitted(self, item: RunEmitted) -> Iterator[Payload]:
         if (facts := facts_of(item)) is not None:
@@ -173,3 +188,9 @@ class _AgentRun:
         else:
             status = outcome.status.value
             yield Payload({"type": "RUN_ERROR", "message": outcome.reason or status, "code": status})
+
+
+def _is_too_large(patch: list[Operation], state: object) -> bool:
+    """Whether the state itself is shorter than a long patch."""
+    size = len(compact_json(patch))
+    return size > _SHORT_PATCH and size > len(compact_json(state))

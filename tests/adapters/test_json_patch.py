@@ -1,0 +1,71 @@
+"""Patches between JSON values: they lead to the value, by another implementation of RFC 6902."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonpatch
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from trio_sse._runs.items import RunState
+from trio_sse.adapters._json_patch import json_patch
+from trio_sse.adapters.ag_ui import _AgentRun
+
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.sampled_from([None, True, False, 0, 1, 1.5, "", "a"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["a", "b", "a/~1"]), inner),
+    max_leaves=8,
+)
+
+
+@given(VALUES, VALUES)
+@example([1, 2, 3], [0, 1, 2, 3])
+@example({"a": [True]}, {"a": [1]})
+def test_a_patch_leads_to_the_value(before: Any, after: Any) -> None:
+    operations = json_patch(before, after)
+    assert operations is not None
+    made = jsonpatch.apply_patch(before, operations)
+    assert json.dumps(made, sort_keys=True) == json.dumps(after, sort_keys=True)
+    assert json_patch(after, after) == []
+
+
+def test_a_patch_says_what_has_changed_and_no_more() -> None:
+    before = {"steps": [{"name": "read"}, {"name": "think"}], "done": 1}
+    after = {"steps": [{"name": "read"}, {"name": "think", "is": "over"}, {"name": "write"}], "done": 2}
+    assert json_patch(before, after) == [
+        {"op": "add", "path": "/steps/1/is", "value": "over"},
+        {"op": "add", "path": "/steps/2", "value": {"name": "write"}},
+        {"op": "replace", "path": "/done", "value": 2},
+    ]
+    assert json_patch([1, 2, 3, 4], [1, 4]) == [
+        {"op": "remove", "path": "/2"},
+        {"op": "remove", "path": "/1"},
+    ]
+
+
+@pytest.mark.parametrize("name", ["__proto__", "prototype"])
+def test_what_clients_refuse_or_what_is_too_deep_is_no_patch(name: str) -> None:
+    assert json_patch({}, {name: 1}) is None
+    deep: Any = []
+    for _ in range(5000):
+        deep = [deep]
+    assert json_patch(deep, [deep]) is None
+
+
+def test_an_agent_s_client_receives_changes_unless_they_are_larger_than_the_state() -> None:
+    run = _AgentRun("r")
+    large, other = list(range(1000)), list(range(1000, 1500))
+    sent = [
+        payload.data
+        for state in (large, [*large, 7], [*large, 7], other, 3)
+        for payload in run.translate(RunState(json.dumps(state), "c"))
+    ]
+    assert sent == [
+        {"type": "STATE_SNAPSHOT", "snapshot": large},
+        {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/1000", "value": 7}]},
+        {"type": "STATE_SNAPSHOT", "snapshot": other},
+        {"type": "STATE_DELTA", "delta": [{"op": "replace", "path": "", "value": 3}]},
+    ]
