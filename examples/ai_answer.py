@@ -10,14 +10,12 @@ import json
 import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 import trio
-from quart import abort, request
 from quart_trio import QuartTrio
 
 from examples.pages import FOLDER, add_pages, serve
-from trio_sse import Connection, Run, Runs, Server
+from trio_sse import Run, Runs, Server
 from trio_sse.client import EventSource
 from trio_sse.quart import QuartSSE
 
@@ -53,35 +51,12 @@ async def real_model(question: str) -> AsyncGenerator[str, None]:
 model = stand_in  # for a real one, change this line:  model = real_model
 
 
-async def write(run: Run, question: str) -> None:
-    """Write an answer, in the run's own task."""
-    async with aclosing(model(question)) as words:
+@sse.run("/answers", runs=runs)
+async def answer(run: Run, question: object) -> None:
+    """Write an answer, in the run's own task; the page joins and stops it at the paths below `/answers`."""
+    async with aclosing(model(str(question))) as words:
         async for word in words:
             await run.append(word)
-
-
-@sse.route("/answers", methods=["POST"])
-async def ask(connection: Connection) -> None:
-    """Start an answer, and stream it."""
-    body: Any = await request.get_data()
-    question = body.decode(errors="replace").strip()
-    if not question:
-        abort(400)
-    run = await runs.start(write, question)
-    await run.stream(connection)
-
-
-@sse.route("/answers/<id>")
-async def join(connection: Connection, id: str) -> None:
-    """Stream an answer from where the client is; from its beginning for a client that comes anew."""
-    await runs.get(id).stream(connection)
-
-
-@app.post("/answers/<id>/cancel")
-async def stop(id: str) -> str:
-    """Stop an answer for everybody who watches it."""
-    await runs.get(id).cancel("stopped")
-    return ""
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def test_an_answer_goes_on_where_it_was_cut_off_and_can_be_stopped(browser: Any)
         window.reload()
         expect(window, "#answer").to_contain_text("You ask a good question, and I am only a stand-in")
         window.click("#stop")
-        expect(window, "#status").to_have_text("stopped")
+        expect(window, "#status").to_have_text("cancelled")
         expect(window, "#answer").not_to_contain_text("it is one line")
 
 
