@@ -51,7 +51,7 @@ WORKER = """() => {
     self.onconnect = ({ports: [port]}) => { port.onmessage = begin((text) => port.postMessage(text)); };
     if (self.postMessage) self.onmessage = begin((text) => postMessage(text));`;
   window.worker = (%s(URL.createObjectURL(new Blob([script]))))%s;
-  worker.onmessage = ({data}) => { window.told = data; };
+  worker.onmessage = ({data}) => { window.report = data; };
 }"""
 
 
@@ -96,11 +96,11 @@ def post(url: str, body: object) -> None:
 
 
 def statistics(url: str) -> dict[str, float]:
-    told: dict[str, float] = http.get(f"{url}/statistics").json()
-    return told
+    report: dict[str, float] = http.get(f"{url}/statistics").json()
+    return report
 
 
-def until_told(url: str, is_so: Callable[[dict[str, float]], bool]) -> None:
+def until_reported(url: str, is_so: Callable[[dict[str, float]], bool]) -> None:
     """Wait until the server's statistics are as wanted."""
     until_blocking(lambda: is_so(statistics(url)), state=lambda: statistics(url))
 
@@ -144,7 +144,7 @@ def test_a_stream_is_followed_and_closed(page: Any, url: str) -> None:
     assert got(page) == list(range(1, 21))
     assert page.evaluate("follower.lastEventId.endsWith('.' + follower.lastEventId.split('.').pop())")
     page.evaluate("follower.close()")
-    until_told(url, lambda told: told["streams"] == told["subscriptions"] == 0)
+    until_reported(url, lambda report: report["streams"] == report["subscriptions"] == 0)
     assert page.evaluate("states") == ["streaming", "closed"]
 
 
@@ -187,11 +187,11 @@ def test_a_worker_follows_a_relative_url(page: Any, url: str, kind: str) -> None
     page.evaluate(
         WORKER % ("new Worker" if kind == "Worker" else "new SharedWorker", ".port" * (kind != "Worker"))
     )
-    until(page, "window.told === 'streaming'")
+    until(page, "window.report === 'streaming'")
     post(f"{url}/publish", "1 1")
-    until(page, "window.told === '1'")
+    until(page, "window.report === '1'")
     page.evaluate("worker.postMessage(0)")
-    until_told(url, lambda told: told["streams"] == 0)
+    until_reported(url, lambda report: report["streams"] == 0)
 
 
 def test_events_say_their_topic_over_streams_and_polls(page: Any, url: str) -> None:
@@ -313,7 +313,7 @@ def test_an_event_source_resumes_from_the_cursor_of_a_stream_without_events(page
       source.addEventListener("number", (event) => got.push(Number(event.data)));
       source.addEventListener("reset", () => others.push("reset"));
     }""")
-    until_told(url, lambda told: told["subscriptions"] == 1)
+    until_reported(url, lambda report: report["subscriptions"] == 1)
     until(page, "source.readyState === EventSource.OPEN")
     post(f"{url}/mode", "ok")  # the stream is cut
     post(f"{url}/publish", "1 5")

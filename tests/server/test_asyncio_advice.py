@@ -38,11 +38,11 @@ async def fail_otherwise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("work", "is_told"),
+    ("work", "is_advised"),
     [(find_loop, True), (sleep, True), (fail_in_a_group, True), (fail_otherwise, False)],
 )
-async def test_an_app_that_needs_asyncio_is_told_so_once(
-    make_server: MakeServer, caplog: pytest.LogCaptureFixture, work: Any, is_told: bool
+async def test_an_app_that_needs_asyncio_is_advised_once(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, work: Any, is_advised: bool
 ) -> None:
     @http_only
     async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -54,11 +54,11 @@ async def test_an_app_that_needs_asyncio_is_told_so_once(
             async with serving.connect() as client:
                 await client.send(GET)
                 assert (await client.head()).status == 500
-    told = ["needs asyncio" in record.message for record in caplog.records]
-    assert told == ([True, False, False] if is_told else [False, False])
+    advised = ["needs asyncio" in record.message for record in caplog.records]
+    assert advised == ([True, False, False] if is_advised else [False, False])
 
 
-async def test_an_app_whose_start_needs_asyncio_is_told_so(
+async def test_an_app_whose_start_needs_asyncio_is_advised(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -74,8 +74,8 @@ async def test_an_app_whose_start_needs_asyncio_is_told_so(
     server = make_server(app=app)
     with pytest.raises(RuntimeError, match=r"^the app could not start: RuntimeError: no running event loop$"):
         await server.serve("127.0.0.1", 0)
-    told, failed = caplog.records
-    assert "needs asyncio" in told.message
+    advised, failed = caplog.records
+    assert "needs asyncio" in advised.message
     assert failed.message == "the app could not start"
     assert failed.exc_info is not None
 

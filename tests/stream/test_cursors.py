@@ -339,9 +339,9 @@ async def test_before_the_first_event_of_a_shared_log(make_server: MakeServer, t
                 assert (await stream.event()).data == "while it was away"
 
 
-@pytest.mark.parametrize("is_told", [False, True])
+@pytest.mark.parametrize("reads_reset", [False, True])
 async def test_after_a_reset_the_cursor_is_of_the_new_log(
-    make_server: MakeServer, autojump_clock: MockClock, is_told: bool
+    make_server: MakeServer, autojump_clock: MockClock, reads_reset: bool
 ) -> None:
     server = serving(make_server, keepalive=1)
     async with Client(server) as client:
@@ -352,7 +352,7 @@ async def test_after_a_reset_the_cursor_is_of_the_new_log(
             engine = engine_of(server.hub)
             engine.log.renew()
             engine.registry.announce_gap(Gap.UNKNOWN)  # as the follower of a shared log does
-            if is_told:
+            if reads_reset:
                 assert (await stream.event()).event == "reset"
             await quiet(stream, 2)
             assert stream.last_event_id == server.hub.last_event_id

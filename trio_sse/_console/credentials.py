@@ -66,5 +66,5 @@ class Credentials:
         return hmac.compare_digest(text.encode("utf-8", "replace"), self.csrf_token(session).encode())
 
     def sign(self, text: str) -> str:
-        """Return the signature of a text, which only whoever has the token can make."""
+        """Return the signature of a text, which only those who have the token can make."""
         return hmac.digest(self._key, text.encode(), "sha256").hex()

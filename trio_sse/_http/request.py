@@ -165,7 +165,7 @@ class Request:
         """The id to resume from, of the header `Last-Event-ID` or of the query; `None` without one.
 
         A page may have put an id into the URL, to which a client adds a newer one when it reconnects. So of
-        several ids of one log, the newest counts. Where that cannot be told, the header's comes first, then
+        several ids of one log, the newest counts. If that is unclear, the header's comes first, then
         those of other parameters than `last_event_id`, the last one of each first.
         """
         return find_last_event_id(self.headers, self.query_string)

@@ -61,7 +61,7 @@ class BackgroundHandler(logging.Handler):
     def _begin(self) -> None:
         """Start with nothing, as after a fork: the thread is only in the parent process."""
         self._lines: deque[bytes] = deque()
-        self._untold = 0  # of those that were dropped
+        self._unreported = 0  # of those that were dropped
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_writing = False
@@ -97,18 +97,18 @@ class BackgroundHandler(logging.Handler):
 
     def _drop(self, lines: int) -> None:
         self.dropped += lines
-        self._untold += lines
+        self._unreported += lines
 
     def _write_now(self, line: bytes) -> bytes:
         """Write what can be written at once; return the rest."""
         descriptor = _descriptor_of(self._target)
         if descriptor is None:
             return line
-        notice = _notice(self._untold)
+        notice = _notice(self._unreported)
         written = self._direct.write(descriptor, notice + line)
         if not written:
             return line
-        self._untold = 0
+        self._unreported = 0
         return (notice + line)[written:]
 
     @property
@@ -141,17 +141,17 @@ class BackgroundHandler(logging.Handler):
                 self._is_writing = False
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._lines)
-                lines, untold = len(self._lines), self._untold
-                data = b"".join(self._lines) + _notice(untold)
+                lines, unreported = len(self._lines), self._unreported
+                data = b"".join(self._lines) + _notice(unreported)
                 self._lines.clear()
-                self._untold = 0
+                self._unreported = 0
                 self._is_writing = True
             try:
                 self._write(data)
             except Exception:
                 with self._changed:
                     self._drop(lines)
-                    self._untold += untold
+                    self._unreported += unreported
 
     def _write(self, data: bytes) -> None:
         descriptor = _descriptor_of(self._target)

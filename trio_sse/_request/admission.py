@@ -35,7 +35,7 @@ class Admission:
 
     @property
     def is_full(self) -> bool:
-        """Whether the next stream or request is refused, whoever asks."""
+        """Whether the next stream or request is refused, whatever its client."""
         return self._open >= self.max_connections
 
     @property

@@ -56,7 +56,7 @@ class Node(Protocol):
         """Compute what the node says of itself."""
 
     def sign(self, text: str) -> str:
-        """Return the signature of a text, which whoever has the console's token can make."""
+        """Return the signature of a text, which only those who have the console's token can make."""
 
     def drain(self, pid: int | None) -> bool:
         """Begin to drain the node."""

@@ -8,7 +8,7 @@ lease of its holder has passed. It then has another attempt, or an end, and chan
 refused.
 
 When a run is taken over, the store notes how much of it there is, with a random name for what follows. So
-whoever has read more of it, before the store was restored to an older state, can tell that it is void.
+a node that has read more of it, before the store was restored to an older state, recognizes that it is void.
 
 A run's changes have numbers, each one more than the one before. So changes whose reply was lost can be sent
 again, and a holder notices if the store has lost some.

@@ -30,13 +30,13 @@ class Presence:
         ttl: how many seconds a member stays without a sign of life.
     """
 
-    def __init__(self, state: State, table: PresenceTable, wake: Callable[[], None], tell: Tell) -> None:
+    def __init__(self, state: State, table: PresenceTable, wake: Callable[[], None], report: Report) -> None:
         self.topic = state.topic
         self.ttl = table.ttl
         self._state = state
         self._table = table
         self._wake = wake
-        self._tell = tell
+        self._report = report
 
     @property
     def members(self) -> dict[str, object]:
@@ -65,7 +65,7 @@ class Presence:
         table.hold(name, value)
         try:
             await self._state.update({name: value})
-            self._tell(table.topic, [name])  # also the nodes where the same name leaves
+            self._report(table.topic, [name])  # also the nodes where the same name leaves
             yield
         finally:
             table.release(name, value)
@@ -80,7 +80,7 @@ class Presence:
         """
         await self._state.update({name: value})
         self._table.touch(name)
-        self._tell(self._table.topic, [name])
+        self._report(self._table.topic, [name])
         self._wake()
 
     async def remove(self, name: str) -> None:
@@ -112,8 +112,8 @@ class Presence:
             table.leaving -= leaving
 
 
-#: Tells the other nodes that these names are there.
-Tell = Callable[[str, list[str]], None]
+#: Reports to the other nodes that these names are present.
+Report = Callable[[str, list[str]], None]
 
 
 def members_of(state: State) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Keeps the presence lists of a hub: tells the other nodes who is on this one, and removes who has left.
+"""Keeps the presence lists of a hub: reports its members to the other nodes, and removes those who have left.
 
 Each node appends an entry to the log, four times in the shortest `ttl`, with the names that it holds. A name
 of which nothing was heard for its `ttl` has left, since its node has died.
@@ -54,7 +54,7 @@ class PresenceKeeper:
     def add(self, state: State, ttl: float) -> Presence:
         """Add a list over a state."""
         table = PresenceTable(state.topic, ttl)
-        presence = Presence(state, table, self._wake, self._tell)
+        presence = Presence(state, table, self._wake, self._report)
         self._lists[state.topic] = (presence, table, state)
         self._wake()
         return presence
@@ -83,7 +83,7 @@ class PresenceKeeper:
                 self._must_settle = True
             while self._must_settle:
                 self._must_settle = False
-                self._tell_left()
+                self._report_left()
                 async with trio.open_nursery() as nursery:
                     for presence, _, _ in self._lists.values():
                         nursery.start_soon(presence.settle)
@@ -115,18 +115,18 @@ class PresenceKeeper:
                 held.setdefault(topic, []).append(name)
             self._send(held, {})
 
-    def _tell(self, topic: str, names: list[str]) -> None:
+    def _report(self, topic: str, names: list[str]) -> None:
         if self._is_shared():
             self._send({topic: names}, {})
 
-    def _tell_left(self) -> None:
+    def _report_left(self) -> None:
         left = {topic: list(table.leaving) for topic, (_, table, _) in self._lists.items() if table.leaving}
         if left and self._is_shared():
             self._send({}, left)
 
     def _send(self, held: dict[str, list[str]], left: dict[str, list[str]]) -> None:
         text = compact_json([self._node, self._sent + 1, held, left])
-        with contained("the members of presence lists could not be told"):
+        with contained("the members of presence lists could not be reported"):
             message = Message(_TOPIC, ServerSentEvent(text), text)
             message.change = StateChange(ChangeKind.PRESENCE)
             try:
@@ -136,7 +136,7 @@ class PresenceKeeper:
             self._sent += 1
 
     def read(self, message: Message) -> None:
-        """Read what a node has told."""
+        """Read what a node has reported."""
         try:
             node, number, held, left = json.loads(str(message.unplaced_event.data))
             if node == self._node:

@@ -31,13 +31,13 @@ class CompositeIds:
         until: when its positions are forgotten that no subscription has claimed.
     """
 
-    __slots__ = ("_parked", "_pinned", "_told", "_until")
+    __slots__ = ("_parked", "_pinned", "_sent", "_until")
 
     def __init__(self, pinned: CompositeId | None = None, until: float = 0.0) -> None:
         self._parked: dict[Feed, None] = {}
         self._pinned = pinned
         self._until = until
-        self._told = ""
+        self._sent = ""
 
     def park(self, feed: Feed) -> None:
         """Keep the position of a subscription that is still entered, but not forwarded at the moment."""
@@ -62,15 +62,15 @@ class CompositeIds:
         cursors = [Cursor(message.sequence, message.id) for message in messages]
         ids = [compose([(tag, cursor), *others], self._pinned) for cursor in cursors]
         feed.tell(cursors[-1])
-        self._told = ids[-1]
+        self._sent = ids[-1]
         return ids
 
     def new_id(self, forwarded: Sequence[Feed], written_at: float) -> str | None:
-        """Return the id of the stream as it is now, to be written; `None` if that was told already."""
+        """Return the id of the stream as it is now, to be written; `None` if that was written already."""
         id = compose(self._cursors(forwarded, written_at), self._pinned)
-        if id == self._told:
+        if id == self._sent:
             return None
-        self._told = id
+        self._sent = id
         return id
 
     def _cursors(self, forwarded: Sequence[Feed], written_at: float) -> list[tuple[str, Cursor]]:

@@ -328,7 +328,7 @@ class LiveStream(StreamWriter):
             else:
                 ids = composite.ids_of(feed, messages, self.forwarded, transport.written_at)
                 payload = frame_with_ids(messages, ids, transport.framing, with_topic=feed.includes_topic)
-        elif self.cursor_form and (cursor := feed.untold_cursor()) is not None:
+        elif self.cursor_form and (cursor := feed.unsent_cursor()) is not None:
             if composite is None:
                 payload = frame_cursor(cursor.id, transport.framing, self.cursor_form)
             elif id := composite.new_id(self.forwarded, transport.written_at):

@@ -89,7 +89,7 @@ class Feed(ReaderCursor):
         self._backlog = None
         self._reading: LogReading | None = None  # while replaying
         self._reached = NOTHING
-        self._is_told = False
+        self._is_sent = False
         self._task: trio.lowlevel.Task | None = None  # the one that waits in `wait`
         self._writer: Writer | None = None
 

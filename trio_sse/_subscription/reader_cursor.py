@@ -1,6 +1,6 @@
 """How far a feed's reader is: the cursor from which it would resume without a loss or a repetition.
 
-A cursor never passes an event that was not written to the reader. The reader is told it with each event, or
+A cursor never passes an event that was not written to the reader. The reader receives it with each event, or
 alone: when the feed goes live, and later with a keepalive, if it has moved.
 """
 
@@ -24,7 +24,7 @@ class ReaderCursor:
 
     __slots__ = (
         "_backlog",
-        "_is_told",
+        "_is_sent",
         "_phase",
         "_reached",
         "_source",
@@ -40,7 +40,7 @@ class ReaderCursor:
     _phase: Phase
     _backlog: Backlog | None  # made when the reader lags, dropped when it has caught up
     _reached: Cursor  # everything up to here was written to the reader; it may have received more
-    _is_told: bool  # the reader has received the id of that position
+    _is_sent: bool  # the reader has received the id of that position
 
     @property
     def is_live(self) -> bool:
@@ -55,7 +55,7 @@ class ReaderCursor:
     def tell(self, cursor: Cursor) -> None:
         """Record that the reader receives a cursor, or the events up to it."""
         self._reached = cursor
-        self._is_told = True
+        self._is_sent = True
 
     def reached(self, written_at: float) -> Cursor:
         """Return the newest position that is known now up to which everything was written to the reader.
@@ -68,20 +68,20 @@ class ReaderCursor:
                 self._reach(cursor)
         return self._reached
 
-    def untold_cursor(self) -> Cursor | None:
-        """Return the position that the reader has reached, and tell it, unless the reader was told.
+    def unsent_cursor(self) -> Cursor | None:
+        """Return the position that the reader has reached, to be sent; `None` if the reader has it.
 
         Call it only if nothing is left to take. The position may be older than that of `reached`.
         """
-        if self._is_told or self._phase is not LIVE:
+        if self._is_sent or self._phase is not LIVE:
             return None
-        self._is_told = True
+        self._is_sent = True
         return self._reached
 
     def new_cursor(self, written_at: float) -> Cursor | None:
-        """Return the reader's cursor if the reader is live and was not told it yet; see `reached`."""
+        """Return the reader's cursor if the reader is live and has not received it yet; see `reached`."""
         cursor = self.reached(written_at)
-        return None if self._is_told or self._phase is not LIVE else cursor
+        return None if self._is_sent or self._phase is not LIVE else cursor
 
     def first_cursor(self) -> str | None:
         """Return the cursor with which the reader begins; `None` if its first event has one.
@@ -91,9 +91,9 @@ class ReaderCursor:
         if self._backlog is not None or self._phase is not LIVE:
             return self.last_event_id
         cursor = self.reached(-math.inf)
-        self._is_told = True
+        self._is_sent = True
         return cursor.id
 
     def _reach(self, cursor: Cursor) -> None:
-        self._is_told = self._is_told and cursor.id == self._reached.id
+        self._is_sent = self._is_sent and cursor.id == self._reached.id
         self._reached = cursor

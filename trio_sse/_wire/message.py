@@ -149,7 +149,7 @@ class Message:
     def websocket_frame_with(self, id: str, *, with_topic: bool = False) -> bytes:
         """Return its frame on a WebSocket with another id."""
         event = self._event
-        topic = self._told_topic if with_topic else None
+        topic = self._named_topic if with_topic else None
         return event_frame(str(event.data), event.event, id, event.retry, topic)
 
     @property
@@ -158,7 +158,7 @@ class Message:
         return encode_topic(self.topic) if self.topic else b""
 
     @property
-    def _told_topic(self) -> str | None:
+    def _named_topic(self) -> str | None:
         return self.topic or None
 
     @property
@@ -178,7 +178,7 @@ class Message:
     def event_with_topic(self) -> ServerSentEvent:
         """The event, which says its topic."""
         event = self._event
-        return trusted_event(str(event.data), event.event, self.id, event.retry, self._told_topic)
+        return trusted_event(str(event.data), event.event, self.id, event.retry, self._named_topic)
 
 
 #: What an event is about: its topic and its key, or `True` for a change of the state that is its topic. So

@@ -26,7 +26,7 @@ class ChangeKind(Enum):
     """It asks the other hubs to repeat the state, since the log does not have it any more."""
 
     PRESENCE = "presence"
-    """It tells the other hubs which members of presence lists are on one."""
+    """An entry that names the members of presence lists that are on one hub, for the other hubs."""
 
     REVOKE = "revoke"
     """It ends the streams of an identity, on all hubs."""
@@ -35,7 +35,7 @@ class ChangeKind(Enum):
     """It asks the other nodes for something."""
 
     SIGNAL = "signal"
-    """It tells the other hubs something that no subscriber receives."""
+    """An entry for the other hubs, which no subscriber receives."""
 
 
 class StateChange(NamedTuple):

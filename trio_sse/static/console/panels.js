@@ -112,7 +112,7 @@ const workers = new Table(find("#workers"), {
   empty: "",
 });
 
-let ownNode = null; // whoever answers, also for the rows of those that have gone
+let ownNode = null; // the node that answers, also for the rows of nodes that have ended
 let ownWorker = null;
 let samples = [];
 let nodesBefore = new Map();
