@@ -21,6 +21,7 @@ from .._shared_log.run_session import (
     decode_starts,
     encode_starts,
 )
+from .readable_runs import run_or_none
 from .redis_run_reads import LIST, READ
 from .redis_run_scripts import CANCEL, COMMIT, CREATE, FORGET, HOLD_RUNS, TAKE_OVER
 
@@ -86,15 +87,15 @@ class RedisRuns:
             arguments += (str(query.state), str(query.events), str(len(lengths)), *map(str, lengths))
         found = await self._run_script(READ, arguments)
         return [
-            None if run is None else _stored(query.id, run) for query, run in zip(queries, found, strict=True)
+            None if run is None else run_or_none(query.id, _stored, query.id, run)
+            for query, run in zip(queries, found, strict=True)
         ]
 
     async def list_runs(self, owner: str | None, limit: int) -> Sequence[StoredRun]:
         """See `RunSession`."""
-        return [
-            _stored(_text(id), run)
-            for id, run in await self._run_script(LIST, [*_optional(owner), str(limit)])
-        ]
+        found = await self._run_script(LIST, [*_optional(owner), str(limit)])
+        runs = [run_or_none(name := _text(id), _stored, name, run) for id, run in found]
+        return [run for run in runs if run is not None]
 
     async def cancel_run(self, id: str, reason: str, end: str) -> bool:
         """See `RunSession`."""

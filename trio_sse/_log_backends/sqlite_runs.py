@@ -26,6 +26,7 @@ from .._shared_log.run_session import (
     decode_starts,
     encode_starts,
 )
+from .readable_runs import run_or_none
 from .sqlite_run_tables import clock, drop_old, finish, has_old, holders_without_lease, renew
 from .sqlite_run_take_over import SQLiteTakeOver
 
@@ -183,7 +184,7 @@ class SQLiteRuns:
                         due,
                     )
         with self._transaction("deferred"):
-            return [self._read_run(query) for query in queries]
+            return [run_or_none(query.id, self._read_run, query) for query in queries]
 
     def _is_noted_until(self, id: str) -> float:
         found = self._connection.execute("select watched_until from runs where id = ?", (id,)).fetchone()
@@ -240,7 +241,8 @@ class SQLiteRuns:
                 f"select {_COLUMNS} from runs where until > ?{of_owner} order by until desc limit ?",
                 (time.time(), *owners, limit),
             ).fetchall()
-            return [self._describe(row) for row in rows]
+            runs = [run_or_none(str(row[0]), self._describe, row) for row in rows]
+        return [run for run in runs if run is not None]
 
     async def cancel_run(self, id: str, reason: str, end: str) -> bool:
         """See `RunSession`."""

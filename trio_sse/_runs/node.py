@@ -30,6 +30,7 @@ from .signals import NAME, RunSignals, read_signal
 from .status import RunEnd, RunInfo, RunStatus
 from .store import RunStore, RunStoreUnavailable
 from .stored import encode_end, info_of
+from .stored_values import log_unreadable
 from .table import RunTable, owner_limit, runs_limit
 from .taking_over import RunTakeOver
 from .writing import Release
@@ -241,7 +242,10 @@ class RunNode:
         await trio.lowlevel.checkpoint()
         if (record := self._table.find(id)) is not None:
             return record.info()
-        return self._info(await self._kept(lambda: self._read(RunQuery(id))))
+        info = self._info(await self._kept(lambda: self._read(RunQuery(id))))
+        if info is None:
+            raise RunGone
+        return info
 
     async def _read(self, query: RunQuery) -> StoredRun | None:
         (stored,) = await self.store.call(lambda session: session.read_runs(self._lease.holder, [query]))
@@ -250,13 +254,19 @@ class RunNode:
     async def list(self, owner: str | None) -> list[RunInfo]:
         """Return all runs, or those of one owner, oldest first."""
         found = await self.store.call(lambda session: session.list_runs(owner, _MOST_LISTED))
-        return sorted(map(self._info, found), key=lambda info: info.created_at)
+        infos = [info for stored in found if (info := self._info(stored)) is not None]
+        return sorted(infos, key=lambda info: info.created_at)
 
-    def _info(self, stored: StoredRun) -> RunInfo:
+    def _info(self, stored: StoredRun) -> RunInfo | None:
+        """Return what a run is; `None` if it cannot be read, which is logged."""
         if (own := self._table.find(stored.id)) is not None:
             return own.info()
         shown = self._replicas.find(stored.id)
-        return info_of(stored, viewers=0 if shown is None else len(shown.viewers))
+        try:
+            return info_of(stored, viewers=0 if shown is None else len(shown.viewers))
+        except ValueError as error:
+            log_unreadable(stored.id, error)
+            return None
 
     async def cancel(self, id: str, reason: str) -> None:
         """Cancel a run of any node."""

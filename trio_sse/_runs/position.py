@@ -27,7 +27,7 @@ _TAG_SIZE = 8
 _LONGEST = 400
 _LARGEST = 2**53
 
-_EPOCH = re.compile("[0-9a-z]{1,16}")
+EPOCH = re.compile("[0-9a-z]{1,16}")
 
 
 class Position(NamedTuple):
@@ -79,7 +79,7 @@ def parse_position(run_id: str, id: str) -> Position | None:
     if not point or tag != run_id[:_TAG_SIZE] or len(id) > _LONGEST:
         return None
     rest, tilde, epoch = rest.partition("~")
-    if tilde and _EPOCH.fullmatch(epoch) is None:
+    if tilde and EPOCH.fullmatch(epoch) is None:
         return None
     has_ended = rest.endswith("-end")
     parts = rest.removesuffix("-end").split("-")

@@ -14,15 +14,16 @@ from typing import final
 
 import trio
 
-from .._containment import contained
 from .._logger import get_logger
 from .._shared_log.protocol import LogUnavailable
 from .._shared_log.run_session import RunQuery
+from .errors import RunGone
 from .lease import NodeLease
 from .record import RunRecord
 from .status import RunEnd, RunStatus
 from .store import RunStore
 from .stored import apply_stored, content_of, is_void, query_of
+from .stored_values import log_unreadable
 
 logger = get_logger("trio_sse.runs")
 
@@ -72,7 +73,12 @@ class RunReplicas:
             return known
         if stored is None:
             return None
-        record = RunRecord(content_of(stored), owner=stored.owner, key=stored.key, on_watch=self._on_watch)
+        try:
+            content = content_of(stored)
+        except ValueError as error:
+            log_unreadable(id, error)
+            raise RunGone from None
+        record = RunRecord(content, owner=stored.owner, key=stored.key, on_watch=self._on_watch)
         if not record.is_over:
             self.adopt(record)
         return record
@@ -140,11 +146,14 @@ class RunReplicas:
             if stored is not None:
                 self._missing_since.pop(record, None)
                 head = record.content.head
-                with contained("a run in the store cannot be read"):
+                try:
                     if is_void(record.content, stored):
                         await self._read_anew(record)
                     else:
                         apply_stored(record.content, stored)
+                except ValueError as error:
+                    log_unreadable(record.content.id, error)
+                    record.content.finish(RunEnd(RunStatus.LOST, "it cannot be read", None, time.time()))
                 if head != record.content.head:
                     self._wait(record.content.id, has_changed=True)
             elif self._is_gone(record):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from .._shared_log.run_session import RunChanges, RunQuery, StoredRun, TextPiece
@@ -10,6 +9,7 @@ from .._wire.json_text import compact_json
 from .content import RunContent, byte_size, event_size
 from .position import is_beyond
 from .status import RunEnd, RunInfo, RunStatus
+from .stored_values import check_description, check_state, check_texts, decode_end, decode_event
 from .writing import AppendText, Change, EmitEvent, Release, SetCheckpoint, SetState
 
 
@@ -87,7 +87,7 @@ def query_of(content: RunContent, *, is_watched: bool) -> RunQuery:
 
 
 def content_of(stored: StoredRun) -> RunContent:
-    """Return the content of a run that was read from its start."""
+    """Return the content of a run that was read from its start; raises `ValueError` as `apply_stored`."""
     content = RunContent(stored.id, stored.created_at)
     apply_stored(content, stored)
     return content
@@ -103,7 +103,11 @@ def is_void(content: RunContent, stored: StoredRun) -> bool:
 
     The store was restored to an older state, and another attempt has begun there, or the run is lost.
     Otherwise, if the store has lost some, the node that runs the run stores it again.
+
+    Raises:
+        ValueError: no node can have stored it.
     """
+    check_description(stored)
     known = len(content.starts)
     if tuple(stored.starts[:known]) != content.starts:
         return True
@@ -113,25 +117,36 @@ def is_void(content: RunContent, stored: StoredRun) -> bool:
 
 
 def apply_stored(content: RunContent, stored: StoredRun) -> None:
-    """Add what was read after a content to it, without a checkpoint, unless the store has lost some."""
+    """Add what was read after a content to it, without a checkpoint, unless the store has lost some.
+
+    Raises:
+        ValueError: no node can have stored it. The run can be shown, but nothing more can be added.
+    """
+    check_description(stored)
     if content.end is not None or has_lost_some(content, stored):
         return
+    check_texts(stored)
+    events = [decode_event(record) for record in stored.events]
+    state = None if stored.state is None else check_state(stored.state)
+    end = None if stored.end is None else decode_end(stored.end)
     content.set_starts(stored.starts)
     content.status = RunStatus.RUNNING if stored.is_held else RunStatus.PENDING
     for name, piece in zip(stored.names, stored.pieces, strict=True):
         if piece:
             content.append(name, piece)
-    for record in stored.events:
-        event, data, lengths = json.loads(record)
-        content.emit(event, data, tuple(lengths))
-    if stored.state is not None:
-        content.set_state(stored.state, stored.state_version)
-    if stored.end is not None:
-        content.finish(decode_end(stored.end))
+    for event, data, lengths in events:
+        if not content.has(content.head._replace(lengths=lengths)):
+            raise ValueError("an event of the run comes after more than there is of a text")
+        content.emit(event, data, lengths)
+    if state is not None:
+        content.set_state(state, stored.state_version)
+    if end is not None:
+        content.finish(end)
 
 
 def info_of(stored: StoredRun, *, viewers: int) -> RunInfo:
-    """Return what a run is, from what is stored."""
+    """Return what a run is, from what is stored; raises `ValueError` if no node can have stored it."""
+    check_description(stored)
     end = None if stored.end is None else decode_end(stored.end)
     status = RunStatus.RUNNING if stored.is_held else RunStatus.PENDING
     return RunInfo(
@@ -149,12 +164,6 @@ def info_of(stored: StoredRun, *, viewers: int) -> RunInfo:
 def encode_end(end: RunEnd) -> str:
     """Return an end as it is stored."""
     return compact_json([end.status.value, end.reason, end.result, end.at])
-
-
-def decode_end(text: str) -> RunEnd:
-    """Return the end that was stored."""
-    status, reason, result, at = json.loads(text)
-    return RunEnd(RunStatus(status), reason, result, at)
 
 
 def _encode_event(event: str | None, data: str, lengths: Iterable[int]) -> bytes:
