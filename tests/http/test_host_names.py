@@ -17,6 +17,7 @@ from trio_sse._http.request_head import parse_head
         ("example.org", "EXAMPLE.org."),
         ("Example.ORG.", "example.org"),
         ("my_service", "my_service:80"),
+        ("a%20B", "A%20b"),
         ("xn--bcher-kva.example", "xn--bcher-kva.example"),
         ("127.0.0.1", "127.0.0.1:8000"),
         ("::1", "[::1]:8000"),
@@ -49,6 +50,8 @@ def test_other_hosts_do_not_match(host: str) -> None:
         ("a b", "not allowed in a host name"),
         ("example.org\n", "not allowed in a host name"),
         ("[example]", "not allowed in a host name"),
+        ("a%2", "not allowed in a host name"),
+        ("a%0db", "not allowed in a host name"),
         (".", "not allowed in a host name"),
     ],
 )

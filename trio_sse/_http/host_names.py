@@ -6,9 +6,11 @@ import ipaddress
 import re
 from collections.abc import Collection
 
-# A name as requests can have it, whose checks allow a few characters more than DNS. `*` is allowed in a URL,
-# but in an option it would be taken for a wildcard.
-_NAME = re.compile(r"[0-9A-Za-z._~!$&'()+,;=%-]+")
+from .request_head import HOST_NAME
+
+# A name as requests can have it, whose checks allow a few characters more than DNS, encoded ones too. `*` is
+# allowed in a URL, but in an option it would be taken for a wildcard.
+_NAME = re.compile(HOST_NAME)
 
 
 def host_names(option: str, hosts: Collection[str]) -> frozenset[str]:

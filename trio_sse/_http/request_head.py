@@ -45,9 +45,9 @@ _FIELD_LINES = re.compile(rb"(?:%b:%b\r\n)*" % (_TOKEN, FIELD_VALUE.encode()))
 _DIGITS = re.compile(r"[0-9]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-# A name has encoded characters, too (RFC 3986, 3.2.2), but no encoded control characters.
-_HOST_NAME = r"(?:[0-9A-Za-z._~!$&'()*+,;=-]|%(?![01][0-9A-Fa-f]|7[Ff])[0-9A-Fa-f]{2})+"
-_HOST = re.compile(rf"(\[[0-9A-Fa-f:.]+\]|{_HOST_NAME})(:[0-9]{{0,5}})?")
+#: A name has encoded characters, too (RFC 3986, 3.2.2), but no encoded control characters; for `re`.
+HOST_NAME = r"(?:[0-9A-Za-z._~!$&'()*+,;=-]|%(?![01][0-9A-Fa-f]|7[Ff])[0-9A-Fa-f]{2})+"
+_HOST = re.compile(rf"(\[[0-9A-Fa-f:.]+\]|{HOST_NAME})(:[0-9]{{0,5}})?")
 _ABSOLUTE_FORM = re.compile(r"([Hh][Tt][Tt][Pp][Ss]?)://([^/?]*)(/[^?]*)?(\?.*)?")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
