@@ -25,6 +25,8 @@ NO_CACHE = (b"cache-control", b"no-cache")
         ([NO_CACHE], False),
         ([(b"accept", b"*/*"), NO_CACHE], False),
         ([(b"accept", b"text/event-stream, application/json"), NO_CACHE], False),
+        ([STREAM, (b"accept", b"application/json"), NO_CACHE], False),
+        ([STREAM, NO_CACHE, (b"cache-control", b"no-store")], False),
         ([STREAM, (b"sec-fetch-mode", b"cors")], False),  # a page's own fetch
         ([STREAM, (b"cache-control", b"no-store")], False),  # httpx-sse
     ],

@@ -37,11 +37,11 @@ def is_event_source(headers: Headers) -> bool:
 
     Programs that send `Cache-Control` choose another value than a browser does; see `takes_blocks`.
     """
-    accept = headers.get("accept")
-    if accept is None or accept.strip(" \t").lower() != "text/event-stream":
+    accept = headers.get_all("accept")  # a list may be on several lines (RFC 9110, 5.3)
+    if len(accept) != 1 or accept[0].lower() != "text/event-stream":
         return False
-    caching = headers.get("cache-control")
-    return takes_blocks(headers) if caching is None else caching.lower() == "no-cache"
+    caching = headers.get_all("cache-control")
+    return [value.lower() for value in caching] == ["no-cache"] if caching else takes_blocks(headers)
 
 
 def refusal_response(error: HTTPException, headers: Headers) -> Response:
