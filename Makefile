@@ -27,7 +27,7 @@ $(BIN)/coverage combine -q
 $(BIN)/coverage report --fail-under=95
 endef
 
-.PHONY: help demo test tests corpus coverage test-unit test-versions test-artefacts check lint types docs npm clients model mutants mutation bench bench-full soak hostile clean FORCE
+.PHONY: help demo test tests corpus coverage test-unit test-versions test-artefacts fuzz check lint types docs npm clients model mutants mutation bench bench-full soak hostile clean FORCE
 
 help:
 	@echo "make demo        a live dashboard of this machine in the browser (pip needs the network)"
@@ -44,6 +44,7 @@ help:
 	@echo "make bench-full  all scenarios, other servers, workers and a million streams (four hours)"
 	@echo "make model       the rule of delivery in a million random steps"
 	@echo "make corpus      all raw requests of tests/corpus, at once and byte by byte, to all hosts"
+	@echo "make fuzz        coverage-guided fuzzing of all parsers, an hour each"
 	@echo "make mutants     seeded faults of the package, each of which a test must notice"
 	@echo "make mutation    mutmut's faults of central files, noticed or explained"
 	@echo "make soak        memory over an hour of clients connecting and disconnecting"
@@ -99,6 +100,12 @@ clients: $(READY)
 model: $(READY) $(SYSTEM)
 	TMPDIR=$(firstword $(wildcard /dev/shm) /tmp) TRIO_SSE_MODEL_RUNS=2200 \
 		$(BIN)/python -m pytest -v --maxfail=1 -rP -n 8 --timeout=14400 tests/promises/test_delivery.py
+
+# FUZZ="heads http2_frames" chooses targets, MINUTES=60 is for each; FUZZ_OPTIONS="--seed 1 --jobs 1 --keep".
+fuzz: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]' || { \
+		echo "atheris cannot be installed: it may have no wheel for this Python and system."; exit 1; }
+	$(BIN)/python -m tests.fuzz $(FUZZ) --minutes $(or $(MINUTES),60) $(FUZZ_OPTIONS)
 
 corpus: $(READY)
 	TRIO_SSE_CORPUS=1 $(BIN)/python -m pytest -q tests/corpus

@@ -1,0 +1,1 @@
+"""Fuzzing: targets that check promises on any bytes, and the corpora of inputs that are kept for them."""
