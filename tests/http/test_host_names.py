@@ -41,6 +41,7 @@ def test_other_hosts_do_not_match(host: str) -> None:
         ("", "not empty"),
         ("example.org:8000", "without its port"),
         ("[::1]:8000", "without its port"),
+        ("fe80::1%eth0", "without its port"),
         ("https://example.org", "without a scheme"),
         ("//example.org", "without a scheme"),
         ("example.org/", "without a scheme and a path"),

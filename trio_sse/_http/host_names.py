@@ -34,7 +34,7 @@ def _host_name(option: str, host: object) -> str:
     if not isinstance(host, str):
         raise TypeError(f"{option} must have strings, not {type(host).__name__}")
     address = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if ":" in address:
+    if ":" in address and "%" not in address:  # no zone: that is for this machine's own use (RFC 6874, 1)
         try:
             return f"[{ipaddress.IPv6Address(address)}]"
         except ValueError:
