@@ -15,6 +15,7 @@ from trio_sse._runs.position import START, Position, format_position, parse_posi
 from trio_sse._runs.protocol import RunEvent, RunEvents
 from trio_sse._runs.status import RunEnd
 from trio_sse._runs.writing import EmitEvent, PendingChanges, SetState, apply
+from trio_sse._shared_log.run_session import AttemptStart
 from trio_sse._wire.message import Framing
 
 ID = "abcdefgh-and_the_rest"
@@ -176,3 +177,11 @@ def test_frames_are_made_once_and_parse_back() -> None:
     assert [event.event for event in events] == ["append", None, "end"]
     assert events[-1].id == "abcdefgh.1-0-3-end"
     assert batch.framed(Framing.WEBSOCKET).count(b'"id":"abcdefgh.') == 3
+
+
+def test_a_run_without_output_whose_attempt_is_another_one_has_nothing_to_send() -> None:
+    content = RunContent("id", 1.5)
+    content.set_starts([AttemptStart("ab", 0, 0, ())])
+
+    assert content.since(START) == []
+    assert [event.event for event in content.whole()] == ["run"]

@@ -234,8 +234,10 @@ class RunContent:
                 if grown >= 0:
                     return None
                 grown = index
+        if grown < 0:
+            return None
         start = lengths[grown] if grown < len(lengths) else 0
-        if grown < 0 or not 0 < head.lengths[grown] - start <= _LARGEST_PIECE:
+        if not 0 < head.lengths[grown] - start <= _LARGEST_PIECE:
             return None
         return RunEvent("append", text_data(self.names[grown], self._texts[grown][start:]), head)
 
