@@ -49,6 +49,7 @@ class Agent:
         await run.emit({"id": "c1", "result": {"sun": True}}, event="tool_result")
         for word in WORDS.split(" ")[:-1]:
             await run.append(word + " ")
+            await run.append(word.upper(), name="notes")
             if "slow" in asked and word == "and":
                 await run.flush()
                 await self.go_on.wait()
@@ -129,8 +130,9 @@ CHAT = """
         });
       }
     }
-    const textOf = (message) =>
-      message.parts.filter(({type}) => type === "text").map(({text}) => text).join("");
+    const textOf = (message) => message.parts.filter(
+      ({type, providerMetadata}) => type === "text" && !providerMetadata
+    ).map(({text}) => text).join("");
 """
 
 
@@ -166,7 +168,14 @@ async def test_a_chat_shows_its_parts_resumes_and_is_stopped(make_server: MakeSe
               await transport.reconnectToStream({{chatId: "a"}}),
             ]];
         """)
-        parts = {part["type"]: part for part in message["parts"]}
+        parts = {part["type"]: part for part in message["parts"] if "providerMetadata" not in part}
+        (notes,) = [part for part in message["parts"] if "providerMetadata" in part]
+        assert (notes["type"], notes["state"], notes["text"]) == (
+            "text",
+            "done",
+            WORDS.upper().replace(" ", ""),
+        )
+        assert notes["providerMetadata"] == {"trio_sse": {"name": "notes"}}
         assert set(parts) == {"step-start", "reasoning", "tool-weather", "text", "data-sources", "data-state"}
         assert parts["reasoning"]["text"] == "Let me think."
         assert parts["tool-weather"]["state"] == "output-available"
@@ -214,14 +223,15 @@ async def test_an_agent_runs_is_joined_and_is_stopped_for_all(make_server: MakeS
             return [agent.messages, agent.state, seen, again, failed, [await running, followed, over]];
         """)
         assert [message["role"] for message in messages] == [
-            *("user", "reasoning", "assistant", "tool", "assistant")
+            *("user", "reasoning", "assistant", "tool", "assistant", "assistant")
         ]
+        texts = {message.get("name"): message["content"] for message in messages[4:]}
+        assert texts == {None: WORDS, "notes": WORDS.upper().replace(" ", "")}
         assert messages[1]["content"] == "Let me think."
         call = messages[2]["toolCalls"][0]
         assert (call["id"], call["function"]["name"]) == ("c1", "weather")
         assert json.loads(call["function"]["arguments"]) == {"city": "Bonn"}
         assert json.loads(messages[3]["content"]) == {"sun": True}
-        assert messages[4]["content"] == WORDS
         assert state == {"step": 2, "found": ["Bonn", "Köln"], "is": True}
         assert [event["type"] for event in seen if "STATE" in event["type"]] == [
             "STATE_SNAPSHOT",
@@ -235,7 +245,7 @@ async def test_an_agent_runs_is_joined_and_is_stopped_for_all(make_server: MakeS
         without_states, of_late = (
             [e for e in events if "STATE" not in e["type"]] for events in (seen, again)
         )
-        assert without_states == of_late
+        assert sorted(map(json.dumps, without_states)) == sorted(map(json.dumps, of_late))
         assert failed[-1] == {"type": "RUN_ERROR", "message": "the model is overloaded", "code": "failed"}
         events, followed, over = stopped
         assert events[-1]["outcome"] == {"type": "cancelled"}

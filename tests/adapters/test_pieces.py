@@ -52,3 +52,8 @@ def test_events_come_after_the_whole_text_before_them() -> None:
     assert list(splitter.split(state := RunState("1", ""))) == [state]
     assert list(splitter.split(event)) == [RunText("half", "text", ""), event]
     assert list(splitter.split(event)) == [event]
+    every = PieceSplitter(further=True)
+    for name in ("plan", "text"):
+        assert list(every.split(RunText("one tw", name, ""))) == [RunText("one", name, "")]
+    assert list(every.split(event)) == [RunText(" tw", "plan", ""), RunText(" tw", "text", ""), event]
+    assert every.further_texts == ["plan"]

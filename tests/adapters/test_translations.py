@@ -16,6 +16,7 @@ from trio_sse._runs.items import RunReader
 from trio_sse._runs.position import START
 from trio_sse._runs.status import RunEnd
 from trio_sse._runs.viewing import Viewers
+from trio_sse.adapters._numbers import EventNumbers, events_had
 from trio_sse.adapters._pieces import PieceSplitter
 from trio_sse.adapters._protocol import REQUEST_EVENT, Payload, Translation
 from trio_sse.adapters._response import RunAsResponse
@@ -28,7 +29,8 @@ Change = Callable[[RunContent], None]
 TEXTS = st.text(st.sampled_from("ab 。\n"), min_size=1, max_size=8)
 CHANGES: st.SearchStrategy[Change] = st.one_of(
     TEXTS.map(lambda text: lambda content: content.append("text", text.encode())),
-    TEXTS.map(lambda text: lambda content: content.append("hidden", text.encode())),
+    TEXTS.map(lambda text: lambda content: content.append("plan", text.encode())),
+    TEXTS.map(lambda text: lambda content: content.append("notes", text.encode())),
     TEXTS.map(lambda text: lambda content: content.emit("reasoning", text)),
     st.just(lambda content: content.set_state("1")),
     st.sampled_from(
@@ -55,29 +57,37 @@ ENDS = st.builds(
 
 
 class Viewer:
-    """A viewer of a run, which reads it when it is told."""
+    """A viewer of a run, which reads it when it is told; it may have had a part of it before."""
 
-    def __init__(self, content: RunContent, make: Callable[[str], Translation]) -> None:
+    def __init__(self, content: RunContent, make: Callable[[str], Translation], cursor: str = "") -> None:
         self._reader = RunReader(content, Viewers(content, lambda: None), START)
-        self._splitter = PieceSplitter()
         self._translation = make(content.id)
-        self.received: list[Payload] = []
+        self._splitter = PieceSplitter(further=self._translation.shows_further_texts)
+        had = events_had(content.id, cursor)
+        self._numbers = EventNumbers(content.id, self._splitter.further_texts, had)
+        self.cursors: list[str] = []
+        self.received: list[Payload] = []  # what has a number, and was not had before
 
     def read(self) -> None:
         for item in self._reader.read_now():
             for piece in self._splitter.split(item):
-                self.received += self._translation.translate(piece)
+                for payload in self._translation.translate(piece):
+                    if payload.is_counted and (id := self._numbers.next(payload.text)) is not None:
+                        self.cursors.append(id)
+                        self.received.append(payload)
 
-    @property
-    def counted(self) -> list[Payload]:
-        return [payload for payload in self.received if payload.is_counted]
+
+def by_text(payloads: list[Payload]) -> dict[str, list[Payload]]:
+    """Return events in the order that does not depend on when they were read."""
+    texts = sorted({payload.text for payload in payloads})
+    return {text: [payload for payload in payloads if payload.text == text] for text in texts}
 
 
 @pytest.mark.parametrize("make", [_Completion, RunAsResponse, _Message, _AgentRun])
 @settings(max_examples=50)
-@given(st.lists(st.tuples(CHANGES, st.booleans()), max_size=12), ENDS)
-def test_all_viewers_receive_the_same_events(
-    make: Callable[[str], Translation], changes: list[tuple[Change, bool]], end: RunEnd
+@given(st.lists(st.tuples(CHANGES, st.booleans()), max_size=12), ENDS, st.integers(0, 20))
+def test_all_viewers_receive_the_same_events_also_if_they_resume(
+    make: Callable[[str], Translation], changes: list[tuple[Change, bool]], end: RunEnd, cut: int
 ) -> None:
     content = RunContent("run", 1.0)
     now_and_then, always = Viewer(content, make), Viewer(content, make)
@@ -92,6 +102,18 @@ def test_all_viewers_receive_the_same_events(
     late = Viewer(content, make)
     for viewer in (always, now_and_then, late):
         viewer.read()
-    assert always.counted == now_and_then.counted == late.counted
-    numbers = [payload.data["sequence_number"] for payload in late.counted if make is RunAsResponse]  # type: ignore[index]
+    assert by_text(always.received) == by_text(now_and_then.received) == by_text(late.received)
+    numbers = [payload.data["sequence_number"] for payload in late.received if make is RunAsResponse]  # type: ignore[index]
     assert numbers == list(range(len(numbers)))
+    cut = min(cut, len(always.cursors) - 1)
+    resumed = Viewer(content, make, always.cursors[cut])
+    resumed.read()
+    assert by_text([*always.received[: cut + 1], *resumed.received]) == by_text(late.received)
+
+
+@pytest.mark.parametrize(
+    "cursor", [None, "", "run", "run.", "run.x", "run.1-", "other.3", "run.1" + "-1" * 16]
+)
+def test_what_is_no_cursor_of_the_run_has_nothing(cursor: str | None) -> None:
+    assert events_had("run", cursor) == ()
+    assert events_had("run", "run.3-0-2") == (4, 0, 2)

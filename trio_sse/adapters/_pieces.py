@@ -1,4 +1,4 @@
-"""A run's main text in pieces whose boundaries follow from the text alone.
+"""A run's texts in pieces whose boundaries follow from the text alone.
 
 A viewer reads a text in pieces that depend on when it reads. But clients of these protocols number what they
 receive, and resume after a number. So a text is split again, at words: the same text always has the same
@@ -29,34 +29,52 @@ _HALF = re.compile("[\ud800-\udbff]")
 
 @final
 class PieceSplitter:
-    """Splits the main text among the items of a run, which come in order; other texts are left out."""
+    """Splits the texts among the items of a run, which come in order.
 
-    def __init__(self) -> None:
-        self._held = ""
+    Args:
+        further: whether texts besides the main one are shown; otherwise they are left out.
+
+    Attributes:
+        further_texts: their names, in the order in which they began.
+    """
+
+    def __init__(self, *, further: bool = False) -> None:
+        self.further_texts: list[str] = []
+        self._shows_further = further
+        self._held: dict[str, str] = {}  # by name
 
     def split(self, item: RunItem) -> Iterator[RunItem]:
         """Yield what is certain now."""
         if isinstance(item, RunText):
-            if item.name == MAIN_TEXT:
-                self._held = _with_pairs_joined(self._held + item.text)
-                for piece in self._take():
+            if self._shows(item.name):
+                text = _with_pairs_joined(self._held.get(item.name, "") + item.text)
+                pieces = list(_certain_pieces(text))
+                self._held[item.name] = text[sum(map(len, pieces)) :]
+                for piece in pieces:
                     yield replace(item, text=piece)
         elif isinstance(item, RunState):  # it has no place among the others
             yield item
         else:
-            if self._held:
-                yield RunText(self._held, MAIN_TEXT, item.cursor)
-                self._held = ""
+            for name, text in self._held.items():
+                if text:
+                    yield RunText(text, name, item.cursor)
+            self._held.clear()
             yield item
 
-    def _take(self) -> Iterator[str]:
-        text, end = self._held, 0
-        for match in _PIECE.finditer(text):
-            if match.end() == len(text) and (match["whole"] is None or _is_half(match["whole"])):
-                break  # what follows decides
-            end = match.end()
-            yield match[0]
-        self._held = text[end:]
+    def _shows(self, name: str) -> bool:
+        if name == MAIN_TEXT:
+            return True
+        if self._shows_further and name not in self.further_texts:
+            self.further_texts.append(name)
+        return self._shows_further
+
+
+def _certain_pieces(text: str) -> Iterator[str]:
+    """Yield the pieces that a text begins with, whatever follows it."""
+    for match in _PIECE.finditer(text):
+        if match.end() == len(text) and (match["whole"] is None or _is_half(match["whole"])):
+            break  # what follows decides
+        yield match[0]
 
 
 def _is_half(character: str) -> bool:

@@ -21,6 +21,7 @@ from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._http.response import Response
 from .._runs.items import RunEmitted, RunItem
+from .._runs.protocol import MAIN_TEXT
 from .._runs.run import Run, has_emitted
 from .._runs.runs import Runs, functions_of
 from .._runs.strict_json import parse_json
@@ -28,6 +29,7 @@ from .._runs.view import RunView, read_now
 from .._stream.connection import Connection, stream_of
 from .._wire.event import ServerSentEvent, trusted_event
 from .._wire.json_text import compact_json
+from ._numbers import EventNumbers, events_had
 from ._pieces import PieceSplitter
 
 #: A run's function, which takes the request's body as JSON.
@@ -35,8 +37,6 @@ RunFunction = Callable[[Run, Mapping[str, Any]], Awaitable[object]]
 
 #: The type of a run's first event: what an adapter must know of the request.
 REQUEST_EVENT = "adapter.request"
-
-_TAG_SIZE = 8
 
 # What an adapter keeps of a request, such as the model's name and the metadata, has at most so many bytes.
 _LARGEST_FACTS = 64 * 1024
@@ -53,15 +53,20 @@ class Payload(NamedTuple):
         data: a JSON value, or a text that is sent as it is.
         event: its type.
         is_counted: whether it has a number. What has none is sent to every client, and may be sent twice.
+        text: which text it belongs to; the main one for all that is no text.
     """
 
     data: object
     event: str | None = None
     is_counted: bool = True
+    text: str = MAIN_TEXT
 
 
 class Translation(Protocol):
     """A protocol's view of one run. It depends on the run's items alone."""
+
+    shows_further_texts: bool
+    """Whether it shows texts besides the main one."""
 
     def translate(self, item: RunItem) -> Iterator[Payload]:
         """Yield the events that an item becomes."""
@@ -131,19 +136,15 @@ async def show(
     view: RunView, connection: Connection, translation: Translation, *, after: int | None = None
 ) -> None:
     """Send a run's events in a protocol, after a number or what the client's `Last-Event-ID` says."""
-    tag = view.id[:_TAG_SIZE]
-    if after is None:
-        after = _number_of(connection.last_event_id, tag)
-    number = 0
-    async with view.events() as items, aclosing(_pieces_of(items)) as pieces:
+    splitter = PieceSplitter(further=translation.shows_further_texts)
+    had = events_had(view.id, connection.last_event_id) if after is None else (after + 1,)
+    numbers = EventNumbers(view.id, splitter.further_texts, had)
+    async with view.events() as items, aclosing(_pieces_of(items, splitter)) as pieces:
         async for piece in pieces:
             for payload in translation.translate(piece):
-                if not payload.is_counted:
-                    await connection.send(_event_of(payload, None))
-                    continue
-                if number > after:
-                    await connection.send(_event_of(payload, f"{tag}.{number}"))
-                number += 1
+                id = numbers.next(payload.text) if payload.is_counted else None
+                if id is not None or not payload.is_counted:
+                    await connection.send(_event_of(payload, id))
 
 
 async def run_through(view: RunView, translation: Translation) -> None:
@@ -159,7 +160,8 @@ async def translate_now(view: RunView, translation: Translation) -> None:
 
 
 async def _translate_all(items: AsyncIterator[RunItem], translation: Translation) -> None:
-    async with aclosing(_pieces_of(items)) as pieces:
+    splitter = PieceSplitter(further=translation.shows_further_texts)
+    async with aclosing(_pieces_of(items, splitter)) as pieces:
         async for piece in pieces:
             for _ in translation.translate(piece):
                 pass
@@ -170,9 +172,8 @@ async def _each(items: Sequence[RunItem]) -> AsyncGenerator[RunItem, None]:
         yield item
 
 
-async def _pieces_of(items: AsyncIterator[RunItem]) -> AsyncGenerator[RunItem, None]:
+async def _pieces_of(items: AsyncIterator[RunItem], splitter: PieceSplitter) -> AsyncGenerator[RunItem, None]:
     """Yield the pieces of a run's items."""
-    splitter = PieceSplitter()
     number = 0
     async for item in items:
         for piece in splitter.split(item):
@@ -254,9 +255,3 @@ def json_response(value: object, status: int = 200, headers: Mapping[str, str] |
     return Response(
         compact_json(value), status=status, content_type="application/json", headers=headers or {}
     )
-
-
-def _number_of(last_event_id: str | None, tag: str) -> int:
-    """Return the number of the last event that a client has; -1 for none."""
-    before, _, number = (last_event_id or "").partition(".")
-    return int(number) if before == tag and number.isascii() and number.isdigit() and len(number) < 16 else -1

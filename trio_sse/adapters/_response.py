@@ -55,6 +55,8 @@ class _OpenItem:
 class RunAsResponse:
     """Translates one run."""
 
+    shows_further_texts = False  # they would have to share the numbers of the main one
+
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         self._number = 0

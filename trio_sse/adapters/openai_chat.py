@@ -117,6 +117,8 @@ async def _whole(view: RunView) -> Response:
 class _Completion:
     """One run as a chat completion."""
 
+    shows_further_texts = False
+
     def __init__(self, run_id: str) -> None:
         self._id = _PREFIX + run_id
         self._facts: dict[str, Any] = {}
