@@ -5,19 +5,57 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from http import HTTPStatus
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, final
 
 from .._http.exceptions import HTTPException
 from .._http.response import Response
 from .._runs.errors import RunGone
 from .._runs.items import RunEmitted
+from .._runs.routes import OwnerOf, owned_view, owner_of
+from .._runs.runs import Runs
+from .._runs.view import RunView
 from .._stream.connection import Connection
-from ._protocol import ToolCall, json_response
+from ._protocol import RunFunction, RunStarter, ToolCall, json_response
 
 P = ParamSpec("P")
 S = TypeVar("S")
 
 Handler = Callable[Concatenate[S, Connection, P], Awaitable[Response | None]]
+
+
+@final
+class RequestedRuns:
+    """Starts runs that OpenAI's clients ask for, and finds them by the ids that these have received.
+
+    Args:
+        name: that of the adapter, as for `RunStarter`.
+        owner: returns who has sent a request, by default `Connection.identity`.
+        prefix: what ids begin with.
+    """
+
+    def __init__(
+        self, runs: Runs, function: RunFunction, name: str, owner: OwnerOf | None, prefix: str
+    ) -> None:
+        self._runs = runs
+        self._starter = RunStarter(runs, function, name)
+        self._owner = owner
+        self._prefix = prefix
+
+    async def start(
+        self, connection: Connection, body: Mapping[str, Any], facts: Mapping[str, Any]
+    ) -> RunView:
+        """Start a run; raise what `RunStarter.start` raises.
+
+        With an owner, requests of one `Idempotency-Key` share a run.
+        """
+        owner = owner_of(connection, self._owner)
+        key = None if owner is None else connection.request.headers.get("idempotency-key")
+        known = {"model": str(body.get("model", "")), **facts}
+        return await self._starter.start(body, known, owner=owner, key=key)
+
+    async def find(self, connection: Connection, id: str) -> RunView:
+        """Return a run of who has sent the request; raises `RunGone`."""
+        return await owned_view(self._runs, id.removeprefix(self._prefix), owner_of(connection, self._owner))
 
 
 def with_openai_errors(handler: Handler[S, P]) -> Handler[S, P]:

@@ -21,17 +21,23 @@ from typing import Any, final
 
 from .._http.response import Response
 from .._runs.items import RunEmitted, RunItem, RunOutcome, RunText
-from .._runs.routes import OwnerOf, owned_view, owner_of
+from .._runs.routes import OwnerOf
 from .._runs.runs import Runs
 from .._runs.status import RunStatus
 from .._runs.view import RunView
 from .._stream.connection import Connection
 from .._stream.whole_body import needs_body
-from ._openai import client_tool_call, error_object, error_response, token_counts, with_openai_errors
+from ._openai import (
+    RequestedRuns,
+    client_tool_call,
+    error_object,
+    error_response,
+    token_counts,
+    with_openai_errors,
+)
 from ._protocol import (
     Payload,
     RunFunction,
-    RunStarter,
     answer_whole,
     body_of,
     facts_of,
@@ -64,31 +70,19 @@ class ChatCompletions:
     """
 
     def __init__(self, runs: Runs, function: RunFunction, *, owner: OwnerOf | None = None) -> None:
-        self._runs = runs
-        self._starter = RunStarter(runs, function, "ChatCompletions")
-        self._owner = owner
+        self._runs = RequestedRuns(runs, function, "ChatCompletions", owner, _PREFIX)
 
     @needs_body
     @with_openai_errors
     async def create(self, connection: Connection) -> Response | None:
         """Answer `POST /v1/chat/completions`, as a stream if the body has `"stream": true`."""
-        request = connection.request
-        body = body_of(request)
+        body = body_of(connection.request)
         if not isinstance(body.get("messages"), list):
             return error_response(400, "messages must be an array")
-        owner = owner_of(connection, self._owner)
         options = body.get("stream_options")
-        facts = {
-            "model": str(body.get("model", "")),
-            "include_usage": isinstance(options, dict) and options.get("include_usage") is True,
-        }
-        key = None if owner is None else request.headers.get("idempotency-key")
-        view = await self._starter.start(body, facts, owner=owner, key=key)
-        if body.get("stream") is True:
-            await show(view, connection, _Completion(view.id))
-            return None
-        answer_whole(connection)
-        return await _whole(view)
+        includes_usage = isinstance(options, dict) and options.get("include_usage") is True
+        view = await self._runs.start(connection, body, {"include_usage": includes_usage})
+        return await _answer(connection, view, is_stream=body.get("stream") is True)
 
     @with_openai_errors
     async def join(self, connection: Connection, id: str) -> Response | None:
@@ -96,17 +90,16 @@ class ChatCompletions:
 
         The stream begins after the event whose id is in `Last-Event-ID`, or at the start.
         """
-        request = connection.request
-        view = await owned_view(self._runs, id.removeprefix(_PREFIX), owner_of(connection, self._owner))
-        if request.query.get("stream") == "true":
-            await show(view, connection, _Completion(view.id))
-            return None
-        answer_whole(connection)
-        return await _whole(view)
+        view = await self._runs.find(connection, id)
+        return await _answer(connection, view, is_stream=connection.request.query.get("stream") == "true")
 
 
-async def _whole(view: RunView) -> Response:
+async def _answer(connection: Connection, view: RunView, *, is_stream: bool) -> Response | None:
     completion = _Completion(view.id)
+    if is_stream:
+        await show(view, connection, completion)
+        return None
+    answer_whole(connection)
     await run_through(view, completion)
     if completion.error is not None:
         return json_response({"error": completion.error}, 500, {"X-Should-Retry": "false"})

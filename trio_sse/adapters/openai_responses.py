@@ -16,15 +16,14 @@ from __future__ import annotations
 from typing import final
 
 from .._http.response import Response
-from .._runs.routes import OwnerOf, owned_view, owner_of
+from .._runs.routes import OwnerOf
 from .._runs.runs import Runs
 from .._runs.view import RunView
 from .._stream.connection import Connection
 from .._stream.whole_body import needs_body
-from ._openai import error_response, with_openai_errors
+from ._openai import RequestedRuns, error_response, with_openai_errors
 from ._protocol import (
     RunFunction,
-    RunStarter,
     answer_whole,
     body_of,
     json_response,
@@ -54,29 +53,23 @@ class Responses:
     """
 
     def __init__(self, runs: Runs, function: RunFunction, *, owner: OwnerOf | None = None) -> None:
-        self._runs = runs
-        self._starter = RunStarter(runs, function, "Responses")
-        self._owner = owner
+        self._runs = RequestedRuns(runs, function, "Responses", owner, PREFIX)
 
     @needs_body
     @with_openai_errors
     async def create(self, connection: Connection) -> Response | None:
         """Answer `POST /v1/responses`: as a stream, at once if it has `"background": true`, or whole."""
-        request = connection.request
-        body = body_of(request)
+        body = body_of(connection.request)
         if "input" not in body:
             return error_response(400, "input is missing")
-        owner = owner_of(connection, self._owner)
         is_background = body.get("background") is True
         previous = body.get("previous_response_id")
         facts = {
-            "model": str(body.get("model", "")),
             "background": is_background,
             "metadata": body.get("metadata"),
             "previous_response_id": previous if isinstance(previous, str) else None,
         }
-        key = None if owner is None else request.headers.get("idempotency-key")
-        view = await self._starter.start(body, facts, owner=owner, key=key)
+        view = await self._runs.start(connection, body, facts)
         if body.get("stream") is True:
             await show(view, connection, RunAsResponse(view.id))
             return None
@@ -86,9 +79,8 @@ class Responses:
     @with_openai_errors
     async def retrieve(self, connection: Connection, id: str) -> Response | None:
         """Answer `GET /v1/responses/{id}`, with `?stream=true&starting_after=N` as a stream."""
-        request = connection.request
-        view = await owned_view(self._runs, id.removeprefix(PREFIX), owner_of(connection, self._owner))
-        query = request.query
+        view = await self._runs.find(connection, id)
+        query = connection.request.query
         if query.get("stream") != "true":
             return await _so_far(view)
         after = query.get("starting_after")
@@ -100,7 +92,7 @@ class Responses:
     @with_openai_errors
     async def cancel(self, connection: Connection, id: str) -> Response | None:
         """Answer `POST /v1/responses/{id}/cancel`: cancel the run, and return the response."""
-        view = await owned_view(self._runs, id.removeprefix(PREFIX), owner_of(connection, self._owner))
+        view = await self._runs.find(connection, id)
         await view.cancel()
         answer_whole(connection)
         return await _whole(view)
