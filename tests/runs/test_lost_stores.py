@@ -47,8 +47,8 @@ def restore(path: Path, rows: dict[str, list[Any]]) -> None:
 
 
 def node_of(node: Node) -> RunNode:
-    assert node.runs._node is not None
-    return node.runs._node
+    assert node.runs._life.node is not None
+    return node.runs._life.node
 
 
 @pytest.mark.parametrize("is_resumable", [True, False], ids=["resumed", "lost"])

@@ -127,14 +127,14 @@ async def test_a_run_that_has_stored_nothing_yet_goes_on_elsewhere(make_shared: 
         node.runs.resumable(slow)
     async with nodes(first, second):
         view = await first.runs.start(slow)
-        holder = first.runs._node
+        holder = first.runs._life.node
         assert holder is not None
         holder._lease._until = -math.inf  # the store was away for long
         holder._keeper._check()
         await until(lambda: not first.runs._table.going_on)
         for _ in range(2):
             await holder._keeper._renew()
-        await until(lambda: second.runs._node)
+        await until(lambda: second.runs._life.node)
         second.take_over_now()
         go_on.set()
         async with reading(view, second.runs.get(view.id)) as readers:
@@ -152,7 +152,7 @@ async def test_a_resumed_run_is_put_back_into_a_store_that_was_emptied(tmp_path:
         assert isinstance(session, RunSession)
         await begin(session, "dead", new, "one ", "1")
         await session.hold_runs("dead", 0)
-        await until(lambda: node.runs._node)
+        await until(lambda: node.runs._life.node)
         node.take_over_now()
         async with reading(node.runs.get(new.id)) as (reader,):
             await reader.has("one ")
@@ -313,7 +313,7 @@ async def test_a_node_learns_by_its_lease_what_nobody_has_told_it(make_shared: M
     async with make_shared().connect() as session, nodes(node):
         assert isinstance(session, RunSession)
         cancelled, other = await node.runs.start(Steps()), await node.runs.start(Steps())
-        keeper = node.runs._node._keeper  # type: ignore[union-attr]
+        keeper = node.runs._life.node._keeper  # type: ignore[union-attr]
         assert await session.cancel_run(cancelled.id, "stop", LOST)
         await session.read_runs("another", [RunQuery(other.id, (), is_watched=True)])
         await session.create_run(node.holder, LONG, NewRun("never", None, None, 1.0, LONG, LONG), FREE)
@@ -347,13 +347,13 @@ async def test_a_run_that_cannot_be_read_harms_no_other(
         await session.create_run("dead", 0.001, new, RunBounds(None, None))
         await session.commit_runs("dead", 0.001, [RunChanges("broken", 1, 0, 1, 1, events=[b"{"])])
         await session.hold_runs("dead", 0)
-        await until(lambda: node.runs._node)
+        await until(lambda: node.runs._life.node)
         node.take_over_now()
         await until(lambda: "a run cannot be resumed" in caplog.text)
-        assert node.runs._node is not None
-        await until(lambda: not node.runs._node._keeper._busy)  # type: ignore[union-attr]
+        assert node.runs._life.node is not None
+        await until(lambda: not node.runs._life.node._keeper._busy)  # type: ignore[union-attr]
         for _ in range(2):
-            await node.runs._node._keeper._renew()
+            await node.runs._life.node._keeper._renew()
         node.take_over_now()
         with trio.fail_after(SECONDS):
             while (await node.runs.get("broken").info()).status is not RunStatus.LOST:  # noqa: ASYNC110

@@ -58,8 +58,8 @@ async def test_a_run_is_shown_alike_on_every_node(make_shared: MakeLog) -> None:
                 for ask in (unknown.info, unknown.wait, unknown.cancel):
                     with pytest.raises(RunGone):
                         await ask()
-        assert second.runs._node is not None
-        replicas = second.runs._node._replicas
+        assert second.runs._life.node is not None
+        replicas = second.runs._life.node._replicas
         assert (replicas._records, replicas._due) == ({}, {})  # nobody looks any more
 
 
@@ -177,7 +177,7 @@ async def test_a_client_that_has_more_than_its_node_is_not_started_anew(
             steps.write("one ")
             await reader.has("one ")
             await late.has("one ")
-            node = second.runs._node
+            node = second.runs._life.node
             assert node is not None
             read, go_on = node._replicas._read, trio.Event()
 

@@ -28,13 +28,13 @@ class Node:
     @property
     def holder(self) -> str:
         """The node's name in the store."""
-        node = self.runs._node
+        node = self.runs._life.node
         assert node is not None
         return node._lease.holder
 
     def take_over_now(self) -> None:
         """Look for runs of dead nodes, although the store may have been away a moment ago."""
-        node = self.runs._node
+        node = self.runs._life.node
         assert node is not None
         node.store.failed_at = -math.inf
         node._taking_over.look()
@@ -53,7 +53,7 @@ async def nodes(*made: Node, are_known: bool = True) -> AsyncIterator[None]:
         async with trio.open_nursery() as nursery:
             for node in made:
                 await nursery.start(node.run)
-            await until(lambda: not are_known or all(node.runs._is_known.is_set() for node in made))
+            await until(lambda: not are_known or all(node.runs._life.is_known.is_set() for node in made))
             yield
             nursery.cancel_scope.cancel()
 

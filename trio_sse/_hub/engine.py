@@ -58,7 +58,10 @@ class HubService(Protocol):
     """What runs as long as a hub does."""
 
     async def run(self) -> None:
-        """Run until cancelled."""
+        """Run until cancelled; if another task runs the hub on, it is called again."""
+
+    async def end(self) -> None:
+        """End what goes on while the hub passes from one task to another; there is no other one."""
 
     async def finish(self, drained_since: float) -> None:
         """Wait until what runs has ended, within a time from when a graceful shutdown began."""
@@ -354,12 +357,17 @@ class HubEngine:
                 await self.sequencer.run()  # in this task: it takes what is published from now on at once
         except BaseException as failure:
             self._nursery = None
-            if is_cancellation(failure) and len(self._successors):
-                self._pause()
-                self._is_vacant = True
-                self._successors.unpark()
-            else:
-                self._finish()
+            can_go_on = is_cancellation(failure)
+            try:
+                if not (can_go_on and len(self._successors)):
+                    await self._end_services()
+            finally:
+                if can_go_on and len(self._successors):
+                    self._pause()
+                    self._is_vacant = True
+                    self._successors.unpark()
+                else:
+                    self._finish()
             raise
 
     def add_service(self, service: HubService) -> None:
@@ -368,6 +376,12 @@ class HubEngine:
         if self.inbox.is_open and self._nursery is not None:
             self.inbox.check_thread()
             self._nursery.start_soon(service.run)
+
+    async def _end_services(self) -> None:
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                for service in self._services:
+                    nursery.start_soon(service.end)
 
     async def finish_services(self, drained_since: float) -> None:
         """Let the services end, unless others use the hub that do not drain."""

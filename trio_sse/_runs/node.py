@@ -25,7 +25,7 @@ from .keeping import RunKeeper
 from .lease import NodeLease
 from .position import Position, parse_position
 from .record import RunRecord
-from .replicas import RunReplicas
+from .replicas import PUT_BACK_LEASES, RunReplicas
 from .signals import NAME, RunSignals, read_signal
 from .status import RunEnd, RunInfo, RunStatus
 from .store import RunStore, RunStoreUnavailable
@@ -44,9 +44,7 @@ _MOST_LISTED = 1000
 # For how long a client that has more of a run than its node waits for that.
 _CATCH_UP_SECONDS = 5.0
 
-# After an outage of the store, for so many leases a run that is not in it may be stored again; and how often
-# to look.
-_PUT_BACK_LEASES = 1.5
+# How often to look whether a run was stored again.
 _PUT_BACK_SECONDS = 0.2
 
 
@@ -214,7 +212,7 @@ class RunNode:
         give_up_at = trio.current_time() + self.timeout
         while (found := await read()) is None:
             now = trio.current_time()
-            if now >= self.store.outage_at + _PUT_BACK_LEASES * self._lease.seconds:
+            if now >= self.store.outage_at + PUT_BACK_LEASES * self._lease.seconds:
                 raise RunGone
             if now >= give_up_at:
                 raise RunStoreUnavailable("it may have lost the run, which may be stored again")

@@ -32,12 +32,13 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 _LONGEST_UNWATCHED_PAUSE = 0.2  # its node does not say that it has changed
 
-# A run that is not in the store for so many leases and seconds is not kept any more. Its node may put it back
-# before.
-_GONE_LEASES = 2
-_GONE_SECONDS = 5.0
+# A run that is not in the store for so long is not kept any more, unless its node may store it again.
+_GONE_SECONDS = 15.0
 
 _MOST_READ_AT_ONCE = 100
+
+#: After an outage of the store, for so many leases a run that is not in it may be stored again.
+PUT_BACK_LEASES = 1.5
 
 
 @final
@@ -51,7 +52,7 @@ class RunReplicas:
     def __init__(self, store: RunStore, lease: NodeLease, on_join: Callable[[str], None]) -> None:
         self._store = store
         self._holder = lease.holder
-        self._gone_seconds = _GONE_LEASES * lease.seconds + _GONE_SECONDS
+        self._put_back_seconds = PUT_BACK_LEASES * lease.seconds
         self._on_join = on_join
         self._records: dict[str, list[RunRecord]] = {}  # two, if a run was this node's own in between
         self._missing_since: dict[RunRecord, float] = {}
@@ -181,4 +182,5 @@ class RunReplicas:
 
     def _is_gone(self, record: RunRecord) -> bool:
         since = self._missing_since.setdefault(record, trio.current_time())
-        return trio.current_time() > since + self._gone_seconds
+        now = trio.current_time()
+        return now > since + _GONE_SECONDS and now > self._store.outage_at + self._put_back_seconds

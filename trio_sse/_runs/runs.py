@@ -6,28 +6,27 @@ import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar, TypeVarTuple, final, overload
 
 import trio
 
 from .._hub.hub import Hub, engine_of
-from .._shared_log.protocol import LogUnavailable
-from .._shared_log.run_session import ClaimedRun, NewRun, RunBounds
+from .._shared_log.run_session import NewRun, RunBounds
 from .._validate import check_bounds, check_seconds
-from .beginning import SLACK, ResumedRun, StartingRun, run_in
+from .beginning import SLACK, StartingRun
 from .checks import check_id, check_lease, check_text
 from .content import RunContent
 from .errors import RunGone, RunLimitReached
 from .executing import execute
 from .flushing import RunFlusher
+from .life import RunsLife
 from .node import RunNode
 from .record import RunRecord
 from .resumable import ResumableFunctions, encode_arguments
 from .run import Run
 from .status import RunInfo
-from .store import RunStoreUnavailable
 from .table import RunTable
 from .view import RunView
 
@@ -35,13 +34,6 @@ Ts = TypeVarTuple("Ts")
 ResumableFunction = TypeVar("ResumableFunction", bound=Callable[..., Awaitable[object]])
 
 _MIB = 1024 * 1024
-
-# So long may it take to store the ends of runs that were cancelled since the server ends.
-_LAST_SECONDS = 2.0
-
-# Runs are cancelled after this part of the time after which a server cuts its streams, so that these can show
-# the end. An app's own responses, which may show runs, too, end after 80 %.
-_DRAIN_SHARE = 0.75
 
 
 @final
@@ -105,19 +97,16 @@ class Runs:
         self._max_bytes = max_bytes
         self._max_viewers = max_viewers
         self._max_duration = max_duration
-        self._patience = patience
-        self._drain_timeout = drain_timeout
-        self._lease = lease
         self._table = RunTable(ttl=ttl, max_kept_bytes=max_kept_bytes, patience=patience)
         self._flusher = RunFlusher(flush_interval, self._table.end)
-        self._functions = ResumableFunctions()
-        self._tasks: trio.Nursery | None = None  # while the hub runs
-        self._node: RunNode | None = None  # while it runs over a shared log that stores runs
-        self._is_known = trio.Event()  # whether it does
-        self._began = trio.Event()  # the task that the hub has started for this
         self._hub = hub
-        self._engine = engine_of(hub)
-        self._engine.add_service(self)
+        self._life = RunsLife(
+            *(engine_of(hub), self._table, self._flusher),
+            lease=lease,
+            patience=patience,
+            drain_timeout=drain_timeout,
+            max_bytes=max_bytes,
+        )
 
     # For applications
 
@@ -160,8 +149,7 @@ class Runs:
         if max_duration is not None:
             check_seconds(max_duration=max_duration)
         await trio.lowlevel.checkpoint()
-        node, tasks = await self._place(), self._tasks
-        assert tasks is not None
+        node, tasks = await self._life.place()
         if node is None and key is not None and (known := self._table.find_key(owner, key)) is not None:
             return RunView(self, known)
         seconds = max_duration or self._max_duration
@@ -176,7 +164,7 @@ class Runs:
             self._table.add(record)
             return RunView(self, content.id)
         new = NewRun(content.id, owner, key, content.created_at, seconds + SLACK, self._ttl)
-        if (resumable := self._functions.find(function)) is not None:
+        if (resumable := self._life.functions.find(function)) is not None:
             new = new._replace(function=resumable.name, attempts=resumable.attempts)
             new = new._replace(arguments=encode_arguments(args))
         starting = StartingRun(node, self._table, record, new, self._bounds)
@@ -209,7 +197,7 @@ class Runs:
         """
 
         def add(function: ResumableFunction) -> ResumableFunction:
-            self._functions.add(function, name, max_attempts)
+            self._life.functions.add(function, name, max_attempts)
             return function
 
         return add if function is None else add(function)
@@ -224,86 +212,9 @@ class Runs:
         Over a shared log, these are the runs of all nodes, the newest 1,000.
         """
         await trio.lowlevel.checkpoint()
-        if self._engine.shared_log is not None and (node := await self._place()) is not None:
+        if (node := await self._life.place_to_look()) is not None:
             return await node.list(owner)
         return [record.info() for record in self._table.all() if owner is None or record.owner == owner]
-
-    # What a hub needs of its services
-
-    async def run(self) -> None:
-        """Run the tasks of runs until cancelled; called by the hub."""
-        log = self._engine.shared_log
-        if log is None:
-            await self._run()
-            return
-        node = RunNode(
-            log,
-            self._engine.signals,
-            self._table,
-            self._flusher,
-            lease=self._lease,
-            functions=self._functions.names,
-            resume=self._resume,
-            tells_watching=self._patience < math.inf,
-        )
-        async with trio.open_nursery() as lasting:
-            sessions = trio.CancelScope(shield=True)  # until the last changes are stored
-            lasting.start_soon(run_in, sessions, node.store.run)
-            try:
-                await self._run(node)
-            finally:
-                sessions.deadline = trio.current_time() + _LAST_SECONDS
-                with trio.CancelScope(deadline=sessions.deadline, shield=True), suppress(LogUnavailable):
-                    await node.leave()  # nothing to do, if it has held no runs
-                for record in list(self._table.going_on):
-                    self._table.discard(record)
-                sessions.cancel()
-
-    async def _run(self, node: RunNode | None = None) -> None:
-        self._is_known = trio.Event()
-        try:
-            async with trio.open_nursery() as services:
-                services.start_soon(self._flusher.run)
-                services.start_soon(self._table.forget_old_runs)
-                async with trio.open_nursery() as self._tasks:
-                    self._began.set()
-                    try:
-                        if node is not None and await node.store.wait_known():
-                            self._node = node
-                            services.start_soon(node.run)
-                        self._is_known.set()
-                        await trio.sleep_forever()
-                    finally:
-                        self._tasks = None  # nothing is started in a nursery that ends
-        finally:
-            is_shared, self._node = self._node is not None, None
-            if not is_shared:
-                self._flusher.finish(list(self._table.going_on))
-
-    def overdue_at(self, drained_since: float, drain_timeout: float) -> float:
-        """Return when runs are cancelled; called by the hub when a server begins to drain.
-
-        It is before the server cuts its streams, so that their clients receive the end, unless runs may go on
-        for longer than the server waits for streams.
-        """
-        seconds = self._drain_timeout
-        if seconds <= drain_timeout:
-            seconds = min(seconds, drain_timeout * _DRAIN_SHARE)
-        return drained_since + seconds
-
-    def end_overdue(self) -> None:
-        """Cancel the runs that go on; called by the hub."""
-        for record in self._table.going_on:
-            record.shut_down()
-
-    async def finish(self, drained_since: float) -> None:
-        """Let runs end within their time, counted from when a graceful shutdown began; called by the hub."""
-        with trio.move_on_at(drained_since + self._drain_timeout):
-            await self._table.wait_idle()
-        if self._node is not None:  # while the hub runs, other nodes learn it at once
-            self.end_overdue()
-            with trio.move_on_after(_LAST_SECONDS):
-                await self._table.wait_idle()
 
     # What views need
 
@@ -342,33 +253,11 @@ class Runs:
             raise RunGone
         return record
 
-    async def _place(self) -> RunNode | None:
-        """Return where runs are started: `None` if they are this process's alone."""
-        if self._engine.inbox.is_open:
-            await self._began.wait()  # for the next turn of the loop, at most
-        if self._tasks is None:
-            raise RuntimeError("the hub of these runs does not run: serve first, or start hub.run")
-        if not self._is_known.is_set():
-            log = self._engine.shared_log
-            with trio.move_on_after(math.inf if log is None else log.publish_timeout):
-                await self._is_known.wait()
-            if not self._is_known.is_set():
-                raise RunStoreUnavailable("it has not answered yet")
-        return self._node
-
     async def _place_to_look(self, id: str) -> RunNode | None:
         check_id(id)
-        return None if self._engine.shared_log is None else await self._place()
-
-    def _resume(self, claimed: ClaimedRun) -> None:
-        """Go on with a run whose node has died."""
-        node, tasks = self._node, self._tasks
-        if node is None or tasks is None:
-            return
-        resumed = ResumedRun(node, self._table, self._flusher, self._functions, claimed, self._max_bytes)
-        tasks.start_soon(resumed.run, self._table.on_watch)
+        return await self._life.place_to_look()
 
 
 def functions_of(runs: Runs) -> ResumableFunctions:
     """Return the resumable functions, for the other packages of trio_sse."""
-    return runs._functions
+    return runs._life.functions

@@ -49,13 +49,14 @@ class RunStore:
 
     Attributes:
         failed_at: when a session has failed last, or has begun after that; in Trio's time.
-        outage_at: the same, but not before the first session has begun.
+        outage_at: the same for sessions that had begun before.
     """
 
     def __init__(self, log: Log) -> None:
         self.failed_at = math.inf
         self.outage_at = -math.inf
         self._has_failed = [False] * _SESSIONS
+        self._has_begun = [False] * _SESSIONS
         self._timeout = log.publish_timeout
         self._sessions = LogSessions(log)
         self._calls: deque[_Call[object]] = deque()
@@ -110,13 +111,14 @@ class RunStore:
     def _on_failure(self, number: int) -> None:
         self._has_failed[number] = True
         self.failed_at = trio.current_time()
-        if self._is_known.is_set():
+        if self._has_begun[number]:
             self.outage_at = self.failed_at
 
     async def _serve(self, number: int, session: LogSession) -> None:
         if self._has_failed[number]:  # it is back from now on, perhaps long after the last attempt
             self._on_failure(number)
             self._has_failed[number] = False
+        self._has_begun[number] = True
         self._has_runs = isinstance(session, RunSession)
         self._is_known.set()
         if not isinstance(session, RunSession):

@@ -179,6 +179,9 @@ class ConsoleNodes:
             finally:
                 self._nursery = None
 
+    async def end(self) -> None:
+        """Do nothing: all has ended with `run`."""
+
     async def finish(self, drained_since: float) -> None:
         """Do nothing: what this node has posted expires."""
 
