@@ -27,7 +27,7 @@ $(BIN)/coverage combine -q
 $(BIN)/coverage report --fail-under=95
 endef
 
-.PHONY: help demo test tests corpus coverage test-unit test-versions test-artefacts fuzz check lint types docs npm clients model mutants mutation bench bench-full soak hostile clean FORCE
+.PHONY: help demo test tests corpus interruptions coverage test-unit test-versions test-artefacts fuzz check lint types docs npm clients model mutants mutation bench bench-full soak hostile clean FORCE
 
 help:
 	@echo "make demo        a live dashboard of this machine in the browser (pip needs the network)"
@@ -45,6 +45,7 @@ help:
 	@echo "make model       the rule of delivery in a million random steps"
 	@echo "make corpus      all raw requests of tests/corpus, at once and byte by byte, to all hosts"
 	@echo "make fuzz        coverage-guided fuzzing of all parsers, an hour each"
+	@echo "make interruptions  scenarios on all hosts and logs, interrupted everywhere (hours)"
 	@echo "make mutants     seeded faults of the package, each of which a test must notice"
 	@echo "make mutation    mutmut's faults of central files, noticed or explained"
 	@echo "make soak        memory over an hour of clients connecting and disconnecting"
@@ -109,6 +110,12 @@ fuzz: $(READY)
 
 corpus: $(READY)
 	TRIO_SSE_CORPUS=1 $(BIN)/python -m pytest -q tests/corpus
+
+# Every number of every place; then 100 seeds of each, with other orders of tasks. INTERRUPTIONS="replay quart"
+# takes those whose names have these words.
+interruptions: $(SYSTEM)
+	$(BIN)/python -m tests.interruptions --redis --verbose --jobs 2 $(INTERRUPTIONS)
+	$(BIN)/python -m tests.interruptions --redis --verbose --jobs 2 --seeds 100 $(INTERRUPTIONS)
 
 # MUTANTS="hub state" tries those of these packages or names, MUTANTS="--share 1/6" a random share.
 mutants: $(SYSTEM)

@@ -108,14 +108,19 @@ class _Connection:
         self._is_leaving = False  # a first GOAWAY has been sent
         self._is_final = False  # the peer knows which requests are processed
         self._is_failed = False  # it cannot be written to
+        self._is_ending = False  # only tasks that have begun keep the nursery open
 
     async def run(self, received: bytes) -> None:
         protocol = self._protocol
         try:
             async with trio.open_nursery() as self._tasks:
-                await self._read(received)  # if that is cancelled, the streams still send their last bytes
-                protocol.lose_all()
-                await self._flush_last()  # calls of an app may go on for a while
+                try:
+                    # If this is cancelled, the streams still send their last bytes.
+                    await self._read(received)
+                    protocol.lose_all()
+                    await self._flush_last()  # calls of an app may go on for a while
+                finally:
+                    self._is_ending = True
         finally:
             self._writer.flush(trio.current_time())
             protocol.lose_all()
@@ -219,6 +224,9 @@ class _Connection:
         self._serving.start_soon(self._flush, name="trio_sse.flush")
 
     def _start_resetting(self) -> None:
+        if self._is_ending and not self._tasks.child_tasks:
+            self._writer.send_resets_now()  # a stream of an app, whose task is not among ours, ends last
+            return
         self._tasks.start_soon(self._writer.send_resets, name="trio_sse.resets")
 
     async def _flush(self) -> None:

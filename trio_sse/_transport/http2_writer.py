@@ -195,8 +195,13 @@ class Http2Writer:
                 self.protocol.add_output(*resets)
                 resets = []
         finally:
-            self.protocol.add_output(*resets, *(self._resets or ()))
-            self._resets = None
+            self._resets = [*resets, *(self._resets or ())]
+            self.send_resets_now()
+
+    def send_resets_now(self) -> None:
+        """Send the resets that wait, as the connection is about to be closed."""
+        self.protocol.add_output(*(self._resets or ()))
+        self._resets = None
 
     async def wait_unblocked(self) -> None:
         """Wait until the transport has taken everything, or never will."""

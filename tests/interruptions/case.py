@@ -1,0 +1,301 @@
+"""One case: a scenario on a host, interrupted once, and what is left afterwards."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h2.exceptions
+import trio
+import trio.testing
+
+from trio_sse import Hub, Log, LogUnavailable
+from trio_sse.sqlite import SQLiteLog
+
+from ..support.certificates import Certificate
+from ..support.leaks import living_tasks, open_descriptors
+from ..support.waiting import SECONDS
+from .hosts import HOSTS, Host, Running, Site, running
+from .output import faults_of
+from .places import ENDS_SERVER, OF_STEPS, Place, Steps, Trigger
+from .scenario import SCENARIOS, Scenario, Visitor
+from .scheduling import seed_scheduler
+from .world import Injected, InjectedPanic, World
+
+#: How long a visit may take on Trio's clock.
+VISIT_SECONDS = 300.0
+
+#: Exceptions that may be logged when something was interrupted.
+_EXPECTED = (
+    *(Injected, InjectedPanic, OSError, LogUnavailable),
+    *(trio.BrokenResourceError, trio.ClosedResourceError),
+)
+
+# What calls of a hub that has ended raise, so that a handler may fail by it.
+_NOT_RUNNING = "the hub of these runs does not run"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is interrupted, where and when.
+
+    Attributes:
+        number: at the how manyth step, operation or call.
+        seed: of Trio's choices; with `is_shuffled`, also of further turns in streams and handlers.
+    """
+
+    scenario: str
+    host: str
+    log: str
+    place: Place
+    number: int
+    seed: int = 0
+    is_shuffled: bool = False
+
+    def __str__(self) -> str:
+        shuffled = "~" if self.is_shuffled else ""
+        name = self.scenario.replace(" ", "-")
+        return f"{name}/{self.host}/{self.log}/{self.place.value}/{self.number}/{self.seed}{shuffled}"
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether nothing outside of Trio takes part, so that its clock may jump."""
+        return HOSTS[self.host].is_in_memory and self.log == "memory"
+
+    @classmethod
+    def parse(cls, text: str) -> Case:
+        """Return the case of a name."""
+        name, host, log, place, number, seed = text.split("/")
+        return cls(
+            name.replace("-", " "),
+            host,
+            log,
+            Place(place),
+            int(number),
+            int(seed.rstrip("~")),
+            seed.endswith("~"),
+        )
+
+
+@dataclass
+class Resources:
+    """What cases share, since it takes long to make.
+
+    Attributes:
+        redis: the URL of a server, if there is one.
+    """
+
+    certificate: Certificate
+    folder: Path
+    redis: str | None = None
+    made: int = 0
+
+    def log(self, kind: str) -> Log | None:
+        """Return a new log, which is empty."""
+        self.made += 1
+        patient: dict[str, Any] = {"timeout": SECONDS, "publish_timeout": SECONDS}
+        if kind == "sqlite":
+            return SQLiteLog(self.folder / f"log{self.made}.db", **patient)
+        if kind == "redis":
+            from trio_sse.redis import RedisLog
+
+            assert self.redis is not None
+            return RedisLog(self.redis, prefix=f"log{self.made}", **patient)
+        return None
+
+    def forget(self) -> None:
+        """Remove the files of the last log."""
+        for file in self.folder.glob(f"log{self.made}.db*"):
+            file.unlink()
+
+
+class CaseFailed(AssertionError):
+    """What a case has left, or done wrong."""
+
+
+def run_case(case: Case, resources: Resources) -> Trigger:
+    """Run a case; return its trigger, which says whether there were as many steps.
+
+    Raises:
+        CaseFailed: something is left, or was wrong.
+    """
+    scenario, host = SCENARIOS[case.scenario], HOSTS[case.host]
+    seed_scheduler(case.seed)
+    trigger = Trigger(case.place, case.number)
+    clock = trio.testing.MockClock(autojump_threshold=0) if case.is_virtual else None
+    options: dict[str, Any] = {} if clock is None else {"clock": clock}
+    try:
+        with _noticed() as faults:
+            trio.run(_run, case, scenario, host, resources, trigger, faults, **options)
+        if faults:
+            raise CaseFailed("; ".join(dict.fromkeys(faults)))
+    except BaseException as error:
+        failed = [leaf for leaf in leaves_of(error) if isinstance(leaf, CaseFailed)]
+        error = failed[0] if failed else error
+        error.add_note(f"the case is {case}")
+        raise error from None
+    finally:
+        resources.forget()
+    return trigger
+
+
+async def _run(
+    case: Case,
+    scenario: Scenario,
+    host: Host,
+    resources: Resources,
+    trigger: Trigger,
+    faults: list[str],
+) -> None:
+    hub = Hub(log=resources.log(case.log), **scenario.hub)
+    world = World(hub, trigger, case.seed if case.is_shuffled else None)
+    world.faults = faults
+    site = Site(host, scenario, world, resources.certificate)
+    tasks, descriptors = living_tasks(), open_descriptors()
+    with trio.fail_after(100 * SECONDS if host.is_in_memory else 4 * SECONDS):
+        await _visit_interrupted(case, scenario, site)
+        if case.place in ENDS_SERVER and trigger.has_happened:
+            await _visit_again(scenario, site)
+    await trio.testing.wait_all_tasks_blocked()
+    if left := living_tasks() - tasks:
+        faults.append(f"tasks are left: {[task.name for task in left]}")
+    if open_descriptors() != descriptors:
+        faults.append(f"descriptors are left: {open_descriptors()}, and there were {descriptors}")
+    if left_over := site.leftovers():
+        faults.append(f"at the end, there are {left_over}")
+    if world.opened != world.ended:
+        faults.append(
+            f"{world.opened} streams have passed on_connect, and on_disconnect was called {world.ended} times"
+        )
+
+
+async def _visit_interrupted(case: Case, scenario: Scenario, site: Site) -> None:
+    trigger = site.world.trigger
+    serving: Running
+    steps = Steps(trigger, lambda: serving.interrupt(case.place))
+    is_of_steps = case.place in OF_STEPS
+    if is_of_steps:
+        trio.lowlevel.add_instrument(steps)
+    try:
+        async with running(site, steps) as serving:
+            await trio.testing.wait_all_tasks_blocked()
+            tasks = _names_of_tasks()
+            try:
+                trigger.is_armed = True
+                with trio.move_on_after(VISIT_SECONDS) as limit:
+                    await scenario.visit(Visitor(site.world, site.server, serving.connect))
+                if limit.cancelled_caught:
+                    raise CaseFailed("the visit does not end")
+            except BaseException as failure:
+                _check_failure(failure, trigger)
+            trigger.is_armed = False
+            if not (trigger.has_happened and case.place in ENDS_SERVER):
+                if serving.site.world.hub.is_running is False:
+                    await serving.hub_ended.wait()
+                await serving.start_hub()
+                await _expect_nothing(serving, tasks, "after the interruption")
+                await scenario.visit(Visitor(site.world, site.server, serving.connect))
+                await _expect_nothing(serving, tasks, "after the next visit")
+            elif case.place is not Place.RUN:
+                await serving.ended.wait()
+        _check_output(serving)
+    finally:
+        if is_of_steps:
+            trio.lowlevel.remove_instrument(steps)
+
+
+async def _visit_again(scenario: Scenario, site: Site) -> None:
+    """Serve the site once more, and visit it."""
+    async with running(site) as serving:
+        await scenario.visit(Visitor(site.world, site.server, serving.connect))
+    _check_output(serving)
+
+
+def _check_failure(failure: BaseException, trigger: Trigger) -> None:
+    """Let a visit fail that was interrupted, unless what it has received was wrong."""
+    leaves = leaves_of(failure)
+    if any(isinstance(leaf, CaseFailed) for leaf in leaves):
+        raise failure
+    if not trigger.has_happened or any(isinstance(leaf, trio.Cancelled) for leaf in leaves):
+        raise failure
+    if isinstance(failure, KeyboardInterrupt):
+        raise failure
+    for leaf in leaves:
+        if isinstance(leaf, h2.exceptions.ProtocolError):
+            raise CaseFailed(f"HTTP/2 was broken: {leaf!r}") from leaf
+
+
+async def _expect_nothing(serving: Running, tasks: Counter[str], when: str) -> None:
+    """Wait until no stream, connection or task is left; say what is, if that takes too long."""
+
+    def leftovers() -> list[str]:
+        left = [*serving.site.leftovers(), *serving.open_ends()]
+        return left + [f"the task {name}" for name in _names_of_tasks() - tasks]
+
+    deadline, pause = trio.current_time() + 2 * SECONDS, 0.001
+    while left := leftovers():
+        if trio.current_time() > deadline:
+            raise CaseFailed(f"{when}, there are {left}")
+        await trio.sleep(pause)
+        pause = min(2 * pause, 0.5)
+
+
+def _names_of_tasks() -> Counter[str]:
+    """Return the names of all tasks: a hub that is run again has other tasks of the same names."""
+    names = (task.name for task in living_tasks())
+    return Counter(name for name in names if not name.startswith("coredis."))  # whose pool may grow
+
+
+def _check_output(serving: Running) -> None:
+    for end in serving.clients:
+        serving.world.faults += faults_of(end, is_consecutive=True)
+
+
+def leaves_of(error: BaseException) -> list[BaseException]:
+    """Return the exceptions of a group, or the exception if it is none."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for one in error.exceptions for leaf in leaves_of(one)]
+    if isinstance(error.__cause__, InjectedPanic):  # wrapped in an `Exception`, for frameworks
+        return [error.__cause__]
+    return [error]
+
+
+# What is noticed beside a run
+
+
+class _Noticing(logging.Handler):
+    """Keeps the errors that are logged and that nobody has injected."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._faults = faults
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None:
+            return
+        for leaf in leaves_of(error):
+            if not isinstance(leaf, _EXPECTED) and _NOT_RUNNING not in str(leaf):
+                self._faults.append(f"{record.name} logs {record.getMessage()!r}: {leaf!r}")
+
+
+@contextmanager
+def _noticed() -> Iterator[list[str]]:
+    """Return a list of what is logged, or raised where nobody catches it."""
+    faults: list[str] = []
+    handler = _Noticing(faults)
+    logger = logging.getLogger("trio_sse")
+    logger.addHandler(handler)
+    original: Callable[[Any], object] = sys.unraisablehook
+    sys.unraisablehook = lambda unraisable: faults.append(f"nobody catches {unraisable.exc_value!r}")
+    try:
+        yield faults
+    finally:
+        sys.unraisablehook = original
+        logger.removeHandler(handler)

@@ -1,0 +1,142 @@
+"""What a scenario is, and what its client can do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from trio_sse import Server
+
+from ..support.client import Client
+from ..support.waiting import until
+from ..support.websocket_client import WebSocket
+from .world import World
+
+Handlers = Callable[[World], Mapping[str, Callable[..., Awaitable[Any]]]]
+
+
+@final
+class Visitor:
+    """A scenario's client, during one visit.
+
+    Attributes:
+        world: the case's.
+        server: our server, if it is one.
+        owners: what lists and ends the streams.
+    """
+
+    def __init__(self, world: World, server: Server | None, connect: Callable[[], Awaitable[Client]]) -> None:
+        self.world = world
+        self.hub = world.hub
+        self._server = server
+        self._connect = connect
+
+    @property
+    def server(self) -> Server:
+        assert self._server is not None
+        return self._server
+
+    async def connect(self) -> Client:
+        """Open a connection."""
+        return await self._connect()
+
+    @asynccontextmanager
+    async def open(
+        self, path: str, *lines: str, method: str = "GET", body: bytes = b"", status: int = 200
+    ) -> AsyncIterator[Client]:
+        """Send a request, and read the response's head; at the end, disconnect."""
+        async with await self._connect() as client:
+            await self.ask(client, path, *lines, method=method, body=body, status=status)
+            yield client
+
+    async def ask(
+        self,
+        client: Client,
+        path: str,
+        *lines: str,
+        method: str = "GET",
+        body: bytes = b"",
+        status: int = 200,
+    ) -> None:
+        """Send a request on a connection, and read the response's head."""
+        fields = [*lines, f"Content-Length: {len(body)}"] if body else lines
+        request = "\r\n".join([f"{method} {path} HTTP/1.1", "Host: test", *fields, "", ""])
+        await client.send(request.encode() + body)
+        head = await client.head()
+        assert head.status == status, head
+
+    @asynccontextmanager
+    async def websocket(self, path: str, *lines: str) -> AsyncIterator[WebSocket]:
+        """Open a WebSocket."""
+        async with WebSocket(await self._connect()) as websocket:
+            head = await websocket.open(path, *lines)
+            assert head.status == 101, head
+            yield websocket
+
+    async def publish(self, *data: str, topic: str = "live", **options: Any) -> None:
+        """Publish events."""
+        for text in data:
+            await self.hub.publish(topic, text, **options)
+
+    async def subscribed(self, count: int = 1) -> None:
+        """Wait until there are this many subscriptions."""
+        await until(lambda: self.hub.statistics().subscriptions >= count or not self.hub.is_running)
+
+    async def settled(self) -> None:
+        """Wait until the streams of a visit before have ended."""
+        await until(lambda: not self.hub.statistics().subscriptions or not self.hub.is_running)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a server runs, and what a client does.
+
+    Attributes:
+        name: names it, in one or two words.
+        visit: what the client does; it must end by itself, and may be run again.
+        streams: returns handlers of event streams by the names of their paths, for every kind of host.
+        extend: adds what only a `Server` has.
+        app: returns an ASGI app, which only a `Server` serves.
+        options: of the streams of every host.
+        server: options of the `Server`.
+        hub: options of the hub.
+        hosts: the kinds of hosts that it is for.
+        logs: the logs.
+        is_virtual: it needs a clock that jumps, so it runs only in memory.
+        is_http1: it is not for HTTP/2.
+        transports: those that it is for.
+        allowed: texts of errors that may be logged.
+    """
+
+    name: str
+    visit: Callable[[Visitor], Awaitable[None]]
+    streams: Handlers = lambda world: {}
+    extend: Callable[[World, Server], None] | None = None
+    app: Callable[[World], Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    server: Mapping[str, Any] = field(default_factory=dict)
+    hub: Mapping[str, Any] = field(default_factory=dict)
+    hosts: Collection[str] = ("native", "quart", "starlette", "fastapi", "litestar")
+    logs: Collection[str] = ("memory", "sqlite", "redis")
+    transports: Collection[str] = ("memory", "sockets", "tls", "hypercorn")
+    is_virtual: bool = False
+    is_http1: bool = False
+    allowed: Sequence[str] = field(default=())
+
+
+NATIVE = ("native",)
+IN_MEMORY = ("memory",)
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(**options: Any) -> Callable[[Callable[[Visitor], Awaitable[None]]], Scenario]:
+    """Decorate the visit of a scenario, whose name is the function's."""
+
+    def decorate(visit: Callable[[Visitor], Awaitable[None]]) -> Scenario:
+        name = visit.__name__.replace("_", " ")
+        SCENARIOS[name] = made = Scenario(name, visit, **options)
+        return made
+
+    return decorate
