@@ -27,7 +27,7 @@ $(BIN)/coverage combine -q
 $(BIN)/coverage report --fail-under=95
 endef
 
-.PHONY: help demo test tests corpus interruptions coverage test-unit test-versions test-artefacts fuzz check lint types docs npm clients model mutants mutation bench bench-full soak hostile clean FORCE
+.PHONY: help demo test tests corpus interruptions coverage test-unit test-versions test-artefacts fuzz check lint types docs npm clients model mutants mutation proof bench bench-full soak hostile clean FORCE
 
 help:
 	@echo "make demo        a live dashboard of this machine in the browser (pip needs the network)"
@@ -48,6 +48,7 @@ help:
 	@echo "make interruptions  scenarios on all hosts and logs, interrupted everywhere (hours)"
 	@echo "make mutants     seeded faults of the package, each of which a test must notice"
 	@echo "make mutation    mutmut's faults of central files, noticed or explained"
+	@echo "make proof       random shares of the fuzzing and the mutants, in 150 seconds, as CI runs them"
 	@echo "make soak        memory over an hour of clients connecting and disconnecting"
 	@echo "make hostile     slow and hostile peers, full disks, bad networks (half an hour; more of it as root)"
 	@echo "make clean       remove what make has set up"
@@ -125,6 +126,10 @@ mutants: $(SYSTEM)
 mutation: $(SYSTEM)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[mutation]'
 	$(BIN)/python -m tests.mutants.operators $(MUTATION)
+
+# What CI runs beside the tests: shares of the longer runs, in SECONDS altogether.
+proof: $(SYSTEM)
+	$(BIN)/python -m tests.proof --seconds $(or $(SECONDS),150) $(if $(SEED),--seed $(SEED))
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

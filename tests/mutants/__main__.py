@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import re
@@ -36,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.no_baseline and (failures := _baseline(spaces, mutants, jobs)):
             print(f"These tests fail without a mutant, so they can kill none:\n{failures}")
             return 1
-        trials = _try_all(spaces, mutants, jobs)
-    return _report(trials, time.monotonic() - began_at)
+        trials = _try_all(spaces, mutants, jobs, began_at + options.seconds)
+    return report(trials, time.monotonic() - began_at, is_bounded=options.seconds < math.inf)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -47,6 +48,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--share", metavar="1/N", type=_share, default=1, help="try a random one of N")
     parser.add_argument("--seed", type=int, help="of the share's choice; it is printed")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=math.inf,
+        help="for all of them; those for which it is too short are named, and only survivors are a failure",
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once")
     parser.add_argument(
         "--no-baseline", action="store_true", help="do not run the tests without a mutant first"
@@ -84,14 +91,17 @@ def _baseline(spaces: SimpleQueue[Workspace], mutants: list[Mutant], jobs: int) 
         spaces.put(space)
 
 
-def _try_all(spaces: SimpleQueue[Workspace], mutants: list[Mutant], jobs: int) -> list[Trial]:
+def _try_all(
+    spaces: SimpleQueue[Workspace], mutants: list[Mutant], jobs: int, deadline: float
+) -> list[Trial]:
     def attempt(mutant: Mutant) -> Trial:
         space = spaces.get()
         try:
-            trial = space.attempt(mutant)
+            trial = space.attempt(mutant, deadline)
         finally:
             spaces.put(space)
-        print(_line(trial), flush=True)
+        if trial.outcome is not Outcome.UNTRIED:
+            print(_line(trial), flush=True)
         return trial
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -102,8 +112,14 @@ def _line(trial: Trial) -> str:
     return f"{trial.outcome.value:9}{trial.seconds:6.1f} s  {trial.mutant.name}: {trial.detail[:180]}"
 
 
-def _report(trials: list[Trial], seconds: float) -> int:
-    """Print a table of the packages, and what was not killed; return the exit status."""
+def report(trials: list[Trial], seconds: float, *, is_bounded: bool) -> int:
+    """Print a table of the packages, and what was not killed; return the exit status.
+
+    If the time was bounded, a trial that has hung, or could not be run, may only show a slow machine. But
+    tests that have passed do not notice their mutant on any machine.
+    """
+    untried = [trial.mutant.name for trial in trials if trial.outcome is Outcome.UNTRIED]
+    trials = [trial for trial in trials if trial.outcome is not Outcome.UNTRIED]
     print()
     for group in sorted({trial.mutant.group for trial in trials}):
         of_group = [trial for trial in trials if trial.mutant.group == group]
@@ -114,7 +130,10 @@ def _report(trials: list[Trial], seconds: float) -> int:
         print(f"\n{trial.outcome.value} {trial.mutant.name} ({trial.mutant.file})\n{trial.mutant.promise}")
         print(trial.detail)
     print(f"\n{len(trials) - len(left)} of {len(trials)} mutants killed in {seconds:.0f} s")
-    return 1 if left else 0
+    if untried:
+        print(f"{len(untried)} were not tried, or not to the end: {', '.join(untried)}")
+    certain = (Outcome.SURVIVED, Outcome.STALE)
+    return 1 if any(trial.outcome in certain or not is_bounded for trial in left) else 0
 
 
 if __name__ == "__main__":

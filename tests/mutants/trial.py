@@ -6,6 +6,7 @@ mutant as well.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -53,6 +54,9 @@ class Outcome(Enum):
 
     BROKEN = "BROKEN"
     """The tests could not be run."""
+
+    UNTRIED = "untried"
+    """The time for all trials was over before its own ended."""
 
 
 @final
@@ -116,9 +120,12 @@ class Workspace:
         status, output = self.run(tests, "-n", str(jobs), "--dist=worksteal", seconds=_BASELINE_SECONDS)
         return "" if status == 0 else "\n".join(_failed_tests(output)) or output[-2000:] or "they did not end"
 
-    def attempt(self, mutant: Mutant) -> Trial:
-        """Run a mutant's tests until one fails."""
+    def attempt(self, mutant: Mutant, deadline: float = math.inf) -> Trial:
+        """Run a mutant's tests until one fails, or until a time of the monotonic clock."""
         began_at = time.monotonic()
+        left = deadline - began_at
+        if left <= 0:
+            return Trial(mutant, Outcome.UNTRIED, 0.0)
         path = self.folder / mutant.file
         original = path.read_bytes()
         try:
@@ -127,10 +134,12 @@ class Workspace:
             return Trial(mutant, Outcome.STALE, 0.0, str(failure))
         try:
             self._write(path, changed.encode())
-            status, output = self.run(mutant.tests, "-x", seconds=_TRIAL_SECONDS)
+            status, output = self.run(mutant.tests, "-x", seconds=min(_TRIAL_SECONDS, left))
         finally:
             self._write(path, original)
         seconds = time.monotonic() - began_at
+        if status is None and left < _TRIAL_SECONDS:
+            return Trial(mutant, Outcome.UNTRIED, seconds)
         outcome, detail = _judge(status, output)
         return Trial(mutant, outcome, seconds, detail)
 

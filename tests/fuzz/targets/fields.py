@@ -86,7 +86,7 @@ def _check_host(host: str) -> None:
         (named,) = host_names("allowed_hosts", [host])
     except ValueError:
         return
-    asked = _head(named, [])
+    asked = _head(named if named.startswith("[") else host, [])
     assert asked is not None and canonical_host(asked.host) == named, (host, named)
 
 
