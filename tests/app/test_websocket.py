@@ -120,6 +120,30 @@ async def test_requests_and_routes_are_served_beside_them(make_server: MakeServe
 # The handshake
 
 
+@pytest.mark.parametrize(("length", "status"), [("0", 101), ("00", 101), ("3", 400)])
+async def test_a_handshake_may_say_that_it_has_no_body(
+    make_server: MakeServer, length: str, status: int
+) -> None:
+    @app_of
+    async def app(receive: Receive, send: Send) -> None:
+        await accept(receive, send)
+        await send({"type": "websocket.send", "text": "hello"})
+
+    server = make_server(app=app)
+
+    @server.websocket("/route")
+    async def route(connection: Any) -> None:
+        await connection.send("hello")
+
+    async with in_memory(server) as memory:
+        for path in ("/", "/route"):
+            async with WebSocket(memory.connect()) as websocket:
+                head = await websocket.open(path, f"Content-Length: {length}")  # as some proxies do
+                assert head.status == status
+                if status == 101:
+                    assert "hello" in str(await websocket.message())
+
+
 async def test_accept_has_a_subprotocol_and_fields(make_server: MakeServer) -> None:
     @app_of
     async def app(receive: Receive, send: Send) -> None:

@@ -52,7 +52,9 @@ def test_the_body_is_as_long_as_the_fields_say(length: str, is_complete: bool, e
     assert make(GET + length, is_complete=is_complete).content_length == expected
 
 
-@pytest.mark.parametrize("more", ["", "|sec-websocket-key: theirs|sec-websocket-protocol: a"])
+@pytest.mark.parametrize(
+    "more", ["", "|sec-websocket-key: theirs|sec-websocket-protocol: a", "|content-length: 0"]
+)
 def test_an_extended_connect_is_a_handshake(more: str) -> None:
     head = make(f"{CONNECT}|sec-websocket-version: 13|origin: https://h{more}", is_complete=False)
 
@@ -126,7 +128,8 @@ MALFORMED = [
     ":method: CONNECT|:authority: h:1|:scheme: https",
     ":method: CONNECT",
     ":method: CONNECT|:protocol: websocket|:authority: h",
-    f"{CONNECT}|content-length: 0",
+    f"{CONNECT}|content-length: 0|content-length: 0",
+    f"{CONNECT}|content-length: x",
 ]
 
 

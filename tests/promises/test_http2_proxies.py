@@ -15,12 +15,14 @@ import trio
 from trio_sse import Connection, Request, Response, Server
 
 from ..support.certificates import Contexts
+from ..support.client import Client
 from ..support.leaks import MakeServer
 from ..support.ports import free_port
 from ..support.processes import curl, output_of, read_until
 from ..support.programs import ROOT
 from ..support.requirements import find, needs
 from ..support.waiting import SECONDS, until
+from ..support.websocket_client import WebSocket
 
 CONFIGURATIONS = ROOT / "examples" / "proxies"
 BODY_SIZE = 300_000
@@ -78,6 +80,10 @@ def make_routes(server: Server) -> None:
             await anext(end)
             if is_cut:
                 connection.close(reconnect=True)
+
+    @server.websocket("/websocket")
+    async def websocket(connection: Connection) -> None:
+        await connection.send("hello")
 
     @server.endpoint("/echo", methods=["POST"])
     async def echo(request: Request) -> Response:
@@ -157,6 +163,13 @@ async def test_a_proxy_with_http2_to_the_server_passes_on_all_that_happens(
                 while server.statistics().open_streams:  # HAProxy notices it by what it cannot send
                     await server.hub.publish("live", "more")
                     await trio.sleep(0.01)
+
+                if not http2:  # HTTP/1.1 to the proxy becomes an extended CONNECT to the server
+                    port = int(url.rpartition(":")[2])
+                    async with WebSocket(Client(await trio.open_tcp_stream("127.0.0.1", port))) as websocket:
+                        head = await websocket.open("/websocket", "Content-Length: 0")
+                        assert head.status == 101
+                        assert "hello" in str(await websocket.message())
 
                 for is_cut, code in ((0, 0), (1, 92 if http2 else 18)):
                     async with curl(f"{url}/ends/{is_cut}", *options) as process:

@@ -58,8 +58,9 @@ def make_request_head(
 ) -> RequestHead:
     """Return the checked head of a request.
 
-    An extended CONNECT for a WebSocket (RFC 8441) becomes the GET request of RFC 6455's handshake. The
-    content length is 0 if no body follows, and `None` if its length is not known.
+    An extended CONNECT for a WebSocket (RFC 8441) becomes the GET request of RFC 6455's handshake. It has no
+    body, whatever follows it. Otherwise, the content length is 0 if no body follows, and `None` if its length
+    is not known.
 
     Args:
         fields: the header list.
@@ -188,9 +189,11 @@ def _check_decisive(decisive: Iterable[tuple[bytes, bytes]], is_complete: bool, 
         if name in _CONNECTION_FIELDS or (name == b"te" and value.lower() != b"trailers"):
             raise _Malformed("a field concerns an HTTP/1.1 connection")
         if name == b"content-length":
-            if length is not None or not _DIGITS.fullmatch(value) or is_websocket:
+            if length is not None or not _DIGITS.fullmatch(value):
                 raise _Malformed("Content-Length must be one number")
             length = value
+    if is_websocket:
+        return length is not None  # what follows is no body, and a length of it is refused as by HTTP/1.1
     if is_complete and length is not None and length.strip(b"0"):
         raise _Malformed("the body is not as long as Content-Length says")
     return length is not None
