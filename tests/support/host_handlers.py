@@ -161,6 +161,14 @@ def handlers(hub: Hub, life: Life) -> Mapping[str, Handler]:
         connection.close(reconnect=True)
         await trio.sleep_forever()
 
+    async def closes_and_refuses(connection: Connection) -> None:
+        connection.close()
+        raise HTTPException(403, "not you")
+
+    async def closes_and_answers(connection: Connection) -> Response:
+        connection.close(reconnect=True)
+        return Response("not you\n", status=403)
+
     async def upgrades(connection: Connection) -> None:
         raise HTTPException(426, "not here", {"Upgrade": "h2c"})
 

@@ -8,12 +8,13 @@ import pytest
 import trio
 import trio.testing
 
-from trio_sse import Connection, EndReason
+from trio_sse import Connection, EndReason, HTTPException
 from trio_sse.websocket import WebSocketConnection
 
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 from ..support.websocket_client import (
+    HANDSHAKE,
     PING,
     PONG,
     TEXT,
@@ -107,6 +108,22 @@ async def test_a_handler_that_fails_closes_with_1011(
     with caplog.at_level(logging.CRITICAL, "trio_sse"):
         async with in_memory(server) as memory, opened(memory, "/ws") as websocket:
             assert await websocket.close_code() == (1011, "handler_error")
+
+
+async def test_a_handler_that_has_closed_its_websocket_may_refuse_the_handshake(
+    make_server: MakeServer,
+) -> None:
+    server = make_server()
+
+    @server.websocket("/ws")
+    async def ws(websocket: WebSocketConnection) -> None:
+        websocket.close(4321, "enough")
+        raise HTTPException(403, "not you")
+
+    async with in_memory(server) as memory, memory.connect() as client:
+        assert (await client.get("/ws", *HANDSHAKE)).status == 403
+        assert await client.whole() == b"not you\n"
+        assert await client.closed() == b""
 
 
 async def test_the_application_may_choose_the_code(make_server: MakeServer) -> None:

@@ -172,9 +172,11 @@ async def end_stream(manager: StreamManager, connection: Connection, answer: obj
             refused = _leave(manager, stream, answer)
         finally:
             stream.stop_writers()
+        if refused is not None:
+            return refused  # and nothing was sent: the answer is the caller's
         stream.end(EndReason.FINISHED)
         may_reuse = await finish_stream(stream, manager.options)
-        return refused or _refuse_late(stream) or Ended(may_reuse)
+        return _refuse_late(stream) or Ended(may_reuse)
     except BaseException:
         _end_cancelled(stream, manager)
         raise
@@ -304,7 +306,10 @@ def _settle_failure(manager: StreamManager, stream: LiveStream, failure: BaseExc
     if not stream.has_started:
         refusal = _find_refusal(manager, errors)
         if refusal is not None:
-            stream.end(EndReason.REFUSED if _is_error(refusal) else EndReason.ANSWERED)
+            reason = EndReason.REFUSED if _is_error(refusal) else EndReason.ANSWERED
+            stream.end(reason)
+            if stream.end_reason in (EndReason.FINISHED, EndReason.RECONNECT):  # it was closed before
+                stream.override_end_reason(reason)
             return Refused(refusal)
         if stream.end_reason is None:
             stream.end(EndReason.HANDLER_ERROR)

@@ -63,7 +63,7 @@ class StreamLifetime:
             self.lifetime.cancel()
 
     def override_end_reason(self, reason: EndReason) -> None:
-        """Change the reason of a stream that had finished, since its last bytes were not delivered."""
+        """Change the reason of a stream that had finished, since it was refused, or its end not delivered."""
         self._end_reason = reason
 
     # Expiry

@@ -129,7 +129,7 @@ async def run_poll(
         nursery.start_soon(_close_in_time, stream, transport, wait)
         outcome = await run_stream(manager, serving, stream, handle_until_cancelled)
         nursery.cancel_scope.cancel()
-    if isinstance(outcome, Refused) and stream.end_reason in _ANSWERED_OTHERWISE:
+    if isinstance(outcome, Refused) and stream.end_reason in _ANSWERED_OTHERWISE and not transport.is_closed:
         return outcome
     # Otherwise it is a batch, maybe an empty one, whatever has ended the stream.
     if stream.end_reason is EndReason.CLIENT_DISCONNECTED:

@@ -112,6 +112,20 @@ async def test_a_handler_may_refuse(run: Run, caplog: pytest.LogCaptureFixture) 
         assert not [record for record in caplog.records if record.exc_info]
 
 
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/json"])
+async def test_a_handler_that_has_closed_its_stream_may_refuse(run: Run, accept: str) -> None:
+    async with run() as host:
+        for path in ("/closes_and_refuses", "/closes_and_answers"):
+            lines = [f"Accept: {accept}", *(() if host.speaks_http2 else ["Connection: close"])]
+            async with host.opened(path, *lines) as stream:
+                assert stream.response.status == 403
+                assert await stream.whole() == b"not you\n"
+                if isinstance(stream, Client):
+                    assert await stream.closed() == b""  # there is one response
+        ends = await host.life.wait_ends(2)
+        assert ends[0] is EndReason.REFUSED
+
+
 async def test_an_upgrade_field_comes_with_its_connection_option(run: Run) -> None:
     async with run() as host, host.opened("/upgrades") as stream:
         assert stream.response.status == 426
