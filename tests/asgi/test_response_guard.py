@@ -367,6 +367,20 @@ async def test_a_client_that_leaves_before_the_last_message_is_no_failure() -> N
     await server.guard.finish()
 
 
+async def test_a_client_that_leaves_before_the_head_is_no_failure() -> None:
+    failures: list[Exception] = [BrokenPipeError("gone"), RuntimeError("there was no head")]
+
+    async def fail() -> None:
+        raise failures.pop(0)
+
+    server = FakeServer("2")
+    server.on_send = fail
+    with pytest.raises(OSError, match="gone"):
+        await server.guard.send(START)
+    await server.guard.finish()
+    assert failures == []
+
+
 async def test_the_end_is_sent_though_the_app_has_left_a_large_body() -> None:
     """Hypercorn reports the end of a response to the app's queue, which is full, before it closes."""
     server = FakeServer("1.1", headers=[(b"content-length", b"1000000")])

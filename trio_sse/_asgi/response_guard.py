@@ -266,8 +266,8 @@ class ResponseGuard(ScopeObject):
             await self.send(end)
         except ClientDisconnected:
             pass
-        except Exception:  # a part of an announced length is missing
-            if not self.is_disconnected:
+        except Exception:  # a part of an announced length is missing, or the head, which could not be sent
+            if not self.has_lost_client:
                 raise
 
     async def _end(self, message: Message) -> None:
