@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -16,7 +19,8 @@ from ..support.client import Client
 from ..support.http2_wire import RawPeer
 from ..support.http2_wire import ask as ask_frame
 from ..support.leaks import LeakCheck, MakeServer
-from ..support.serving import InMemory, in_memory
+from ..support.serving import InMemory, in_memory, on_sockets
+from ..support.waiting import until
 from ..support.websocket_handlers import idle
 
 SIZE = 60_000
@@ -223,6 +227,58 @@ async def test_endpoints_at_work_are_counted(no_leak: LeakCheck) -> None:
         for client in clients:
             assert await client.sized_body(await client.head()) == b"done"
         assert server.statistics().endpoints == 0
+
+
+class _Counted(bytes):
+    """A body of which the test knows how many there are."""
+
+    alive = most = 0
+
+    def __init__(self, *_: object) -> None:
+        _Counted.alive += 1
+        _Counted.most = max(_Counted.most, _Counted.alive)
+
+    def __del__(self) -> None:
+        _Counted.alive -= 1
+
+
+async def test_requests_that_arrive_at_once_do_not_exceed_the_bound(no_leak: LeakCheck) -> None:
+    size = 10 * SIZE  # more than the kernel buffers
+    server = no_leak.watch(Server(max_pending_bytes=3 * size, send_buffer=4096))
+
+    @server.endpoint("/endpoint")
+    async def endpoint(request: Request) -> Response:
+        return Response(_Counted(size))
+
+    async with on_sockets(server) as serving, AsyncExitStack() as stack:
+        _Counted.most = 0
+        clients = [await stack.enter_async_context(await serving.connect()) for _ in range(40)]
+        await wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery:
+            for client in clients:
+                nursery.start_soon(client.send, b"GET /endpoint HTTP/1.1\r\nHost: test\r\n\r\n")
+        await until(lambda: server.statistics().pending_cut == 37)
+        await until(lambda: server.statistics().pending_bytes == 3 * size)
+        assert _Counted.most <= 3 + 2
+
+
+async def test_a_long_text_is_not_held_beside_its_bytes(no_leak: LeakCheck) -> None:
+    server, numbers = no_leak.watch(Server()), itertools.count()
+
+    @server.endpoint("/")
+    async def endpoint(request: Request) -> Response:
+        return Response(f"{next(numbers)}" * 2_000_000)
+
+    async with in_memory(server) as serving:
+        tracemalloc.start()
+        try:
+            clients = [await ask(serving, "/") for _ in range(8)]  # more than texts that are kept for others
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held < 8 * 3_000_000
+        for client in clients:
+            await trio.aclose_forcefully(client.stream)
 
 
 def test_the_bound_is_checked() -> None:

@@ -6,13 +6,14 @@ client disconnects.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import final
 
 import trio
 
 from .._groups import as_exception, split_failure
 from .._http.exceptions import HTTPException
-from .._http.response import Response
+from .._http.response import Response, encode_body
 from .._hub.tracing import RequestSpan
 from .._logger import get_logger
 from .._request.access_log import log_request
@@ -30,6 +31,9 @@ from .request_tasks import name_task
 from .responder import Responder
 
 logger = get_logger("trio_sse.server")
+
+# To encode a shorter one when it is sent is quicker than to copy the response.
+_SHORT_TEXT = 16 * 1024
 
 
 @final
@@ -128,13 +132,15 @@ class Endpoints:
         async def call() -> Response | Refused | None:
             try:
                 with scope:
+                    if self._manager.pending_bytes.leaving:
+                        await self._manager.pending_bytes.settle()
                     response = await route.handler(routed.request, **routed.parameters)
                     if not isinstance(response, Response):
                         raise TypeError(f"an endpoint must return a Response, not {type(response).__name__}")
                     if not isinstance(response.body, str | bytes):
                         kind = type(response.body).__name__
                         raise TypeError(f"a response's body must be text or bytes, not {kind}")
-                    return response
+                    return _as_bytes(response)
             except BaseException as failure:
                 passing, contained = split_failure(failure)
                 if passing is not None:
@@ -149,6 +155,13 @@ class Endpoints:
         path = routed.request.target.partition("?")[0]
         logger.warning("the endpoint of path=%.200s took longer than %g s", path, self._request_timeout)
         return Refused(HTTPException(503, "the request took too long"))
+
+
+def _as_bytes(response: Response) -> Response:
+    """Return a response that does not hold a long text beside the bytes that may wait for a slow client."""
+    if isinstance(response.body, str) and len(response.body) > _SHORT_TEXT:
+        return replace(response, body=encode_body(response))
+    return response
 
 
 def _end_span(span: RequestSpan, answer: Response | Refused | None) -> None:

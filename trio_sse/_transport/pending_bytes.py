@@ -22,18 +22,24 @@ class PendingBytes:
     When there are more bytes than the bound, the sends that have waited longest are cut, until there are not.
     The newest one is never cut: a response that is larger than the bound may be sent, but alone.
 
+    A send that is cut lets go of its payload only when its task runs next. Until then, no handler should make
+    another one: of a thousand requests that arrive at once, a thousand responses would be in memory.
+
     Attributes:
         most: the bound.
         total: how many bytes wait now.
         cut: how many sends were ever cut.
+        leaving: how many of them still have their payloads.
     """
 
     def __init__(self, most: int = MAX_PENDING_BYTES) -> None:
         self.total = 0
         self.cut = 0
+        self.leaving = 0
         self.most = most
         self._holders: dict[int, int] = {}  # by the identity of what they hold
         self._waiting: dict[PendingSend, None] = {}  # oldest first
+        self._settled = trio.lowlevel.ParkingLot()
 
     def add(self, send: PendingSend) -> None:
         """Count what a send holds."""
@@ -47,7 +53,23 @@ class PendingBytes:
             slowest = next(iter(self._waiting))
             self.remove(slowest)
             self.cut += 1
+            self.leaving += 1
             slowest.cut()
+
+    async def settle(self) -> None:
+        """Wait until the sends that are cut have let go of their payloads. Call it before a response is made.
+
+        Those that wait go on one after the other, as the response of each may cause another cut.
+        """
+        while self.leaving:
+            await self._settled.park()
+        self._settled.unpark()
+
+    def on_left(self) -> None:
+        """Note that a send that was cut has let go of its payload."""
+        self.leaving -= 1
+        if not self.leaving:
+            self._settled.unpark()
 
     def remove(self, send: PendingSend) -> None:
         """Count it no longer, unless it was cut."""
@@ -96,4 +118,6 @@ class PendingSend:
         traceback: TracebackType | None,
     ) -> bool | None:
         self._counts.remove(self)
+        if self.is_cut:
+            self._counts.on_left()
         return self._scope.__exit__(kind, error, traceback)
