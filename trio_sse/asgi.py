@@ -30,7 +30,7 @@ from ._asgi.response_messages import encode_fields, response_messages
 from ._asgi.response_stream import InlineStream
 from ._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
 from ._http.event_source import refusal_response
-from ._http.exceptions import HTTPException
+from ._http.exceptions import HTTPException, TemporaryRefusal
 from ._http.fields import HeaderFields, field_pairs, merge_fields
 from ._http.id_header import check_id_header
 from ._http.request import Request
@@ -49,6 +49,7 @@ from ._stream.polling import run_poll, wants_poll
 from ._stream.statistics import StreamStatistics
 from ._stream.stream_kind import in_route
 from ._stream.stream_owner import StreamOwner
+from ._transport.arriving_bytes import TOO_MUCH_ARRIVED, ArrivingBody
 from ._validate import check_bounds
 from ._wire.event import Dumps, dumps_compact
 from ._wire.topic import TopicError
@@ -324,16 +325,31 @@ class EventStream(StreamOwner):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _receive_body(self, receive: Receive) -> bytes:
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _ClientLeft
-            body += message.get("body", b"")
+        piece, has_more = await _receive_piece(receive)
+        body = bytearray(piece)
+        try:
+            if has_more:
+                with ArrivingBody(self._manager.arriving_bytes) as arrival:
+                    arrival.grow(len(piece))
+                    while has_more and len(body) <= self._max_body_size:
+                        piece, has_more = await _receive_piece(receive)
+                        body += piece
+                        arrival.grow(len(piece))
+                if arrival.is_cut:
+                    raise TemporaryRefusal(503, TOO_MUCH_ARRIVED)
             if len(body) > self._max_body_size:
                 raise HTTPException(413, f"the body must have at most {self._max_body_size} bytes")
-            if not message.get("more_body", False):
-                return bytes(body)
+            return bytes(body)
+        finally:
+            body.clear()  # an exception keeps this frame for as long as its refusal takes to be sent
+
+
+async def _receive_piece(receive: Receive) -> tuple[bytes, bool]:
+    """Return the next piece of a request's body, and whether another one follows."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise _ClientLeft
+    return message.get("body", b""), message.get("more_body", False)
 
 
 class _ClientLeft(Exception):

@@ -36,7 +36,7 @@ _BEFORE_REQUESTS = (
 _BODIES = (
     Scenario("slow bodies", "slow_bodies"),
     Scenario("slow chunks", "slow_chunks"),
-    Scenario("unfinished bodies", "unfinished_bodies", deadline=80, memory=320),
+    Scenario("unfinished bodies", "unfinished_bodies", deadline=80, memory=400),
     Scenario("unfinished bodies to an app", "unfinished_app_bodies"),
     Scenario("tiny chunks", "tiny_chunks", share=0.05),
     Scenario("slowhttptest, slow bodies", "-B -i 1 -s 8192 -x 10 /upload", needs=_SLOWHTTPTEST),
@@ -102,7 +102,7 @@ _SURROUNDINGS = (
         "192 MiB of memory, unread responses",
         "unread_responses",
         deadline=14,
-        memory=150,
+        memory=128,
         options=("--pending", "32"),
         surround=memory(192),
         needs=(root, memory_cgroup),
@@ -111,7 +111,7 @@ _SURROUNDINGS = (
         "192 MiB of memory, unfinished bodies",
         "unfinished_bodies",
         deadline=80,
-        memory=150,
+        memory=128,
         options=("--pending", "32"),
         surround=memory(192),
         needs=(root, memory_cgroup),
@@ -120,7 +120,12 @@ _SURROUNDINGS = (
     Scenario("a stopped Redis", within=_OUTAGE, surround=stopped_redis, needs=_REDIS),
     Scenario("a killed Redis", within=_OUTAGE, surround=killed_redis, needs=_REDIS),
     Scenario(
-        "a full disk of SQLite", within=_OUTAGE, bulk=_BULK, surround=sqlite_on_a_full_disk, needs=(root,)
+        "a full disk of SQLite",
+        within=_OUTAGE,
+        bulk=_BULK,
+        spare=2,
+        surround=sqlite_on_a_full_disk,
+        needs=(root,),
     ),
     Scenario(
         "a full disk of Redis",

@@ -84,6 +84,7 @@ class Scenario:
         bulk: the bytes of large events that are published, too.
         options: further options of the server.
         within: replaces the settings' seconds, where it is not the server that is slow.
+        spare: descriptors that may be left, as SQLite keeps those that it will need again.
         admits: whether newcomers must be served during the attack; otherwise only after it.
     """
 
@@ -97,6 +98,7 @@ class Scenario:
     bulk: int = 0
     options: Sequence[str] = ()
     within: float | None = None
+    spare: int = 0
     admits: bool = True
     surround: Surround = nothing_special
     needs: Sequence[Need] = ()

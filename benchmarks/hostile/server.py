@@ -45,6 +45,7 @@ class Publisher:
         self.refused: list[int] = []
         self._hub = hub
         self._scope = trio.CancelScope()
+        self._has_finished = trio.Event()
 
     async def run(self) -> None:
         """Publish until `finish`."""
@@ -61,10 +62,12 @@ class Publisher:
                         self.refused.append(self.last)
                 # What was due while the log was away is not made up for.
                 due_at = max(due_at + INTERVAL, trio.current_time() - 2 * INTERVAL)
+        self._has_finished.set()
 
-    def finish(self) -> None:
-        """Publish no more."""
+    async def finish(self) -> None:
+        """Publish no more, and wait for the event that is being published."""
         self._scope.cancel()
+        await self._has_finished.wait()
 
 
 async def publish_bulk(hub: Hub, size: int) -> None:
@@ -165,7 +168,7 @@ async def _obey(server: Server, publisher: Publisher, commands: AsyncIterator[st
                     longest_turn=statistics.longest_loop_turn,
                 )
             case "finish":
-                publisher.finish()
+                await publisher.finish()
                 answer("finish", last=publisher.last)
             case "refused":
                 answer("refused", **{f"{number}": number for number in publisher.refused})

@@ -113,7 +113,9 @@ class _Trial:
         while True:
             now = await self._server.ask("statistics")
             took = trio.current_time() - began_at
-            left = {name: now[name] - before[name] for name in _COUNTS if now[name] > before[name]}
+            more = {name: now[name] - before[name] for name in _COUNTS}
+            more["descriptors"] -= self._scenario.spare
+            left = {name: count for name, count in more.items() if count > 0}
             if not left:
                 return took, {}
             if took > self._scenario.deadline + _MORE_SECONDS:

@@ -13,6 +13,7 @@ from trio_sse import HTTPException
 from trio_sse._http.body_decoders import ChunkedDecoder
 from trio_sse._http.request_head import RequestHead, parse_head
 from trio_sse._request.body import BodyReader, receive_body
+from trio_sse._transport.arriving_bytes import ArrivingBytes
 from trio_sse._transport.base import Transport
 
 from ..support.chunks import BAD_CHUNKS, GOOD_CHUNKS
@@ -292,7 +293,7 @@ async def test_endless_tiny_chunks_do_not_starve_other_tasks() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(take_turns)
         with pytest.raises(HTTPException, match="at most 10000 bytes"):
-            await receive_body(reader_of(head, Tireless()))
+            await receive_body(reader_of(head, Tireless()), ArrivingBytes())
         nursery.cancel_scope.cancel()
 
     assert turns >= 100
@@ -322,7 +323,7 @@ async def test_decoding_counts_against_the_time_of_a_body(
     monkeypatch.setattr(ChunkedDecoder, "feed", feed)
     head = parse_head(CHUNKED[:-4])
     with pytest.raises(HTTPException, match="in time"):
-        await receive_body(reader_of(head, Sending()))
+        await receive_body(reader_of(head, Sending()), ArrivingBytes())
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Connection, EndReason, Request, Response, Server
+from trio_sse.asgi import event_stream
 from trio_sse.websocket import WebSocketConnection
 
 from ..support.asgi_apps import Receive, Send, accept, answer, http_only, websocket_only
@@ -260,6 +261,38 @@ async def test_requests_that_arrive_at_once_do_not_exceed_the_bound(no_leak: Lea
         await until(lambda: server.statistics().pending_cut == 37)
         await until(lambda: server.statistics().pending_bytes == 3 * size)
         assert _Counted.most <= 3 + 2
+
+
+@pytest.mark.parametrize("path", ["/route", "/stream", "/event-stream"])
+async def test_bodies_that_have_taken_longest_are_refused(
+    no_leak: LeakCheck, autojump_clock: MockClock, path: str
+) -> None:
+    """All but the last byte of each body arrives: a peer could leave it at that."""
+
+    async def echo(connection: Connection) -> None:
+        await connection.send(f"{len(connection.request.body)} bytes")
+
+    app = event_stream(echo, methods=["POST"])
+    app._manager.arriving_bytes.most = MOST
+    server = no_leak.watch(Server(app, max_pending_bytes=MOST))
+    server.route("/stream", methods=["POST"])(echo)
+
+    @server.endpoint("/route", methods=["POST"])
+    async def route(request: Request) -> Response:
+        return Response(f"{len(request.body)} bytes")
+
+    head = f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {SIZE}\r\n\r\n".encode()
+    async with in_memory(server) as serving:
+        clients = [serving.connect() for _ in range(5)]
+        for client in clients:
+            await client.send(head + bytes(SIZE - 1))
+            await wait_all_tasks_blocked()
+        for client in clients[:2]:
+            assert (await client.head()).status == 503
+        for client in clients[2:]:
+            await client.send(b"x")
+            assert (await client.head()).status == 200
+            await read(client)
 
 
 async def test_a_long_text_is_not_held_beside_its_bytes(no_leak: LeakCheck) -> None:

@@ -8,8 +8,9 @@ from typing import final
 import trio
 
 from .._http.body_decoders import BodyDecoder, ChunkedDecoder, EndedDecoder, SizedDecoder
-from .._http.exceptions import HTTPException
+from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.request_head import RequestHead
+from .._transport.arriving_bytes import TOO_MUCH_ARRIVED, ArrivingBody, ArrivingBytes
 from .._transport.base import LINGER_SECONDS, LINGER_SILENCE_SECONDS, Transport, send_all
 from .._transport.pending_bytes import PendingBytes
 
@@ -200,9 +201,27 @@ class NoBody:
 RequestBody = BodyReader | NoBody
 
 
-async def receive_body(reader: BodyReader) -> bytes:
-    """Receive a body and return it whole. It raises what `BodyReader.receive_some` raises."""
-    body = bytearray()
-    while piece := await reader.receive_some():
-        body += piece
-    return bytes(body)
+async def receive_body(reader: BodyReader, arriving: ArrivingBytes) -> bytes:
+    """Receive a body and return it whole.
+
+    Raises:
+        HTTPException: as `BodyReader.receive_some`; or too much has arrived of other bodies.
+        trio.BrokenResourceError: as there.
+    """
+    piece = reader.receive_nowait()  # most of them have arrived with the head
+    if piece is not None and reader.is_complete:
+        return piece
+    body = bytearray(piece or b"")
+    try:
+        with ArrivingBody(arriving) as arrival:
+            arrival.grow(len(body))
+            while piece := await reader.receive_some():
+                body += piece
+                arrival.grow(len(piece))
+        if arrival.is_cut:
+            raise TemporaryRefusal(503, TOO_MUCH_ARRIVED)
+        return bytes(body)
+    finally:
+        # An exception keeps this frame for as long as its refusal takes to be sent.
+        body.clear()
+        piece = None

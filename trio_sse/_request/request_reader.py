@@ -20,6 +20,7 @@ from .._http.response import Response, error_response
 from .._http.routing import NO_PARAMETERS
 from .._stream.draining import DRAIN_GRACE_SECONDS
 from .._stream.scope import ServeScope
+from .._transport.arriving_bytes import ArrivingBytes
 from .._transport.base import Transport
 from .access_log import RequestMark, mark_request
 from .body import BodyReader, NoBody, RequestBody, receive_body
@@ -64,11 +65,20 @@ def routed_to_stream(request: Request, began_at: float | None, *, may_keep_alive
 
 @final
 class RequestReader:
-    """Reads requests, and has them routed before their bodies are read."""
+    """Reads requests, and has them routed before their bodies are read.
+
+    Args:
+        arriving: counts and bounds what has arrived of bodies that a route receives whole.
+    """
 
     def __init__(
-        self, options: RequestOptions, router: RequestRouter, origins: OriginResolver | None
+        self,
+        options: RequestOptions,
+        router: RequestRouter,
+        origins: OriginResolver | None,
+        arriving: ArrivingBytes,
     ) -> None:
+        self._arriving = arriving
         self._cross_origin = options.cross_origin
         self._options = options
         self._head_limits = options.head_limits
@@ -106,7 +116,9 @@ class RequestReader:
         routed = self.route(transport, buffer, head)
         if head.content_length == 0 or routed.app_body is not None:
             return routed
-        body = await receive_body(self._body_reader(head, transport, buffer, is_for_app=False))
+        body = await receive_body(
+            self._body_reader(head, transport, buffer, is_for_app=False), self._arriving
+        )
         return routed._replace(request=replace(routed.request, body=body))
 
     def route(self, transport: Transport, buffer: bytearray, head: RequestHead) -> RoutedRequest:

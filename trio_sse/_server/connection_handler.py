@@ -157,6 +157,7 @@ class ConnectionHandler:
                             transport, serving, routed, routed.destination, refuses=not is_check
                         )
             except HTTPException as refusal:
+                buffer.clear()
                 await self._responder.refuse(transport, serving, refusal)
             except trio.BrokenResourceError as error:
                 logger.debug("peer=%s has disconnected: %s", transport.peer, error)

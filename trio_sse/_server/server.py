@@ -95,7 +95,8 @@ class Server(StreamOwner):
             default, as behind a proxy that is not trusted, all clients have the proxy's address.
         max_pending_bytes: how many bytes may wait for all clients that read slowly, in responses, streams and
             WebSockets. Beyond that, those are cut that have waited longest. Bytes that wait for several
-            clients count once.
+            clients count once. As many bytes may have arrived of requests' bodies that routes receive whole;
+            beyond that, those that have taken longest are refused with 503.
         write_timeout: how long a client may accept no bytes while some are waiting for it. On Linux,
             `TCP_USER_TIMEOUT` is set to five seconds more.
         request_timeout: how long an endpoint may take; then it is cancelled and answered with 503.
@@ -297,6 +298,7 @@ class Server(StreamOwner):
         self._manager.log_identities = requests.log_identities
         self._manager.id_header = requests.connection_id_header
         self._manager.pending_bytes.most = options.admission.max_pending_bytes
+        self._manager.arriving_bytes.most = options.admission.max_pending_bytes
         self._admission = Admission(options.admission)
         root_path = options.proxies.decoded_root_path
         hosted = None if app is None else AppHandler(app, root_path=root_path)
@@ -317,7 +319,7 @@ class Server(StreamOwner):
             console=self._console_routes(options) if options.console.console else None,
         )
         self._responder = Responder(self._manager, requests.cross_origin)
-        reader = RequestReader(requests, router, origins)
+        reader = RequestReader(requests, router, origins, self._manager.arriving_bytes)
         streams = StreamRequests(self._manager, self._admission, self._responder)
         handler = ConnectionHandler(
             self._manager,

@@ -11,6 +11,7 @@ from .._http.request import Request
 from .._hub.hub import Hub, engine_of
 from .._hub.tracing import Tracing
 from .._pausing import Pausing
+from .._transport.arriving_bytes import ArrivingBytes
 from .._transport.base import Transport
 from .._transport.pending_bytes import MAX_PENDING_BYTES, PendingBytes
 from .connection import Connection
@@ -47,6 +48,7 @@ class StreamManager:
         log_identities: whether the log says whose its streams were, and others that its server serves.
         id_header: the header field that has the number of each stream, and of others that its server serves.
         pending_bytes: what waits for clients that read slowly.
+        arriving_bytes: what has arrived of bodies that are received whole.
         tracing: makes spans of the streams, if the hub is traced.
     """
 
@@ -74,6 +76,7 @@ class StreamManager:
         self.serve_scopes: dict[ServeScope, None] = {}
         self.counters = StreamCounters()
         self.pending_bytes = PendingBytes(max_pending_bytes)
+        self.arriving_bytes = ArrivingBytes(max_pending_bytes)
         self.log_identities = False
         self.id_header: str | None = None
         self.on_connect: list[ConnectHook] = []

@@ -68,8 +68,8 @@ async def sqlite_on_a_full_disk(settings: Settings) -> AsyncIterator[Surrounding
 @asynccontextmanager
 async def redis_on_a_full_disk(settings: Settings) -> AsyncIterator[Surroundings]:
     """Surround the server with a Redis whose disk is full for some seconds."""
-    # While Redis cannot write, it refuses to be written to; it does not end.
-    with _small_disk() as folder, redis_server(folder) as server:
+    # While Redis cannot write, it refuses to be written to. With `always`, it would end.
+    with _small_disk() as folder, redis_server(folder, "--appendfsync", "everysec") as server:
         await server.start()
 
         async def disturb() -> None:
