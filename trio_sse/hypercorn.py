@@ -239,7 +239,9 @@ class _Service:
         if self._has_begun_shutdown:
             return
         self._has_begun_shutdown = True
-        deadline = trio.current_time() + self._drain_timeout
+        began = trio.current_time()
+        deadline = began + self._drain_timeout
+        self._open_work.nursery.start_soon(self._lifespan.drain.run, began, self._drain_timeout)
         with trio.move_on_at(deadline - min(_LAST_SECONDS, self._drain_timeout / 2)):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._open_work.drain, self._drain_timeout)

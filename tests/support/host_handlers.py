@@ -217,7 +217,7 @@ def handlers(hub: Hub, life: Life) -> Mapping[str, Handler]:
         finally:
             life.visit("in finally")
 
-    runs = life.runs = life.runs or Runs(hub, drain_timeout=1)
+    runs = life.runs = life.runs or Runs(hub, drain_timeout=0.2)
 
     async def run(connection: Connection) -> None:
         id = connection.request.query.get("id")

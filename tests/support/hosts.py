@@ -187,17 +187,19 @@ class Host:
             nursery.cancel_scope.cancel()
 
     @asynccontextmanager
-    async def opened(self, path: str, *lines: str, held: bool = False) -> AsyncIterator[Any]:
+    async def opened(
+        self, path: str, *lines: str, method: str = "GET", held: bool = False
+    ) -> AsyncIterator[Any]:
         """Ask for a path; give what reads the response, whose head has come.
 
         If it is `held`, its body is taken only when the test reads, or has called `take_all`.
         """
         async with await self.connect(receive_buffer=4096 if held else None) as connection:
             if isinstance(connection, Client):
-                await connection.get(path, *lines)
+                await connection.get(path, *lines, method=method)
                 yield connection
             else:
-                stream = await connection.request("GET", path, *lines, held=held)
+                stream = await connection.request(method, path, *lines, held=held)
                 await stream.wait_head()
                 yield stream
 

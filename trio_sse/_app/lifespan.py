@@ -18,6 +18,7 @@ import trio
 from .._asgi.asyncio_advice import AsyncioAdvice
 from .._asgi.types import ASGIApp, Message
 from .._groups import only_exception, split_failure
+from .._hub.app_drain import AppDrain
 from .._logger import get_logger
 
 logger = get_logger("trio_sse.app")
@@ -41,11 +42,13 @@ class Lifespan:
         is_up: whether the app accepts requests.
         state: the state that the app has set, for the scopes of requests.
         failed: set when the app's lifespan has ended while the app was served.
+        drain: tells the hubs that run in it that the app's server drains.
     """
 
     def __init__(self, app: ASGIApp, advice: AsyncioAdvice | None = None) -> None:
         self.is_up = False
         self.failed = trio.Event()
+        self.drain = AppDrain()
         self.state: dict[str, Any] = {}
         self._app = app
         self._advice = AsyncioAdvice() if advice is None else advice
@@ -64,10 +67,11 @@ class Lifespan:
             return
         self._is_owned = True
         self.failed = trio.Event()
+        self.drain = AppDrain()
         failure: RuntimeError | None = None
         try:
             async with trio.open_nursery() as nursery:
-                run = _Run(self._app, self._advice, self.state, self._on_end)
+                run = _Run(self._app, self._advice, self.state, self._on_end, self.drain)
                 scope = trio.CancelScope(shield=True)
                 nursery.start_soon(run.run, scope)
                 try:
@@ -107,13 +111,19 @@ class _Run:
     """
 
     def __init__(
-        self, app: ASGIApp, advice: AsyncioAdvice, state: dict[str, Any], on_end: Callable[[], None]
+        self,
+        app: ASGIApp,
+        advice: AsyncioAdvice,
+        state: dict[str, Any],
+        on_end: Callable[[], None],
+        drain: AppDrain,
     ) -> None:
         self.has_failed = False
         self._app = app
         self._advice = advice
         self._on_end = on_end
         self._is_stopping = False
+        self._drain = drain
         self._state = state
         self._to_app, self._of_app = trio.open_memory_channel[Message](2)
         self._started = trio.Event()
@@ -128,7 +138,7 @@ class _Run:
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self._state,
         }
-        with scope, self._to_app, self._of_app:
+        with scope, self._to_app, self._of_app, self._drain.current():
             try:
                 await self._app(lifespan, self._of_app.receive, self._send)
                 if self._started.is_set() and self._failure is None and not self._is_stopping:

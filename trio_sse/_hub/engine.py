@@ -36,6 +36,7 @@ from .._wire.event import Dumps, ServerSentEvent, check_key
 from .._wire.message import Message
 from .._wire.state_change import ChangeKind
 from .._wire.topic import check_topic, check_topics
+from .app_drain import current_app_drain
 from .flushing import FlushScheduler
 from .inbox import Inbox
 from .node_requests import NodeRequests
@@ -316,10 +317,15 @@ class HubEngine:
     def used_by(self, user: object) -> Iterator[None]:
         """Keep what is overdue going on in the block, until `release`."""
         self._users.add(user)
+        app = current_app_drain()
+        if app is not None:
+            app.add(user, self)
         try:
             yield
         finally:
             self._users.discard(user)
+            if app is not None:
+                app.discard(user)
 
     def release(self, user: object) -> None:
         """Note that a user drains, so what is overdue may end if nobody else uses the hub."""

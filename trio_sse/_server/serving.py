@@ -240,6 +240,7 @@ class ServeCalls:
                     self._starting.discard(starting)
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._drain_after_failure, app)
+                        nursery.start_soon(self._tell_app, app, serving)
                         nursery.start_soon(app.calls.run)
                         await serving.run(work)
                         nursery.cancel_scope.cancel()
@@ -250,6 +251,12 @@ class ServeCalls:
         """End all calls when the app's lifespan has ended by itself: `running` then raises."""
         await app.lifespan.failed.wait()
         await self.drain()
+
+    async def _tell_app(self, app: AppHandler, serving: ServeScope) -> None:
+        """Tell the hubs that run in the app's lifespan when the server drains."""
+        await serving.drain_began.wait()
+        assert serving.drained_since is not None
+        await app.lifespan.drain.run(serving.drained_since, self.options.drain_timeout)
 
     def problems(self) -> list[str]:
         """Return why the calls are not ready for clients; see `Server.problems`."""

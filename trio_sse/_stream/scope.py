@@ -79,6 +79,7 @@ class ServeScope:
         disconnects: notices peers that disconnect; `None` on platforms without `epoll`.
         hub: the hub that runs while the call does.
         ended: set when all connections have ended.
+        drain_began: set when it drains; `drained_since` is when that was, in Trio's time.
     """
 
     def __init__(
@@ -116,8 +117,8 @@ class ServeScope:
         self.hub = hub
         self._serve_scopes = serve_scopes
         self._drain_timeout = drain_timeout
-        self._drained_since: float | None = None
-        self._drain_began = trio.Event()
+        self.drained_since: float | None = None
+        self.drain_began = trio.Event()
         self._services_scope = trio.CancelScope(shield=True)
         self.hub_start_scope = trio.CancelScope()
 
@@ -140,8 +141,8 @@ class ServeScope:
                 try:
                     if not self.is_draining:
                         await self._serve(work)
-                    if self._drained_since is not None:
-                        await engine_of(self.hub).finish_services(self._drained_since)
+                    if self.drained_since is not None:
+                        await engine_of(self.hub).finish_services(self.drained_since)
                 finally:
                     self._services_scope.cancel()
                 nursery.cancel_scope.cancel()
@@ -160,13 +161,16 @@ class ServeScope:
         self._serve_scopes.pop(self, None)
         self.ended.set()
 
-    def stop_accepting(self) -> None:
-        """Accept no more connections, and end those that carry no stream."""
+    def stop_accepting(self, drained_since: float | None = None) -> None:
+        """Accept no more connections, and end those that carry no stream.
+
+        `drained_since` is when the drain has begun, if it was not now.
+        """
         self.is_draining = True
-        if self._drained_since is None and trio.lowlevel.in_trio_run():
-            self._drained_since = trio.current_time()
+        if self.drained_since is None and trio.lowlevel.in_trio_run():
+            self.drained_since = trio.current_time() if drained_since is None else drained_since
             engine_of(self.hub).release(self)
-            self._drain_began.set()
+            self.drain_began.set()
         self.hub_start_scope.cancel()
         self.accepting.cancel()
         self.idle.interrupt_all()
@@ -257,9 +261,9 @@ class ServeScope:
 
     async def _end_overdue_services(self) -> None:
         """While the server drains, end what goes on for too long, so that its clients learn it in time."""
-        await self._drain_began.wait()
-        assert self._drained_since is not None
-        await engine_of(self.hub).end_overdue_services(self._drained_since, self._drain_timeout)
+        await self.drain_began.wait()
+        assert self.drained_since is not None
+        await engine_of(self.hub).end_overdue_services(self.drained_since, self._drain_timeout)
 
     async def wait_cancelled(self) -> NoReturn:
         """Sleep until cancelled, and set `is_cancelled` before any other task sees the cancellation.

@@ -14,6 +14,7 @@ from .._asgi.foreign_server import ForeignStreamExtension
 from .._asgi.response_guard import GUARD, ResponseGuard, find_guard
 from .._asgi.response_stream import StreamExtension
 from .._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
+from .._hub.app_drain import AppDrain, current_app_drain
 from .._stream.draining import end_streams
 from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
@@ -28,6 +29,7 @@ class AppServices:
         self._drain_timeout = drain_timeout
         self._is_stopping = trio.Event()
         self._has_ended = trio.Event()
+        self._app_drain: AppDrain | None = None  # of a server of ours
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Run until `stop` is called or this is cancelled."""
@@ -36,6 +38,7 @@ class AppServices:
             task_status.started()
             await self._is_stopping.wait()
 
+        self._app_drain = current_app_drain()
         try:
             await self.serving.run(wait_stopping)
         finally:
@@ -43,7 +46,7 @@ class AppServices:
 
     async def stop(self) -> None:
         """End the streams that are still open, then the hub."""
-        self.serving.stop_accepting()
+        self.serving.stop_accepting(None if self._app_drain is None else self._app_drain.since)
         self._is_stopping.set()
         with trio.move_on_after(self._drain_timeout):
             await end_streams(list(self.serving.streams.values()), drain_timeout=self._drain_timeout)

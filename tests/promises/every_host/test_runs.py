@@ -80,12 +80,19 @@ async def test_a_run_is_joined_resumed_and_ends_once(run: Run) -> None:
             assert (await gone.wait_head()).status == 410
 
 
-async def test_a_run_is_cancelled_with_the_server(run: Run) -> None:
-    async with run(drain_timeout=2) as host:
+async def test_viewers_that_a_drain_lets_go_on_receive_the_end(run: Run) -> None:
+    async with run() as host:
         assert host.life.runs is not None
-        async with host.opened("/run") as stream:
-            await counted(stream, "", "1 ")
-            await host.shut_down()
-            await until(host.ended.is_set)
+        async with host.opened("/run", method="POST") as posted:
+            text, events = await counted(posted, "", "1 ")
+            id = json.loads(str(events[0].data))["id"]
+            async with host.opened(f"/run?id={id}") as resumable, trio.open_nursery() as nursery:
+                await counted(resumable, "", text)
+                nursery.start_soon(host.shut_down)
+                assert "end" not in [event.event for event in await resumable.rest()]
+                events = await posted.rest()
+                assert [event.event for event in events] == ["end"]
+                assert events[0].json() == {"status": "cancelled", "reason": "the server was shut down"}
+                await until(host.ended.is_set)
         (info,) = await host.life.runs.list()
         assert (info.status, info.viewers) == (RunStatus.CANCELLED, 0)
