@@ -12,15 +12,31 @@ from trio_sse._runs.pace import FlushPace
 from trio_sse._runs.record import RunRecord
 
 
-def test_the_interval_follows_how_late_flushes_are() -> None:
-    pace = FlushPace(0.03)
-    for late, expected in ((0.001, 0.03), (0.01, 0.08), (9.0, 0.25), (0.0, 0.03)):
-        for _ in range(60):
-            pace.note(late)
-        assert pace.interval == pytest.approx(expected, abs=0.001)
-    long = FlushPace(1.0)
-    long.note(9.0)
-    assert long.interval == 1.0
+def test_the_interval_grows_while_flushes_are_late_and_shrinks_slowly() -> None:
+    pace, now = FlushPace(0.03), 0.0
+
+    def note(late: float, *, rounds: int) -> float:
+        nonlocal now
+        for _ in range(rounds):
+            now += pace.interval
+            pace.note(late, now)
+        return pace.interval
+
+    assert note(0.003, rounds=50) == 0.03
+    assert 0.03 < note(9.0, rounds=1) < 0.04  # one pause of the loop counts for little
+    assert note(0.02, rounds=100) == pytest.approx(0.19, rel=0.1)
+    assert note(9.0, rounds=10) == 0.25
+    began_at = now
+    while note(0.0, rounds=1) > 0.125:
+        assert now < began_at + 2
+    assert now > began_at + 0.9
+    assert note(0.0, rounds=200) == 0.03
+
+
+def test_an_interval_that_is_long_does_not_grow() -> None:
+    pace = FlushPace(1.0)
+    pace.note(9.0, 1.0)
+    assert pace.interval == 1.0
 
 
 async def test_a_node_that_is_late_flushes_less_often(mock_clock: MockClock, nursery: trio.Nursery) -> None:

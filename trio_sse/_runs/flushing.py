@@ -86,7 +86,7 @@ class RunFlusher:
         now = trio.current_time()
         due: dict[RunRecord, None] = {}
         if self._waiting and self._waiting[0][0] <= now:
-            self._pace.note(now - max(self._waiting[0][0], self._stored_at))
+            self._pace.note(now - max(self._waiting[0][0], self._stored_at), now)
         while self._waiting and self._waiting[0][0] <= now:
             record = heapq.heappop(self._waiting)[2]
             if record.is_scheduled:

@@ -2,20 +2,27 @@
 
 What a flush costs does not depend on how much it writes. So when a node has too much to do, each run is
 flushed less often. Then what is written is older, but by a bounded time, and nothing waits in a queue.
+
+The interval grows with each round of flushes that is late, and shrinks slowly while none is. One that
+followed the newest lateness at once would swing between too much work and none.
 """
 
 from __future__ import annotations
 
 from typing import final
 
-# The interval is so many times as long as flushes are late.
-_TIMES_LATE = 8.0
-
 # It does not grow beyond this.
 _LONGEST_SECONDS = 0.25
 
-# The share of the newest value in the average of lateness: a short pause of the loop counts for little.
-_NEWEST = 0.2
+# A round is late after so many seconds, and after this part of the interval.
+_LATE_SECONDS = 0.004
+_LATE_PART = 0.1
+
+# The most by which a late round lets the interval grow.
+_GROWTH = 0.25
+
+# In so many seconds, the interval shrinks by half.
+_HALVING_SECONDS = 1.0
 
 
 @final
@@ -33,10 +40,14 @@ class FlushPace:
         self.interval = interval
         self._shortest = interval
         self._longest = max(interval, _LONGEST_SECONDS)
-        self._late = 0.0
+        self._noted_at = 0.0
 
-    def note(self, late: float) -> None:
+    def note(self, late: float, now: float) -> None:
         """Note how many seconds after their time flushes begin."""
-        # No value counts for more than the longest interval, so that this forgets even a long pause soon.
-        self._late += (min(late, self._longest / _TIMES_LATE) - self._late) * _NEWEST
-        self.interval = max(self._shortest, self._late * _TIMES_LATE)
+        interval = self.interval
+        if late > max(_LATE_SECONDS, _LATE_PART * interval):
+            self.interval = min(interval * (1 + _GROWTH * min(late / interval, 1)), self._longest)
+        elif interval > self._shortest:
+            halvings = (now - self._noted_at) / _HALVING_SECONDS
+            self.interval = max(interval * 0.5**halvings, self._shortest)
+        self._noted_at = now
