@@ -21,7 +21,7 @@ from ..support.hypercorn_config import make_config
 from ..support.leaks import LeakCheck
 from ..support.waiting import SECONDS, until
 
-HOSTS = [("our server", "1.1"), ("our server", "2"), ("hypercorn", "1.1")]
+HOSTS = [("our server", "1.1"), ("our server", "2"), ("hypercorn", "1.1"), ("hypercorn", "2")]
 
 # More than the buffers of a connection and a window of HTTP/2.
 LARGE = bytes(4_000_000)

@@ -373,12 +373,59 @@ async def test_a_client_that_leaves_before_the_head_is_no_failure() -> None:
     async def fail() -> None:
         raise failures.pop(0)
 
-    server = FakeServer("2")
+    server = FakeServer("1.1")
     server.on_send = fail
     with pytest.raises(OSError, match="gone"):
-        await server.guard.send(START)
+        await server.guard.send(start(200, (b"content-length", b"0")))
+    with pytest.raises(OSError, match="disconnected"):  # where middleware has kept the first from the app
+        await server.guard.send(END)
+    assert len(failures) == 1
     await server.guard.finish()
     assert failures == []
+
+
+@pytest.mark.parametrize("received", [[BODY, DISCONNECT], [PIECE, DISCONNECT]])
+async def test_an_app_that_only_sends_learns_of_a_disconnect(
+    received: list[Any], autojump_clock: MockClock
+) -> None:
+    """Over HTTP/2, hypercorn's `send` may never return then. An upload still waits for the app."""
+    server = FakeServer("2")
+    guard = ResponseGuard({"http_version": "2"}, server.guard.receive, server.send, write_timeout=100)
+    await guard.send(START)
+    await guard.send(MORE)
+    server.on_send = trio.sleep_forever
+    for message in received:
+        await server.to_app.send(message)
+    with pytest.raises(OSError, match="disconnected"):
+        await guard.send(MORE)
+    assert trio.current_time() == pytest.approx(0 if received[0] is BODY else 100, abs=1)
+    assert [await guard.receive() for _ in range(3)] == [received[0], DISCONNECT, DISCONNECT]
+    assert guard.has_lost_client
+    await guard.finish()
+
+
+async def test_an_app_may_receive_while_it_sends() -> None:
+    server, blocked, got = FakeServer("2"), trio.Event(), []
+    await server.guard.send(START)
+    server.on_send = blocked.wait
+
+    async def receive() -> None:
+        got.append(await server.guard.receive())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.guard.send, MORE)
+        await wait_all_tasks_blocked()
+        for _ in range(2):
+            nursery.start_soon(receive)
+        await wait_all_tasks_blocked()
+        for message in (PIECE, BODY):
+            assert server.guard.awaits_body()
+            await server.to_app.send(message)
+            await wait_all_tasks_blocked()
+        assert got == [PIECE, BODY]
+        assert not server.guard.awaits_body()
+        blocked.set()
+    assert server.sent == [START, MORE]
 
 
 async def test_the_end_is_sent_though_the_app_has_left_a_large_body() -> None:

@@ -12,19 +12,22 @@ takes a short time: hypercorn ends its whole server if a body continues after th
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, final
 
 import trio
 
-from .._http.response import WITHOUT_BODY, Response
+from .._http.response import Response
 from .._stream.end_reason import EndReason
+from .announced_body import AnnouncedBody
 from .client_disconnected import ClientDisconnected
 from .extension_messages import checked_extension
+from .guarded_input import GuardedInput
 from .request import announces_body
 from .response_fields import checked_fields, is_event_stream
 from .response_messages import FAILURE, response_messages
 from .scope_object import ScopeObject
-from .types import Message, Receive, Scope, Send, exact_bytes
+from .types import Message, Receive, Scope, Send
 
 #: Where a scope's `extensions` have the `ResponseGuard` of the request.
 GUARD = "trio_sse.response"
@@ -53,8 +56,6 @@ class ResponseGuard(ScopeObject):
 
     Attributes:
         has_started: the response's head was sent.
-        is_disconnected: the app has received that the client has disconnected.
-        has_lost_client: the same, or a `send` has failed for it.
         is_resumable: the response is an event stream whose client reconnects when it ends.
         survives: a `send` that is cancelled still sends its whole message.
     """
@@ -76,46 +77,42 @@ class ResponseGuard(ScopeObject):
         """
         self.survives = survives
         self.has_started = False
-        self.is_disconnected = self.has_lost_client = False
         self.is_resumable = False
-        self._receive = receive
         self._send = send
         self._http_version: str = scope["http_version"]
         self._is_http2 = self._http_version >= "2"
-        self._has_body = scope.get("method") != "HEAD"
+        self._body = AnnouncedBody(is_head=scope.get("method") == "HEAD")
         self._is_get = scope.get("method") == "GET"
-        self._is_cut_short = False  # the server drains, and lets the app know
-        self._receiving: set[trio.CancelScope] = set()  # of the tasks that receive
+        self._has_failed_to_send = False
         self._is_cut = False
         self._is_over = False
-        self._length: int | None = None  # of the body, as the head announces it
         self._refusal: Response | None = None
         self._end_seconds = write_timeout  # how long the end may take, over HTTP/2
-        self._body_size = 0
         self._is_stream_over = False
-        self._is_body_over = not (self._is_http2 or announces_body(scope))  # of the request
-        self._discarding: trio.CancelScope | None = None
+        self._input = GuardedInput(receive, is_body_over=not (self._is_http2 or announces_body(scope)))
         self._ending: trio.CancelScope | None = None
         self._sends = 0  # calls of `send` that are under way
         self._sent = trio.lowlevel.ParkingLot()
 
+    @property
+    def is_disconnected(self) -> bool:
+        """Whether it is known that the client has disconnected."""
+        return self._input.is_disconnected
+
+    @property
+    def has_lost_client(self) -> bool:
+        """Whether that is known, or a `send` has failed for it."""
+        return self._has_failed_to_send or self._input.is_disconnected
+
     async def receive(self) -> Message:
         """Receive from the server."""
-        message: Message | None = None
-        if not (self.is_disconnected or self._is_cut_short):
-            with trio.CancelScope() as scope:
-                self._receiving.add(scope)
-                try:
-                    message = await self._receive()
-                finally:
-                    self._receiving.discard(scope)
+        message = await self._input.take()
         if message is None:
-            await trio.lowlevel.checkpoint()
             return {"type": "http.disconnect"}
         if message["type"] == "http.disconnect":
             self._hurry()
             await self._wait_sent()
-        self._note(message)
+        self._input.note(message)
         return message
 
     @property
@@ -125,9 +122,7 @@ class ResponseGuard(ScopeObject):
 
     def end(self, reason: EndReason) -> None:
         """Let the app know that its response should end, as if its client had left; it can still send."""
-        self._is_cut_short = True
-        for scope in self._receiving:
-            scope.cancel()
+        self._input.stop()
 
     def _hurry(self) -> None:
         """Bound the end of the response, now that the client has disconnected."""
@@ -145,17 +140,15 @@ class ResponseGuard(ScopeObject):
                 while self._sends:
                     await self._sent.park()
 
-    def _note(self, message: Message) -> None:
-        self.is_disconnected |= message["type"] == "http.disconnect"
-        self.has_lost_client |= self.is_disconnected
-        if self.is_disconnected or not message.get("more_body", False):
-            self._is_body_over = True
-            if self._discarding is not None:
-                self._discarding.cancel()
-
     async def send(self, message: Message) -> None:
         """Send to the server, except for the end of a response that was cut."""
         trio.lowlevel.current_task()  # in a thread that has none, this raises an error, and changes nothing
+        if self._has_failed_to_send:  # perhaps the head, of which middleware has not told the app
+            await trio.lowlevel.checkpoint()
+            raise ClientDisconnected("the client has disconnected")
+        await self._deliver(message)
+
+    async def _deliver(self, message: Message) -> None:
         kind = message["type"]
         if kind == "http.response.trailers" and self.has_started:
             await trio.lowlevel.checkpoint()
@@ -171,18 +164,20 @@ class ResponseGuard(ScopeObject):
             message = self._checked_head(message)
             self.has_started = True
         elif kind == "http.response.body":
-            self._check_body(message)
+            self._body.add(message)
         else:
             message = checked_extension(message, self._http_version)
         self._sends += 1
         try:
             if kind == "http.response.body" and not message.get("more_body", False):
                 await self._end(message)
+            elif kind == "http.response.body" and self._is_http2 and not self._input.is_awaited:
+                await self._send_watched(message)
             else:
                 await self._send(message)
         except (OSError, trio.BusyResourceError) as error:
             # Hypercorn closes the connection in one task and writes to it in another, which is then busy.
-            self.has_lost_client = True
+            self._has_failed_to_send = True
             text = str(error) if isinstance(error, OSError) else "the client has disconnected"
             raise ClientDisconnected(text) from error
         finally:
@@ -190,36 +185,17 @@ class ResponseGuard(ScopeObject):
             if not self._sends:
                 self._sent.unpark_all()
 
-    # A message that hypercorn refuses can leave it in a state in which it fails as a whole. So what our own
-    # server refuses is refused here.
-
     def _checked_head(self, message: Message) -> Message:
         status = message["status"]
         if not 200 <= int(status) < 600:
             raise ValueError(f"a response's status must be 200 to 599, not {status}")
         fields = checked_fields(message.get("headers", ()), self._http_version)
         self.is_resumable = self._is_get and any(map(is_event_stream, fields))
-        lengths = {int(value) for name, value in fields if name.lower() == b"content-length"}
-        if len(lengths) > 1:
-            raise ValueError(f"a response must have one Content-Length, not {sorted(lengths)}")
-        if status in WITHOUT_BODY:
-            self._has_body = False
-        if status in (204, 304):
-            # As on our own server. Clients that count would close an HTTP/2 connection with all its streams.
-            fields = [field for field in fields if field[0].lower() != b"content-length"]
-        elif lengths and self._has_body and not self.has_started:
-            (self._length,) = lengths
-        if not (self._is_http2 or self._is_body_over):
+        fields = self._body.announce(status, fields)
+        if not (self._is_http2 or self._input.is_body_over):
             fields.append(_CLOSE)  # hypercorn closes the connection of a body that nobody has read
         without_trailers = {"trailers": False} if message.get("trailers") else {}
         return {**message, "headers": fields, **without_trailers}
-
-    def _check_body(self, message: Message) -> None:
-        size = self._body_size + len(exact_bytes(message.get("body", b"")))
-        goes_on = message.get("more_body", False)
-        if self._length is not None and (size > self._length or not (goes_on or size == self._length)):
-            raise ValueError(f"the body has {size} bytes, but the head announced {self._length}")
-        self._body_size = size
 
     def on_stream_end(self, *, is_cut: bool, end_seconds: float) -> None:
         """Record that an event stream has ended, which was this response's body.
@@ -242,28 +218,24 @@ class ResponseGuard(ScopeObject):
         self._refusal = refusal
         return True
 
-    @property
-    def _is_body_sent(self) -> bool:
-        """Whether the client has the whole response, though the app has not said that it ends."""
-        return not self._has_body or self._length == self._body_size
-
     async def finish(self) -> None:
         """Complete what the app has left incomplete, now that it has returned or failed.
 
         Over HTTP/1.1 an incomplete response is cut, unless its client has all of it. But if the client has
         disconnected, hypercorn needs the end, to free a connection on which it has held back a request.
         """
-        is_cut = self.has_started and not (self._is_http2 or self.is_disconnected or self._is_body_sent)
+        is_cut = self.has_started and not (self._is_http2 or self.is_disconnected or self._body.is_whole)
         if self._is_over or is_cut:
             self._is_over = True
             return
-        refusal, self._refusal, self._is_cut, self._length = self._refusal, None, False, None
+        refusal, self._refusal, self._is_cut = self._refusal, None, False
+        self._body.forget_length()
         head, end = FAILURE if refusal is None else response_messages(refusal)
         try:
             if not self.has_started:
                 headers = head["headers"] if self._is_http2 else [*head["headers"], _CLOSE]
-                await self.send({**head, "headers": headers})
-            await self.send(end)
+                await self._deliver({**head, "headers": headers})
+            await self._deliver(end)
         except ClientDisconnected:
             pass
         except Exception:  # a part of an announced length is missing, or the head, which could not be sent
@@ -274,7 +246,7 @@ class ResponseGuard(ScopeObject):
         self._is_over = True
         if self._is_http2:
             try:
-                await self._discard_body()
+                await self._input.discard_body(_BODY_SECONDS)
             except BaseException:
                 self._is_over = False  # `finish` sends the end
                 raise
@@ -295,7 +267,7 @@ class ResponseGuard(ScopeObject):
         Hypercorn waits until the client has received everything, also if it has disconnected. How much that
         still is, nobody learns. So a response has more time the larger it is.
         """
-        more = 0.0 if self._is_stream_over else self._body_size / _SLOWEST
+        more = 0.0 if self._is_stream_over else self._body.size / _SLOWEST
         with trio.move_on_after(self._end_seconds + more) as self._ending:
             await self._send_beside(message, self._hurry_on_disconnect)
         self._ending = None
@@ -313,14 +285,28 @@ class ResponseGuard(ScopeObject):
         if failure is not None:
             raise failure
 
+    async def _send_watched(self, message: Message) -> None:
+        """Send a part of the body, and notice that the client disconnects, for an app that does not receive.
+
+        Over HTTP/2, hypercorn's `send` may wait forever for the window of such a client.
+        """
+        seconds = self._end_seconds + len(message.get("body", b"")) / _SLOWEST
+        with trio.move_on_after(seconds) as scope:
+            await self._send_beside(message, partial(self._cancel_on_disconnect, scope))
+        if scope.cancelled_caught:
+            raise OSError("the client has disconnected, or takes nothing")
+
+    async def _cancel_on_disconnect(self, scope: trio.CancelScope) -> None:
+        await self._input.wait_disconnected(ahead=True)
+        scope.cancel()
+
     async def _hurry_on_disconnect(self) -> None:
-        while not self.is_disconnected:
-            self._note(await self._receive())
+        await self._input.wait_disconnected()
         self._hurry()
 
     def awaits_body(self) -> bool:
         """Return whether the app may still receive a part of the request's body."""
-        return not (self._is_body_over or self.is_disconnected)
+        return self._input.awaits_body
 
     @property
     def has_unread_body(self) -> bool:
@@ -333,16 +319,5 @@ class ResponseGuard(ScopeObject):
         It waits for room in the app's queue to do that, before it closes the connection.
         """
         with trio.move_on_after(_BODY_SECONDS):
-            while not self.is_disconnected:
-                self._note(await self._receive())
-        for scope in self._receiving:
-            scope.cancel()
-
-    async def _discard_body(self) -> None:
-        """Receive the rest of the request's body, while the app may be receiving, too."""
-        if self._is_body_over:
-            return
-        with trio.move_on_after(_BODY_SECONDS) as self._discarding:
-            while not self._is_body_over:
-                self._note(await self._receive())
-        self._discarding = None
+            await self._input.wait_disconnected()
+        self._input.stop()
