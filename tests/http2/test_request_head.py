@@ -56,7 +56,8 @@ def test_the_body_is_as_long_as_the_fields_say(length: str, is_complete: bool, e
     "more", ["", "|sec-websocket-key: theirs|sec-websocket-protocol: a", "|content-length: 0"]
 )
 def test_an_extended_connect_is_a_handshake(more: str) -> None:
-    head = make(f"{CONNECT}|sec-websocket-version: 13|origin: https://h{more}", is_complete=False)
+    connect = CONNECT.replace("websocket", "WebSocket") if more else CONNECT
+    head = make(f"{connect}|sec-websocket-version: 13|origin: https://h{more}", is_complete=False)
 
     assert (head.method, head.content_length, b"upgrade" in head.known) == ("GET", 0, True)
     check_handshake(head.method, head.http_version, head.headers)

@@ -177,7 +177,7 @@ def _check_method(pseudo: dict[bytes, bytes], allows_websocket: bool) -> tuple[b
         raise _Malformed(":path must begin with '/', or be '*'")
     if protocol is None:
         return method, False
-    if protocol != b"websocket":
+    if protocol.lower() != b"websocket":  # proxies pass on what an `Upgrade` of HTTP/1.1 has
         raise HTTPException(501, "the only supported :protocol is websocket")
     return b"GET", True
 
