@@ -23,7 +23,8 @@ _NO_ROOM_SECONDS = 3.0  # until the next attempt, where the system had no room f
 class RestartSchedule:
     """The worker slots that wait for a restart.
 
-    A worker that served for less than ten seconds is restarted with exponential back-off.
+    A worker that served for less than ten seconds is restarted with exponential back-off, unless it was
+    drained.
     """
 
     def __init__(self, slots: int) -> None:
@@ -39,11 +40,13 @@ class RestartSchedule:
         """When the next restart is due, by `time.monotonic`."""
         return min(self._due_at.values(), default=float("inf"))
 
-    def add(self, slot: int, served: float) -> float:
+    def add(self, slot: int, served: float, *, is_drained: bool = False) -> float:
         """Schedule the restart of a worker that served for some seconds; return in how many it is due."""
         if served >= _STABLE_SECONDS:
             self._crashes[slot] = 0
             seconds = 0.0
+        elif is_drained:  # by an operator, perhaps one worker after the other
+            seconds = _FIRST_SECONDS
         else:
             seconds = delay(self._crashes[slot], _FIRST_SECONDS, _LONGEST_SECONDS)
             self._crashes[slot] += 1

@@ -334,10 +334,11 @@ class Supervisor:
             self._stop("no worker can run")
             return
         lived = time.monotonic() - worker.began_at
-        seconds = self._restarts.add(worker.slot, worker.served)
         reason = restart_reason(worker, exit_code)
+        is_drained = reason is RestartReason.DRAINED  # by the console
+        seconds = self._restarts.add(worker.slot, worker.served, is_drained=is_drained)
         self._status.restarts[reason] += 1
-        level = logging.WARNING if reason is RestartReason.DRAINED else logging.ERROR  # by the console
+        level = logging.WARNING if is_drained else logging.ERROR
         text = "worker %d, pid %d, ended after %.0f s: %s; restarting it in %.1f s"
         logger.log(level, text, worker.slot, worker.pid, lived, how, seconds)
 
