@@ -25,6 +25,7 @@ from ..support.certificates import Certificate
 from ..support.redis_server import redis_server
 from . import scenarios  # noqa: F401
 from .case import Case, Resources, run_case
+from .logs import Logs
 from .places import Place
 from .suite import MOST, Report, combinations, try_everywhere, try_one, try_seeds, try_share
 
@@ -111,14 +112,13 @@ def _resources(*, needs_redis: bool) -> Iterator[Resources]:
     shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(prefix="interruptions-", dir=shared) as name:
         folder = Path(name)
-        resources = Resources(Certificate(folder), folder)
+        certificate = Certificate(folder)
         if not needs_redis:
-            yield resources
+            yield Resources(certificate, Logs(folder))
             return
         with redis_server(folder, "--appendonly", "no") as server:
             trio.run(server.start)
-            resources.redis = server.url
-            yield resources
+            yield Resources(certificate, Logs(folder, server.url))
 
 
 def _print(report: Report, seconds: float) -> None:

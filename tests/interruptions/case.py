@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import h2.exceptions
 import trio
 import trio.testing
 
-from trio_sse import Hub, Log, LogUnavailable
-from trio_sse.sqlite import SQLiteLog
+from trio_sse import Hub, LogUnavailable
 
 from ..support.certificates import Certificate
 from ..support.leaks import living_tasks, open_descriptors
 from ..support.waiting import SECONDS
-from .hosts import HOSTS, Host, Running, Site, running
+from .hosts import HOSTS, Host
+from .logs import Logs
 from .output import faults_of
 from .places import ENDS_SERVER, OF_STEPS, Place, Steps, Trigger
+from .running import Running, running
 from .scenario import SCENARIOS, Scenario, Visitor
 from .scheduling import seed_scheduler
+from .site import Site
 from .world import Injected, InjectedPanic, World
 
 #: How long a visit may take on Trio's clock.
@@ -36,6 +38,9 @@ _EXPECTED = (
     *(Injected, InjectedPanic, OSError, LogUnavailable),
     *(trio.BrokenResourceError, trio.ClosedResourceError),
 )
+
+# Tasks that begin when they are needed first: of a Redis client's pool, and of a hub's runs.
+_MAY_STAY = re.compile(r"coredis\.|trio_sse\._runs\.(keeping|signals|taking_over|replicas|node)\.")
 
 # What calls of a hub that has ended raise, so that a handler may fail by it.
 _NOT_RUNNING = "the hub of these runs does not run"
@@ -66,7 +71,7 @@ class Case:
     @property
     def is_virtual(self) -> bool:
         """Whether nothing outside of Trio takes part, so that its clock may jump."""
-        return HOSTS[self.host].is_in_memory and self.log == "memory"
+        return HOSTS[self.host].is_in_memory and self.log in ("memory", "list")
 
     @classmethod
     def parse(cls, text: str) -> Case:
@@ -83,36 +88,12 @@ class Case:
         )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Resources:
-    """What cases share, since it takes long to make.
-
-    Attributes:
-        redis: the URL of a server, if there is one.
-    """
+    """What cases share, since it takes long to make."""
 
     certificate: Certificate
-    folder: Path
-    redis: str | None = None
-    made: int = 0
-
-    def log(self, kind: str) -> Log | None:
-        """Return a new log, which is empty."""
-        self.made += 1
-        patient: dict[str, Any] = {"timeout": SECONDS, "publish_timeout": SECONDS}
-        if kind == "sqlite":
-            return SQLiteLog(self.folder / f"log{self.made}.db", **patient)
-        if kind == "redis":
-            from trio_sse.redis import RedisLog
-
-            assert self.redis is not None
-            return RedisLog(self.redis, prefix=f"log{self.made}", **patient)
-        return None
-
-    def forget(self) -> None:
-        """Remove the files of the last log."""
-        for file in self.folder.glob(f"log{self.made}.db*"):
-            file.unlink()
+    logs: Logs
 
 
 class CaseFailed(AssertionError):
@@ -141,7 +122,7 @@ def run_case(case: Case, resources: Resources) -> Trigger:
         error.add_note(f"the case is {case}")
         raise error from None
     finally:
-        resources.forget()
+        resources.logs.forget()
     return trigger
 
 
@@ -153,8 +134,8 @@ async def _run(
     trigger: Trigger,
     faults: list[str],
 ) -> None:
-    hub = Hub(log=resources.log(case.log), **scenario.hub)
-    world = World(hub, trigger, case.seed if case.is_shuffled else None)
+    log = resources.logs.make(case.log, trigger)
+    world = World(log, trigger, case.seed if case.is_shuffled else None, **scenario.hub)
     world.faults = faults
     site = Site(host, scenario, world, resources.certificate)
     tasks, descriptors = living_tasks(), open_descriptors()
@@ -189,7 +170,7 @@ async def _visit_interrupted(case: Case, scenario: Scenario, site: Site) -> None
             try:
                 trigger.is_armed = True
                 with trio.move_on_after(VISIT_SECONDS) as limit:
-                    await scenario.visit(Visitor(site.world, site.server, serving.connect))
+                    await scenario.visit(Visitor(site.world, serving.connect, serving.connect_raw))
                 if limit.cancelled_caught:
                     raise CaseFailed("the visit does not end")
             except BaseException as failure:
@@ -200,7 +181,8 @@ async def _visit_interrupted(case: Case, scenario: Scenario, site: Site) -> None
                     await serving.hub_ended.wait()
                 await serving.start_hub()
                 await _expect_nothing(serving, tasks, "after the interruption")
-                await scenario.visit(Visitor(site.world, site.server, serving.connect))
+                await _read_all(site.world.hub)
+                await scenario.visit(Visitor(site.world, serving.connect, serving.connect_raw))
                 await _expect_nothing(serving, tasks, "after the next visit")
             elif case.place is not Place.RUN:
                 await serving.ended.wait()
@@ -213,7 +195,8 @@ async def _visit_interrupted(case: Case, scenario: Scenario, site: Site) -> None
 async def _visit_again(scenario: Scenario, site: Site) -> None:
     """Serve the site once more, and visit it."""
     async with running(site) as serving:
-        await scenario.visit(Visitor(site.world, site.server, serving.connect))
+        await _read_all(site.world.hub)
+        await scenario.visit(Visitor(site.world, serving.connect, serving.connect_raw))
     _check_output(serving)
 
 
@@ -246,10 +229,16 @@ async def _expect_nothing(serving: Running, tasks: Counter[str], when: str) -> N
         pause = min(2 * pause, 0.5)
 
 
+async def _read_all(hub: Hub) -> None:
+    """Wait until a hub has read what was stored in its log: a new subscription would receive it."""
+    async with hub.subscribe("barrier") as events:
+        await hub.publish("barrier", "")
+        await anext(aiter(events))
+
+
 def _names_of_tasks() -> Counter[str]:
     """Return the names of all tasks: a hub that is run again has other tasks of the same names."""
-    names = (task.name for task in living_tasks())
-    return Counter(name for name in names if not name.startswith("coredis."))  # whose pool may grow
+    return Counter(task.name for task in living_tasks() if not _MAY_STAY.match(task.name))
 
 
 def _check_output(serving: Running) -> None:

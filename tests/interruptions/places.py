@@ -30,6 +30,9 @@ class Place(Enum):
     OS_ERROR = "oserror"  # OSError
     SHORT = "short"  # a part is written, or read; then the connection is broken
 
+    # At an operation of a shared log
+    LOG = "log"  # it raises LogUnavailable
+
     # At a call of users' code
     ERROR = "error"  # it raises an exception
     PANIC = "panic"  # it raises a BaseException

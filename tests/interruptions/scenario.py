@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, final
 
+import trio
+from quart_trio import QuartTrio
+
 from trio_sse import Server
+from trio_sse.quart import QuartSSE
 
 from ..support.client import Client
+from ..support.http2_client import Http2Connection
 from ..support.waiting import until
 from ..support.websocket_client import WebSocket
+from .logs import LOGS
 from .world import World
 
 Handlers = Callable[[World], Mapping[str, Callable[..., Awaitable[Any]]]]
@@ -23,24 +29,27 @@ class Visitor:
 
     Attributes:
         world: the case's.
-        server: our server, if it is one.
-        owners: what lists and ends the streams.
+        hub: the case's hub.
     """
 
-    def __init__(self, world: World, server: Server | None, connect: Callable[[], Awaitable[Client]]) -> None:
+    def __init__(
+        self,
+        world: World,
+        connect: Callable[[], Awaitable[Client]],
+        connect_raw: Callable[[], Awaitable[trio.abc.Stream]],
+    ) -> None:
         self.world = world
         self.hub = world.hub
-        self._server = server
         self._connect = connect
-
-    @property
-    def server(self) -> Server:
-        assert self._server is not None
-        return self._server
+        self._connect_raw = connect_raw
 
     async def connect(self) -> Client:
         """Open a connection."""
         return await self._connect()
+
+    async def connect_http2(self, nursery: trio.Nursery) -> Http2Connection:
+        """Open a connection of HTTP/2, which carries several streams."""
+        return await Http2Connection.open(await self._connect_raw(), None, nursery)
 
     @asynccontextmanager
     async def open(
@@ -98,32 +107,37 @@ class Scenario:
         visit: what the client does; it must end by itself, and may be run again.
         streams: returns handlers of event streams by the names of their paths, for every kind of host.
         extend: adds what only a `Server` has.
+        extend_quart: adds what only an app of Quart has.
         app: returns an ASGI app, which only a `Server` serves.
+        middleware: wraps the app of a framework.
         options: of the streams of every host.
         server: options of the `Server`.
         hub: options of the hub.
         hosts: the kinds of hosts that it is for.
         logs: the logs.
         is_virtual: it needs a clock that jumps, so it runs only in memory.
-        is_http1: it is not for HTTP/2.
+        is_http1, is_http2: it is for this version of HTTP only.
+        proxy_protocol: connections begin with a header of a proxy.
         transports: those that it is for.
-        allowed: texts of errors that may be logged.
     """
 
     name: str
     visit: Callable[[Visitor], Awaitable[None]]
     streams: Handlers = lambda world: {}
     extend: Callable[[World, Server], None] | None = None
+    extend_quart: Callable[[World, QuartTrio, QuartSSE], None] | None = None
     app: Callable[[World], Any] | None = None
+    middleware: Callable[[World, Any], Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     server: Mapping[str, Any] = field(default_factory=dict)
     hub: Mapping[str, Any] = field(default_factory=dict)
     hosts: Collection[str] = ("native", "quart", "starlette", "fastapi", "litestar")
-    logs: Collection[str] = ("memory", "sqlite", "redis")
+    logs: Collection[str] = LOGS
     transports: Collection[str] = ("memory", "sockets", "tls", "hypercorn")
     is_virtual: bool = False
     is_http1: bool = False
-    allowed: Sequence[str] = field(default=())
+    is_http2: bool = False
+    proxy_protocol: bool = False
 
 
 NATIVE = ("native",)

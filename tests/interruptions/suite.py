@@ -11,10 +11,9 @@ from typing import final
 
 from .case import Case, Resources, leaves_of, run_case
 from .hosts import HOSTS, Host
+from .logs import LOGS
 from .places import OF_OPERATIONS, Place
 from .scenario import SCENARIOS, Scenario
-
-LOGS = ("memory", "sqlite", "redis")
 
 #: After so many a scenario counts as endless.
 MOST = 3000
@@ -41,10 +40,14 @@ def suits(scenario: Scenario, host: Host, log: str, place: Place) -> bool:
     """Whether a scenario can be run there, and interrupted so."""
     if host.kind not in scenario.hosts or log not in scenario.logs:
         return False
-    if host.transport not in scenario.transports or (host.is_http2 and scenario.is_http1):
+    if host.transport not in scenario.transports:
         return False
-    if scenario.is_virtual and not (host.is_in_memory and log == "memory"):
+    if (scenario.is_http1 and host.is_http2) or (scenario.is_http2 and not host.is_http2):
         return False
+    if scenario.is_virtual and not (host.is_in_memory and log in ("memory", "list")):
+        return False
+    if place is Place.LOG:
+        return log == "list"
     if place is Place.CONNECTION:
         return host.is_in_memory
     if place in OF_OPERATIONS:

@@ -9,12 +9,13 @@ import pytest
 from ..support.certificates import Certificate
 from . import scenarios  # noqa: F401
 from .case import Case, Resources, run_case
+from .logs import Logs
 from .places import Place
 
 
 @pytest.fixture
 def resources(tmp_path: Path, certificate: Certificate) -> Resources:
-    return Resources(certificate, tmp_path)
+    return Resources(certificate, Logs(tmp_path))
 
 
 def test_a_stream_of_an_app_that_ends_with_its_http2_connection_is_reset_without_a_task(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Awaitable, Callable
 from functools import wraps
@@ -9,7 +10,7 @@ from typing import Any, final
 
 import trio
 
-from trio_sse import Connection, Hub
+from trio_sse import Connection, Hub, Log
 
 from .places import OF_CODE, Place, Trigger
 
@@ -34,8 +35,8 @@ class World:
         opened, ended: streams that have passed `on_connect`, and calls of `on_disconnect`.
     """
 
-    def __init__(self, hub: Hub, trigger: Trigger, seed: int | None) -> None:
-        self.hub = hub
+    def __init__(self, log: Log | None, trigger: Trigger, seed: int | None, **options: Any) -> None:
+        self.hub = Hub(log=log, dumps=self.dumps, **options)
         self.trigger = trigger
         self.handlers: set[trio.CancelScope] = set()
         self.faults: list[str] = []
@@ -47,6 +48,11 @@ class World:
         """Say that users' code is called; raise an exception if it is its turn."""
         if self.trigger.place in OF_CODE and self.trigger.hit():
             raise Injected(where) if self.trigger.place is Place.ERROR else InjectedPanic(where)
+
+    def dumps(self, data: object) -> str:
+        """Encode data as JSON."""
+        self.code("dumps")
+        return json.dumps(data)
 
     async def turns(self) -> None:
         """Let other tasks run, for a random number of turns, if the case has a seed."""
@@ -78,8 +84,9 @@ class World:
 
         return handle
 
-    def on_connect(self, connection: Connection) -> None:
+    async def on_connect(self, connection: Connection) -> None:
         self.code("on_connect")
+        await self.turns()
         self.opened += 1
 
     def on_disconnect(self, connection: Connection) -> None:

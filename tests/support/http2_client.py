@@ -80,7 +80,7 @@ class Http2Connection:
 
     @classmethod
     async def open(
-        cls, stream: trio.SocketStream, context: ssl.SSLContext | None, nursery: trio.Nursery
+        cls, stream: trio.abc.Stream, context: ssl.SSLContext | None, nursery: trio.Nursery
     ) -> Http2Connection:
         """Shake hands, if there is a context, and begin to read."""
         if context is None:

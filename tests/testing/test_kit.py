@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
@@ -11,7 +12,7 @@ import trio.testing
 from quart_trio import QuartTrio
 from trio.testing import MockClock
 
-from trio_sse import Connection, EndReason, Hub, Server, ServerSentEvent
+from trio_sse import Connection, EndReason, Hub, Request, Response, Server, ServerSentEvent
 from trio_sse.quart import QuartSSE
 from trio_sse.testing import (
     Client,
@@ -23,6 +24,7 @@ from trio_sse.testing import (
     read_at_random,
 )
 
+from ..support.asgi_apps import Receive, Send
 from ..support.leaks import MakeServer
 
 
@@ -116,6 +118,18 @@ async def visit(client: Client) -> None:
         assert (await stream.event()).data == "welcome"
 
 
+async def ask_in_vain(client: Client) -> None:
+    assert (await client.get("/")).status == 404
+
+
+async def ask_for_page(client: Client) -> None:
+    assert (await client.get("/")).status == 200
+
+
+async def answer(request: Request) -> Response:
+    return Response("a page")
+
+
 class TestInterruptions:
     """Everything that can happen, at every step."""
 
@@ -142,6 +156,33 @@ class TestInterruptions:
         with pytest.raises(AssertionError, match="members are left") as caught:
             await self.interrupt(forgets=True)
         assert "interrupted by disconnect at step" in caught.value.__notes__[0]
+
+    async def test_one_interruption_can_be_repeated(self, autojump_clock: MockClock) -> None:
+        for at in (1, 3):
+            tried = await interrupt_everywhere(Server, ask_in_vain, interruptions=[Interruption.RESET], at=at)
+            assert tried == {Interruption.RESET: at}
+        tried = await interrupt_everywhere(Server, ask_in_vain, interruptions=[Interruption.RESET], at=9999)
+        assert tried == {Interruption.RESET: 9998}, "it has fewer steps"
+
+    async def test_an_app_that_cannot_be_served_again_is_found(self, autojump_clock: MockClock) -> None:
+        def make() -> Server:
+            opened: list[object] = []
+
+            async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+                await receive()
+                how = "failed" if opened else "complete"
+                opened.append(scope)
+                await send({"type": f"lifespan.startup.{how}"})
+                await receive()
+                await send({"type": "lifespan.shutdown.complete"})
+
+            server = Server(app)
+            server.endpoint("/")(answer)
+            return server
+
+        with pytest.raises(RuntimeError, match="could not start") as caught:
+            await interrupt_everywhere(make, ask_for_page, interruptions=[Interruption.SERVER])
+        assert "interrupted by server at step 1 " in caught.value.__notes__[0]
 
     @pytest.mark.parametrize("leak", ["task", "subscription"])
     async def test_what_a_handler_starts_elsewhere_is_found(

@@ -50,6 +50,16 @@ async def test_what_a_closed_end_and_its_peer_raise() -> None:
         await theirs.receive_some()
 
 
+@pytest.mark.parametrize(("room", "arrives"), [(10, b"01"), (1, b"0")])
+async def test_a_write_that_fails_in_the_middle(room: int, arrives: bytes) -> None:
+    ours, theirs = open_pipe(capacity=room)
+    theirs.fail(OSError("as asked"), is_short=True)
+    for _ in range(2):
+        with pytest.raises(OSError, match="as asked"):
+            await theirs.send_all(b"0123")
+    assert await ours.receive_some() == arrives
+
+
 @pytest.mark.parametrize("how", ["reset", "fail"])
 async def test_both_kinds_of_fault_end_waiting_operations(how: str) -> None:
     ours, theirs = open_pipe(capacity=1)

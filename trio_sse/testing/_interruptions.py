@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import Enum
+from functools import partial
 from typing import TypeVar, final
 
 import trio
@@ -30,11 +31,17 @@ class Interruption(Enum):
     FAULT = "fault"
     """The server's next operation on the connection raises `OSError`."""
 
+    SHORT_WRITE = "short write"
+    """The server's next write sends a part, and raises `OSError`, as everything after it."""
+
     END = "end"
     """The server ends its streams, as `Server.close_connections` does."""
 
     DRAIN = "drain"
     """The server shuts down gracefully."""
+
+    SERVER = "server"
+    """The server is cancelled, with its app and its hub, and served again."""
 
     CANCEL = "cancel"
     """The whole run is cancelled."""
@@ -46,6 +53,7 @@ async def interrupt_everywhere(
     *,
     check: Callable[[App], object] | None = None,
     interruptions: Iterable[Interruption] = tuple(Interruption),
+    at: int | None = None,
     within: float = 60.0,
     most: int = 10_000,
 ) -> dict[Interruption, int]:
@@ -63,6 +71,7 @@ async def interrupt_everywhere(
         check: is called with the app after each run, when everything has ended, and raises if something of
             yours is left.
         interruptions: those to try; all by default.
+        at: the only step to interrupt at, to repeat what a note says; all steps by default.
         within: seconds of Trio's clock that an interrupted script may take before it is cancelled.
         most: the number of steps after which the script counts as endless.
 
@@ -74,18 +83,22 @@ async def interrupt_everywhere(
             step, and by what, the run was interrupted.
         Exception: what `check` or an uninterrupted script has raised, with the same note.
     """
-    return {kind: await _at_each_step(kind, make_app, script, check, within, most) for kind in interruptions}
+    steps = range(1, most + 1) if at is None else (at,)
+    return {
+        kind: await _at_steps(kind, steps, make_app, script, check, within, most) for kind in interruptions
+    }
 
 
-async def _at_each_step(
+async def _at_steps(
     kind: Interruption,
+    steps: Sequence[int],
     make_app: Callable[[], App],
     script: Callable[[Client], Awaitable[object]],
     check: Callable[[App], object] | None,
     within: float,
     most: int,
 ) -> int:
-    for number in range(1, most + 1):
+    for number in steps:
         run = _Run(kind, number, within, most)
         app = make_app()
         try:
@@ -98,7 +111,8 @@ async def _at_each_step(
             raise
         if not run.has_happened:
             return number - 1
-    raise AssertionError(f"the script has more than {most} steps")
+    assert len(steps) == 1, f"the script has more than {most} steps"
+    return steps[0]
 
 
 @final
@@ -142,16 +156,21 @@ class _Run(trio.abc.Instrument):
         except Exception:  # it may well fail by the interruption, in any way
             if not self.has_happened:
                 raise
-        if self.has_happened and self._kind is not Interruption.DRAIN:
-            await script(client)
+        if not self.has_happened or self._kind is Interruption.DRAIN:
+            return
+        if self._kind is Interruption.SERVER:
+            await self._served.serve_again()
+        await script(client)
 
     def _interrupt(self) -> None:
-        happen = {
+        happen: dict[Interruption, Callable[[], None]] = {
             Interruption.DISCONNECT: self._served.close_clients,
             Interruption.RESET: self._served.reset_clients,
             Interruption.FAULT: self._served.fail_connections,
+            Interruption.SHORT_WRITE: partial(self._served.fail_connections, is_short=True),
             Interruption.END: self._served.end_streams,
             Interruption.DRAIN: self._served.drain,
+            Interruption.SERVER: self._served.cancel,
             Interruption.CANCEL: self._scope.cancel,
         }
         happen[self._kind]()

@@ -50,15 +50,20 @@ class PipeEnd(trio.abc.HalfCloseableStream):
         self._outgoing = outgoing
         self._is_closed = False
         self._fault: Exception | None = None
+        self._is_short = False  # the next write sends a part before it fails
 
     @property
     def is_closed(self) -> bool:
         """Whether this end was closed, or the connection reset from here."""
         return self._is_closed
 
-    def fail(self, error: Exception) -> None:
-        """Let every operation of this end fail from now on, also those that wait."""
-        self._fault = error
+    def fail(self, error: Exception, *, is_short: bool = False) -> None:
+        """Let every operation of this end fail from now on, also those that wait.
+
+        Args:
+            is_short: the next write sends half of its bytes, as far as there is room, and then fails.
+        """
+        self._fault, self._is_short = error, is_short
         self._incoming.changed.unpark_all()
         self._outgoing.changed.unpark_all()
 
@@ -79,16 +84,23 @@ class PipeEnd(trio.abc.HalfCloseableStream):
         """Write all of `data`, as the reader makes room for it."""
         await trio.lowlevel.checkpoint()
         rest = memoryview(data).cast("B")
+        if self._is_short:
+            self._is_short = False
+            self._write(rest[: len(rest) // 2])
         while True:
             await self.wait_send_all_might_not_block()
             if self._outgoing.is_ended and rest:
                 raise trio.ClosedResourceError("this end has sent its end")
-            taken = rest[: self._outgoing.room]
-            self._outgoing.data += taken
-            self._outgoing.changed.unpark_all()
-            rest = rest[len(taken) :]
+            rest = rest[self._write(rest) :]
             if not rest:
                 return
+
+    def _write(self, data: memoryview) -> int:
+        """Write as much as there is room for; return how many bytes that were."""
+        taken = b"" if self._outgoing.is_unread or self._outgoing.is_ended else data[: self._outgoing.room]
+        self._outgoing.data += taken
+        self._outgoing.changed.unpark_all()
+        return len(taken)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until there is room."""

@@ -28,17 +28,35 @@ class ServedInMemory:
         self._nursery_manager = open_nursery()
         self._nursery: trio.Nursery
         self._connect: Callable[[trio.abc.Stream, str], None]
+        self._scope = trio.CancelScope()  # of the call to serve
+        self._has_ended = trio.Event()
         self._pipes: list[tuple[PipeEnd, PipeEnd]] = []  # the clients' ends and the server's
 
     async def start(self) -> None:
         """Serve, in a task of its own, until `end`."""
         self._nursery = await self._nursery_manager.__aenter__()
         try:
-            self._connect = await self._nursery.start(self.server.serve_in_memory)
+            await self._begin()
         except BaseException as error:
             await self._nursery_manager.__aexit__(type(error), error, error.__traceback__)
             raise
-        (self.task,) = self._nursery.child_tasks
+
+    async def _begin(self) -> None:
+        self._scope, self._has_ended = trio.CancelScope(), trio.Event()
+        self._connect = await self._nursery.start(self._serve)
+
+    async def _serve(self, *, task_status: trio.TaskStatus[Callable[[trio.abc.Stream, str], None]]) -> None:
+        self.task = trio.lowlevel.current_task()
+        try:
+            with self._scope:
+                await self.server.serve_in_memory(task_status=task_status)
+        finally:
+            self._has_ended.set()
+
+    async def serve_again(self) -> None:
+        """Serve once more, when the server has ended."""
+        await self._has_ended.wait()
+        await self._begin()
 
     async def end(
         self,
@@ -72,10 +90,14 @@ class ServedInMemory:
         for ours, _ in self._pipes:
             ours.reset()
 
-    def fail_connections(self) -> None:
-        """Let the server's operations on its connections fail."""
+    def fail_connections(self, *, is_short: bool = False) -> None:
+        """Let the server's operations on its connections fail, the first write after a part of it."""
         for _, theirs in self._pipes:
-            theirs.fail(OSError("the connection fails, as the test asked for"))
+            theirs.fail(OSError("the connection fails, as the test asked for"), is_short=is_short)
+
+    def cancel(self) -> None:
+        """Cancel the server."""
+        self._scope.cancel()
 
     def end_streams(self) -> None:
         """End the server's streams, as `Server.close_connections` does."""

@@ -52,7 +52,11 @@ def posted(world: World) -> dict[str, object]:
     return {"echo": echo}
 
 
-@scenario(streams=posted, transports=("memory", "sockets", "tls"))
+@scenario(
+    streams=posted,
+    hosts=("native", "starlette", "fastapi", "litestar"),
+    transports=("memory", "sockets", "tls"),
+)
 async def upload_then_stream(visitor: Visitor) -> None:
     """A body comes in pieces, and then a stream goes."""
     async with await visitor.connect() as client:

@@ -46,7 +46,7 @@ async def replay(visitor: Visitor) -> None:
         assert (await client.event()).data == "4"
 
 
-@scenario(streams=live, hub={"history": 2})
+@scenario(streams=live, hub={"history": 2}, logs=("memory",))
 async def reset(visitor: Visitor) -> None:
     """A client reconnects whose events are gone."""
     cursor = visitor.hub.last_event_id
@@ -133,7 +133,7 @@ def lagging(world: World) -> dict[str, object]:
     return {policy.value: forward(policy) for policy in Overflow}
 
 
-@scenario(streams=lagging, transports=("memory",))
+@scenario(streams=lagging, transports=IN_MEMORY, logs=("memory",))
 async def overflow_disconnect(visitor: Visitor) -> None:
     """A client that lags is disconnected."""
     async with visitor.open("/disconnect") as client:
@@ -197,8 +197,8 @@ async def state(visitor: Visitor) -> None:
         first = await client.event()
         async with visitor.open("/change") as changing:
             assert [event.data for event in await changing.rest()] == ["changed"]
-        second = await client.event()
-        assert first.data != second.data
+        while (await client.event()).data == first.data:
+            pass  # a shared log repeats the first snapshot when it has stored it
 
 
 @scenario(streams=stateful)
