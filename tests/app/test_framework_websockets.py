@@ -89,7 +89,8 @@ async def end_of(connection: Connection) -> tuple[int, str]:
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    return [line.partition(" peer=")[0] for line in lines]
 
 
 # Starlette

@@ -396,7 +396,7 @@ async def test_what_a_run_refuses(autojump_clock: MockClock) -> None:
 async def test_a_run_has_at_most_its_bytes_whether_they_are_visible_or_not(
     autojump_clock: MockClock,
 ) -> None:
-    async def fill(run: Run) -> str:
+    async def fill(run: Run) -> None:
         await run.append("x" * 60)
         for is_visible in (False, True):
             if is_visible:
@@ -406,7 +406,6 @@ async def test_a_run_has_at_most_its_bytes_whether_they_are_visible_or_not(
             await run.append("x" * 20)
         with pytest.raises(RunTooLarge):
             await run.append("x")
-        return "full"
 
     hub = Hub()
     runs = Runs(hub, max_bytes=100)
@@ -530,3 +529,35 @@ async def test_a_burst_of_tokens_becomes_few_events(
 def test_a_refusal_is_an_answer() -> None:
     assert issubclass(RunGone, HTTPException)
     assert RunGone().status == 410
+
+
+async def test_checkpoints_and_results_count(autojump_clock: MockClock) -> None:
+    async def remember(run: Run) -> None:
+        for _ in range(3):
+            await run.checkpoint("x" * 58)  # only the newest one counts
+        await run.append("x" * 40)
+        with pytest.raises(RunTooLarge):
+            await run.checkpoint("x" * 59)
+        with pytest.raises(RunTooLarge):
+            await run.append("x")
+        await run.checkpoint(None)
+        await run.set_state("x" * 54)
+
+    async def replace(run: Run) -> str:
+        await run.set_state("x" * 38)
+        await run.set_state("y" * 38)
+        return "x" * 58
+
+    async def give_too_much(run: Run) -> str:
+        await run.append("x" * 41)
+        return "x" * 58
+
+    hub = Hub()
+    runs = Runs(hub, max_bytes=100)
+    async with running(hub):
+        infos = [await (await runs.start(act)).wait() for act in (remember, replace, give_too_much)]
+    assert [(info.status, info.reason, info.size) for info in infos] == [
+        (RunStatus.FINISHED, None, 96),
+        (RunStatus.FINISHED, None, 40),
+        (RunStatus.FAILED, "a run has at most 100 bytes", 41),
+    ]

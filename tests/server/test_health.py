@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from trio_sse import Hub, LogUnavailable, Request, Response, Server
+from trio_sse import Hub, LogSession, LogUnavailable, Request, Response, Server
 from trio_sse._hub import sequencer
 from trio_sse._shared_log import sessions, writable
 from trio_sse.sqlite import SQLiteLog
@@ -90,8 +90,12 @@ async def test_only_a_check_itself_is_for_any_host(make_server: MakeServer, path
 
 
 async def test_readiness_says_what_is_wrong_with_a_shared_log(
-    make_server: MakeServer, make_hub: MakeHub, monkeypatch: pytest.MonkeyPatch
+    make_server: MakeServer,
+    make_hub: MakeHub,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", "trio_sse.log")
     log = ListLog()
     log.is_away = True
     hub: Hub = make_hub(log=log)
@@ -117,6 +121,33 @@ async def test_readiness_says_what_is_wrong_with_a_shared_log(
         await until(lambda: not server.problems())
         monkeypatch.setattr(sequencer, "_LAGGING_SECONDS", -1.0)
         assert await ask(running, "/readyz") == unavailable("log_lagging")
+    lines = [record.getMessage() for record in caplog.records if record.name == "trio_sse.log"]
+    assert [line.startswith("the shared log is available again") for line in lines].count(True) == 1
+
+
+async def test_a_log_that_fails_right_after_it_was_loaded_is_unavailable(
+    make_server: MakeServer, make_hub: MakeHub
+) -> None:
+    class FailsOnce(ListLog):
+        connections = 0
+
+        @asynccontextmanager
+        async def connect(self) -> AsyncIterator[LogSession]:
+            self.is_away = self.is_away or self.connections == 1
+            self.connections += 1
+            async with super().connect() as session:
+                yield session
+
+    log = FailsOnce()
+    hub: Hub = make_hub(log=log)
+    server: Server = make_server(hub=hub)
+    async with on_sockets(server):
+        await until(server.problems)
+        assert server.problems() == ["log_unavailable"]
+        assert hub.statistics().log_outages == 1
+        log.is_away = False
+        await until(lambda: not server.problems())
+        assert hub.statistics().log_outages == 1
 
 
 @pytest.mark.parametrize("lock_timeout", [0.01, SECONDS], ids=["its session fails", "it is late"])

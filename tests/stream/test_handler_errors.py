@@ -115,7 +115,7 @@ async def test_an_error_while_cleaning_up_keeps_the_reason(
     client = await run_one(server)
     assert client.is_cut
     assert life.in_hook == [EndReason.RECONNECT]
-    assert "handler failed" in caplog.text
+    assert "the handler failed for id=1 peer=stream path=/" in caplog.text
 
 
 async def test_a_shielded_handler_cannot_write_to_a_stream_that_has_ended(

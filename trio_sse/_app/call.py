@@ -183,7 +183,8 @@ class AppCall:
             if contained is not None and not (cycle.is_disconnected and is_of_disconnect(contained)):
                 path = self._request.target.partition("?")[0]
                 self._context.advice.note(contained)
-                logger.error("the app failed for path=%.200s", path, exc_info=only_exception(contained))
+                only, peer = only_exception(contained), cycle.transport.peer
+                logger.error("the app failed for path=%.200s peer=%s", path, peer, exc_info=only)
             elif contained is not None:
                 logger.debug("peer=%s has disconnected", cycle.transport.peer)
             if passing is not None:

@@ -217,7 +217,8 @@ class _Call:
         if self._has_ended and is_of_end(failure):
             logger.debug("peer=%s has disconnected", self._transport.peer)
         else:
-            logger.error("the app failed for path=%.200s", self._path, exc_info=only_exception(failure))
+            only, peer = only_exception(failure), self._transport.peer
+            logger.error("the app failed for path=%.200s peer=%s", self._path, peer, exc_info=only)
 
     async def _finish(self, *, has_failed: bool) -> None:
         """End what the app has left open, now that it has returned."""

@@ -107,7 +107,8 @@ async def _refuse_late(guard: ResponseGuard | None, send: Send, stream: LiveStre
     if _refuse_held(guard, stream, error):
         return
     if not isinstance(error, HTTPException):
-        logger.error("the handler failed for id=%d", stream.id, exc_info=error)
+        peer = stream.transport.peer
+        logger.error("the handler failed for id=%d peer=%s", stream.id, peer, exc_info=error)
     elif stream.end_reason is EndReason.SERVER_SHUTDOWN:
         with suppress(OSError), trio.move_on_after(_HINT_SECONDS):
             hint = reconnect_hint(stream.options)

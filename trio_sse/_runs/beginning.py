@@ -12,6 +12,7 @@ from .._containment import contained
 from .._logger import get_logger
 from .._shared_log.protocol import LogUnavailable
 from .._shared_log.run_session import ClaimedRun, NewRun, RunBounds
+from .content import byte_size
 from .errors import RunLimitReached
 from .executing import execute
 from .flushing import RunFlusher
@@ -119,7 +120,7 @@ class ResumedRun:
             if record is None:
                 self._node.give_up()
             else:
-                run = Run(record, self._flusher, self._max_bytes, self._claimed.checkpoint)
+                run = Run(record, self._flusher, self._claimed.checkpoint)
                 logger.info("the run %s goes on here: attempt %d", run.id[:8], run.attempt)
                 await execute(record, partial(self._call, run), self._flusher)
         finally:
@@ -136,7 +137,14 @@ class ResumedRun:
             stored = None
         if stored is None or stored.attempt != claimed.attempt:
             return None
-        record = RunRecord(content_of(stored), owner=stored.owner, key=stored.key, on_watch=on_watch)
+        record = RunRecord(
+            content_of(stored),
+            owner=stored.owner,
+            key=stored.key,
+            on_watch=on_watch,
+            max_bytes=self._max_bytes,
+        )
+        record.checkpoint_size = byte_size(claimed.checkpoint or "")
         new = NewRun(
             *(claimed.id, stored.owner, stored.key, stored.created_at, claimed.seconds, self._table.ttl),
             *(claimed.function, claimed.arguments, self._resumable.attempts),

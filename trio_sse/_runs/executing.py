@@ -8,6 +8,7 @@ from .._groups import leaf_exceptions, only_exception, split_failure, stray_canc
 from .._logger import get_logger
 from .._wire.event import ServerSentEvent
 from .._wire.json_text import compact_json
+from .content import byte_size
 from .errors import RunFailed, RunTooLarge
 from .flushing import RunFlusher
 from .record import RunRecord
@@ -28,6 +29,8 @@ async def execute(record: RunRecord, function: Callable[[], Awaitable[object]], 
     try:
         with record.scope, stray_cancellation_fails():
             result = _encode_result(await function())
+            if result is not None:
+                await _make_room(record, byte_size(result), flusher)
         if record.scope.cancelled_caught:
             _end_cancelled(record)
         else:
@@ -42,6 +45,14 @@ async def execute(record: RunRecord, function: Callable[[], Awaitable[object]], 
             raise passing from None
     finally:
         flusher.schedule(record, now=True)
+
+
+async def _make_room(record: RunRecord, size: int, flusher: RunFlusher) -> None:
+    """Check that a result has room; what is pending may replace a state."""
+    while record.pending and not record.has_room(size):
+        flusher.schedule(record, now=True)
+        await record.wait_flushed()
+    record.check_room(size)
 
 
 def _encode_result(value: object) -> str | None:

@@ -10,6 +10,7 @@ from typing import final
 import trio
 
 from .content import RunContent
+from .errors import RunTooLarge
 from .holding import Holding
 from .status import RunEnd, RunInfo, RunStatus
 from .viewing import Viewers
@@ -23,6 +24,8 @@ class RunRecord:
     Attributes:
         content: its output so far.
         owner, key: what was passed to `Runs.start`.
+        max_bytes: how many bytes it may have.
+        checkpoint_size: the bytes of its newest checkpoint.
         holding: its place in the store of this node's runs, if nodes share one.
         users: how many look at it.
         viewers: the streams of this node that show it.
@@ -38,6 +41,7 @@ class RunRecord:
     __slots__ = (
         "_flushed",
         "cancel_reason",
+        "checkpoint_size",
         "content",
         "deadline",
         "flushed_at",
@@ -45,6 +49,7 @@ class RunRecord:
         "is_scheduled",
         "is_shut_down",
         "key",
+        "max_bytes",
         "owner",
         "pending",
         "scope",
@@ -60,10 +65,13 @@ class RunRecord:
         owner: str | None,
         key: str | None,
         on_watch: Callable[[RunRecord], None],
+        max_bytes: float = math.inf,
     ) -> None:
         self.content = content
         self.owner = owner
         self.key = key
+        self.max_bytes = max_bytes
+        self.checkpoint_size = 0
         self.viewers = Viewers(content, lambda: on_watch(self))
         self.holding: Holding | None = None
         self.users = 0
@@ -92,6 +100,15 @@ class RunRecord:
     def is_lost(self) -> bool:
         """Whether this node does not hold it any more, so that nothing of it can be stored."""
         return self.holding is not None and self.holding.is_lost
+
+    def has_room(self, size: int) -> bool:
+        """Whether it may have so many bytes more; what is pending counts, also if it replaces a state."""
+        return self.content.size + self.pending.size + self.checkpoint_size + size <= self.max_bytes
+
+    def check_room(self, size: int) -> None:
+        """Raise `RunTooLarge` if it may not have so many bytes more."""
+        if not self.has_room(size):
+            raise RunTooLarge(f"a run has at most {self.max_bytes} bytes")
 
     def lose(self) -> None:
         """Cancel its function, and add nothing more: it is not this node's any more."""

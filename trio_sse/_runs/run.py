@@ -11,7 +11,7 @@ from .._validate import check_bounds
 from .._wire.event import ServerSentEvent
 from .._wire.json_text import compact_json
 from .content import MOST_TEXTS, byte_size, event_size
-from .errors import RunEnded, RunTooLarge
+from .errors import RunEnded
 from .flushing import RunFlusher
 from .protocol import MAIN_TEXT, RESERVED
 from .record import RunRecord
@@ -34,15 +34,12 @@ class Run:
     cancelled, nothing was added.
     """
 
-    __slots__ = ("_checkpoint", "_flusher", "_max_bytes", "_names", "_record")
+    __slots__ = ("_checkpoint", "_flusher", "_names", "_record")
 
-    def __init__(
-        self, record: RunRecord, flusher: RunFlusher, max_bytes: int, checkpoint: str | None = None
-    ) -> None:
+    def __init__(self, record: RunRecord, flusher: RunFlusher, checkpoint: str | None = None) -> None:
         self._checkpoint = checkpoint
         self._record = record
         self._flusher = flusher
-        self._max_bytes = max_bytes
         self._names: set[str] = set(record.content.names)
 
     def __repr__(self) -> str:
@@ -133,13 +130,18 @@ class Run:
 
         Raises:
             TypeError, ValueError: it is not.
-            RunEnded: the run has ended.
+            RunTooLarge, RunEnded: as `append`. Only the newest checkpoint counts.
         """
         text = compact_json(value)
         ServerSentEvent(text)  # checks its size
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check_running()
-        self._record.pending.add(SetCheckpoint(text), byte_size(text))
+        record, size = self._record, byte_size(text)
+        if not record.has_room(size - record.checkpoint_size):
+            await self.flush()  # what is pending may replace a state
+            record.check_room(size - record.checkpoint_size)
+        record.checkpoint_size = size
+        record.pending.add(SetCheckpoint(text), 0)
         self._checkpoint = text
         await self.flush()
 
@@ -178,15 +180,14 @@ class Run:
             pending.size > _MOST_PENDING_BYTES
             or pending.count >= _MOST_PENDING_CALLS
             # What is pending may replace a state.
-            or (pending and content.size + pending.size + size > self._max_bytes)
+            or (pending and not record.has_room(size))
         ):
             self._check_running()
             self._flusher.schedule(record, now=True)
             await record.wait_flushed()
         self._check_running()
         replaced = content.state_size if replaces_state else 0
-        if content.size + pending.size + size - replaced > self._max_bytes:
-            raise RunTooLarge(f"a run has at most {self._max_bytes} bytes")
+        record.check_room(size - replaced)
 
     def _check_running(self) -> None:
         if self._record.is_over:

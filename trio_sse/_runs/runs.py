@@ -50,7 +50,8 @@ class Runs:
         ttl: how many seconds a run is kept after its end, so that clients receive the rest and the end.
         max_runs: how many runs may be going on.
         max_runs_per_owner: how many of one owner.
-        max_bytes: how many bytes the texts, events and state of a run may have; see `RunInfo.size`.
+        max_bytes: how many bytes the texts, events and state of a run may have, as in `RunInfo.size`, with
+            its newest checkpoint and its result.
         max_kept_bytes: how many bytes of runs that have ended are kept, with their results and reasons, of
             which each counts as 2,000 more; the oldest are forgotten first.
         max_viewers: how many streams may show one run.
@@ -154,9 +155,11 @@ class Runs:
             return RunView(self, known)
         seconds = max_duration or self._max_duration
         content = RunContent(secrets.token_urlsafe(16), time.time())
-        record = RunRecord(content, owner=owner, key=key, on_watch=self._table.on_watch)
+        record = RunRecord(
+            content, owner=owner, key=key, on_watch=self._table.on_watch, max_bytes=self._max_bytes
+        )
         record.deadline = trio.current_time() + seconds
-        run = Run(record, self._flusher, self._max_bytes)
+        run = Run(record, self._flusher)
         act = partial(function, run, *args)
         if node is None:
             self._table.check_room(owner, self._bounds)

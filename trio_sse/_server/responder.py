@@ -86,7 +86,8 @@ class Responder:
         else:
             refusal = HTTPException(500)
             path = routed.request.target.partition("?")[0]
-            logger.error("the %s failed for path=%.200s", what, path, exc_info=failure)
+            peer = transport.peer
+            logger.error("the %s failed for path=%.200s peer=%s", what, path, peer, exc_info=failure)
         response = refusal_response(refusal, routed.request.headers)
         if response.status < 400 <= refusal.status:
             self._note_refusal(transport, refusal.status, refusal.detail)

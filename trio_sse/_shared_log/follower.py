@@ -92,6 +92,7 @@ class LogFollower:
         states: the hub's states.
         deliver: puts entries into the window and delivers their messages, in order.
         own: the task that appends what is published here.
+        on_follow: called when a session has begun to read the log.
 
     Attributes:
         is_following: a session reads the log; otherwise it is unavailable.
@@ -110,6 +111,7 @@ class LogFollower:
         states: LogStates,
         deliver: Callable[[Sequence[ReadEntry]], Awaitable[None]],
         own: OwnEntries,
+        on_follow: Callable[[], None],
     ) -> None:
         self.skipped = 0
         self.outages = 0
@@ -122,6 +124,7 @@ class LogFollower:
         self._states = states
         self._deliver = deliver
         self._own = own
+        self._on_follow = on_follow
         self._expected: LogEnd | None = None  # where the log ended when it was last looked at
         self._behind_since = math.inf  # the log's end was not read; by a clock for all threads
         self._must_renew = False  # the log has lost entries that were read, as those after them show
@@ -181,16 +184,7 @@ class LogFollower:
         return max(monotonic() - self._behind_since, 0)
 
     async def follow(self, session: LogSession) -> None:
-        """Deliver the log's entries until cancelled."""
-        try:
-            await self._follow(session)
-        except Exception:
-            self.outages += self.is_following
-            raise
-        finally:
-            self.is_following = False
-
-    async def _follow(self, session: LogSession) -> None:
+        """Deliver the log's entries until cancelled; if it fails, or none begins, call `note_failure`."""
         self.follows_since = trio.current_time()
         if self.is_loaded:
             await self._continue(session)
@@ -198,6 +192,7 @@ class LogFollower:
             await self.reload(session)
         self._own.resume()
         self.is_following = True
+        self._on_follow()
         self._behind_since = math.inf
         limit = ReadLimit(_PAGE_BYTES)
         while True:
@@ -223,6 +218,11 @@ class LogFollower:
             if is_at_end:
                 pause = _PAUSE if entries else began + _SHORTEST_READ - trio.current_time()
                 await trio.sleep(max(pause, 0))
+
+    def note_failure(self) -> None:
+        """Note that no session reads the log any more."""
+        self.outages += self.is_following
+        self.is_following = False
 
     async def reload(self, session: LogSession, end: LogEnd | None = None) -> None:
         """Load, and announce a gap to those who are subscribed already: what they have missed is unknown."""

@@ -12,6 +12,7 @@ from typing import final
 import trio
 
 from .._backoff import delays
+from .._logger import get_logger
 from .._wire.message import Message
 from .follower import LogFollower, LogReaders, ReadEntry
 from .history import LogHistory
@@ -20,6 +21,8 @@ from .publisher import LogPublisher
 from .sessions import LogSessions
 from .state_scan import LogStates
 from .window import Window
+
+logger = get_logger("trio_sse.log")
 
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 2.0
@@ -50,7 +53,9 @@ class LogReplica:
             states=states,
             deliver=deliver,
             own=self.publisher,
+            on_follow=self._note_back,
         )
+        self._away_since: float | None = None  # in Trio's time
 
     async def load(self) -> None:
         """Begin a run: fill the window, if the log can be reached now.
@@ -68,18 +73,40 @@ class LogReplica:
             except LogRefused as error:
                 refusal = error
             nursery.cancel_scope.cancel()
+        if not self.follower.is_following:
+            self._note_away()
         if refusal is not None:
             raise refusal
 
     async def run(self, take: Callable[[], Awaitable[list[Message]]]) -> None:
         """Append the messages that `take` returns, and deliver the log's entries, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.publisher.append_all, take)
-            nursery.start_soon(self.publisher.sweep)
-            nursery.start_soon(self.publisher.watch)
-            nursery.start_soon(self.history.run)
-            nursery.start_soon(self._sessions.keep, self.follower.follow, self.publisher.pause)
-            nursery.start_soon(self._find_states)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.publisher.append_all, take)
+                nursery.start_soon(self.publisher.sweep)
+                nursery.start_soon(self.publisher.watch)
+                nursery.start_soon(self.history.run)
+                nursery.start_soon(self._sessions.keep, self.follower.follow, self._on_failure)
+                nursery.start_soon(self._find_states)
+        finally:
+            self.follower.is_following = False
+
+    def _on_failure(self) -> None:
+        self._note_away()
+        self.follower.note_failure()
+        self.publisher.pause()
+
+    def _note_away(self) -> None:
+        if self._away_since is None:
+            self._away_since = trio.current_time()
+
+    def _note_back(self) -> None:
+        """Log that the log can be read again, if a warning has said that it cannot."""
+        if self._away_since is not None and self._sessions.has_warned:
+            seconds = trio.current_time() - self._away_since
+            logger.info("the shared log is available again, after %.1f s", seconds)
+        self._away_since = None
+        self._sessions.has_warned = False
 
     async def _find_states(self) -> None:
         """Find states in the log that are declared while the hub runs, or were lost, until cancelled."""

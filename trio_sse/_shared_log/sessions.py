@@ -27,10 +27,12 @@ class LogSessions:
 
     Attributes:
         failure: why the last session that failed did so.
+        has_warned: a warning of a failure was logged, since this was last reset.
     """
 
     def __init__(self, log: Log) -> None:
         self.failure = "it has not answered yet"
+        self.has_warned = False
         self._log = log
         self._logged: dict[str, float] = {}  # when each reason was logged last, by any of the tasks
 
@@ -55,6 +57,7 @@ class LogSessions:
             logger.warning(
                 "the shared log is not available yet: %s", self.failure, exc_info=_unexpected(error)
             )
+            self.has_warned = True
 
     async def keep(
         self, work: Callable[[LogSession], Awaitable[None]], on_failure: Callable[[], None] | None = None
@@ -81,6 +84,7 @@ class LogSessions:
                     if len(self._logged) >= _MOST_REASONS:
                         self._logged.clear()
                     self._logged[self.failure] = now
+                    self.has_warned = True
                 if on_failure is not None:
                     on_failure()
             await trio.sleep(next(waits))

@@ -314,7 +314,8 @@ def _settle_failure(manager: StreamManager, stream: LiveStream, failure: BaseExc
         if stream.end_reason is None:
             stream.end(EndReason.HANDLER_ERROR)
             return Refused(as_exception(only))
-    logger.error("the handler failed for id=%d path=%.200s", stream.id, path_of(stream), exc_info=only)
+    peer, path = stream.transport.peer, path_of(stream)
+    logger.error("the handler failed for id=%d peer=%s path=%.200s", stream.id, peer, path, exc_info=only)
     stream.end(EndReason.HANDLER_ERROR)
     return None
 
