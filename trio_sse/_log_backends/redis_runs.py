@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
@@ -24,11 +23,7 @@ from .._shared_log.run_session import (
 from .readable_runs import run_or_none
 from .redis_run_reads import LIST, READ
 from .redis_run_scripts import CANCEL, COMMIT, CREATE, FORGET, HOLD_RUNS, TAKE_OVER
-
-# For how long a run is noted as shown: viewers ask again long before.
-_WATCHED_MILLISECONDS = "6000"
-
-_LONGEST_SECONDS = 10 * 365 * 86_400.0
+from .run_rules import LONGEST_SECONDS, WATCHED_SECONDS, key_digest
 
 Argument = str | bytes
 
@@ -46,7 +41,7 @@ class RedisRuns:
 
     async def create_run(self, holder: str, seconds: float, run: NewRun, bounds: RunBounds) -> str | Refusal:
         """See `RunSession`."""
-        digest = "" if run.key is None else _digest(run.owner, run.key)
+        digest = "" if run.key is None else key_digest(run.owner, run.key).hex()
         arguments: list[Argument] = [holder, _milliseconds(seconds), run.id]
         arguments += (*_optional(run.owner), digest, repr(run.created_at))
         arguments += (_milliseconds(run.seconds), _milliseconds(run.ttl))
@@ -80,7 +75,7 @@ class RedisRuns:
 
     async def read_runs(self, holder: str, queries: Sequence[RunQuery]) -> Sequence[StoredRun | None]:
         """See `RunSession`."""
-        arguments: list[Argument] = [holder, _WATCHED_MILLISECONDS]
+        arguments: list[Argument] = [holder, _milliseconds(WATCHED_SECONDS)]
         for query in queries:
             lengths = query.lengths or ()
             arguments += (query.id, "1" if query.is_watched else "0", "0" if query.lengths is None else "1")
@@ -123,16 +118,11 @@ class RedisRuns:
 
 
 def _milliseconds(seconds: float) -> str:
-    return "0" if seconds <= 0 else str(max(1, round(min(seconds, _LONGEST_SECONDS) * 1000)))
+    return "0" if seconds <= 0 else str(max(1, round(min(seconds, LONGEST_SECONDS) * 1000)))
 
 
 def _optional(value: str | None) -> tuple[str, str]:
     return ("0", "") if value is None else ("1", value)
-
-
-def _digest(owner: str | None, key: str) -> str:
-    text = f"{key}\0" if owner is None else f"{key}\0={owner}"
-    return hashlib.sha256(_bytes(text)).hexdigest()
 
 
 def _bytes(text: str) -> bytes:

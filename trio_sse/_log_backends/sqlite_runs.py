@@ -5,7 +5,6 @@ A text is kept in rows of some KiB, of which the last one grows.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -27,14 +26,13 @@ from .._shared_log.run_session import (
     encode_starts,
 )
 from .readable_runs import run_or_none
+from .run_rules import LONGEST_SECONDS, WATCHED_SECONDS, key_digest
 from .sqlite_run_tables import clock, drop_old, finish, has_old, holders_without_lease, renew
 from .sqlite_run_take_over import SQLiteTakeOver
 
 T = TypeVar("T")
 
-_WATCHED_SECONDS = 6.0
 _ROW_SIZE = 4096
-_LONGEST_SECONDS = 10 * 365 * 86_400.0
 _COLUMNS = (
     "id, owner, key, created_at, holder, attempt, number, size, state_version, ending,"
     " (select count(*) from run_events where run = id), starts"
@@ -59,7 +57,7 @@ class SQLiteRuns:
 
     def _create_run(self, holder: str, seconds: float, run: NewRun, bounds: RunBounds) -> str | Refusal:
         execute = self._connection.execute
-        digest = None if run.key is None else _digest(run.owner, run.key)
+        digest = None if run.key is None else key_digest(run.owner, run.key)
         now = time.time()
         with self._transaction():
             drop_old(self._connection, now)
@@ -78,7 +76,7 @@ class SQLiteRuns:
                 " function, arguments, attempts, starts) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(run.id, run.owner, run.key, digest, run.created_at),
-                    *(now + min(run.seconds, _LONGEST_SECONDS), min(run.ttl, _LONGEST_SECONDS), holder),
+                    *(now + min(run.seconds, LONGEST_SECONDS), min(run.ttl, LONGEST_SECONDS), holder),
                     *(run.function, run.arguments, run.attempts, encode_starts(run.starts)),
                 ),
             )
@@ -128,7 +126,7 @@ class SQLiteRuns:
             finish(self._connection, item.id, item.end)
         elif item.is_released:
             execute("update runs set holder = '' where id = ?", (item.id,))
-        return Outcome.WATCHED if clock() < run[4] <= clock() + _WATCHED_SECONDS else Outcome.STORED
+        return Outcome.WATCHED if clock() < run[4] <= clock() + WATCHED_SECONDS else Outcome.STORED
 
     def _append_piece(self, id: str, piece: TextPiece) -> None:
         execute = self._connection.execute
@@ -164,7 +162,7 @@ class SQLiteRuns:
         return HeldRuns(
             [id for id, _, _ in rows],
             {id: reason for id, reason, _ in rows if reason is not None},
-            [id for id, _, until in rows if clock() < until <= clock() + _WATCHED_SECONDS],
+            [id for id, _, until in rows if clock() < until <= clock() + WATCHED_SECONDS],
         )
 
     async def read_runs(self, holder: str, queries: Sequence[RunQuery]) -> Sequence[StoredRun | None]:
@@ -172,9 +170,9 @@ class SQLiteRuns:
         return await self._in_thread(self._read_runs, holder, queries)
 
     def _read_runs(self, holder: str, queries: Sequence[RunQuery]) -> list[StoredRun | None]:
-        watched = [(clock() + _WATCHED_SECONDS, query.id, holder) for query in queries if query.is_watched]
+        watched = [(clock() + WATCHED_SECONDS, query.id, holder) for query in queries if query.is_watched]
         if watched:
-            late = clock() + _WATCHED_SECONDS / 2
+            late = clock() + WATCHED_SECONDS / 2
             with self._transaction("deferred"):  # a viewer that asks often writes seldom
                 due = [row for row in watched if self._is_noted_until(row[1]) < late]
             if due:
@@ -307,8 +305,3 @@ class SQLiteRuns:
             self._connection.execute(
                 "delete from runs where id = ? and holder = ? and number = 0 and ending is null", (id, holder)
             )
-
-
-def _digest(owner: str | None, key: str) -> bytes:
-    text = f"{key}\0" if owner is None else f"{key}\0={owner}"
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
