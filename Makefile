@@ -48,7 +48,7 @@ help:
 	@echo "make interruptions  scenarios on all hosts and logs, interrupted everywhere (hours)"
 	@echo "make mutants     seeded faults of the package, each of which a test must notice"
 	@echo "make mutation    mutmut's faults of central files, noticed or explained"
-	@echo "make proof       random shares of the fuzzing and the mutants, in 150 seconds, as CI runs them"
+	@echo "make proof       random shares of the fuzzing, the interruptions and the mutants, in 150 seconds"
 	@echo "make soak        memory over an hour of clients connecting and disconnecting"
 	@echo "make hostile     slow and hostile peers, full disks, bad networks (half an hour; more of it as root)"
 	@echo "make clean       remove what make has set up"

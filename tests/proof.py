@@ -23,16 +23,24 @@ _GRACE_SECONDS = 10.0
 
 
 class Part(NamedTuple):
-    """A command, which takes `--seconds` and `--seed`; and how much of the time that is left it may take."""
+    """A command that takes a seed and a bound on its time.
+
+    Attributes:
+        share: how much of the time that is left it may take.
+        option: the name of the option for its seconds, and how many of them each second is.
+    """
 
     name: str
     share: float
     command: tuple[str, ...]
+    option: tuple[str, float] = ("--seconds", 1.0)
 
 
 # The last part takes all that the others leave; put others before it.
 PARTS = (
     Part("blind fuzzing", 0.2, ("-m", "tests.fuzz.blind")),
+    # It counts CPU time, of which a busy machine gives less.
+    Part("random interruptions", 0.3, ("-m", "tests.interruptions", "--virtual"), ("--share", 0.6)),
     Part("a share of the mutants", 1.0, ("-m", "tests.mutants", "--share", "1/8", "--no-baseline")),
 )
 
@@ -58,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(part: Part, seconds: float, seed: int) -> str:
     """Run a part; return how it has ended."""
-    command = [sys.executable, *part.command, "--seconds", f"{seconds:.1f}", "--seed", str(seed)]
+    option, factor = part.option
+    command = [sys.executable, *part.command, option, f"{seconds * factor:.1f}", "--seed", str(seed)]
     process = subprocess.Popen(command, start_new_session=True)  # what it starts ends with it
     try:
         return "FAILED" if process.wait(seconds + _GRACE_SECONDS) else "passed"
