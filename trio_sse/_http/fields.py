@@ -27,13 +27,18 @@ SINGLE_FIELDS = (
     "content-range",
     "content-type",
     "date",
+    "depth",
+    "destination",
     "from",
+    "http2-settings",
+    "idempotency-key",
     "if-modified-since",
     "if-range",
     "if-unmodified-since",
     "last-event-id",
     "max-forwards",
     "origin",
+    "overwrite",
     "proxy-authorization",
     "range",
     "referer",
@@ -44,6 +49,7 @@ SINGLE_FIELDS = (
     "sec-websocket-key",
     "sec-websocket-version",
     "user-agent",
+    "x-csrf-token",
 )
 
 #: Fields that would change what a request means after the server has acted on it (RFC 9110, 6.5.1): who has
