@@ -1,9 +1,10 @@
 """Ten million deliveries while workers are killed: `python -m benchmarks.kills`.
 
 Four workers share a Redis that always syncs its append-only file. Each worker is killed ten times, at
-random, while events are published. Its clients reconnect with their `Last-Event-ID`. The benchmark fails if
-an event is lost, repeated or out of order. A separate process publishes most events. In addition, clients
-publish through the workers, and an event whose request was answered must not be lost either.
+random, while events are published, and Redis four times. A worker's clients reconnect with their
+`Last-Event-ID`. The benchmark fails if an event is lost, repeated or out of order. A separate process
+publishes most events. In addition, clients publish through the workers, and an event whose request was
+answered must not be lost either.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,11 @@ from benchmarks.harness.publish_clients import PublishClients
 from benchmarks.harness.publisher import publishing
 from benchmarks.harness.service import Service, redis, running
 from benchmarks.harness.worker import BenchmarkError
+from tests.support.redis_server import RedisServer
 
 #: The part of the run in which workers are killed. The remaining events come after it.
 _KILLING_SHARE = 0.9
+_REDIS_AWAY_SECONDS = 0.3
 
 
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -50,6 +54,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             publish_clients = PublishClients(service.port, publisher.hub)
             nursery.start_soon(publish_clients.run, seconds * _KILLING_SHARE)
             nursery.start_soon(_kill, service, arguments.workers, kills, seconds * _KILLING_SHARE)
+            nursery.start_soon(_kill_redis, server, arguments.redis_kills, seconds * _KILLING_SHARE)
             await publisher.steady(events, arguments.per_second)
         took = time.monotonic() - began_at
         await trio.sleep(1.5)  # until the status is current
@@ -62,6 +67,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "lost, repeated or out of order": 0,
             **publish_clients.report(),
             "workers killed": kills,
+            "Redis killed": arguments.redis_kills,
             "streams": arguments.streams,
             "streams that reconnected": int(reply["reconnects"]),
             "s": round(took, 1),
@@ -86,14 +92,23 @@ async def _kill(service: Service, workers: int, kills: int, seconds: float) -> N
         os.kill(pid, signal.SIGKILL)
 
 
+async def _kill_redis(server: RedisServer, kills: int, seconds: float) -> None:
+    """Kill Redis at regular times, and start it again."""
+    for _ in range(kills):
+        await trio.sleep(seconds / (kills + 1))
+        server.kill()
+        await trio.sleep(_REDIS_AWAY_SECONDS)
+        await server.start()
+
+
 def _pid_of(service: Service, slot: int) -> int | None:
     """Return the process id of the worker in a slot, once it serves."""
     found = (w["pid"] for w in service.status()["workers"] if w["slot"] == slot and "opened" in w)
     return next(found, None)
 
 
-def main() -> None:
-    """Run as the command line says."""
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse a command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -102,8 +117,14 @@ def main() -> None:
     parser.add_argument("--per-second", type=float, default=40.0, help="events (default: 40)")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--kills", type=int, default=10, help="of each worker (default: 10)")
+    parser.add_argument("--redis-kills", type=int, default=4, help="of Redis (default: 4)")
     parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Run as the command line says."""
+    arguments = parse()
     programs.build()
     try:
         report = trio.run(measure, arguments)
