@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import pytest
 import trio
 import trio.lowlevel
 import trio.testing
 
-from trio_sse import Connection, EndReason
+from trio_sse import Connection, EndReason, Hub
 from trio_sse._transport.socket import SocketTransport
+from trio_sse.asgi import EventStream, event_stream
 
+from ..support.asgi_apps import App, Receive, Send, http_only
 from ..support.certificates import Contexts
 from ..support.client import Client
 from ..support.leaks import MakeServer
@@ -50,6 +53,48 @@ async def open_with_little_room(serving: OnSockets) -> Client:
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     await stream.connect(serving.address)
     return Client(trio.SocketStream(stream))
+
+
+def with_slow_head(app: EventStream) -> App:
+    """Return middleware that takes a while to send a response's head."""
+
+    @http_only
+    async def call(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        async def send_slowly(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                for _ in range(4):
+                    await trio.lowlevel.checkpoint()
+            await send(message)
+
+        await app(scope, receive, send_slowly)
+
+    return call
+
+
+async def test_nothing_is_lost_of_what_tasks_send_while_an_app_decides_about_the_head(
+    make_server: MakeServer,
+) -> None:
+    """Of tasks that waited for the head, one sends while what another one has sent is still buffered."""
+    turns = 0
+    hub = Hub()
+
+    async def stream(connection: Connection) -> None:
+        async def send(number: int) -> None:
+            for _ in range(number * turns):
+                await trio.lowlevel.checkpoint()
+            await connection.send(f"{number}")
+
+        async with trio.open_nursery() as nursery:
+            for number in range(6):
+                nursery.start_soon(send, number % 3)
+
+    async with on_sockets(make_server(app=with_slow_head(event_stream(stream, hub=hub)), hub=hub)) as serving:
+        for number in range(40):
+            turns = number // 4
+            async with await serving.connect() as client:
+                await client.get("/")
+                received = sorted(str(event.data) for event in await client.rest())
+                assert received == ["0", "0", "1", "1", "2", "2"], f"after {turns} turns"
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])

@@ -51,7 +51,7 @@ class WriteCoalescer:
         self._wake_up = trio.lowlevel.ParkingLot()
 
     def begin(self, writer: CoalescedWriter) -> None:
-        """Buffer what this stream sends in the rest of the round."""
+        """Buffer what this stream sends in the rest of the round; nothing may be buffered for it."""
         self._pending[writer] = []
         self._wake_up.unpark_all()
 

@@ -189,6 +189,7 @@ class StreamWriter(StreamLifetime):
             await self.start_response()
             if self.end_reason is not None:
                 raise self.ended_error()
+            has_coalesced = coalescer.flush(self) or has_coalesced  # what other tasks have sent meanwhile
             payload = self.with_head(payload)
         if self.transport.pending is not None:
             await self.flush_then_write(payload, events)
