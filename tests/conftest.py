@@ -19,7 +19,7 @@ from trio_sse import Hub, Server
 from trio_sse._logging.repeats import RepeatLimit
 
 from .support import serving as serving_module
-from .support.certificates import Certificate, Contexts, make_contexts
+from .support.certificates import AUTHORITY, Certificate, Contexts, make_contexts
 from .support.hangs import say_at_timeout
 from .support.leaks import (
     CAN_LIST_DESCRIPTORS,
@@ -40,6 +40,10 @@ hypothesis.settings.register_profile("same", deadline=None, derandomize=True, pr
 # The first of the same examples, for `make test-unit`.
 hypothesis.settings.register_profile("quick", parent=hypothesis.settings.get_profile("same"), max_examples=30)
 hypothesis.settings.load_profile("same")
+
+# For the programs, too, which inherit it; those that install packages trust the system's authorities.
+if "TRIO_SSE_ARTEFACTS" not in os.environ:
+    os.environ["SSL_CERT_FILE"] = str(AUTHORITY)
 
 
 @pytest.hookimpl(wrapper=True)
