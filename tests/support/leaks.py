@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import trio
 
@@ -15,8 +14,8 @@ MakeServer = Callable[..., Server]
 MakeHub = Callable[..., Hub]
 
 
-_DESCRIPTORS = Path("/proc/self/fd")
-CAN_LIST_DESCRIPTORS = _DESCRIPTORS.is_dir()
+_DESCRIPTORS = "/proc/self/fd"
+CAN_LIST_DESCRIPTORS = os.path.isdir(_DESCRIPTORS)
 
 
 def open_descriptors() -> dict[str, str]:
@@ -24,7 +23,7 @@ def open_descriptors() -> dict[str, str]:
     found = {}
     for name in os.listdir(_DESCRIPTORS) if CAN_LIST_DESCRIPTORS else ():
         try:
-            found[name] = os.readlink(_DESCRIPTORS / name)
+            found[name] = os.readlink(f"{_DESCRIPTORS}/{name}")
         except FileNotFoundError:  # the listing's own
             continue
     return found
