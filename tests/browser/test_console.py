@@ -11,9 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import expect
 
-from ..support.browser import profile
+from ..support.browser import expect, profile
 from ..support.console import TOKEN
 from ..support.programs import RawStream, serving
 from ..support.requirements import needs

@@ -12,9 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright import sync_api
 
-from ..support.browser import profile, value_of
+from ..support.browser import expect, profile, value_of
 from ..support.ports import free_port
 from ..support.programs import Program, serving, trio_sse
 from ..support.requirements import needs
@@ -56,10 +55,10 @@ class Tab:
         return state
 
     def expect_status(self, status: str) -> None:
-        sync_api.expect(self.page.locator("#status")).to_have_attribute("data-status", status)
+        expect(self.page.locator("#status")).to_have_attribute("data-status", status)
 
     def expect_story(self, pattern: str) -> None:
-        sync_api.expect(self.page.locator("#story")).to_contain_text(re.compile(pattern))
+        expect(self.page.locator("#story")).to_contain_text(re.compile(pattern))
 
 
 @contextmanager
@@ -96,7 +95,6 @@ def test_the_page_shows_what_comes(browser: Any, demo: str) -> None:
         assert (state["gaps"], state["doubles"], state["lost"], state["unknownLosses"]) == (0, 0, 0, 0)
         assert re.fullmatch(r"[0-9a-f]{8}\.\d+", state["lastEventId"])
         page = opened.page
-        expect = sync_api.expect
         expect(page.locator("#curl")).to_have_text(f"curl -N {demo}events")
         expect(page.locator("#last-event-id")).to_have_text(re.compile(r"^[0-9a-f]{8}\.\d+$"))
         expect(page.locator("#story")).to_contain_text(re.compile("Connected, (replayed|no history)"))
@@ -171,21 +169,21 @@ def test_the_theme_can_be_changed_and_is_remembered(browser: Any, demo: str) -> 
     with tab(browser, demo, color_scheme="light") as opened:
         root, button = opened.page.locator("html"), opened.page.locator("#theme")
         for theme, is_dark in (("light", "false"), ("dark", "true")):
-            sync_api.expect(root).to_have_attribute("data-theme", theme)
-            sync_api.expect(button).to_have_attribute("aria-pressed", is_dark)
+            expect(root).to_have_attribute("data-theme", theme)
+            expect(button).to_have_attribute("aria-pressed", is_dark)
             if theme == "light":
                 bright = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
                 button.click()
         assert opened.page.evaluate("getComputedStyle(document.body).backgroundColor") != bright
         opened.page.reload()
-        sync_api.expect(root).to_have_attribute("data-theme", "dark")
+        expect(root).to_have_attribute("data-theme", "dark")
 
 
 @pytest.mark.parametrize("width", [380, 1280])
 def test_the_page_fits_its_window(browser: Any, demo: str, width: int) -> None:
     with tab(browser, demo, viewport={"width": width, "height": 800}) as opened:
         opened.await_state(lambda state: state["received"] >= 5)
-        sync_api.expect(opened.page.locator("#processes tbody tr").first).to_be_visible()
+        expect(opened.page.locator("#processes tbody tr").first).to_be_visible()
         widths = opened.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert widths[0] <= widths[1] == width
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright import sync_api
 
+from ..support import browser as browsers
 from ..support import http
 from ..support.browser import profile, until, value_of
 from ..support.certificates import Certificate
@@ -62,7 +62,7 @@ def opened(browser: Any, url: str) -> Iterator[Any]:
 
 
 def expect(page: Any, selector: str) -> Any:
-    return sync_api.expect(page.locator(selector))
+    return browsers.expect(page.locator(selector))
 
 
 @pytest.mark.parametrize("has_http2", [True, False])

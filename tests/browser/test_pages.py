@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright import sync_api
 
+from ..support import browser as browsers
 from ..support import http
 from ..support.browser import profile, until
 from ..support.programs import example
@@ -42,7 +42,7 @@ def opened(
 
 
 def expect(window: Any, selector: str) -> Any:
-    return sync_api.expect(window.locator(selector))
+    return browsers.expect(window.locator(selector))
 
 
 def number_in(selector: str) -> str:
@@ -184,7 +184,7 @@ def test_progress_of_a_job_reaches_its_end(browser: Any) -> None:
             window.click("#start")
         expect(window, ".what").to_have_count(2)
         for what in window.locator(".what").all():
-            sync_api.expect(what).to_contain_text("SHA-256")
+            browsers.expect(what).to_contain_text("SHA-256")
         expect(window, ".percent").to_have_text(["100 %", "100 %"])
 
 

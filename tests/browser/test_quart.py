@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import trustme
-from playwright import sync_api
 
 from ..support import http
-from ..support.browser import profile
+from ..support.browser import expect, profile
 from ..support.programs import serving
 from ..support.requirements import needs
 
@@ -52,12 +51,12 @@ def log_in(page: Any, name: str) -> None:
 
 
 def expect_news(page: Any, news: list[str]) -> None:
-    sync_api.expect(page.locator("#news li")).to_have_text(news)
+    expect(page.locator("#news li")).to_have_text(news)
 
 
 def test_a_user_who_is_not_logged_in_is_refused(page: Any, members: str) -> None:
     page.goto(f"{members}/?follow")
-    sync_api.expect(page.locator("#status")).to_have_text("refused")
+    expect(page.locator("#status")).to_have_text("refused")
 
 
 def test_a_user_who_is_logged_in_sees_what_is_published(page: Any, members: str) -> None:

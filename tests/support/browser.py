@@ -1,7 +1,8 @@
 """A real browser for tests: headless Chromium, driven by Playwright.
 
 Playwright waits half as long as our other tests do, and without an end for a promise of a page. Here, all
-waits have the same deadline, and say what they waited for.
+waits have the same deadline, and say what they waited for. It takes 0.2 s to import, so that is done when
+the first browser starts.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-
-from playwright import sync_api
 
 from .requirements import find
 from .waiting import SECONDS
@@ -31,6 +30,8 @@ MILLISECONDS = SECONDS * 1000
 @contextmanager
 def chromium() -> Iterator[Any]:
     """Run a browser."""
+    from playwright import sync_api
+
     sync_api.expect.set_options(timeout=MILLISECONDS)
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -38,6 +39,13 @@ def chromium() -> Iterator[Any]:
         )
         yield browser
         browser.close()
+
+
+def expect(locator: Any) -> Any:
+    """Return what Playwright can expect of a locator."""
+    from playwright import sync_api
+
+    return sync_api.expect(locator)
 
 
 @contextmanager
@@ -53,6 +61,8 @@ def profile(browser: Any, **options: Any) -> Iterator[Any]:
 
 def until(page: Any, expression: str) -> None:
     """Wait until an expression is true in a page."""
+    from playwright import sync_api
+
     try:
         page.wait_for_function(expression, timeout=MILLISECONDS)
     except sync_api.TimeoutError:
