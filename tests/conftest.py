@@ -37,7 +37,7 @@ from .support.serving import InMemory, in_memory
 # for what no run has found.
 hypothesis.settings.register_profile("random", deadline=None)
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True, print_blob=True)
-# The first of the same examples, for `make test-unit`.
+# The first of the same examples, for `make test-unit`; `support/shares.py` keeps to the share.
 hypothesis.settings.register_profile("quick", parent=hypothesis.settings.get_profile("same"), max_examples=30)
 hypothesis.settings.load_profile("same")
 

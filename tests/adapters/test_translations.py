@@ -24,6 +24,8 @@ from trio_sse.adapters.ag_ui import _AgentRun
 from trio_sse.adapters.ai_sdk import _Message
 from trio_sse.adapters.openai_chat import _Completion
 
+from ..support.shares import examples
+
 Change = Callable[[RunContent], None]
 
 TEXTS = st.text(st.sampled_from("ab 。\n"), min_size=1, max_size=8)
@@ -84,7 +86,7 @@ def by_text(payloads: list[Payload]) -> dict[str, list[Payload]]:
 
 
 @pytest.mark.parametrize("make", [_Completion, RunAsResponse, _Message, _AgentRun])
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.lists(st.tuples(CHANGES, st.booleans()), max_size=12), ENDS, st.integers(0, 20))
 def test_all_viewers_receive_the_same_events_also_if_they_resume(
     make: Callable[[str], Translation], changes: list[tuple[Change, bool]], end: RunEnd, cut: int

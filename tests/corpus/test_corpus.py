@@ -19,7 +19,15 @@ IS_COMPLETE = "TRIO_SSE_CORPUS" in os.environ
 _SHARE_OVER_TLS = 40
 
 FILES = {name: case.read(name) for name in case.names()}
-ON_SERVERS = [(name, host) for name, (hosts, _) in FILES.items() for host in hosts if host in KINDS]
+
+
+ON_SERVERS = [
+    # `make test-unit` tries the first host of each file, which gets all cases.
+    pytest.param(name, host, marks=[pytest.mark.integration] if host != hosts[0] else [])
+    for name, (hosts, _) in FILES.items()
+    for host in hosts
+    if host in KINDS
+]
 TRANSLATED = ("methods", "header_fields", "targets", "paths", "hosts", "singletons", "bodies")
 OVER_HTTP2 = [("http2_fields", "fields")] + [
     (name, f"{host} over http2") for name in TRANSLATED for host in ("route", "app")

@@ -18,6 +18,7 @@ from trio_sse._http2.limits import Http2Limits
 from trio_sse._http2.protocol import Http2Protocol
 from trio_sse._http2.response_head import translate_head
 
+from ..support.shares import examples
 from .test_spec import Handler, new_protocol
 
 REQUEST = [(":method", "GET"), (":scheme", "https"), (":authority", "test"), (":path", "/")]
@@ -74,7 +75,7 @@ HEADS = st.tuples(
 
 
 @given(heads=st.lists(HEADS, min_size=1, max_size=4), table_size=st.sampled_from([4096, 0, 64, 65536]))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_h2_reads_the_heads_that_we_write(
     heads: list[tuple[int, list[tuple[str, str]]]], table_size: int
 ) -> None:

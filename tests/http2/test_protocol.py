@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from trio_sse._http2.limits import Http2Limits
 from trio_sse._http2.preface import PREFACE
 
+from ..support.shares import examples
 from .peer import Peer
 from .spec import ALL_CASES, Case
 from .spec.case import (
@@ -109,7 +110,7 @@ SENSIBLE = st.sampled_from(
 @given(
     sent=st.lists(SENSIBLE | SENSIBLE | FRAMES | st.binary(max_size=20), max_size=15), cut=st.integers(1, 50)
 )
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_whatever_is_sent_the_protocol_keeps_its_bounds(sent: list[bytes], cut: int) -> None:
     protocol, peer = new_protocol(LIMITS), Peer(NOTHING)
     peer.receive(protocol.take_output())

@@ -17,6 +17,7 @@ from ..support.leaks import MakeHub
 from ..support.messages import placed
 from ..support.recorder import Recorder, record
 from ..support.serving import running
+from ..support.shares import seeds
 
 
 class Subscriber:
@@ -155,7 +156,7 @@ async def test_topics_that_take_turns_are_one_write(make_hub: MakeHub) -> None:
         assert [int(line.split(b".")[1]) for line in write.splitlines()[::3]] == expected
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", seeds(10))
 async def test_any_subscriptions_receive_what_is_theirs(make_hub: MakeHub, seed: int) -> None:
     chance = random.Random(seed)
     hub = make_hub()

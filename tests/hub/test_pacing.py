@@ -17,6 +17,7 @@ from trio_sse.testing import Client
 from ..support.follower import Follower, follow
 from ..support.leaks import MakeHub, MakeServer
 from ..support.serving import running
+from ..support.shares import seeds
 
 
 async def test_at_most_one_update_is_sent_in_an_interval_and_always_the_last(
@@ -187,7 +188,7 @@ async def test_the_hub_writes_to_a_group_itself(make_server: MakeServer, autojum
             assert [event.data for event in stream.events_nowait()] == ["0", "9", "18", "27", "29"]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", seeds(20))
 async def test_any_interleaving_keeps_the_promises(
     make_hub: MakeHub, autojump_clock: MockClock, seed: int
 ) -> None:

@@ -17,6 +17,7 @@ from trio_sse._shared_log.window import Window
 
 from ..support.clocks import StoppedClock
 from ..support.messages import message
+from ..support.shares import seeds
 
 HUGE = 10**9
 
@@ -305,7 +306,7 @@ def test_rules_that_are_not_acceptable(rules: Any, error: type[Exception], text:
 # At random
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", seeds(20))
 def test_nothing_is_missing_or_repeated_without_a_gap(seed: int) -> None:
     """What can be read after each position is all that was appended there, or there is a gap."""
     chance, clock = random.Random(seed), StoppedClock()

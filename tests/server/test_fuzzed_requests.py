@@ -15,6 +15,7 @@ from trio_sse import Server
 from ..support.hostile import PATIENCE, Target
 from ..support.raw_requests import VALID, get, request
 from ..support.serving import in_memory
+from ..support.shares import examples
 
 PIECES = st.sampled_from(
     [
@@ -58,7 +59,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     raw=st.binary(max_size=200) | st.lists(PIECES, max_size=20).map(b"".join) | mutated(),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=examples(200), suppress_health_check=list(HealthCheck))
 def test_no_bytes_can_hang_or_break_the_server(raw: bytes, seed: int) -> None:
     trio.run(_answer_to_noise, raw, seed, clock=trio.testing.MockClock(autojump_threshold=0))
 

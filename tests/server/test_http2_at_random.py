@@ -16,10 +16,11 @@ from ..support.checkpoints import Interruption, interrupt_at_each_checkpoint
 from ..support.http2_wire import RawPeer, ask, data, reset
 from ..support.leaks import MakeServer, living_tasks
 from ..support.serving import in_memory
+from ..support.shares import seeds
 from .test_http2_streams import LIVE, PHASES, Site
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", seeds(5))
 async def test_frames_in_any_order_harm_no_other_stream(
     make_server: MakeServer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, seed: int
 ) -> None:

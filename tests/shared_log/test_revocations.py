@@ -17,6 +17,7 @@ from trio_sse.testing import Client, Stream
 
 from ..support.list_log import ListLog
 from ..support.logs import Interrupted, MakeLog
+from ..support.shares import seeds
 from ..support.waiting import SECONDS, until
 
 
@@ -184,7 +185,7 @@ async def test_a_revocation_that_is_not_stored_has_ended_the_streams_here(
         assert await node.hub.revoke("ada") == 0
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", seeds(8))
 async def test_a_client_that_was_checked_before_receives_nothing_that_is_published_later(
     log: ListLog, autojump_clock: MockClock, seed: int
 ) -> None:

@@ -22,6 +22,7 @@ from trio_sse.testing import Client
 from ..support.follower import follow
 from ..support.leaks import MakeHub, MakeServer
 from ..support.serving import running
+from ..support.shares import seeds
 
 FORMATS = list(PatchFormat)
 
@@ -165,7 +166,7 @@ def test_any_value_may_follow_any_other(values: list[object], patch: PatchFormat
 
 
 @pytest.mark.parametrize("patch", FORMATS)
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", seeds(10))
 async def test_a_client_sees_the_states_in_order_whenever_it_joins(
     make_hub: MakeHub, autojump_clock: MockClock, seed: int, patch: PatchFormat
 ) -> None:

@@ -19,6 +19,7 @@ from trio_sse.websocket import WebSocketConnection
 
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory, on_sockets
+from ..support.shares import seeds
 from ..support.websocket_client import opened
 
 
@@ -71,7 +72,7 @@ class Received:
         return [int(data[1:]) for data in self.data if data[0] == topic]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6))
 @pytest.mark.parametrize("batch", [None, 0.5])
 async def test_each_resumes_exactly_after_a_cut_at_any_byte(
     make_server: MakeServer, autojump_clock: MockClock, seed: int, batch: float | None

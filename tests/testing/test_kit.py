@@ -26,6 +26,7 @@ from trio_sse.testing import (
 
 from ..support.asgi_apps import Receive, Send
 from ..support.leaks import MakeServer
+from ..support.shares import seeds
 
 
 class TestPeers:
@@ -270,7 +271,7 @@ class TestNoLeak:
 class TestAtRandom:
     """A peer that stalls, leaves and reconnects still receives everything."""
 
-    @pytest.mark.parametrize("seed", range(8))
+    @pytest.mark.parametrize("seed", seeds(8))
     async def test_nothing_is_lost_by_a_right_handler(
         self, seed: int, make_server: MakeServer, nursery: trio.Nursery, autojump_clock: MockClock
     ) -> None:

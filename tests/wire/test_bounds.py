@@ -19,6 +19,7 @@ from trio_sse._wire.event import (
 )
 from trio_sse._wire.message import Framing, Message, frame_event
 
+from ..support.shares import examples
 from ..support.strategies import cut, large_texts
 
 LINE_END = re.compile("\r\n|\r|\n")
@@ -53,7 +54,7 @@ def make(data: str = "", **fields: str) -> ServerSentEvent:
     return ServerSentEvent(data, **fields)  # type: ignore[arg-type]  # there is no `retry`
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     data=large_texts,
     event=large_texts,
@@ -82,7 +83,7 @@ def is_valid(name: str, value: str) -> bool:
 
 
 @pytest.mark.integration
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(large_texts)
 @example("\n" * (MAX_DATA_SIZE // 7))
 @example("\n" * (MAX_DATA_SIZE // 7 + 1))
@@ -136,7 +137,7 @@ def test_a_comment_of_its_own_has_the_same_bound() -> None:
         encode_comment("x" * (MAX_COMMENT_SIZE - 2))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(large_texts)
 @example("\0" * (MAX_DATA_SIZE // 6))
 @example('"' * MAX_DATA_SIZE)

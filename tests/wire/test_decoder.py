@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from trio_sse import EventDecoder, ServerSentEvent
 
+from ..support.shares import examples
 from ..support.strategies import cut, events
 
 BOM = b"\xef\xbb\xbf"
@@ -311,7 +312,7 @@ soups = st.lists(
 @given(soups, st.lists(st.integers(0, 100), max_size=10))
 @example(BOM + BOM, [1, 2])
 @example(b"\xef\xbb\r\rdata:\r\n\n", [2])
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_any_bytes_are_interpreted_as_the_specification_says(stream: bytes, at: list[int]) -> None:
     decoder = EventDecoder()
     received = [event for piece in cut(stream, at) for event in decoder.feed(piece)]
