@@ -46,6 +46,18 @@ if "TRIO_SSE_ARTEFACTS" not in os.environ:
     os.environ["SSL_CERT_FILE"] = str(AUTHORITY)
 
 
+def pytest_sessionstart() -> None:
+    """End at SIGTERM as at Ctrl-C, so that the programs of tests end, too."""
+
+    def interrupt(number: int, frame: object) -> None:
+        if callable(signal.getsignal(signal.SIGINT)):
+            signal.raise_signal(signal.SIGINT)
+        else:  # it is ignored, as in the background of a shell
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Collect no garbage while test modules are imported: what they make stays."""

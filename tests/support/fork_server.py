@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import runpy
+import signal
 import socket
 import sys
 from importlib import import_module
@@ -30,14 +31,21 @@ STANDARD_STREAMS = 3
 
 
 def serve(connection: socket.socket) -> dict[str, Any] | None:
-    """Answer requests, until nobody is there to ask; in a fork, return what it is to run."""
+    """Answer requests, until nobody is there to ask; in a fork, return what it is to run.
+
+    If the tests were killed, forks may be left then: they are killed, too.
+    """
+    forks: set[int] = set()
     while True:
         message, streams, _, _ = socket.recv_fds(connection, LONGEST_REQUEST, STANDARD_STREAMS)
         if not message:
+            for fork in forks:
+                os.kill(fork, signal.SIGKILL)
             return None
         request: dict[str, Any] = json.loads(message)
         if "status_of" in request:
             _, status = os.waitpid(request["status_of"], 0)
+            forks.remove(request["status_of"])
             answer = os.waitstatus_to_exitcode(status)
         else:
             answer = os.fork()
@@ -47,6 +55,7 @@ def serve(connection: socket.socket) -> dict[str, Any] | None:
                     os.dup2(stream, number)
                     os.close(stream)
                 return request
+            forks.add(answer)
             for stream in streams:
                 os.close(stream)
         connection.sendall(json.dumps(answer).encode())
