@@ -15,8 +15,8 @@ from pathlib import Path
 
 import trio
 
-from examples.pages import add_pages, serve
-from trio_sse import Connection, HTTPException, Request, Response, Run, Runs, Server
+from examples.pages import add_pages, add_runs, serve
+from trio_sse import Connection, HTTPException, Run, Runs, Server
 
 DOCS = Path(__file__).parents[1] / "docs"
 COMMON = {
@@ -117,17 +117,7 @@ async def start(connection: Connection) -> None:
     await run.stream(connection)
 
 
-@server.route("/tasks/{id}")
-async def join(connection: Connection, id: str) -> None:
-    await runs.get(id).stream(connection)
-
-
-@server.endpoint("/tasks/{id}/cancel", methods=["POST"])
-async def cancel(request: Request, id: str) -> Response:
-    await runs.get(id).cancel("stopped")
-    return Response("")
-
-
 if __name__ == "__main__":
     add_pages(server, "agent.html")
+    add_runs(server, runs, "/tasks")
     trio.run(serve, server)

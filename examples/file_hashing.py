@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import trio
 
-from examples.pages import add_pages, serve
+from examples.pages import add_pages, add_runs, serve
 from trio_sse import Connection, HTTPException, Request, Response, Run, RunFailed, Runs, Server
 
 ROOT = Path(sys.argv[1] if len(sys.argv) > 1 else sysconfig.get_path("stdlib")).resolve()
@@ -115,17 +115,7 @@ async def start(connection: Connection) -> None:
     await run.stream(connection)
 
 
-@server.route("/jobs/{id}")
-async def join(connection: Connection, id: str) -> None:
-    await runs.get(id).stream(connection)
-
-
-@server.endpoint("/jobs/{id}/cancel", methods=["POST"])
-async def cancel(request: Request, id: str) -> Response:
-    await runs.get(id).cancel("cancelled")
-    return Response("")
-
-
 if __name__ == "__main__":
     add_pages(server, "file_hashing.html")
+    add_runs(server, runs, "/jobs")
     trio.run(serve, server)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from trio_sse import Request, Response, Server, client_script
+from trio_sse import Connection, Request, Response, Runs, Server, client_script
 
 PORT = int(os.environ.get("PORT", "8000"))
 FOLDER = Path(__file__).parent
@@ -23,6 +23,19 @@ def add_pages(server: Server, page: str, *vendored: str) -> None:
     for path, file in files.items():
         server.endpoint(path)(_answer(file.read_text("utf-8"), _TYPES[file.suffix]))
     server.endpoint("/trio-sse.js")(_answer(client_script(), _TYPES[".js"]))
+
+
+def add_runs(server: Server, runs: Runs, path: str) -> None:
+    """Let a page join and cancel runs where `TrioSSE.run(path)` does: at their ids below `path`."""
+
+    @server.route(f"{path}/{{id}}")
+    async def join(connection: Connection, id: str) -> None:
+        await runs.get(id).stream(connection)
+
+    @server.endpoint(f"{path}/{{id}}/cancel", methods=["POST"])
+    async def cancel(request: Request, id: str) -> Response:
+        await runs.get(id).cancel()
+        return Response("")
 
 
 def _answer(text: str, kind: str) -> Callable[[Request], Awaitable[Response]]:

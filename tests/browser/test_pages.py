@@ -126,7 +126,7 @@ def test_an_agent_goes_on_when_its_page_reloads_and_is_stopped_from_another(brow
         expect(other, "#plan").to_have_text("I")
         other.keyboard.press("Escape")
         for each in (window, other):
-            expect(each, "#status").to_have_text("stopped")
+            expect(each, "#status").to_have_text("cancelled")
         window.click("#samples button >> nth=1")
         expect(window, "#status").to_have_text("working")
         expect(window, "#plan").to_have_text("I")
