@@ -176,6 +176,13 @@ class Run:
         await trio.lowlevel.checkpoint_if_cancelled()
         record = self._record
         pending, content = record.pending, record.content
+        if (
+            content.end is None
+            and pending.size <= _MOST_PENDING_BYTES
+            and pending.count < _MOST_PENDING_CALLS
+            and record.has_room(size)
+        ):
+            return  # as most often
         while (
             pending.size > _MOST_PENDING_BYTES
             or pending.count >= _MOST_PENDING_CALLS
