@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
-import itertools
 import logging
 import os
 import random
@@ -68,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _try(case: Case, options: argparse.Namespace, resources: Resources, report: Report) -> None:
-    before, failed, began_at = report.cases, len(report.failures), time.monotonic()
+    before, began_at = report.cases, time.monotonic()
     if options.once:
         if case.place is Place.END:
             report.combinations += 1
@@ -82,8 +81,6 @@ def _try(case: Case, options: argparse.Namespace, resources: Resources, report: 
     name = str(case).rsplit("/", 2)[0]
     if options.verbose and report.cases > before:
         print(f"{name}: {report.cases - before} cases in {seconds:.1f} s", flush=True)
-    for text in list(report.failures.items())[failed:]:
-        print("FAILED", *text, flush=True)
 
 
 def _run_one(case: Case, options: argparse.Namespace) -> int:
@@ -128,8 +125,6 @@ def _print(report: Report, seconds: float) -> None:
         f"{len(report.failures)} failed",
         flush=True,
     )
-    for name, why in itertools.islice(report.failures.items(), 50):
-        print(f"FAILED {name}: {why}")
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

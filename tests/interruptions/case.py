@@ -42,8 +42,9 @@ _EXPECTED = (
 # Tasks that begin when they are needed first: of a Redis client's pool, and of a hub's runs.
 _MAY_STAY = re.compile(r"coredis\.|trio_sse\._runs\.(keeping|signals|taking_over|replicas|node)\.")
 
-# What calls of a hub that has ended raise, so that a handler may fail by it.
-_NOT_RUNNING = "the hub of these runs does not run"
+# Messages of errors that follow from an interruption: of a call of a hub that has ended, and of Starlette's
+# middleware, if the app ends without a response since its client has disconnected.
+_CONSEQUENCES = re.compile("the hub of these runs does not run|No response returned")
 
 
 @dataclass(frozen=True)
@@ -270,7 +271,7 @@ class _Noticing(logging.Handler):
         if error is None:
             return
         for leaf in leaves_of(error):
-            if not isinstance(leaf, _EXPECTED) and _NOT_RUNNING not in str(leaf):
+            if not isinstance(leaf, _EXPECTED) and not _CONSEQUENCES.match(str(leaf)):
                 self._faults.append(f"{record.name} logs {record.getMessage()!r}: {leaf!r}")
 
 

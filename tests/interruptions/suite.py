@@ -75,7 +75,9 @@ def try_one(case: Case, resources: Resources, report: Report) -> bool:
     try:
         return run_case(case, resources).has_happened
     except Exception as error:
-        report.failures[str(case)] = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves_of(error))
+        why = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves_of(error))
+        report.failures[str(case)] = why
+        print("FAILED", case, why, flush=True)
         return True
 
 

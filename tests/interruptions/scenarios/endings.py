@@ -19,7 +19,7 @@ def owned(world: World) -> dict[str, object]:
         await connection.subscribe("live")
 
     async def expiring(connection: Connection) -> None:
-        connection.expires_at = time.time() + 0.05
+        connection.expires_at = time.time() + 0.5
         await connection.send("1")
         await connection.subscribe("live")
 
