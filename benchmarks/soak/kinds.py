@@ -46,7 +46,12 @@ class Kind:
         return head.encode() + self.body
 
     def has_ended(self, received: bytes) -> bool:
-        """Return whether this, which begins with a frame or a head, ends what the client reads."""
+        """Return whether this, which begins with a frame or a head, ends what the client reads.
+
+        On a slow machine, a stream's maximum duration may be over before it begins: that is refused.
+        """
+        if received.startswith(b"HTTP/1.1 503"):
+            return True
         if self.is_http2:
             return _ends_stream(received)
         if self.fields.startswith("Connection: Upgrade"):

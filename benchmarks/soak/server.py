@@ -80,9 +80,14 @@ def _identify(connection: Connection | WebSocketConnection, revoked: trio.Memory
 
 async def revoke_all(hub: Hub, identities: trio.MemoryReceiveChannel[str]) -> None:
     """Revoke identities, each a moment after it has come."""
-    async for identity in identities:
+
+    async def revoke(identity: str) -> None:
         await trio.sleep(_REVOKED_AFTER)
         await hub.revoke(identity, reconnect=False)
+
+    async with trio.open_nursery() as nursery:
+        async for identity in identities:
+            nursery.start_soon(revoke, identity)
 
 
 def _make_app(hub: Hub, revoked: trio.MemorySendChannel[str], max_duration: float) -> ASGIApp:
