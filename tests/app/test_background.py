@@ -13,6 +13,7 @@ from quart_trio import QuartTrio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Connection, Hub, Server
+from trio_sse._app.call import AppCall
 from trio_sse.asgi import event_stream
 from trio_sse.quart import QuartSSE
 
@@ -81,6 +82,36 @@ async def test_the_next_request_waits_for_no_call_that_goes_on(make_server: Make
         assert server.statistics().background_calls == 0
         await client.get("/again")
         assert await client.whole() == b"/again"
+
+
+async def test_a_client_that_leaves_as_the_response_completes_is_no_failure(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call is cancelled, and closes the connection that another task is about to take, or has taken."""
+    ended = 0
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        nonlocal ended
+        await answer(send, b"done")
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended += 1
+
+    def continue_connection(call: AppCall) -> None:
+        original(call)
+        assert call._cycle.call is not None
+        call._cycle.call.cancel()
+
+    original = AppCall.continue_connection
+    monkeypatch.setattr(AppCall, "continue_connection", continue_connection)
+    async with on_sockets(make_server(app=http_only(app))) as serving:
+        for number in range(1, 9):  # which of the two tasks runs first is random
+            async with await serving.connect() as client:
+                await client.get("/")
+                assert await client.whole() == b"done"
+                await until(lambda: ended == number)  # noqa: B023  # it is called within the loop's turn
+    assert [record.message for record in caplog.records if "failed" in record.message] == []
 
 
 @KINDS

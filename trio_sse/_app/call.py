@@ -88,6 +88,7 @@ class AppCall:
     __slots__ = (
         "_context",
         "_cycle",
+        "_has_closed",
         "_is_counted",
         "_is_overdue",
         "_mark",
@@ -132,6 +133,7 @@ class AppCall:
         self._is_counted = False  # it goes on after its response
         self._is_overdue = False  # it has taken longer than a moment, and watches the client
         self._was_complete = False  # the response, when this was overdue
+        self._has_closed = False  # it was cancelled, and closes the connection
         self._taken: trio.Event | None = None  # another task takes the connection, or has taken it
 
     @property
@@ -165,6 +167,7 @@ class AppCall:
         except HTTPException as refusal:
             return Answered(AfterResponse.CLOSE, cycle.transport, refusal)
         except BaseException:
+            self._has_closed = True
             if cycle.is_disconnected and cycle.has_begun:
                 self._log(is_cut=not cycle.is_body_sent)
             await cycle.transport.aclose(abort=True)
@@ -275,10 +278,16 @@ class AppCall:
         self._taken = trio.Event()
         self.serving.start_soon(self._context.continue_serving, self, name="trio_sse connection")
 
-    async def take_connection(self) -> Transport:
-        """Return a handle that owns the connection. The call itself cannot reach it any more."""
+    async def take_connection(self) -> Transport | None:
+        """Return a handle that owns the connection. The call itself cannot reach it any more.
+
+        Return `None` if the call has closed it: a client that left just before its response was complete has
+        had the call cancelled.
+        """
         assert self._taken is not None
         try:
-            return await self._cycle.hand_over()
+            if not self._has_closed:
+                await self._cycle.stop_watching()
+            return None if self._has_closed else self._cycle.transport.hand_over()
         finally:
             self._taken.set()

@@ -231,7 +231,10 @@ class ConnectionHandler:
         transport = call.transport
         after = AfterResponse.CLOSE
         try:
-            transport = await call.take_connection()
+            taken = await call.take_connection()
+            if taken is None:
+                return
+            transport = taken
             after = await call.finish_response(transport)
         except BaseException as failure:
             contain_failure(failure, transport)
