@@ -175,6 +175,38 @@ def test_a_run_of_a_killed_node_ends_as_lost_on_all_nodes(context: Any, tmp_path
     assert page.evaluate("run.text") == tab.evaluate("run.text")
 
 
+@pytest.mark.parametrize("host", ["quart", "starlette on hypercorn"])
+def test_apps_show_runs_as_our_routes_do(context: Any, host: str) -> None:
+    with running([sys.executable, "-m", "tests.support.apps.hosted_runs", host]) as program:
+        url = program.stdout.expect(r"http://\S+")[0]
+        page = opened(context, url)
+        start(page, 80, 0.02, key="chat")
+        until(page, "run.text.length > 20")
+        id = page.evaluate("run.id")
+        page.reload()
+        start(page, 1, 0, key="chat")
+        until(page, "run.text.length > 40")
+        tab = opened(context, url)
+        start(tab, 1, 0, id=id)
+        until(tab, "run.text.length > 60")
+        context.set_offline(True)
+        http.post(f"{url}/cut", content="").raise_for_status()
+        for shown in (page, tab):
+            until(shown, "!run.isConnected || run.hasEnded")
+        context.set_offline(False)
+        for shown in (page, tab):
+            check_end(shown, 80)
+        page.evaluate("run.forget()")
+        start(page, 100_000, 0.02, key="chat")
+        until(page, "run.status === 'running'")
+        start(tab, 1, 0, id=page.evaluate("run.id"))
+        until(tab, "run.text.length > 10")
+        tab.evaluate("run.stop()")
+        for shown in (page, tab):
+            until(shown, "run.hasEnded")
+            assert shown.evaluate("run.status") == "cancelled"
+
+
 def test_a_run_that_is_gone_and_a_token(context: Any, url: str) -> None:
     page = opened(context, url)
     start(page, 1, 0, id="nonsense")

@@ -10,29 +10,16 @@ import sys
 
 import trio
 
-from trio_sse import Connection, HTTPException, Hub, Request, Response, Run, Runs, Server, client_script
+from trio_sse import Connection, HTTPException, Hub, Request, Response, Runs, Server, client_script
 from trio_sse.sqlite import SQLiteLog
+
+from .counting import PAGE, count
 
 PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 0
 LOG = SQLiteLog(sys.argv[2]) if len(sys.argv) > 2 else None
 
 server = Server(hub=Hub(log=LOG), reconnect_spread=1, keepalive=0.5)
 runs = Runs(server.hub, ttl=60, lease=2)
-
-PAGE = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><title>Runs</title>
-<script src="/trio-sse.js"></script>"""
-
-
-async def count(run: Run, to: int, pause: float) -> dict[str, int]:
-    """Count in the main text, with a second text, an event for each tenth number, and a state."""
-    for number in range(1, to + 1):
-        await run.append(f"{number} ")
-        if number % 10 == 0:
-            await run.append("*", name="stars")
-            await run.emit({"tenth": number}, event="tenth")
-            await run.set_state({"at": number})
-        await trio.sleep(pause)
-    return {"counted": to}
 
 
 @server.endpoint("/")
