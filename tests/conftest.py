@@ -161,8 +161,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
 
 @pytest.fixture(autouse=True)
 def every_line_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test's log lines be left out because other tests have logged the same."""
-    monkeypatch.setattr("trio_sse._logger._repeats", RepeatLimit())
+    """Let no log lines be left out because other tests or cases have logged the same."""
+    monkeypatch.setattr("trio_sse._logger._repeats", RepeatLimit(most=1_000_000))
 
 
 @pytest.fixture

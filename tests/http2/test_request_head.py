@@ -13,6 +13,8 @@ from trio_sse._http.websocket_handshake import check_handshake
 from trio_sse._http2.error_code import ErrorCode, StreamFault
 from trio_sse._http2.request_head import check_trailers, make_request_head
 
+from ..support.cases import Cases
+
 LIMITS = HeadLimits(size=400, target_size=200, fields=10)
 GET = ":method: GET|:scheme: https|:authority: Host:1|:path: /a%20b?c"
 CONNECT = ":method: CONNECT|:protocol: websocket|:scheme: https|:authority: h|:path: /"
@@ -134,11 +136,13 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.parametrize("text", MALFORMED)
-def test_these_are_malformed(text: str) -> None:
-    with pytest.raises(StreamFault) as caught:
-        make(text)
-    assert (caught.value.stream_id, caught.value.code) == (7, ErrorCode.PROTOCOL_ERROR)
+def test_these_are_malformed() -> None:
+    with Cases() as cases:
+        for text in MALFORMED:
+            with cases.case(text):
+                with pytest.raises(StreamFault) as caught:
+                    make(text)
+                assert (caught.value.stream_id, caught.value.code) == (7, ErrorCode.PROTOCOL_ERROR)
 
 
 def test_protocol_is_malformed_where_the_server_does_not_support_it() -> None:

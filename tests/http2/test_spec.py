@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from trio_sse._http.request_head import HeadLimits, RequestHead
 from trio_sse._http2.error_code import ErrorCode
 from trio_sse._http2.events import RequestReceived
@@ -12,11 +10,10 @@ from trio_sse._http2.header_block import encode_fields
 from trio_sse._http2.limits import Http2Limits
 from trio_sse._http2.protocol import Http2Protocol
 
+from ..support.cases import Cases
 from .peer import Peer, probe
 from .spec import ALL_CASES, Case
 from .spec.case import MAX_STREAMS
-
-IDS = [f"{case.section}: {case.name}" for case in ALL_CASES]
 
 
 class Handler:
@@ -89,10 +86,12 @@ def feed(protocol: Http2Protocol, data: bytes, now: float = 0.0) -> bytes:
     return protocol.take_output()
 
 
-@pytest.mark.parametrize("case", ALL_CASES, ids=IDS)
-def test_the_protocol_does_what_the_rfcs_say(case: Case) -> None:
-    run(case, 1 << 20)
-    run(case, 1)  # byte by byte
+def test_the_protocol_does_what_the_rfcs_say() -> None:
+    with Cases() as cases:
+        for case in ALL_CASES:
+            with cases.case(f"{case.section}: {case.name}"):
+                run(case, 1 << 20)
+                run(case, 1)  # byte by byte
 
 
 def run(case: Case, size: int) -> None:

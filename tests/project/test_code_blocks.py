@@ -15,6 +15,7 @@ import pytest
 
 from trio_sse.cli import main
 
+from ..support.cases import Cases
 from ..support.markdown import PAGES, ROOT, Block, code_blocks, prose
 from ..support.programs import tool_environment
 
@@ -108,8 +109,14 @@ def test_every_option_of_the_program_is_documented(command: str) -> None:
             )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_make_targets_and_modules_exist(page: Path) -> None:
+def test_make_targets_and_modules_exist() -> None:
+    with Cases() as cases:
+        for page in PAGES:
+            with cases.case(str(page.relative_to(ROOT))):
+                check_make_targets_and_modules(page)
+
+
+def check_make_targets_and_modules(page: Path) -> None:
     shell = "\n".join(block.text for block in code_blocks(page) if block.language == "sh")
     spans = "\n".join(re.findall(r"`([^`]+)`", prose(page)))
     for target in re.findall(r"^make ([a-z][\w-]*)", f"{shell}\n{spans}", re.MULTILINE):

@@ -19,6 +19,7 @@ from trio_sse import Connection, EndReason
 from trio_sse._server.metric_families import METRICS, MetricType
 from trio_sse._server.worker_counts import RestartReason
 
+from ..support.cases import Cases
 from ..support.leaks import MakeServer
 from ..support.ports import free_port
 from ..support.processes import running
@@ -63,9 +64,15 @@ def exported_series() -> dict[str, set[str]]:
     return series
 
 
-@pytest.mark.parametrize("query", [*alert_queries(), *dashboard_queries()])
-def test_queries_use_names_and_labels_that_are_exported(query: str) -> None:
+def test_queries_use_names_and_labels_that_are_exported() -> None:
     series = exported_series()
+    with Cases() as cases:
+        for query in (*alert_queries(), *dashboard_queries()):
+            with cases.case(query):
+                check_query(query, series)
+
+
+def check_query(query: str, series: dict[str, set[str]]) -> None:
     names = re.findall(r"trio_sse_\w+", re.sub(r'"[^"]*"', "", query))
     assert set(names) <= series.keys()
     for name, selector in re.findall(r"(trio_sse_\w+)\{([^}]*)\}", query):

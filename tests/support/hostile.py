@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ import trio.testing
 
 from trio_sse import Connection, Request, Response, Server
 
+from .cases import Cases
 from .client import Client, Head
 from .serving import in_memory, on_sockets
 from .waiting import SECONDS
@@ -118,3 +119,17 @@ async def assert_refused(target: Target, caplog: pytest.LogCaptureFixture, raw: 
     assert f"status={status}" in line
     assert all(record.exc_info is None for record in caplog.records)
     return answer
+
+
+async def assert_all_refused(
+    make_server: Callable[..., Server],
+    caplog: pytest.LogCaptureFixture,
+    requests: Mapping[str, bytes],
+    status: int,
+) -> None:
+    """Send requests that must be refused, each to a server of its own."""
+    with Cases() as cases:
+        for name, raw in requests.items():
+            caplog.clear()
+            with cases.case(name):
+                await assert_refused(Target(make_server), caplog, raw, status)
