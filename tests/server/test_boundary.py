@@ -20,6 +20,7 @@ from trio_sse import Connection, EndReason, Request, Response, Server
 from trio_sse._transport.socket import SocketTransport
 
 from ..support.cancellations import foreign_cancellation
+from ..support.cases import Cases
 from ..support.certificates import make_contexts
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory, on_sockets
@@ -105,7 +106,6 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("make_error", RAISED)
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/json"])
 async def test_a_bystander_lives_on(
@@ -114,9 +114,18 @@ async def test_a_bystander_lives_on(
     caplog: pytest.LogCaptureFixture,
     where: str,
     accept: str,
-    make_error: Callable[[], BaseException],
 ) -> None:
-    server = make_server()
+    with Cases() as cases:
+        for make_error in RAISED:
+            caplog.clear()
+            with cases.case(repr(make_error())):
+                await check_bystander(make_server(), where, accept, make_error)
+                assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+
+
+async def check_bystander(
+    server: Server, where: str, accept: str, make_error: Callable[[], BaseException]
+) -> None:
     ends: list[EndReason | None] = []
     server.on_disconnect(lambda c: ends.append(c.end_reason) if c.request.path == "/" else None)
 
@@ -131,7 +140,6 @@ async def test_a_bystander_lives_on(
             status = (await client.head()).status
         await server.hub.publish("live", "still here")
         assert (await bystander.event()).data == "still here"
-    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
     if where in ("before the head", "on_connect", "endpoint", "response"):
         assert status == 500
     if where not in ("on_connect", "endpoint", "response"):
@@ -140,6 +148,11 @@ async def test_a_bystander_lives_on(
 
 
 # What carries a connection
+
+RAISED_BY_STREAMS: list[Callable[[], BaseException]] = [
+    *RAISED,
+    lambda: trio.BusyResourceError("read elsewhere"),
+]
 
 
 class OddStream(trio.abc.HalfCloseableStream):
@@ -177,15 +190,22 @@ class OddStream(trio.abc.HalfCloseableStream):
         self._visit("aclose")
 
 
-@pytest.mark.parametrize("make_error", [*RAISED, lambda: trio.BusyResourceError("read elsewhere")])
 @pytest.mark.parametrize("where", ["send_all", "receive_some", "send_eof", "aclose"])
 async def test_a_stream_that_raises_ends_only_its_connection(
-    make_server: MakeServer,
-    caplog: pytest.LogCaptureFixture,
-    where: str,
-    make_error: Callable[[], BaseException],
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, where: str
 ) -> None:
-    server = make_server()
+    with Cases() as cases:
+        for make_error in RAISED_BY_STREAMS:
+            caplog.clear()
+            with cases.case(repr(make_error())):
+                await check_stream_that_raises(make_server(), where, make_error)
+                lines = {record.getMessage() for record in caplog.records if record.levelname == "ERROR"}
+                assert lines <= {"the stream of peer=odd failed"}
+
+
+async def check_stream_that_raises(
+    server: Server, where: str, make_error: Callable[[], BaseException]
+) -> None:
     server.route("/live")(live)
     async with in_memory(server) as memory, memory.connect() as bystander:
         await bystander.get("/live")
@@ -195,8 +215,6 @@ async def test_a_stream_that_raises_ends_only_its_connection(
         await wait_all_tasks_blocked()
         await server.hub.publish("live", "still here")
         assert (await bystander.event()).data == "still here"
-    lines = {record.getMessage() for record in caplog.records if record.levelname == "ERROR"}
-    assert lines <= {"the stream of peer=odd failed"}
 
 
 class OddSession(ssl.SSLObject):
