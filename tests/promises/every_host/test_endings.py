@@ -211,7 +211,7 @@ async def test_many_connects_and_drops_leave_nothing(run: Run) -> None:
         await host.life.wait_ends(1)
         await until(lambda: host.hub.statistics().subscriptions == 0)
         tasks, descriptors = len(living_tasks()), len(open_descriptors())
-        count = 480 if host.name in MANY else 120
+        count = 240 if host.name in MANY else 80
         per_connection = 40 if host.speaks_http2 else 1  # a handshake for each would be all that is tested
         limit = trio.CapacityLimiter(20)
 
