@@ -108,12 +108,12 @@ def pytest_timeout_set_timer() -> Generator[None, object, object]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return what `-n auto` is: four for each core, as tests of other programs wait; one more without.
+    """Return what `-n auto` is: six for each core, as tests of other programs wait; one more without.
 
     In CI it is two for each core: there, the measuring of coverage keeps them busy.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for_each = 2 if os.environ.get("CI") else 4
+    for_each = 2 if os.environ.get("CI") else 6
     return cores + 1 if "not integration" in config.option.markexpr else max(min(for_each * cores, 16), cores)
 
 
@@ -132,11 +132,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a program, by its fixtures or because it says so; and move what is late to the end."""
+    """Mark what needs a program, by its fixtures or because it says so; put `site` first and `late` last."""
     for item in items:
         if is_in_need(item) or {"streams", "browser"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("integration")
-    items.sort(key=lambda item: item.get_closest_marker("late") is not None)
+    items.sort(key=lambda item: ("site" not in item.keywords, "late" in item.keywords))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
