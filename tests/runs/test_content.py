@@ -60,8 +60,11 @@ _changes = st.one_of(
 )
 
 
-def _fill(changes: list[tuple[str, Any, Any]]) -> tuple[RunContent, list[Position]]:
-    """Return a run of these changes and an end, with its position after each change."""
+def _fill(changes: list[tuple[str, Any, Any]], *live: Replica) -> tuple[RunContent, list[Position]]:
+    """Return a run of these changes and an end, with its position after each change.
+
+    Of clients that follow it live, the first one reads each change at once, and the others less often.
+    """
     content, pending, positions = RunContent(ID, 0.0), PendingChanges(), [START]
     for kind, name, value in changes:
         match kind:
@@ -75,6 +78,10 @@ def _fill(changes: list[tuple[str, Any, Any]]) -> tuple[RunContent, list[Positio
             continue  # it becomes visible together with the next one
         apply(content, pending.take())
         positions.append(content.head)
+        for number, client in enumerate(live, 1):
+            if len(positions) % number == 0:
+                client.take(content.since(client.position))
+                assert client.position == content.head
     pending.add(RunEnd(RunStatus.FINISHED, None, "7", 1.0), 0)
     apply(content, pending.take())
     return content, positions
@@ -82,7 +89,8 @@ def _fill(changes: list[tuple[str, Any, Any]]) -> tuple[RunContent, list[Positio
 
 @given(st.lists(_changes, max_size=12))
 def test_a_client_has_the_same_from_wherever_it_continues(changes: list[tuple[str, Any, Any]]) -> None:
-    content, positions = _fill(changes)
+    live = [Replica(), Replica(), Replica()]
+    content, positions = _fill(changes, *live)
     expected = Replica()
     expected.take(content.since(START))
     for position in positions:
@@ -99,6 +107,9 @@ def test_a_client_has_the_same_from_wherever_it_continues(changes: list[tuple[st
             assert (client.texts, client.log, client.state) == (anew.texts, anew.log, anew.state)
             assert client.ends == 1
     assert (expected.texts, expected.log) == (anew.texts, anew.log)
+    for client in live:
+        client.take(content.since(client.position))
+        assert (client.texts, client.log, client.state) == (anew.texts, anew.log, anew.state)
     assert content.since(content.head) == ()
     texts = {"text": "", "plan": ""}
     for kind, name, value in changes:
