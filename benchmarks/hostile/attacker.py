@@ -1,8 +1,8 @@
 """Many connections of one attack: `python -m benchmarks.hostile.attacker NAME HOST PORT`.
 
-Each connection that ends is replaced, until the time is over. Then those that are left are held, until the
-server closes them. With `--leave`, they are reset instead. A line on stdin, or its end, ends everything; the
-answer has the counts.
+Each connection that ends is replaced, until the time is over, which is said on stdout. Then those that are
+left are held, until the server closes them. With `--leave`, they are reset instead. A line on stdin, or its
+end, ends everything; the answer has the counts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import final
 
 import trio
 
-from benchmarks.harness.control import STDIN
+from benchmarks.harness.control import STDIN, answer
 from benchmarks.hostile.attacks import bodies, floods, frames, heads, readers
 from benchmarks.hostile.peer import Peer, connected
 
@@ -61,6 +61,7 @@ class Attackers:
                         await trio.sleep(0.02)
                 await trio.sleep(seconds)
                 self.is_over = True
+                answer("over")
                 if leave:
                     scope.cancel()
 

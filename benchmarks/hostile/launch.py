@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol, final
 
+import trio
+
 from benchmarks.harness.worker import Worker, started
 from benchmarks.hostile.needs import find
 from benchmarks.hostile.scenario import Scenario, Settings
@@ -15,6 +17,9 @@ from benchmarks.hostile.scenario import Scenario, Settings
 
 class Attack(Protocol):
     """An attack that runs."""
+
+    async def wait(self) -> None:
+        """Wait until no further connections are opened."""
 
     async def stop(self) -> Mapping[str, float]:
         """End it, and return what it has counted."""
@@ -30,11 +35,11 @@ async def attacking(scenario: Scenario, settings: Settings, port: int) -> AsyncI
     """Run a scenario's attackers in the context."""
     count = max(1, round(settings.connections * scenario.share))
     if scenario.attack is None:
-        yield _Nobody()
+        yield _Nobody(settings.seconds)
     elif scenario.attack.startswith("-"):
         process = _start_slowhttptest(scenario.attack, port, count, settings.seconds)
         try:
-            yield _Nobody()
+            yield _Nobody(settings.seconds)
         finally:
             process.kill()
             process.wait()
@@ -51,12 +56,21 @@ class _Attackers:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
+    async def wait(self) -> None:
+        await self._worker.reply()
+
     async def stop(self) -> Mapping[str, float]:
         return await self._worker.ask("stop")
 
 
 @final
 class _Nobody:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def wait(self) -> None:
+        await trio.sleep(self._seconds)
+
     async def stop(self) -> Mapping[str, float]:
         return {}
 

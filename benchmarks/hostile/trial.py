@@ -93,7 +93,7 @@ class _Trial:
             async with attacking(self._scenario, self._settings, self._port) as attackers:
                 async with trio.open_nursery() as disturbing:
                     disturbing.start_soon(self._surroundings.disturb)
-                    await trio.sleep(self._settings.seconds)
+                    await attackers.wait()
                 if self._scenario.admits:
                     await near.ask("newcomers off")
                 gone_after, left = await self._wait_until_gone(before)

@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Connection, EndReason, Request, Response, Server
+from trio_sse._transport.arriving_bytes import TOO_MUCH_ARRIVED
 from trio_sse.asgi import event_stream
 from trio_sse.websocket import WebSocketConnection
 
@@ -22,6 +23,7 @@ from ..support.http2_wire import ask as ask_frame
 from ..support.leaks import LeakCheck, MakeServer
 from ..support.serving import InMemory, in_memory, on_sockets
 from ..support.waiting import until
+from ..support.websocket_client import BINARY, encode, opened
 from ..support.websocket_handlers import idle
 
 SIZE = 60_000
@@ -293,6 +295,36 @@ async def test_bodies_that_have_taken_longest_are_refused(
             await client.send(b"x")
             assert (await client.head()).status == 200
             await read(client)
+
+
+@pytest.mark.parametrize("path", ["/websocket", "/app"])
+async def test_websockets_whose_messages_have_taken_longest_are_closed(
+    no_leak: LeakCheck, autojump_clock: MockClock, path: str
+) -> None:
+    """All but the last bytes of each message arrive, or all of it, and nobody takes it."""
+    size = 100_000
+
+    @websocket_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await accept(receive, send)
+        await trio.sleep_forever()
+
+    server = no_leak.watch(Server(app, max_pending_bytes=3 * size))
+    server.websocket("/websocket")(idle)
+    async with in_memory(server) as serving, AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(opened(serving, path)) for _ in range(5)]
+        for number, socket in enumerate(sockets):
+            message = encode(BINARY, bytes(size))
+            await socket.client.send(message if number % 2 else message[:-10])
+            await wait_all_tasks_blocked()
+        for socket in sockets[:2]:
+            assert await socket.close_code() == (1013, TOO_MUCH_ARRIVED)
+        assert server.statistics().open_streams == 3
+        assert server._manager.arriving_bytes.total <= 3 * size
+        for socket in sockets[2:]:
+            await trio.aclose_forcefully(socket.client.stream)
+        await wait_all_tasks_blocked()
+        assert server._manager.arriving_bytes.total == 0
 
 
 async def test_a_long_text_is_not_held_beside_its_bytes(no_leak: LeakCheck) -> None:

@@ -95,8 +95,9 @@ class Server(StreamOwner):
             default, as behind a proxy that is not trusted, all clients have the proxy's address.
         max_pending_bytes: how many bytes may wait for all clients that read slowly, in responses, streams and
             WebSockets. Beyond that, those are cut that have waited longest. Bytes that wait for several
-            clients count once. As many bytes may have arrived of requests' bodies that routes receive whole;
-            beyond that, those that have taken longest are refused with 503.
+            clients count once. As many bytes may have arrived of requests' bodies that routes receive whole,
+            and of messages of WebSockets; beyond that, those that have taken longest are refused with 503, or
+            closed with 1013.
         write_timeout: how long a client may accept no bytes while some are waiting for it. On Linux,
             `TCP_USER_TIMEOUT` is set to five seconds more.
         request_timeout: how long an endpoint may take; then it is cancelled and answered with 503.

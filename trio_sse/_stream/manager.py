@@ -102,6 +102,7 @@ class StreamManager:
             self._ids,
             drain_timeout=drain_timeout,
         )
+        scope.arriving_bytes = self.arriving_bytes
         scope.log_identities = self.log_identities
         scope.id_header = self.id_header
         return scope

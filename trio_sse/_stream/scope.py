@@ -28,6 +28,7 @@ import trio
 from .._groups import split_failure
 from .._hub.hub import Hub, engine_of
 from .._logger import get_logger
+from .._transport.arriving_bytes import ArrivingBytes
 from .._transport.base import Transport
 from .._transport.pending_bytes import PendingBytes
 from .coalescer import WriteCoalescer
@@ -72,6 +73,7 @@ class ServeScope:
         log_identities: the log says whose each stream was.
         id_header: the header field that has the number of each stream.
         pending_bytes: counts and bounds what waits for clients that read slowly.
+        arriving_bytes: counts and bounds what has arrived of messages that are not whole.
         is_draining: no further request is answered.
         is_cancelled: the call was cancelled from outside, so each of its streams ends.
         keepalives: writes keepalives for streams that can be written to without waiting.
@@ -96,6 +98,7 @@ class ServeScope:
         """Prepare a call that runs `hub` and is in `serve_scopes` while it serves."""
         self.counters = counters
         self.pending_bytes = pending_bytes
+        self.arriving_bytes = ArrivingBytes()
         self.accepting = trio.CancelScope()
         self.idle = IdleConnections()
         self.quiet = IdleConnections()

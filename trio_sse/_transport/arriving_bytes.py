@@ -1,62 +1,76 @@
-"""What has arrived of bodies and is not whole yet, over all connections: counted and bounded.
+"""What has arrived and is not whole yet, over all connections: counted and bounded.
 
-A peer that sends all of a body but its last byte costs as much as one that reads nothing of a response.
+A peer that sends all of a body or message but its last byte costs as much as one that reads nothing of a
+response.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import final
 
 import trio
 
-#: Why a request is refused whose body was cut.
-TOO_MUCH_ARRIVED = "too much of other requests' bodies has arrived"
+#: Why a request is refused, or a WebSocket closed, that was cut.
+TOO_MUCH_ARRIVED = "too much of other requests has arrived"
 
 #: The default bound.
 MAX_ARRIVING_BYTES = 256 * 1024 * 1024
 
 
 @final
-class ArrivingBytes:
-    """The bodies that arrive, of one server or app.
+class Arrival:
+    """Something that arrives in pieces.
 
-    When they have more bytes than the bound, those that have taken longest are cut, until they have not. The
-    newest one is never cut.
+    Attributes:
+        size: how many bytes of it are in memory.
+        cut: called if too many bytes of others have arrived. It must give up at once what has arrived.
+    """
+
+    __slots__ = ("cut", "size")
+
+    def __init__(self, cut: Callable[[], None]) -> None:
+        self.size = 0
+        self.cut = cut
+
+
+@final
+class ArrivingBytes:
+    """What arrives, of one server or app.
+
+    When there are more bytes than the bound, those arrivals are cut that have taken longest, until there are
+    not. The newest one is never cut.
 
     Attributes:
         most: the bound.
         total: how many bytes there are now.
-        cut: how many bodies were ever cut.
+        cut: how many arrivals were ever cut.
     """
 
     def __init__(self, most: int = MAX_ARRIVING_BYTES) -> None:
         self.most = most
         self.total = 0
         self.cut = 0
-        self._bodies: dict[ArrivingBody, None] = {}  # oldest first
+        self._arrivals: dict[Arrival, None] = {}  # oldest first
 
-    def begin(self, body: ArrivingBody) -> None:
-        """Count a body that begins to arrive."""
-        self._bodies[body] = None
-
-    def grow(self, body: ArrivingBody, size: int) -> None:
-        """Count what has arrived of a body."""
-        if body.is_cut:
-            return
-        body.size += size
-        self.total += size
-        while self.total > self.most and len(self._bodies) > 1:
-            slowest = next(iter(self._bodies))
+    def resize(self, arrival: Arrival, size: int) -> None:
+        """Count how much of something is in memory now. It is counted from the first such call to `end`."""
+        self._arrivals[arrival] = None
+        self.total += size - arrival.size
+        arrival.size = size
+        while self.total > self.most and len(self._arrivals) > 1:
+            slowest = next(iter(self._arrivals))
             self.end(slowest)
             self.cut += 1
             slowest.cut()
 
-    def end(self, body: ArrivingBody) -> None:
-        """Count a body no longer, unless it was cut."""
-        if body in self._bodies:
-            del self._bodies[body]
-            self.total -= body.size
+    def end(self, arrival: Arrival) -> None:
+        """Count it no longer, unless it was cut."""
+        if arrival in self._arrivals:
+            del self._arrivals[arrival]
+            self.total -= arrival.size
+            arrival.size = 0
 
 
 @final
@@ -64,30 +78,28 @@ class ArrivingBody:
     """A context in which a body is received, and is cancelled if it is cut.
 
     Attributes:
-        size: how many bytes have arrived.
         is_cut: too many bytes of others have arrived, and it must be refused.
     """
 
-    __slots__ = ("_counts", "_scope", "is_cut", "size")
+    __slots__ = ("_arrival", "_counts", "_scope", "is_cut")
 
     def __init__(self, counts: ArrivingBytes) -> None:
-        self.size = 0
         self.is_cut = False
+        self._arrival = Arrival(self._cut)
         self._counts = counts
         self._scope = trio.CancelScope()
 
     def grow(self, size: int) -> None:
         """Count so many bytes more."""
-        self._counts.grow(self, size)
+        if not self.is_cut:
+            self._counts.resize(self._arrival, self._arrival.size + size)
 
-    def cut(self) -> None:
-        """Cancel it."""
+    def _cut(self) -> None:
         self.is_cut = True
         self._scope.cancel()
 
     def __enter__(self) -> ArrivingBody:
         self._scope.__enter__()
-        self._counts.begin(self)
         return self
 
     def __exit__(
@@ -96,5 +108,5 @@ class ArrivingBody:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        self._counts.end(self)
+        self._counts.end(self._arrival)
         return self._scope.__exit__(kind, error, traceback)

@@ -20,6 +20,7 @@ import trio
 
 from .._stream.end_reason import EndReason
 from .._stream.live_stream import LiveStream
+from .._transport.arriving_bytes import TOO_MUCH_ARRIVED, Arrival
 from .._transport.losses import PeerGivenUp
 from .._transport.socket import SocketTransport
 from .._wire.websocket_frames import close_frame, ping_frame, pong_frame
@@ -40,11 +41,16 @@ _MAX_WAITING = 16
 # before it closed.
 CLOSE_SECONDS = 5.0
 
+# What has arrived of a message, and of those that wait, is counted over all connections from this many bytes
+# on. Below it, a message costs no more than the buffers of its connection.
+_COUNTED_FROM = 64 * 1024
+
 # Small frames cost a microsecond each. After this many of them, other tasks run.
 _FRAMES_PER_CHECKPOINT = 100
 
 NORMAL_CLOSURE = 1000
 INTERNAL_ERROR = 1011
+TRY_AGAIN_LATER = 1013
 
 
 @final
@@ -65,6 +71,7 @@ class MessageReceiver:
 
     __slots__ = (
         "_arrival",
+        "_held",
         "_is_over",
         "_is_read",
         "_max_message_size",
@@ -105,6 +112,7 @@ class MessageReceiver:
         self._arrival = trio.lowlevel.ParkingLot()
         self._is_read = False  # the handler has asked for messages
         self._is_over = False  # the stream has ended, for an app
+        self._held: Arrival | None = None  # counts what is in memory, if that is much
 
     # The handler's side
 
@@ -145,6 +153,8 @@ class MessageReceiver:
     async def _take_waiting(self, *, has_waited: bool) -> str | bytes:
         message, size = self._waiting.popleft()
         self._waiting_size -= size
+        if self._held is not None:
+            self._count_held()
         if self._has_room:
             self._room.unpark_all()
         if not has_waited:
@@ -161,14 +171,24 @@ class MessageReceiver:
     async def run(self) -> None:
         """Receive all that the client sends, until it closes or the connection ends."""
         try:
+            await self._run()
+        finally:
+            if self._held is not None:
+                self._stream.serving.arriving_bytes.end(self._held)
+                self._held = None
+
+    async def _run(self) -> None:
+        try:
             if self._received:
                 await self._take_all(self._received)
                 self._received = b""
+                self._count_held()
             while not (self.has_ended or self.failure) and (data := await self._receive()):
                 if not self._stream.has_started:
                     self._fail(PROTOCOL_ERROR, "wait until the handshake is answered")
                     return
                 await self._take_all(data)
+                self._count_held()
         except PeerGivenUp as error:
             self.has_ended = True
             self._stream.on_broken(error)
@@ -224,6 +244,8 @@ class MessageReceiver:
             self._waiting.append((event, size))
             self._waiting_size += size
             self._arrival.unpark()
+            if not self._has_room:
+                self._count_held()
             while not self._has_room:
                 await self._room.park()
         elif isinstance(event, Ping):
@@ -234,6 +256,24 @@ class MessageReceiver:
             self.client_close = event
             code = NORMAL_CLOSURE if event.code == NO_STATUS else event.code
             self._stream.close_frame = close_frame(code, "")  # the answer repeats the code
+
+    def _count_held(self) -> None:
+        size = self._parser.incomplete_bytes + self._waiting_size
+        counts = self._stream.serving.arriving_bytes
+        if size >= _COUNTED_FROM and not self.failure:
+            if self._held is None:
+                self._held = Arrival(self._on_cut)
+            counts.resize(self._held, size)
+        elif self._held is not None:
+            counts.end(self._held)
+            self._held = None
+
+    def _on_cut(self) -> None:
+        """Give up what has arrived: there is too much of others, or this has taken too long."""
+        self._parser.discard()
+        self._waiting.clear()
+        self._waiting_size = 0
+        self._end(Close(TRY_AGAIN_LATER, TOO_MUCH_ARRIVED), EndReason.SLOW_CONSUMER)
 
     @property
     def _has_room(self) -> bool:

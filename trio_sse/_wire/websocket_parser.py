@@ -110,6 +110,15 @@ class FrameParser:
         self._message_size = 0  # that its frames have declared
         self._decoder: codecs.IncrementalDecoder | None = None
 
+    @property
+    def incomplete_bytes(self) -> int:
+        """How many bytes of a message have arrived that is not whole."""
+        return len(self._message)
+
+    def discard(self) -> None:
+        """Forget these bytes. Nothing more may be parsed."""
+        self._message.clear()
+
     def feed(self, data: bytes) -> Generator[WebSocketEvent | None, None, None]:
         """Parse the next bytes, and yield once for each frame: what it completes, or `None`.
 
