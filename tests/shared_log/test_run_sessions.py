@@ -188,7 +188,7 @@ async def test_runs_of_a_lost_holder_are_taken_over_once(session: RunSession) ->
 
 
 async def test_a_released_run_is_resumed_at_once(session: RunSession) -> None:
-    await session.create_run("h", LONG, new("i", function="f", arguments="[]", attempts=3), FREE)
+    await session.create_run("h", LONG, new("i", function="f", arguments="[]", attempts=1), FREE)
     released = text("i", 1, "x")._replace(is_released=True)
     for _ in range(2):
         assert await session.commit_runs("h", LONG, [released]) == [Outcome.STORED]
@@ -197,6 +197,8 @@ async def test_a_released_run_is_resumed_at_once(session: RunSession) -> None:
     _, claimed, _ = await session.take_over_runs("h2", LONG, ["f", "g"], "lost", 10, released_only=True)
     assert [run.id for run in claimed] == ["i"]
     assert await session.commit_runs("h", LONG, [released]) == [Outcome.LOST]
+    await session.hold_runs("h2", 0)
+    assert (await session.take_over_runs("h3", LONG, ["f"], "lost", 10)).lost == ["i"]  # it has died
 
 
 async def test_nothing_is_left_when_the_time_is_over(session: RunSession) -> None:

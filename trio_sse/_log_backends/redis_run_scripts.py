@@ -145,7 +145,8 @@ return {id}
 
 #: Arguments: the holder, its lease; then for each run: the id, attempt, number before, number, version of the
 #: state or 0, state, whether there is a checkpoint, checkpoint, whether there is an end, end, whether it is
-#: released, its size, the number of pieces with the texts' numbers, names and bytes, the number of events
+#: released: 1 or, if the attempt counts, 2; its size, the number of pieces with the texts' numbers, names and
+#: bytes, the number of events
 #: and these.
 #: Returns for each run what has become of it.
 COMMIT = (
@@ -163,7 +164,7 @@ while i <= #ARGV do
   local stop = events + ARGV[events - 1]
   local run = redis.call('HMGET', key, 'holder', 'attempt', 'number', 'end', 'texts', 'until')
   local is_mine = run[1] == holder and run[2] == attempt
-  local was_released = ARGV[i + 10] == '1' and run[1] == '' and run[2] == attempt and run[3] == number
+  local was_released = ARGV[i + 10] ~= '0' and run[1] == '' and run[2] == attempt and run[3] == number
   local outcome
   if not run[1] then
     outcome = 'missing'
@@ -199,9 +200,10 @@ while i <= #ARGV do
     end
     if ARGV[i + 8] == '1' then
       finish(id, holder, ARGV[i + 9])
-    elseif ARGV[i + 10] == '1' then
+    elseif ARGV[i + 10] ~= '0' then
       let_go(id, holder)
       redis.call('HSET', key, 'holder', '')
+      if ARGV[i + 10] == '1' then redis.call('HINCRBY', key, 'attempts', 1) end  -- this one does not count
       hold(id, '', run[6])
     end
   end

@@ -61,7 +61,8 @@ class RedisRuns:
             arguments += (item.id, str(item.attempt), str(item.follows), str(item.number))
             arguments += ("0", "") if item.state is None else (str(item.state[0]), item.state[1])
             arguments += (*_optional(item.checkpoint), *_optional(item.end))
-            arguments += ("1" if item.is_released else "0", str(item.size), str(len(item.pieces)))
+            arguments += ("0" if not item.is_released else "2" if item.has_failed else "1",)
+            arguments += (str(item.size), str(len(item.pieces)))
             for number, name, piece in item.pieces:
                 arguments += (str(number), name, piece)
             arguments += (str(len(item.events)), *item.events)

@@ -125,7 +125,8 @@ class SQLiteRuns:
         if item.end is not None:
             finish(self._connection, item.id, item.end)
         elif item.is_released:
-            execute("update runs set holder = '' where id = ?", (item.id,))
+            uncounted = 0 if item.has_failed else 1
+            execute("update runs set holder = '', attempts = attempts + ? where id = ?", (uncounted, item.id))
         return Outcome.WATCHED if clock() < run[4] <= clock() + WATCHED_SECONDS else Outcome.STORED
 
     def _append_piece(self, id: str, piece: TextPiece) -> None:

@@ -179,6 +179,7 @@ class RunKeeper:
                 await session.forget_run(holder, id)
             else:
                 released = RunChanges(id, run.attempt, run.number, run.number + 1, run.size, is_released=True)
+                released = released._replace(has_failed=id not in self._stopped)
                 await session.commit_runs(holder, seconds, [released])
 
         try:

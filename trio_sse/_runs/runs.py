@@ -193,7 +193,7 @@ class Runs:
 
         Args:
             name: what other nodes know it by; by default its name in the program.
-            max_attempts: how many nodes may try; after that, the run is lost.
+            max_attempts: how many nodes may die with a run; it is then lost.
 
         Raises:
             TypeError, ValueError: the name or bound is not acceptable, or the name is taken.

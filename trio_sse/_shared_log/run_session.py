@@ -98,6 +98,7 @@ class RunChanges(NamedTuple):
         checkpoint: for who resumes the run.
         end: the run's end, if it has ended.
         is_released: whether another holder is to resume it now.
+        has_failed: whether this attempt counts all the same, since the holder could not go on with it.
     """
 
     id: str
@@ -111,6 +112,7 @@ class RunChanges(NamedTuple):
     checkpoint: str | None = None
     end: str | None = None
     is_released: bool = False
+    has_failed: bool = False
 
 
 @final
