@@ -12,6 +12,8 @@ import trio
 
 from trio_sse import Connection, Hub, Log
 
+from ..support.list_log import ListLog
+from .logs import FailingLog
 from .places import OF_CODE, Place, Trigger
 
 
@@ -28,6 +30,7 @@ class World:
     """One case.
 
     Attributes:
+        log: its shared log, if it has one.
         hub: its hub.
         trigger: says when to interrupt.
         handlers: the scopes of the handlers that run.
@@ -36,6 +39,7 @@ class World:
     """
 
     def __init__(self, log: Log | None, trigger: Trigger, seed: int | None, **options: Any) -> None:
+        self.log = log
         self.hub = Hub(log=log, dumps=self.dumps, **options)
         self.trigger = trigger
         self.handlers: set[trio.CancelScope] = set()
@@ -53,6 +57,12 @@ class World:
         """Encode data as JSON."""
         self.code("dumps")
         return json.dumps(data)
+
+    @property
+    def list_log(self) -> ListLog:
+        """The shared log, if it is a list."""
+        assert isinstance(self.log, FailingLog)
+        return self.log.list
 
     async def turns(self) -> None:
         """Let other tasks run, for a random number of turns, if the case has a seed."""

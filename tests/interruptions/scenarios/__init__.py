@@ -1,3 +1,3 @@
 """The scenarios; importing this package registers all of them."""
 
-from . import apps, connections, endings, quart, streams, topics, websockets  # noqa: F401
+from . import apps, connections, deadlines, endings, quart, streams, topics, websockets  # noqa: F401
