@@ -11,6 +11,7 @@ import hashlib
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -108,6 +109,8 @@ def _fuzz(name: str, seed: int, options: argparse.Namespace) -> Result:
     )
     if status == 0:
         return Result(name, False, "")
+    if status == -signal.SIGKILL:
+        return Result(name, False, "")  # it was ended here: the machine is too busy
     found = [
         path
         for path in folder.iterdir()

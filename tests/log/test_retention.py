@@ -373,3 +373,26 @@ def test_a_window_compares_the_records_of_the_newest_entries() -> None:
     ]
     assert [window.contradicts(number, b"other") for number in (6, 7, 10, 11)] == [False, True, True, False]
     assert not window.contradicts(10, b"10")
+
+
+def test_topics_that_expire_at_the_same_time_do_so() -> None:
+    """They have equal places in the order of expiries, also when that is made anew."""
+    clock = StoppedClock()
+    log = make_log(max_events=40, retention={"*": Retention(age=5)}, clock=clock)
+    for number in range(200):
+        publish(log, f"t{number}")
+    assert len(log) == 40
+    clock.now += 6
+    log.read(0, ())
+    assert len(log) == 0
+
+
+def test_an_order_of_topics_is_made_anew_when_half_of_it_is_out_of_date() -> None:
+    heap = topic_log.TopicHeap(lambda topic: topic.messages[0].sequence)
+    for live, most in ((50, 100), (10, 64)):
+        heap.clear()
+        for number in range(most + 1):
+            heap.add(topic_log.TopicLog(f"t{number}", (0, ""), None), 0, live)  # equal places, too
+        assert len(heap._entries) == most + 1
+        heap.add(topic_log.TopicLog("last", (0, ""), None), 0, live)
+        assert len(heap._entries) == 1
