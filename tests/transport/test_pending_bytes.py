@@ -56,17 +56,22 @@ async def test_nobody_goes_on_before_what_was_cut_has_left_and_then_one_after_th
         await trio.lowlevel.checkpoint()
 
     async with trio.open_nursery() as nursery:
-        with PendingSend(counts, bytes(8)) as slow:
-            with PendingSend(counts, bytes(8)):
-                assert (slow.is_cut, counts.leaving) == (True, 1)
-                for number in range(2):
-                    nursery.start_soon(settle, number)
-                with trio.CancelScope(shield=True):
-                    await wait_all_tasks_blocked()
+        with PendingSend(counts, bytes(5)) as first:
+            with PendingSend(counts, bytes(5)) as second:
+                with PendingSend(counts, bytes(10)):
+                    assert (first.is_cut, second.is_cut, counts.leaving) == (True, True, 2)
+                    for number in range(2):
+                        nursery.start_soon(settle, number)
+                    with trio.CancelScope(shield=True):
+                        await wait_all_tasks_blocked()
                 assert steps == []
+            assert counts.leaving == 1
+            with trio.CancelScope(shield=True):
+                await wait_all_tasks_blocked()
+            assert steps == []
             steps.append("left")
         assert counts.leaving == 0
-    assert steps == ["left", 0, 1] or steps == ["left", 1, 0]
+    assert steps in (["left", 0, 1], ["left", 1, 0])
 
 
 async def test_only_its_own_cancellation_ends_there() -> None:
