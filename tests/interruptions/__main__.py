@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", "Unclosed <MemoryObject", ResourceWarning)  # anyio's, of a Redis client
     faulthandler.enable()
-    logging.getLogger("trio_sse").addHandler(logging.NullHandler())
+    logging.getLogger().addHandler(logging.NullHandler())  # frameworks log what is injected
     logging.getLogger("trio_sse").propagate = False
     if options.case:
         return _run_one(Case.parse(options.case), options)
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _resources(needs_redis=options.redis) as resources:
         if options.share:
             print(f"seed {options.seed}", flush=True)
-            try_share(options.share, options.seed, resources, report, cases)
+            try_share(options.share, options.cases, options.seed, resources, report, cases)
         else:
             for number, case in enumerate(cases):
                 if number % parts == part:
@@ -135,6 +135,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--virtual", action="store_true", help="only cases under a clock that jumps")
     parser.add_argument("--once", action="store_true", help="do not interrupt at all")
     parser.add_argument("--share", type=float, help="run random cases for so many seconds of CPU time")
+    parser.add_argument("--cases", type=int, default=1_000_000, help="the most cases of a share")
     parser.add_argument("--seeds", type=int, help="one random number for each of so many seeds")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="the first seed")
     parser.add_argument("--redis", action="store_true", help="start a redis-server, for cases that need one")

@@ -220,6 +220,7 @@ async def _expect_nothing(serving: Running, tasks: Counter[str], when: str) -> N
 
     def leftovers() -> list[str]:
         left = [*serving.site.leftovers(), *serving.open_ends()]
+        left += [f"{count()} {what}" for what, count in serving.world.remaining.items() if count()]
         return left + [f"the task {name}" for name in _names_of_tasks() - tasks]
 
     deadline, pause = trio.current_time() + 2 * SECONDS, 0.001

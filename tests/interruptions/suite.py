@@ -104,11 +104,13 @@ def try_seeds(first: Case, seeds: Iterator[int], resources: Resources, report: R
         try_one(replace(first, number=number, seed=seed, is_shuffled=True), resources, report)
 
 
-def try_share(seconds: float, seed: int, resources: Resources, report: Report, cases: list[Case]) -> None:
-    """Interrupt random scenarios at random numbers, until so much CPU time has passed."""
+def try_share(
+    seconds: float, most: int, seed: int, resources: Resources, report: Report, cases: list[Case]
+) -> None:
+    """Interrupt random scenarios at random numbers, for so much CPU time and so many cases at most."""
     chance = random.Random(seed)
     began_at = time.process_time()
-    while time.process_time() - began_at < seconds:
+    while time.process_time() - began_at < seconds and report.cases < most:
         first = chance.choice(cases)
         report.combinations += 1
         count = run_case(replace(first, number=MOST), resources).count

@@ -35,6 +35,8 @@ class World:
         trigger: says when to interrupt.
         handlers: the scopes of the handlers that run.
         faults: what was noticed to be wrong.
+        remaining: counts of what a scenario's code has, which must become zero while the server goes on.
+        visits: how many visits there were.
         opened, ended: streams that have passed `on_connect`, and calls of `on_disconnect`.
     """
 
@@ -44,6 +46,8 @@ class World:
         self.trigger = trigger
         self.handlers: set[trio.CancelScope] = set()
         self.faults: list[str] = []
+        self.remaining: dict[str, Callable[[], int]] = {}
+        self.visits = 0
         self.opened = 0
         self.ended = 0
         self._chance = None if seed is None else random.Random(seed)
