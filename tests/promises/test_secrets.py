@@ -89,7 +89,9 @@ class Traces:
         return "\n".join(span.to_json() for span in self._exporter.get_finished_spans())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", ["native", *(pytest.param(name, marks=pytest.mark.integration) for name in NAMES[1:])]
+)
 async def test_no_host_shows_secrets_of_requests(
     name: str, no_leak: LeakCheck, certificate: Certificate, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -282,7 +282,7 @@ def closing(case: Case) -> bytes:
     return b"" if is_over else encode_close()
 
 
-@pytest.fixture(params=["route", "app"])
+@pytest.fixture(params=["route", pytest.param("app", marks=pytest.mark.integration)])
 def server(make_server: MakeServer, request: pytest.FixtureRequest) -> Server:
     """Return a server that echoes the messages of WebSockets."""
     if request.param == "app":
