@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -25,6 +27,7 @@ class Recorder:
         self.calls: list[tuple[object, ...]] = []
         self._rounds = rounds or Rounds()
         self._is_slow = is_slow
+        self.on_flush: Callable[[], object] = lambda: None
 
     def send_coalesced(self, payload: bytes, events: int, now: float) -> bool:
         self.calls.append((payload, events, now))
@@ -35,6 +38,7 @@ class Recorder:
 
     def flush(self, now: float) -> None:
         self.calls.append((now, self._rounds.count))
+        self.on_flush()
 
 
 async def test_the_bounds_of_what_is_buffered_are_exact(autojump_clock: MockClock) -> None:
@@ -47,10 +51,37 @@ async def test_the_bounds_of_what_is_buffered_are_exact(autojump_clock: MockCloc
     for _ in range(most - 1):
         assert buffer.append(stream, b"x")
     assert not buffer.append(stream, b"x")
+    assert buffer.pending(Recorder()) is None
+    assert len(buffer.pending(stream) or ()) == most
     await trio.sleep(7)
     assert buffer.flush(stream)
     assert not buffer.flush(stream)
     assert stream.calls == [(bytes(largest) + b"x" * (most - 1), most, trio.current_time())]
+
+
+async def test_each_kind_of_work_alone_begins_a_round() -> None:
+    buffer, stream, connection = WriteCoalescer(), Recorder(), Recorder()
+
+    def begin(late: Recorder) -> None:
+        buffer.begin(late)
+        buffer.append(late, b"b")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(buffer.run)
+        await wait_all_tasks_blocked()
+        buffer.flush_later(connection)
+        await wait_all_tasks_blocked()
+        assert len(connection.calls) == 1
+        buffer.begin(stream)
+        buffer.append(stream, b"a")
+        await wait_all_tasks_blocked()
+        assert len(stream.calls) == 1
+        late = Recorder()
+        connection.on_flush = lambda: begin(late)
+        buffer.flush_later(connection)
+        await wait_all_tasks_blocked()
+        assert len(late.calls) == 1  # what is added in a round is sent in the next one
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_round_sends_what_is_buffered_and_lets_other_tasks_run(autojump_clock: MockClock) -> None:
@@ -68,12 +99,13 @@ async def test_a_round_sends_what_is_buffered_and_lets_other_tasks_run(autojump_
             buffer.begin(stream)
         buffer.append(slow, b"a")
         buffer.append(quick, b"b")
+        buffer.append(quick, b"c")
         for connection in shared:
             buffer.flush_later(connection)
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert slow.calls == [(b"a", 1, now), ("soon",)]
-    assert quick.calls == [(b"b", 1, now)]
+    assert quick.calls == [(b"bc", 2, now)]
     assert idle.calls == []
     trio.lowlevel.remove_instrument(rounds)
     first = int(str(shared[0].calls[0][1]))
