@@ -88,7 +88,8 @@ class Running:
             self.ended.set()
 
     async def _run_hypercorn(self, task_status: trio.TaskStatus[Any]) -> None:
-        config = make_config()
+        # After that, hypercorn ends a task that it leaves of some connections that their clients have closed.
+        config = make_config(keep_alive_timeout=5.0)
         if self.site.host.has_tls:
             assert self.site.certificate is not None
             config.certfile, config.keyfile = (
