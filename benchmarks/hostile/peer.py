@@ -16,6 +16,12 @@ import trio
 #: Attackers come from many addresses, so that they don't run out of ports.
 _ADDRESSES = 200
 
+#: Asks for a WebSocket of large events.
+UPGRADE = (
+    b"GET /socket HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
 _ESTABLISHED = 1  # the first byte of TCP_INFO
 _CONNECT_SECONDS = 10.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from benchmarks.hostile.peer import Peer
+from benchmarks.hostile.peer import UPGRADE, Peer
 
 _MIB = 1024 * 1024
 
@@ -43,6 +43,14 @@ async def unfinished_app_bodies(peer: Peer) -> None:
     await peer.read()
 
 
+async def unfinished_messages(peer: Peer) -> None:
+    """Send all of a WebSocket's largest message but its last byte."""
+    await peer.send(UPGRADE)
+    await peer.stream.receive_some()
+    await peer.send(b"\x82\xff" + _MIB.to_bytes(8) + b"\x00\x00\x00\x00" + bytes(_MIB - 1))
+    await peer.read()
+
+
 async def tiny_chunks(peer: Peer) -> None:
     """Send chunks of one byte as fast as possible."""
     await peer.send(_head("/upload", "Transfer-Encoding: chunked"))
@@ -55,5 +63,12 @@ async def tiny_chunks(peer: Peer) -> None:
 
 ATTACKS = {
     attack.__name__: attack
-    for attack in (slow_bodies, slow_chunks, unfinished_bodies, unfinished_app_bodies, tiny_chunks)
+    for attack in (
+        slow_bodies,
+        slow_chunks,
+        unfinished_bodies,
+        unfinished_app_bodies,
+        unfinished_messages,
+        tiny_chunks,
+    )
 }

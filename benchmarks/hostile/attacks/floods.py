@@ -6,14 +6,10 @@ import os
 
 import trio
 
-from benchmarks.hostile.peer import Peer
+from benchmarks.hostile.peer import UPGRADE, Peer
 
 _STREAM = b"GET /live HTTP/1.1\r\nHost: test\r\n\r\n"
 _MASK = b"\x00\x00\x00\x00"
-_UPGRADE = (
-    b"GET /socket HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
 
 
 async def connection_resets(peer: Peer) -> None:
@@ -39,7 +35,7 @@ async def bytes_after_streams(peer: Peer) -> None:
 
 async def websocket_pings(peer: Peer) -> None:
     """Open a WebSocket, and send pings, but read no answers."""
-    await peer.send(_UPGRADE)
+    await peer.send(UPGRADE)
     await peer.stream.receive_some()
     while True:
         await peer.send((b"\x89\xfd" + _MASK + b"p" * 125) * 100)
@@ -47,7 +43,7 @@ async def websocket_pings(peer: Peer) -> None:
 
 async def websocket_fragments(peer: Peer) -> None:
     """Open a WebSocket, and send empty fragments of a message that never ends."""
-    await peer.send(_UPGRADE)
+    await peer.send(UPGRADE)
     await peer.stream.receive_some()
     await peer.send(b"\x01\x80" + _MASK)
     async with trio.open_nursery() as nursery:
