@@ -37,9 +37,9 @@ _BODIES = (
     Scenario("slow bodies", "slow_bodies"),
     Scenario("slow chunks", "slow_chunks"),
     Scenario("unfinished bodies", "unfinished_bodies", deadline=80, memory=400),
-    Scenario("unfinished bodies to an app", "unfinished_app_bodies"),
+    Scenario("unfinished bodies to an app", "unfinished_app_bodies", deadline=30, memory=96),
     # A WebSocket may take any time for a message, as it may be idle for any time.
-    Scenario("unfinished messages", "unfinished_messages", leaves=True, deadline=5, memory=400),
+    Scenario("unfinished messages", "unfinished_messages", leaves=True, deadline=10, memory=400),
     Scenario("tiny chunks", "tiny_chunks", share=0.05),
     Scenario("slowhttptest, slow bodies", "-B -i 1 -s 8192 -x 10 /upload", needs=_SLOWHTTPTEST),
 )

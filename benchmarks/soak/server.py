@@ -31,6 +31,9 @@ _PUBLISH_INTERVAL = 0.1
 _RUN_TTL = 1.0
 _EVENT = "x" * 100
 
+# The hub remembers the newest 10,000 that were revoked. They would look like a leak until then.
+_IDENTITIES = 500
+
 _names = itertools.count()
 
 
@@ -74,7 +77,7 @@ async def _write(run: Run, text: str) -> None:
 
 def _identify(connection: Connection | WebSocketConnection, revoked: trio.MemorySendChannel[str]) -> None:
     if "revoke" in connection.request.query:
-        connection.identity = f"somebody {next(_names)}"
+        connection.identity = f"somebody {next(_names) % _IDENTITIES}"
         revoked.send_nowait(connection.identity)
 
 

@@ -57,9 +57,9 @@ def test_all_connections_have_a_kind_and_an_end() -> None:
 @pytest.mark.integration
 def test_the_soak_runs(tmp_path: Path) -> None:
     """A few connections of the kinds that load nothing large; too few for a slope."""
-    command = [sys.executable, "-m", "benchmarks.soak", "--connects", "52", "--batches", "4"]
+    command = [sys.executable, "-m", "benchmarks.soak", "--connects", "51", "--batches", "3"]
     command += ["--topics", "20", "--subscribers", "5", "--deliveries", "0", "--slower", "1e9"]
-    command += ["--kinds", "stream", "poll", "websocket", "upload", "run"]
+    command += ["--kinds", "stream", "poll", "upload", "run"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS * 3, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "connections: 52" in done.stdout
+    assert "connections: 51" in done.stdout
