@@ -308,10 +308,10 @@ class RequestResponseCycle(AppRequest):
             self.is_chunked = True
         else:
             self._may_keep_alive = False  # the body ends with the connection
-        # An app that answers piece by piece may still read the rest of the request.
-        # But one that still waits for permission will not get it.
+        # An app that answers piece by piece may still read the rest of the request, or it is read off.
+        # But one that still waits for permission will not get it, and a malformed one has no end.
         will_be_read = whole_size is None and not (response.closes or self._body.is_awaited)
-        will_be_read = will_be_read and not self._serving.is_draining
+        will_be_read = will_be_read and not self._serving.is_draining and self._body.can_be_read_off()
         return self._encode_head(response, lines, will_be_read=will_be_read)
 
     def _encode_head(

@@ -83,6 +83,19 @@ class BodyReader:
         """Whether the client waits for `100 Continue`."""
         return self._must_continue
 
+    def can_be_read_off(self) -> bool:
+        """Return whether what is left can only be malformed if the client disconnects.
+
+        A chunked body that has not arrived as a whole may turn out malformed, or too large.
+        """
+        if isinstance(self._decoder, SizedDecoder):
+            return True
+        try:
+            self._feed()
+        except HTTPException:
+            return False
+        return self._decoder.is_complete
+
     async def permit(self) -> None:
         """Send `100 Continue` if the client waits for it. The first read does so, too.
 
@@ -122,6 +135,14 @@ class BodyReader:
         """
         if self._must_continue:
             return None
+        self._feed()
+        if not (self._decoder.body or self._decoder.is_complete):
+            return None
+        piece = bytes(self._decoder.body)
+        self._decoder.body.clear()
+        return piece
+
+    def _feed(self) -> None:
         if self._fault is not None:
             raise HTTPException(*self._fault)
         try:
@@ -129,11 +150,6 @@ class BodyReader:
         except HTTPException as fault:  # a part of the body may be taken for the next request from here on
             self._fault = fault.status, fault.detail
             raise
-        if not (self._decoder.body or self._decoder.is_complete):
-            return None
-        piece = bytes(self._decoder.body)
-        self._decoder.body.clear()
-        return piece
 
     async def discard(self) -> bool:
         """Read off the rest of the body, for as long as `Transport.linger` would; return whether it has come.
@@ -178,6 +194,10 @@ class NoBody:
     def __init__(self, transport: Transport, buffer: bytearray) -> None:
         self.buffer = buffer
         self.receive: Callable[[], Awaitable[bytes]] = transport.receive_some
+
+    def can_be_read_off(self) -> bool:
+        """Return `True`: there is nothing to read off."""
+        return True
 
     async def permit(self) -> None:
         """Do nothing: the client does not wait."""
