@@ -15,6 +15,10 @@ HeaderFields = Mapping[str, str] | Iterable[tuple[str, str]]
 #: RFC 9110, 5.6.2: the names of methods, fields and subprotocols. A pattern, for `re`.
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 
+#: DNS has no empty labels, and none of more than 63 characters (RFC 1035, 2.3.4). For `re`, before a name.
+#: Frameworks such as Quart fail at such a name.
+DNS_LABELS = r"(?!\.|[^:]*\.\.|(?:[^:]*\.)?[^.:]{64})"
+
 #: RFC 9110, 5.5: visible characters, spaces and tabs, and bytes above ASCII. A pattern, for `re`.
 FIELD_VALUE = r"[\t\x20-\x7e\x80-\xff]*"
 

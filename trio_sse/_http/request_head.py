@@ -22,7 +22,7 @@ from urllib.parse import unquote_to_bytes
 import h11
 
 from .exceptions import HTTPException
-from .fields import FIELD_VALUE, SINGLE_FIELDS, TOKEN, is_token, list_of
+from .fields import DNS_LABELS, FIELD_VALUE, SINGLE_FIELDS, TOKEN, is_token, list_of
 from .request import Headers, headers_of_lines, replace_field
 
 MAX_METHOD_SIZE = 32  # the longest that is registered has 17
@@ -46,7 +46,7 @@ _DIGITS = re.compile(r"[0-9]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 #: A name has encoded characters, too (RFC 3986, 3.2.2), but no encoded control characters; for `re`.
-HOST_NAME = r"(?:[0-9A-Za-z._~!$&'()*+,;=-]|%(?![01][0-9A-Fa-f]|7[Ff])[0-9A-Fa-f]{2})+"
+HOST_NAME = DNS_LABELS + r"(?:[0-9A-Za-z._~!$&'()*+,;=-]|%(?![01][0-9A-Fa-f]|7[Ff])[0-9A-Fa-f]{2})+"
 _HOST = re.compile(rf"(\[[0-9A-Fa-f:.]+\]|{HOST_NAME})(:[0-9]{{0,5}})?")
 _ABSOLUTE_FORM = re.compile(r"([Hh][Tt][Tt][Pp][Ss]?)://([^/?]*)(/[^?]*)?(\?.*)?")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}

@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import NamedTuple, final
 from urllib.parse import quote, unquote_to_bytes
 
-from .._http.fields import TOKEN
+from .._http.fields import DNS_LABELS, TOKEN
 from .._http.request import Headers, find_lines
 from .addresses import HostAndPort, Node, parse_node
 from .trusted_proxies import UNIX, TrustedProxies
@@ -46,7 +46,7 @@ MAX_HOPS = 32
 MAX_PREFIX_SIZE = 1024
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
-_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~-]+)(?::([0-9]{1,5}))?")
+_AUTHORITY = re.compile(rf"(\[[0-9A-Fa-f:.]+\]|{DNS_LABELS}[0-9A-Za-z._~-]+)(?::([0-9]{{1,5}}))?")
 _HOST_FIELD = re.compile(r"(\[[^\]]*\]|[^:]+)(?::([0-9]{0,5}))?")
 _DIGITS = re.compile(r"[0-9]{1,5}")
 
