@@ -33,6 +33,17 @@ def is_cancellation(error: BaseException) -> bool:
     return all(isinstance(leaf, trio.Cancelled) for leaf in leaves)
 
 
+@contextmanager
+def plain_cancellation() -> Iterator[None]:
+    """Raise a cancellation as `trio.Cancelled`, though a nursery raises it in a group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if is_cancellation(group):
+            raise leaf_exceptions(group)[0] from None
+        raise
+
+
 def split_failure(failure: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """Split what user code raised into what must pass, and what ends only its own stream or request.
 

@@ -404,6 +404,21 @@ async def test_an_app_that_only_sends_learns_of_a_disconnect(
     await guard.finish()
 
 
+async def test_a_send_that_is_cancelled_raises_no_group() -> None:
+    """Whoever catches `trio.Cancelled` there, as streams do, would not notice it."""
+    server, raised = FakeServer("2"), []
+    await server.guard.send(START)
+    server.on_send = trio.sleep_forever
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await server.guard.send(MORE)
+        except BaseException as error:
+            raised.append(type(error))
+            raise
+    assert raised == [trio.Cancelled]
+
+
 async def test_an_app_may_receive_while_it_sends() -> None:
     server, blocked, got = FakeServer("2"), trio.Event(), []
     await server.guard.send(START)

@@ -17,6 +17,7 @@ from typing import Any, final
 
 import trio
 
+from .._groups import plain_cancellation
 from .._http.response import Response
 from .._stream.end_reason import EndReason
 from .announced_body import AnnouncedBody
@@ -275,13 +276,14 @@ class ResponseGuard(ScopeObject):
     async def _send_beside(self, message: Message, work: Callable[[], Awaitable[None]]) -> None:
         """Send a message while something else is done. What is raised is in no group."""
         failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(work)
-            try:
-                await self._send(message)
-            except Exception as error:
-                failure = error
-            nursery.cancel_scope.cancel()
+        with plain_cancellation():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(work)
+                try:
+                    await self._send(message)
+                except Exception as error:
+                    failure = error
+                nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
 
