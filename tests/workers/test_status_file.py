@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import pytest
 
@@ -17,6 +17,15 @@ from trio_sse._workers.worker_status import WorkerStatus, check_status_file
 from ..support.programs import trio_sse
 
 
+class RemovedWhenSeen(PosixPath):
+    """A file that another program removes as soon as somebody has looked at it."""
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        found = super().stat(follow_symlinks=follow_symlinks)
+        self.unlink()
+        return found
+
+
 def test_a_device_a_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
@@ -24,8 +33,10 @@ def test_a_device_a_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:
     for path in (Path("/dev/null"), tmp_path, pipe, link):
         with pytest.raises(ProgramError, match=r"is not a regular file"):
             check_status_file(path)
-    for path in (tmp_path / "new", tmp_path / "no folder yet" / "new"):
+    (tmp_path / "removed").touch()
+    for path in (tmp_path / "new", tmp_path / "no folder yet" / "new", RemovedWhenSeen(tmp_path / "removed")):
         check_status_file(path)
+    assert not (tmp_path / "removed").exists()
 
 
 @pytest.mark.integration

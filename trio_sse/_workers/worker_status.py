@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
@@ -26,7 +27,11 @@ def check_status_file(file: Path) -> None:
     Raises:
         ProgramError: the path names a device, a folder or the like.
     """
-    if file.exists() and not file.is_file():
+    try:
+        mode = file.stat().st_mode  # once: a file that is removed meanwhile is none of another kind
+    except (OSError, ValueError):
+        return  # nothing would be replaced; writing the file raises what is wrong
+    if not stat.S_ISREG(mode):
         raise ProgramError(f"--status-file: {file} is not a regular file, and would be replaced by one")
 
 
