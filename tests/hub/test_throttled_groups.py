@@ -217,7 +217,7 @@ async def test_groups_that_were_left_are_forgotten_before_they_are_due() -> None
     assert kept in [entry[2] for entry in scheduler._waiting]
 
 
-async def test_the_pump_waits_for_groups_that_are_full(make_hub: MakeHub) -> None:
+async def test_the_pump_waits_for_groups_that_are_full(make_hub: MakeHub, autojump_clock: MockClock) -> None:
     hub = make_hub(inbox=100_000, inbox_bytes=1 << 30)
     async with running(hub) as nursery:
         recorders = [Recorder() for _ in range(20)]

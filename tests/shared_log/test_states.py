@@ -115,7 +115,8 @@ async def test_updates_of_several_nodes_at_once_lose_nothing(make_log: MakeLog) 
 
 @pytest.mark.integration
 async def test_the_last_set_wins_on_all_nodes(make_log: MakeLog) -> None:
-    async with nodes(make_log, 3, 0) as found:
+    async with nodes(make_log, 3, 0) as found, AsyncExitStack() as stack:
+        ends = [await stack.enter_async_context(hub.subscribe("end")) for hub, _ in found]
 
         async def set_all(state: State, first: int) -> None:
             for number in range(first, first + 20):
@@ -125,7 +126,9 @@ async def test_the_last_set_wins_on_all_nodes(make_log: MakeLog) -> None:
             async with trio.open_nursery() as nursery:
                 for node, (_, state) in enumerate(found):
                     nursery.start_soon(set_all, state, 100 * (node + 1))
-        await trio.sleep(0.3)
+            await found[0][0].publish("end", "")
+            for events in ends:  # each node has read the whole log before
+                await anext(events)
         values = [state.value for _, state in found]
         assert values[0] == values[1] == values[2]
         assert isinstance(values[0], dict)
