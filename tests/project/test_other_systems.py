@@ -110,7 +110,7 @@ print("served")
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=5 * SECONDS)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=4 * SECONDS)
 
 
 def test_without_what_only_linux_has_everything_imports_and_serves() -> None:

@@ -19,7 +19,8 @@ from ..support.programs import tool_environment
 from ..support.requirements import needs
 from ..support.waiting import SECONDS
 
-pytestmark = [pytest.mark.site, pytest.mark.integration]
+# The build may take half of this on a busy machine: each process waits for it before its own test begins.
+pytestmark = [pytest.mark.site, pytest.mark.integration, pytest.mark.timeout(8 * SECONDS)]
 
 
 @pytest.fixture(scope="module")
