@@ -222,6 +222,7 @@ async def test_a_post_is_not_sent_again_after_a_cancelled_iteration(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
             await until(lambda: server.requests and len(received) == len(returned))
+            await trio.testing.wait_all_tasks_blocked()  # until it waits for more
             nursery.cancel_scope.cancel()
         with pytest.raises(StreamUnavailable, match="sent only once"):
             await anext(source)
