@@ -58,6 +58,23 @@ async def test_an_endless_stream_ends_with_its_block(server: Server, autojump_cl
             assert (await stream.event()).id == stream.last_event_id
 
 
+async def test_it_reconnects_with_any_id(make_server: MakeServer, autojump_clock: MockClock) -> None:
+    server = make_server()
+    received: list[str | None] = []
+
+    @server.route("/sizes")
+    async def sizes(connection: Connection) -> None:
+        received.append(connection.last_event_id)
+        await connection.send("large", id="größe")
+
+    async with Client(server) as client:
+        async with client.stream("/sizes") as stream:
+            await stream.event()
+        async with client.stream("/sizes", last_event_id=stream.last_event_id) as stream:
+            await stream.event()
+    assert received == [None, "größe"]
+
+
 async def test_keepalives_are_counted_as_time_passes(server: Server, autojump_clock: MockClock) -> None:
     async with Client(server) as client, client.stream("/live") as stream:
         await trio.sleep(61)

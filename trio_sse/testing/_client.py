@@ -130,7 +130,8 @@ class Client:
             fields["Last-Event-ID"] = last_event_id
         if self.cookies:
             fields["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        request = h11.Request(method=method, target=path, headers=list(fields.items()))
+        encoded = [(name.encode(), value.encode()) for name, value in fields.items()]  # UTF-8, as browsers do
+        request = h11.Request(method=method, target=path, headers=encoded)
         decoder = EventDecoder(last_event_id=last_event_id or "")
         async with open_stream(self._served.connect(), request, data, decoder, self._timeout) as opened:
             self._keep_cookies(opened.headers)
