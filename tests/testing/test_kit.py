@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -135,7 +136,12 @@ class TestInterruptions:
     """Everything that can happen, at every step."""
 
     @staticmethod
-    async def interrupt(*, forgets: bool) -> dict[Interruption, int]:
+    async def interrupt(
+        *,
+        forgets: bool,
+        interruptions: Sequence[Interruption] = tuple(Interruption),
+        at: Sequence[int] | None = None,
+    ) -> dict[Interruption, int]:
         rooms: dict[Server, Room] = {}
 
         def make() -> Server:
@@ -146,7 +152,7 @@ class TestInterruptions:
         def check(server: Server) -> None:
             assert not rooms[server].members, "members are left"
 
-        return await interrupt_everywhere(make, visit, check=check)
+        return await interrupt_everywhere(make, visit, check=check, interruptions=interruptions, at=at)
 
     async def test_a_careful_handler_passes_at_each_step(self, autojump_clock: MockClock) -> None:
         tried = await self.interrupt(forgets=False)
@@ -158,12 +164,32 @@ class TestInterruptions:
             await self.interrupt(forgets=True)
         assert "interrupted by disconnect at step" in caught.value.__notes__[0]
 
-    async def test_one_interruption_can_be_repeated(self, autojump_clock: MockClock) -> None:
-        for at in (1, 3):
+    async def test_some_steps_can_be_tried(self, autojump_clock: MockClock) -> None:
+        for at, count in ((1, 1), (3, 1), ([1, 2, 3] * 2, 6), ([1, 9999], 1)):
             tried = await interrupt_everywhere(Server, ask_in_vain, interruptions=[Interruption.RESET], at=at)
-            assert tried == {Interruption.RESET: at}
-        tried = await interrupt_everywhere(Server, ask_in_vain, interruptions=[Interruption.RESET], at=9999)
-        assert tried == {Interruption.RESET: 9998}, "it has fewer steps"
+            assert tried == {Interruption.RESET: count}
+
+    async def test_a_fault_is_repeated_by_its_step_and_its_neighbours(
+        self, autojump_clock: MockClock
+    ) -> None:
+        with pytest.raises(AssertionError, match="members are left") as caught:
+            await self.interrupt(forgets=True)
+        [number] = re.findall(r"step (\d+) .*nearby", caught.value.__notes__[0])
+        at = range(max(1, int(number) - 1), int(number) + 2)
+        with pytest.raises(AssertionError, match="members are left"):
+            await self.interrupt(forgets=True, interruptions=[Interruption.DISCONNECT], at=[*at] * 20)
+
+    @pytest.mark.parametrize("at", [0, -1, [], [1, 0], 1.5])
+    async def test_a_step_that_cannot_be_is_refused(self, at: Any, autojump_clock: MockClock) -> None:
+        with pytest.raises(ValueError, match="at must be a positive integer"):
+            await interrupt_everywhere(Server, ask_in_vain, at=at)
+
+    @pytest.mark.parametrize("at", [9999, [9998, 9999]])
+    async def test_a_step_that_no_run_reaches_is_an_error(
+        self, at: int | list[int], autojump_clock: MockClock
+    ) -> None:
+        with pytest.raises(ValueError, match=r"nothing was interrupted by end: .* only \d+ steps"):
+            await interrupt_everywhere(Server, ask_in_vain, interruptions=[Interruption.END], at=at)
 
     async def test_an_app_that_cannot_be_served_again_is_found(self, autojump_clock: MockClock) -> None:
         def make() -> Server:

@@ -53,7 +53,7 @@ async def interrupt_everywhere(
     *,
     check: Callable[[App], object] | None = None,
     interruptions: Iterable[Interruption] = tuple(Interruption),
-    at: int | None = None,
+    at: int | Iterable[int] | None = None,
     within: float = 60.0,
     most: int = 10_000,
 ) -> dict[Interruption, int]:
@@ -71,34 +71,49 @@ async def interrupt_everywhere(
         check: is called with the app after each run, when everything has ended, and raises if something of
             yours is left.
         interruptions: those to try; all by default.
-        at: the only step to interrupt at, to repeat what a note says; all steps by default.
-        within: seconds of Trio's clock that an interrupted script may take before it is cancelled.
+        at: the only step to interrupt at, or several, with a run for each; all steps by default. Trio runs
+            tasks in an order that it draws at random, so the number that a note names is only near: to repeat
+            a failure, try that step and its neighbours many times, as in `at=[3, 4, 5] * 20`.
+        within: seconds of Trio's clock that an interrupted script may take before it is cancelled. They bound
+            the script, not a clean-up that is shielded from cancellation.
         most: the number of steps after which the script counts as endless.
 
     Returns:
-        at how many steps each interruption was tried.
+        how many runs each interruption has interrupted: one for each step, or for each in `at` that the run
+        has reached.
 
     Raises:
+        ValueError: `at` has no step, or one that is not a positive integer, or no run has reached its step.
         AssertionError: something is left, or the script has more steps than `most`. A note says at which
             step, and by what, the run was interrupted.
         Exception: what `check` or an uninterrupted script has raised, with the same note.
     """
-    steps = range(1, most + 1) if at is None else (at,)
+    steps = None if at is None else _checked(at)
     return {
         kind: await _at_steps(kind, steps, make_app, script, check, within, most) for kind in interruptions
     }
 
 
+def _checked(at: int | Iterable[int]) -> Sequence[int]:
+    steps = tuple(at) if isinstance(at, Iterable) else (at,)
+    if not steps or not all(isinstance(step, int) and step >= 1 for step in steps):
+        raise ValueError(f"at must be a positive integer or several, not {at!r}")
+    return steps
+
+
 async def _at_steps(
     kind: Interruption,
-    steps: Sequence[int],
+    steps: Sequence[int] | None,
     make_app: Callable[[], App],
     script: Callable[[Client], Awaitable[object]],
     check: Callable[[App], object] | None,
     within: float,
     most: int,
 ) -> int:
-    for number in steps:
+    """Return how many runs were interrupted; without steps, at each until a run ends before."""
+    interrupted = 0
+    longest = 0
+    for number in range(1, most + 1) if steps is None else steps:
         run = _Run(kind, number, within, most)
         app = make_app()
         try:
@@ -107,12 +122,21 @@ async def _at_steps(
                 check(app)
         except BaseException as error:
             if run.has_happened:
-                error.add_note(f"interrupted by {kind.value} at step {number} of the server's tasks")
+                error.add_note(
+                    f"interrupted by {kind.value} at step {number} of the server's tasks"
+                    " (in another run, the same moment may be at a step nearby)"
+                )
             raise
-        if not run.has_happened:
-            return number - 1
-    assert len(steps) == 1, f"the script has more than {most} steps"
-    return steps[0]
+        if run.has_happened:
+            interrupted += 1
+        elif steps is None:
+            return interrupted
+        else:
+            longest = max(longest, run.steps)
+    assert steps is not None, f"the script has more than {most} steps"
+    if not interrupted:
+        raise ValueError(f"nothing was interrupted by {kind.value}: the script had only {longest} steps")
+    return interrupted
 
 
 @final
@@ -121,11 +145,11 @@ class _Run(trio.abc.Instrument):
 
     def __init__(self, kind: Interruption, number: int, within: float, most: int) -> None:
         self.has_happened = False
+        self.steps = 0  # of the server's tasks, while a script runs
         self._kind = kind
         self._number = number
         self._within = within
         self._most = most
-        self._steps = 0  # of the server's tasks, while a script runs
         self._is_in_script = False
         self._served: ServedInMemory
         self._scope = trio.CancelScope()  # of everything, to be cancelled by the interruption
@@ -178,11 +202,11 @@ class _Run(trio.abc.Instrument):
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         if not (self._is_in_script and self._is_servers(task)):
             return
-        self._steps += 1
-        if self._steps == self._number:
+        self.steps += 1
+        if self.steps == self._number:
             self.has_happened = True
             self._interrupt()
-        elif self._steps == self._number + 2 * self._most:
+        elif self.steps == self._number + 2 * self._most:
             self._limit.cancel()
 
     def _is_servers(self, task: trio.lowlevel.Task) -> bool:
