@@ -198,7 +198,7 @@ class EventStream(StreamOwner):
 
     def on_disconnect(self, hook: DisconnectHook) -> DisconnectHook:
         """Decorate a hook; see `Server.on_disconnect`."""
-        self._manager.on_disconnect.append(hook)
+        self._manager.add_disconnect_hook(hook)
         return hook
 
     def statistics(self) -> StreamStatistics:

@@ -114,8 +114,9 @@ def test_all_viewers_receive_the_same_events_also_if_they_resume(
 
 
 @pytest.mark.parametrize(
-    "cursor", [None, "", "run", "run.", "run.x", "run.1-", "other.3", "run.1" + "-1" * 16]
+    "cursor", [None, "", "run", "run.", "run.x", "run.1-", "other.3", "run.1" + "-1" * 17]
 )
 def test_what_is_no_cursor_of_the_run_has_nothing(cursor: str | None) -> None:
     assert events_had("run", cursor) == ()
     assert events_had("run", "run.3-0-2") == (4, 0, 2)
+    assert events_had("run", "run.0" + "-1" * 16) == (1, *[1] * 16)  # no main text, and all others

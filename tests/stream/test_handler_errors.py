@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_sse import Connection, EndReason, HTTPException
+from trio_sse.asgi import event_stream
 
 from ..support.leaks import MakeServer
 from ..support.observed_streams import (
@@ -236,6 +237,15 @@ async def test_a_failing_disconnect_hook_stops_no_other(
     assert client.is_ended
     assert life.in_hook == [EndReason.FINISHED]
     assert "on_disconnect hook" in caplog.text
+
+
+async def test_an_async_disconnect_hook_is_refused(make_server: MakeServer) -> None:
+    async def hook(connection: Connection) -> None:
+        raise Oops
+
+    for on_disconnect in (make_server().on_disconnect, event_stream(hook).on_disconnect):
+        with pytest.raises(TypeError, match="plain function"):
+            on_disconnect(hook)  # type: ignore[type-var,arg-type,unused-ignore]
 
 
 # The log

@@ -96,8 +96,8 @@ class Server(StreamOwner):
         max_pending_bytes: how many bytes may wait for all clients that read slowly, in responses, streams and
             WebSockets. Beyond that, those are cut that have waited longest. Bytes that wait for several
             clients count once. As many bytes may have arrived of requests' bodies that routes receive whole,
-            and of messages of WebSockets; beyond that, those that have taken longest are refused with 503, or
-            closed with 1013.
+            and of messages of WebSockets; beyond that, those that arrive most slowly are refused with 503,
+            or closed with 1013.
         write_timeout: how long a client may accept no bytes while some are waiting for it. On Linux,
             `TCP_USER_TIMEOUT` is set to five seconds more.
         request_timeout: how long an endpoint may take; then it is cancelled and answered with 503.
@@ -520,8 +520,11 @@ class Server(StreamOwner):
         It is not async: the stream's cancel scope has been left, and often the server's, too. It is called
         once for each stream that passed all `on_connect` hooks. `connection.end_reason` says why the stream
         ended.
+
+        Raises:
+            TypeError: the function is async.
         """
-        self._manager.on_disconnect.append(hook)
+        self._manager.add_disconnect_hook(hook)
         return hook
 
     def configure(self, **changes: object) -> None:

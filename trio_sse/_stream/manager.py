@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import final
@@ -83,6 +84,16 @@ class StreamManager:
         self.on_disconnect: list[DisconnectHook] = []
         self.tracing: Tracing | None = engine_of(hub).tracing
         self._ids = itertools.count(1)
+
+    def add_disconnect_hook(self, hook: DisconnectHook) -> None:
+        """Add a hook that is called when each stream has ended.
+
+        Raises:
+            TypeError: it is async, and so could not be awaited.
+        """
+        if inspect.iscoroutinefunction(hook):
+            raise TypeError("an on_disconnect hook must be a plain function: the stream's scope is over")
+        self.on_disconnect.append(hook)
 
     def without_hooks(self, options: StreamOptions, *, host: str = "app") -> StreamManager:
         """Return a manager of further streams with their own options, without hooks and tracing."""

@@ -18,6 +18,10 @@ TOO_MUCH_ARRIVED = "too much of other requests has arrived"
 #: The default bound.
 MAX_ARRIVING_BYTES = 256 * 1024 * 1024
 
+# For so long, nothing is taken for fast. So when too much arrives from clients that are alike, the newest are
+# cut, and the others become whole.
+_FIRST_SECONDS = 1.0
+
 
 @final
 class Arrival:
@@ -25,13 +29,15 @@ class Arrival:
 
     Attributes:
         size: how many bytes of it are in memory.
+        began_at: when its first bytes arrived, in `trio.current_time()`.
         cut: called if too many bytes of others have arrived. It must give up at once what has arrived.
     """
 
-    __slots__ = ("cut", "size")
+    __slots__ = ("began_at", "cut", "size")
 
     def __init__(self, cut: Callable[[], None]) -> None:
         self.size = 0
+        self.began_at = trio.current_time()
         self.cut = cut
 
 
@@ -39,8 +45,9 @@ class Arrival:
 class ArrivingBytes:
     """What arrives, of one server or app.
 
-    When there are more bytes than the bound, those arrivals are cut that have taken longest, until there are
-    not. The newest one is never cut.
+    When there are more bytes than the bound, those arrivals are cut that are slowest, as an average since
+    they began, until there are not. One that withholds its last bytes becomes slower and slower. The one that
+    has just grown is never cut.
 
     Attributes:
         most: the bound.
@@ -60,10 +67,15 @@ class ArrivingBytes:
         self.total += size - arrival.size
         arrival.size = size
         while self.total > self.most and len(self._arrivals) > 1:
-            slowest = next(iter(self._arrivals))
+            slowest = self._slowest_but(arrival)
             self.end(slowest)
             self.cut += 1
             slowest.cut()
+
+    def _slowest_but(self, growing: Arrival) -> Arrival:
+        now = trio.current_time()
+        others = (arrival for arrival in self._arrivals if arrival is not growing)
+        return min(others, key=lambda other: other.size / max(_FIRST_SECONDS, now - other.began_at))
 
     def end(self, arrival: Arrival) -> None:
         """Count it no longer, unless it was cut."""

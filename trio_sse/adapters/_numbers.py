@@ -50,7 +50,8 @@ def events_had(run_id: str, last_event_id: str | None) -> Sequence[int]:
     tag, _, rest = (last_event_id or "").partition(".")
     parts = rest.split("-")
     are_numbers = all(part.isascii() and part.isdigit() and len(part) <= _MOST_DIGITS for part in parts)
-    if tag != run_id[:_TAG_SIZE] or not are_numbers or len(parts) > MOST_TEXTS:
+    most = MOST_TEXTS + 1  # the main text has its place even if it is empty
+    if tag != run_id[:_TAG_SIZE] or not are_numbers or len(parts) > most:
         return ()
     number, *counts = map(int, parts)
     return (number + 1, *counts)

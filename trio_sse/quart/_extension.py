@@ -259,7 +259,7 @@ class QuartSSE(StreamOwner):
 
     def on_disconnect(self, hook: DisconnectHook) -> DisconnectHook:
         """Decorate a plain function of the `Connection` that is called when each stream has ended."""
-        self._manager.on_disconnect.append(hook)
+        self._manager.add_disconnect_hook(hook)
         return hook
 
     def _candidates(self, meant: StreamFilter) -> Sequence[ListedStream]:
