@@ -25,4 +25,4 @@ def compile_topic_pattern(pattern: object, what: str) -> re.Pattern[str]:
             f"{what} has 1 to {MAX_TOPIC_LENGTH} characters, without control characters, "
             f"as topics do: {pattern!r} matches none"
         )
-    return re.compile(".*".join(re.escape(part) for part in re.split(r"\*+", pattern)))
+    return re.compile(".*".join(re.escape(part) for part in re.split(r"\*+", pattern)), re.DOTALL)

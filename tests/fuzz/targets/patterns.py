@@ -45,6 +45,7 @@ def seeds() -> Iterator[bytes]:
     yield bytes((0, 6, 7, 1, 3, 1, 2, 5, 3, 0, 1, 2, 3, 4, 5, 6))
     yield bytes((1, 5)) + b"a*b*ca-b-c"
     yield b"\1\x0f*a*a*a*a*a*a*aaaaaaaaaaaaaab"
+    yield b"\x01\x05a*b*ca\x03\x01:\x02\n-b-c"
 
 
 def check(data: bytes) -> None:
