@@ -108,12 +108,12 @@ def pytest_timeout_set_timer() -> Generator[None, object, object]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return what `-n auto` is: six for each core, as tests of other programs wait; one more without.
+    """Return what `-n auto` is: four for each core, as tests of other programs wait; one more without.
 
     In CI it is two for each core: there, the measuring of coverage keeps them busy.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for_each = 2 if os.environ.get("CI") else 6
+    for_each = 2 if os.environ.get("CI") else 4
     return cores + 1 if "not integration" in config.option.markexpr else max(min(for_each * cores, 16), cores)
 
 

@@ -43,4 +43,4 @@ async def test_most_of_more_clients_than_there_is_room_for_become_whole(autojump
             await trio.sleep(0.25)
     assert counts.cut > 0
     assert counts.total == 0
-    assert len(whole) > 30
+    assert len(whole) > 20  # most often 35; if the oldest were cut, only the last 10
