@@ -111,7 +111,7 @@ async def test_a_handler_that_fails_closes_with_1011(
 
 
 async def test_a_handler_that_has_closed_its_websocket_may_refuse_the_handshake(
-    make_server: MakeServer,
+    make_server: MakeServer, autojump_clock: trio.testing.MockClock
 ) -> None:
     server = make_server()
 
