@@ -59,7 +59,7 @@ ENDS = st.builds(
 
 
 class Viewer:
-    """A viewer of a run, which reads it when it is told; it may have had a part of it before."""
+    """A viewer of a run, which reads it when the test says so; it may have had a part of it before."""
 
     def __init__(self, content: RunContent, make: Callable[[str], Translation], cursor: str = "") -> None:
         self._reader = RunReader(content, Viewers(content, lambda: None), START)

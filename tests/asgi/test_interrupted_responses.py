@@ -28,7 +28,7 @@ LARGE = bytes(4_000_000)
 
 
 class App:
-    """An app that waits before its response, or amid it, until the test has done something."""
+    """An app that waits before its response, or inside it, until the test has done something."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -55,7 +55,7 @@ class App:
         if kind.isdigit():
             await send({"type": "http.response.body", "body": b""})
             return
-        if when == "amid":
+        if when == "inside":
             await send({"type": "http.response.body", "body": LARGE[:1], "more_body": True})
             await self._wait()
         await send({"type": "http.response.body", "body": LARGE[1:], "more_body": True})
@@ -98,7 +98,7 @@ async def test_a_client_that_leaves_a_response_is_no_error(
     no_leak: LeakCheck, caplog: pytest.LogCaptureFixture, host: str, http_version: str
 ) -> None:
     app = App()
-    paths = [f"/{kind}/{when}" for kind in ("sized", "chunked", "part") for when in ("before", "amid")]
+    paths = [f"/{kind}/{when}" for kind in ("sized", "chunked", "part") for when in ("before", "inside")]
     paths += ["/nothing/before", "/204/before", "/304/before"]
     with trio.fail_after(SECONDS):
         async with serving(host, http_version, app, no_leak) as (connect, nursery):

@@ -405,7 +405,7 @@ async def test_an_app_that_only_sends_learns_of_a_disconnect(
 
 
 async def test_a_send_that_is_cancelled_raises_no_group() -> None:
-    """Whoever catches `trio.Cancelled` there, as streams do, would not notice it."""
+    """Code that catches `trio.Cancelled` there, as streams do, would not notice it."""
     server, raised = FakeServer("2"), []
     await server.guard.send(START)
     server.on_send = trio.sleep_forever

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, final
 
-from trio_sse import Entry, Log, LogEnd, LogSession, LogUnavailable
+from trio_sse import Log, LogSession, LogUnavailable
 from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
 
 from ..support.list_log import ListLog
+from ..support.logs import CheckedSession
 from ..support.waiting import SECONDS
 from .places import Place, Trigger
 
@@ -40,30 +41,7 @@ class FailingLog:
     async def connect(self) -> AsyncIterator[LogSession]:
         self.check()
         async with self.list.connect() as session:
-            yield _FailingSession(session, self)
-
-
-@final
-class _FailingSession:
-    def __init__(self, session: LogSession, log: FailingLog) -> None:
-        self._session = session
-        self._log = log
-
-    async def tail(self) -> LogEnd:
-        self._log.check()
-        return await self._session.tail()
-
-    async def read_backward(self, upto: str, limit: int) -> Sequence[Entry]:
-        self._log.check()
-        return await self._session.read_backward(upto, limit)
-
-    async def read(self, after: str, limit: int) -> Sequence[Entry]:
-        self._log.check()
-        return await self._session.read(after, limit)
-
-    async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
-        self._log.check()
-        await self._session.append(publisher, records)
+            yield CheckedSession(session, self.check)
 
 
 @final

@@ -1,4 +1,4 @@
-"""Runs live as long as their hub, whoever runs it."""
+"""Runs live as long as their hub, whichever server runs it."""
 
 from __future__ import annotations
 

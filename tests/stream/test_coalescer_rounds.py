@@ -21,7 +21,7 @@ class Rounds(trio.abc.Instrument):
 
 
 class Recorder:
-    """A stream, or a connection that streams share: it notes what it is told to send, and when."""
+    """A stream, or a connection that streams share: it notes what it is given to send, and when."""
 
     def __init__(self, rounds: Rounds | None = None, *, is_slow: bool = False) -> None:
         self.calls: list[tuple[object, ...]] = []

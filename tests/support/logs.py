@@ -61,32 +61,34 @@ class Interrupted:
     async def connect(self) -> AsyncIterator[LogSession]:
         self.check()
         async with self._log.connect() as session:
-            yield InterruptedSession(session, self)
+            yield CheckedSession(session, self.check)
 
     def check(self) -> None:
         if self.is_away:
             raise LogUnavailable("away")
 
 
-class InterruptedSession:
-    def __init__(self, session: LogSession, log: Interrupted) -> None:
+class CheckedSession:
+    """A session of a log; `check` is called before each operation, and may raise what it fails with."""
+
+    def __init__(self, session: LogSession, check: Callable[[], None]) -> None:
         self._session = session
-        self._log = log
+        self._check = check
 
     async def tail(self) -> LogEnd:
-        self._log.check()
+        self._check()
         return await self._session.tail()
 
     async def read_backward(self, upto: str, limit: int) -> Sequence[Entry]:
-        self._log.check()
+        self._check()
         return await self._session.read_backward(upto, limit)
 
     async def read(self, after: str, limit: int) -> Sequence[Entry]:
-        self._log.check()
+        self._check()
         return await self._session.read(after, limit)
 
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
-        self._log.check()
+        self._check()
         await self._session.append(publisher, records)
 
 

@@ -1,8 +1,8 @@
 """The life of runs: the tasks in which they run, for as long as their hub runs.
 
 A hub outlives the call that runs it while others serve, and its runs outlive that call, too. So their tasks
-belong to none of these calls. They are in a nursery of a task of Trio's own, which ends with the hub: whoever
-runs the hub does not return before that, unless another one runs it from then on.
+belong to none of these calls. They are in a nursery of a task of Trio's own, which ends with the hub. The
+call that runs the hub does not return before that, unless another one runs it from then on.
 """
 
 from __future__ import annotations

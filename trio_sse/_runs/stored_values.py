@@ -2,7 +2,7 @@
 
 The invariant: after these checks, a run can be shown from any position. A text that is not UTF-8, or an event
 that comes after more of a text than there is, would fail or never end where a viewer reads it. A line's end
-in the wrong place would let whoever has stored it write other fields of the viewers' streams.
+in the wrong place would let the program that has stored it write other fields of the viewers' streams.
 """
 
 from __future__ import annotations

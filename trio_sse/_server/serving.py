@@ -240,7 +240,7 @@ class ServeCalls:
                     self._starting.discard(starting)
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._drain_after_failure, app)
-                        nursery.start_soon(self._tell_app, app, serving)
+                        nursery.start_soon(self._announce_drain, app, serving)
                         nursery.start_soon(app.calls.run)
                         await serving.run(work)
                         nursery.cancel_scope.cancel()
@@ -252,8 +252,8 @@ class ServeCalls:
         await app.lifespan.failed.wait()
         await self.drain()
 
-    async def _tell_app(self, app: AppHandler, serving: ServeScope) -> None:
-        """Tell the hubs that run in the app's lifespan when the server drains."""
+    async def _announce_drain(self, app: AppHandler, serving: ServeScope) -> None:
+        """Let the hubs that run in the app's lifespan know when the server drains."""
         await serving.drain_began.wait()
         assert serving.drained_since is not None
         await app.lifespan.drain.run(serving.drained_since, self.options.drain_timeout)

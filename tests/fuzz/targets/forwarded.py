@@ -106,7 +106,7 @@ def _check_left(lines: list[tuple[str, str]], found: Forwarded | None) -> None:
 
 
 def _check_allowed(lines: list[tuple[str, str]]) -> None:
-    """Check that the console refuses whoever names a foreign address, among anything else."""
+    """Check that the console refuses requests that name a foreign address, among anything else."""
     for line in (
         ("X-Forwarded-For", "203.0.113.66"),
         ("Forwarded", "for=203.0.113.66"),

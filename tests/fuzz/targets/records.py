@@ -65,7 +65,7 @@ def _check_message(message: Message) -> None:
 
 
 def _check_redis(source: Source) -> None:
-    """What Redis can return, whoever has stored it: ids are right, and the rest is anything."""
+    """What Redis can return, also of other programs' entries: ids are right, and the rest is anything."""
     found: list[list[Any]] = []
     for number in range(1, 1 + source.number(5)):
         fields: list[bytes] = []
