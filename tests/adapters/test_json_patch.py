@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from trio_sse._runs.items import RunState
 from trio_sse.adapters._json_patch import json_patch
+from trio_sse.adapters._state_changes import StateChanges
 from trio_sse.adapters.ag_ui import _AgentRun
 
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -55,11 +56,25 @@ def test_what_clients_refuse_or_what_is_too_deep_is_no_patch(name: str) -> None:
     assert json_patch(deep, [deep]) is None
 
 
+def test_what_lies_deep_is_replaced_as_a_whole_and_a_patch_has_at_most_1000_operations() -> None:
+    def nested(value: Any, levels: int) -> Any:
+        for _ in range(levels):
+            value = {"a": value}
+        return value
+
+    operation = {"op": "replace", "path": "/a" * 16, "value": nested(2, 14)}
+    assert json_patch(nested(1, 30), nested(2, 30)) == [operation]
+    before, after = dict.fromkeys(map(str, range(1001)), 0), dict.fromkeys(map(str, range(1001)), 1)
+    assert json_patch(before, after) is None
+    del before["0"], after["0"]
+    assert len(json_patch(before, after) or ()) == 1000
+
+
 def test_an_agent_s_client_receives_changes_unless_they_are_larger_than_the_state() -> None:
-    run = _AgentRun("r")
+    run = _AgentRun("r", StateChanges())
     large, other = list(range(1000)), list(range(1000, 1500))
     sent = [
-        payload.data
+        json.loads(str(payload.data))
         for state in (large, [*large, 7], [*large, 7], other, 3)
         for payload in run.translate(RunState(json.dumps(state), "c"))
     ]

@@ -20,6 +20,7 @@ from trio_sse.adapters._numbers import EventNumbers, events_had
 from trio_sse.adapters._pieces import PieceSplitter
 from trio_sse.adapters._protocol import REQUEST_EVENT, Payload, Translation
 from trio_sse.adapters._response import RunAsResponse
+from trio_sse.adapters._state_changes import StateChanges
 from trio_sse.adapters.ag_ui import _AgentRun
 from trio_sse.adapters.ai_sdk import _Message
 from trio_sse.adapters.openai_chat import _Completion
@@ -85,7 +86,11 @@ def by_text(payloads: list[Payload]) -> dict[str, list[Payload]]:
     return {text: [payload for payload in payloads if payload.text == text] for text in texts}
 
 
-@pytest.mark.parametrize("make", [_Completion, RunAsResponse, _Message, _AgentRun])
+def agent_run(id: str) -> Translation:
+    return _AgentRun(id, StateChanges())
+
+
+@pytest.mark.parametrize("make", [_Completion, RunAsResponse, _Message, agent_run])
 @settings(max_examples=examples(50))
 @given(st.lists(st.tuples(CHANGES, st.booleans()), max_size=12), ENDS, st.integers(0, 20))
 def test_all_viewers_receive_the_same_events_also_if_they_resume(

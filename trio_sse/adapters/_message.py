@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from .._runs.items import RunEmitted, RunItem, RunOutcome, RunState, RunText
 from .._runs.protocol import MAIN_TEXT
-from ._protocol import Payload, ToolCall, facts_of, json_object, json_or_text
+from ._protocol import Payload, ToolCall, Translation, facts_of, json_object, json_or_text
 
 
 class Part(NamedTuple):
@@ -30,7 +30,7 @@ class Part(NamedTuple):
         return self.name != MAIN_TEXT
 
 
-class MessageTranslation(ABC):
+class MessageTranslation(Translation, ABC):
     """One run as a message; a protocol says what its parts are.
 
     Each text has a part that grows, until a tool is called. Texts grow at the same time, and what is thought
@@ -49,7 +49,7 @@ class MessageTranslation(ABC):
             case RunText(text=text, name=name):
                 yield from self._grow("text", name, text)
             case RunState():
-                yield from self.state(item.json())
+                yield from self.state(item.data)
             case RunEmitted():
                 yield from self._emitted(item)
             case RunOutcome():
@@ -122,8 +122,8 @@ class MessageTranslation(ABC):
         """Return an event of the application's own."""
 
     @abstractmethod
-    def state(self, state: object) -> Iterator[Payload]:
-        """Yield a state of the run; it has no number, since not every client receives each."""
+    def state(self, state: str) -> Iterator[Payload]:
+        """Yield a state of the run, which is JSON; it has no number, since not every client receives each."""
 
     @abstractmethod
     def end(self, outcome: RunOutcome) -> Iterator[Payload]:

@@ -20,10 +20,12 @@ import trio
 from .._http.exceptions import HTTPException
 from .._http.request import Request
 from .._http.response import Response
-from .._runs.items import RunEmitted, RunItem
+from .._runs.errors import RunRestarted
+from .._runs.items import RunEmitted, RunItem, RunOutcome, RunState
 from .._runs.protocol import MAIN_TEXT
 from .._runs.run import Run, has_emitted
 from .._runs.runs import Runs, functions_of
+from .._runs.status import RunStatus
 from .._runs.strict_json import parse_json
 from .._runs.view import RunView, read_now
 from .._stream.connection import Connection, stream_of
@@ -37,6 +39,9 @@ RunFunction = Callable[[Run, Mapping[str, Any]], Awaitable[object]]
 
 #: The type of a run's first event: what an adapter must know of the request.
 REQUEST_EVENT = "adapter.request"
+
+#: Ends a viewer whose protocol has no event for beginning anew. The run may go on.
+OUTPUT_LOST = RunOutcome(RunStatus.LOST, "a part of the answer was lost: read it again", None, "")
 
 # What an adapter keeps of a request, such as the model's name and the metadata, has at most so many bytes.
 _LARGEST_FACTS = 64 * 1024
@@ -68,8 +73,13 @@ class Translation(Protocol):
     shows_further_texts: bool
     """Whether it shows texts besides the main one."""
 
+    async def prepare_state(self, state: str) -> None:
+        """Compute what is needed to translate a state, which is JSON, if that takes long; other tasks run."""
+        return  # most need nothing
+
     def translate(self, item: RunItem) -> Iterator[Payload]:
         """Yield the events that an item becomes."""
+        raise NotImplementedError
 
 
 class ToolCall(NamedTuple):
@@ -139,18 +149,21 @@ async def show(
     splitter = PieceSplitter(further=translation.shows_further_texts)
     had = events_had(view.id, connection.last_event_id) if after is None else (after + 1,)
     numbers = EventNumbers(view.id, splitter.further_texts, had)
-    async with view.events() as items, aclosing(_pieces_of(items, splitter)) as pieces:
+    async with view.events() as items, aclosing(_pieces_of(_until_lost(items), splitter)) as pieces:
         async for piece in pieces:
+            if isinstance(piece, RunState):
+                await translation.prepare_state(piece.data)
             for payload in translation.translate(piece):
-                id = numbers.next(payload.text) if payload.is_counted else None
-                if id is not None or not payload.is_counted:
+                is_counted = payload.is_counted and piece is not OUTPUT_LOST
+                id = numbers.next(payload.text) if is_counted else None
+                if id is not None or not is_counted:
                     await connection.send(_event_of(payload, id))
 
 
 async def run_through(view: RunView, translation: Translation) -> None:
     """Let a translation see a run until its end, for an answer that is not a stream."""
     async with view.events() as items:
-        await _translate_all(items, translation)
+        await _translate_all(_until_lost(items), translation)
 
 
 async def translate_now(view: RunView, translation: Translation) -> None:
@@ -165,6 +178,15 @@ async def _translate_all(items: AsyncIterator[RunItem], translation: Translation
         async for piece in pieces:
             for _ in translation.translate(piece):
                 pass
+
+
+async def _until_lost(items: AsyncIterator[RunItem]) -> AsyncGenerator[RunItem, None]:
+    """Yield a run's items; `OUTPUT_LOST` is the last one if what the viewer has received became void."""
+    try:
+        async for item in items:
+            yield item
+    except RunRestarted:
+        yield OUTPUT_LOST
 
 
 async def _each(items: Sequence[RunItem]) -> AsyncGenerator[RunItem, None]:

@@ -12,7 +12,7 @@ from typing import Any, final
 from .._runs.items import RunEmitted, RunItem, RunOutcome, RunText
 from .._runs.status import RunStatus
 from ._openai import client_tool_call, token_counts
-from ._protocol import Payload, ToolCall, facts_of, json_object
+from ._protocol import Payload, ToolCall, Translation, facts_of, json_object
 
 #: What the ids of responses begin with.
 PREFIX = "resp_"
@@ -52,7 +52,7 @@ class _OpenItem:
 
 
 @final
-class RunAsResponse:
+class RunAsResponse(Translation):
     """Translates one run."""
 
     shows_further_texts = False  # they would have to share the numbers of the main one

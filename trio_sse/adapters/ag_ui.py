@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, final
+from weakref import WeakValueDictionary
 
 from .._http.exceptions import HTTPException
 from .._http.response import Response
@@ -25,16 +26,13 @@ from .._stream.connection import Connection
 from .._stream.whole_body import needs_body
 from .._wire.json_text import compact_json
 from ._conversations import Conversations
-from ._json_patch import Operation, json_patch
 from ._message import MessageTranslation, Part
 from ._protocol import Payload, RunFunction, ToolCall, body_of, json_or_text, show
+from ._state_changes import StateChanges
 
 __all__ = ["AgUi"]
 
 _LONGEST_ID = 256
-
-# A patch is sent if it is no longer than this, or than the state.
-_SHORT_PATCH = 1024
 
 
 @final
@@ -56,6 +54,7 @@ class AgUi:
 
     def __init__(self, runs: Runs, function: RunFunction, *, owner: OwnerOf | None = None) -> None:
         self._threads = Conversations(runs, function, "AgUi", owner)
+        self._changes = WeakValueDictionary[str, StateChanges]()  # of runs that have viewers, by id
 
     @needs_body
     async def run(self, connection: Connection) -> None:
@@ -66,26 +65,34 @@ class AgUi:
             raise HTTPException(400, "the input needs a threadId and a runId")
         facts = {"threadId": thread_id, "runId": run_id}
         view = await self._threads.start(connection, thread_id, body, facts, key=run_id)
-        await show(view, connection, _AgentRun(view.id))
+        await show(view, connection, self._translation(view.id))
 
     async def resume(self, connection: Connection, id: str) -> Response | None:
         """Answer a GET with a thread's id: its newest run from the start, or 204 if none goes on."""
-        return await self._threads.resume(connection, id, _AgentRun)
+        return await self._threads.resume(connection, id, self._translation)
 
     async def stop(self, connection: Connection, id: str) -> Response:
         """Answer a POST with a thread's id: cancel its runs that go on."""
         return await self._threads.stop(connection, id)
 
+    def _translation(self, run_id: str) -> _AgentRun:
+        return _AgentRun(run_id, self._changes.setdefault(run_id, StateChanges()))
+
 
 @final
 class _AgentRun(MessageTranslation):
-    """One run as the protocol's events."""
+    """One run as the protocol's events.
 
-    def __init__(self, run_id: str) -> None:
+    Args:
+        changes: those of its state, which all viewers share.
+    """
+
+    def __init__(self, run_id: str, changes: StateChanges) -> None:
         super().__init__()
         self._run_id = run_id
         self._ids: Mapping[str, Any] = {}  # of the thread and the run, as the client names them
-        self._states: list[object] = []  # what the client has, if it has received one
+        self._changes = changes
+        self._state: str | None = None  # what the client has, if it has received one
 
     def begin(self, facts: Mapping[str, Any]) -> Iterator[Payload]:
         self._ids = {name: facts.get(name) for name in ("threadId", "runId")}
@@ -132,13 +139,17 @@ class _AgentRun(MessageTranslation):
     def other(self, event: str, value: object) -> Payload:
         return Payload({"type": "CUSTOM", "name": event, "value": value})
 
-    def state(self, state: object) -> Iterator[Payload]:
-        patch = json_patch(self._states[0], state) if self._states else None
-        self._states = [state]
-        if patch is None or (patch and _is_too_large(patch, state)):
-            yield Payload({"type": "STATE_SNAPSHOT", "snapshot": state}, is_counted=False)
-        elif patch:
-            yield Payload({"type": "STATE_DELTA", "delta": patch}, is_counted=False)
+    async def prepare_state(self, state: str) -> None:
+        if self._state is not None:
+            await self._changes.prepare(self._state, state)
+
+    def state(self, state: str) -> Iterator[Payload]:
+        patch = None if self._state is None else self._changes.patch(self._state, state)
+        self._state = state
+        if patch is None:
+            yield Payload(f'{{"type":"STATE_SNAPSHOT","snapshot":{state}}}', is_counted=False)
+        elif patch != "[]":
+            yield Payload(f'{{"type":"STATE_DELTA","delta":{patch}}}', is_counted=False)
 
     def end(self, outcome: RunOutcome) -> Iterator[Payload]:
         if outcome.status is RunStatus.FINISHED:
@@ -149,9 +160,3 @@ class _AgentRun(MessageTranslation):
         else:
             status = outcome.status.value
             yield Payload({"type": "RUN_ERROR", "message": outcome.reason or status, "code": status})
-
-
-def _is_too_large(patch: list[Operation], state: object) -> bool:
-    """Whether the state itself is shorter than a long patch."""
-    size = len(compact_json(patch))
-    return size > _SHORT_PATCH and size > len(compact_json(state))

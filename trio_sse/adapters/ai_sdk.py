@@ -119,8 +119,8 @@ class _Message(MessageTranslation):
     def other(self, event: str, value: object) -> Payload:
         return Payload({"type": f"data-{event}", "data": value})
 
-    def state(self, state: object) -> Iterator[Payload]:
-        yield Payload({"type": "data-state", "id": "state", "data": state}, is_counted=False)
+    def state(self, state: str) -> Iterator[Payload]:
+        yield Payload(f'{{"type":"data-state","id":"state","data":{state}}}', is_counted=False)
 
     def end(self, outcome: RunOutcome) -> Iterator[Payload]:
         reason = outcome.reason or outcome.status.value

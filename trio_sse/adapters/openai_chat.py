@@ -38,6 +38,7 @@ from ._openai import (
 from ._protocol import (
     Payload,
     RunFunction,
+    Translation,
     answer_whole,
     body_of,
     facts_of,
@@ -107,7 +108,7 @@ async def _answer(connection: Connection, view: RunView, *, is_stream: bool) -> 
 
 
 @final
-class _Completion:
+class _Completion(Translation):
     """One run as a chat completion."""
 
     shows_further_texts = False
