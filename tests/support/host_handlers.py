@@ -169,6 +169,10 @@ def handlers(hub: Hub, life: Life) -> Mapping[str, Handler]:
         connection.close(reconnect=True)
         return Response("not you\n", status=403)
 
+    async def closes_and_fails(connection: Connection) -> None:
+        connection.close(reconnect="reconnect" in connection.request.query)
+        raise ValueError("secret")
+
     async def upgrades(connection: Connection) -> None:
         raise HTTPException(426, "not here", {"Upgrade": "h2c"})
 

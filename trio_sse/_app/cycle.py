@@ -356,7 +356,9 @@ class RequestResponseCycle(AppRequest):
             )
         transport = self.transport.hand_over()
         self.has_begun = self._ignores_app = True
+        if self._body.buffer:
+            self._may_keep_alive = False  # it belongs to the stream from here on, and is never parsed
         lines = [_CHUNKED_LINE] if self._request.http_version == "1.1" else []
         head = self._encode_head(response, lines, without=(b"content-encoding",))
-        self._body.buffer = bytearray()  # what the client has sent after the request belongs to the stream
+        self._body.buffer = bytearray()
         return StreamStart(transport, head, self._may_keep_alive)

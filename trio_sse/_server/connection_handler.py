@@ -112,12 +112,14 @@ class ConnectionHandler:
                         head = None  # a stream does not need it
                         if routed is None:
                             break
+                    if buffer and isinstance(routed.destination, StreamRoute):
+                        routed = routed._replace(may_keep_alive=False)  # what follows is never parsed
                     if isinstance(routed.destination, StreamRoute):
                         admitted = await self._streams.admit(
                             transport, serving, routed, routed.destination, has_called_app=has_called_app
                         )
                         if isinstance(admitted, AfterResponse):
-                            after = AfterResponse.CLOSE if buffer else admitted
+                            after = admitted
                             continue
                         stream, handle, began_at = admitted
                         transport = stream.transport
@@ -133,8 +135,6 @@ class ConnectionHandler:
                         after = await self._streams.after_stream(
                             transport, serving, stream, outcome, began_at, may_keep_alive=may_keep_alive
                         )
-                        if buffer:
-                            after = AfterResponse.CLOSE
                         del stream, handle, outcome
                     elif isinstance(routed.destination, WebSocketRoute):
                         after = await self._websockets.run(

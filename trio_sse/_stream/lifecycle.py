@@ -306,18 +306,22 @@ def _settle_failure(manager: StreamManager, stream: LiveStream, failure: BaseExc
     if not stream.has_started:
         refusal = _find_refusal(manager, errors)
         if refusal is not None:
-            reason = EndReason.REFUSED if _is_error(refusal) else EndReason.ANSWERED
-            stream.end(reason)
-            if stream.end_reason in (EndReason.FINISHED, EndReason.RECONNECT):  # it was closed before
-                stream.override_end_reason(reason)
+            _end_unsent(stream, EndReason.REFUSED if _is_error(refusal) else EndReason.ANSWERED)
             return Refused(refusal)
-        if stream.end_reason is None:
-            stream.end(EndReason.HANDLER_ERROR)
+        if _end_unsent(stream, EndReason.HANDLER_ERROR):
             return Refused(as_exception(only))
     peer, path = stream.transport.peer, path_of(stream)
     logger.error("the handler failed for id=%d peer=%s path=%.200s", stream.id, peer, path, exc_info=only)
     stream.end(EndReason.HANDLER_ERROR)
     return None
+
+
+def _end_unsent(stream: LiveStream, reason: EndReason) -> bool:
+    """End a stream that has sent nothing, also if its handler has closed it; return whether that is why."""
+    stream.end(reason)
+    if stream.end_reason in (EndReason.FINISHED, EndReason.RECONNECT):  # the handler closed it
+        stream.override_end_reason(reason)
+    return stream.end_reason is reason
 
 
 def _is_error(refusal: Exception) -> bool:

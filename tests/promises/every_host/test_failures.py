@@ -126,6 +126,34 @@ async def test_a_handler_that_has_closed_its_stream_may_refuse(run: Run, accept:
         assert ends[0] is EndReason.REFUSED
 
 
+@pytest.mark.parametrize("query", ["", "?reconnect=1"])
+async def test_a_handler_that_closes_its_stream_unsent_and_fails_is_a_500(
+    run: Run, caplog: pytest.LogCaptureFixture, query: str
+) -> None:
+    async with run() as host, host.opened("/closes_and_fails" + query) as stream:
+        assert stream.response.status == 500
+        assert b"secret" not in await stream.whole()
+        assert await host.life.wait_ends(1) == [EndReason.HANDLER_ERROR]
+        if not host.name.startswith("litestar"):  # which logs only if configured to
+            await until(lambda: [str(r.exc_info[1]) for r in caplog.records if r.exc_info] == ["secret"])
+
+
+@pytest.mark.parametrize("path", ["/refuses", "/fails_before", "/closes_and_answers", "/three"])
+async def test_a_response_says_if_what_was_sent_behind_its_request_is_not_answered(
+    run_http1: Run, path: str
+) -> None:
+    async with run_http1() as host, await host.connect() as client:
+        request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        await client.send(request + request)
+        response = await client.head()
+        await client.whole()
+        if "close" not in (response.get("connection") or ""):
+            assert (await client.head()).status == response.status
+            await client.whole()
+        else:
+            assert await client.closed() == b""
+
+
 async def test_an_upgrade_field_comes_with_its_connection_option(run: Run) -> None:
     async with run() as host, host.opened("/upgrades") as stream:
         assert stream.response.status == 426
