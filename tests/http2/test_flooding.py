@@ -116,6 +116,14 @@ FLOODS: dict[str, tuple[Callable[[int], bytes], int]] = {
     "empty DATA": (lambda _: frame(DATA, 0, 1), FRAMES),
     "DATA that is only padding": (lambda _: frame(DATA, PADDED, 1, bytes(1)), FRAMES),
     "DATA that is only much padding": (lambda _: frame(DATA, PADDED, 1, b"\xff" + bytes(255)), FRAMES),
+    "DATA of a stream that we have reset": (
+        lambda _: window_update(1, 0) + frame(DATA, 0, 1, b"x"),
+        FRAMES // 2,
+    ),
+    "header blocks of a stream that we have reset": (
+        lambda _: frame(HEADERS, WHOLE, 1, b"\x90" * 396),
+        FRAMES // 100 + 1,  # the first two are faults
+    ),
     "CONTINUATION that is empty": (
         lambda id: frame(CONTINUATION, 0, 3) if id > 3 else frame(HEADERS, 0, 3, ONE),
         1 + LIMITS.continuations,
@@ -140,6 +148,19 @@ def test_a_flood_ends_the_connection(name: str) -> None:
 
     assert acceptable - 2 <= found <= acceptable + 1 + acceptable // 100
     assert connection.most_output < 4096
+
+
+def test_requests_after_goaway_end_the_connection() -> None:
+    """They may have been on their way, but not for ever."""
+    connection = Connection()
+    connection.protocol.send_goaway(is_final=True)
+    sent = 0
+
+    while not connection.protocol.is_failed and sent < FRAMES:
+        sent += 1
+        connection.send(request(IDS[sent]))
+
+    assert sent == FRAMES // 2 + 1  # each has four fields
 
 
 def test_a_window_that_opens_byte_by_byte_ends_the_connection() -> None:

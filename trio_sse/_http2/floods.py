@@ -3,7 +3,8 @@
 Two token buckets for each connection. One is for requests that the client resets before they are answered
 (rapid reset, CVE-2023-44487), or that fail by its faults: each may have started a task. The other is for all
 frames without use: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown types (CVE-2019-9511 to
-9518). Useful work earns such frames, since clients that receive much send many WINDOW_UPDATEs.
+9518), and whatever comes on streams that we have reset. Useful work earns such frames, since clients that
+receive much send many WINDOW_UPDATEs.
 """
 
 from __future__ import annotations
@@ -63,6 +64,14 @@ class FloodGuard:
         self._earned = earned
         if not self._control.take(now, tokens):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
+
+    def spend_ignored(self, now: float, earned: float, fields: int) -> None:
+        """Count a frame on a stream that we have reset, with the fields that had to be decoded.
+
+        Raises:
+            ConnectionFault: ENHANCE_YOUR_CALM, there were too many.
+        """
+        self.spend(now, earned, 1 + fields / _FIELDS_PER_TOKEN)
 
     def spend_refusal(self, now: float, earned: float, fields: int) -> None:
         """Count a request that was refused by its head. Each of its fields takes some microseconds to decode.

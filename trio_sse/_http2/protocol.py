@@ -135,8 +135,6 @@ class Http2Protocol(Http2Output):
         receive = self._RECEIVERS.get(frame.type)
         if receive is None or is_useless(frame):
             self._floods.spend(self._now, self.earned)
-        elif frame.type != FrameType.RST_STREAM:
-            self.work += 1
         if receive is None:
             return  # unknown frames are ignored (RFC 9113, 5.5)
         try:
@@ -229,7 +227,7 @@ class Http2Protocol(Http2Output):
             self._consumed(size)
             if stream is not None:
                 raise StreamFault(stream.id, ErrorCode.STREAM_CLOSED, "DATA after the end of the stream")
-            self._check_reset_by_us(frame.stream_id, "DATA")
+            self._ignore(frame.stream_id, "DATA")
             return
         body = stream.body
         assert body is not None  # the request goes on
@@ -239,6 +237,7 @@ class Http2Protocol(Http2Output):
         if len(data) != size:
             self.consumed(stream, size - len(data))
         is_end = bool(frame.flags & Flag.END_STREAM)
+        self.work += bool(data)
         try:
             body.add(data, is_end=is_end)
         except StreamFault:
@@ -254,10 +253,14 @@ class Http2Protocol(Http2Output):
         if stream.has_ended:
             self._forget(stream)
 
-    def _check_reset_by_us(self, stream_id: int, what: str) -> None:
-        """Ignore a frame that was sent before our RST_STREAM or GOAWAY arrived; refuse any other."""
+    def _ignore(self, stream_id: int, what: str, fields: int = 0) -> None:
+        """Ignore a frame that was sent before our RST_STREAM or GOAWAY arrived; refuse any other.
+
+        It counts as a frame without use: the peer may go on sending such frames for as long as it wants.
+        """
         if stream_id not in self._reset_by_us and stream_id <= self.last_accepted_id:
             raise ConnectionFault(ErrorCode.STREAM_CLOSED, f"{what} on a stream that is closed")
+        self._floods.spend_ignored(self._now, self.earned, fields)
 
     # Header blocks
 
@@ -283,12 +286,13 @@ class Http2Protocol(Http2Output):
         elif any(block.stream_id in skipped for skipped in self._skipped):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the numbers of streams must grow")
         else:
-            self._check_reset_by_us(block.stream_id, "HEADERS")
+            self._ignore(block.stream_id, "HEADERS", len(fields))
 
     def _open(self, block: HeaderBlock, fields: Sequence[tuple[bytes, bytes]]) -> None:
         stream_id = block.stream_id
-        if stream_id > self.last_accepted_id:
-            return  # the peer did not have our GOAWAY yet, and will send the request elsewhere
+        if stream_id > self.last_accepted_id:  # the peer will send the request elsewhere
+            self._ignore(stream_id, "HEADERS", len(fields))
+            return
         if stream_id > self.last_stream_id + 2:
             self._skipped = (*self._skipped[-_MOST_SKIPPED:], range(self.last_stream_id + 1, stream_id))
         self.last_stream_id = stream_id
@@ -309,6 +313,7 @@ class Http2Protocol(Http2Output):
         except HTTPException as refusal:
             self._floods.spend_refusal(self._now, self.earned, len(fields))
             head = refusal
+        self.work += 1
         body = None if block.is_end else RequestBody(stream_id, self._limits.stream_window)
         if body is not None and isinstance(head, RequestHead) and not is_websocket:
             body.expect(head.content_length)
