@@ -77,8 +77,10 @@ class ContainedLogger:
         fields: Mapping[str, object] | None = None,
     ) -> None:
         extra = None if fields is None else {FIELDS: fields}
+        # As a tuple: an exception may be false, as one that has a length, or fail to say whether it is.
+        error = None if exc_info is None else (type(exc_info), exc_info, exc_info.__traceback__)
         try:
-            self._logger.log(level, message, *args, exc_info=exc_info, extra=extra, stacklevel=_CALLER)
+            self._logger.log(level, message, *args, exc_info=error, extra=extra, stacklevel=_CALLER)
         except BaseException as failure:
             passing, contained = split_failure(failure)
             if contained is not None:

@@ -114,3 +114,26 @@ def test_records_name_the_code_that_logs(caplog: pytest.LogCaptureFixture) -> No
 
     assert {record.funcName for record in caplog.records} == {"test_records_name_the_code_that_logs"}
     assert [record.levelname for record in caplog.records] == ["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class Empty(ValueError):
+    """An exception that is false, as one with a length."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Undecided(ValueError):
+    def __bool__(self) -> bool:
+        raise RuntimeError("it is both")
+
+
+@pytest.mark.parametrize("error", [Empty(), Undecided()], ids=repr)
+def test_every_exception_is_logged_with_its_traceback(
+    caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    get_logger(NAME).error("it failed", exc_info=error)
+
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error

@@ -173,6 +173,9 @@ def handlers(hub: Hub, life: Life) -> Mapping[str, Handler]:
         connection.close(reconnect="reconnect" in connection.request.query)
         raise ValueError("secret")
 
+    async def leaves_a_scope_open(connection: Connection) -> None:
+        trio.CancelScope().__enter__()  # as an async generator does that is not closed
+
     async def upgrades(connection: Connection) -> None:
         raise HTTPException(426, "not here", {"Upgrade": "h2c"})
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+import trio
 
 from trio_sse import Connection, EndReason
 from trio_sse.websocket import WebSocketConnection
@@ -83,3 +84,24 @@ async def test_a_bystander_lives_on(
         assert frame is not None
         assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
         assert ends.reasons == ([] if place == "on_connect" else [EndReason.HANDLER_ERROR])
+
+
+async def test_a_scope_that_a_handler_leaves_open_ends_its_own_websocket_only(
+    make_server: MakeServer,
+) -> None:
+    server = make_server()
+    server.websocket("/news")(news)
+
+    @server.websocket("/")
+    async def handler(websocket: WebSocketConnection) -> None:
+        await websocket.send_text("one")
+        trio.CancelScope().__enter__()  # as an async generator does that is not closed
+
+    async with in_memory(server) as memory, opened(memory, "/news") as bystander:
+        async with opened(memory, "/") as websocket:
+            assert await websocket.message() == "one"
+            assert await websocket.close_code() == (1011, "handler_error")
+        await server.hub.publish("news", "still here")
+        while (frame := await bystander.frame()) is not None and b"still here" not in frame.payload:
+            pass
+        assert frame is not None

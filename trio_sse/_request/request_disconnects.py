@@ -50,7 +50,8 @@ class RequestDisconnectWatcher:
         self._reader = _AheadReader(self._transport, self.on_disconnect)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._reader.run)
-            result = await work()
+            with trio.CancelScope():  # it ends those that the work has left open: the nursery could not
+                result = await work()
             await self.stop()
         return result
 

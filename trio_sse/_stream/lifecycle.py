@@ -233,7 +233,8 @@ async def _handle_with_helpers(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read or partial(_watch_peer, stream))
         try:
-            with stray_cancellation_fails():
+            # The scope ends those that the code has left open: the nursery could not.
+            with stray_cancellation_fails(), trio.CancelScope():
                 await call_connect_hooks(manager, connection)
                 stream.is_connected = True
                 if stream.transport.is_direct:

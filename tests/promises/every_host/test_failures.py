@@ -138,6 +138,16 @@ async def test_a_handler_that_closes_its_stream_unsent_and_fails_is_a_500(
             await until(lambda: [str(r.exc_info[1]) for r in caplog.records if r.exc_info] == ["secret"])
 
 
+async def test_a_scope_that_a_handler_leaves_open_ends_its_own_stream_only(run: Run) -> None:
+    async with run() as host, host.opened("/live") as other:
+        await until_subscribed(host)
+        async with host.opened("/leaves_a_scope_open") as stream:
+            assert stream.response.status == 500
+        await host.life.wait_ends(1)
+        await host.hub.publish("live", "the others live on")
+        assert (await other.event()).data == "the others live on"
+
+
 @pytest.mark.parametrize("path", ["/refuses", "/fails_before", "/closes_and_answers", "/three"])
 async def test_a_response_says_if_what_was_sent_behind_its_request_is_not_answered(
     run_http1: Run, path: str
