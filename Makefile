@@ -45,7 +45,7 @@ help:
 	@echo "make model       the rule of delivery in a million random steps"
 	@echo "make corpus      all raw requests of tests/corpus, at once and byte by byte, to all hosts"
 	@echo "make fuzz        coverage-guided fuzzing of all parsers, an hour each"
-	@echo "make interruptions  scenarios on all hosts and logs, interrupted everywhere (hours)"
+	@echo "make interruptions  scenarios on all hosts and logs, interrupted everywhere (two hours)"
 	@echo "make mutants     seeded faults of the package, each of which a test must notice"
 	@echo "make mutation    mutmut's faults of central files, noticed or explained"
 	@echo "make proof       random shares of the fuzzing, the interruptions and the mutants, in 150 seconds"
@@ -113,11 +113,12 @@ fuzz: $(READY)
 corpus: $(READY)
 	TRIO_SSE_CORPUS=1 $(BIN)/python -m pytest -q tests/corpus
 
-# Every number of every place; then 100 seeds of each, with other orders of tasks. INTERRUPTIONS="replay quart"
-# takes those whose names have these words.
+# Each checkpoint of each scenario; then two random ones of each host, log and place, with other orders of tasks.
+# INTERRUPTIONS="replay quart" takes those whose names have these words. A run that was stopped goes on, unless
+# something was changed: .interruptions says what is done.
 interruptions: $(SYSTEM)
-	$(BIN)/python -m tests.interruptions --redis --verbose --jobs 2 $(INTERRUPTIONS)
-	$(BIN)/python -m tests.interruptions --redis --verbose --jobs 2 --seeds 100 $(INTERRUPTIONS)
+	$(BIN)/python -m tests.interruptions --redis --jobs 2 --resume .interruptions $(INTERRUPTIONS)
+	$(BIN)/python -m tests.interruptions --redis --jobs 2 --resume .interruptions --seeds 2 $(INTERRUPTIONS)
 
 # MUTANTS="hub state" tries those of these packages or names, MUTANTS="--share 1/6" a random share.
 mutants: $(SYSTEM)

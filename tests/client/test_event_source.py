@@ -116,6 +116,24 @@ async def test_no_event_is_lost_when_an_iteration_is_cancelled(no_leak: LeakChec
         assert server.cursors() == [None, "2"]
 
 
+@pytest.mark.parametrize("failing", list(SourceStatus))
+async def test_nothing_is_left_if_the_status_cannot_be_reported(
+    failing: SourceStatus, no_leak: LeakCheck
+) -> None:
+    def fail(status: SourceStatus, detail: str) -> None:
+        if status is failing:
+            raise OSError("the terminal is gone")
+
+    async def follow(url: str) -> None:
+        async with source_of(url, on_status=fail) as source:
+            for _ in range(2):
+                await anext(source)
+
+    async with answering([HEAD, b"data: a\n\n"], [HEAD, b"data: b\n\n", WAIT]) as server:
+        with pytest.raises(OSError, match="the terminal is gone"):
+            await follow(server.url)
+
+
 async def test_a_dead_connection_is_replaced(no_leak: LeakCheck) -> None:
     answers = ([HEAD, b"id: 1\ndata: a\n\n", WAIT], [HEAD, b"data: b\n\n", WAIT])
     async with answering(*answers) as server, source_of(server.url, idle_timeout=0.05) as source:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_sse._http import path_pattern
-from trio_sse._http.path_pattern import PathPattern
+from trio_sse._http.path_pattern import ENCODED_SLASH, PathPattern, routed_path
 
 EXPRESSIONS = {
     "str": r"[^/]+",
@@ -71,12 +71,58 @@ def test_patterns_match_as_expressions_would(pieces: list[str], path: str) -> No
         ("/{a}-{b:path}", "/x-y/z-w", {"a": "x", "b": "y/z-w"}),
         ("/{a:path}/of/{b:path}/end", "/1/of/2/of/3/end", {"a": "1/of/2", "b": "3"}),
         ("/{a:path}/of/{b:path}/end", "/1/of/end", None),
+        ("/{a}-{b}", "/x-y/z", None),
+        ("/{a}-{b}", "/x-/", None),
+        ("/{a}-{b}/{c}", "/x-y/z", {"a": "x", "b": "y", "c": "z"}),
+        ("/{a}{b:path}", "/x/y/z", {"a": "x", "b": "/y/z"}),
+        ("/{a}-{b:path}", "/x-y\nz", None),
+        ("/{a:path}{b}", "/x\ny", {"a": "x", "b": "\ny"}),
     ],
 )
 def test_parameters_that_share_a_segment_are_matched(
     pattern: str, path: str, parameters: dict[str, object] | None
 ) -> None:
     assert PathPattern(pattern).parameters(path) == parameters
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/a%20b?c=/d?e", "/a b"),
+        ("/caf%C3%A9/%41", "/café/A"),
+        ("/a%2Fb%2fc/d", f"/a{ENCODED_SLASH}b{ENCODED_SLASH}c/d"),
+        ("/a%252Fb", "/a%2Fb"),
+    ],
+)
+def test_the_path_of_a_target_is_decoded_but_for_its_slashes(target: str, path: str) -> None:
+    assert routed_path(target) == path
+
+
+@pytest.mark.parametrize("pattern", ["/{a}/{b}", "/{a:path}/{b}", "/{a}-{b}/{c}"])
+def test_an_encoded_slash_separates_nothing_and_is_a_slash_of_a_parameter(pattern: str) -> None:
+    path = routed_path("/x%2Fy-z/w")
+    found = PathPattern(pattern).parameters(path)
+
+    assert found is not None
+    assert str(found["a"]).startswith("x/y")
+    assert PathPattern(pattern).parameters(routed_path("/x-y%2Fz")) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_expression"),
+    [
+        ("/{a}/{b}/{c}", True),
+        ("/{a}/{b:path}/{c}", True),
+        ("/{a:path}", True),
+        ("/{a}-{b}", False),
+        ("/{a}/{b}-{c}", False),
+        ("/{a}-{b:path}", False),
+        ("/{a:path}/x/{b:path}", False),
+    ],
+)
+def test_only_a_pattern_that_matches_in_one_way_is_an_expression(pattern: str, is_expression: bool) -> None:
+    # An expression could backtrack for minutes, in no line of Python that `count_lines` would count.
+    assert isinstance(PathPattern(pattern)._match, path_pattern._Expression) is is_expression
 
 
 def count_lines(pattern: PathPattern, path: str) -> int:

@@ -21,7 +21,7 @@ from ..support.certificates import Certificate
 from ..support.leaks import living_tasks, open_descriptors
 from ..support.waiting import SECONDS
 from .hosts import HOSTS, Host
-from .logs import Logs
+from .logs import OF_PROCESS, Logs
 from .output import faults_of
 from .places import ENDS_SERVER, OF_STEPS, Place, Steps, Trigger
 from .running import Running, running
@@ -72,7 +72,17 @@ class Case:
     @property
     def is_virtual(self) -> bool:
         """Whether nothing outside of Trio takes part, so that its clock may jump."""
-        return HOSTS[self.host].is_in_memory and self.log in ("memory", "list")
+        return HOSTS[self.host].is_in_memory and self.log in OF_PROCESS
+
+    def make_clock(self) -> trio.testing.MockClock | None:
+        """Return a clock that jumps when nothing happens, if nothing outside of this process takes part.
+
+        What is written to a socket can be read from its other end at once, so the clock waits a moment only
+        for a kernel that is late.
+        """
+        if self.log not in OF_PROCESS:
+            return None
+        return trio.testing.MockClock(autojump_threshold=0 if HOSTS[self.host].is_in_memory else 0.05)
 
     @classmethod
     def parse(cls, text: str) -> Case:
@@ -101,16 +111,16 @@ class CaseFailed(AssertionError):
     """What a case has left, or done wrong."""
 
 
-def run_case(case: Case, resources: Resources) -> Trigger:
-    """Run a case; return its trigger, which says whether there were as many steps.
+def run_case(case: Case, resources: Resources, *, records: bool = False) -> Trigger:
+    """Run a case; return its trigger, which says whether there were as many steps, and where if it `records`.
 
     Raises:
         CaseFailed: something is left, or was wrong.
     """
     scenario, host = SCENARIOS[case.scenario], HOSTS[case.host]
     seed_scheduler(case.seed)
-    trigger = Trigger(case.place, case.number)
-    clock = trio.testing.MockClock(autojump_threshold=0) if case.is_virtual else None
+    trigger = Trigger(case.place, case.number, records=records)
+    clock = case.make_clock()
     options: dict[str, Any] = {} if clock is None else {"clock": clock}
     try:
         with _noticed() as faults:
@@ -171,7 +181,7 @@ async def _visit_interrupted(case: Case, scenario: Scenario, site: Site) -> None
             try:
                 trigger.is_armed = True
                 with trio.move_on_after(VISIT_SECONDS) as limit:
-                    await scenario.visit(Visitor(site.world, serving.connect, serving.connect_raw))
+                    await scenario.visit(Visitor(serving))
                 if limit.cancelled_caught:
                     raise CaseFailed("the visit does not end")
             except BaseException as failure:
@@ -183,7 +193,7 @@ async def _visit_interrupted(case: Case, scenario: Scenario, site: Site) -> None
                 await serving.start_hub()
                 await _expect_nothing(serving, tasks, "after the interruption")
                 await _read_all(site.world.hub)
-                await scenario.visit(Visitor(site.world, serving.connect, serving.connect_raw))
+                await scenario.visit(Visitor(serving))
                 await _expect_nothing(serving, tasks, "after the next visit")
             elif case.place is not Place.RUN:
                 await serving.ended.wait()
@@ -197,7 +207,7 @@ async def _visit_again(scenario: Scenario, site: Site) -> None:
     """Serve the site once more, and visit it."""
     async with running(site) as serving:
         await _read_all(site.world.hub)
-        await scenario.visit(Visitor(site.world, serving.connect, serving.connect_raw))
+        await scenario.visit(Visitor(serving))
     _check_output(serving)
 
 

@@ -19,6 +19,9 @@ from .places import Place, Trigger
 #: A list is a shared log that needs no time, so that the clock may jump.
 LOGS = ("memory", "list", "sqlite", "redis")
 
+#: Those in which nothing outside of Trio takes part, neither a thread nor another process.
+OF_PROCESS = ("memory", "list")
+
 _PATIENT: dict[str, Any] = {"timeout": SECONDS, "publish_timeout": SECONDS}
 
 

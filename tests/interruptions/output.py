@@ -103,16 +103,20 @@ def _faults_of_stream(response: Response, *, is_consecutive: bool) -> list[str]:
         faults.append(f"a complete body ends within an event: {response.body[-200:]!r}")
     events = EventDecoder().feed(response.body)
     faults += _faults_of_order(events) if is_consecutive else []
-    ids = [event.id for event in events if event.id and "." in event.id and "~" not in event.id]
-    places = [(id.rpartition(".")[0], int(id.rpartition(".")[2])) for id in ids if _is_hubs(id)]
-    for (epoch, place), (other, following) in itertools.pairwise(places):
-        if epoch == other and following <= place:
-            faults.append(f"ids do not grow: {ids}")
+    ids = [(event, place) for event in events if (place := _place(event.id or "")) is not None]
+    for (first, place), (second, following) in itertools.pairwise(ids):
+        if place[0] != following[0]:
+            continue
+        are_snapshots = first.event == second.event == "snapshot"  # of two states, at the same moment
+        if following < place or (following == place and not are_snapshots):
+            faults.append(f"ids do not grow: {[event.id for event, _ in ids]}")
     return faults
 
 
-def _is_hubs(id: str) -> bool:
-    return id.rpartition(".")[2].isdecimal() and id.count(".") == 1
+def _place(id: str) -> tuple[str, int] | None:
+    """Return the epoch and the number of an id that is a hub's own."""
+    epoch, dot, number = id.partition(".")
+    return (epoch, int(number)) if dot and "~" not in epoch and number.isdecimal() else None
 
 
 def _faults_of_order(events: list[ServerSentEvent]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from enum import Enum
 from typing import final
@@ -24,7 +25,10 @@ class Place(Enum):
     END = "end"  # the server ends the streams
     DRAIN = "drain"  # the server shuts down gracefully
 
-    # At an operation on a connection
+    # At a step of a client's tasks
+    CLIENT = "client"  # what it does is cancelled, and done again
+
+    # At an operation on a connection, of the server or of a client
     BROKEN = "broken"  # BrokenResourceError
     CLOSED = "closed"  # ClosedResourceError
     OS_ERROR = "oserror"  # OSError
@@ -42,10 +46,18 @@ OF_STEPS = frozenset(
     {
         *(Place.CONNECTION, Place.HANDLER, Place.HUB, Place.SERVER, Place.RUN),
         *(Place.DISCONNECT, Place.RESET, Place.END, Place.DRAIN),
+        Place.CLIENT,
     }
 )
 OF_OPERATIONS = frozenset({Place.BROKEN, Place.CLOSED, Place.OS_ERROR, Place.SHORT})
 OF_CODE = frozenset({Place.ERROR, Place.PANIC})
+
+#: Places of one kind are counted alike: one run of a scenario counts them all. The others are of no kind.
+COUNTED_AS = {
+    **dict.fromkeys(OF_STEPS - {Place.CONNECTION, Place.CLIENT}, Place.END),
+    **dict.fromkeys(OF_OPERATIONS, Place.BROKEN),
+    **dict.fromkeys(OF_CODE, Place.ERROR),
+}
 
 #: After these, nothing is served any more.
 ENDS_SERVER = frozenset({Place.SERVER, Place.RUN, Place.DRAIN})
@@ -57,23 +69,34 @@ class Trigger:
 
     Attributes:
         count: how many there were.
+        checkpoints: what code each of them was in, if that is to be recorded.
         has_happened: whether there were enough.
     """
 
-    def __init__(self, place: Place, number: int) -> None:
+    def __init__(self, place: Place, number: int, *, records: bool = False) -> None:
         self.place = place
         self.count = 0
+        self.checkpoints: list[int] | None = [] if records else None
         self.has_happened = False
         self.is_armed = False
         self._number = number
 
-    def hit(self) -> bool:
-        """Count one; return whether it is the one to interrupt at."""
+    def hit(self, task: trio.lowlevel.Task | None = None) -> bool:
+        """Count one, which is a step of a task or the code that runs; return whether to interrupt there."""
         if not self.is_armed or self.has_happened:
             return False
         self.count += 1
+        if self.checkpoints is not None:
+            self.checkpoints.append(_checkpoint(task))
         self.has_happened = self.count == self._number
         return self.has_happened
+
+
+def _checkpoint(task: trio.lowlevel.Task | None) -> int:
+    """Return a number for where a task waits, or for the code that runs: the lines of all its frames."""
+    stack = traceback.walk_stack(None) if task is None else task.iter_await_frames()
+    lines = [(frame.f_code.co_filename, frame.f_code.co_name, line) for frame, line in stack]
+    return hash(tuple(lines or ["the end", "" if task is None else task.name]))
 
 
 @final
@@ -96,7 +119,7 @@ class Steps(trio.abc.Instrument):
         is_meant = self._known.get(task)
         if is_meant is None:
             is_meant = self._known[task] = self._is_below(task)
-        if is_meant and self._trigger.hit():
+        if is_meant and self._trigger.hit(task):
             self._interrupt()
 
     def _is_below(self, task: trio.lowlevel.Task) -> bool:

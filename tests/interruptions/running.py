@@ -48,7 +48,12 @@ class Running:
     # What runs
 
     def _note_task(self) -> None:
-        if self._steps is not None:
+        if self._steps is not None and self.world.trigger.place is not Place.CLIENT:
+            self._steps.roots.add(trio.lowlevel.current_task())
+
+    def note_client(self) -> None:
+        """Say that the current task is a client's, which may be interrupted at its own steps."""
+        if self._steps is not None and self.world.trigger.place is Place.CLIENT:
             self._steps.roots.add(trio.lowlevel.current_task())
 
     async def run_hub(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -187,6 +192,7 @@ class Running:
             Place.RESET: partial(self._leave, is_reset=True),
             Place.END: self._end_streams,
             Place.DRAIN: self._drain,
+            Place.CLIENT: partial(_cancel_all, self.world.clients),
         }
         actions[place]()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import trio
 from quart_trio import QuartTrio
@@ -23,40 +23,46 @@ from .world import World
 Handlers = Callable[[World], Mapping[str, Callable[..., Awaitable[Any]]]]
 
 
+class Serving(Protocol):
+    """What is visited."""
+
+    world: World
+    ended: trio.Event
+
+    async def connect(self) -> Client: ...
+    async def connect_raw(self) -> trio.abc.Stream: ...
+    def note_client(self) -> None: ...
+
+
 @final
 class Visitor:
     """A scenario's client, during one visit.
 
     Attributes:
+        serving: what is visited.
         world: the case's.
         hub: the case's hub.
     """
 
-    def __init__(
-        self,
-        world: World,
-        connect: Callable[[], Awaitable[Client]],
-        connect_raw: Callable[[], Awaitable[trio.abc.Stream]],
-    ) -> None:
-        self.world = world
-        self.hub = world.hub
-        self._connect = connect
-        self._connect_raw = connect_raw
+    def __init__(self, serving: Serving) -> None:
+        self.serving = serving
+        self.world = serving.world
+        self.hub = serving.world.hub
 
     async def connect(self) -> Client:
         """Open a connection."""
-        return await self._connect()
+        return await self.serving.connect()
 
     async def connect_http2(self, nursery: trio.Nursery) -> Http2Connection:
         """Open a connection of HTTP/2, which carries several streams."""
-        return await Http2Connection.open(await self._connect_raw(), None, nursery)
+        return await Http2Connection.open(await self.serving.connect_raw(), None, nursery)
 
     @asynccontextmanager
     async def open(
         self, path: str, *lines: str, method: str = "GET", body: bytes = b"", status: int = 200
     ) -> AsyncIterator[Client]:
         """Send a request, and read the response's head; at the end, disconnect."""
-        async with await self._connect() as client:
+        async with await self.serving.connect() as client:
             await self.ask(client, path, *lines, method=method, body=body, status=status)
             yield client
 
@@ -79,7 +85,7 @@ class Visitor:
     @asynccontextmanager
     async def websocket(self, path: str, *lines: str) -> AsyncIterator[WebSocket]:
         """Open a WebSocket."""
-        async with WebSocket(await self._connect()) as websocket:
+        async with WebSocket(await self.serving.connect()) as websocket:
             head = await websocket.open(path, *lines)
             assert head.status == 101, head
             yield websocket
@@ -117,6 +123,7 @@ class Scenario:
         logs: the logs.
         is_virtual: it needs a clock that jumps, so it runs only in memory.
         is_http1, is_http2: it is for this version of HTTP only.
+        has_client: its client is this package's, and is interrupted, too.
         proxy_protocol: connections begin with a header of a proxy.
         transports: those that it is for.
     """
@@ -137,11 +144,15 @@ class Scenario:
     is_virtual: bool = False
     is_http1: bool = False
     is_http2: bool = False
+    has_client: bool = False
     proxy_protocol: bool = False
 
 
 NATIVE = ("native",)
 IN_MEMORY = ("memory",)
+
+#: The logs of a scenario whose code does not use the hub, so that no other log could make a difference.
+NO_LOG = ("memory",)
 SCENARIOS: dict[str, Scenario] = {}
 
 

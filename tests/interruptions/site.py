@@ -74,15 +74,17 @@ class Site:
         """Return what is registered of streams, subscriptions and connections; nothing, if none is open."""
         statistics = self.world.hub.statistics()
         counts: dict[str, float] = {
-            "open streams": sum(owner.statistics().open_streams for owner in self.owners),
             "subscriptions": statistics.subscriptions,
             "topics": statistics.topics,
             "queued events": statistics.queued_events,
             "waiting events": statistics.waiting_events,
             "events in the inbox": statistics.inbox_events,
         }
+        others = [owner for owner in self.owners if owner is not self.server]
+        counts["open streams"] = sum(owner.statistics().open_streams for owner in others)
         if self.server is not None:
             own = self.server.statistics()
+            counts["open streams"] += own.open_streams
             counts["endpoints"] = own.endpoints
             counts["background calls"] = own.background_calls
             counts["pending bytes"] = own.pending_bytes

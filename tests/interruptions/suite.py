@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import Any, final
 
 from .case import Case, Resources, leaves_of, run_case
 from .hosts import HOSTS, Host
 from .logs import LOGS
-from .places import OF_OPERATIONS, Place
+from .places import COUNTED_AS, OF_OPERATIONS, Place
 from .scenario import SCENARIOS, Scenario
 
 #: After so many a scenario counts as endless.
@@ -28,12 +28,45 @@ class Report:
         cases: how many ran.
         combinations: scenarios on hosts, logs and places.
         failures: the cases that failed, with the first line of why.
+        kinds: how many ran of each place.
+        seconds: of CPU time.
     """
 
     cases: int = 0
     combinations: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     kinds: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    def note_failure(self, case: Case, error: Exception) -> None:
+        """Note why a case has failed."""
+        why = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves_of(error))
+        self.failures[str(case)] = why
+        print("FAILED", case, why, flush=True)
+
+    def add(self, other: Report) -> None:
+        """Add what another one has counted."""
+        self.cases += other.cases
+        self.combinations += other.combinations
+        self.failures |= other.failures
+        self.kinds += other.kinds
+        self.seconds += other.seconds
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON value, which `from_json` takes."""
+        return {**vars(self), "kinds": dict(self.kinds)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Report:
+        """Return what `to_json` has returned."""
+        return cls(**{**value, "kinds": Counter(value["kinds"])})
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()))
+        return (
+            f"{self.cases} cases of {self.combinations} combinations in {self.seconds:.0f} CPU s: {kinds}; "
+            f"{len(self.failures)} failed"
+        )
 
 
 def suits(scenario: Scenario, host: Host, log: str, place: Place) -> bool:
@@ -48,6 +81,8 @@ def suits(scenario: Scenario, host: Host, log: str, place: Place) -> bool:
         return False
     if place is Place.LOG:
         return log == "list"
+    if place is Place.CLIENT:
+        return scenario.has_client
     if place is Place.CONNECTION:
         return host.is_in_memory
     if place in OF_OPERATIONS:
@@ -75,33 +110,76 @@ def try_one(case: Case, resources: Resources, report: Report) -> bool:
     try:
         return run_case(case, resources).has_happened
     except Exception as error:
-        why = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves_of(error))
-        report.failures[str(case)] = why
-        print("FAILED", case, why, flush=True)
+        report.note_failure(case, error)
         return True
 
 
-def try_everywhere(first: Case, resources: Resources, report: Report) -> None:
-    """Interrupt a scenario at each number, until there are no more."""
-    report.combinations += 1
-    failures = 0
-    for number in range(1, MOST):
-        before = len(report.failures)
-        if not try_one(replace(first, number=number), resources, report):
-            return
-        failures += len(report.failures) - before
-        if failures >= 3:
-            return  # the others are probably of the same kind
-    report.failures[str(first)] = f"the scenario has more than {MOST} steps"
+@final
+class Sweep:
+    """Interrupts scenarios at each checkpoint.
 
+    A scenario's first host and log, mostly a route of the server with the log in memory, are interrupted at
+    each number. On the others, most of these checkpoints come again, in code that all share. So
+    they are interrupted at those that the scenario has not had before: where a task waits in code of theirs.
 
-def try_seeds(first: Case, seeds: Iterator[int], resources: Resources, report: Report) -> None:
-    """Interrupt a scenario at a random number, with other choices of Trio's, and turns of our own."""
-    report.combinations += 1
-    count = run_case(replace(first, number=MOST), resources).count
-    for seed in seeds:
-        number = random.Random(seed).randrange(max(count, 1)) + 1
-        try_one(replace(first, number=number, seed=seed, is_shuffled=True), resources, report)
+    Args:
+        every: interrupt everywhere at each number.
+    """
+
+    def __init__(self, resources: Resources, report: Report, *, every: bool = False) -> None:
+        self._resources = resources
+        self._report = report
+        self._every = every
+        self._seen: dict[tuple[str, Place], set[int]] = {}
+        self._recorded: dict[Case, list[int]] = {}
+
+    def run(self, first: Case) -> None:
+        """Interrupt a scenario at the checkpoints of one place."""
+        self._report.combinations += 1
+        failures = 0
+        for number in self._numbers(first):
+            before = len(self._report.failures)
+            if not try_one(replace(first, number=number), self._resources, self._report):
+                return
+            failures += len(self._report.failures) - before
+            if failures >= 3:
+                return  # the others are probably of the same kind
+
+    def run_seeds(self, first: Case, seeds: Iterable[int]) -> None:
+        """Interrupt at a random number for each seed, with other choices of Trio's, and turns of our own."""
+        self._report.combinations += 1
+        count = len(self._checkpoints(first))
+        for seed in seeds:
+            number = random.Random(f"{seed} {first}").randrange(max(count, 1)) + 1
+            case = replace(first, number=number, seed=seed, is_shuffled=True)
+            try_one(case, self._resources, self._report)
+
+    def _numbers(self, first: Case) -> Iterable[int]:
+        seen = self._seen.get((first.scenario, first.place))
+        if self._every or seen is None:
+            if not self._every:
+                self._seen[first.scenario, first.place] = set(self._checkpoints(first))
+            return range(1, MOST)
+        checkpoints = self._checkpoints(first)
+        new = {checkpoint: number for number, checkpoint in reversed([*enumerate(checkpoints, 1)])}
+        numbers = sorted(number for checkpoint, number in new.items() if checkpoint not in seen)
+        seen.update(checkpoints)
+        return numbers
+
+    def _checkpoints(self, first: Case) -> list[int]:
+        """Return the checkpoints of a scenario that is not interrupted."""
+        place = COUNTED_AS.get(first.place, first.place)
+        counted = replace(first, place=place, number=MOST)
+        if counted not in self._recorded:
+            try:
+                found = run_case(counted, self._resources, records=True).checkpoints
+            except Exception as error:
+                self._report.note_failure(counted, error)
+                found = []
+            self._recorded[counted] = found or []
+            if len(self._recorded[counted]) >= MOST:
+                self._report.failures[str(counted)] = f"the scenario has more than {MOST} steps"
+        return self._recorded[counted]
 
 
 def try_share(

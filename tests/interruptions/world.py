@@ -34,8 +34,10 @@ class World:
         hub: its hub.
         trigger: says when to interrupt.
         handlers: the scopes of the handlers that run.
+        clients: the scopes of what clients do that may be cancelled.
         faults: what was noticed to be wrong.
         remaining: counts of what a scenario's code has, which must become zero while the server goes on.
+        kept: what a scenario's code keeps for its visits.
         visits: how many visits there were.
         opened, ended: streams that have passed `on_connect`, and calls of `on_disconnect`.
     """
@@ -45,8 +47,10 @@ class World:
         self.hub = Hub(log=log, dumps=self.dumps, **options)
         self.trigger = trigger
         self.handlers: set[trio.CancelScope] = set()
+        self.clients: set[trio.CancelScope] = set()
         self.faults: list[str] = []
         self.remaining: dict[str, Callable[[], int]] = {}
+        self.kept: dict[str, Any] = {}
         self.visits = 0
         self.opened = 0
         self.ended = 0

@@ -138,12 +138,14 @@ class EventSource:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._become(SourceStatus.CLOSED, "it was left")
         client, self._client = self._client, None
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-            await self._close_response()
-            if self._own_client and client is not None:
-                await client.aclose()
+        try:
+            self._become(SourceStatus.CLOSED, "it was left")
+        finally:  # `on_status` may have raised
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await self._close_response()
+                if self._own_client and client is not None:
+                    await client.aclose()
 
     def __aiter__(self) -> Self:
         return self

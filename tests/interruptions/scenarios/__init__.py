@@ -1,3 +1,15 @@
 """The scenarios; importing this package registers all of them."""
 
-from . import apps, connections, deadlines, endings, quart, streams, topics, websockets  # noqa: F401
+from . import (  # noqa: F401
+    apps,
+    client,
+    connections,
+    deadlines,
+    endings,
+    nodes,
+    quart,
+    runs,
+    streams,
+    topics,
+    websockets,
+)

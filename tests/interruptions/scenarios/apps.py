@@ -8,7 +8,7 @@ import trio
 
 from ...support.asgi_apps import Receive, Send, accept, answer, echo
 from ...support.websocket_client import CLOSE, TEXT, Frame, encode_close
-from ..scenario import NATIVE, Visitor, scenario
+from ..scenario import NATIVE, NO_LOG, Visitor, scenario
 from ..world import World
 
 
@@ -59,7 +59,7 @@ def app(world: World) -> Any:
     return call
 
 
-@scenario(app=app, hosts=NATIVE)
+@scenario(app=app, hosts=NATIVE, logs=NO_LOG)
 async def background_work(visitor: Visitor) -> None:
     """An app's call goes on after its response, while the next request is answered."""
     async with await visitor.connect() as client:
@@ -68,7 +68,7 @@ async def background_work(visitor: Visitor) -> None:
             assert await client.whole() == b"answered"
 
 
-@scenario(app=app, hosts=NATIVE)
+@scenario(app=app, hosts=NATIVE, logs=NO_LOG)
 async def app_response(visitor: Visitor) -> None:
     """An app responds in pieces."""
     async with await visitor.connect() as client:
@@ -79,7 +79,7 @@ async def app_response(visitor: Visitor) -> None:
         assert await client.whole() == b"012"
 
 
-@scenario(app=app, hosts=NATIVE)
+@scenario(app=app, hosts=NATIVE, logs=NO_LOG)
 async def app_upload(visitor: Visitor) -> None:
     """An app sends back what is uploaded to it in pieces."""
     async with await visitor.connect() as client:
@@ -91,7 +91,7 @@ async def app_upload(visitor: Visitor) -> None:
         assert await client.whole() == b"x" * 3000
 
 
-@scenario(app=app, hosts=NATIVE)
+@scenario(app=app, hosts=NATIVE, logs=NO_LOG)
 async def app_websocket(visitor: Visitor) -> None:
     """An app's WebSocket sends a message back."""
     async with visitor.websocket("/socket") as websocket:

@@ -8,7 +8,7 @@ from trio_sse import Connection, Subscription
 
 from ...support.console import BEARER, TOKEN
 from ...support.waiting import until
-from ..scenario import NATIVE, Visitor, scenario
+from ..scenario import NATIVE, NO_LOG, Visitor, scenario
 from ..world import World
 from .streams import add_endpoint, numbers
 from .topics import live
@@ -42,7 +42,7 @@ def flooding(world: World) -> dict[str, object]:
     return {"flood": flood}
 
 
-@scenario(streams=flooding, is_http2=True, transports=("memory",))
+@scenario(streams=flooding, is_http2=True, transports=("memory",), logs=NO_LOG)
 async def window_of_http2(visitor: Visitor) -> None:
     """The window of a stream is closed, while another one goes on."""
     async with trio.open_nursery() as nursery, await visitor.connect_http2(nursery) as connection:
@@ -62,6 +62,7 @@ async def window_of_http2(visitor: Visitor) -> None:
     is_http1=True,
     server={"trusted_proxies": ["127.0.0.1"]},
     proxy_protocol=True,
+    logs=NO_LOG,
 )
 async def proxy_protocol(visitor: Visitor) -> None:
     """A proxy says who the client is."""
@@ -84,7 +85,7 @@ async def operators(visitor: Visitor) -> None:
             assert b"trio_sse" in await metrics.whole()
 
 
-@scenario(streams=numbers, extend=add_endpoint, hosts=NATIVE, is_http1=True)
+@scenario(streams=numbers, extend=add_endpoint, hosts=NATIVE, is_http1=True, logs=NO_LOG)
 async def requests_at_once(visitor: Visitor) -> None:
     """Requests come together, one asks before it sends its body, and one is malformed."""
     async with await visitor.connect() as client:

@@ -1,4 +1,4 @@
-"""Servers that end streams, refuse them, or shut down; and what operators ask."""
+"""Servers that end streams, or refuse them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 import trio
 
-from trio_sse import Connection, Run, Runs
+from trio_sse import Connection
 
 from ..scenario import NATIVE, Visitor, scenario
 from ..world import World
@@ -58,58 +58,3 @@ async def full_server(visitor: Visitor) -> None:
                 assert (await client.event()).data == "1"
                 return
         await trio.sleep(0.01)
-
-
-def of_runs(world: World) -> dict[str, object]:
-    runs = Runs(world.hub, drain_timeout=1, cancel_when_unwatched=1)
-
-    async def count(run: Run) -> dict[str, int]:
-        for number in range(3):
-            world.code("a run")
-            await run.append(f"{number} ")
-            await world.turns()
-        await run.emit({"n": 3}, event="done")
-        return {"counted": 3}
-
-    async def wait(run: Run) -> None:
-        await run.append("waiting")
-        await trio.sleep_forever()
-
-    async def begin(connection: Connection) -> None:
-        view = await runs.start(wait if "wait" in connection.request.query else count)
-        await view.stream(connection)
-
-    async def join(connection: Connection) -> None:
-        await runs.get(connection.request.query["id"]).stream(connection)
-
-    async def cancel(connection: Connection) -> None:
-        await runs.get(connection.request.query["id"]).cancel("stopped")
-        await connection.send("cancelled")
-
-    return {"begin": begin, "join": join, "cancel": cancel}
-
-
-@scenario(streams=of_runs)
-async def run(visitor: Visitor) -> None:
-    """A run is started and watched to its end, and joined afterwards."""
-    async with visitor.open("/begin") as client:
-        first = await client.event()
-        id = first.json()["id"]  # type: ignore[index]
-        assert "counted" in str([event.data for event in await client.rest()])
-    async with visitor.open(f"/join?id={id}") as client:
-        assert "counted" in str([event.data for event in await client.rest()])
-
-
-@scenario(streams=of_runs)
-async def cancelled_run(visitor: Visitor) -> None:
-    """A run has two viewers, and is cancelled."""
-    async with visitor.open("/begin?wait") as client:
-        id = (await client.event()).json()["id"]  # type: ignore[index]
-        async with visitor.open(f"/join?id={id}") as other:
-            await other.event()
-            async with visitor.open(f"/cancel?id={id}") as cancelling:
-                await cancelling.rest()
-            await other.rest()
-            assert other.is_over
-        await client.rest()
-        assert client.is_over

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from trio_sse.quart import QuartSSE
 
 from ...support.websocket_client import TEXT, encode_close
-from ..scenario import Visitor, scenario
+from ..scenario import NO_LOG, Visitor, scenario
 from ..world import World
 from .streams import numbers
 from .topics import live
@@ -45,7 +45,7 @@ def in_a_task(world: World, app: Any) -> Any:
     return AddsField(call)  # type: ignore[arg-type]
 
 
-@scenario(streams=numbers, middleware=in_a_task, hosts=APPS)
+@scenario(streams=numbers, middleware=in_a_task, hosts=APPS, logs=NO_LOG)
 async def handing_over_under_middleware(visitor: Visitor) -> None:
     """An app's stream takes over its connection, from a call in another task."""
     async with await visitor.connect() as client:
@@ -94,14 +94,14 @@ def extend(world: World, app: QuartTrio, sse: QuartSSE) -> None:
         return response
 
 
-@scenario(extend_quart=extend, hosts=QUART)
+@scenario(extend_quart=extend, hosts=QUART, logs=NO_LOG)
 async def generator_of_quart(visitor: Visitor) -> None:
     """A view returns a generator."""
     async with visitor.open("/generated") as client:
         assert await client.whole() == b"012"
 
 
-@scenario(extend_quart=extend, hosts=QUART, transports=("memory", "sockets", "tls"))
+@scenario(extend_quart=extend, hosts=QUART, transports=("memory", "sockets", "tls"), logs=NO_LOG)
 async def websocket_of_quart(visitor: Visitor) -> None:
     """Messages go both ways on a WebSocket of Quart."""
     async with visitor.websocket("/echo") as opened:

@@ -6,7 +6,7 @@ import trio
 
 from trio_sse import Connection, HTTPException, Response, Server
 
-from ..scenario import IN_MEMORY, NATIVE, Visitor, scenario
+from ..scenario import IN_MEMORY, NATIVE, NO_LOG, Visitor, scenario
 from ..world import World
 
 
@@ -19,7 +19,7 @@ def numbers(world: World) -> dict[str, object]:
     return {"plain": plain}
 
 
-@scenario(streams=numbers)
+@scenario(streams=numbers, logs=NO_LOG)
 async def plain_stream(visitor: Visitor) -> None:
     """A handler sends three events, and returns."""
     async with visitor.open("/plain") as client:
@@ -27,7 +27,7 @@ async def plain_stream(visitor: Visitor) -> None:
         assert client.is_ended
 
 
-@scenario(streams=numbers, transports=("memory", "sockets", "tls"))
+@scenario(streams=numbers, transports=("memory", "sockets", "tls"), logs=NO_LOG)
 async def one_connection(visitor: Visitor) -> None:
     """Three streams, one after the other, on one connection."""
     async with await visitor.connect() as client:
@@ -36,7 +36,7 @@ async def one_connection(visitor: Visitor) -> None:
             assert len(await client.rest()) == 3
 
 
-@scenario(streams=numbers)
+@scenario(streams=numbers, logs=NO_LOG)
 async def two_clients(visitor: Visitor) -> None:
     """Two clients at the same time, of which one leaves early."""
     async with visitor.open("/plain") as leaving, visitor.open("/plain") as staying:
@@ -56,6 +56,7 @@ def posted(world: World) -> dict[str, object]:
     streams=posted,
     hosts=("native", "starlette", "fastapi", "litestar"),
     transports=("memory", "sockets", "tls"),
+    logs=NO_LOG,
 )
 async def upload_then_stream(visitor: Visitor) -> None:
     """A body comes in pieces, and then a stream goes."""
@@ -81,7 +82,7 @@ def nursery(world: World) -> dict[str, object]:
     return {"both": both}
 
 
-@scenario(streams=nursery)
+@scenario(streams=nursery, logs=NO_LOG)
 async def tasks_of_a_handler(visitor: Visitor) -> None:
     """Four tasks of a handler send at the same time."""
     async with visitor.open("/both") as client:
@@ -104,7 +105,7 @@ def refusing(world: World) -> dict[str, object]:
     return {"refuses": refuses, "answers": answers, "closes": closes}
 
 
-@scenario(streams=refusing)
+@scenario(streams=refusing, logs=NO_LOG)
 async def refusals(visitor: Visitor) -> None:
     """A handler refuses, another one answers with a response, and one closes its stream."""
     async with visitor.open("/refuses", status=403) as client:
@@ -123,7 +124,7 @@ def large(world: World) -> dict[str, object]:
     return {"flood": flood}
 
 
-@scenario(streams=large, options={"write_timeout": 90})
+@scenario(streams=large, options={"write_timeout": 90}, logs=NO_LOG)
 async def slow_reader(visitor: Visitor) -> None:
     """A client reads slowly what is larger than all buffers."""
     async with visitor.open("/flood") as client:
@@ -181,7 +182,7 @@ def add_endpoint(world: World, server: Server) -> None:
     server.endpoint("/page", methods=["GET", "POST"])(world.handler(page, Response("cancelled", status=503)))
 
 
-@scenario(streams=numbers, extend=add_endpoint, hosts=NATIVE)
+@scenario(streams=numbers, extend=add_endpoint, hosts=NATIVE, logs=NO_LOG)
 async def endpoint(visitor: Visitor) -> None:
     """Endpoints, a health check, a HEAD and a stream on one connection."""
     async with await visitor.connect() as client:

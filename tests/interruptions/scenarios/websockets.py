@@ -8,7 +8,7 @@ from trio_sse import Server
 from trio_sse.websocket import WebSocketConnection, serve_topics
 
 from ...support.websocket_client import TEXT, encode_close
-from ..scenario import NATIVE, Visitor, scenario
+from ..scenario import NATIVE, NO_LOG, Visitor, scenario
 from ..world import World
 
 
@@ -32,7 +32,7 @@ def add_websockets(world: World, server: Server) -> None:
         server.websocket(f"/{name}")(world.handler(handler))
 
 
-@scenario(extend=add_websockets, hosts=NATIVE)
+@scenario(extend=add_websockets, hosts=NATIVE, logs=NO_LOG)
 async def websocket_echo(visitor: Visitor) -> None:
     """Messages go both ways, and the client closes."""
     async with visitor.websocket("/echo") as websocket:
