@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 import trio.testing
 
-from trio_sse import LogUnavailable, RunGone, RunLimitReached, Runs, RunStatus
+from trio_sse import LogUnavailable, Run, RunGone, RunLimitReached, Runs, RunStatus
 from trio_sse._runs.record import RunRecord
 
+from ..support.counted_log import CountedLog
 from ..support.list_log import ListLog
 from ..support.logs import MakeLog
 from ..support.run_nodes import Node, Reading, Steps, nodes, reading
@@ -74,6 +77,46 @@ async def test_any_node_cancels_a_run(make_shared: MakeLog) -> None:
         assert [reader.ends[0].status for reader in readers] == [RunStatus.CANCELLED] * 2
         await there.cancel("too late")
         assert (await there.info()).reason == "stop ö"
+
+
+async def test_a_cancellation_is_pushed_and_not_looked_for(make_shared: MakeLog) -> None:
+    log = CountedLog(make_shared(), "hold_runs")
+    long = {"lease": 600}  # a node looks into the store four times in this: not within the test
+    first, second = Node(log, **long), Node(make_shared(), **long)
+    async with nodes(first, second):
+        view = await first.runs.start(Steps())
+        await second.runs.get(view.id).cancel()
+        assert (await view.wait()).status is RunStatus.CANCELLED
+        assert log.calls["hold_runs"] == 0
+
+
+async def test_a_flush_is_one_call_to_the_store_and_one_append_at_most(make_shared: MakeLog) -> None:
+    log = CountedLog(make_shared(), "commit_runs", "append")
+    first, second = Node(log), Node(make_shared())
+    flushes, words, count = 0, 40, 3
+
+    async def write(run: Run) -> None:
+        for _ in range(words):
+            await run.append("word ")
+            await trio.sleep(0.002)
+
+    async with nodes(first, second):
+        commit = first.runs._flusher.commit
+        assert commit is not None
+
+        async def counted(records: Sequence[RunRecord]) -> Sequence[RunRecord]:
+            nonlocal flushes
+            flushes, before = flushes + 1, log.calls["commit_runs"]
+            done = await commit(records)
+            assert log.calls["commit_runs"] <= before + 1
+            return done
+
+        first.runs._flusher.commit = counted
+        views = [await first.runs.start(write) for _ in range(count)]
+        async with reading(*[second.runs.get(view.id) for view in views]) as readers:
+            pass
+        assert [reader.text for reader in readers] == ["word " * words] * count
+        assert log.calls["append"] <= log.calls["commit_runs"] <= flushes < words * count
 
 
 async def test_a_run_that_others_watch_is_not_cancelled(make_shared: MakeLog) -> None:

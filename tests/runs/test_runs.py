@@ -141,6 +141,32 @@ async def test_cancelling_ends_it_for_all_viewers(make_server: MakeServer, autoj
         await view.cancel("again")
 
 
+async def test_a_cancellation_takes_no_time(make_server: MakeServer, autojump_clock: MockClock) -> None:
+    server = make_server()
+    runs, seen = Runs(server.hub), dict[str, float]()
+    serve_runs(server, runs)
+
+    async def work(run: Run) -> None:
+        try:
+            while True:
+                await run.append("word ")
+                await trio.sleep(0.05)
+        finally:
+            seen["run"] = trio.current_time()
+
+    async with in_memory(server) as serving:
+        view = await runs.start(work)
+        client = await join(serving, view.id)
+        await trio.sleep(10.01)
+        cancelled_at = trio.current_time()
+        await view.cancel()
+        await view.wait()
+        seen["waiter"] = trio.current_time()
+        await client.rest()
+        seen["viewer"] = trio.current_time()
+    assert seen == dict.fromkeys(["run", "waiter", "viewer"], cancelled_at)
+
+
 async def failing(run: Run) -> None:
     raise ValueError("a secret")
 
