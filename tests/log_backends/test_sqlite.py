@@ -7,13 +7,15 @@ import sqlite3
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 import trio
 
 from trio_sse import Hub, LogRefused, LogUnavailable
+from trio_sse._log_backends.sqlite_run_tables import RUN_SCHEMA
+from trio_sse._shared_log.run_session import RunQuery, RunSession
 from trio_sse.sqlite import SQLiteLog
 
 from ..support.programs import running
@@ -24,6 +26,8 @@ PUBLISHER = """
 import sys
 import trio
 from trio_sse import Hub
+from trio_sse._log_backends.sqlite_run_tables import RUN_SCHEMA
+from trio_sse._shared_log.run_session import RunQuery, RunSession
 from trio_sse.sqlite import SQLiteLog
 
 async def main(path, run):
@@ -126,6 +130,36 @@ async def test_a_file_that_is_not_a_database_is_refused_at_the_start(tmp_path: P
             raise AssertionError
     assert caught.group_contains(LogRefused, match=r"SQLite, .*notes.txt: file is not a database")
     assert path.read_bytes() == before
+
+
+async def test_a_file_of_an_older_version_gets_the_columns_that_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    older = RUN_SCHEMA.replace(", starts text not null default '', cancel_end text", "")
+    assert older != RUN_SCHEMA
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(older)
+        connection.execute(
+            "insert into runs (id, created_at, until, ttl, holder, attempts, number, size)"
+            " values ('old', 1, 1e12, 60, 'dead', 0, 0, 0)"
+        )
+    log = SQLiteLog(path)
+    async with log.connect() as session, log.connect() as another:
+        assert isinstance(session, RunSession)
+        (run,) = await session.read_runs("me", [RunQuery("old")])
+        assert run is not None
+        assert run.starts == ()
+        assert isinstance(another, RunSession)
+        assert await another.cancel_run("old", "stop", "end")
+
+
+@pytest.mark.parametrize("added", ["", ", milliseconds integer not null, record blob not null, new not null"])
+async def test_a_file_whose_tables_are_others_is_refused_at_the_start(tmp_path: Path, added: str) -> None:
+    path = tmp_path / "log.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"create table log_entries (number integer primary key{added})")
+    with pytest.raises(LogRefused, match="another version has written it, whose table 'log_entries'"):
+        async with SQLiteLog(path).connect():
+            pass
 
 
 async def test_a_missing_folder_is_refused_at_the_start(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .._shared_log.protocol import EventRefused, LogRefused, LogUnavailable
+from .sqlite_columns import missing_columns
 from .sqlite_run_tables import RUN_SCHEMA
 
 _SCHEMA = """
@@ -25,6 +26,8 @@ create table if not exists log_leases (name text primary key, holder text not nu
 create table if not exists log_notices (name text primary key, notice blob not null, until real not null);
 create table if not exists log_publishers (name text primary key, last integer not null, time real not null);
 """
+
+_ALL_TABLES = _SCHEMA + RUN_SCHEMA
 
 # Errors that waiting does not resolve: a missing folder, or one that is not writable. Extended codes, whose
 # last byte is one of these, are not among them: an error of a full disk's journal may pass.
@@ -53,7 +56,8 @@ def open_database(path: str, timeout: float) -> sqlite3.Connection:
             connection.execute("pragma journal_mode = wal")
             connection.execute("pragma synchronous = full")
             connection.execute("pragma foreign_keys = on")
-            connection.executescript(_SCHEMA + RUN_SCHEMA)
+            _add_missing_columns(connection, path)
+            connection.executescript(_ALL_TABLES)
             with transaction(connection):
                 if connection.execute("select 1 from log_state").fetchone() is None:
                     connection.execute("insert into log_state values (?)", (round(time.time() * 1000),))
@@ -68,6 +72,14 @@ def open_database(path: str, timeout: float) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def _add_missing_columns(connection: sqlite3.Connection, path: str) -> None:
+    """Let a file of an older version have the columns that it lacks; raises `LogRefused` if it cannot."""
+    if missing_columns(connection, _ALL_TABLES, path):
+        with transaction(connection):
+            for statement in missing_columns(connection, _ALL_TABLES, path):  # unless another process has
+                connection.execute(statement)
 
 
 def entry_id(number: int, milliseconds: int) -> str:
