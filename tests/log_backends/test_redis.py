@@ -23,7 +23,7 @@ from ..support.redis_server import RedisServer, redis_server
 from ..support.requirements import needs
 from ..support.serving import OnSockets, on_sockets
 from ..support.serving import running as running_hub
-from ..support.waiting import SECONDS
+from ..support.waiting import SECONDS, until
 
 pytestmark = [pytest.mark.integration, needs("redis-server")]
 
@@ -36,12 +36,16 @@ async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
 
 
 @asynccontextmanager
-async def running(server: RedisServer, **options: float) -> AsyncIterator[Hub]:
-    """Run a hub on Redis, by default with a timeout that a busy machine keeps: it must not be an outage."""
+async def running(server: RedisServer, *, is_there: bool = True, **options: float) -> AsyncIterator[Hub]:
+    """Run a hub on Redis, which has been reached if it is there.
+
+    By default, a busy machine keeps the timeout: it must not be an outage.
+    """
     hub = Hub(log=RedisLog(server.url, **{"timeout": 10, **options}))  # type: ignore[arg-type]  # floats only
     with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)
+            await until(lambda: not is_there or hub.statistics().log_problem is None)
             yield hub
             nursery.cancel_scope.cancel()
 
@@ -99,7 +103,7 @@ async def test_publishing_while_it_is_away_fails_at_its_bound_and_is_not_stored_
 
 async def test_publishing_fails_while_redis_is_down_at_the_start(server: RedisServer) -> None:
     server.kill()
-    async with running(server, timeout=0.3, publish_timeout=0.2) as hub:
+    async with running(server, is_there=False, timeout=0.3, publish_timeout=0.2) as hub:
         with pytest.raises(LogUnavailable):
             await hub.publish("t", "x")
 
@@ -110,7 +114,8 @@ async def test_subscribers_from_before_the_first_load_receive_a_reset(
     async with running(server) as other:
         await other.publish("t", "before")
     server.kill()
-    async with running(server, timeout=0.3, publish_timeout=SECONDS) as hub, hub.subscribe("t") as events:
+    options = {"timeout": 0.3, "publish_timeout": SECONDS}
+    async with running(server, is_there=False, **options) as hub, hub.subscribe("t") as events:
         await server.start()
         assert [(event.event, event.data) for event in await take(events, 1)] == [
             ("reset", '{"reason":"unknown"}')
