@@ -108,13 +108,14 @@ def pytest_timeout_set_timer() -> Generator[None, object, object]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return what `-n auto` is: four for each core, as tests of other programs wait; one more without.
+    """Return what `-n auto` is: four for each core, as tests of other programs wait; one without them.
 
-    In CI it is two for each core: there, the measuring of coverage keeps them busy.
+    Each worker imports all tests, which takes two seconds. In CI it is two for each core: there, the
+    measuring of coverage keeps them busy.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for_each = 2 if os.environ.get("CI") else 4
-    return cores + 1 if "not integration" in config.option.markexpr else max(min(for_each * cores, 16), cores)
+    return cores if "not integration" in config.option.markexpr else max(min(for_each * cores, 16), cores)
 
 
 # It takes minutes and the package index: `make test-artefacts` runs it.
@@ -159,10 +160,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
         )
 
 
-@pytest.fixture(autouse=True)
-def every_line_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def every_line_is_logged() -> Iterator[None]:
     """Let no log lines be left out because other tests or cases have logged the same."""
-    monkeypatch.setattr("trio_sse._logger._repeats", RepeatLimit(most=1_000_000))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("trio_sse._logger._repeats", RepeatLimit(most=1_000_000))
+        yield
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def serve(server: Server, text: str) -> None:
     async def answer(run: Run, body: Mapping[str, Any]) -> object:
         await run.append(text)
         if body.get("slow"):
-            await trio.sleep(1000)
+            await trio.sleep_forever()
         return None
 
     def owner(request: Request) -> str | None:

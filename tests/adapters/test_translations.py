@@ -25,6 +25,7 @@ from trio_sse.adapters.ag_ui import _AgentRun
 from trio_sse.adapters.ai_sdk import _Message
 from trio_sse.adapters.openai_chat import _Completion
 
+from ..support.cases import each_case
 from ..support.shares import examples
 
 Change = Callable[[RunContent], None]
@@ -118,9 +119,7 @@ def test_all_viewers_receive_the_same_events_also_if_they_resume(
     assert by_text([*always.received[: cut + 1], *resumed.received]) == by_text(late.received)
 
 
-@pytest.mark.parametrize(
-    "cursor", [None, "", "run", "run.", "run.x", "run.1-", "other.3", "run.1" + "-1" * 17]
-)
+@each_case("cursor", [None, "", "run", "run.", "run.x", "run.1-", "other.3", "run.1" + "-1" * 17])
 def test_what_is_no_cursor_of_the_run_has_nothing(cursor: str | None) -> None:
     assert events_had("run", cursor) == ()
     assert events_had("run", "run.3-0-2") == (4, 0, 2)

@@ -12,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import EndReason, Server
 
 from ..support.asgi_apps import Receive, Send, accept, websocket_echo
+from ..support.cases import each_case
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory, on_sockets
 from ..support.waiting import SECONDS
@@ -121,7 +122,7 @@ async def test_an_invalid_handshake_never_reaches_the_app(
         assert (await client.get("/", *lines)).status == status
 
 
-@pytest.mark.parametrize("options", [{"websocket_max_message_size": 0}, {"websocket_ping_interval": 0}])
+@each_case("options", [{"websocket_max_message_size": 0}, {"websocket_ping_interval": 0}])
 def test_an_option_that_is_not_acceptable_is_refused(options: Any) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         Server(websocket_echo, **options)

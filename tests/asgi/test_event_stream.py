@@ -22,6 +22,7 @@ from trio_sse import Connection, EndReason, HTTPException, Hub, Server
 from trio_sse.asgi import EventStream, event_stream
 from trio_sse.testing import Client
 
+from ..support.cases import each_case
 from ..support.client import Client as RawClient
 from ..support.hypercorn_config import make_config
 from ..support.leaks import LeakCheck
@@ -283,7 +284,7 @@ async def test_other_scopes_than_http_are_an_error() -> None:
         await event_stream(greet)({"type": "websocket"}, None, None)  # type: ignore[arg-type]  # never called
 
 
-@pytest.mark.parametrize(
+@each_case(
     "options", [{"keepalive": 0}, {"max_body_size": -1}, {"max_connections": 0}, {"headers": {"a\n": "b"}}]
 )
 def test_options_are_checked(options: dict[str, Any]) -> None:

@@ -13,6 +13,8 @@ from trio_sse import EndReason
 from trio_sse._asgi.response_stream import PendingState, PendingStream
 from trio_sse._stream.lifecycle import Refused
 
+from ..support.cases import each_case
+
 
 class FakeStream:
     """Records what a `PendingStream` does to its stream."""
@@ -65,7 +67,7 @@ WAYS: dict[PendingState, list[Step]] = {
 }
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("state", "step", "following"),
     [
         (PREPARING, ask, READY),

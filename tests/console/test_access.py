@@ -20,6 +20,7 @@ from trio_sse._console.peers import AllowedPeers
 from trio_sse._http.request import Headers
 from trio_sse._proxies.trusted_proxies import TrustedProxies
 
+from ..support.cases import each_case
 from ..support.console import BEARER, TOKEN, ask, log_in, post, send
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory, on_sockets
@@ -32,7 +33,7 @@ FILES = ["/", "/app.js", "/style.css", "/theme.js", "/favicon.svg"]
 # Peers
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("peer", "fields", "is_allowed"),
     [
         ("127.0.0.1:5000", {}, True),
@@ -110,7 +111,7 @@ def test_credentials_are_those_of_one_token_and_expire() -> None:
     assert not own.is_session(session)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("options", "what"),
     [
         ({"console_token": "short"}, "at least 16"),

@@ -18,6 +18,7 @@ from trio_sse._console.source import CHARTED, Snapshot
 from trio_sse._http.exceptions import TemporaryRefusal
 from trio_sse._pausing import Pausing, in_one_piece
 
+from ..support.cases import each_case
 from ..support.console import BEARER, TOKEN, ask, next_snapshot
 from ..support.leaks import MakeServer
 from ..support.serving import on_sockets
@@ -130,7 +131,7 @@ def test_the_history_is_bounded_and_knows_gaps() -> None:
     assert history.latest(now + 2 * SPAN) is None
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("processes", "before", "after", "busy"),
     [
         (1, 7.0, 7.25, 0.25),

@@ -20,6 +20,7 @@ from trio_sse._hub.node_requests import NodeRequests, _encode
 from trio_sse._server import console_nodes
 from trio_sse._server.console_nodes import ConsoleNodes
 
+from ..support.cases import each_case
 from ..support.console import BEARER, TOKEN, next_snapshot, post, send
 from ..support.leaks import MakeHub, MakeServer
 from ..support.list_log import ListLog
@@ -166,7 +167,7 @@ def test_one_worker_reports_for_all() -> None:
 GOOD = json.loads(encode_notice("a 1", 5.0, {"open_streams": 3, "memory": None}, ["log_lagging"]))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("place", "value"),
     [
         (0, ""),

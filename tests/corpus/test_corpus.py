@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 import trio.testing
@@ -18,11 +19,12 @@ IS_COMPLETE = "TRIO_SSE_CORPUS" in os.environ
 # TLS costs more than all the rest, and none of the rules depends on it.
 _SHARE_OVER_TLS = 40
 
+Choose = Callable[[list[case.Case], str, str], list[case.Case]]
 FILES = {name: case.read(name) for name in case.names()}
 
 
 ON_SERVERS = [
-    # `make test-unit` tries the first host of each file, which gets all cases.
+    # `make test-unit` tries the first host of each file, which gets all cases, at once.
     pytest.param(name, host, marks=[pytest.mark.integration] if host != hosts[0] else [])
     for name, (hosts, _) in FILES.items()
     for host in hosts
@@ -52,14 +54,23 @@ def share(cases: list[case.Case], name: str, host: str) -> list[case.Case]:
 
 
 @pytest.mark.parametrize(("name", "host"), ON_SERVERS)
+@pytest.mark.parametrize(
+    ("choose", "piece"),
+    [
+        pytest.param(at_once, 1 << 20, id="at-once"),
+        pytest.param(share, 1, id="byte-by-byte", marks=pytest.mark.integration),
+    ],
+)
 async def test_what_comes_of_each_request_is_what_its_rule_says(
-    make_server: MakeServer, mock_clock: trio.testing.MockClock, name: str, host: str
+    make_server: MakeServer,
+    mock_clock: trio.testing.MockClock,
+    choose: Choose,
+    piece: int,
+    name: str,
+    host: str,
 ) -> None:
-    cases = FILES[name][1]
-    failures = await http1.run(
-        Subject(host, make_server), host, at_once(cases, name, host), mock_clock, 1 << 20
-    )
-    failures += await http1.run(Subject(host, make_server), host, share(cases, name, host), mock_clock, 1)
+    cases = choose(FILES[name][1], name, host)
+    failures = await http1.run(Subject(host, make_server), host, cases, mock_clock, piece)
 
     assert not failures, "\n" + "\n".join(failures)
 

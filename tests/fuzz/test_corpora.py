@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ..support.cases import each_case
 from . import corpus
 
 # Of the seeds, which the corpus of raw requests has by the hundred, some are enough: it is tested by itself.
@@ -21,7 +22,7 @@ def restore_logging() -> Iterator[None]:
     logging.disable(before)
 
 
-@pytest.mark.parametrize("name", corpus.names())
+@each_case("name", corpus.names())
 def test_the_promise_of_a_target_holds_for_its_corpus(name: str) -> None:
     target = corpus.load(name)
     seeds = list(target.seeds())

@@ -8,8 +8,10 @@ import pytest
 
 from trio_sse._validate import check_bounds, check_seconds
 
+from ..support.cases import each_case
 
-@pytest.mark.parametrize("value", [0, -1, math.nan, -math.inf])
+
+@each_case("value", [0, -1, math.nan, -math.inf])
 def test_seconds_must_be_above_zero(value: float) -> None:
     with pytest.raises(ValueError, match="timeout must be more than 0 seconds"):
         check_seconds(timeout=value)

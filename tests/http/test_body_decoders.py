@@ -18,6 +18,7 @@ from trio_sse._http.body_decoders import (
     SizedDecoder,
 )
 
+from ..support.cases import each_case
 from ..support.chunks import BAD_CHUNKS, GOOD_CHUNKS
 
 NEXT = b"GET / HTTP/1.1\r\n\r\n"
@@ -81,8 +82,8 @@ def test_malformed_chunks_are_refused_and_others_decoded(by: int) -> None:
         assert not body or str(decoded(raw, most=len(body) - 1)).startswith("413 "), name
 
 
-@pytest.mark.parametrize("by", [1, 1 << 20])
-@pytest.mark.parametrize(
+@each_case("by", [1, 1 << 20])
+@each_case(
     ("longest", "prefix"),
     [(MAX_CHUNK_LINE, b"5;"), (MAX_TRAILERS, b"0\r\nX:"), (MAX_TRAILERS - 2, b"0\r\nY:\r\nX:")],
 )

@@ -8,6 +8,7 @@ import pytest
 
 from trio_sse import Connection, HTTPException, Request, Response, Server
 
+from ..support.cases import each_case
 from ..support.client import Head
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory
@@ -172,7 +173,7 @@ async def test_pages_without_an_origin_are_named_null(make_server: MakeServer) -
     assert cross_origin_fields(head) == {"Access-Control-Allow-Origin": "null", "Vary": "Origin"}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("options", "error", "match"),
     [
         ({"cors_headers": "X-Mine"}, TypeError, "cors_headers must be a collection of header names"),
@@ -214,7 +215,7 @@ async def test_a_page_may_read_why_a_request_was_refused(make_server: MakeServer
     assert cross_origin_fields(head) == {"Access-Control-Allow-Origin": MINE, "Vary": "Origin"}
 
 
-@pytest.mark.parametrize(
+@each_case(
     "origin",
     [
         "",
@@ -243,9 +244,7 @@ def test_origins_that_no_browser_sends_are_refused(origin: str) -> None:
         Server(cors_origins=[origin])
 
 
-@pytest.mark.parametrize(
-    "origin", [MINE, "http://localhost:3000", "http://[::1]:8000", "moz-extension://abc-1"]
-)
+@each_case("origin", [MINE, "http://localhost:3000", "http://[::1]:8000", "moz-extension://abc-1"])
 def test_origins_in_a_browsers_form_are_accepted(origin: str) -> None:
     Server(cors_origins=[origin])
 

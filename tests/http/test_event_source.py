@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
-
 from trio_sse import HTTPException
 from trio_sse._http.event_source import is_event_source, refusal_response
 from trio_sse._http.exceptions import TemporaryRefusal
 from trio_sse._http.request import Headers
 from trio_sse._wire.decoder import EventDecoder
 
+from ..support.cases import each_case
+
 STREAM = (b"accept", b"text/event-stream")
 NO_CACHE = (b"cache-control", b"no-cache")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("fields", "expected"),
     [
         ([STREAM, NO_CACHE], True),

@@ -8,8 +8,10 @@ from trio_sse import Server
 from trio_sse._http.host_names import canonical_host, host_names
 from trio_sse._http.request_head import parse_head
 
+from ..support.cases import each_case
 
-@pytest.mark.parametrize(
+
+@each_case(
     ("entry", "host"),
     [
         ("example.org", "example.org"),
@@ -30,7 +32,7 @@ def test_hosts_that_are_equal_match(entry: str, host: str) -> None:
     assert canonical_host(head.host) in host_names("hosts", [entry])
 
 
-@pytest.mark.parametrize("host", ["example.org..", "a.example.org", "example", "[::2]", "[::1.2.3.4.5]"])
+@each_case("host", ["example.org..", "a.example.org", "example", "[::2]", "[::1.2.3.4.5]"])
 def test_other_hosts_do_not_match(host: str) -> None:
     assert canonical_host(host) not in host_names("hosts", ["example.org", "::1"])
 
@@ -42,7 +44,7 @@ ASCII = "write an international name as requests have it, in ASCII (xn--...)"
 CHARACTERS = "it has characters that are not allowed in a host name"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("entry", "advice"),
     [
         ("", "a host name is not empty"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-import pytest
-
 from trio_sse._http.request import Headers, find_last_event_id
+
+from ..support.cases import each_case
 
 
 def found(query: str, header: str | None = None) -> str | None:
@@ -15,7 +15,7 @@ def found(query: str, header: str | None = None) -> str | None:
     return find_last_event_id(Headers(headers), query)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "name",
     ["last_event_id", "lastEventId", "evs_last_event_id", "lastEventID", "Last-Event-ID", "last-event-id"],
 )
@@ -23,12 +23,12 @@ def test_every_spelling_is_known(name: str) -> None:
     assert found(f"a=1&{name}=e.7&b=2") == "e.7"
 
 
-@pytest.mark.parametrize("name", ["event_id", "lastEvent", "last_event_ids", "my_last_event_id", ""])
+@each_case("name", ["event_id", "lastEvent", "last_event_ids", "my_last_event_id", ""])
 def test_other_parameters_are_not_ids(name: str) -> None:
     assert found(f"{name}=e.7") is None
 
 
-@pytest.mark.parametrize("query", ["", "last_event_id=", "last_event_id", "x=1"])
+@each_case("query", ["", "last_event_id=", "last_event_id", "x=1"])
 def test_without_an_id_there_is_none(query: str) -> None:
     assert found(query) is None
     assert found(query, "") is None
@@ -44,7 +44,7 @@ IDS = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new"), IDS)
+@each_case(("old", "new"), IDS)
 def test_the_newest_id_counts_wherever_it_is(old: str, new: str) -> None:
     q_old, q_new = quote(old, safe=""), quote(new, safe="")
     assert found(f"last_event_id={q_old}&lastEventId={q_new}") == new
@@ -55,7 +55,7 @@ def test_the_newest_id_counts_wherever_it_is(old: str, new: str) -> None:
     assert found(f"last_event_id={q_new}", old) == new
 
 
-@pytest.mark.parametrize(("own", "other"), [("e.9", "f.3"), ("old", "new"), ("e.9", "9-9"), ("9", "9-9")])
+@each_case(("own", "other"), [("e.9", "f.3"), ("old", "new"), ("e.9", "9-9"), ("9", "9-9")])
 def test_ids_that_cannot_be_compared_count_by_where_they_are(own: str, other: str) -> None:
     assert found(f"last_event_id={own}&lastEventId={other}") == other
     assert found(f"lastEventId={other}&last_event_id={own}") == other

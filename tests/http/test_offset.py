@@ -10,12 +10,14 @@ import pytest
 from trio_sse import Headers, HTTPException, Request, Response, Server, read_offset
 from trio_sse.testing import Client
 
+from ..support.cases import each_case
+
 
 def request(query: str) -> Request:
     return Request("GET", f"/{query}", "/", Headers([]), "1.1", "peer", b"")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("query", "seconds"),
     [
         ("", 0.0),
@@ -42,7 +44,7 @@ NONE = (
 )
 
 
-@pytest.mark.parametrize("value", [*chain(*NONE)])
+@each_case("value", [*chain(*NONE)])
 def test_an_invalid_offset_is_refused(value: str) -> None:
     with pytest.raises(HTTPException) as refusal:
         read_offset(request(f"?offset={value}"))
@@ -63,7 +65,7 @@ def test_the_caller_sets_the_largest_offset() -> None:
         read_offset(request("?offset=90"), most=89.5)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("most", "error"), [(-1, ValueError), (math.nan, ValueError), (math.inf, ValueError), ("1", TypeError)]
 )
 def test_an_invalid_bound_is_refused(most: float, error: type[Exception]) -> None:

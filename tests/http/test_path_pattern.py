@@ -7,12 +7,13 @@ import sys
 from types import FrameType
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_sse._http import path_pattern
 from trio_sse._http.path_pattern import ENCODED_SLASH, PathPattern, routed_path
+
+from ..support.cases import each_case
 
 EXPRESSIONS = {
     "str": r"[^/]+",
@@ -58,7 +59,7 @@ def test_patterns_match_as_expressions_would(pieces: list[str], path: str) -> No
         assert found == {name: made.converters[name](text) for name, text in texts}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("pattern", "path", "parameters"),
     [
         ("/{a}-{b}", "/x-y-z", {"a": "x-y", "b": "z"}),
@@ -85,7 +86,7 @@ def test_parameters_that_share_a_segment_are_matched(
     assert PathPattern(pattern).parameters(path) == parameters
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("target", "path"),
     [
         ("/a%20b?c=/d?e", "/a b"),
@@ -98,7 +99,7 @@ def test_the_path_of_a_target_is_decoded_but_for_its_slashes(target: str, path: 
     assert routed_path(target) == path
 
 
-@pytest.mark.parametrize("pattern", ["/{a}/{b}", "/{a:path}/{b}", "/{a}-{b}/{c}"])
+@each_case("pattern", ["/{a}/{b}", "/{a:path}/{b}", "/{a}-{b}/{c}"])
 def test_an_encoded_slash_separates_nothing_and_is_a_slash_of_a_parameter(pattern: str) -> None:
     path = routed_path("/x%2Fy-z/w")
     found = PathPattern(pattern).parameters(path)
@@ -108,7 +109,7 @@ def test_an_encoded_slash_separates_nothing_and_is_a_slash_of_a_parameter(patter
     assert PathPattern(pattern).parameters(routed_path("/x-y%2Fz")) is None
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("pattern", "is_expression"),
     [
         ("/{a}/{b}/{c}", True),
@@ -143,7 +144,7 @@ def count_lines(pattern: PathPattern, path: str) -> int:
     return count
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("pattern", "piece"),
     [
         ("/{a}-{b}/end", "-"),
@@ -165,7 +166,7 @@ def test_the_steps_of_a_match_grow_with_the_path_only(pattern: str, piece: str) 
     assert steps < 1600 * 250
 
 
-@pytest.mark.parametrize(
+@each_case(
     "pattern", ["/{a}", "/{a}.json/{b:int}", "/{a:path}", "/a/{b:path}/{c}/d", "/{a:path}.x/{b}y/{c:uuid}"]
 )
 def test_other_patterns_are_expressions(pattern: str) -> None:

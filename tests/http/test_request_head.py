@@ -14,6 +14,8 @@ from trio_sse._http import request_head
 from trio_sse._http.fields import SINGLE_FIELDS
 from trio_sse._http.request import raw_fields
 
+from ..support.cases import each_case
+
 
 async def test_h11_still_accepts_what_our_own_checks_refuse() -> None:
     """Heads that h11 accepts must be refused by our own checks. If h11 changes, they may change, too."""
@@ -61,7 +63,7 @@ def of_size(size: int) -> str:
     return head.replace("X: ", "X: " + "x" * (size - len(head)))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("longest", "too_long", "status"),
     [
         (of_size(100), of_size(101), 431),
@@ -82,7 +84,7 @@ def test_bounds_are_exact(longest: str | None, too_long: str | None, status: int
         assert refusal.value.status == status
 
 
-@pytest.mark.parametrize(
+@each_case(
     "fields",
     [
         "X: y",
@@ -106,7 +108,7 @@ def test_what_two_parsers_may_read_differently_is_refused(fields: str) -> None:
     assert refusal.value.status == 400
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("beginning", "status"),
     [
         (b"GET / HTTP/1.1\r\nHost: test\nX", 400),

@@ -18,6 +18,7 @@ from trio_sse._http.response import (
     json_response,
 )
 
+from ..support.cases import each_case
 from ..support.client import Client
 from ..support.hostile import logged
 from ..support.leaks import MakeServer
@@ -73,7 +74,7 @@ def test_a_subclass_is_sent_as_the_value_that_was_checked(kind: type[str]) -> No
     assert fields == {"X-Name: value", "Cache-Control: no-store", *of_body}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("response", "status", "fields", "body"),
     [
         (
@@ -148,7 +149,7 @@ def test_headers_may_be_pairs_and_name_the_content_type(headers: Any) -> None:
     assert response.content_type == "application/json"
 
 
-@pytest.mark.parametrize("headers", ["X: y", ["X: y"], [("X",)], [("X", "y", "z")], [("X", 1)], {"X": 1}, 7])
+@each_case("headers", ["X: y", ["X: y"], [("X",)], [("X", "y", "z")], [("X", 1)], {"X": 1}, 7])
 def test_headers_that_are_neither_a_mapping_nor_pairs_are_refused(headers: Any) -> None:
     with pytest.raises(TypeError):
         Response("x", headers=headers)
@@ -217,7 +218,7 @@ BAD_FIELDS = [
 ]
 
 
-@pytest.mark.parametrize("fields", BAD_FIELDS)
+@each_case("fields", BAD_FIELDS)
 def test_fields_that_would_break_the_message_are_refused(fields: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="header field"):
         Response(headers=fields)
@@ -231,7 +232,7 @@ def test_a_content_type_that_would_break_the_message_is_refused(content_type: st
         Response("text", content_type=content_type)
 
 
-@pytest.mark.parametrize("status", [0, 99, 100, 101, 199, 600, 999, -1])
+@each_case("status", [0, 99, 100, 101, 199, 600, 999, -1])
 def test_an_invalid_status_is_refused(status: int) -> None:
     with pytest.raises(ValueError, match="tatus"):
         Response(status=status)

@@ -11,6 +11,7 @@ import pytest
 from trio_sse import Connection, Request, Response, Server
 from trio_sse._http.routing import Router
 
+from ..support.cases import each_case
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 
@@ -29,7 +30,7 @@ def router(*paths: str) -> Router[str]:
     return made
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("pattern", "path", "value"),
     [
         ("/{x}", "/a", "a"),
@@ -57,7 +58,7 @@ def test_parameters_are_typed(pattern: str, path: str, value: object) -> None:
     assert type(match.parameters["x"]) is type(value)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("pattern", "path"),
     [
         ("/a", "/b"),
@@ -129,7 +130,7 @@ def test_a_generator_is_refused_when_it_is_decorated() -> None:
         Server().route("/")(generate)  # type: ignore[type-var]  # mypy says so, too
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("path", "message"),
     [
         ("", "begin with '/'"),
@@ -153,7 +154,7 @@ def test_an_invalid_path_is_refused(path: str, message: str) -> None:
         router(path)
 
 
-@pytest.mark.parametrize("methods", [[], ["HEAD"], ["OPTIONS"], ["BREW"], ["GET", "TRACE"], "GET", [""]])
+@each_case("methods", [[], ["HEAD"], ["OPTIONS"], ["BREW"], ["GET", "TRACE"], "GET", [""]])
 def test_invalid_methods_are_refused(methods: list[str]) -> None:
     with pytest.raises(ValueError, match="methods must be among"):
         Router[str]().add("/", methods, "", takes_anything)
@@ -178,11 +179,11 @@ async def by_position_only(connection: Connection, x: str, /) -> None: ...
 async def same_name(x: Connection) -> None: ...
 
 
-@pytest.mark.parametrize(
+@each_case(
     "handler",
     [nothing, only_connection, other_name, one_more, by_position_only, same_name],
 )
-@pytest.mark.parametrize("decorator", ["route", "endpoint"])
+@each_case("decorator", ["route", "endpoint"])
 def test_a_handler_must_take_the_parameters(handler: object, decorator: str) -> None:
     server = Server()
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from trio_sse._http2.frames import encode_settings
 from trio_sse._http2.limits import Http2Limits
 from trio_sse._http2.preface import PREFACE
 from trio_sse._http2.protocol import Http2Protocol
 
+from ..support.cases import each_case
 from .peer import Peer
 from .spec import Case
 from .spec.case import (
@@ -139,7 +138,7 @@ FLOODS: dict[str, tuple[Callable[[int], bytes], int]] = {
 }
 
 
-@pytest.mark.parametrize("name", FLOODS)
+@each_case("name", FLOODS)
 def test_a_flood_ends_the_connection(name: str) -> None:
     unit, acceptable = FLOODS[name]
     connection = Connection()
@@ -200,7 +199,7 @@ EARNEST: dict[str, tuple[Callable[[int], bytes], int]] = {
 }
 
 
-@pytest.mark.parametrize("name", EARNEST)
+@each_case("name", EARNEST)
 def test_what_clients_do_in_earnest_ends_nothing(name: str) -> None:
     unit, times = EARNEST[name]
     connection = Connection()

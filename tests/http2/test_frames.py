@@ -10,7 +10,7 @@ from trio_sse._http2 import frames, payloads
 from trio_sse._http2.error_code import ConnectionFault, ErrorCode, StreamFault
 from trio_sse._http2.frames import Flag, Frame, FrameReader, FrameType, encode_frame
 
-from ..support.cases import Cases
+from ..support.cases import Cases, each_case
 
 FRAMES = [
     (b"\0\0\x03\0\x01\0\0\0\x05abc", encode_frame(FrameType.DATA, Flag.END_STREAM, 5, b"abc")),
@@ -30,12 +30,12 @@ FRAMES = [
 ]
 
 
-@pytest.mark.parametrize(("expected", "frame"), FRAMES)
+@each_case(("expected", "frame"), FRAMES)
 def test_frames_are_written(expected: bytes, frame: bytes) -> None:
     assert frame == expected
 
 
-@pytest.mark.parametrize("size", [1, 2, 8, 9, 10, 100])
+@each_case("size", [1, 2, 8, 9, 10, 100])
 def test_frames_are_cut_wherever_the_input_is_split(size: int) -> None:
     sent = [Frame(0, 1, 5, b"abc"), Frame(0xFF, 0xFF, 2**31 - 1, b""), Frame(1, 4, 3, bytes(20))]
     data = b"".join(encode_frame(type, flags, id | 0x8000_0000, text) for type, flags, id, text in sent)

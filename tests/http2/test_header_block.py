@@ -15,6 +15,8 @@ from trio_sse._http2.integers import encode_integer
 from trio_sse._http2.limits import LIMITS, Http2Limits
 from trio_sse._http2.response_head import translate_head
 
+from ..support.cases import each_case
+
 NAMES = st.sampled_from([b":status", b"date", b"x-a", b"set-cookie", b"www-authenticate", b"accept-encoding"])
 FIELDS = st.lists(st.tuples(NAMES, st.binary(max_size=300)), max_size=8)
 
@@ -40,7 +42,7 @@ BLOCKS = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "block"), BLOCKS)
+@each_case(("fields", "block"), BLOCKS)
 def test_blocks_are_as_small_as_they_can_be_without_a_table(
     fields: list[tuple[bytes, bytes]], block: str
 ) -> None:
@@ -74,7 +76,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("block", "code"), REFUSED)
+@each_case(("block", "code"), REFUSED)
 def test_a_block_that_cannot_be_decoded_ends_the_connection(block: bytes, code: str) -> None:
     decoder = HeaderDecoder()
     assert decoder.decode(b"\x20\x3f\xe1\x1f\x82") == [
@@ -110,7 +112,7 @@ def test_heads_are_translated() -> None:
     assert translate_head(head, is_websocket=False) is translated
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("line", "is_websocket", "status", "is_interim"),
     [
         ("101 Switching Protocols", True, 200, False),

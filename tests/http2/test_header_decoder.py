@@ -14,6 +14,8 @@ from trio_sse._http2.header_decoder import HeaderDecoder
 from trio_sse._http2.huffman import decode_huffman, huffman_literal
 from trio_sse._http2.limits import LIMITS
 
+from ..support.cases import each_case
+
 Fields = list[tuple[bytes, bytes]]
 
 _names = st.sampled_from([b"a", b"cookie", b":path", b"x-long-name", b":method"]) | st.binary(max_size=8)
@@ -77,7 +79,7 @@ def test_what_is_no_block_is_refused(
         assert found == reference(theirs, block)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "block",
     [
         *(

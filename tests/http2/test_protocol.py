@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_sse._http2.limits import Http2Limits
 from trio_sse._http2.preface import PREFACE
 
+from ..support.cases import each_case
 from ..support.shares import examples
 from .peer import Peer
 from .spec import ALL_CASES, Case
@@ -32,7 +32,7 @@ LIMITS = Http2Limits(max_streams=3)
 NOTHING = Case("", "", (b"",))
 
 
-@pytest.mark.parametrize(
+@each_case(
     "late",
     [
         request(5),

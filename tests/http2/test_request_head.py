@@ -13,7 +13,7 @@ from trio_sse._http.websocket_handshake import check_handshake
 from trio_sse._http2.error_code import ErrorCode, StreamFault
 from trio_sse._http2.request_head import check_trailers, make_request_head
 
-from ..support.cases import Cases
+from ..support.cases import Cases, each_case
 
 LIMITS = HeadLimits(size=400, target_size=200, fields=10)
 GET = ":method: GET|:scheme: https|:authority: Host:1|:path: /a%20b?c"
@@ -40,7 +40,7 @@ def test_a_request_is_that_of_http_1_1() -> None:
     assert not head.keeps_alive
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("length", "is_complete", "expected"),
     [
         ("", True, 0),
@@ -74,7 +74,7 @@ ACCEPTED = [
 ]
 
 
-@pytest.mark.parametrize("text", ACCEPTED)
+@each_case("text", ACCEPTED)
 def test_these_are_accepted(text: str) -> None:
     assert make(text.replace("`|~", "`~")).http_version == "2"
 
@@ -171,14 +171,14 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("text", "status"), REFUSED)
+@each_case(("text", "status"), REFUSED)
 def test_others_are_refused_as_by_http_1_1(text: str, status: int) -> None:
     with pytest.raises(HTTPException) as caught:
         make(text)
     assert caught.value.status == status
 
 
-@pytest.mark.parametrize("text", [":path: /", "X: y", "content-length: 1", "authorization: x"])
+@each_case("text", [":path: /", "X: y", "content-length: 1", "authorization: x"])
 def test_trailers_must_not_change_the_request(text: str) -> None:
     check_trailers(fields_of("x-checksum: abc"), 3)
 

@@ -15,6 +15,7 @@ from trio_sse._hub.hub import engine_of
 from trio_sse._subscription.subscription import feed_of
 from trio_sse._wire.topic import MAX_TOPICS, TopicError
 
+from ..support.cases import each_case
 from ..support.leaks import MakeHub
 from ..support.recorder import Recorder, record, recorded
 from ..support.serving import running
@@ -106,14 +107,14 @@ async def test_an_invalid_event_is_refused_and_not_published(
         assert hub.statistics().published == 0
 
 
-@pytest.mark.parametrize("name", ["history", "history_bytes", "inbox", "inbox_bytes", "queue", "queue_bytes"])
-@pytest.mark.parametrize(("bound", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError)])
+@each_case("name", ["history", "history_bytes", "inbox", "inbox_bytes", "queue", "queue_bytes"])
+@each_case(("bound", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError)])
 def test_an_invalid_bound_is_refused(name: str, bound: object, error: type[Exception]) -> None:
     with pytest.raises(error, match=f"^{name} must be"):
         Hub(**{name: bound})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["inbox", "inbox_bytes", "queue", "queue_bytes"])
+@each_case("name", ["inbox", "inbox_bytes", "queue", "queue_bytes"])
 def test_only_the_log_may_be_empty(name: str) -> None:
     Hub(history=0, history_bytes=0)
     with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):

@@ -14,6 +14,7 @@ from trio_sse import Connection, Hub, Overflow, Server, SlowConsumer
 from trio_sse._hub.hub import engine_of
 from trio_sse.testing import Client
 
+from ..support.cases import each_case
 from ..support.follower import Follower, follow
 from ..support.leaks import MakeHub, MakeServer
 from ..support.serving import running
@@ -223,7 +224,7 @@ async def test_any_interleaving_keeps_the_promises(
                 assert all(b - a >= seconds - 0.01 for a, b in pairwise(flushes))
 
 
-@pytest.mark.parametrize(
+@each_case(
     "options",
     [
         {"interval": 0},

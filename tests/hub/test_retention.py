@@ -11,6 +11,7 @@ from trio_sse import Hub, Retention
 from trio_sse._hub.hub import engine_of
 from trio_sse._wire.topic import TopicError
 
+from ..support.cases import each_case
 from ..support.clocks import StoppedClock
 from ..support.leaks import MakeHub
 from ..support.serving import running
@@ -101,7 +102,7 @@ async def test_the_oldest_cursor_of_all_topics_never_leads_to_a_reset(make_hub: 
         assert hub.first_event_id_of("a") != hub.first_event_id
 
 
-@pytest.mark.parametrize("retention", [None, [], {"t": 5}, {"t": {"events": 5}}, {3: Retention()}])
+@each_case("retention", [None, [], {"t": 5}, {"t": {"events": 5}}, {3: Retention()}])
 def test_retention_that_is_none(retention: Any) -> None:
     with pytest.raises(TypeError, match="retention"):
         Hub(retention=retention)

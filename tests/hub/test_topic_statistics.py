@@ -11,6 +11,7 @@ from trio_sse import Hub, PatternStatistics, TopicStatistics
 from trio_sse._hub import topic_statistics as module
 from trio_sse._hub.hub import engine_of
 
+from ..support.cases import each_case
 from ..support.serving import running
 
 
@@ -45,7 +46,7 @@ async def test_topics_are_counted_by_the_first_pattern_that_matches(monkeypatch:
         assert hub.statistics().patterns == {}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("patterns", "error", "text"),
     [
         ("prices/*", TypeError, "one str"),

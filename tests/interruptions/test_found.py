@@ -18,6 +18,7 @@ def resources(tmp_path: Path, certificate: Certificate) -> Resources:
     return Resources(certificate, Logs(tmp_path))
 
 
+@pytest.mark.integration  # it takes two seconds
 def test_a_stream_of_an_app_that_ends_with_its_http2_connection_is_reset_without_a_task(
     resources: Resources,
 ) -> None:

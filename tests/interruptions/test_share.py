@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from ..support.waiting import SECONDS
 
 #: Seconds of CPU time, and cases; a slow machine runs the first of them.
@@ -17,6 +19,7 @@ _SECONDS, _CASES = 10, 240
 _SEED = os.environ.get("TRIO_SSE_SEED", "20")
 
 
+@pytest.mark.integration  # another program, which takes seconds
 def test_nothing_is_left_wherever_a_scenario_is_interrupted() -> None:
     """It is a process of its own, so that a seed repeats Trio's choices, too."""
     command = [sys.executable, "-m", "tests.interruptions", "--virtual", "--seed", _SEED]

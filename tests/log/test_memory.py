@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from trio_sse._log.memory import PAGE_BYTES, PAGE_EVENTS, Gap, MemoryLog, Page
 
+from ..support.cases import each_case
 from ..support.messages import message
 
 T = ("t",)
@@ -125,7 +124,7 @@ NOT_IDS = [
 NOT_IDS += ["x:7", "x.7.7", "\0", "é.7", "x.7" * 10_000, "0-0", "$"]
 
 
-@pytest.mark.parametrize("event_id", NOT_IDS)
+@each_case("event_id", NOT_IDS)
 def test_an_invalid_id_is_unknown(event_id: str) -> None:
     log = make_log(10)
     log.epoch = "x"

@@ -15,6 +15,7 @@ from trio_sse._log.retention import RetentionRules
 from trio_sse._shared_log.protocol import Entry
 from trio_sse._shared_log.window import Window
 
+from ..support.cases import each_case
 from ..support.clocks import StoppedClock
 from ..support.messages import message
 from ..support.shares import seeds
@@ -96,7 +97,7 @@ def test_among_equals_the_oldest_message_goes() -> None:
     assert [held(log, topic) for topic in "abcd"] == [[], [2], [3], [4]]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("max_events", "max_bytes", "published", "kept"),
     [
         (6, HUGE, "a30 b30 b30 b30 c30 c30 c30", {"a": [1], "b": [2, 3, 4], "c": [6, 7]}),  # the larger one
@@ -249,7 +250,7 @@ def test_the_first_pattern_that_matches_counts() -> None:
     assert [len(held(log, topic)) for topic in ("a/keep", "a/b", "z")] == [5, 1, 3]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("pattern", "topic", "matches"),
     [
         ("prices/*", "prices/", True),
@@ -269,7 +270,7 @@ def test_patterns(pattern: str, topic: str, matches: bool) -> None:
     assert (rules.of(topic) is not None) == matches
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("bounds", "error", "text"),
     [
         ({"events": -1}, ValueError, "events must be at least 0"),
@@ -287,7 +288,7 @@ def test_a_bound_that_is_not_acceptable(bounds: dict[str, Any], error: type[Exce
         Retention(**bounds)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("rules", "error", "text"),
     [
         ([], TypeError, "retention must be a mapping of patterns, not list"),

@@ -19,6 +19,7 @@ from trio_sse._program.errors import ProgramError
 from trio_sse._program.shared_log import use_log
 from trio_sse.redis import RedisLog
 
+from ..support.cases import each_case
 from ..support.programs import trio_sse
 
 SECRET = "hunter2xyz"
@@ -86,7 +87,7 @@ def test_no_error_about_any_text_quotes_it(before: str, after: str) -> None:
     assert SECRET not in "".join(refusals_of(f"{before}{SECRET}{after}"))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "hint"),
     [
         ("redi://:x@host", "did you mean redis:"),
@@ -108,7 +109,7 @@ def test_the_program_prints_no_secret() -> None:
     assert SECRET not in printed
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "redacted"),
     [
         (

@@ -9,8 +9,10 @@ import pytest
 from trio_sse._log_backends.redis_url import check_redis_url
 from trio_sse.redis import RedisLog
 
+from ..support.cases import each_case
 
-@pytest.mark.parametrize(
+
+@each_case(
     ("url", "text"),
     [
         ("http://host", "a Redis URL is redis://"),

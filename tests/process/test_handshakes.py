@@ -14,6 +14,7 @@ import pytest
 
 from trio_sse._process import handshakes
 
+from ..support.cases import each_case
 from ..support.handshakes import connecting
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can do it")
@@ -94,9 +95,7 @@ def test_a_socket_on_which_that_fails_is_left_alone() -> None:
         handshakes.refuse_handshakes([closed])
 
 
-@pytest.mark.parametrize(
-    ("host", "is_local"), [("127.0.0.1", True), ("::1", True), ("0.0.0.0", False), ("::", False)]
-)
+@each_case(("host", "is_local"), [("127.0.0.1", True), ("::1", True), ("0.0.0.0", False), ("::", False)])
 def test_only_clients_that_are_not_local_need_time(host: str, is_local: bool) -> None:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
         server.bind((host, 0))

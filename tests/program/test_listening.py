@@ -20,6 +20,8 @@ from trio_sse._program.addresses import (
 from trio_sse._program.errors import ProgramError
 from trio_sse._program.listening import Listening, listen_options, listening_on
 
+from ..support.cases import each_case
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -34,7 +36,7 @@ def listening_socket() -> Iterator[socket.socket]:
         yield made
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "address"),
     [
         ("127.0.0.1:80", TCPAddress("127.0.0.1", 80)),
@@ -51,15 +53,13 @@ def test_addresses(text: str, address: object) -> None:
     assert parse_address(text) == address
 
 
-@pytest.mark.parametrize(
-    "text", ["", "x:y", "::1:80", "a:65536", "unix:", "unix:a\0b", "fd://", "fd://-1", "fd://٣"]
-)
+@each_case("text", ["", "x:y", "::1:80", "a:65536", "unix:", "unix:a\0b", "fd://", "fd://-1", "fd://٣"])
 def test_malformed_addresses_are_refused(text: str) -> None:
     with pytest.raises(ProgramError, match="is not like"):
         parse_address(text)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("address", "text"),
     [
         (("::1", 80, 0, 0), "[::1]:80"),
@@ -194,7 +194,7 @@ def made(kind: str) -> list[socket.socket]:
     raise AssertionError(kind)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("kind", "message"),
     [
         ("datagram", "is of the type SOCK_DGRAM"),

@@ -16,6 +16,7 @@ import trustme
 from trio_sse._program.service_manager import ServiceManager
 
 from ..support import http
+from ..support.cases import each_case
 from ..support.programs import Program, serving
 from ..support.waiting import SECONDS
 
@@ -76,7 +77,7 @@ def test_an_abstract_socket() -> None:
         assert receiving.recv(100) == b"WATCHDOG=1"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("pid", "microseconds", "seconds"),
     [
         ("", "3000000", 1.5),

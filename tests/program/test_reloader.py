@@ -14,6 +14,7 @@ import pytest
 from trio_sse._program.reloader import take_inherited
 
 from ..support import http
+from ..support.cases import each_case
 from ..support.programs import Program, RawStream, trio_sse
 from ..support.waiting import SECONDS
 
@@ -107,7 +108,7 @@ def test_what_a_child_inherits_is_taken_from_its_environment(monkeypatch: pytest
     os.close(writing)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("path", "counts"),
     [
         ("/app/main.py", True),

@@ -6,12 +6,11 @@ import importlib.util
 import re
 from pathlib import Path
 
-import pytest
-
 from benchmarks.harness import history
 from benchmarks.harness.history import Record, Value
 from benchmarks.harness.measurement import Measurement, ratio
 
+from ..support.cases import each_case
 from ..support.programs import ROOT
 
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks" / "README.md", ROOT / "Makefile"]
@@ -22,7 +21,7 @@ COMMANDS = sorted(
 MACHINE = {"cpu": "a CPU", "cores": "2", "python": "CPython 3.11"}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@each_case("name", COMMANDS)
 def test_a_documented_command_exists(name: str) -> None:
     assert importlib.util.find_spec(f"benchmarks.{name}") is not None
 

@@ -15,7 +15,7 @@ import pytest
 
 from trio_sse.cli import main
 
-from ..support.cases import Cases
+from ..support.cases import Cases, each_case
 from ..support.markdown import PAGES, ROOT, Block, code_blocks, prose
 from ..support.programs import tool_environment
 
@@ -100,7 +100,7 @@ def test_commands_of_the_program_have_the_options_that_they_name() -> None:
     assert checked > 10
 
 
-@pytest.mark.parametrize("command", ["serve", "tail", "load", "doctor"])
+@each_case("command", ["serve", "tail", "load", "doctor"])
 def test_every_option_of_the_program_is_documented(command: str) -> None:
     for parameter in command_of_the_program(command).params:
         if isinstance(parameter, click.Option):

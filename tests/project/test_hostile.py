@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from benchmarks.hostile.__main__ import choose
 from benchmarks.hostile.attacker import ATTACKS
 from benchmarks.hostile.catalogue import SCENARIOS
@@ -13,6 +11,8 @@ from benchmarks.hostile.delivery import Deliveries, Delivery
 from benchmarks.hostile.needs import program
 from benchmarks.hostile.results import Result, table
 from benchmarks.hostile.scenario import Scenario, Settings
+
+from ..support.cases import each_case
 
 
 def received(*events: tuple[int, int]) -> Delivery:
@@ -65,7 +65,7 @@ def result(*, memory: float = 10.0, gone_after: float | None = 11.0, **healthy: 
     return Result(scenario, Settings(), {**GOOD, **healthy}, None, memory, gone_after, left, {})
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("broken", "fault"),
     [
         (result(), None),

@@ -13,6 +13,8 @@ import pytest
 import trio_sse
 from trio_sse.websocket import WebSocketConnection
 
+from ..support.cases import each_case
+
 PACKAGE = Path(trio_sse.__file__).parent
 
 PUBLIC_MODULES = (
@@ -72,7 +74,7 @@ def test_loggers_have_fixed_names_that_are_no_file_paths() -> None:
     assert {name for name in found if not str(name).startswith(("coredis", "hpack", "hypercorn."))} == LOGGERS
 
 
-@pytest.mark.parametrize("suffix", PUBLIC_MODULES)
+@each_case("suffix", PUBLIC_MODULES)
 def test_public_names_report_their_public_module(suffix: str) -> None:
     module = importlib.import_module(f"trio_sse{suffix}")
     for name in module.__all__:

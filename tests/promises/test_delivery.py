@@ -19,17 +19,31 @@ from trio_sse.redis import RedisLog
 from trio_sse.sqlite import SQLiteLog
 
 from ..support.certificates import Contexts
-from ..support.delivery.model import TOPICS, Cut, Kind, Model, Open, Publish, Read, Restart, Step, Transport
+from ..support.delivery.model import (
+    RUN_SECONDS,
+    TOPICS,
+    Cut,
+    Kind,
+    Model,
+    Open,
+    Publish,
+    Read,
+    Restart,
+    Step,
+    Transport,
+)
 from ..support.delivery.record import Resets
 from ..support.logs import PATIENT
 from ..support.redis_server import redis_server
 from ..support.requirements import needs
 
-pytestmark = pytest.mark.integration
-
 #: How many random runs there are of each case; `make model` sets more, which are longer.
 RUNS = int(os.environ.get("TRIO_SSE_MODEL_RUNS", "4"))
 IS_WHOLE = "TRIO_SSE_MODEL_RUNS" in os.environ
+
+pytestmark = [pytest.mark.integration]
+if not IS_WHOLE:  # a run that hangs ends by its own bound, and says what is missing; Hypothesis may repeat it
+    pytestmark += [pytest.mark.timeout(4 * RUN_SECONDS)]
 
 #: A step costs three to eight times as much on a shared log. Of the long runs, more are on the log in memory.
 MEMORY_SHARE = 8 if IS_WHOLE else 1

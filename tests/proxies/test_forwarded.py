@@ -12,6 +12,8 @@ from trio_sse._http.request import Headers
 from trio_sse._proxies.forwarded import FORWARDED_HEADERS, Forwarded, ForwardedReader, parse_root_path
 from trio_sse._proxies.trusted_proxies import TrustedProxies
 
+from ..support.cases import each_case
+
 CLIENT = "203.0.113.7"
 PROXIES = TrustedProxies(["10.0.0.0/8", "2001:db8::/32", "unix"])
 READER = ForwardedReader(PROXIES)
@@ -37,7 +39,7 @@ def test_without_fields_nothing_is_said() -> None:
 # X-Forwarded-For
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("values", "client"),
     [
         ([CLIENT], (CLIENT, 0)),
@@ -101,7 +103,7 @@ def test_each_field_says_its_part() -> None:
     ) == Forwarded((CLIENT, 0), "https", "example.org", 8443, "/café")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("lines", "scheme"),
     [
         (["X-Forwarded-Proto: https"], "https"),
@@ -123,7 +125,7 @@ def test_of_several_values_the_one_of_the_clients_proxy_counts(lines: list[str],
     assert forwarded.scheme == scheme
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("value", "host", "port"),
     [
         ("example.org", "example.org", None),
@@ -147,22 +149,18 @@ def test_a_malformed_host_is_none(value: str, host: str | None, port: int | None
         assert (forwarded.host, forwarded.port) == (host, port)
 
 
-@pytest.mark.parametrize(
-    ("value", "port"), [("8443", 8443), ("0", None), ("65536", None), ("x", None), ("²", None)]
-)
+@each_case(("value", "port"), [("8443", 8443), ("0", None), ("65536", None), ("x", None), ("²", None)])
 def test_a_malformed_port_is_none(value: str, port: int | None) -> None:
     assert read(f"X-Forwarded-Port: {value}") == Forwarded(port=port)
 
 
-@pytest.mark.parametrize(
-    ("text", "path"), [("/", ""), ("/app", "/app"), ("/a/b%20c/", "/a/b c"), ("/~x", "/~x")]
-)
+@each_case(("text", "path"), [("/", ""), ("/app", "/app"), ("/a/b%20c/", "/a/b c"), ("/~x", "/~x")])
 def test_a_root_path_is_decoded(text: str, path: str) -> None:
     assert parse_root_path(text) == path
     assert read(f"X-Forwarded-Prefix: {text}") == Forwarded(prefix=path)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text",
     [
         "",
@@ -198,7 +196,7 @@ def test_a_very_long_prefix_is_ignored() -> None:
 # Forwarded
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("value", "said"),
     [
         (f"for={CLIENT}", Forwarded((CLIENT, 0))),
@@ -233,7 +231,7 @@ def test_several_fields_are_joined_in_order() -> None:
 # Both
 
 
-@pytest.mark.parametrize("name", sorted(set(FORWARDED_HEADERS) - {"forwarded"}))
+@each_case("name", sorted(set(FORWARDED_HEADERS) - {"forwarded"}))
 def test_forwarded_never_counts_beside_one_of_the_other_fields(name: str) -> None:
     said = read("Forwarded: for=1.1.1.1;proto=https;host=evil.example", f"{name}: ?")
     assert said == Forwarded()

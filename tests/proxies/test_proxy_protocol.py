@@ -18,6 +18,8 @@ from trio_sse._proxies.proxy_protocol import (
     parse_proxy_header,
 )
 
+from ..support.cases import each_case
+
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -74,7 +76,7 @@ def test_each_beginning_of_a_header_waits_for_the_rest(
     assert [parse_proxy_header(header[:size]) for size in range(len(header))] == [None] * len(header)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("header", "speaker"),
     [
         (b"PROXY UNKNOWN\r\n", Speaker.UNKNOWN_CLIENT),
@@ -91,7 +93,7 @@ def test_headers_without_an_address(header: bytes, speaker: Speaker) -> None:
     assert parse_proxy_header(header + b"GET / HTTP/1.1\r\n") == ProxyHeader(len(header), speaker)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "header",
     [
         b"GET / HTTP/1.1\r\n",

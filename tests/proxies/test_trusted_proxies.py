@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from trio_sse._proxies.addresses import pack_address, parse_node
 from trio_sse._proxies.trusted_proxies import TrustedProxies
 
+from ..support.cases import each_case
+
 PROXIES = TrustedProxies(["192.0.2.1", "10.0.0.0/8", "2001:db8::/32", "fe80::1", "::ffff:198.51.100.0/120"])
 
 
-@pytest.mark.parametrize(
+@each_case(
     "host",
     [
         "192.0.2.1",
@@ -31,7 +33,7 @@ def test_an_address_is_trusted_in_each_of_its_spellings(host: str) -> None:
     assert PROXIES.trusts(host)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "host",
     [
         "192.0.2.2",
@@ -63,13 +65,13 @@ def test_without_proxies_nobody_is_trusted() -> None:
     assert not TrustedProxies([]).trusts("127.0.0.1")
 
 
-@pytest.mark.parametrize("proxy", ["", "*", "localhost", "10.0.0.1/8", "10.0.0.0/33", "UNIX", "10.0.0.0-9"])
+@each_case("proxy", ["", "*", "localhost", "10.0.0.1/8", "10.0.0.0/33", "UNIX", "10.0.0.0-9"])
 def test_what_is_no_address_is_refused(proxy: str) -> None:
     with pytest.raises(ValueError, match="must be an address, a network"):
         TrustedProxies([proxy])
 
 
-@pytest.mark.parametrize("proxies", ["10.0.0.1", b"10.0.0.1", [10], [None]])
+@each_case("proxies", ["10.0.0.1", b"10.0.0.1", [10], [None]])
 def test_what_is_no_collection_of_text_is_refused(proxies: object) -> None:
     with pytest.raises(TypeError):
         TrustedProxies(proxies)  # type: ignore[arg-type]
@@ -101,7 +103,7 @@ def test_addresses_and_ports_are_parsed_as_they_are_written(
     assert node.packed == pack_address(str(address))
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text",
     [
         "1.2.3.4:",

@@ -19,6 +19,7 @@ from trio_sse import Connection, EndReason, Hub, Server
 from trio_sse.quart import QuartSSE
 from trio_sse.testing import Client
 
+from ..support.cases import each_case
 from ..support.client import Client as RawClient
 from ..support.hypercorn_config import make_config
 from ..support.leaks import LeakCheck
@@ -43,7 +44,7 @@ def test_an_app_has_one_extension_and_an_extension_has_one_app() -> None:
         QuartSSE(app)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "options", [{"keepalive": 0}, {"max_connections": 0}, {"drain_timeout": -1}, {"write_timeout": True}]
 )
 def test_options_are_checked(options: dict[str, Any]) -> None:

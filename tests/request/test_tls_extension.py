@@ -16,6 +16,7 @@ from trio_sse import Server
 from trio_sse._asgi.types import Receive, Scope, Send
 from trio_sse._request.tls_extension import _escape, tls_extension
 
+from ..support.cases import each_case
 from ..support.certificates import make_contexts
 from ..support.leaks import LeakCheck
 from ..support.serving import on_sockets
@@ -91,7 +92,7 @@ async def test_a_client_with_a_certificate(no_leak: LeakCheck, http2: bool) -> N
     assert found["client_cert_name"].endswith(",O=Engine")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("value", "text"),
     [
         ("Ada", "Ada"),

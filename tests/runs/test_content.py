@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,8 @@ from trio_sse._runs.status import RunEnd
 from trio_sse._runs.writing import EmitEvent, PendingChanges, SetState, apply
 from trio_sse._shared_log.run_session import AttemptStart
 from trio_sse._wire.message import Framing
+
+from ..support.cases import each_case
 
 ID = "abcdefgh-and_the_rest"
 
@@ -143,7 +144,7 @@ def test_a_long_text_is_sent_in_pieces_of_whole_characters() -> None:
     assert all(content.has(position) for _, _, position in events)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "id",
     [
         "",
@@ -163,7 +164,7 @@ def test_what_is_no_cursor_of_the_run_is_refused(id: str) -> None:
     assert parse_position(ID, id) is None
 
 
-@pytest.mark.parametrize(
+@each_case(
     "position",
     [
         Position(1, 0, (), False),

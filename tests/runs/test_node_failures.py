@@ -277,6 +277,7 @@ trio.run(main)
 """
 
 
+@pytest.mark.integration
 async def test_a_worker_is_killed_in_mid_run(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     command = [sys.executable, "-c", PROGRAM, str(path)]

@@ -25,6 +25,7 @@ from trio_sse._shared_log.run_session import (
 )
 from trio_sse.sqlite import SQLiteLog
 
+from ..support.cases import each_case
 from ..support.run_nodes import Node, nodes, reading
 from ..support.waiting import SECONDS
 
@@ -40,7 +41,7 @@ def test_what_a_node_stores_is_read() -> None:
     assert info_of(RUN._replace(end=END), viewers=2).ended_at == 2.5
 
 
-@pytest.mark.parametrize(
+@each_case(
     "changes",
     [
         {"events": [b"{"]},
@@ -81,7 +82,6 @@ def test_what_a_node_stores_is_read() -> None:
         {"starts": (AttemptStart("a b", 0, 0, ()),)},
         {"starts": (AttemptStart("ab", 0, -1, ()),)},
     ],
-    ids=str,
 )
 def test_what_no_node_can_have_stored_is_refused(changes: dict[str, Any]) -> None:
     content = RunContent("id", 1.5)

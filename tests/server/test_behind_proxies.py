@@ -16,6 +16,7 @@ from trio_sse import Connection, Request, Response, Server
 from trio_sse.websocket import WebSocketConnection
 
 from ..support.asgi_apps import Receive, Send, answer, http_only
+from ..support.cases import each_case
 from ..support.certificates import Contexts
 from ..support.client import Client
 from ..support.hostile import logged
@@ -318,7 +319,7 @@ async def test_frameworks_make_links_that_lead_to_the_proxy(
 # Options
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("options", "error"),
     [
         ({"trusted_proxies": "10.0.0.1"}, TypeError),

@@ -12,6 +12,7 @@ from trio_sse.quart import QuartSSE
 from trio_sse.websocket import WebSocketConnection
 
 from ..support.asgi_apps import accept
+from ..support.cases import each_case
 from ..support.leaks import MakeServer
 from ..support.observed_streams import forwarding, observe
 from ..support.serving import in_memory
@@ -60,7 +61,7 @@ async def test_all_that_a_server_serves_has_the_number(make_server: MakeServer) 
     assert found == ["1", "2", "3", "4", "5", "6"]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("name", "error"),
     [
         ("", ValueError),

@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from trio_sse import Request, Response, Server
 
 from ..support.asgi_apps import Receive, Send, answer, http_only, post
+from ..support.cases import each_case
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 
@@ -102,7 +103,7 @@ async def test_the_bounds_are_options(
     assert await status_of(server, bad) == refusal
 
 
-@pytest.mark.parametrize(
+@each_case(
     "option", ["max_target_size", "max_header_fields", "max_header_size", "body_timeout", "keep_alive"]
 )
 def test_a_bound_must_be_positive(option: str) -> None:

@@ -20,6 +20,7 @@ from trio_sse._wire.event import MAX_DATA_SIZE, ServerSentEvent
 from trio_sse._wire.message import Message
 from trio_sse.sqlite import SQLiteLog
 
+from ..support.cases import each_case
 from ..support.serving import running
 from ..support.waiting import SECONDS
 
@@ -221,7 +222,7 @@ async def test_a_refusal_in_a_group_is_a_refusal(autojump_clock: MockClock) -> N
         await Hub(log=log).run()
 
 
-@pytest.mark.parametrize("timeout", [None, "5", -1, 0, True])
+@each_case("timeout", [None, "5", -1, 0, True])
 def test_a_log_without_a_timeout_is_refused_at_once(timeout: Any) -> None:
     log = ListLog()
     log.publish_timeout = timeout

@@ -520,7 +520,7 @@ async def test_nodes_agree_while_redis_is_killed_and_comes_back(tmp_path: Path) 
                             await trio.sleep(0.1)
                     await trio.sleep(0.02)
 
-            with trio.fail_after(10 * SECONDS):
+            with trio.fail_after(4 * SECONDS):
                 async with trio.open_nursery() as nursery:
                     for node, (_, state) in enumerate(found):
                         nursery.start_soon(change, state, node)

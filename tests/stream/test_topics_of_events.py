@@ -13,6 +13,7 @@ from trio_sse._wire.message import Batch, Framing, Message
 from trio_sse.testing import Client
 from trio_sse.websocket import WebSocketConnection, serve_topics
 
+from ..support.cases import each_case
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory, running
 from ..support.websocket_client import opened
@@ -115,7 +116,7 @@ async def test_websockets_say_topics(make_server: MakeServer) -> None:
             assert (await again.json())["topic"] == "a"
 
 
-@pytest.mark.parametrize("framing", Framing)
+@each_case("framing", Framing)
 def test_a_batch_is_framed_with_its_topics_once(framing: Framing) -> None:
     message = Message("a", ServerSentEvent("x"), "x")
     message.place(1, "e.1")

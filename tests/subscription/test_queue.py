@@ -14,6 +14,7 @@ from trio_sse._log.memory import PAGE_BYTES, PAGE_EVENTS
 from trio_sse._subscription.queue import Queue, QueueFull, make_queue, take_page, take_run
 from trio_sse._wire.message import Message
 
+from ..support.cases import each_case
 from ..support.messages import placed
 
 SIZE = len(placed(1).wire)
@@ -30,7 +31,7 @@ def drain(queue: Queue) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("overflow", Overflow)
+@each_case("overflow", Overflow)
 def test_messages_leave_in_order(overflow: Overflow) -> None:
     queue = make_queue(overflow, 3, SIZE * 3)
     dropped = [queue.put(placed(number, key=str(number))) for number in (1, 2, 3)]
@@ -39,8 +40,8 @@ def test_messages_leave_in_order(overflow: Overflow) -> None:
     assert queue.size == 0
 
 
-@pytest.mark.parametrize("overflow", [Overflow.DISCONNECT, Overflow.LATEST])
-@pytest.mark.parametrize(("max_events", "max_bytes"), [(2, MANY), (MANY, SIZE * 3 - 1)])
+@each_case("overflow", [Overflow.DISCONNECT, Overflow.LATEST])
+@each_case(("max_events", "max_bytes"), [(2, MANY), (MANY, SIZE * 3 - 1)])
 def test_one_more_than_fits_is_refused(overflow: Overflow, max_events: int, max_bytes: int) -> None:
     queue = make_queue(overflow, max_events, max_bytes)
     queue.put(placed(1, key="a"))
@@ -71,7 +72,7 @@ def test_drop_oldest_makes_as_much_room_as_a_large_message_needs() -> None:
     assert drain(queue) == [4, 5]
 
 
-@pytest.mark.parametrize("overflow", Overflow)
+@each_case("overflow", Overflow)
 def test_an_empty_queue_accepts_a_message_larger_than_its_bound(overflow: Overflow) -> None:
     queue = make_queue(overflow, 10, 10)
     assert queue.put(placed(1, "x" * 100)) == 0
@@ -171,8 +172,8 @@ def take_from_log(messages: list[Message]) -> list[Message]:
     return page
 
 
-@pytest.mark.parametrize("take", [take_from_queue, take_from_log])
-@pytest.mark.parametrize(
+@each_case("take", [take_from_queue, take_from_log])
+@each_case(
     ("sizes", "fit"),
     [
         ([SIZE] * (PAGE_EVENTS + 1), PAGE_EVENTS),

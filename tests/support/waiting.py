@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import trio
 
-# For anything to happen: only a failing test waits so long. `make mutants` has many that fail.
+# For anything to happen: only a failing test waits so long. `make mutants` has many that fail. A test that
+# bounds several waits takes 4 times as long at most: pytest's timeout is 300 seconds, and says less.
 SECONDS = float(os.environ.get("TRIO_SSE_TEST_WAIT", "60"))
 
 

@@ -26,6 +26,7 @@ from trio_sse.testing import (
 )
 
 from ..support.asgi_apps import Receive, Send
+from ..support.cases import each_case
 from ..support.leaks import MakeServer
 from ..support.shares import seeds
 
@@ -341,7 +342,7 @@ def events(*texts: str) -> list[ServerSentEvent]:
     return [ServerSentEvent(text, event="reset" if text == "reset" else None) for text in texts]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("received", "resets", "error"),
     [
         ("a b c", False, None),

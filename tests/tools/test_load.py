@@ -38,6 +38,7 @@ from trio_sse._tools.load.target import LoadTarget
 from trio_sse._tools.load.totals import Totals
 from trio_sse.cli import main
 
+from ..support.cases import each_case
 from ..support.programs import running, trio_sse
 from ..support.strategies import cut, events
 from ..support.waiting import SECONDS, until
@@ -75,7 +76,7 @@ def test_events_are_found_however_they_are_split_and_framed(sent: list, seed: in
     assert stream.decoder.last_event_id == decoder.last_event_id
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("response", "text", "is_final"),
     [
         (b"HTTP/1.1 404 Not Found\r\n\r\n", "404 Not Found", True),
@@ -180,7 +181,7 @@ def test_a_last_event_id_of_the_user_is_sent_each_time() -> None:
     assert request.lower().count(b"last-event-id") == 1
 
 
-@pytest.mark.parametrize(
+@each_case(
     "url",
     [
         "ftp://x/",
@@ -330,7 +331,7 @@ def test_a_refused_connection_is_counted_as_a_failure() -> None:
         assert re.search("2 times: .*Connection refused", load.stdout.rest())
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("arguments", "text"),
     [
         (["ftp://x/"], "the URL must be like http://host:port/path; a port is"),
@@ -484,9 +485,7 @@ def test_latency_is_measured_from_an_events_timestamp(factor: float, field: str 
     assert re.search(r"^latency +p50 [\d,]+\.\d ms", out.getvalue(), re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "number", ["21.5", "NaN", "-1", "1e400", "1" + "0" * 400, "[" * 100_000], ids=lambda text: text[:8]
-)
+@each_case("number", ["21.5", "NaN", "-1", "1e400", "1" + "0" * 400, "[" * 100_000])
 def test_a_number_that_is_not_a_time_gives_no_latency(number: str) -> None:
     with answering(event(f'retry: 100000\ndata: {{"t": {number}}}\n\n')) as url:
         made = run(url, lambda totals: totals.events == 1)

@@ -26,6 +26,7 @@ from trio_sse._tools.top.text import count, percent, printable, seconds, size, s
 from trio_sse._tools.top.view import SILENT, render, render_foot
 from trio_sse.client import StreamUnavailable
 
+from ..support.cases import each_case
 from ..support.command_line import run
 from ..support.console import TOKEN
 from ..support.programs import RawStream, serving
@@ -224,8 +225,8 @@ def test_a_server_and_a_worker_that_do_not_answer_are_silent() -> None:
     assert re.findall(r"const SILENT = (\d+);", panels.read_text(encoding="utf-8")) == [str(SILENT)]
 
 
-@pytest.mark.parametrize("received", [0, 1])
-@pytest.mark.parametrize(("seconds", "why"), [(1e6, "does not answer"), (0, "has ended the stream")])
+@each_case("received", [0, 1])
+@each_case(("seconds", "why"), [(1e6, "does not answer"), (0, "has ended the stream")])
 def test_printing_once_fails_without_an_answer(received: int, seconds: float, why: str) -> None:
     class Silent:
         async def snapshots(self, *, reconnect: bool) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
@@ -275,7 +276,7 @@ def test_numbers_are_short() -> None:
     assert sparkline([], 3) == "   "
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("given", "url", "token"),
     [
         ("127.0.0.1:8000", "http://127.0.0.1:8000/_sse/", None),

@@ -19,6 +19,7 @@ from trio_sse._wire.event import (
 )
 from trio_sse._wire.message import Framing, Message, frame_event
 
+from ..support.cases import each_case
 from ..support.shares import examples
 from ..support.strategies import cut, large_texts
 
@@ -117,8 +118,8 @@ def test_json_of_many_lines_is_bounded_as_text_is() -> None:
         event.encode(dumps=lambda data: "\n" * (MAX_DATA_SIZE // 7 + 1))
 
 
-@pytest.mark.parametrize("name", ["event", "id"])
-@pytest.mark.parametrize("most", ["x" * 4096, "é" * 2048, "\U0001f600" * 1024])
+@each_case("name", ["event", "id"])
+@each_case("most", ["x" * 4096, "é" * 2048, "\U0001f600" * 1024])
 def test_a_name_has_4_kib_at_most(name: str, most: str) -> None:
     assert is_accepted(**{name: most})
     with pytest.raises(ValueError, match=f"{name} must be at most 4096 bytes once encoded, not 4097"):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-
 from trio_sse._wire.composite_id import NOTHING, CompositeId, compose, parse_composite, tag_of
 from trio_sse._wire.cursor import Cursor
+
+from ..support.cases import each_case
 
 A, B, C = (tag_of((topic,), None) for topic in "abc")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("a", "b", "composed"),
     [
         (Cursor(7, "6d94802f.7"), Cursor(5, "6d94802f.5"), f"6d94802f.5~{A}.7~{B}.5"),
@@ -50,7 +50,7 @@ def test_an_id_that_would_be_too_long_is_the_first_position() -> None:
     assert compose(cursors) == "e.3"
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text",
     ["", "~", "e.7", "e~1.7", "e.7~", f"e.7~{A}", f"e.7~{A}.", f"~{A}.7", f"e.7~{A}.7\n", f"é.7~{A}.7"],
 )

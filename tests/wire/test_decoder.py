@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from trio_sse import EventDecoder, ServerSentEvent
 
+from ..support.cases import each_case
 from ..support.shares import examples
 from ..support.strategies import cut, events
 
@@ -58,7 +59,7 @@ def test_example_of_the_optional_space() -> None:
 # Bytes and lines
 
 
-@pytest.mark.parametrize("at", range(4))
+@each_case("at", range(4))
 def test_one_byte_order_mark_is_skipped(at: int) -> None:
     stream = BOM + b"data: x\n\n"
     assert data_of(stream[:at], stream[at:]) == ["x"]
@@ -81,8 +82,8 @@ def test_half_a_byte_order_mark_is_text(start: bytes) -> None:
     assert data_of(start, b": x\ndata: y\n\n") == ["y"]
 
 
-@pytest.mark.parametrize("line_end", [b"\n", b"\r", b"\r\n"])
-@pytest.mark.parametrize("blank", [b"\n", b"\r\n"])
+@each_case("line_end", [b"\n", b"\r", b"\r\n"])
+@each_case("blank", [b"\n", b"\r\n"])
 def test_line_ends_may_be_mixed(line_end: bytes, blank: bytes) -> None:
     # A CR before the LF of the blank line would be one line end with it.
     end = line_end if line_end != b"\r" else b"\r\n"
@@ -106,12 +107,12 @@ def test_an_lf_after_a_split_belongs_to_the_cr_before_it() -> None:
     assert decode(b"data: x\r", b"\ndata: y\r", b"", b"\n\r", b"\n") == [ServerSentEvent("x\ny")]
 
 
-@pytest.mark.parametrize("character", "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\0")
+@each_case("character", "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\0")
 def test_other_separators_are_text(character: str) -> None:
     assert data_of(f"data: a{character}b\n\n".encode()) == [f"a{character}b"]
 
 
-@pytest.mark.parametrize("broken", [b"\xff", b"\xc3", b"\xe2\x82", b"\xed\xa0\x80", b"\xf0\x9f", b"\xc0\xaf"])
+@each_case("broken", [b"\xff", b"\xc3", b"\xe2\x82", b"\xed\xa0\x80", b"\xf0\x9f", b"\xc0\xaf"])
 def test_invalid_utf_8_is_replaced_as_if_the_whole_stream_were_decoded(broken: bytes) -> None:
     stream = b"data: a" + broken + b"\ndata: " + broken + b"b\n\n"
     lines = stream.decode("utf-8", "replace").split("\n")
@@ -139,9 +140,7 @@ def test_a_field_without_a_colon_is_empty() -> None:
     assert decode(b"event\nid\ndata\n\n") == [ServerSentEvent("", id="")]
 
 
-@pytest.mark.parametrize(
-    "line", [b"Data: x", b"DATA: x", b" data: x", b"data : x", b"datax: x", b"foo", b"foo:"]
-)
+@each_case("line", [b"Data: x", b"DATA: x", b" data: x", b"data : x", b"datax: x", b"foo", b"foo:"])
 def test_unknown_fields_are_ignored(line: bytes) -> None:
     assert data_of(line + b"\ndata: y\n\n") == ["y"]
 
@@ -187,7 +186,7 @@ def test_an_id_with_nul_is_ignored() -> None:
     assert decoder.last_event_id == "1"
 
 
-@pytest.mark.parametrize(("value", "retry"), [(b"0", 0), (b"3000", 3000), (b"007", 7), (b"0" * 50 + b"1", 1)])
+@each_case(("value", "retry"), [(b"0", 0), (b"3000", 3000), (b"007", 7), (b"0" * 50 + b"1", 1)])
 def test_a_reconnection_time_is_kept(value: bytes, retry: int) -> None:
     decoder = EventDecoder()
     assert decoder.feed(b"retry: " + value + b"\ndata: x\n\ndata: y\n\n") == [
@@ -197,7 +196,7 @@ def test_a_reconnection_time_is_kept(value: bytes, retry: int) -> None:
     assert decoder.retry == retry
 
 
-@pytest.mark.parametrize(
+@each_case(
     "value",
     [b"", b"+1", b"-1", b"1.5", b"1e3", b"0x10", b"1_000", b" 1", b"1 ", b"x", "٣".encode(), "²".encode()],
 )
@@ -207,7 +206,7 @@ def test_what_is_not_only_ascii_digits_is_no_reconnection_time(value: bytes) -> 
     assert decoder.retry is None
 
 
-@pytest.mark.parametrize("digits", [str(2**53), "9" * 16, "9" * 17, "9" * 10_000])
+@each_case("digits", [str(2**53), "9" * 16, "9" * 17, "9" * 10_000])
 def test_a_reconnection_time_too_large_for_a_browser_is_ignored(digits: str) -> None:
     decoder = EventDecoder()
     decoder.feed(b"retry: " + digits.encode() + b"\n")
@@ -235,7 +234,7 @@ def test_an_event_as_large_as_allowed_is_decoded() -> None:
     assert decoder.feed(b"data:12345\n\n" * 3) == [ServerSentEvent("12345")] * 3
 
 
-@pytest.mark.parametrize("stream", [b"data:123456\n\n", b"data:1\ndata:2\n", b"x" * 11, b":" + b"x" * 10])
+@each_case("stream", [b"data:123456\n\n", b"data:1\ndata:2\n", b"x" * 11, b":" + b"x" * 10])
 def test_an_event_that_is_too_large_is_an_error(stream: bytes) -> None:
     decoder = EventDecoder(max_size=10)
     with pytest.raises(ValueError, match="larger than 10 bytes"):

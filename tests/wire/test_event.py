@@ -12,6 +12,8 @@ import pytest
 from trio_sse import ServerSentEvent
 from trio_sse._wire.event import MAX_DATA_SIZE, MAX_RETRY, encode_comment, encode_retry
 
+from ..support.cases import each_case
+
 # Characters at which `str.splitlines` splits and an event stream does not.
 NO_LINE_ENDS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
 
@@ -27,7 +29,7 @@ def test_fields_that_are_not_set_are_not_sent() -> None:
     assert ServerSentEvent("x").encode() == b"data: x\n\n"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("data", "wire"),
     [
         ("", b"data: \n\n"),
@@ -52,7 +54,7 @@ def test_every_line_of_the_data_has_its_own_field(line_end: str) -> None:
     assert event.encode() == b"data: one\ndata: two\ndata: \ndata: four\n\n"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("data", "wire"),
     [
         ("x\n", b"data: x\ndata: \n\n"),
@@ -75,20 +77,20 @@ def test_the_data_of_the_value_has_the_line_breaks_that_will_be_received() -> No
     assert ServerSentEvent("a\r\nb\rc\nd").data == "a\nb\nc\nd"
 
 
-@pytest.mark.parametrize("character", NO_LINE_ENDS)
+@each_case("character", NO_LINE_ENDS)
 def test_other_separators_never_split_the_data(character: str) -> None:
     assert ServerSentEvent(f"a{character}b").encode() == f"data: a{character}b\n\n".encode()
 
 
-@pytest.mark.parametrize("character", NO_LINE_ENDS)
+@each_case("character", NO_LINE_ENDS)
 def test_other_separators_are_ordinary_in_names_and_comments(character: str) -> None:
     text = f"a{character}b"
     event = ServerSentEvent("", event=text, id=text, comment=text)
     assert event.encode() == f": {text}\nid: {text}\nevent: {text}\ndata: \n\n".encode()
 
 
-@pytest.mark.parametrize("field", ["event", "id", "topic"])
-@pytest.mark.parametrize("line_end", ALL_LINE_ENDS)
+@each_case("field", ["event", "id", "topic"])
+@each_case("line_end", ALL_LINE_ENDS)
 def test_line_breaks_in_a_name_are_refused(field: str, line_end: str) -> None:
     with pytest.raises(ValueError, match=f"^{field} must not contain CR"):
         ServerSentEvent("x", **{field: f"a{line_end}data: forged"})  # type: ignore[arg-type]
@@ -115,25 +117,25 @@ def test_an_empty_type_is_refused() -> None:
         ServerSentEvent("x", event="")
 
 
-@pytest.mark.parametrize("retry", [0, 1, 3000, MAX_RETRY])
+@each_case("retry", [0, 1, 3000, MAX_RETRY])
 def test_a_reconnection_time_is_sent_as_digits(retry: int) -> None:
     assert ServerSentEvent("", retry=retry).encode() == f"retry: {retry}\ndata: \n\n".encode()
 
 
-@pytest.mark.parametrize("retry", [True, False, "10", 10.0, 1.5, b"1", math.inf])
+@each_case("retry", [True, False, "10", 10.0, 1.5, b"1", math.inf])
 def test_a_reconnection_time_that_is_no_integer_is_refused(retry: object) -> None:
     with pytest.raises(TypeError, match=f"retry must be an int of milliseconds, not {type(retry).__name__}"):
         ServerSentEvent("", retry=retry)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("retry", [-1, -(10**30), MAX_RETRY + 1, 10**100])
+@each_case("retry", [-1, -(10**30), MAX_RETRY + 1, 10**100])
 def test_a_reconnection_time_out_of_range_is_refused(retry: int) -> None:
     with pytest.raises(ValueError, match="retry must be between 0 and"):
         ServerSentEvent("", retry=retry)
 
 
-@pytest.mark.parametrize("field", ["event", "id", "comment"])
-@pytest.mark.parametrize("value", [b"x", 7, True, ["x"]])
+@each_case("field", ["event", "id", "comment"])
+@each_case("value", [b"x", 7, True, ["x"]])
 def test_a_name_of_another_type_is_refused(field: str, value: object) -> None:
     with pytest.raises(TypeError, match=f"{field} must be a str or None, not {type(value).__name__}"):
         ServerSentEvent("x", **{field: value})  # type: ignore[arg-type]
@@ -180,7 +182,7 @@ def test_json_is_as_bounded_as_text() -> None:
         event.encode()
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("data", "wire"),
     [
         ({"a": [1, None, True]}, b'data: {"a":[1,null,true]}\n\n'),
@@ -300,7 +302,7 @@ def test_a_reconnection_time_of_its_own_has_no_blank_line() -> None:
     assert encode_retry(2500) == b"retry: 2500\n"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("data", "text"),
     [
         ({"delta": "hi \ud83d"}, '{"delta":"hi \\ud83d"}'),

@@ -8,8 +8,10 @@ import pytest
 
 from trio_sse._wire.topic import MAX_TOPIC_LENGTH, MAX_TOPICS, TopicError, check_topic, check_topics
 
+from ..support.cases import each_case
 
-@pytest.mark.parametrize(
+
+@each_case(
     "topic",
     [
         "x",
@@ -37,7 +39,7 @@ def test_text_of_any_script_is_a_name(topic: str) -> None:
     assert check_topic(topic) == topic
 
 
-@pytest.mark.parametrize(
+@each_case(
     "topic",
     [
         *("a\nb", "a\rb", "\0", "a\tb", "\x7f", "\x85", "\x9f"),
@@ -55,7 +57,7 @@ def test_names_out_of_bounds_are_refused_without_quoting_them(length: int) -> No
         check_topic("x" * length)
 
 
-@pytest.mark.parametrize("topic", [None, 7, b"x", ["x"], ("x",)])
+@each_case("topic", [None, 7, b"x", ["x"], ("x",)])
 def test_a_topic_that_is_not_a_string_is_refused(topic: object) -> None:
     with pytest.raises(TypeError, match=f"a topic must be a str, not {type(topic).__name__}"):
         check_topic(topic)

@@ -14,6 +14,7 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 
 from trio_sse._wire.websocket_parser import Close, FrameError, FrameParser, Ping, WebSocketEvent
 
+from ..support.cases import each_case
 from ..support.strategies import cut
 from ..support.websocket_client import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, encode
 
@@ -115,8 +116,8 @@ def test_messages_arrive_whole_however_they_are_cut(
     assert parse(cut(data, at)) == expected
 
 
-@pytest.mark.parametrize("size", [4095, 4096, 4097, 65_535, 65_536])
-@pytest.mark.parametrize("step", [1001, 4096, 1 << 20])
+@each_case("size", [4095, 4096, 4097, 65_535, 65_536])
+@each_case("step", [1001, 4096, 1 << 20])
 def test_large_payloads_are_unmasked_wherever_they_are_cut(size: int, step: int) -> None:
     payload = bytes(range(256)) * 256 + b"end"
     data = encode(BINARY, payload[:size])

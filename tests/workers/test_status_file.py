@@ -14,6 +14,7 @@ from trio_sse._workers.restarts import restart_reason
 from trio_sse._workers.worker_process import WorkerProcess, WorkerTimeouts
 from trio_sse._workers.worker_status import WorkerStatus, check_status_file
 
+from ..support.cases import each_case
 from ..support.programs import trio_sse
 
 
@@ -65,7 +66,7 @@ def test_a_pipe_that_takes_the_place_of_the_file_later_stays(
     assert "is not a regular file" in caplog.text
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("exit_code", "was_killed", "has_started", "reason"),
     [
         (0, False, True, "drained"),

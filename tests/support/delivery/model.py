@@ -22,6 +22,9 @@ from .record import Allowed, Published, Record, Resets
 
 TOPICS = "abcd"
 
+#: Of one run, at most: a client waits twice for what does not come, and only then says what is missing.
+RUN_SECONDS = 4 * SECONDS
+
 #: Small, so that a client that does not read falls behind at once.
 SEND_BUFFER = 4096
 
@@ -128,7 +131,7 @@ class Model:
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Run the nodes."""
-        with trio.fail_after(6 * SECONDS):
+        with trio.fail_after(RUN_SECONDS):
             async with trio.open_nursery() as self._nursery:
                 for _ in range(self.nodes):
                     self._running.append(await self._start())
