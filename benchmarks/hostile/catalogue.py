@@ -46,7 +46,16 @@ _BODIES = (
 
 _READERS = (
     Scenario("zero windows: streams", "unread_streams", bulk=_BULK, deadline=14),
-    Scenario("zero windows: responses", "unread_responses", deadline=14, memory=320),
+    # Requests that wait for room may do so for ten seconds, and then the client reads nothing.
+    Scenario("zero windows: responses", "unread_responses", deadline=24, memory=320),
+    Scenario(
+        "zero windows beside readers",
+        "responses_that_some_read",
+        share=0.3,
+        deadline=24,
+        memory=128,
+        options=("--pending", "64"),
+    ),
     Scenario("zero windows: an app's responses", "unread_app_responses", deadline=14, memory=320),
     Scenario("zero windows: WebSockets", "unread_websockets", bulk=_BULK, deadline=14),
     Scenario("a byte a second: streams", "slowly_read_streams", bulk=_BULK, leaves=True, deadline=5),
@@ -103,7 +112,7 @@ _SURROUNDINGS = (
     Scenario(
         "192 MiB of memory, unread responses",
         "unread_responses",
-        deadline=14,
+        deadline=24,
         memory=128,
         options=("--pending", "32"),
         surround=memory(192),

@@ -33,7 +33,7 @@ class Result:
         memory: MiB by which the server has grown, at most.
         gone_after: seconds after the attack until nothing of it was left; `None` if something stayed.
         left: what was left at the end, if anything.
-        attacked: the attackers' counts.
+        attacked: the attackers' counts. Those of them that read their responses count one that is `cut`.
     """
 
     scenario: Scenario
@@ -52,6 +52,8 @@ class Result:
             found += _faults_of(self.far, self.settings, "far: ")
         if self.memory > self.scenario.memory:
             found.append(f"grew by {self.memory:.0f} MiB")
+        if cut := self.attacked.get("cut"):
+            found.append(f"{cut:.0f} responses cut")
         if self.gone_after is None or self.gone_after > self.scenario.deadline:
             found.append(f"left: {dict(self.left)}" if self.left else "too late")
         return found

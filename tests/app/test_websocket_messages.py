@@ -189,7 +189,7 @@ async def test_the_app_waits_while_its_client_is_slow(
 
 @pytest.mark.http1_only
 async def test_the_client_that_has_taken_nothing_for_longest_is_cut_for_the_bound_of_all(
-    make_server: MakeServer,
+    make_server: MakeServer, autojump_clock: MockClock
 ) -> None:
     ends: list[Event] = []
 
@@ -208,6 +208,7 @@ async def test_the_client_that_has_taken_nothing_for_longest_is_cut_for_the_boun
             for websocket in (first, second):
                 assert (await websocket.open("/")).status == 101
                 await wait_all_tasks_blocked()
+                await trio.sleep(1)
             await until(lambda: ends)
             assert ends == [{"type": "websocket.disconnect", "code": 1006, "reason": "slow_consumer"}]
             assert len(await second.message()) == 60_000

@@ -30,6 +30,7 @@ from trio_sse._http2.protocol import Http2Protocol
 from trio_sse._transport.http2_response import ResponseKind
 from trio_sse._transport.http2_stream import Http2StreamTransport
 from trio_sse._transport.http2_writer import Http2Writer
+from trio_sse._transport.pace import Progress
 from trio_sse._transport.pending_bytes import PendingBytes
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -123,6 +124,7 @@ class Wire:
     Attributes:
         room: how many more it takes.
         sent: what it has taken, one item for each write.
+        taken: how much that is, and when it was.
     """
 
     is_direct = True
@@ -138,16 +140,21 @@ class Wire:
         self.sent: list[bytes] = []
         self.pending: bytes | None = None
         self.is_broken = False
+        self.taken = Progress(0.0, 0)
         self._changed = trio.lowlevel.ParkingLot()
 
     def send_nowait(self, payload: bytes, events: int, now: float) -> bool:
         assert self.pending is None
         size = int(min(self.room, len(payload)))
         self.room -= size
+        self.taken = Progress(now, self.taken.taken + size) if size else self.taken
         if size:
             self.sent.append(payload[:size])
         self.pending = payload[size:] or None
         return self.pending is None
+
+    def progress(self) -> Progress:
+        return self.taken
 
     def open(self, room: float = math.inf) -> None:
         """Take more."""
@@ -166,7 +173,7 @@ class Wire:
             raise trio.BrokenResourceError
         pending, self.pending = self.pending, None
         assert pending is not None
-        self.send_nowait(pending, 0, 0.0)
+        self.send_nowait(pending, 0, trio.current_time())
         await trio.lowlevel.checkpoint()
 
 

@@ -29,6 +29,8 @@ from .._request.results import AfterResponse
 from .._stream.overdue import Overdue
 from .._stream.scope import ServeScope
 from .._transport.base import Transport
+from .._transport.losses import TOO_MUCH_PENDING
+from .._transport.response_room import ResponsePlace
 from .background import OngoingCall
 from .cycle import RequestResponseCycle
 from .stream import AppStream, ResumeServing
@@ -180,9 +182,12 @@ class AppCall:
         cycle, calls = self._cycle, self._context.calls
         calls.add(self, self)
         try:
+            if self.serving.response_room.expected and not await self._wait_for_place():
+                return True
             await app(scope, cycle.receive, cycle.send)
         except BaseException as failure:
             passing, contained = split_failure(failure)
+            only = None
             if contained is not None and not (cycle.is_disconnected and is_of_disconnect(contained)):
                 path = self._request.target.partition("?")[0]
                 self._context.advice.note(contained)
@@ -190,9 +195,13 @@ class AppCall:
                 logger.error("the app failed for path=%.200s peer=%s", path, peer, exc_info=only)
             elif contained is not None:
                 logger.debug("peer=%s has disconnected", cycle.transport.peer)
-            if passing is not None:
-                raise passing from None
-            return True
+            try:
+                if passing is not None:
+                    raise passing from None
+                return True
+            finally:
+                # Otherwise this frame and the exception refer to one another, and keep what the app has sent.
+                del passing, contained, only
         finally:
             calls.discard(self)
             if self._is_overdue:
@@ -201,6 +210,18 @@ class AppCall:
                 self._context.admission.leave_background(self._transport)
             self.stream.close()
         return False
+
+    async def _wait_for_place(self) -> bool:
+        """Wait until there is room for a large response, if one is expected; return whether there is."""
+        place = ResponsePlace(self.serving.response_room, self._request.path, self._transport)
+        if place.must_wait():
+            self._cycle.place = place
+            with trio.move_on_after(self._context.write_timeout) as limit:
+                await place.wait()
+            if limit.cancelled_caught:
+                self._cycle.refusal = TemporaryRefusal(503, TOO_MUCH_PENDING)
+                return False
+        return True
 
     async def _finish(self, *, has_failed: bool) -> AfterResponse:
         """Check what the app has sent, now that it has returned."""

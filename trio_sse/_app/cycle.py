@@ -21,12 +21,15 @@ import trio
 
 from .._asgi.client_disconnected import ClientDisconnected
 from .._asgi.types import Message, exact_bytes
-from .._http.exceptions import HTTPException
+from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.request import Request
 from .._request.body import RequestBody
 from .._stream.end_reason import EndReason
 from .._stream.scope import ServeScope
 from .._transport.base import Transport, send_at_once, send_rest
+from .._transport.losses import TOO_MUCH_PENDING
+from .._transport.pending_bytes import LARGE
+from .._transport.response_room import ResponsePlace
 from .request import AppRequest
 from .response import AppResponse
 
@@ -62,6 +65,7 @@ class RequestResponseCycle(AppRequest):
         on_start: called when the app sends its response's head, which then stays unsent.
         on_lost_client: called when the client disconnects while no stream has the transport.
         on_complete: called when the app has sent its whole response.
+        place: that of the response, if it is large, or expected to be.
     """
 
     __slots__ = (
@@ -78,6 +82,7 @@ class RequestResponseCycle(AppRequest):
         "on_complete",
         "on_lost_client",
         "on_start",
+        "place",
     )
 
     def __init__(
@@ -102,6 +107,7 @@ class RequestResponseCycle(AppRequest):
         self.on_lost_client: Callable[[], None] | None = None
         self._response: AppResponse | None = None
         self._write_timeout = write_timeout
+        self.place: ResponsePlace | None = None
         self.is_chunked = False
         self._ignores_app = False  # what the app still sends is not part of the response
         self._sent = 0  # bytes of the body
@@ -149,6 +155,7 @@ class RequestResponseCycle(AppRequest):
         """
         self._serving.app_responses.pop(self, None)
         self.is_released = True
+        self._release_place()
         self.on_complete = self.on_start = self.on_lost_client = self.watcher = self.call = None
         del self._body, self._response
 
@@ -159,6 +166,7 @@ class RequestResponseCycle(AppRequest):
 
     def _complete(self) -> None:
         self.is_complete = self._is_ending = True
+        self._release_place()
         self.set_over()
         self.stop_receiving()
         if self.on_complete is not None:
@@ -277,6 +285,8 @@ class RequestResponseCycle(AppRequest):
         length, sent = response.content_length, self._sent + len(data)
         if is_sent and length is not None and (sent > length or not (goes_on or sent == length)):
             raise ValueError(f"the body has {sent} bytes, but the head announced {length}")
+        if is_sent and not self.has_begun and (len(data) > LARGE or self.place is not None):
+            self._take_place(data)
         payload = b"" if self.has_begun else self._start(response, None if goes_on else len(data))
         self._sent = sent
         self._is_ending = not goes_on
@@ -286,6 +296,23 @@ class RequestResponseCycle(AppRequest):
             return payload, data
         end = b"" if goes_on else b"0\r\n\r\n"
         return (payload + b"%x\r\n" % len(data), data, b"\r\n" + end) if data else (payload + end,)
+
+    def _release_place(self) -> None:
+        if self.place is not None:
+            self.place.release()
+            self.place = None
+
+    def _take_place(self, data: bytes) -> None:
+        """Note how large the response's first part is, which is all of it with most apps."""
+        if self.place is None:
+            self.place = ResponsePlace(self._serving.response_room, self._request.path, self.transport)
+        has_room = self.place.take(data)
+        self.place.begin_sending()
+        if not has_room:
+            self.refusal = TemporaryRefusal(503, TOO_MUCH_PENDING)
+            self.is_disconnected = True
+            self.set_over()
+            raise ClientDisconnected(TOO_MUCH_PENDING)
 
     def _start(self, response: AppResponse, whole_size: int | None) -> bytes:
         """Return the head's bytes; `whole_size` is that of the body if all of it is known."""
@@ -356,6 +383,7 @@ class RequestResponseCycle(AppRequest):
             )
         transport = self.transport.hand_over()
         self.has_begun = self._ignores_app = True
+        self._release_place()
         if self._body.buffer:
             self._may_keep_alive = False  # it belongs to the stream from here on, and is never parsed
         lines = [_CHUNKED_LINE] if self._request.http_version == "1.1" else []

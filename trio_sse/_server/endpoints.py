@@ -12,7 +12,7 @@ from typing import final
 import trio
 
 from .._groups import as_exception, split_failure
-from .._http.exceptions import HTTPException
+from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.response import Response, encode_body
 from .._hub.tracing import RequestSpan
 from .._logger import get_logger
@@ -27,6 +27,8 @@ from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
 from .._stream.tracing import status_of
 from .._transport.base import Transport
+from .._transport.losses import TOO_MUCH_PENDING
+from .._transport.response_room import ResponsePlace
 from .request_tasks import name_task
 from .responder import Responder
 
@@ -66,17 +68,17 @@ class Endpoints:
                 self._admission.check_room(transport)
         except HTTPException as refusal:
             return await self._responder.reply_to_failure(transport, serving, routed, refusal)
+        place = ResponsePlace(self._manager.response_room, route.path, transport)
         span = None if route.is_exempt else self._begin_span(transport, serving, routed, route)
-        if span is None:
-            return await self._reply(
-                transport, serving, routed, await self._call_counted(transport, routed, route, buffer)
-            )
         answer: Response | Refused | None = None
         try:
-            answer = await self._call_counted(transport, routed, route, buffer)
+            answer = await self._call_counted(transport, routed, route, buffer, place)
+            place.begin_sending()
             return await self._reply(transport, serving, routed, answer)
         finally:
-            _end_span(span, answer)
+            place.release()
+            if span is not None:
+                _end_span(span, answer)
 
     async def _reply(
         self,
@@ -95,12 +97,17 @@ class Endpoints:
         return await self._responder.reply(transport, serving, routed, answer)
 
     async def _call_counted(
-        self, transport: Transport, routed: RoutedRequest, route: EndpointRoute, buffer: bytearray
+        self,
+        transport: Transport,
+        routed: RoutedRequest,
+        route: EndpointRoute,
+        buffer: bytearray,
+        place: ResponsePlace,
     ) -> Response | Refused | None:
         self._admission.enter(transport)
         self._admission.endpoints += 1
         try:
-            return await self._call(transport, routed, route, buffer)
+            return await self._call(transport, routed, route, buffer, place)
         finally:
             self._admission.endpoints -= 1
             self._admission.leave(transport)
@@ -119,9 +126,16 @@ class Endpoints:
         )
 
     async def _call(
-        self, transport: Transport, routed: RoutedRequest, route: EndpointRoute, buffer: bytearray
+        self,
+        transport: Transport,
+        routed: RoutedRequest,
+        route: EndpointRoute,
+        buffer: bytearray,
+        place: ResponsePlace,
     ) -> Response | Refused | None:
         """Call an endpoint, which is cancelled when it takes too long, or when its client disconnects.
+
+        Before that, wait for room for its response. This is part of the time that it may take.
 
         Return `None` after a disconnect.
         """
@@ -132,21 +146,27 @@ class Endpoints:
         async def call() -> Response | Refused | None:
             try:
                 with scope:
-                    if self._manager.pending_bytes.leaving:
-                        await self._manager.pending_bytes.settle()
+                    if not route.is_exempt and place.must_wait():
+                        await place.wait()
                     response = await route.handler(routed.request, **routed.parameters)
                     if not isinstance(response, Response):
                         raise TypeError(f"an endpoint must return a Response, not {type(response).__name__}")
                     if not isinstance(response.body, str | bytes):
                         kind = type(response.body).__name__
                         raise TypeError(f"a response's body must be text or bytes, not {kind}")
-                    return _as_bytes(response)
+                    response = _as_bytes(response)
+                    if route.is_exempt or routed.request.method == "HEAD" or place.take(response.body):
+                        return response
+                    return Refused(TemporaryRefusal(503, TOO_MUCH_PENDING))
             except BaseException as failure:
                 passing, contained = split_failure(failure)
-                if passing is not None:
-                    raise passing from None
-                assert contained is not None
-                return Refused(as_exception(contained))
+                try:
+                    if passing is not None:
+                        raise passing from None
+                    assert contained is not None
+                    return Refused(as_exception(contained))
+                finally:
+                    del passing, contained  # this frame and the exception must not refer to one another
             return None
 
         answer = await watcher.run(call)

@@ -94,13 +94,15 @@ class Server(StreamOwner):
         max_connections_per_host: the same for each client address, refused with 429. There is no bound by
             default, as behind a proxy that is not trusted, all clients have the proxy's address.
         max_pending_bytes: how many bytes may wait for all clients that read slowly, in responses, streams and
-            WebSockets. Beyond that, those are cut that have waited longest. Bytes that wait for several
-            clients count once. As many bytes may have arrived of requests' bodies that routes receive whole,
-            and of messages of WebSockets; beyond that, those that arrive most slowly are refused with 503,
-            or closed with 1013.
+            WebSockets. Bytes that wait for several clients count once. Near the bound, requests for large
+            responses wait until there is room, and clients that are too slow are cut; those that read are
+            not. As many bytes may have arrived of requests' bodies that routes receive whole, and of
+            messages of WebSockets; beyond that, those that arrive most slowly are refused with 503, or
+            closed with 1013.
         write_timeout: how long a client may accept no bytes while some are waiting for it. On Linux,
             `TCP_USER_TIMEOUT` is set to five seconds more.
-        request_timeout: how long an endpoint may take; then it is cancelled and answered with 503.
+        request_timeout: how long an endpoint may take, and wait for room; then it is cancelled and answered
+            with 503.
         drain_timeout: how long `drain` waits before it cancels the remaining connections.
         reconnect_spread: when the server drains, it sends each client a reconnection time between one second
             and this.

@@ -15,6 +15,7 @@ from .._pausing import Pausing
 from .._transport.arriving_bytes import ArrivingBytes
 from .._transport.base import Transport
 from .._transport.pending_bytes import MAX_PENDING_BYTES, PendingBytes
+from .._transport.response_room import ResponseRoom
 from .connection import Connection
 from .counters import StreamCounters
 from .identities import IdentityIndex
@@ -49,6 +50,7 @@ class StreamManager:
         log_identities: whether the log says whose its streams were, and others that its server serves.
         id_header: the header field that has the number of each stream, and of others that its server serves.
         pending_bytes: what waits for clients that read slowly.
+        response_room: where requests wait while that is too much.
         arriving_bytes: what has arrived of bodies that are received whole.
         tracing: makes spans of the streams, if the hub is traced.
     """
@@ -77,6 +79,7 @@ class StreamManager:
         self.serve_scopes: dict[ServeScope, None] = {}
         self.counters = StreamCounters()
         self.pending_bytes = PendingBytes(max_pending_bytes)
+        self.response_room = ResponseRoom(self.pending_bytes)
         self.arriving_bytes = ArrivingBytes(max_pending_bytes)
         self.log_identities = False
         self.id_header: str | None = None
@@ -99,6 +102,7 @@ class StreamManager:
         """Return a manager of further streams with their own options, without hooks and tracing."""
         manager = StreamManager(self.hub, options, host=host, lists_streams=False)
         manager.pending_bytes = self.pending_bytes
+        manager.response_room = self.response_room
         manager.tracing = None
         return manager
 
@@ -113,6 +117,7 @@ class StreamManager:
             self._ids,
             drain_timeout=drain_timeout,
         )
+        scope.response_room = self.response_room
         scope.arriving_bytes = self.arriving_bytes
         scope.log_identities = self.log_identities
         scope.id_header = self.id_header

@@ -31,6 +31,7 @@ from .._logger import get_logger
 from .._transport.arriving_bytes import ArrivingBytes
 from .._transport.base import Transport
 from .._transport.pending_bytes import PendingBytes
+from .._transport.response_room import ResponseRoom
 from .coalescer import WriteCoalescer
 from .counters import StreamCounters
 from .disconnects import DisconnectWatcher
@@ -73,6 +74,7 @@ class ServeScope:
         log_identities: the log says whose each stream was.
         id_header: the header field that has the number of each stream.
         pending_bytes: counts and bounds what waits for clients that read slowly.
+        response_room: where requests wait while that is too much.
         arriving_bytes: counts and bounds what has arrived of messages that are not whole.
         is_draining: no further request is answered.
         is_cancelled: the call was cancelled from outside, so each of its streams ends.
@@ -98,6 +100,7 @@ class ServeScope:
         """Prepare a call that runs `hub` and is in `serve_scopes` while it serves."""
         self.counters = counters
         self.pending_bytes = pending_bytes
+        self.response_room = ResponseRoom(pending_bytes)
         self.arriving_bytes = ArrivingBytes()
         self.accepting = trio.CancelScope()
         self.idle = IdleConnections()

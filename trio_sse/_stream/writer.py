@@ -220,7 +220,7 @@ class StreamWriter(StreamLifetime):
     async def _flush(self) -> None:
         if self.transport.pending is None:
             return
-        with PendingSend(self.serving.pending_bytes, self.transport.pending) as send:
+        with PendingSend(self.serving.pending_bytes, self.transport, self.transport.pending) as send:
             while self.transport.pending is not None:
                 with trio.move_on_after(self.options.write_timeout) as timeout:
                     try:

@@ -7,10 +7,11 @@ response.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import final
 
 import trio
+
+from .cut_scope import CutScope
 
 #: Why a request is refused, or a WebSocket closed, that was cut.
 TOO_MUCH_ARRIVED = "too much of other requests has arrived"
@@ -86,39 +87,20 @@ class ArrivingBytes:
 
 
 @final
-class ArrivingBody:
-    """A context in which a body is received, and is cancelled if it is cut.
+class ArrivingBody(CutScope):
+    """A context in which a body is received. If it is cut, it must be refused."""
 
-    Attributes:
-        is_cut: too many bytes of others have arrived, and it must be refused.
-    """
-
-    __slots__ = ("_arrival", "_counts", "_scope", "is_cut")
+    __slots__ = ("_arrival", "_counts")
 
     def __init__(self, counts: ArrivingBytes) -> None:
-        self.is_cut = False
-        self._arrival = Arrival(self._cut)
+        super().__init__()
+        self._arrival = Arrival(self.cut)
         self._counts = counts
-        self._scope = trio.CancelScope()
 
     def grow(self, size: int) -> None:
         """Count so many bytes more."""
         if not self.is_cut:
             self._counts.resize(self._arrival, self._arrival.size + size)
 
-    def _cut(self) -> None:
-        self.is_cut = True
-        self._scope.cancel()
-
-    def __enter__(self) -> ArrivingBody:
-        self._scope.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
+    def _end(self) -> None:
         self._counts.end(self._arrival)
-        return self._scope.__exit__(kind, error, traceback)

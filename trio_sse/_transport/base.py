@@ -40,6 +40,7 @@ import trio
 
 from .._wire.message import Framing
 from .losses import PendingCut, WriteTimedOut
+from .pace import Progress
 from .pending_bytes import PendingBytes, PendingSend
 
 #: An address and a port; the port is `None` for a Unix socket, and 0 if it is not known.
@@ -212,6 +213,9 @@ class Transport(Protocol):
             trio.BrokenResourceError: the peer has disconnected.
         """
 
+    def progress(self) -> Progress:
+        """Return what the peer has taken."""
+
     def end_response(self) -> None:
         """Note that the response is complete, though its head has not announced where it ends.
 
@@ -337,7 +341,7 @@ async def send_rest(
     transport: Transport, pieces: Sequence[bytes], *, write_timeout: float, counts: PendingBytes
 ) -> None:
     """Send what `send_at_once` has left; see `send_all`."""
-    with PendingSend(counts, *pieces) as send:
+    with PendingSend(counts, transport, *pieces) as send:
         await _flush(transport, write_timeout)
         for piece in pieces[1:]:
             transport.send_nowait(piece, 0, trio.current_time())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import ssl
-from typing import Self
+import sys
+from typing import ClassVar, Self
 
 import trio
 
@@ -18,6 +19,7 @@ from .base import (
     not_free,
     not_owned,
 )
+from .pace import Progress
 
 
 class BufferedTransport:
@@ -40,6 +42,9 @@ class BufferedTransport:
         "state",
         "written_at",
     )
+
+    #: Of a longer payload, so many bytes are written at a time: the peer is known to have taken those.
+    most_at_once: ClassVar[int] = sys.maxsize
 
     def __init__(self, peer: str) -> None:
         self.state = HandleState.OWNED
@@ -136,14 +141,18 @@ class BufferedTransport:
             return
         if self._is_broken:
             raise trio.BrokenResourceError("an earlier write was cancelled or failed, or writing has ended")
+        piece, rest = self.pending, None
+        if len(piece) > self.most_at_once:
+            view = memoryview(piece)
+            piece, rest = view[: self.most_at_once], view[self.most_at_once :]
         self._is_broken = True  # if the write is cancelled, nobody knows how much of it was sent
         self._waiting += 1
         try:
-            await self._write(self.pending)
+            await self._write(piece)
         finally:
             self._waiting -= 1
         self._is_broken = False
-        self.pending = None
+        self.pending = rest
         self.written_at = trio.current_time()
 
     async def _write(self, payload: bytes | memoryview) -> None:
@@ -153,6 +162,9 @@ class BufferedTransport:
             trio.BrokenResourceError: the peer has disconnected.
         """
         raise NotImplementedError
+
+    def progress(self) -> Progress:
+        return Progress(self.written_at, self.bytes_sent - len(self.pending or b""))
 
     def end_response(self) -> None:
         """Do nothing: the bytes say it."""

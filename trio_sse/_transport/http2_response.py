@@ -19,6 +19,7 @@ from .._http2.response_head import translate_head
 from .._http2.stream import Http2Stream
 from .base import AppendableTransport, HandleState, not_owned
 from .http2_writer import FLUSH_SIZE, Http2Writer
+from .pace import Progress
 
 _OWNED = HandleState.OWNED
 
@@ -170,6 +171,14 @@ class Http2Response(AppendableTransport):
         if self._ends and self.pending is None:
             self.end_response()
         return self.pending is None
+
+    def progress(self) -> Progress:
+        taken = self.bytes_sent - len(self.pending or b"")
+        connection, sharers = self._writer.transport.progress(), 0
+        at = self.written_at
+        if self._stream.send_window > 0:  # then it is the connection that the stream waits for
+            at, sharers = max(at, connection.at), max(1, len(self._writer.waiting))
+        return Progress(at, taken, connection.taken, sharers)
 
     @property
     def wanted(self) -> int:

@@ -62,7 +62,7 @@ class Http2Writer:
 
     Attributes:
         has_timed_out: the peer has accepted nothing for the write timeout.
-        is_cut: too many bytes wait for slow peers, and this one has taken nothing for longest.
+        is_cut: too many bytes wait for slow peers, and this one is too slow.
         is_blocked: the transport has not taken all of the last write, so streams must not add DATA.
         is_scheduled: `flush` will be called.
         number: that of the connection in this process, from 1.
@@ -154,7 +154,7 @@ class Http2Writer:
     async def _flush_blocked(self, counts: PendingBytes) -> None:
         transport = self.transport
         while transport.pending is not None:
-            with PendingSend(counts, transport.pending) as send:
+            with PendingSend(counts, transport, transport.pending) as send:
                 while transport.pending is not None:
                     with trio.move_on_after(self._write_timeout) as timeout:
                         await transport.flush_some()

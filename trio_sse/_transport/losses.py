@@ -6,6 +6,9 @@ from typing import final
 
 import trio
 
+#: What is said to a client whose response has no room.
+TOO_MUCH_PENDING = "too many bytes wait for other clients"
+
 
 class PeerGivenUp(trio.BrokenResourceError):
     """The peer is still there, but its connection is closed or will be."""
@@ -18,7 +21,7 @@ class WriteTimedOut(PeerGivenUp):
 
 @final
 class PendingCut(PeerGivenUp):
-    """Too many bytes wait for slow peers, and this one has taken nothing for longest."""
+    """Too many bytes wait for slow peers, and this one is too slow."""
 
     def __init__(self) -> None:
         super().__init__("too many bytes wait for peers that read slowly")

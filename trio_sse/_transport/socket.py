@@ -27,6 +27,7 @@ from .base import (
     not_owned,
     read_to_end,
 )
+from .pace import Progress
 from .socket_address import OriginOfRequest, ProxiedAddress, as_endpoint
 
 # Looking up a member of an enumeration takes longer than a global, and each stream does so a dozen times.
@@ -266,6 +267,9 @@ class SocketTransport(AppendableTransport):
             self.flush_nowait(trio.current_time())
         if self._is_broken:
             raise trio.BrokenResourceError("the peer has closed the connection")
+
+    def progress(self) -> Progress:
+        return Progress(self.written_at, self.bytes_sent - len(self.pending or b""))
 
     def end_response(self) -> None:
         """Do nothing: the bytes say it."""

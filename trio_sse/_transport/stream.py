@@ -6,7 +6,7 @@ A stream may be an application's own. Whatever it raises means that the connecti
 from __future__ import annotations
 
 import contextlib
-from typing import NoReturn, final
+from typing import ClassVar, NoReturn, final
 
 import trio
 
@@ -44,6 +44,8 @@ class StreamTransport(BufferedTransport):
 
     __slots__ = ("_discarded", "stream")
 
+    most_at_once: ClassVar[int] = 64 * 1024
+
     def __init__(self, stream: trio.abc.Stream, peer: str) -> None:
         super().__init__(peer)
         self.stream = stream
@@ -75,11 +77,15 @@ class StreamTransport(BufferedTransport):
         if isinstance(failure, trio.BrokenResourceError):
             raise failure
         passing, contained = split_failure(failure)
-        if contained is not None and not isinstance(contained, trio.ClosedResourceError | OSError):
-            logger.error("the stream of peer=%s failed", self.peer, exc_info=contained)
-        if passing is not None:
-            raise passing
-        raise trio.BrokenResourceError("the stream is closed") from contained
+        try:
+            if contained is not None and not isinstance(contained, trio.ClosedResourceError | OSError):
+                logger.error("the stream of peer=%s failed", self.peer, exc_info=contained)
+            if passing is not None:
+                raise passing
+            raise trio.BrokenResourceError("the stream is closed") from contained
+        finally:
+            # Otherwise this frame and the exception refer to one another, and keep what was to be written.
+            del failure, passing, contained
 
     async def discard_some(self) -> bool:
         count = len(await self.receive_some())
