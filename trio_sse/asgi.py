@@ -50,7 +50,7 @@ from ._stream.statistics import StreamStatistics
 from ._stream.stream_kind import in_route
 from ._stream.stream_owner import StreamOwner
 from ._transport.arriving_bytes import TOO_MUCH_ARRIVED, ArrivingBody
-from ._validate import check_bounds
+from ._validate import check_bounds, check_functions
 from ._wire.event import Dumps, dumps_compact
 from ._wire.topic import TopicError
 
@@ -105,6 +105,11 @@ def event_stream(
         reconnect_spread=reconnect_spread,
         dumps=dumps,
     )
+    check_functions(handler=handler)
+    if identity is not None:
+        check_functions(identity=identity)
+    if isinstance(methods, str):
+        raise TypeError("methods must be a collection of methods, not one str")
     check_id_header(connection_id_header)
     check_bounds(0, max_body_size=max_body_size)
     check_bounds(1, max_connections=max_connections)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from typing import final
 
+from .._validate import check_flags
 from .fields import is_token
 
 _PREFLIGHT_SECONDS = 7200
@@ -79,6 +80,7 @@ class CrossOrigin:
         headers: Collection[str] = (),
         exposed_headers: Collection[str] = (),
     ) -> None:
+        check_flags(cors_credentials=with_credentials)
         check_origins("cors_origins", origins)
         if with_credentials and "*" in origins:
             raise ValueError("cors_credentials needs a list of origins, not '*'")

@@ -30,7 +30,7 @@ from .._state.value import encode_state
 from .._subscription.feed import Feed
 from .._subscription.queue import Overflow
 from .._subscription.topic_feed import TopicFeed
-from .._validate import check_bounds, check_seconds
+from .._validate import check_bounds, check_functions, check_seconds
 from .._wire.composite_id import parse_composite, tag_of
 from .._wire.event import Dumps, ServerSentEvent, check_key
 from .._wire.message import Message
@@ -114,7 +114,12 @@ class HubEngine:
         if isinstance(log, str):
             raise TypeError("log must be a Log, such as trio_sse.redis.RedisLog(url), not a URL")
         if log is not None:
+            if not hasattr(log, "publish_timeout"):
+                raise TypeError(f"log must be a Log, not {type(log).__name__}")
             check_seconds(publish_timeout=log.publish_timeout)
+        if tracing is not None and not hasattr(tracing, "begin_publish"):
+            raise TypeError(f"tracing must be a Tracing, not {type(tracing).__name__}")
+        check_functions(dumps=dumps)
         self._history = history
         self._retention = RetentionRules(retention) if retention != {} else None
         self._queue_bounds = queue

@@ -24,6 +24,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from .._http.fields import DNS_LABELS, TOKEN
 from .._http.request import Headers, find_lines
+from .._validate import check_texts
 from .addresses import HostAndPort, Node, parse_node
 from .trusted_proxies import UNIX, TrustedProxies
 
@@ -112,13 +113,15 @@ class ForwardedReader:
         names: the fields that count; some of `FORWARDED_HEADERS`, in any case.
 
     Raises:
-        TypeError: the names are one `str`.
+        TypeError: the names are one `str`, or a name is none.
         ValueError: a name is none of those.
     """
 
     def __init__(self, proxies: TrustedProxies, names: Collection[str] = FORWARDED_HEADERS) -> None:
         if isinstance(names, str):
             raise TypeError("forwarded_headers must be a collection of names, not one str")
+        for name in names:
+            check_texts(forwarded_headers=name)
         lower = [name.lower() for name in names]
         for name in lower:
             if name not in FORWARDED_HEADERS:

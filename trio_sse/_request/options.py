@@ -14,7 +14,7 @@ from .._http.request_head import HeadLimits
 from .._proxies.forwarded import ForwardedReader, parse_root_path
 from .._proxies.trusted_proxies import TrustedProxies
 from .._stream.options import StreamOptions
-from .._validate import check_bounds, check_seconds
+from .._validate import check_bounds, check_flags, check_paths, check_seconds, check_texts
 
 # A route's body is in memory as a whole; an app receives it in pieces.
 ROUTE_BODY_SIZE = 1024 * 1024
@@ -64,6 +64,9 @@ class Http2Options:
 
     def __post_init__(self) -> None:
         check_bounds(1, http2_max_streams=self.http2_max_streams)
+        check_flags(http2_cleartext=self.http2_cleartext)
+        if self.http2 is not None:
+            check_flags(http2=self.http2)
         is_installed = importlib.util.find_spec("hpack") is not None
         if (self.http2 or self.http2_cleartext) and not is_installed:
             raise ImportError("HTTP/2 needs the package hpack: pip install 'trio-sse[http2]'", name="hpack")
@@ -125,14 +128,18 @@ class RequestOptions:
             max_target_size=self.max_target_size,
         )
         check_id_header(self.connection_id_header)
+        check_flags(access_log=self.access_log, log_identities=self.log_identities)
+        check_paths(
+            health_path=self.health_path,
+            liveness_path=self.liveness_path,
+            readiness_path=self.readiness_path,
+            metrics_path=self.metrics_path,
+        )
         if self.max_body_size is not None:
             check_bounds(0, max_body_size=self.max_body_size)
-        if self.metrics_path is not None:
-            if importlib.util.find_spec("prometheus_client") is None:
-                text = "metrics need the package prometheus-client: pip install 'trio-sse[metrics]'"
-                raise ImportError(text, name="prometheus_client")
-            if not self.metrics_path.startswith("/"):
-                raise ValueError(f"metrics_path must begin with a slash: {self.metrics_path!r}")
+        if self.metrics_path is not None and importlib.util.find_spec("prometheus_client") is None:
+            text = "metrics need the package prometheus-client: pip install 'trio-sse[metrics]'"
+            raise ImportError(text, name="prometheus_client")
         if self.allowed_hosts is not None:
             object.__setattr__(self, "allowed_hosts", host_names("allowed_hosts", self.allowed_hosts))
 
@@ -189,6 +196,7 @@ class ProxyOptions:
     decoded_root_path: str = field(init=False)
 
     def __post_init__(self) -> None:
+        check_texts(root_path=self.root_path)
         object.__setattr__(self, "proxies", TrustedProxies(self.trusted_proxies))
         object.__setattr__(
             self, "decoded_root_path", parse_root_path(self.root_path) if self.root_path else ""
@@ -236,12 +244,12 @@ class ConsoleOptions:
     console_peers: Collection[str]
 
     def __post_init__(self) -> None:
+        check_flags(console=self.console)
         TrustedProxies(self.console_peers, name="console_peers")  # which checks them
         token = self.console_token
         if token is None:
             return
-        if not isinstance(token, str):
-            raise TypeError(f"console_token must be a str, not {type(token).__name__}")
+        check_texts(console_token=token)
         if len(token) < SHORTEST_TOKEN or not (token.isascii() and token.isprintable()) or " " in token:
             raise ValueError(
                 f"console_token must have at least {SHORTEST_TOKEN} visible characters of ASCII, no spaces"

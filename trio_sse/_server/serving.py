@@ -32,6 +32,7 @@ from .._stream.scope import ServeScope
 from .._transport.socket import SocketTransport
 from .._transport.stream import StreamTransport
 from .._transport.tls import TLSTransport, check_server_context
+from .._validate import check_flags
 from .accepted import AcceptedConnections
 from .listeners import Acceptor, as_sockets, prepare
 
@@ -103,6 +104,7 @@ class ServeCalls:
         proxy_protocol: bool,
     ) -> None:
         """Serve on listening sockets; see `Server.serve_listeners`."""
+        check_flags(exclusive=exclusive, proxy_protocol=proxy_protocol)
         sockets = as_sockets(listeners)
         serving = self._scope()
         outgoing = ssl.MemoryBIO()

@@ -66,6 +66,8 @@ class StreamManager:
         max_pending_bytes: int = MAX_PENDING_BYTES,
         refusals: tuple[type[Exception], ...] = (),
     ) -> None:
+        if not isinstance(hub, Hub):
+            raise TypeError(f"hub must be a Hub, not {type(hub).__name__}")
         self.host = host
         self.is_noted = True
         self.hub = hub

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from .._validate import check_seconds
+from .._validate import check_functions, check_seconds
 from .._wire.event import Dumps, dumps_compact
 
 
@@ -31,7 +31,11 @@ class StreamOptions:
 
     def __post_init__(self) -> None:
         check_seconds(
-            keepalive=self.keepalive, max_duration=self.max_duration, write_timeout=self.write_timeout
+            keepalive=self.keepalive,
+            max_duration=self.max_duration,
+            write_timeout=self.write_timeout,
+            reconnect_spread=self.reconnect_spread,
         )
+        check_functions(dumps=self.dumps)
         if not 1 <= self.reconnect_spread <= 3600:
             raise ValueError(f"reconnect_spread must be 1 to 3600 seconds, not {self.reconnect_spread}")
