@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import trio
 import trio.testing
 
 from trio_sse import Connection, Hub
+from trio_sse._console import console, feed
 from trio_sse._console.feed import Feed
 from trio_sse._console.history import RATES, SPAN, History
 from trio_sse._console.places import Places
@@ -22,7 +24,6 @@ from ..support.cases import each_case
 from ..support.console import BEARER, TOKEN, ask, next_snapshot
 from ..support.leaks import MakeServer
 from ..support.serving import on_sockets
-from ..support.waiting import until
 
 
 class Source:
@@ -61,37 +62,37 @@ async def watch(feed: Feed, seen: list[int], most: int) -> None:
 
 async def test_all_viewers_receive_the_same_snapshots(autojump_clock: trio.testing.MockClock) -> None:
     source = Source()
-    feed = Feed(source, History(), trio.current_time)
+    shown = Feed(source, History(), trio.current_time)
     viewers: list[list[int]] = [[] for _ in range(5)]
     async with trio.open_nursery() as nursery:
         for seen in viewers:
-            nursery.start_soon(watch, feed, seen, 3)
+            nursery.start_soon(watch, shown, seen, 3)
     assert viewers == [[1, 2, 3]] * 5
     assert trio.current_time() == pytest.approx(2)
     await trio.sleep(100)
     assert source.computed == 3  # nobody has watched
     late: list[int] = []
-    await watch(feed, late, 1)
+    await watch(shown, late, 1)
     assert late == [4]  # the old one is stale
     again: list[int] = []
-    await watch(feed, again, 1)
+    await watch(shown, again, 1)
     assert again == [4]
 
 
 async def test_another_viewer_computes_when_one_leaves(autojump_clock: trio.testing.MockClock) -> None:
     source = Source()
-    feed = Feed(source, History(), trio.current_time)
+    shown = Feed(source, History(), trio.current_time)
     staying: list[int] = []
     leaving = trio.CancelScope()
     async with trio.open_nursery() as nursery:
 
         async def leave() -> None:
             with leaving:
-                await watch(feed, [], 1000)
+                await watch(shown, [], 1000)
 
         nursery.start_soon(leave)
         await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(watch, feed, staying, 3)
+        nursery.start_soon(watch, shown, staying, 3)
         await trio.sleep(0.5)  # the first one waits until the next snapshot is due
         leaving.cancel()
     assert staying == [1, 2, 3]
@@ -100,8 +101,8 @@ async def test_another_viewer_computes_when_one_leaves(autojump_clock: trio.test
 async def test_an_expensive_snapshot_is_computed_less_often(autojump_clock: trio.testing.MockClock) -> None:
     source = Source()
     source.cost = 0.04
-    feed = Feed(source, History(), trio.current_time)
-    await watch(feed, [], 3)
+    shown = Feed(source, History(), trio.current_time)
+    await watch(shown, [], 3)
     assert trio.current_time() >= 2 * 0.04 * 50
 
 
@@ -162,7 +163,15 @@ def test_places_are_bounded() -> None:
     assert places.taken == 0
 
 
-async def test_a_snapshot_shows_the_server(make_server: MakeServer) -> None:
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock) -> trio.testing.MockClock:
+    """Stop all clocks of the snapshots, so that a busy machine computes as often as another one."""
+    monkeypatch.setattr(console, "Feed", partial(Feed, clock=lambda: 1_700_000_000 + trio.current_time()))
+    monkeypatch.setattr(feed, "_MOST_SHARE", 1.0)
+    return mock_clock
+
+
+async def test_a_snapshot_shows_the_server(make_server: MakeServer, stopped: trio.testing.MockClock) -> None:
     server = make_server(console=True, console_token=TOKEN)
 
     @server.route("/rooms/{room}")
@@ -174,7 +183,8 @@ async def test_a_snapshot_shows_the_server(make_server: MakeServer) -> None:
         assert (await ask(running, "/stream"))[0].status == 401  # an end of the console's own
         async with await running.connect() as gone:
             await gone.get("/rooms/1?token=secret")
-        await until(lambda: server.statistics().ended)
+        while not server.statistics().ended:
+            await trio.lowlevel.checkpoint()
         async with await running.connect() as client:
             await client.get("/rooms/7?token=secret")
             await server.hub.publish("rooms/7", "x")
@@ -184,6 +194,7 @@ async def test_a_snapshot_shows_the_server(make_server: MakeServer) -> None:
             assert (first.event, json.loads(str(first.data))) == ("history", {"samples": []})
             shown = await next_snapshot(viewer)
             await server.hub.publish("rooms/7", "y")
+            stopped.jump(5)
             later = await next_snapshot(viewer)
     totals = shown["totals"]
     assert (totals["open_streams"], totals["published"], totals["subscriptions"]) == (2, 1, 1)
@@ -204,7 +215,7 @@ async def test_a_snapshot_shows_the_server(make_server: MakeServer) -> None:
 
 
 async def test_nothing_is_computed_while_nobody_watches(
-    make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+    make_server: MakeServer, monkeypatch: pytest.MonkeyPatch, stopped: trio.testing.MockClock
 ) -> None:
     server = make_server(console=True, console_token=TOKEN)
     computed = []
@@ -224,10 +235,13 @@ async def test_nothing_is_computed_while_nobody_watches(
         async with await running.connect() as viewer, await running.connect() as other:
             for client in (viewer, other):
                 await client.get("/_sse/stream", BEARER)
-            numbers = [(await next_snapshot(client))["at"] for client in (viewer, other, viewer, other)]
-            assert numbers[0] == numbers[1]
-            assert numbers[2] == numbers[3]
-        await until(lambda: not server.connections())
+            first = [await next_snapshot(client) for client in (viewer, other)]
+            stopped.jump(5)
+            second = [await next_snapshot(client) for client in (viewer, other)]
+            assert first[0] == first[1] != second[0] == second[1]
+        while server.connections():
+            await trio.lowlevel.checkpoint()
         count = len(computed)
-        await trio.sleep(1.1)  # longer than between two snapshots
+        stopped.jump(5)  # longer than between two snapshots
+        await trio.testing.wait_all_tasks_blocked()
         assert len(computed) == count <= 4
