@@ -46,6 +46,42 @@ async def test_every_way_to_send_writes_the_right_bytes(make_server: MakeServer)
     )
 
 
+def _run_there(function: Callable[[], object]) -> None:
+    """Call a function in another call of `trio.run`."""
+
+    async def call() -> None:
+        function()
+
+    trio.run(call)
+
+
+@pytest.mark.parametrize("call", [lambda function: function(), _run_there], ids=["thread", "run"])
+async def test_other_threads_change_nothing(
+    make_server: MakeServer, call: Callable[[Callable[[], object]], None]
+) -> None:
+    """They would wake the wrong event loop, or stop in the middle."""
+
+    async def handler(connection: Connection) -> None:
+        connection.identity = "a"
+        for function in (
+            connection.close,
+            lambda: setattr(connection, "identity", "b"),
+            lambda: setattr(connection, "expires_at", 1.0),
+        ):
+            with pytest.raises(RuntimeError, match=r"trio\.from_thread\.run_sync\(connection\.close\)"):
+                await trio.to_thread.run_sync(call, function)
+        with pytest.raises(RuntimeError, match=r"trio\.from_thread\.run\(connection\.send, \.\.\.\)"):
+            await trio.to_thread.run_sync(lambda: trio.run(connection.send, "x"))
+        assert (connection.end_reason, connection.identity, connection.expires_at) == (None, "a", None)
+        await trio.to_thread.run_sync(lambda: trio.from_thread.run_sync(connection.close))
+        await trio.sleep_forever()
+
+    server = make_server()
+    life = observe(server, handler)
+    await run_one(server)
+    assert life.in_hook == [EndReason.FINISHED]
+
+
 async def test_only_headers_that_can_be_sent_are_added(make_server: MakeServer) -> None:
     async def handler(connection: Connection) -> None:
         for name, value in [

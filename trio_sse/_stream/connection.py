@@ -218,6 +218,9 @@ class Connection:
         The body is completed, so a client built on `fetch` takes the stream as finished (`EventSource`
         reconnects all the same). With `reconnect`, the body is truncated instead, and every client
         reconnects.
+
+        Raises:
+            RuntimeError: this is another thread than that of the server: use `trio.from_thread.run_sync`.
         """
         self._stream.end(EndReason.RECONNECT if reconnect else EndReason.FINISHED)
 

@@ -58,6 +58,7 @@ class StreamLifetime:
 
     def end(self, reason: EndReason) -> None:
         """End the stream for this reason, unless it has ended already."""
+        self.serving.check_thread()
         if self.end_reason is None:
             self._end_reason = reason
             self.lifetime.cancel()
@@ -77,6 +78,7 @@ class StreamLifetime:
         """End the stream at this time, in seconds since 1970; see `Connection.expires_at`."""
         if expires_at is None and self._extras is None:
             return
+        self.serving.check_thread()
         left = math.inf if expires_at is None else check_expiry(expires_at) - time.time()
         extras = self._make_extras()
         extras.expires_at = expires_at

@@ -149,6 +149,7 @@ class LiveStream(StreamWriter):
         checked = None if identity is None else check_identity(identity)
         if checked == self.identity:
             return
+        self.serving.check_thread()
         self.forget_identity()
         self._make_extras().identity = checked
         if checked is not None and self.end_reason is None:

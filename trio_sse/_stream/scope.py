@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextvars
 import select
 from collections.abc import Awaitable, Callable, Iterator
+from threading import get_ident
 from typing import NoReturn, Protocol, TypeVarTuple, final
 
 import trio
@@ -118,6 +119,7 @@ class ServeScope:
         self.coalescer = WriteCoalescer()
         self.disconnects: DisconnectWatcher | None = None
         self.ended = trio.Event()
+        self.thread = get_ident()
         self._connections: trio.Nursery | None = None  # while `run` runs
         self._context = contextvars.Context()  # the variables of the call to serve
         self.hub = hub
@@ -187,6 +189,15 @@ class ServeScope:
         """Cancel the tasks of all connections, if there are any yet."""
         if self._connections is not None:
             self._connections.cancel_scope.cancel()
+
+    def check_thread(self) -> None:
+        """Raise `RuntimeError` in any other thread than that of the call to serve."""
+        if self.thread != get_ident():
+            raise RuntimeError(
+                "this connection belongs to the Trio run of another thread: call trio.from_thread.run("
+                "connection.send, ...) or trio.from_thread.run_sync(connection.close), with trio_token=... "
+                "if Trio has not started this thread"
+            )
 
     # The tasks of connections
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Sequence
+from threading import get_ident
 from typing import Protocol
 
 import trio
@@ -177,7 +178,10 @@ class StreamWriter(StreamLifetime):
 
         Raises:
             trio.ClosedResourceError: the stream has ended.
+            RuntimeError: this is another thread than that of the server.
         """
+        if self.serving.thread != get_ident():
+            self.serving.check_thread()
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.end_reason is not None:
             raise self.ended_error()
