@@ -44,7 +44,7 @@ class RunEvent(NamedTuple):
 class RunEvents:
     """Events of a run that are written together, in frames that all their viewers share."""
 
-    __slots__ = ("_events", "_framed", "_run_id", "count", "position")
+    __slots__ = ("__weakref__", "_events", "_framed", "_run_id", "count", "position")
 
     def __init__(self, run_id: str, events: Sequence[RunEvent]) -> None:
         self._run_id = run_id

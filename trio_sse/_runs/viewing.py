@@ -3,7 +3,9 @@
 There is no queue for a viewer. It has a position, and what it lacks follows from that (see `content`). While
 it has everything, its task sleeps, and what is added is written to its connection by the task that added it,
 in a frame that all viewers at the same position share. If the connection does not take all of it at once, the
-viewer's own task continues, and catches up in few large pieces.
+viewer's own task continues, and catches up in few large pieces. What a viewer lacks that comes late or is
+slow is also made once for all that come soon after it at the same position: after a restart, a thousand may
+join a run of a megabyte at once.
 
 The write side has one owner: the viewer's task, or `Viewers.deliver` while that task sleeps in `_wait`. It
 changes only between checkpoints. What else writes to the stream, such as a keepalive, follows the
@@ -15,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import final
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -31,16 +34,26 @@ from .protocol import RunEvents
 # After so many writes, other tasks run.
 _WRITES_PER_CHECKPOINT = 100
 
+# For so long after a viewer has caught up, others receive the same bytes.
+_SHARED_SECONDS = 1.0
+
+# More than this is written apart from the response's head, so that its bytes are shared.
+_LARGE = 16 * 1024
+
 
 @final
 class Viewer:
     """One stream that shows a run; `run` is called once."""
 
-    __slots__ = ("_content", "_is_in_order", "_position", "_stream", "_task")
+    __slots__ = ("_caught_up_by", "_content", "_is_in_order", "_position", "_stream", "_task", "_viewers")
 
-    def __init__(self, content: RunContent, stream: LiveStream, *, is_in_order: bool) -> None:
+    def __init__(
+        self, viewers: Viewers, content: RunContent, stream: LiveStream, *, is_in_order: bool
+    ) -> None:
+        self._viewers = viewers
         self._content = content
         self._stream = stream
+        self._caught_up_by: RunEvents | None = None  # it is kept for others for a moment
         self._is_in_order = is_in_order
         self._position: Position | None = None  # until something was written
         self._task: trio.lowlevel.Task | None = None  # while it sleeps with everything written
@@ -70,8 +83,12 @@ class Viewer:
                         await trio.lowlevel.cancel_shielded_checkpoint()
                 elif self._content.end is not None:
                     return
-                else:
+                elif self._caught_up_by is None:
                     await self._wait()
+                else:
+                    with trio.move_on_after(_SHARED_SECONDS):
+                        await self._wait()
+                    self._caught_up_by = None
 
     def _resumed(self) -> Position | None:
         id = self._stream.request.last_event_id
@@ -84,16 +101,15 @@ class Viewer:
         """Write what the client lacks, without a checkpoint; return whether there was something."""
         content, stream = self._content, self._stream
         framing, now = stream.transport.framing, trio.current_time()
-        if self._position is None:
-            events = content.whole(in_order=self._is_in_order)
-        else:
-            events = content.since(self._position)
-        if events:
-            batch = RunEvents(content.id, events)
-            self._position = content.head
-            stream.transport.send_nowait(stream.with_head(batch.framed(framing)), batch.count, now)
-        elif not stream.has_started:
+        batch = self._viewers.missing_after(self._position, is_in_order=self._is_in_order)
+        self._caught_up_by = batch or self._caught_up_by
+        payload = b"" if batch is None else batch.framed(framing)
+        if not stream.has_started and (batch is None or len(payload) > _LARGE):
             stream.transport.send_nowait(stream.with_head(frame_keepalive(framing)), 0, now)
+        elif batch is not None:
+            self._position = content.head
+            payload = payload if stream.has_started else stream.with_head(payload)
+            stream.transport.send_nowait(payload, batch.count, now)
         else:
             return False
         return True
@@ -153,6 +169,7 @@ class Viewers:
         self._content = content
         self._on_change = on_change
         self._viewers: dict[Viewer, None] = {}
+        self._missing = WeakValueDictionary[tuple[object, ...], RunEvents]()
         self._readers = 0
         self.beginnings = 0
         self._delivered = content.head
@@ -163,7 +180,7 @@ class Viewers:
 
     async def show(self, stream: LiveStream, *, is_in_order: bool) -> None:
         """Show the run on a stream until its end was written, or the stream has ended."""
-        viewer = Viewer(self._content, stream, is_in_order=is_in_order)
+        viewer = Viewer(self, self._content, stream, is_in_order=is_in_order)
         self._viewers[viewer] = None
         self._on_change()
         try:
@@ -171,6 +188,23 @@ class Viewers:
         finally:
             del self._viewers[viewer]
             self._on_change()
+
+    def missing_after(self, position: Position | None, *, is_in_order: bool) -> RunEvents | None:
+        """Return what a viewer lacks that has a position, or `None` if that is nothing.
+
+        It is made once for as long as a viewer keeps it, and nothing is added.
+        """
+        content = self._content
+        if position == content.head:
+            return None
+        key = (content.head, content.status, self.beginnings, position, is_in_order)
+        found = self._missing.get(key)
+        if found is None:
+            events = content.whole(in_order=is_in_order) if position is None else content.since(position)
+            if not events:
+                return None
+            found = self._missing[key] = RunEvents(content.id, events)
+        return found
 
     @contextmanager
     def reading(self) -> Iterator[None]:
