@@ -14,7 +14,9 @@ IDENTITY := import sys; print(sys.version, sys.base_prefix)
 # The tests start hundreds of processes: each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-PYTEST = pytest -n $(WORKERS) --dist worksteal
+PYTEST = pytest -n $(WORKERS) --dist worksteal $(LEFT_OUT)
+# `make check` checks them with all other types, in one run of mypy.
+TYPES_OF_DOCS := tests/project/test_code_blocks.py::test_python_blocks_have_right_types
 # tests/conftest.py computes it from the cores.
 WORKERS ?= auto
 
@@ -59,7 +61,7 @@ demo: $(READY)
 # Lint and types are checked beside the tests, and said at the end: two cores are not busy all the time.
 test: $(SYSTEM)
 	@$(MAKE) --no-print-directory check >$(VENV)/check.log 2>&1 & check=$$!; \
-	$(MAKE) --no-print-directory tests; status=$$?; \
+	$(MAKE) --no-print-directory tests LEFT_OUT="--deselect $(TYPES_OF_DOCS)"; status=$$?; \
 	wait $$check || status=1; cat $(VENV)/check.log; exit $$status
 
 tests: $(SYSTEM)
@@ -87,7 +89,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 types: $(READY)
-	$(BIN)/mypy
+	$(BIN)/python -m tests.project.check_types
 
 docs: $(READY)
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --jobs auto --quiet -c docs . docs/build

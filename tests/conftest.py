@@ -133,11 +133,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a program, by its fixtures or because it says so; put `site` first and `late` last."""
+    """Mark what needs a program, by its fixtures or because it says so; put `site` first."""
     for item in items:
         if is_in_need(item) or {"streams", "browser"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("integration")
-    items.sort(key=lambda item: ("site" not in item.keywords, "late" in item.keywords))
+    items.sort(key=lambda item: "site" not in item.keywords)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import click
@@ -16,49 +13,20 @@ import pytest
 from trio_sse.cli import main
 
 from ..support.cases import Cases, each_case
-from ..support.markdown import PAGES, ROOT, Block, code_blocks, prose
-from ..support.programs import tool_environment
+from ..support.markdown import PAGES, ROOT, code_blocks, prose
+from .check_types import BLOCKS, PYTHON, check_types
 
-BLOCKS = [block for page in PAGES for block in code_blocks(page)]
-PYTHON = [block for block in BLOCKS if block.language == "python" and not block.is_skipped]
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 GUIDES = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("program", "load"))
 
 
-def as_module(block: Block) -> str:
-    """Return a block as a module: a fragment that awaits becomes the body of a coroutine function."""
-    text = block.text
-    try:
-        compile(text, block.name, "exec", dont_inherit=True)
-    except SyntaxError:
-        text = f"async def example() -> None:\n{textwrap.indent(text, '    ')}"
-    return f"{block.preamble}\n{text}"
-
-
 @pytest.mark.timeout(240)  # without mypy's cache, it reads the types of all frameworks
-@pytest.mark.late  # by then, `make check`, which `make test` runs beside the tests, has filled the cache
 @pytest.mark.integration
-def test_python_blocks_have_right_types(tmp_path: Path) -> None:
+def test_python_blocks_have_right_types() -> None:
+    """`make test` leaves it out, as `make check`, which it runs, checks them with all other types."""
     assert len(PYTHON) > 30
-    blocks = {}
-    for number, block in enumerate(PYTHON):
-        file = tmp_path / f"block_{number}.py"
-        file.write_text(as_module(block))
-        blocks[file.name] = block
-    finished = subprocess.run(
-        [sys.executable, "-m", "mypy", *map(str, sorted(tmp_path.iterdir()))],
-        cwd=ROOT,
-        env=tool_environment(),
-        capture_output=True,
-        text=True,
-    )
-
-    def place(match: re.Match[str]) -> str:
-        block = blocks[match[1]]
-        return f"{block.name}, line {int(match[2]) - len(block.preamble.splitlines())} or so:"
-
-    found = re.sub(r"\S*(block_\d+\.py):(\d+):", place, finished.stdout)
-    assert finished.returncode == 0, found + finished.stderr
+    status, said = check_types()
+    assert status == 0, said
 
 
 def commands(text: str) -> list[list[str]]:
