@@ -20,7 +20,7 @@ TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULT
 GUIDES = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("program", "load"))
 
 
-@pytest.mark.timeout(240)  # without mypy's cache, it reads the types of all frameworks
+@pytest.mark.timeout(900)  # without mypy's cache, it reads the types of all frameworks
 @pytest.mark.integration
 def test_python_blocks_have_right_types() -> None:
     """`make test` leaves it out, as `make check`, which it runs, checks them with all other types."""

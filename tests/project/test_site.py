@@ -20,7 +20,7 @@ from ..support.requirements import needs
 from ..support.waiting import SECONDS
 
 # The build may take half of this on a busy machine: each process waits for it before its own test begins.
-pytestmark = [pytest.mark.site, pytest.mark.integration, pytest.mark.timeout(8 * SECONDS)]
+pytestmark = [pytest.mark.site, pytest.mark.integration, pytest.mark.timeout(20 * SECONDS)]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def build(built: Path) -> None:
         env=tool_environment(),
         capture_output=True,
         text=True,
-        timeout=4 * SECONDS,
+        timeout=15 * SECONDS,
     )
     assert finished.returncode == 0, finished.stderr
 
