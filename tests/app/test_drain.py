@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+from starlette.requests import ClientDisconnect
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Server
@@ -131,6 +132,25 @@ async def test_a_stream_that_an_app_drops_in_a_drain_is_cut_without_an_error(
         assert [event.data for event in await client.rest()] == ["hello"]
         assert client.is_cut
         assert not client.is_ended
+    assert caplog.records == []
+
+
+async def test_what_an_app_raises_since_a_drain_ends_its_upload_is_no_error(
+    make_server: MakeServer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    @http_only
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b".", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        raise ClientDisconnect
+
+    caplog.set_level(logging.WARNING, "trio_sse")
+    async with draining(make_server, app) as (client,):
+        await client.head()
+        await client.whole()
+        assert client.is_cut
     assert caplog.records == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import trio
 from quart import Response
 from quart_trio import QuartTrio
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -66,12 +68,24 @@ async def plain(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"data: bye\n\n"})
 
 
+async def leaving(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Be such an app that fails when it learns of a disconnect, as Starlette's do that read a body."""
+
+    async def send_but_last(message: Any) -> None:
+        if b"bye" in message.get("body", b""):
+            raise ClientDisconnect
+        await send(message)
+
+    await plain(scope, receive, send_but_last)
+
+
 @pytest.mark.parametrize(
-    ("make_app", "last"), [(make_starlette, []), (make_quart, []), (lambda: plain, ["bye"])]
+    ("make_app", "last"),
+    [(make_starlette, []), (make_quart, []), (lambda: plain, ["bye"]), (lambda: leaving, [])],
 )
 @pytest.mark.parametrize("version", ["1.1", "2"])
 async def test_endless_responses_of_an_app_end(
-    make_app: Callable[[], Any], last: list[str], version: str
+    make_app: Callable[[], Any], last: list[str], version: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutdown = trio.Event()
     options: dict[str, Any] = {"shutdown_trigger": shutdown.wait, "drain_timeout": 10 * SECONDS}
@@ -91,6 +105,7 @@ async def test_endless_responses_of_an_app_end(
         assert reader.is_ended == (version == "2" or last != [])
         await trio.aclose_forcefully(stream)
         nursery.cancel_scope.cancel()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_responses_learn_of_a_drain_one_after_the_other_or_late(autojump_clock: MockClock) -> None:

@@ -188,13 +188,14 @@ class AppCall:
         except BaseException as failure:
             passing, contained = split_failure(failure)
             only = None
-            if contained is not None and not (cycle.is_disconnected and is_of_disconnect(contained)):
+            knows_of_disconnect = cycle.is_disconnected or cycle.is_cut_short
+            if contained is not None and not (knows_of_disconnect and is_of_disconnect(contained)):
                 path = self._request.target.partition("?")[0]
                 self._context.advice.note(contained)
                 only, peer = only_exception(contained), cycle.transport.peer
                 logger.error("the app failed for path=%.200s peer=%s", path, peer, exc_info=only)
             elif contained is not None:
-                logger.debug("peer=%s has disconnected", cycle.transport.peer)
+                logger.debug("peer=%s has disconnected, or the server drains", cycle.transport.peer)
             try:
                 if passing is not None:
                     raise passing from None

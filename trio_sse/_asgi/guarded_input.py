@@ -19,13 +19,14 @@ class GuardedInput:
     Attributes:
         is_disconnected: it is known that the client has disconnected.
         is_body_over: no part of the request's body will come.
+        has_stopped: the app takes nothing but a disconnect any more.
     """
 
     def __init__(self, receive: Receive, *, is_body_over: bool) -> None:
         self.is_disconnected = False
         self.is_body_over = is_body_over
         self._receive = receive
-        self._has_stopped = False
+        self.has_stopped = False
         self._waiting: set[trio.CancelScope] = set()  # tasks of the app
         self._ahead: Message | None = None  # was received before the app has asked for it
         self._discarding: trio.CancelScope | None = None
@@ -47,7 +48,7 @@ class GuardedInput:
                 message, self._ahead = self._ahead, None
                 await trio.lowlevel.checkpoint()
                 return message
-            if self.is_disconnected or self._has_stopped:
+            if self.is_disconnected or self.has_stopped:
                 await trio.lowlevel.checkpoint()
                 return None
             with trio.CancelScope() as scope:
@@ -59,7 +60,7 @@ class GuardedInput:
 
     def stop(self) -> None:
         """Let the app take no more messages."""
-        self._has_stopped = True
+        self.has_stopped = True
         self._wake()
 
     def _wake(self) -> None:

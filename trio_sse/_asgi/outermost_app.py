@@ -185,7 +185,7 @@ class OutermostApp:
         try:
             await self._call(scope, guard.receive, guard.send)
         except Exception as error:
-            if not (guard.has_lost_client and is_of_disconnect(error)):
+            if not ((guard.has_lost_client or guard.was_ended) and is_of_disconnect(error)):
                 raise
         finally:
             if client and guard.is_disconnected and not guard.has_started:

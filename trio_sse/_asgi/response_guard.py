@@ -105,6 +105,11 @@ class ResponseGuard(ScopeObject):
         """Whether that is known, or a `send` has failed for it."""
         return self._has_failed_to_send or self._input.is_disconnected
 
+    @property
+    def was_ended(self) -> bool:
+        """Whether the app was told of a disconnect because the server drains."""
+        return self._input.has_stopped
+
     async def receive(self) -> Message:
         """Receive from the server."""
         message = await self._input.take()
