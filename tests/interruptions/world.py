@@ -39,6 +39,7 @@ class World:
         remaining: counts of what a scenario's code has, which must become zero while the server goes on.
         kept: what a scenario's code keeps for its visits.
         visits: how many visits there were.
+        failed: which code of users has raised an exception.
         opened, ended: streams that have passed `on_connect`, and calls of `on_disconnect`.
     """
 
@@ -52,6 +53,7 @@ class World:
         self.remaining: dict[str, Callable[[], int]] = {}
         self.kept: dict[str, Any] = {}
         self.visits = 0
+        self.failed: set[str] = set()
         self.opened = 0
         self.ended = 0
         self._chance = None if seed is None else random.Random(seed)
@@ -59,6 +61,7 @@ class World:
     def code(self, where: str) -> None:
         """Say that users' code is called; raise an exception if it is its turn."""
         if self.trigger.place in OF_CODE and self.trigger.hit():
+            self.failed.add(where)
             raise Injected(where) if self.trigger.place is Place.ERROR else InjectedPanic(where)
 
     def dumps(self, data: object) -> str:
