@@ -119,8 +119,8 @@ corpus: $(READY)
 # INTERRUPTIONS="replay quart" takes those whose names have these words. A run that was stopped goes on, unless
 # something was changed: .interruptions says what is done.
 interruptions: $(SYSTEM)
-	$(BIN)/python -m tests.interruptions --redis --jobs 2 --resume .interruptions $(INTERRUPTIONS)
-	$(BIN)/python -m tests.interruptions --redis --jobs 2 --resume .interruptions --seeds 2 $(INTERRUPTIONS)
+	$(BIN)/python -m tests.interruptions --redis --jobs 4 --resume .interruptions $(INTERRUPTIONS)
+	$(BIN)/python -m tests.interruptions --redis --jobs 4 --resume .interruptions --seeds 2 $(INTERRUPTIONS)
 
 # MUTANTS="hub state" tries those of these packages or names, MUTANTS="--share 1/6" a random share.
 mutants: $(SYSTEM)

@@ -72,6 +72,7 @@ def test_patterns_match_as_expressions_would(pieces: list[str], path: str) -> No
         ("/{a}-{b:path}", "/x-y/z-w", {"a": "x", "b": "y/z-w"}),
         ("/{a:path}/of/{b:path}/end", "/1/of/2/of/3/end", {"a": "1/of/2", "b": "3"}),
         ("/{a:path}/of/{b:path}/end", "/1/of/end", None),
+        ("/X{a}", "/Xb", {"a": "b"}),
         ("/{a}-{b}", "/x-y/z", None),
         ("/{a}-{b}", "/x-/", None),
         ("/{a}-{b}/{c}", "/x-y/z", {"a": "x", "b": "y", "c": "z"}),

@@ -99,6 +99,30 @@ def test_what_few_share_is_joined_in_pieces() -> None:
         assert len(subscriber.batches) <= 6
 
 
+@pytest.mark.parametrize(("count", "batches"), [(3, [4, 4, 1]), (4, [9])])
+def test_a_piece_is_as_large_as_it_may_be(count: int, batches: list[int]) -> None:
+    subscribers = [Subscriber("a", "b") for _ in range(count)]
+    overhead = len(placed(1).wire) - len("x")
+    deliver(messages_of("ab" * 4 + "a", "x" * (4096 - overhead)), [*subscribers, Subscriber("b")])
+    for subscriber in subscribers:
+        assert [len(batch.messages) for batch in subscriber.batches] == batches
+
+
+def test_messages_for_the_same_few_are_one_batch_as_those_of_one_topic_are() -> None:
+    same = [Subscriber("a", "b") for _ in range(2)]
+    deliver(messages_of("ab" * 20, "x" * 1000), same)
+    disjoint = [Subscriber("a"), Subscriber("b")]
+    deliver(messages_of("ab" * 20, "x" * 1000), disjoint)
+    assert [len(subscriber.batches) for subscriber in [*same, *disjoint]] == [1] * 4
+
+
+def test_a_large_message_is_shared_by_those_who_have_its_topic_alone() -> None:
+    alone, both = [Subscriber("a") for _ in range(3)], Subscriber("a", "b")
+    deliver([placed(1, "x" * 100_000, topic="a"), placed(2, topic="b")], [*alone, both])
+    assert [subscriber.received for subscriber in (*alone, both)] == [[1], [1], [1], [1, 2]]
+    assert len({id(subscriber.batches[0]) for subscriber in (*alone, both)}) == 1
+
+
 def test_a_large_message_is_encoded_once_for_all() -> None:
     subscribers = [Subscriber("a", f"{number}") for number in range(9)]
     large = placed(1, "x" * 100_000, topic="a")
@@ -122,6 +146,15 @@ def test_other_tasks_run_while_sets_are_made() -> None:
     subscribers = [Subscriber(*chance.sample(topics, 5)) for _ in range(3000)]
     assert deliver(messages_of(topics), subscribers) >= 2
     assert all(len(subscriber.received) == 5 for subscriber in subscribers)
+
+
+def test_other_tasks_run_while_large_topics_are_compared() -> None:
+    subscribers = [Subscriber() for _ in range(8000)]
+    bound = [([placed(number, topic=f"{number}")], list(subscribers)) for number in range(1, 41)]
+    *pauses, delivery = join(bound, has_overlaps=True)
+    assert pauses == [None] * 3
+    assert delivery is not None
+    assert len(delivery[0].messages) == 40
 
 
 @given(

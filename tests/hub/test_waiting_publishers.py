@@ -6,10 +6,11 @@ import json
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse._hub.hub import engine_of
 from trio_sse._hub.inbox import Inbox
+from trio_sse._wire.message import Message
 
 from ..support.leaks import MakeHub
 from ..support.messages import message
@@ -79,6 +80,93 @@ async def test_nobody_overtakes_those_who_wait() -> None:
         await wait_all_tasks_blocked()
         assert await take_all(inbox) == ["x" * 800, "y" * 800, "last"]
     inbox.put_nowait(message("small"))
+
+
+def of_size(size: int) -> Message:
+    """Return a message that takes so many bytes of an inbox."""
+    return message("x" * (size - len(message("").wire)))
+
+
+async def test_nobody_overtakes_those_who_still_wait_when_others_had_their_turn() -> None:
+    inbox = opened_inbox(max_bytes=200_000)
+    inbox.put_nowait(of_size(150_000))
+    async with trio.open_nursery() as nursery:
+        for size in (120_000, 130_000):
+            nursery.start_soon(inbox.put, of_size(size))
+            await wait_all_tasks_blocked()
+        await inbox.take()
+        assert (inbox.waiting_publishers, inbox.used_events) == (1, 1)
+        with pytest.raises(trio.WouldBlock):
+            inbox.put_nowait(of_size(100))
+        await inbox.take()
+
+
+async def test_all_have_their_turn_at_once_unless_that_takes_long(autojump_clock: MockClock) -> None:
+    inbox = opened_inbox()
+
+    def put(seconds: float) -> None:
+        inbox.put_nowait(of_size(100))
+        autojump_clock.jump(seconds)
+
+    inbox.put_nowait(of_size(950))
+    async with trio.open_nursery() as nursery:
+        for seconds in (0, 0, 1, 0):
+            nursery.start_soon(inbox.retry, put, seconds)
+            await wait_all_tasks_blocked()
+        await inbox.take()
+        assert (inbox.waiting_publishers, inbox.used_events) == (1, 3)
+        with pytest.raises(trio.WouldBlock):
+            inbox.put_nowait(of_size(100))
+        await inbox.take()
+
+
+async def test_a_publisher_waits_until_there_is_exactly_the_room_it_needs() -> None:
+    inbox = opened_inbox(max_bytes=200_000)
+    for size in (70_000, 70_000, 60_000):
+        inbox.put_nowait(of_size(size))
+    with pytest.raises(trio.WouldBlock):
+        inbox.check_room()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inbox.put, of_size(140_000))
+        await wait_all_tasks_blocked()
+        for waiting in (1, 0):
+            assert len(await inbox.take()) == 1
+            assert inbox.waiting_publishers == waiting
+
+
+async def test_the_room_that_one_who_was_cancelled_needed_is_forgotten() -> None:
+    inbox = opened_inbox(max_bytes=200_000)
+    for size in (70_000, 70_000, 60_000):
+        inbox.put_nowait(of_size(size))
+    async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as cancelled:
+            cancelled.start_soon(inbox.put, of_size(150_000))
+            await wait_all_tasks_blocked()
+            nursery.start_soon(inbox.put, of_size(100))
+            await wait_all_tasks_blocked()
+            await inbox.take()
+            assert inbox.waiting_publishers == 2
+            cancelled.cancel_scope.cancel()
+        await inbox.take()
+        assert inbox.waiting_publishers == 0
+
+
+async def test_an_error_is_raised_by_the_publisher_whose_turn_it_was() -> None:
+    inbox = opened_inbox()
+    inbox.put_nowait(of_size(950))
+    turns = iter([trio.WouldBlock(), ValueError("not now")])
+
+    def put() -> None:
+        raise next(turns)
+
+    async def wait() -> None:
+        with pytest.raises(ValueError, match="not now"):
+            await inbox.retry(put)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        await inbox.take()
 
 
 async def test_a_message_that_does_not_fit_yet_is_made_only_when_it_does() -> None:

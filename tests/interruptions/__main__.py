@@ -42,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run_scenarios(options)
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", "Unclosed <MemoryObject", ResourceWarning)  # anyio's, of a Redis client
-    # httpx's, of a request whose body was not sent whole, which has no other resource
-    warnings.filterwarnings("ignore", "Async generator 'httpx._content.ByteStream", ResourceWarning)
+    # Those that a cancellation leaves to the garbage collector, with no other resource: httpx's of a request
+    # whose body was not sent whole, and Starlette's of middleware.
+    warnings.filterwarnings(
+        "ignore", r"Async generator '(httpx\._content|starlette\.middleware)\.", ResourceWarning
+    )
     faulthandler.enable()
     logging.getLogger().addHandler(logging.NullHandler())  # frameworks log what is injected
     logging.getLogger("trio_sse").propagate = False
