@@ -76,6 +76,8 @@ def _suggest(key: str, known: Collection[str]) -> str:
 def _check_kind(parameter: click.Parameter, value: object) -> object:
     """Return a value as its option takes it. A single one is enough for an option that can be repeated.
 
+    Numbers are texts then, as on the command line: click would take 1.5 for 1, and a number for a path.
+
     Raises:
         click.BadParameter: it is of a wrong kind.
     """
@@ -86,12 +88,13 @@ def _check_kind(parameter: click.Parameter, value: object) -> object:
     if parameter.multiple:
         value = value if isinstance(value, list) else [value]
         if all(_is_plain(each) for each in value):
-            return value
+            return [str(each) for each in value]
         raise click.BadParameter("it must be a list of texts or numbers")
     if not _is_plain(value):
         raise click.BadParameter("it must be a text or a number")
-    return value
+    return str(value)
 
 
 def _is_plain(value: object) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool)
+    """Return whether a value could be on the command line."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool) and "\0" not in str(value)
