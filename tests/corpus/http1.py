@@ -106,7 +106,7 @@ def fits(case: Case, host: str) -> bool:
 
 def expected(case: Case, host: str, piece: int) -> str:
     """Return what must come of a case."""
-    outcome = case.outcome(host) if piece > 1 else case.outcome("bytes", host)
+    outcome = case.outcome(host) if piece > 1 else case.outcome(f"{host}-bytes", "bytes", host)
     if host == "websocket" and host not in case.outcomes and outcome.startswith("200"):
         return "101"
     return outcome
