@@ -16,7 +16,7 @@ from trio_sse.adapters.openai_chat import ChatCompletions
 from trio_sse.adapters.openai_responses import Responses
 from trio_sse.testing import Client
 
-from ..support.waiting import SECONDS
+from ..support.waiting import SECONDS, until
 
 REASON = "a part of the answer was lost: read it again"
 
@@ -72,10 +72,7 @@ async def test_a_viewer_of_what_is_lost_receives_its_protocol_s_error(
     async with Client(server, timeout=SECONDS) as client:
         async with client.stream(path, method="POST", body=REQUESTS[path]) as stream:
             await started.wait()
-            shown = b""
-            while b"one" not in shown:
-                shown = stream.body
-                await trio.sleep(0.001)
+            await until(lambda: b"one" in stream.body)
             found[0]._record.clear()
             await stream.wait_over()
             (error,) = [event for event in stream.events_nowait() if REASON in str(event.data)]
