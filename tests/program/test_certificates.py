@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,39 @@ def test_a_client_gets_the_certificate_for_the_name_that_it_asks_for(
     chains = [files.issue("a", "a.example"), files.issue("b", "b.example", "*.w.example")]
     seen, _ = shake_hands(Certificates(TLSOptions(certfiles=chains)), files, asked, version=version)
     assert answered in hosts_of(seen)
+
+
+@pytest.mark.parametrize("name", [b"caf\xc3\xa9.example", b"\xff\xfe"])
+def test_a_name_that_is_not_ascii_is_refused_and_prints_nothing(
+    files: Files, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)  # pytest has its own
+    certificates = Certificates(TLSOptions(certfiles=[files.issue("a", "a.example")]))
+    hello, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asked = "q" * len(name)
+    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), hello, server_hostname=asked)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    hello.write(hello.read().replace(asked.encode(), name))
+    server = certificates.context.wrap_bio(hello, to_client, server_side=True)
+    with pytest.raises(ssl.SSLError):
+        server.do_handshake()
+    assert to_client.read()  # the alert
+    assert capfd.readouterr().err == ""
+
+
+def test_what_else_python_cannot_raise_is_printed(
+    files: Files, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    Certificates(TLSOptions(certfiles=[files.issue("a", "a.example")]))
+
+    class Fails:
+        def __del__(self) -> None:
+            b"\xff".decode("ascii")
+
+    Fails()
+    assert "Fails.__del__" in capfd.readouterr().err
 
 
 def test_certificates_that_are_loaded_again_are_for_new_handshakes(

@@ -120,6 +120,28 @@ def test_a_file_is_not_replaced_by_a_socket(folder: Path) -> None:
     assert [each.fileno() for each in listening.sockets] == [-1]
 
 
+def test_a_socket_of_another_type_that_is_in_use_is_not_replaced(folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind("log.sock")
+        with pytest.raises(ProgramError, match="another program's"):
+            Listening().open(listen_options(["unix:log.sock"]))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+            client.sendto(b"still there", "log.sock")
+        assert log.recv(100) == b"still there"
+
+
+@pytest.mark.parametrize("text", ["unix:app.sock", "unix:./app.sock", "fd"])
+def test_a_socket_is_not_used_for_two_things(
+    folder: Path, listening_socket: socket.socket, text: str
+) -> None:
+    text = f"fd://{listening_socket.fileno()}" if text == "fd" else text
+    service = listen_options(["unix:app.sock", f"fd://{listening_socket.fileno()}"])
+    with pytest.raises(ProgramError, match=f"cannot listen on {text}: .* for something else"):
+        listen_options([text], apart_from=service)
+    for taken in service.inherited.values():
+        taken.detach()
+
+
 @pytest.mark.parametrize("path", ["missing/app.sock", "x" * 200])
 def test_a_path_that_cannot_be_bound_is_reported(folder: Path, path: str) -> None:
     with pytest.raises(ProgramError, match=f"cannot listen on unix:{path}: "):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, final
 
 from .._logger import get_logger
+from .._process.host_names import print_no_undecodable_host_names
 from .._server.serving import ALPN_PROTOCOLS
 from .certificate_names import names_of_certificate
 from .errors import ProgramError
@@ -84,6 +85,7 @@ class Certificates:
         self._loaded = self._load()
         self.context = self._make_context(0)
         self.context.sni_callback = self._choose
+        print_no_undecodable_host_names()
 
     def reload(self, *, is_logged: bool = True) -> bool:
         """Load the files again, for new connections; return whether that worked. A failure is logged."""

@@ -7,6 +7,7 @@ A worker has TCP sockets of its own for each address: the kernel spreads connect
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ def listen_options(
     *,
     environment: MutableMapping[str, str] | None = None,
     unix_mode: int = 0o666,
+    apart_from: ListenOptions | None = None,
 ) -> ListenOptions:
     """Return where to listen. Without addresses, that is on systemd's sockets, or else on a default address.
 
@@ -54,19 +56,36 @@ def listen_options(
 
     Args:
         environment: from which systemd's variables are taken.
+        apart_from: where the program listens for something else.
 
     Raises:
-        ProgramError: an address is malformed, or an inherited socket cannot be served.
+        ProgramError: an address is malformed or is used for something else, or an inherited socket cannot be
+            served.
     """
     inherited = {} if environment is None else take_activated_sockets(environment)
     parsed: dict[str, Address] = {}
     for text in addresses or ([] if inherited else [_DEFAULT]):
         address = parse_address(text)
+        if apart_from is not None and _has(apart_from, address):
+            raise ProgramError(f"cannot listen on {text}: the program listens there for something else")
         if not isinstance(address, DescriptorAddress):
             parsed[text] = address
         elif address.number not in inherited:
             inherited[address.number] = take_socket(address.number, text)
     return ListenOptions(addresses=parsed, inherited=inherited, unix_mode=unix_mode)
+
+
+def _has(options: ListenOptions, address: Address | DescriptorAddress) -> bool:
+    """Whether a socket is among others. The system itself refuses a TCP port that is in use."""
+    if isinstance(address, DescriptorAddress):
+        return address.number in options.inherited
+    paths = [_real_path(each) for each in options.addresses.values() if isinstance(each, UnixAddress)]
+    return isinstance(address, UnixAddress) and _real_path(address) in paths
+
+
+def _real_path(address: UnixAddress) -> str:
+    folder, name = os.path.split(address.path)
+    return os.path.join(os.path.realpath(folder), name)
 
 
 @final

@@ -50,13 +50,17 @@ def _remove_old(path: str) -> None:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise ProgramError(f"cannot listen on unix:{path}: there is something that is not a socket")
-    if _is_in_use(path):
+    answer = _answer_of(path)
+    if answer == errno.EPROTOTYPE:  # such as the one that programs log to
+        raise ProgramError(f"cannot listen on unix:{path}: it is another program's, and takes no streams")
+    if answer in (0, errno.EAGAIN, errno.EINPROGRESS):
         logger.warning("unix:%s is in use: taking it over; the other program gets no new clients", path)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 
 
-def _is_in_use(path: str) -> bool:
+def _answer_of(path: str) -> int:
+    """Return the error number of a connection to a socket, or 0."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
-        return probe.connect_ex(path) in (0, errno.EAGAIN, errno.EINPROGRESS)
+        return probe.connect_ex(path)

@@ -25,17 +25,17 @@ class MonitoringValues(NamedTuple):
         """Whether one of them is."""
         return self.metrics_bind is not None or self.metrics_topics != ()
 
-    def listen(self) -> ListenOptions | None:
-        """Return where metrics and health checks have an address of their own.
+    def listen(self, service: ListenOptions) -> ListenOptions | None:
+        """Return where metrics and health checks have an address of their own, apart from the service's.
 
         Raises:
-            ProgramError: the address is malformed, or the extra is missing.
+            ProgramError: the address is malformed, is one of the service's, or the extra is missing.
         """
         if self.metrics_bind is None:
             return None
         if importlib.util.find_spec("prometheus_client") is None:
             raise ProgramError("--metrics-bind needs its extra: pip install 'trio-sse[metrics]'")
-        return listen_options([self.metrics_bind])
+        return listen_options([self.metrics_bind], apart_from=service)
 
     def count_topics(self) -> None:
         """Let the hubs of the program count these topics apart.

@@ -196,7 +196,7 @@ def serve(
                 certificates=tls.load(offers_http2=offers_http2),
                 proxy_protocol=proxy_protocol,
                 manager=manager,
-                monitor_listen=monitoring.listen(),
+                monitor_listen=monitoring.listen(listen),
                 announce_monitor=_announce_monitor,
                 parent_alive=None if inherited is None else inherited.parent_alive,
             )
