@@ -1,7 +1,8 @@
 """One request to an ASGI app on our server, and its response: what the app sends, and how that is framed.
 
 `request.py` has what the app receives. When the client disconnects after the response has begun and
-before it is complete, the app's call is cancelled.
+before it is complete, an app with a task in `receive` learns it there, and ends by itself: frameworks still
+run their background tasks then. If no task is there, nothing would tell the app, and its call is cancelled.
 
 A response that is incomplete when the app returns is truncated, so that no client takes it for complete.
 
@@ -117,10 +118,11 @@ class RequestResponseCycle(AppRequest):
         if self._is_ending or self.is_released:
             return
         self.is_disconnected = True
+        is_received = self.is_awaited
         self.set_over()
         if self.on_lost_client is not None:
             self.on_lost_client()
-        elif self.has_begun and not self.is_complete and self.call is not None:
+        elif self.has_begun and not (self.is_complete or is_received) and self.call is not None:
             self.call.cancel()
 
     @property
@@ -216,6 +218,9 @@ class RequestResponseCycle(AppRequest):
     async def send(self, message: Message) -> None:
         """Send a part of the response.
 
+        When the client has disconnected, an empty last part is dropped without an error: there is nothing to
+        stop, and the app would take the error for a failure of its own.
+
         Raises:
             ClientDisconnected: the client has disconnected, or has taken nothing for too long.
             RuntimeError: this message cannot follow what the app has sent before.
@@ -233,6 +238,8 @@ class RequestResponseCycle(AppRequest):
                 # A send that is cancelled sends nothing. From here on it would lose what has been encoded.
                 await trio.lowlevel.checkpoint_if_cancelled()
             if self.is_disconnected or self.transport.pending is not None:  # after a cancelled send
+                if self._is_empty_end(message):
+                    return
                 raise ClientDisconnected("the client has disconnected")
             if self.is_released:
                 raise ClientDisconnected("the request was answered, and its call has returned")
@@ -258,6 +265,12 @@ class RequestResponseCycle(AppRequest):
                 raise RuntimeError(f"the app sends {kind!r}, which cannot follow what it has sent before")
         finally:
             sending.end()
+
+    def _is_empty_end(self, message: Message) -> bool:
+        """Return whether the app has sent all before, and says so."""
+        is_end = message["type"] == "http.response.body" and not message.get("more_body", False)
+        has_begun = not self.is_released and self._response is not None
+        return is_end and has_begun and not message.get("body", b"")
 
     async def _wait_for_stream(self) -> None:
         """Let the stream that waits for the response's head start."""

@@ -98,6 +98,11 @@ class AppRequest:
     def on_excess_input(self) -> None:
         """Do nothing: what follows the request stays unread in the socket, which bounds it."""
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a task is in `receive`, which a disconnect ends."""
+        return self._receiving is not None or bool(self._waiting)
+
     def set_over(self) -> None:
         """Let `receive` return `http.disconnect` from now on."""
         self._is_over = True
