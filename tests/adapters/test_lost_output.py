@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +12,19 @@ import trio
 import trio.testing
 
 from trio_sse import Run, Runs, Server
+from trio_sse._runs.beginning import SLACK
+from trio_sse._shared_log.run_session import NewRun, RunBounds, RunChanges, RunSession, TextPiece
 from trio_sse.adapters.ag_ui import AgUi
 from trio_sse.adapters.ai_sdk import UIMessageStream
 from trio_sse.adapters.openai_chat import ChatCompletions
 from trio_sse.adapters.openai_responses import Responses
-from trio_sse.testing import Client
+from trio_sse.sqlite import SQLiteLog
+from trio_sse.testing import Client, Stream
 
+from ..runs.test_lost_stores import restore, rows_of
+from ..runs.test_node_failures import LONG
+from ..support.logs import PATIENT
+from ..support.run_nodes import Node
 from ..support.waiting import SECONDS, until
 
 REASON = "a part of the answer was lost: read it again"
@@ -78,3 +87,55 @@ async def test_a_viewer_of_what_is_lost_receives_its_protocol_s_error(
             (error,) = [event for event in stream.events_nowait() if REASON in str(event.data)]
         assert error.id is None  # nobody resumes after it
     assert not caplog.records
+
+
+async def test_who_resumes_after_what_is_lost_receives_an_error_and_no_other_text(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "log.db"
+    node = Node(SQLiteLog(path, **PATIENT))
+    go_on = trio.Event()
+
+    @node.runs.resumable(name="answer")
+    async def answer(run: Run, body: Mapping[str, Any]) -> None:
+        await run.append("three four")
+        await go_on.wait()
+
+    server = Server(hub=node.hub, keepalive=0.05)  # it begins streams that have nothing to say yet
+    responses = Responses(node.runs, answer)
+    server.route("/responses/{id}")(responses.retrieve)
+    new = NewRun("r" * 20, None, None, 1.0, SLACK + LONG, LONG, "answer (Responses)", '[{},"{}"]', 3)
+    asked = RunChanges(new.id, 1, 0, 1, 8, [TextPiece(0, "text", b"one ")], [b'["adapter.request","{}",[0]]'])
+    more = RunChanges(new.id, 1, 1, 2, 8, [TextPiece(0, "text", b"two 2 two 2 two ")])
+
+    def resume(number: int) -> AbstractAsyncContextManager[Stream]:
+        return client.stream(f"/responses/{new.id}?stream=true&starting_after={number}")
+
+    async with Client(server, timeout=SECONDS) as client, SQLiteLog(path, **PATIENT).connect() as session:
+        assert isinstance(session, RunSession)
+        await session.create_run("dead", LONG, new, RunBounds(None, None))
+        await session.commit_runs("dead", LONG, [asked])
+        old = rows_of(path)
+        await session.commit_runs("dead", LONG, [more])
+        async with client.stream(f"/responses/{new.id}?stream=true") as stream:
+            shown: list[Any] = [event.json() for event in await stream.events(8)]
+        assert [event.get("delta") for event in shown[4:]] == ["one", " two", " 2", " two"]
+        restore(path, old)
+        await session.hold_runs("dead", 0)
+        async with resume(7) as waits, resume(4) as has_all:
+            node.take_over_now()
+            words: list[Any] = [event.json() for event in await has_all.events(2)]
+            assert [word["delta"] for word in words] == [" ", "three"]
+            await waits.wait_over()
+            error: Any = waits.events_nowait()[-1].json()
+            assert (error["type"], error["response"]["error"]["message"]) == ("response.failed", REASON)
+            assert error["sequence_number"] > 7
+            go_on.set()
+            await has_all.wait_over()
+            assert has_all.events_nowait()[-1].event == "response.completed"
+        async with resume(words[1]["sequence_number"]) as stream:
+            following: Any = (await stream.event()).json()
+            assert following["delta"] == " four"
+        async with resume(9_000_000_000_000_000) as stream:
+            await stream.wait_over()
+            assert REASON in stream.body.decode()

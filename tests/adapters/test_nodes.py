@@ -75,7 +75,9 @@ async def test_another_node_resumes_stops_and_goes_on(tmp_path: Path) -> None:
                 second.take_over_now()
                 await resumed.wait_over()
                 events += resumed.events_nowait()
-            assert [number_of(event) for event in events] == list(range(len(events)))
+            numbers = [number_of(event) for event in events]
+            assert numbers[:6] == [0, 1, 2, 3, 4, 5]
+            assert numbers == sorted(set(numbers))  # those of another attempt leave some out
             response = events[-1].json()["response"]
             assert (response["status"], response["id"]) == ("completed", id)
             assert response["output"][0]["content"][0]["text"] == "Try 1. Try 2. "

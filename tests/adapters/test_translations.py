@@ -16,9 +16,10 @@ from trio_sse._runs.items import RunReader
 from trio_sse._runs.position import START
 from trio_sse._runs.status import RunEnd
 from trio_sse._runs.viewing import Viewers
-from trio_sse.adapters._numbers import EventNumbers, events_had
+from trio_sse._shared_log.run_session import AttemptStart
+from trio_sse.adapters._numbers import EventNumbers, LeftOut, events_had
 from trio_sse.adapters._pieces import PieceSplitter
-from trio_sse.adapters._protocol import REQUEST_EVENT, Payload, Translation
+from trio_sse.adapters._protocol import REQUEST_EVENT, Payload, Translation, left_out_before
 from trio_sse.adapters._response import RunAsResponse
 from trio_sse.adapters._state_changes import StateChanges
 from trio_sse.adapters.ag_ui import _AgentRun
@@ -30,6 +31,13 @@ from ..support.shares import examples
 
 Change = Callable[[RunContent], None]
 
+
+def begin_attempt(content: RunContent) -> None:
+    head = content.head
+    start = AttemptStart(f"attempt{len(content.starts)}", head.events, head.state, head.lengths)
+    content.set_starts([*content.starts, start])
+
+
 TEXTS = st.text(st.sampled_from("ab 。\n"), min_size=1, max_size=8)
 CHANGES: st.SearchStrategy[Change] = st.one_of(
     TEXTS.map(lambda text: lambda content: content.append("text", text.encode())),
@@ -37,6 +45,7 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
     TEXTS.map(lambda text: lambda content: content.append("notes", text.encode())),
     TEXTS.map(lambda text: lambda content: content.emit("reasoning", text)),
     st.just(lambda content: content.set_state("1")),
+    st.just(begin_attempt),
     st.sampled_from(
         [
             ("tool_call", '{"id":"c","name":"n","arguments":{}}'),
@@ -69,16 +78,26 @@ class Viewer:
         self._splitter = PieceSplitter(further=self._translation.shows_further_texts)
         had = events_had(content.id, cursor)
         self._numbers = EventNumbers(content.id, self._splitter.further_texts, had)
+        self._epoch = ""
         self.cursors: list[str] = []
         self.received: list[Payload] = []  # what has a number, and was not had before
+        self._has_void = False
 
     def read(self) -> None:
         for item in self._reader.read_now():
-            for piece in self._splitter.split(item):
-                for payload in self._translation.translate(piece):
-                    if payload.is_counted and (id := self._numbers.next(payload.text)) is not None:
-                        self.cursors.append(id)
-                        self.received.append(payload)
+            left_out, self._epoch = left_out_before(item, self._epoch)
+            for part in (*left_out, item):
+                for piece in self._splitter.split(part):
+                    if isinstance(piece, LeftOut) and self._numbers.leave_out(piece.count):
+                        self._has_void = True
+                    for payload in self._translation.translate(piece):
+                        if payload.is_counted and (id := self._numbers.next(payload.text)) is not None:
+                            self.cursors.append(id)
+                            self.received.append(payload)
+
+    @property
+    def has_void(self) -> bool:
+        return self._has_void or self._numbers.missing > 0
 
 
 def by_text(payloads: list[Payload]) -> dict[str, list[Payload]]:
@@ -112,11 +131,62 @@ def test_all_viewers_receive_the_same_events_also_if_they_resume(
         viewer.read()
     assert by_text(always.received) == by_text(now_and_then.received) == by_text(late.received)
     numbers = [payload.data["sequence_number"] for payload in late.received if make is RunAsResponse]  # type: ignore[index]
-    assert numbers == list(range(len(numbers)))
+    assert numbers == sorted(set(numbers))
+    if not content.starts and end.status in (RunStatus.FINISHED, RunStatus.FAILED):
+        assert numbers == list(range(len(numbers)))
     cut = min(cut, len(always.cursors) - 1)
     resumed = Viewer(content, make, always.cursors[cut])
     resumed.read()
     assert by_text([*always.received[: cut + 1], *resumed.received]) == by_text(late.received)
+    assert not resumed.has_void
+
+
+@pytest.mark.parametrize("make", [_Completion, RunAsResponse, _Message, agent_run])
+@settings(max_examples=examples(50))
+@given(
+    st.lists(CHANGES, max_size=6),
+    st.lists(CHANGES, max_size=4),
+    st.lists(CHANGES, max_size=4),
+    ENDS,
+    st.booleans(),
+)
+def test_who_has_what_a_store_has_lost_is_never_taken_for_one_who_has_not(
+    make: Callable[[str], Translation],
+    kept: list[Change],
+    lost: list[Change],
+    later: list[Change],
+    end: RunEnd,
+    is_resumed: bool,
+) -> None:
+    contents = (RunContent("run", 1.0), RunContent("run", 1.0))
+    viewers = [Viewer(content, make) for content in contents]
+    asked: Change = partial(RunContent.emit, event=REQUEST_EVENT, data="{}")
+    for change in (asked, *kept):
+        for content, viewer in zip(contents, viewers, strict=True):
+            change(content)
+            viewer.read()
+    before = len(viewers[0].received)
+    for change in lost:
+        change(contents[0])
+        viewers[0].read()
+    restored = contents[1]
+    head = restored.head
+    if is_resumed:
+        start = AttemptStart("another", head.events, head.state, head.lengths)
+        restored.set_starts([*restored.starts, start])
+        for change in later:
+            change(restored)
+    elif end.status in (RunStatus.FINISHED, RunStatus.FAILED):
+        end = end._replace(status=RunStatus.LOST)  # no node was there that could end it otherwise
+    restored.finish(end)
+    late = Viewer(restored, make)
+    late.read()
+    for number, cursor in enumerate(viewers[0].cursors):
+        resumed = Viewer(restored, make, cursor)
+        resumed.read()
+        shown = [*viewers[0].received[: number + 1], *resumed.received]
+        assert resumed.has_void or by_text(shown) == by_text(late.received)
+        assert not (resumed.has_void and number < before)
 
 
 @each_case("cursor", [None, "", "run", "run.", "run.x", "run.1-", "other.3", "run.1" + "-1" * 17])

@@ -145,8 +145,12 @@ class RunContent:
 
     def _move(self) -> None:
         lengths = tuple(map(len, self._texts))
-        epoch = self.starts[-1].epoch if self.starts else ""
-        self._head = Position(len(self._emitted), self._state_version, lengths, self.end is not None, epoch)
+        head = Position(len(self._emitted), self._state_version, lengths, self.end is not None)
+        for start in self.starts:
+            if not _is_reached(start, head):
+                break  # a store that has lost everything has it again before the output
+            head = head._replace(epoch=start.epoch)
+        self._head = head
 
     # What clients lack
 
@@ -199,22 +203,22 @@ class RunContent:
         return [*events, *self.since(start._replace(lengths=tuple(lengths)))]
 
     def since(self, position: Position) -> Sequence[RunEvent]:
-        """Return what follows after a position, in order; nothing if it is the head."""
+        """Return what follows after a position, in order; nothing if it is the head.
+
+        The position of each event names the attempt that has made it, and no event has output of two.
+        """
         if position == self._head:
             return ()
         if (event := self._growth_since(position)) is not None:
             return (event,)
-        if position.epoch != self._head.epoch:
-            position = position._replace(epoch=self._head.epoch)
-        lengths = list(position.lengths) + [0] * (len(self._texts) - len(position.lengths))
         events: list[RunEvent] = []
-        for number in range(position.events, len(self._emitted)):
-            item = self._emitted[number]
-            events += self._grown(lengths, item.lengths, position)
-            position = position._replace(events=number + 1, lengths=tuple(lengths))
-            events.append(RunEvent(item.event, item.data, position))
-        events += self._grown(lengths, self._head.lengths, position)
-        position = position._replace(lengths=self._head.lengths)
+        for start in self._later_starts(position) or ():
+            if not _is_reached(start, self._head):
+                break
+            events += self._output_between(position, start.events, start.lengths)
+            position = Position(start.events, position.state, start.lengths, position.has_ended, start.epoch)
+        events += self._output_between(position, self._head.events, self._head.lengths)
+        position = position._replace(events=self._head.events, lengths=self._head.lengths)
         if position.state != self._state_version and self._state is not None:
             position = position._replace(state=self._state_version)
             events.append(RunEvent("state", self._state, position))
@@ -224,9 +228,9 @@ class RunContent:
 
     def _growth_since(self, position: Position) -> RunEvent | None:
         """Return what follows after a position if that is one piece of one text, as most often; or `None`."""
-        events, state, lengths, has_ended, _ = position
+        events, state, lengths, has_ended, epoch = position
         head = self._head
-        if events != head.events or state != head.state or has_ended != head.has_ended:
+        if events != head.events or state != head.state or has_ended != head.has_ended or epoch != head.epoch:
             return None
         grown = -1
         for index, length in enumerate(head.lengths):
@@ -240,6 +244,18 @@ class RunContent:
         if not 0 < head.lengths[grown] - start <= _LARGEST_PIECE:
             return None
         return RunEvent("append", text_data(self.names[grown], self._texts[grown][start:]), head)
+
+    def _output_between(
+        self, position: Position, event_count: int, upto: Sequence[int]
+    ) -> Iterator[RunEvent]:
+        """Yield the texts and events after a position, up to so many events and bytes, in order."""
+        lengths = list(position.lengths) + [0] * (len(self._texts) - len(position.lengths))
+        for number in range(position.events, event_count):
+            item = self._emitted[number]
+            yield from self._grown(lengths, item.lengths, position)
+            position = position._replace(events=number + 1, lengths=tuple(lengths))
+            yield RunEvent(item.event, item.data, position)
+        yield from self._grown(lengths, upto, position)
 
     def _grown(self, lengths: list[int], upto: Sequence[int], position: Position) -> Iterator[RunEvent]:
         for index, length in enumerate(upto):
@@ -268,6 +284,12 @@ def byte_size(text: str) -> int:
 def event_size(event: str | None, data: str) -> int:
     """Return what an event counts for in the size of a run."""
     return byte_size(data) + byte_size(event or "") + EVENT_SIZE
+
+
+def _is_reached(start: AttemptStart, position: Position) -> bool:
+    """Whether a position has all events and texts that there were when an attempt began."""
+    place = Position(start.events, position.state, start.lengths, False)
+    return not is_beyond(place, position.events, position.state, position.lengths)
 
 
 def _is_boundary(text: bytearray, index: int) -> bool:

@@ -5,10 +5,10 @@ a log or a node remembers. As a text it is an event's id::
 
     b3JZ5cQw.2-1-840-12        two events, the first state, 840 bytes of one text and 12 of another
     b3JZ5cQw.2-1-840-12-end    the same, and the run's end
-    b3JZ5cQw.2-1-840-12~0f3a   the same, when the run's newest attempt was this one
+    b3JZ5cQw.2-1-840-12~0f3a   the same, where this attempt of the run has made the newest of it
 
 The part before the point is the beginning of the run's id, so that the cursor of another run is not taken for
-one of this run. The part after the tilde names the newest attempt that the client has followed; it is missing
+one of this run. The part after the tilde names the newest attempt whose output the client has; it is missing
 in the first one. A store that is restored to an older state may lose what clients have, and the next attempt
 then writes something else: its clients begin anew. All characters are unreserved, so that the id can be a
 part of any URL or header field.
@@ -38,7 +38,7 @@ class Position(NamedTuple):
         state: the version of its state; 0 for none.
         lengths: how many bytes of each text, in UTF-8; texts that are missing here have none.
         has_ended: whether its end.
-        epoch: which attempt was the newest one then; empty for the first.
+        epoch: which attempt it is in; empty for the first.
     """
 
     events: int
@@ -71,6 +71,11 @@ def format_position(run_id: str, position: Position) -> str:
     if has_ended:
         text += "-end"
     return f"{text}~{epoch}" if epoch else text
+
+
+def epoch_of(cursor: str) -> str:
+    """Return which attempt a cursor names; empty for the first."""
+    return cursor.partition("~")[2]
 
 
 def parse_position(run_id: str, id: str) -> Position | None:

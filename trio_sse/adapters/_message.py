@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from .._runs.items import RunEmitted, RunItem, RunOutcome, RunState, RunText
 from .._runs.protocol import MAIN_TEXT
+from ._numbers import LeftOut
 from ._protocol import Payload, ToolCall, Translation, facts_of, json_object, json_or_text
 
 
@@ -43,7 +44,7 @@ class MessageTranslation(Translation, ABC):
         self._open: dict[str, Part] = {}  # by name
         self._numbers = Counter[str]()
 
-    def translate(self, item: RunItem) -> Iterator[Payload]:
+    def translate(self, item: RunItem | LeftOut) -> Iterator[Payload]:
         """Yield the events that an item becomes."""
         match item:
             case RunText(text=text, name=name):

@@ -15,6 +15,7 @@ from typing import final
 
 from .._runs.items import RunItem, RunState, RunText
 from .._runs.protocol import MAIN_TEXT
+from ._numbers import LeftOut
 
 _LONGEST_WORD = 24
 
@@ -43,7 +44,7 @@ class PieceSplitter:
         self._shows_further = further
         self._held: dict[str, str] = {}  # by name
 
-    def split(self, item: RunItem) -> Iterator[RunItem]:
+    def split(self, item: RunItem | LeftOut) -> Iterator[RunItem | LeftOut]:
         """Yield what is certain now."""
         if isinstance(item, RunText):
             if self._shows(item.name):
@@ -54,12 +55,18 @@ class PieceSplitter:
                     yield replace(item, text=piece)
         elif isinstance(item, RunState):  # it has no place among the others
             yield item
-        else:
-            for name, text in self._held.items():
-                if text:
-                    yield RunText(text, name, item.cursor)
-            self._held.clear()
+        elif isinstance(item, LeftOut):  # an earlier attempt may have gone on with the word
             yield item
+            yield from self._rest()
+        else:
+            yield from self._rest()
+            yield item
+
+    def _rest(self) -> Iterator[RunText]:
+        for name, text in self._held.items():
+            if text:
+                yield RunText(text, name, "")
+        self._held.clear()
 
     def _shows(self, name: str) -> bool:
         if name == MAIN_TEXT:

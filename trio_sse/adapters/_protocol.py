@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple, Protocol, final
 
 import trio
@@ -22,6 +23,7 @@ from .._http.request import Request
 from .._http.response import Response
 from .._runs.errors import RunRestarted
 from .._runs.items import RunEmitted, RunItem, RunOutcome, RunState
+from .._runs.position import epoch_of
 from .._runs.protocol import MAIN_TEXT
 from .._runs.run import Run, has_emitted
 from .._runs.runs import Runs, functions_of
@@ -31,7 +33,7 @@ from .._runs.view import RunView, read_now
 from .._stream.connection import Connection, stream_of
 from .._wire.event import ServerSentEvent, trusted_event
 from .._wire.json_text import compact_json
-from ._numbers import EventNumbers, events_had
+from ._numbers import EventNumbers, LeftOut, events_had
 from ._pieces import PieceSplitter
 
 #: A run's function, which takes the request's body as JSON.
@@ -46,6 +48,9 @@ OUTPUT_LOST = RunOutcome(RunStatus.LOST, "a part of the answer was lost: read it
 # What an adapter keeps of a request, such as the model's name and the metadata, has at most so many bytes.
 _LARGEST_FACTS = 64 * 1024
 _LONGEST_KEY = 256
+
+# How a run ends whose node has died.
+_STORED_BY_OTHERS = (RunStatus.LOST, RunStatus.CANCELLED)
 
 # After so many pieces of a text, other tasks run.
 _PIECES_PER_CHECKPOINT = 500
@@ -77,8 +82,8 @@ class Translation(Protocol):
         """Compute what is needed to translate a state, which is JSON, if that takes long; other tasks run."""
         return  # most need nothing
 
-    def translate(self, item: RunItem) -> Iterator[Payload]:
-        """Yield the events that an item becomes."""
+    def translate(self, item: RunItem | LeftOut) -> Iterator[Payload]:
+        """Yield the events that an item becomes; none for numbers that are left out."""
         raise NotImplementedError
 
 
@@ -145,25 +150,35 @@ class RunStarter:
 async def show(
     view: RunView, connection: Connection, translation: Translation, *, after: int | None = None
 ) -> None:
-    """Send a run's events in a protocol, after a number or what the client's `Last-Event-ID` says."""
+    """Send a run's events in a protocol, after a number or what the client's `Last-Event-ID` says.
+
+    If what the client has is void, it receives the protocol's error.
+    """
     splitter = PieceSplitter(further=translation.shows_further_texts)
     had = events_had(view.id, connection.last_event_id) if after is None else (after + 1,)
     numbers = EventNumbers(view.id, splitter.further_texts, had)
-    async with view.events() as items, aclosing(_pieces_of(_until_lost(items), splitter)) as pieces:
+    async with view.events() as items, aclosing(_pieces_of(items, splitter)) as pieces:
         async for piece in pieces:
+            if piece is OUTPUT_LOST or (isinstance(piece, LeftOut) and numbers.leave_out(piece.count)):
+                break
             if isinstance(piece, RunState):
                 await translation.prepare_state(piece.data)
             for payload in translation.translate(piece):
-                is_counted = payload.is_counted and piece is not OUTPUT_LOST
-                id = numbers.next(payload.text) if is_counted else None
-                if id is not None or not is_counted:
+                id = numbers.next(payload.text) if payload.is_counted else None
+                if id is not None or not payload.is_counted:
                     await connection.send(_event_of(payload, id))
+        else:
+            if not numbers.missing:
+                return
+    for said in (LeftOut(numbers.missing), OUTPUT_LOST):  # some clients skip what has no higher number
+        for payload in translation.translate(said):
+            await connection.send(_event_of(payload, None))
 
 
 async def run_through(view: RunView, translation: Translation) -> None:
     """Let a translation see a run until its end, for an answer that is not a stream."""
     async with view.events() as items:
-        await _translate_all(_until_lost(items), translation)
+        await _translate_all(items, translation)
 
 
 async def translate_now(view: RunView, translation: Translation) -> None:
@@ -180,29 +195,40 @@ async def _translate_all(items: AsyncIterator[RunItem], translation: Translation
                 pass
 
 
-async def _until_lost(items: AsyncIterator[RunItem]) -> AsyncGenerator[RunItem, None]:
-    """Yield a run's items; `OUTPUT_LOST` is the last one if what the viewer has received became void."""
-    try:
-        async for item in items:
-            yield item
-    except RunRestarted:
-        yield OUTPUT_LOST
-
-
 async def _each(items: Sequence[RunItem]) -> AsyncGenerator[RunItem, None]:
     for item in items:
         yield item
 
 
-async def _pieces_of(items: AsyncIterator[RunItem], splitter: PieceSplitter) -> AsyncGenerator[RunItem, None]:
-    """Yield the pieces of a run's items."""
-    number = 0
-    async for item in items:
-        for piece in splitter.split(item):
-            yield piece
-            number += 1
-            if number % _PIECES_PER_CHECKPOINT == 0:
-                await trio.lowlevel.checkpoint()
+async def _pieces_of(
+    items: AsyncIterator[RunItem], splitter: PieceSplitter
+) -> AsyncGenerator[RunItem | LeftOut, None]:
+    """Yield the pieces of a run's items, and where numbers are left out.
+
+    `OUTPUT_LOST` is the last one if what was read became void.
+    """
+    number, epoch = 0, ""
+    try:
+        async for item in items:
+            left_out, epoch = left_out_before(item, epoch)
+            for piece in chain.from_iterable(map(splitter.split, (*left_out, item))):
+                yield piece
+                number += 1
+                if number % _PIECES_PER_CHECKPOINT == 0:
+                    await trio.lowlevel.checkpoint()
+    except RunRestarted:
+        yield OUTPUT_LOST
+
+
+def left_out_before(item: RunItem, epoch: str) -> tuple[list[LeftOut], str]:
+    """Return which numbers are left out before an item, and its attempt; `epoch` is the attempt before."""
+    if isinstance(item, RunState):  # it has no place among the others
+        return [], epoch
+    own = epoch_of(item.cursor)
+    found = [] if own == epoch else [LeftOut.before_attempt(own)]
+    if isinstance(item, RunOutcome) and item.status in _STORED_BY_OTHERS:
+        found.append(LeftOut.before_end())
+    return found, own
 
 
 def _event_of(payload: Payload, id: str | None) -> ServerSentEvent:

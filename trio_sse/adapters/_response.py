@@ -12,6 +12,7 @@ from typing import Any, final
 
 from .._runs.items import RunEmitted, RunItem, RunOutcome, RunText
 from .._runs.status import RunStatus
+from ._numbers import LeftOut
 from ._openai import client_tool_call, token_counts
 from ._protocol import Payload, ToolCall, Translation, facts_of, json_object
 
@@ -68,7 +69,7 @@ class RunAsResponse(Translation):
         self._error: dict[str, object] | None = None
         self._usage: dict[str, object] | None = None
 
-    def translate(self, item: RunItem) -> Iterator[Payload]:
+    def translate(self, item: RunItem | LeftOut) -> Iterator[Payload]:
         match item:
             case RunText(text=text):
                 yield from self._grow("message", text)
@@ -76,6 +77,8 @@ class RunAsResponse(Translation):
                 yield from self._emitted(item)
             case RunOutcome():
                 yield from self._end(item)
+            case LeftOut(count=count):
+                self._number += count
 
     def _emitted(self, item: RunEmitted) -> Iterator[Payload]:
         if (facts := facts_of(item)) is not None:

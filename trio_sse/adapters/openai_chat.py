@@ -28,6 +28,7 @@ from .._runs.status import RunStatus
 from .._runs.view import RunView
 from .._stream.connection import Connection
 from .._stream.whole_body import needs_body
+from ._numbers import LeftOut
 from ._openai import (
     RequestedRuns,
     client_tool_call,
@@ -123,7 +124,7 @@ class _Completion(Translation):
         self._usage: dict[str, int] | None = None
         self.error: dict[str, object] | None = None
 
-    def translate(self, item: RunItem) -> Iterator[Payload]:
+    def translate(self, item: RunItem | LeftOut) -> Iterator[Payload]:
         match item:
             case RunText(text=text):
                 self._text.write(text)

@@ -21,6 +21,7 @@ from .._runs.runs import Runs
 from .._runs.view import RunView
 from .._stream.connection import Connection
 from .._stream.whole_body import needs_body
+from ._numbers import MOST_DIGITS
 from ._openai import RequestedRuns, error_response, with_openai_errors
 from ._protocol import (
     RunFunction,
@@ -84,7 +85,7 @@ class Responses:
         if query.get("stream") != "true":
             return await _so_far(view)
         after = query.get("starting_after")
-        if after is not None and not (after.isascii() and after.isdigit() and len(after) < 16):
+        if after is not None and not (after.isascii() and after.isdigit() and len(after) <= MOST_DIGITS):
             return error_response(400, "starting_after must be a sequence number")
         await show(view, connection, RunAsResponse(view.id), after=None if after is None else int(after))
         return None
