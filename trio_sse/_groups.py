@@ -12,12 +12,41 @@ import trio
 E = TypeVar("E", bound=BaseException)
 
 
+# Groups that are nested deeper are made flat: Python splits and shows groups by recursion.
+_MAX_DEPTH = 100
+
+
 def leaf_exceptions(group: BaseExceptionGroup[E]) -> list[E]:
     """Return the exceptions in a group that are not groups themselves, in order."""
+    return _walk(group)[0]
+
+
+def _walk(group: BaseExceptionGroup[E]) -> tuple[list[E], int]:
+    """Return the leaves of a group, and how deep it is nested."""
     leaves: list[E] = []
-    for error in group.exceptions:
-        leaves += leaf_exceptions(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return leaves
+    left: list[tuple[E | BaseExceptionGroup[E], int]] = [(group, 1)]
+    deepest = 0
+    while left:
+        error, depth = left.pop()
+        if isinstance(error, BaseExceptionGroup):
+            deepest = max(deepest, depth)
+            left += [(inner, depth + 1) for inner in reversed(error.exceptions)]
+        else:
+            leaves.append(error)
+    return leaves, deepest
+
+
+def shallow(error: BaseException) -> BaseException:
+    """Return what user code raised, with its groups in one if they are nested very deep.
+
+    Do this before one of Trio's scopes sees it: the scope cannot end if it fails to split the group.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves, depth = _walk(error)
+    if depth <= _MAX_DEPTH:
+        return error
+    return BaseExceptionGroup(error.message, leaves).with_traceback(error.__traceback__)
 
 
 def only_exception(error: BaseException) -> BaseException:
@@ -56,11 +85,21 @@ def split_failure(failure: BaseException) -> tuple[BaseException | None, BaseExc
     would stop it before it ended the server.
     """
     passing = (trio.Cancelled, KeyboardInterrupt) if _is_cancelled() else KeyboardInterrupt
+    return split(failure, passing)
+
+
+def split(
+    failure: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]
+) -> tuple[BaseException | None, BaseException | None]:
+    """Split an exception, or a group, into what is of these kinds and the rest."""
+    failure = shallow(failure)
     if isinstance(failure, BaseExceptionGroup):
-        return failure.split(passing)
-    if isinstance(failure, passing):
-        return failure, None
-    return None, failure
+        leaves = leaf_exceptions(failure)
+        matching = sum(isinstance(leaf, kinds) for leaf in leaves)
+        if 0 < matching < len(leaves):
+            return failure.split(kinds)
+        return (failure, None) if matching else (None, failure)
+    return (failure, None) if isinstance(failure, kinds) else (None, failure)
 
 
 def _is_cancelled() -> bool:
@@ -70,12 +109,17 @@ def _is_cancelled() -> bool:
 
 @contextmanager
 def stray_cancellation_fails() -> Iterator[None]:
-    """Make an error of a cancellation that is not this task's; a nursery would take it for its own."""
+    """Make an error of a cancellation that is not this task's; a nursery would take it for its own.
+
+    Groups that are nested too deep for Trio's scopes are made flat.
+    """
     try:
         yield
     except BaseException as failure:
         if is_cancellation(failure) and not _is_cancelled():
             raise as_exception(failure) from None
+        if (raised := shallow(failure)) is not failure:
+            raise raised from None
         raise
 
 

@@ -13,9 +13,9 @@ from trio_sse._stream.lifecycle import run_stream
 from ..support import hosts
 from ..support.cancellations import foreign_cancellation
 from ..support.certificates import Certificate
-from ..support.host_handlers import Panic
 from ..support.hosts import Run, until_subscribed
 from ..support.leaks import LeakCheck
+from ..support.raised import Panic
 from ..support.websocket_client import HANDSHAKE
 
 pytestmark = pytest.mark.integration

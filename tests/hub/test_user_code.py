@@ -24,20 +24,9 @@ from trio_sse._subscription.subscription import feed_of
 from trio_sse._wire.message import Framing
 
 from ..support.leaks import MakeHub
+from ..support.raised import Panic, Unprintable
 from ..support.serving import running
 from ..support.waiting import SECONDS
-
-
-class Panic(BaseException):
-    """What foreign code raises that knows nothing of Python's conventions."""
-
-
-class Unprintable(Exception):
-    def __str__(self) -> str:
-        raise ZeroDivisionError
-
-    __repr__ = __str__
-
 
 RAISED = [
     ZeroDivisionError,

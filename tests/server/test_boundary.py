@@ -23,13 +23,9 @@ from ..support.cancellations import foreign_cancellation
 from ..support.cases import Cases
 from ..support.certificates import make_contexts
 from ..support.leaks import MakeServer
+from ..support.raised import Panic
 from ..support.serving import in_memory, on_sockets
 from ..support.waiting import until
-
-
-class Panic(BaseException):
-    """As a panic of foreign code arrives in Python."""
-
 
 RAISED: list[Callable[[], BaseException]] = [
     lambda: ValueError("why"),

@@ -21,13 +21,9 @@ from trio_sse._wire.message import Message
 from trio_sse.sqlite import SQLiteLog
 
 from ..support.cases import each_case
+from ..support.raised import Panic
 from ..support.serving import running
 from ..support.waiting import SECONDS
-
-
-class Panic(BaseException):
-    """What foreign code raises that knows nothing of Python's conventions."""
-
 
 METHODS = ["connect", "tail", "read_backward", "read", "append", "leave"]
 RAISED = [

@@ -13,13 +13,10 @@ from trio_sse.websocket import WebSocketConnection
 
 from ..support.cancellations import foreign_cancellation
 from ..support.leaks import MakeServer
+from ..support.raised import Panic, Unprintable, deep_group
 from ..support.serving import in_memory
 from ..support.websocket_client import HANDSHAKE, TEXT, WebSocket, opened
 from ..support.websocket_handlers import Ends, news
-
-
-class Panic(BaseException):
-    """As a panic of foreign code arrives in Python."""
 
 
 @pytest.mark.parametrize(
@@ -32,8 +29,10 @@ class Panic(BaseException):
         lambda: SystemExit(3),
         Panic,
         foreign_cancellation,
+        Unprintable,
+        deep_group,
     ],
-    ids=["error", "group", "cancelled", "generator", "exit", "panic", "of another task"],
+    ids=["error", "group", "cancelled", "generator", "exit", "panic", "of another task", "no text", "deep"],
 )
 @pytest.mark.parametrize(
     "place", ["on_connect", "before the head", "after the head", "in mid-stream", "in finally"]

@@ -20,6 +20,7 @@ from .._asgi.scope_object import ScopeObject
 from .._asgi.types import Send
 from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.request import Request
+from .._nursery import UserCodeNursery
 from .._request.admission import Admission
 from .._request.request_reader import RoutedRequest
 from .._request.results import AfterResponse
@@ -244,12 +245,16 @@ class AppStream(ScopeObject):
         """Wait until middleware, in whatever task, has sent the head, or the stream has ended."""
         self._cycle.on_start = partial(self._detach, pending)
         try:
-            async with trio.open_nursery() as nursery:
+            async with UserCodeNursery() as nursery:
+
+                async def wait_started() -> None:
+                    await pending.wait_started()
+                    if not pending.has_started:
+                        nursery.cancel_scope.cancel()
+
+                nursery.start_soon(wait_started)
                 if self._app_send is not None:
-                    nursery.start_soon(self._app_send, FLUSH)
-                await pending.wait_started()
-                if not pending.has_started:
-                    nursery.cancel_scope.cancel()
+                    await self._app_send(FLUSH)
         finally:
             self._cycle.on_start = None
         if not pending.has_started:

@@ -19,6 +19,7 @@ import trio
 
 from .._groups import plain_cancellation
 from .._http.response import Response
+from .._nursery import UserCodeNursery
 from .._stream.end_reason import EndReason
 from .announced_body import AnnouncedBody
 from .client_disconnected import ClientDisconnected
@@ -280,17 +281,11 @@ class ResponseGuard(ScopeObject):
 
     async def _send_beside(self, message: Message, work: Callable[[], Awaitable[None]]) -> None:
         """Send a message while something else is done. What is raised is in no group."""
-        failure: Exception | None = None
         with plain_cancellation():
-            async with trio.open_nursery() as nursery:
+            async with UserCodeNursery() as nursery:
                 nursery.start_soon(work)
-                try:
-                    await self._send(message)
-                except Exception as error:
-                    failure = error
+                await self._send(message)
                 nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
 
     async def _send_watched(self, message: Message) -> None:
         """Send a part of the body, and notice that the client disconnects, for an app that does not receive.

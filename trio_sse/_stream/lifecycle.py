@@ -32,12 +32,14 @@ from .._groups import (
     as_exception,
     leaf_exceptions,
     only_exception,
+    shallow,
     split_failure,
     stray_cancellation_fails,
 )
 from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.response import Response
 from .._logger import get_logger
+from .._nursery import UserCodeNursery
 from .._subscription.subscription import SlowConsumer
 from .._wire.topic import TopicError
 from .closing import finish_stream, send_reconnect_hint
@@ -195,6 +197,7 @@ def _leave(manager: StreamManager, stream: LiveStream, answer: object) -> Refuse
             stream.lifetime.__exit__(None, None, None)
             _check_answer(stream, answer)
             return None
+        failure = shallow(failure)
         if stream.lifetime.__exit__(type(failure), failure, failure.__traceback__):
             return None
     except BaseException as raised:
@@ -230,7 +233,7 @@ async def _handle_with_helpers(
     stream = stream_of(connection)
     keepalives, entry = stream.serving.keepalives, None
     stream.lifetime.deadline = stream.deadline
-    async with trio.open_nursery() as nursery:
+    async with UserCodeNursery() as nursery:
         nursery.start_soon(read or partial(_watch_peer, stream))
         try:
             # The scope ends those that the code has left open: the nursery could not.

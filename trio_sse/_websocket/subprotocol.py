@@ -17,6 +17,7 @@ import trio
 
 from .._groups import stray_cancellation_fails
 from .._hub.hub import Hub
+from .._nursery import UserCodeNursery
 from .._shared_log.protocol import EventRefused, LogUnavailable
 from .._subscription.changing import change_topics
 from .._subscription.feed import Feed
@@ -84,7 +85,7 @@ class _Session:
 
     async def run(self) -> None:
         try:
-            async with trio.open_nursery() as self._nursery:
+            async with UserCodeNursery() as self._nursery:
                 with stray_cancellation_fails():
                     await self._answer_all()
         finally:

@@ -15,9 +15,9 @@ from trio_sse import EndReason
 
 from ...support import hosts
 from ...support.client import Client
-from ...support.host_handlers import Panic
 from ...support.hosts import FAST, PATIENT, Run, until_subscribed
 from ...support.leaks import living_tasks, open_descriptors
+from ...support.raised import Panic
 from ...support.waiting import until
 from .observing import NEVER
 
