@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import trio
 
 from trio_sse import Connection, EndReason, HTTPException, Hub, Overflow, Response, Run, Runs
+
+from .raised import Panic
 
 Handler = Callable[..., Awaitable[Response | None]]
 
@@ -32,11 +34,35 @@ class Life:
     runs: Runs | None = None
     place: str = ""  # where the code of `/raises` and `/generated` raises an exception
     make_error: Callable[[], BaseException] = RuntimeError
+    kept: list[AsyncIterator[int]] = field(default_factory=list)  # generators that are left open
+    closed: int = 0  # how many of them have been closed
 
     def visit(self, place: str) -> None:
         """Raise the exception if this is the place."""
         if place == self.place:
             raise self.make_error()
+
+    async def numbers_in_a_nursery(self) -> AsyncIterator[int]:
+        """Count inside a nursery, where one must not yield."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                for number in range(1_000):
+                    yield number
+        finally:
+            self.closed += 1
+
+    async def leave_a_nursery_open(self, send: Callable[[str], Awaitable[None]]) -> None:
+        """Send two numbers, and leave the generator: dropped, kept by somebody, or by an exception."""
+        numbers = self.numbers_in_a_nursery()
+        if self.place == "kept":
+            self.kept.append(numbers)
+        async for number in numbers:
+            await send(f"{number}")
+            if number and self.place == "by an exception":
+                raise ValueError("why")
+            if number:
+                break
 
     async def step(self) -> None:
         """Wait, in a handler, until the test lets it go on."""
@@ -176,6 +202,9 @@ def handlers(hub: Hub, life: Life) -> Mapping[str, Handler]:
     async def leaves_a_scope_open(connection: Connection) -> None:
         trio.CancelScope().__enter__()  # as an async generator does that is not closed
 
+    async def leaves_a_nursery_open(connection: Connection) -> None:
+        await life.leave_a_nursery_open(connection.send)
+
     async def upgrades(connection: Connection) -> None:
         raise HTTPException(426, "not here", {"Upgrade": "h2c"})
 
@@ -249,10 +278,6 @@ async def _count(run: Run, life: Life) -> dict[str, int]:
             await run.emit(number, event="third")
         await life.step()
     return {"counted": 6}
-
-
-class Panic(BaseException):
-    """What a library raises that is no `Exception`."""
 
 
 async def echo(connection: Connection) -> None:

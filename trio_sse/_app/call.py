@@ -19,6 +19,7 @@ import trio
 from .._asgi.asyncio_advice import AsyncioAdvice
 from .._asgi.client_disconnected import is_of_disconnect
 from .._asgi.types import ASGIApp, Scope
+from .._generators import closing_generators
 from .._groups import only_exception, split_failure
 from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._logger import get_logger
@@ -184,7 +185,7 @@ class AppCall:
         try:
             if self.serving.response_room.expected and not await self._wait_for_place():
                 return True
-            await app(scope, cycle.receive, cycle.send)
+            await closing_generators(app(scope, cycle.receive, cycle.send))
         except BaseException as failure:
             passing, contained = split_failure(failure)
             only = None

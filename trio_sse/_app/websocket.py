@@ -31,6 +31,7 @@ import trio
 
 from .._asgi.client_disconnected import ClientDisconnected
 from .._asgi.types import Message, Scope
+from .._generators import closing_generators
 from .._groups import only_exception, split_failure
 from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.websocket_handshake import offered_subprotocols
@@ -182,11 +183,8 @@ class _Call:
         has_failed = False
         try:
             with self._scope:
-                await self._owner.app.app(
-                    self._owner.scope(self._transport, self._routed, self._connection),
-                    self.receive,
-                    self.send,
-                )
+                scope = self._owner.scope(self._transport, self._routed, self._connection)
+                await closing_generators(self._owner.app.app(scope, self.receive, self.send))
         except BaseException as failure:
             passing, contained = split_failure(failure)
             if contained is not None:

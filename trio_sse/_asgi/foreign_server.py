@@ -15,6 +15,7 @@ from typing import Any, Protocol, final
 
 import trio
 
+from .._generators import closing_generators
 from .._groups import split_failure
 from .._http.event_source import refusal_response
 from .._http.exceptions import HTTPException
@@ -194,7 +195,7 @@ class ForeignStreamExtension(ScopeObject):
     ) -> None:
         outcome = None
         try:
-            outcome = await run_stream(manager, self._serving, pending.stream, handle)
+            outcome = await closing_generators(run_stream(manager, self._serving, pending.stream, handle))
         except BaseException as failure:  # in the app's nursery, it would end the hub and all streams
             passing, contained = split_failure(failure)
             if contained is not None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, final
 
 import trio
 
+from .._generators import closing_generators
 from .._groups import as_exception, split_failure
 from .._http.exceptions import TemporaryRefusal
 from .._stream.draining import end_app_responses, end_streams
@@ -201,7 +202,7 @@ class OutermostApp:
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self._app(scope, receive, send)
+            await closing_generators(self._app(scope, receive, send))
         except BaseException as failure:
             passing, contained = split_failure(failure)
             if contained is not None:

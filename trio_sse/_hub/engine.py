@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 import trio
 
+from .._generators import watching_generators
 from .._groups import is_cancellation
 from .._log.idempotency import key_digest
 from .._log.memory import MemoryLog
@@ -354,18 +355,19 @@ class HubEngine:
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         try:
-            if not self._is_loaded:
-                await self.sequencer.load()
-                self._is_loaded = True
-            task_status.started()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.scheduler.run)
-                nursery.start_soon(self.presence.run)
-                nursery.start_soon(self.revocations.run)
-                self._nursery = nursery
-                for service in self._services:
-                    nursery.start_soon(service.run)
-                await self.sequencer.run()  # in this task: it takes what is published from now on at once
+            with watching_generators():
+                if not self._is_loaded:
+                    await self.sequencer.load()
+                    self._is_loaded = True
+                task_status.started()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self.scheduler.run)
+                    nursery.start_soon(self.presence.run)
+                    nursery.start_soon(self.revocations.run)
+                    self._nursery = nursery
+                    for service in self._services:
+                        nursery.start_soon(service.run)
+                    await self.sequencer.run()  # in this task: it takes what is published from now on at once
         except BaseException as failure:
             self._nursery = None
             can_go_on = is_cancellation(failure)

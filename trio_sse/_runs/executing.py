@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from .._generators import closing_generators
 from .._groups import leaf_exceptions, only_exception, split_failure, stray_cancellation_fails
 from .._logger import get_logger
 from .._wire.event import ServerSentEvent
@@ -28,7 +29,7 @@ async def execute(record: RunRecord, function: Callable[[], Awaitable[object]], 
     record.content.status = RunStatus.RUNNING
     try:
         with record.scope, stray_cancellation_fails():
-            result = _encode_result(await function())
+            result = _encode_result(await closing_generators(function()))
             if result is not None:
                 await _make_room(record, byte_size(result), flusher)
         if record.scope.cancelled_caught:

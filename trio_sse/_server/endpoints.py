@@ -11,6 +11,7 @@ from typing import final
 
 import trio
 
+from .._generators import closing_generators
 from .._groups import as_exception, split_failure
 from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.response import Response, encode_body
@@ -148,7 +149,7 @@ class Endpoints:
                 with scope:
                     if not route.is_exempt and place.must_wait():
                         await place.wait()
-                    response = await route.handler(routed.request, **routed.parameters)
+                    response = await closing_generators(route.handler(routed.request, **routed.parameters))
                     if not isinstance(response, Response):
                         raise TypeError(f"an endpoint must return a Response, not {type(response).__name__}")
                     if not isinstance(response.body, str | bytes):

@@ -16,6 +16,7 @@ from typing import Protocol, final
 
 import trio
 
+from .._generators import close_generators_of
 from .._http.exceptions import HTTPException
 from .._http.request_head import RequestHead
 from .._http2.error_code import ErrorCode
@@ -114,6 +115,7 @@ class _Connection:
         protocol = self._protocol
         try:
             async with trio.open_nursery() as self._tasks:
+                close_generators_of(self._tasks)
                 try:
                     # If this is cancelled, the streams still send their last bytes.
                     await self._read(received)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, final
 
+from .._generators import count_open_nurseries
 from .._http.exceptions import HTTPException
 from .._http.request_head import RequestHead
 from .._request.admission import Admission
@@ -22,6 +23,7 @@ from .._stream.lifecycle import (
     Handle,
     Refused,
     StreamOutcome,
+    close_generators,
     end_stream,
     start_stream,
     start_with_hooks,
@@ -89,6 +91,7 @@ class SingleRequests:
 
     async def _run(self, connection: Connection, handle: Handle, began_at: float | None) -> None:
         answer: object = None
+        nurseries = count_open_nurseries()
         try:
             name_task(handle)
             if self._manager.on_connect:
@@ -98,6 +101,8 @@ class SingleRequests:
             answer = await handle(connection)
         except BaseException as failure:
             answer = Failure(failure)
+        if count_open_nurseries() > nurseries:
+            answer = await close_generators(nurseries, answer)
         await self._end(connection, began_at, answer)
 
     async def _end(self, connection: Connection, began_at: float | None, answer: object) -> None:

@@ -28,6 +28,7 @@ from typing import final
 
 import trio
 
+from .._generators import close_left_open, closing_generators, count_open_nurseries
 from .._groups import (
     as_exception,
     leaf_exceptions,
@@ -126,6 +127,7 @@ async def run_stream(
     """
     connection = Connection(stream)
     answer: object = None
+    nurseries = count_open_nurseries()
     try:
         if read is not None or not stream.transport.is_watchable:
             enter_stream(manager, stream)
@@ -138,6 +140,8 @@ async def run_stream(
             answer = await handle(connection)
     except BaseException as failure:
         answer = Failure(failure)
+    if count_open_nurseries() > nurseries:
+        answer = await close_generators(nurseries, answer)
     return await end_stream(manager, connection, answer)
 
 
@@ -163,6 +167,19 @@ async def start_with_hooks(manager: StreamManager, connection: Connection) -> No
     if not stream.needs_deadline:
         stream.lifetime.deadline = math.inf
     _begin_keepalives(stream)
+
+
+async def close_generators(nurseries: int, answer: object) -> object:
+    """Close the generators that a handler has left inside a nursery; return what `end_stream` takes.
+
+    Do this before anything else if the task has more nurseries open than before the handler.
+    """
+    try:
+        await close_left_open(nurseries)
+    except BaseException as failure:
+        if not isinstance(answer, Failure):
+            return Failure(failure)
+    return answer
 
 
 async def end_stream(manager: StreamManager, connection: Connection, answer: object) -> StreamOutcome:
@@ -238,13 +255,13 @@ async def _handle_with_helpers(
         try:
             # The scope ends those that the code has left open: the nursery could not.
             with stray_cancellation_fails(), trio.CancelScope():
-                await call_connect_hooks(manager, connection)
+                await closing_generators(call_connect_hooks(manager, connection))
                 stream.is_connected = True
                 if stream.transport.is_direct:
                     entry = keepalives.add(stream, stream.keepalive_due)
                 else:
                     nursery.start_soon(stream.keep_alive_task)
-                _check_answer(stream, await handle(connection))
+                _check_answer(stream, await closing_generators(handle(connection)))
         finally:
             if entry is not None:
                 keepalives.remove(entry)

@@ -26,6 +26,7 @@ from typing import NoReturn, Protocol, TypeVarTuple, final
 
 import trio
 
+from .._generators import close_generators_of
 from .._groups import split_failure
 from .._hub.hub import Hub, engine_of
 from .._logger import get_logger
@@ -161,6 +162,7 @@ class ServeScope:
         try:
             async with trio.open_nursery() as connections:
                 self._connections = connections
+                close_generators_of(connections)
                 await work()
         finally:
             self._end()
