@@ -232,6 +232,35 @@ async def test_middleware_gives_up_on_a_stream_that_has_not_begun(run: Run) -> N
             assert await stream.whole() == b"too late"
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_client_that_leaves_with_the_whole_body_is_noticed(run: Run, method: str) -> None:
+    ended = trio.Event()
+
+    async def answer_and_go_on(scope: Any, receive: Any, send: Any) -> None:
+        fields = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": b"ok", "more_body": True})  # and no end
+        try:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            ended.set()
+
+    def middleware(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            own = scope["type"] == "http" and scope["path"] == "/whole"
+            await (answer_and_go_on if own else app)(scope, receive, send)
+
+        return call
+
+    async with run(middleware=middleware) as host:
+        async with host.opened("/whole", method=method) as client:
+            if method == "GET":
+                assert await (client.whole() if isinstance(client, Client) else client.read()) == b"ok"
+            assert not ended.is_set()
+        await ended.wait()
+
+
 async def test_a_request_has_one_stream_at_once(run: Run) -> None:
     def doubling(app: Any) -> Any:
         async def send_nothing(message: Any) -> None:

@@ -43,6 +43,7 @@ class Http2Output:
 
     Attributes:
         streams: the open streams, by their numbers.
+        answered: those that have left the table with their last byte, and are still served.
         window: how many bytes of DATA the peer accepts now, on all streams together.
         output: the frames that wait to be sent, in order; `output_size` has their bytes.
         last_stream_id: the highest number of a stream that the peer has opened.
@@ -62,6 +63,7 @@ class Http2Output:
         on_closed: Callable[[], None],
     ) -> None:
         self.streams: dict[int, Http2Stream] = {}
+        self.answered: dict[Http2Stream, None] = {}
         self.window = self.initial_window = _INITIAL_WINDOW
         self.output: list[bytes | memoryview] = []
         self.output_size = 0
@@ -121,6 +123,8 @@ class Http2Output:
         stream.has_ended = True
         if stream.peer_has_ended:
             self._forget(stream)
+            if stream.observer is not None:
+                self.answered[stream] = None  # an app may not know yet that its response has ended
 
     def reset(self, stream: Http2Stream, code: ErrorCode) -> None:
         """End a stream at once, in both directions."""
@@ -230,6 +234,8 @@ class Http2Output:
 
     def lose_all(self) -> None:
         """Record that the peer has disconnected."""
+        while self.answered:
+            self._lose(self.answered.popitem()[0])
         for stream in list(self.streams.values()):
             self._forget(stream)
             self._lose(stream)

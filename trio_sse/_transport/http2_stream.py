@@ -244,6 +244,7 @@ class Http2StreamTransport(Http2Response):
         self.state = _CLOSED
         stream = self._stream
         stream.observer = None
+        self._writer.protocol.answered.pop(stream, None)
         if not stream.is_closed:
             self._writer.reset(stream, self._reset_code(stream), self.written_at)
         self._release()
