@@ -52,6 +52,8 @@ def test_what_a_node_stores_is_read() -> None:
         {"events": [b'["e","d",[-1]]']},
         {"events": [b'["e","d",[true]]']},
         {"events": [b'["e\\nid: 9","d",[]]']},
+        {"events": [b'["e\\ud83d","d",[]]']},
+        {"events": [b'["e","\\ud83d\\rid: 9",[]]']},
         {"events": [b'["e","d\\rid: 9",[]]']},
         {"events": [b'["end","{}",[]]']},
         {"events": [b"[" * 100_000]},

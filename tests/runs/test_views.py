@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
-from trio_sse import Runs, RunStatus
+from trio_sse import Run, Runs, RunStatus
 from trio_sse._runs.beginning import SLACK
 from trio_sse._shared_log.run_session import NewRun, RunSession
 from trio_sse.websocket import WebSocketConnection
@@ -16,6 +17,7 @@ from ..support.serving import in_memory
 from ..support.waiting import SECONDS
 from ..support.websocket_client import PING, opened
 from .test_node_failures import LONG, LOST, begin
+from .test_runs import join, serve_runs
 
 
 async def test_a_websocket_shows_a_run_and_resumes_it(make_server: MakeServer) -> None:
@@ -69,3 +71,35 @@ async def test_a_run_waits_for_a_node_that_has_its_function(make_shared: MakeLog
         again = Reading(view)
         await again.run()
         assert again.ends[0].reason == "nobody can go on with it"
+
+
+@pytest.mark.parametrize(
+    "data", ["a \ud83d", "\ude00\ud83d\r\nid: 9", {"half": "\ud83d"}], ids=["half", "halves", "JSON"]
+)
+async def test_half_of_a_character_is_kept_wherever_it_can_be(
+    make_shared: MakeLog, make_server: MakeServer, data: object
+) -> None:
+    node, other = Node(make_shared()), Node(make_shared())
+    server = make_server(hub=other.hub)
+    kept = data.replace("\r", "") if isinstance(data, str) else '{"half":"\\ud83d"}'
+
+    @server.websocket("/sockets/{id}")
+    async def show(websocket: WebSocketConnection, id: str) -> None:
+        await other.runs.get(id).stream(websocket)
+
+    serve_runs(server, other.runs)
+
+    async def think(run: Run) -> None:
+        await run.emit(data, event="reasoning")
+
+    async with nodes(node), in_memory(server) as memory:
+        view = await node.runs.start(think)
+        await view.wait()
+        async with reading(other.runs.get(view.id)) as (reader,):
+            pass
+        assert reader.events == [kept]
+        async with opened(memory, f"/sockets/{view.id}") as websocket:
+            assert [(await websocket.json())["data"] for _ in range(2)][1] == kept
+        client = await join(memory, view.id)
+        sent = kept.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        assert [await client.event() for _ in range(2)][1].data == sent

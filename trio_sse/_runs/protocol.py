@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
-from .._wire.event import encode_parts
-from .._wire.json_text import compact_json
+from .._wire.event import ServerSentEvent, encode_parts
+from .._wire.json_text import compact_json, join_surrogates, replace_surrogates
 from .._wire.message import Framing, frame
 from .._wire.websocket_frames import event_frame
 from .position import Position, format_position
@@ -66,8 +66,29 @@ class RunEvents:
             return b"".join(
                 [event_frame(data, event, format_position(id, at), None) for event, data, at in self._events]
             )
-        wires = [encode_parts(data, event, format_position(id, at)) for event, data, at in self._events]
+        wires = [_encode(event, data, format_position(id, at)) for event, data, at in self._events]
         return frame(b"".join(wires), framing)
+
+
+def event_text(data: object, event: str | None) -> str:
+    """Return the data of an event that a run emits, checked as that of a `ServerSentEvent`.
+
+    It may have lone surrogates: a text may be split anywhere, and the other half may come next.
+    """
+    try:
+        return ServerSentEvent(data, event=event).text()
+    except ValueError:
+        if not isinstance(data, str) or (whole := replace_surrogates(data)) == data:
+            raise
+    ServerSentEvent(whole, event=event)
+    return join_surrogates(str.__str__(data).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _encode(event: str | None, data: str, id: str) -> bytes:
+    try:
+        return encode_parts(data, event, id)
+    except UnicodeEncodeError:
+        return encode_parts(replace_surrogates(data), event, id)
 
 
 def text_data(name: str, text: bytes | bytearray) -> str:

@@ -13,7 +13,7 @@ from .._wire.json_text import compact_json
 from .content import MOST_TEXTS, byte_size, event_size
 from .errors import RunEnded
 from .flushing import RunFlusher
-from .protocol import MAIN_TEXT, RESERVED
+from .protocol import MAIN_TEXT, RESERVED, event_text
 from .record import RunRecord
 from .writing import EmitEvent, SetCheckpoint, SetState
 
@@ -91,7 +91,8 @@ class Run:
         """Add an event, which viewers receive as it is, after what was added before.
 
         Args:
-            data, event: as for `ServerSentEvent`, except that the types of the run protocol are refused.
+            data, event: as for `ServerSentEvent`, except that the types of the run protocol are refused, and
+                that a `str` may have lone surrogates. Event streams have U+FFFD for them.
 
         Raises:
             TypeError, ValueError: an argument is not acceptable.
@@ -99,7 +100,7 @@ class Run:
         """
         if event in RESERVED:
             raise ValueError(f"{event!r} is a type of the run protocol: use another one")
-        text = ServerSentEvent(data, event=event).text()
+        text = event_text(data, event)
         size = event_size(event, text)
         await self._prepare(size)
         self._record.pending.add(EmitEvent(event, text), size)

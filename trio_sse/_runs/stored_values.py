@@ -12,10 +12,9 @@ import math
 
 from .._logger import get_logger
 from .._shared_log.run_session import AttemptStart, StoredRun
-from .._wire.event import ServerSentEvent
 from .content import MOST_TEXTS, Emitted
 from .position import EPOCH
-from .protocol import RESERVED
+from .protocol import RESERVED, event_text
 from .status import RunEnd, RunStatus
 
 logger = get_logger("trio_sse.runs")
@@ -106,8 +105,8 @@ def _is_time(value: object) -> bool:
 def _check_sent(data: str, event: str | None) -> None:
     """Refuse what would be sent as something else, or not at all."""
     try:
-        made = ServerSentEvent(data, event=event)
+        text = event_text(data, event)
     except TypeError as error:
         raise ValueError(str(error)) from None
-    if made.data != data:
+    if text != data:
         raise ValueError("the data of a run's event has a carriage return")

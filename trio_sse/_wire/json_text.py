@@ -27,6 +27,18 @@ def compact_json(value: object) -> str:
     return text if text.isascii() else _escape_surrogates(text)
 
 
+def replace_surrogates(text: str) -> str:
+    """Return a text with U+FFFD for each lone surrogate, as the WHATWG's encoders have it."""
+    return _SURROGATE.sub("\ufffd", join_surrogates(text))
+
+
+def join_surrogates(text: str) -> str:
+    """Return a text in which each pair of surrogates is the character that it encodes."""
+    if _SURROGATE.search(text) is None:
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
 def _escape_surrogates(text: str) -> str:
     """Return JSON with surrogates as escapes. JSON has them only in strings, where escapes are allowed."""
     try:

@@ -15,6 +15,7 @@ from typing import final
 
 from .._runs.items import RunItem, RunState, RunText
 from .._runs.protocol import MAIN_TEXT
+from .._wire.json_text import join_surrogates
 from ._numbers import LeftOut
 
 _LONGEST_WORD = 24
@@ -23,9 +24,6 @@ _LONGEST_WORD = 24
 _PIECE = re.compile(
     rf"\s{{0,16}}(?:(?P<whole>[\u2e80-\U0010ffff])|[^\s\u2e80-\U0010ffff]{{1,{_LONGEST_WORD}}})|\s{{16}}"
 )
-
-
-_HALF = re.compile("[\ud800-\udbff]")
 
 
 @final
@@ -48,7 +46,7 @@ class PieceSplitter:
         """Yield what is certain now."""
         if isinstance(item, RunText):
             if self._shows(item.name):
-                text = _with_pairs_joined(self._held.get(item.name, "") + item.text)
+                text = join_surrogates(self._held.get(item.name, "") + item.text)
                 pieces = list(_certain_pieces(text))
                 self._held[item.name] = text[sum(map(len, pieces)) :]
                 for piece in pieces:
@@ -87,10 +85,3 @@ def _certain_pieces(text: str) -> Iterator[str]:
 def _is_half(character: str) -> bool:
     """Whether a character is the first half of one, so that the other half may follow."""
     return "\ud800" <= character <= "\udbff"
-
-
-def _with_pairs_joined(text: str) -> str:
-    """Return a text in which halves of characters that belong together are one: pieces may split them."""
-    if _HALF.search(text) is None:
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
