@@ -511,6 +511,35 @@ async def test_viewers_that_a_drain_lets_go_on_receive_the_end(
         await runs.start(endless)
 
 
+async def test_a_run_that_begins_late_in_a_drain_ends_while_its_client_can_see_it(
+    make_server: MakeServer, autojump_clock: MockClock
+) -> None:
+    server = make_server(drain_timeout=4)
+    runs = Runs(server.hub, drain_timeout=1)
+    views: list[RunView] = []
+
+    async def late(run: Run) -> None:
+        await run.append("begun")
+        await trio.sleep_forever()
+
+    @server.route("/run", methods=["POST"])
+    async def show(connection: Connection) -> None:
+        await trio.sleep(2)
+        views.append(await runs.start(late, key="k", owner="o"))
+        await views[0].stream(connection)
+
+    async with trio.open_nursery() as nursery:
+        client = InMemory(server, nursery).connect()
+        await client.send(b"POST /run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+        await wait_all_tasks_blocked()
+        nursery.start_soon(server.drain)
+        assert (await client.head()).status == 200
+        events = await client.rest()
+        assert [event.event for event in events] == ["run", "end"]
+        assert events[1].json() == {"status": "cancelled", "reason": "the server was shut down"}
+        assert client.is_ended
+
+
 async def test_a_drain_leaves_the_runs_of_a_hub_that_others_use(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:

@@ -333,6 +333,11 @@ class HubEngine:
             if app is not None:
                 app.discard(user)
 
+    @property
+    def is_used(self) -> bool:
+        """Whether somebody uses the hub who does not drain."""
+        return bool(self._users)
+
     def release(self, user: object) -> None:
         """Note that a user drains, so what is overdue may end if nobody else uses the hub."""
         self._users.discard(user)

@@ -115,6 +115,8 @@ class RunsLife:
         self._tasks: trio.Nursery | None = None  # while the hub runs
         self._task: LastingTask | None = None  # which has that nursery
         self._began = trio.Event()
+        self._is_overdue = False
+        table.is_overdue = lambda: self._is_overdue and not engine.is_used
         engine.add_service(self)
 
     # What a hub needs of its services
@@ -143,7 +145,8 @@ class RunsLife:
         return drained_since + seconds
 
     def end_overdue(self) -> None:
-        """Cancel the runs that go on."""
+        """Cancel the runs that go on, and those that begin from now on while nobody else uses the hub."""
+        self._is_overdue = True
         for record in self._table.going_on:
             record.shut_down()
 
@@ -213,6 +216,7 @@ class RunsLife:
 
     async def _run_tasks(self, node: RunNode | None = None) -> None:
         self.is_known = trio.Event()
+        self._is_overdue = False
         try:
             async with trio.open_nursery() as services:
                 services.start_soon(self._flusher.run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import final
 
 import trio
@@ -23,7 +24,10 @@ class RunTable:
 
     Attributes:
         going_on: the runs that have not ended.
+        is_overdue: returns whether runs that begin now are cancelled at once, since the server ends.
     """
+
+    is_overdue: Callable[[], bool] | None = None
 
     def __init__(self, *, ttl: float, max_kept_bytes: int, patience: float) -> None:
         self.ttl = ttl
@@ -66,6 +70,8 @@ class RunTable:
         if record.owner is not None:
             self._of_owner[record.owner] = self._of_owner.get(record.owner, 0) + 1
         self.on_watch(record)
+        if self.is_overdue is not None and self.is_overdue():
+            record.shut_down()
 
     def end(self, record: RunRecord) -> None:
         """Note that a run has ended, if that was not noted; it is kept for some time."""
