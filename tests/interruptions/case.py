@@ -150,7 +150,7 @@ async def _run(
     world.faults = faults
     site = Site(host, scenario, world, resources.certificate)
     tasks, descriptors = living_tasks(), open_descriptors()
-    with trio.fail_after(100 * SECONDS if host.is_in_memory else 4 * SECONDS):
+    with trio.fail_after(100 * SECONDS if host.is_in_memory else VISIT_SECONDS + 2 * SECONDS):
         await _visit_interrupted(case, scenario, site)
         if case.place in ENDS_SERVER and trigger.has_happened:
             await _visit_again(scenario, site)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -19,6 +20,8 @@ from ..support.hypercorn_config import make_config
 from .connections import ClientsEnd, ServersEnd, listen
 from .places import Place, Steps
 from .site import Site
+
+_DIAL_SECONDS = 30.0
 
 
 @final
@@ -149,7 +152,7 @@ class Running:
         else:
             (first,) = self._where
             port = int(first.rpartition(":")[2]) if isinstance(first, str) else first[1]
-            stream = await trio.open_tcp_stream("127.0.0.1", port)
+            stream = await _open_tcp_stream(port)
             if self.site.scenario.proxy_protocol:
                 await stream.send_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n")
             if host.has_tls:
@@ -239,6 +242,16 @@ def close_socket(stream: trio.SocketStream, *, is_reset: bool) -> None:
 def _cancel_all(scopes: Iterable[trio.CancelScope]) -> None:
     for scope in list(scopes):
         scope.cancel()
+
+
+async def _open_tcp_stream(port: int) -> trio.SocketStream:
+    """Connect, unless the kernel ignores that, as it does at the end of a drain.
+
+    A client tries again after a second, and is refused then. A clock that jumps does not wait for that.
+    """
+    with trio.move_on_after(_DIAL_SECONDS):
+        return await trio.open_tcp_stream("127.0.0.1", port)
+    raise OSError(errno.ETIMEDOUT, "the kernel has ignored an attempt to connect")
 
 
 @asynccontextmanager
