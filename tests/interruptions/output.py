@@ -99,7 +99,8 @@ def _take_body(response: Response, data: bytes) -> bytes:
 def _faults_of_stream(response: Response, *, is_consecutive: bool) -> list[str]:
     faults = []
     last = response.body.rpartition(b"\n\n")[2]
-    if response.is_whole and not all(line.startswith(b":") for line in last.split(b"\n")[:-1]):
+    # Comments and times to reconnect need no blank line: they take effect where they stand.
+    if response.is_whole and not all(line.startswith((b":", b"retry:")) for line in last.split(b"\n")[:-1]):
         faults.append(f"a complete body ends within an event: {response.body[-200:]!r}")
     events = EventDecoder().feed(response.body)
     faults += _faults_of_order(events) if is_consecutive else []
