@@ -29,7 +29,7 @@ $(BIN)/coverage combine -q
 $(BIN)/coverage report --fail-under=95
 endef
 
-.PHONY: help demo test tests corpus interruptions coverage test-unit test-versions test-artefacts fuzz check lint types docs npm clients model mutants mutation proof bench bench-full soak hostile clean FORCE
+.PHONY: help demo test tests corpus interruptions coverage test-unit test-versions test-artefacts fuzz check lint types docs npm clients mcp model mutants mutation proof bench bench-full soak hostile clean FORCE
 
 help:
 	@echo "make demo        a live dashboard of this machine in the browser (pip needs the network)"
@@ -42,6 +42,7 @@ help:
 	@echo "make docs        the documentation site, docs/build/index.html"
 	@echo "make npm         the client script as an npm package, npm/dist"
 	@echo "make clients     the clients of other protocols that the tests use, from npm"
+	@echo "make mcp         MCP's conformance suite on this server and on uvicorn (needs npm)"
 	@echo "make bench       speed and memory, compared with minimal servers in C (needs a C compiler; Linux)"
 	@echo "make bench-full  all scenarios, other servers, workers and a million streams (four hours)"
 	@echo "make model       the rule of delivery in a million random steps"
@@ -99,6 +100,10 @@ npm: $(READY)
 
 clients: $(READY)
 	$(BIN)/python tests/adapters/clients/build.py
+
+# MCP="--times 5 --suite stable" runs one of the suite's versions five times.
+mcp: $(READY)
+	$(BIN)/python -m tests.mcp $(MCP)
 
 # A run has some 120 steps, and mostly waits; eight times as many are on the log in memory. The files of SQLite
 # need no disk.
@@ -173,4 +178,4 @@ $(SYSTEM): $(READY)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/build docs/build
+	rm -rf $(VENV) build .venv-* .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis benchmarks/build docs/build
