@@ -12,9 +12,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import trio
 
+from trio_sse import Connection, Request, Response, Run, Runs
+
+from ..support.leaks import MakeServer
 from ..support.programs import ROOT
 from ..support.requirements import find, needs
+from ..support.serving import on_sockets
 from ..support.waiting import SECONDS
 
 NPM = ROOT / "npm"
@@ -82,3 +87,86 @@ def test_a_packed_package_is_imported(built: Path, tmp_path: Path) -> None:
     keys, patched, data, id = json.loads(printed)
     assert keys == sorted(["follow", "clock", "state", "run", "FetchSource", "mergePatch", "jsonPatch"])
     assert (patched, data, id) == ({"b": 2}, "Bearer t", "7")
+
+
+IN_NODE = """
+import { follow, run } from "trio-sse";
+const base = process.argv[2];
+const names = new Map();
+const storage = {
+  getItem: (name) => names.get(name) ?? null,
+  setItem: (name, value) => names.set(name, value),
+  removeItem: (name) => names.delete(name),
+};
+const options = { body: "count", key: "answer", storage };
+const first = run(`${base}/moved`, options);
+const seen = [];
+for (const type of ["change", "tick"]) first.addEventListener(type, () => seen.push(type));
+await first.ended;
+const again = run(`${base}/moved`, options);
+await again.ended;
+const stopped = run(`${base}/moved`, { body: "endless" });
+await new Promise((go) => stopped.addEventListener("change", go, { once: true }));
+await stopped.stop();
+await stopped.ended;
+const stream = follow(`${base}/live`, { shared: true, lastEventId: process.argv[3] });
+const { data } = await new Promise((go) => stream.addEventListener("message", go, { once: true }));
+stream.close();
+const ticks = seen.filter((type) => type === "tick").length;
+const isSame = again.id === first.id;
+console.log(JSON.stringify([first.text, first.result, ticks, isSame, again.text, stopped.reason, data]));
+"""
+
+
+@pytest.mark.integration
+@needs("node")
+async def test_runs_and_streams_in_node(built: Path, tmp_path: Path, make_server: MakeServer) -> None:
+    """The run is behind redirects, and its connections are cut in the middle."""
+    shutil.copytree(built, tmp_path / "node_modules" / "trio-sse")
+    (tmp_path / "main.mjs").write_text(IN_NODE)
+    server = make_server(max_duration=0.4)
+    runs = Runs(server.hub)
+
+    async def count(run: Run) -> int:
+        for number in range(20):
+            await run.append(f"{number} ")
+            if number % 10 == 0:
+                await run.emit(number, event="tick")
+            await trio.sleep(0.05)
+        return 20
+
+    async def endless(run: Run) -> None:
+        await trio.sleep_forever()
+
+    @server.route("/runs", methods=["POST"])
+    async def start(connection: Connection) -> None:
+        function = count if connection.request.body == b"count" else endless
+        view = await runs.start(function)
+        await view.stream(connection)
+
+    @server.route("/runs/{id}")
+    async def join(connection: Connection, id: str) -> None:
+        await runs.get(id).stream(connection)
+
+    @server.endpoint("/runs/{id}/cancel", methods=["POST"])
+    async def cancel(request: Request, id: str) -> Response:
+        await runs.get(id).cancel("enough")
+        return Response(status=204)
+
+    @server.endpoint("/moved", methods=["POST"])
+    @server.endpoint("/moved/{rest:path}", methods=["GET", "POST"])
+    async def moved(request: Request, rest: str = "") -> Response:
+        return Response(status=307, headers={"Location": f"/runs/{rest}".rstrip("/")})
+
+    @server.route("/live")
+    async def live(connection: Connection) -> None:
+        await connection.subscribe("live")
+
+    async with on_sockets(server) as serving:
+        before = server.hub.last_event_id
+        await server.hub.publish("live", "later")
+        command = [find("node"), str(tmp_path / "main.mjs"), serving.url("").rstrip("/"), before]
+        with trio.fail_after(SECONDS):
+            done = await trio.run_process(command, capture_stdout=True)
+    numbers = "".join(f"{number} " for number in range(20))
+    assert json.loads(done.stdout) == [numbers, 20, 2, True, numbers, "enough", "later"]

@@ -30,7 +30,7 @@
       this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
       this.#options = { ...DEFAULTS, ...options };
       this.#observer = observer;
-      this.#isRead = Boolean(options.headers || options.topics || observer);
+      this.#isRead = Boolean(options.headers || options.topics || observer || !globalThis.EventSource);
       this.#streamPause = this.#options.streamAgain;
       this.lastEventId = options.lastEventId || (this.#url.searchParams.get("last_event_id") ?? "");
       // These move the cursor, even if nobody listens.
