@@ -18,12 +18,12 @@ _current: ContextVar[AppDrain | None] = ContextVar("trio_sse_app_drain", default
 
 
 class DrainedHub(Protocol):
-    """What this needs of a hub's engine."""
+    """What this needs of a hub's `HubServices`."""
 
     def release(self, user: object) -> None:
         """Note that a user drains."""
 
-    async def end_overdue_services(self, drained_since: float, drain_timeout: float) -> None:
+    async def end_overdue(self, drained_since: float, drain_timeout: float) -> None:
         """Let the services end what is overdue while a server drains, unless others use the hub."""
 
 
@@ -67,7 +67,7 @@ class AppDrain:
             hub.release(user)
         async with trio.open_nursery() as nursery:
             for hub in set(self._users.values()):
-                nursery.start_soon(hub.end_overdue_services, drained_since, drain_timeout)
+                nursery.start_soon(hub.end_overdue, drained_since, drain_timeout)
 
 
 def current_app_drain() -> AppDrain | None:

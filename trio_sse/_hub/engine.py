@@ -6,10 +6,9 @@ what applications do not need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
-from typing import Any, Protocol, final
+from typing import Any, final
 from weakref import WeakSet
 
 import trio
@@ -37,7 +36,6 @@ from .._wire.event import Dumps, ServerSentEvent, check_key
 from .._wire.message import Message
 from .._wire.state_change import ChangeKind
 from .._wire.topic import check_topic, check_topics
-from .app_drain import current_app_drain
 from .flushing import FlushScheduler
 from .inbox import Inbox
 from .node_requests import NodeRequests
@@ -47,6 +45,7 @@ from .pump import Pump
 from .registry import Registry
 from .revocations import Revocations
 from .sequencer import MemorySequencer, Sequencer, SharedSequencer
+from .services import HubServices
 from .shared_states import share_states
 from .signals import Signals
 from .statistics import HubStatistics, hub_statistics
@@ -54,25 +53,6 @@ from .topic_statistics import TopicPatterns, TopicStatistics, topic_statistics
 from .tracing import TracedPump, Tracing, publishers
 
 _engines: WeakSet[HubEngine] = WeakSet()
-
-
-class HubService(Protocol):
-    """What runs as long as a hub does."""
-
-    async def run(self) -> None:
-        """Run until cancelled; if another task runs the hub on, it is called again."""
-
-    async def end(self) -> None:
-        """End what goes on while the hub passes from one task to another; there is no other one."""
-
-    async def finish(self, drained_since: float) -> None:
-        """Wait until what runs has ended, within a time from when a graceful shutdown began."""
-
-    def overdue_at(self, drained_since: float, drain_timeout: float) -> float:
-        """Return when what runs should end, so that a server that drains since then can still say so."""
-
-    def end_overdue(self) -> None:
-        """Let what still runs end, since it is that late."""
 
 
 def existing_engines() -> list[HubEngine]:
@@ -86,7 +66,7 @@ class HubEngine:
 
     Attributes:
         log: what can be replayed: all of an in-memory log, or the window on a shared one.
-        inbox, sequencer, pump, registry, scheduler, revocations, node_requests, signals: the parts.
+        inbox, sequencer, pump, registry, scheduler, revocations, node_requests, signals, services: the parts.
         shared_log: the log that other hubs share; `None` without one.
         publish, publish_nowait: put a message into the inbox; with tracing, in a span.
         tracing: what makes spans.
@@ -129,9 +109,7 @@ class HubEngine:
         self._is_loaded = False  # in this run
         self._is_vacant = False  # a run was passed on, and nobody has taken it over yet
         self._successors = trio.lowlevel.ParkingLot()  # tasks that wait to take over the run
-        self._users: set[object] = set()  # who runs it, or waits to, and does not drain
-        self._services: list[HubService] = []
-        self._nursery: trio.Nursery | None = None  # of the services, while it runs
+        self.services = HubServices()
         self._states: dict[str, State] = {}
         self.presence = PresenceKeeper(self.inbox.put_nowait, lambda: self.sequencer.is_shared)
         self.tracing = tracing
@@ -311,36 +289,13 @@ class HubEngine:
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """Run until cancelled; see `Hub.run`."""
-        with self.used_by(object()):
+        with self.services.used_by(object()):
             await self._open_and_run(task_status)
 
     async def _open_and_run(self, task_status: trio.TaskStatus[None]) -> None:
         self.inbox.open()
         self._is_loaded = False
         await self._run(task_status)
-
-    @contextmanager
-    def used_by(self, user: object) -> Iterator[None]:
-        """Keep what is overdue going on in the block, until `release`."""
-        self._users.add(user)
-        app = current_app_drain()
-        if app is not None:
-            app.add(user, self)
-        try:
-            yield
-        finally:
-            self._users.discard(user)
-            if app is not None:
-                app.discard(user)
-
-    @property
-    def is_used(self) -> bool:
-        """Whether somebody uses the hub who does not drain."""
-        return bool(self._users)
-
-    def release(self, user: object) -> None:
-        """Note that a user drains, so what is overdue may end if nobody else uses the hub."""
-        self._users.discard(user)
 
     async def keep_running(self, task_status: trio.TaskStatus[None]) -> None:
         """Run until cancelled. If another task runs it already, wait to take over from that one.
@@ -369,16 +324,14 @@ class HubEngine:
                     nursery.start_soon(self.scheduler.run)
                     nursery.start_soon(self.presence.run)
                     nursery.start_soon(self.revocations.run)
-                    self._nursery = nursery
-                    for service in self._services:
-                        nursery.start_soon(service.run)
+                    self.services.start(nursery, self.inbox.check_thread)
                     await self.sequencer.run()  # in this task: it takes what is published from now on at once
         except BaseException as failure:
-            self._nursery = None
+            self.services.stop()
             can_go_on = is_cancellation(failure)
             try:
                 if not (can_go_on and len(self._successors)):
-                    await self._end_services()
+                    await self.services.end()
             finally:
                 if can_go_on and len(self._successors):
                     self._pause()
@@ -387,38 +340,6 @@ class HubEngine:
                 else:
                     self._finish()
             raise
-
-    def add_service(self, service: HubService) -> None:
-        """Run a service as long as the hub runs, from now on."""
-        self._services.append(service)
-        if self.inbox.is_open and self._nursery is not None:
-            self.inbox.check_thread()
-            self._nursery.start_soon(service.run)
-
-    async def _end_services(self) -> None:
-        with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as nursery:
-                for service in self._services:
-                    nursery.start_soon(service.end)
-
-    async def finish_services(self, drained_since: float) -> None:
-        """Let the services end, unless others use the hub that do not drain."""
-        if not self._users:
-            async with trio.open_nursery() as nursery:
-                for service in self._services:
-                    nursery.start_soon(service.finish, drained_since)
-
-    async def end_overdue_services(self, drained_since: float, drain_timeout: float) -> None:
-        """Let the services end what is overdue while a server drains, unless others use the hub."""
-
-        async def wait(service: HubService) -> None:
-            await trio.sleep_until(service.overdue_at(drained_since, drain_timeout))
-            if not self._users:
-                service.end_overdue()
-
-        async with trio.open_nursery() as nursery:
-            for service in self._services:
-                nursery.start_soon(wait, service)
 
     def _pause(self) -> None:
         """Finish what is being delivered, so that another task can run the hub on; there is no checkpoint."""

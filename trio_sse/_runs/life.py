@@ -116,8 +116,8 @@ class RunsLife:
         self._task: LastingTask | None = None  # which has that nursery
         self._began = trio.Event()
         self._is_overdue = False
-        table.is_overdue = lambda: self._is_overdue and not engine.is_used
-        engine.add_service(self)
+        table.is_overdue = lambda: self._is_overdue and not engine.services.has_users
+        engine.services.add(self)
 
     # What a hub needs of its services
 

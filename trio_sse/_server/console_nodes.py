@@ -83,7 +83,7 @@ class ConsoleNodes:
         self._watched_until = self._viewed_at = self._read_at = -float("inf")
         self._ask_at = -float("inf")
         self._rows: list[NodeRow] = []
-        engine.add_service(self)
+        engine.services.add(self)
         engine.node_requests.listeners.add(self)
 
     @property

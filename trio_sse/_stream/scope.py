@@ -151,7 +151,7 @@ class ServeScope:
                     if not self.is_draining:
                         await self._serve(work)
                     if self.drained_since is not None:
-                        await engine_of(self.hub).finish_services(self.drained_since)
+                        await engine_of(self.hub).services.finish(self.drained_since)
                 finally:
                     self._services_scope.cancel()
                 nursery.cancel_scope.cancel()
@@ -179,7 +179,7 @@ class ServeScope:
         self.is_draining = True
         if self.drained_since is None and trio.lowlevel.in_trio_run():
             self.drained_since = trio.current_time() if drained_since is None else drained_since
-            engine_of(self.hub).release(self)
+            engine_of(self.hub).services.release(self)
             self.drain_began.set()
         self.hub_start_scope.cancel()
         self.accepting.cancel()
@@ -273,16 +273,16 @@ class ServeScope:
     async def _run_hub(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Run the hub. If another task already runs it, wait to take over from that one."""
         engine = engine_of(self.hub)
-        with engine.used_by(self):
+        with engine.services.used_by(self):
             if self.is_draining:
-                engine.release(self)
+                engine.services.release(self)
             await engine.keep_running(task_status)
 
     async def _end_overdue_services(self) -> None:
         """While the server drains, end what goes on for too long, so that its clients learn it in time."""
         await self.drain_began.wait()
         assert self.drained_since is not None
-        await engine_of(self.hub).end_overdue_services(self.drained_since, self._drain_timeout)
+        await engine_of(self.hub).services.end_overdue(self.drained_since, self._drain_timeout)
 
     async def wait_cancelled(self) -> NoReturn:
         """Sleep until cancelled, and set `is_cancelled` before any other task sees the cancellation.
