@@ -261,6 +261,44 @@ async def test_a_client_that_leaves_with_the_whole_body_is_noticed(run: Run, met
         await ended.wait()
 
 
+@pytest.mark.parametrize("has_begun", [True, False])
+async def test_all_tasks_that_receive_learn_of_a_disconnect(run: Run, has_begun: bool) -> None:
+    received: list[str] = []
+    waits, told = trio.Event(), trio.Event()
+
+    async def receive_in_three(scope: Any, receive: Any, send: Any) -> None:
+        async def receive_all() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            received.append("http.disconnect")
+
+        if has_begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        with trio.CancelScope(shield=True):  # our server cancels such a call
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(receive_all)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                waits.set()
+        told.set()
+
+    def middleware(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            own = scope["type"] == "http" and scope["path"] == "/three-tasks"
+            await (receive_in_three if own else app)(scope, receive, send)
+
+        return call
+
+    async with run(middleware=middleware) as host:
+        async with host.asked("/three-tasks") as client:
+            await waits.wait()
+            if has_begun:
+                await client.wait_head()
+        await told.wait()
+    assert received == ["http.disconnect"] * 3
+
+
 async def test_a_request_has_one_stream_at_once(run: Run) -> None:
     def doubling(app: Any) -> Any:
         async def send_nothing(message: Any) -> None:

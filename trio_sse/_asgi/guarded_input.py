@@ -69,7 +69,9 @@ class GuardedInput:
 
     def note(self, message: Message) -> None:
         """Note what a message says."""
-        self.is_disconnected |= message["type"] == "http.disconnect"
+        if message["type"] == "http.disconnect" and not self.is_disconnected:
+            self.is_disconnected = True
+            self._wake()  # of the tasks that wait, the server has told one
         if self.is_disconnected or not message.get("more_body", False):
             self.is_body_over = True
             if self._discarding is not None:
