@@ -13,6 +13,7 @@ import trio
 
 from .._app.app import AppHandler
 from .._app.websocket import AppWebSockets
+from .._app.websocket_call import WebSocketCallContext
 from .._asgi.types import ASGIApp
 from .._http.cors import CrossOrigin
 from .._http.request_head import APP_LIMITS, LIMITS
@@ -384,13 +385,8 @@ class Server(StreamOwner):
         # The task that reads sends pings to clients that are silent; these are for the others.
         keepalive = 1.5 * options.websockets.websocket_ping_interval
         manager = self._manager.without_hooks(replace(options.streams, keepalive=keepalive))
-        return AppWebSockets(
-            app,
-            self._admission,
-            manager,
-            options.websockets,
-            request_timeout=options.requests.request_timeout,
-        )
+        context = WebSocketCallContext(manager, options.websockets, options.requests.request_timeout)
+        return AppWebSockets(app, self._admission, context)
 
     @property
     def hub(self) -> Hub:
