@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import pytest
 import trio
 from quart_trio import QuartTrio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Connection, Hub, Server
+from trio_sse._app.background import OngoingCall, OngoingCalls
 from trio_sse._app.call import AppCall
 from trio_sse.asgi import event_stream
 from trio_sse.quart import QuartSSE
@@ -267,6 +268,54 @@ async def test_a_drain_lets_calls_end_and_then_cancels_them(make_server: MakeSer
             if is_quick:
                 app.finish.set()
     assert app.ended == 1
+
+
+@pytest.mark.parametrize("returns", [True, False])
+async def test_one_call_to_serve_looks_after_the_app_s_calls_of_all(
+    autojump_clock: MockClock, returns: bool
+) -> None:
+    calls = OngoingCalls()
+    continued: list[OngoingCall] = []
+
+    class Whole:
+        """A call whose response was complete when it began; it may return while it is looked after."""
+
+        looks = 0
+
+        def on_overdue(self) -> bool:
+            self.looks += 1
+            if self.looks == 1:
+                calls.recent.add(self, self)
+            elif returns:
+                nursery.start_soon(self.end)
+            return self.looks > 1
+
+        async def end(self) -> None:
+            await trio.lowlevel.checkpoint()
+            calls.recent.discard(self)
+
+        def continue_connection(self) -> None:
+            continued.append(self)
+
+    async with trio.open_nursery() as nursery:
+        scopes = [trio.CancelScope() for _ in range(3)]
+
+        async def serve(scope: trio.CancelScope) -> None:
+            with scope:
+                await calls.run()
+
+        for scope in scopes:
+            nursery.start_soon(serve, scope)
+        many = [Whole() for _ in range(10)]
+        for number, call in enumerate(many):
+            await trio.sleep(number * 0.0005)
+            calls.recent.add(call, call)
+            if number in (3, 6):
+                scopes[number // 3 - 1].cancel()  # the next one goes on
+        await trio.sleep(1)
+        assert continued == ([] if returns else many)
+        assert not len(calls.recent)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_call_that_returns_soon_costs_no_task(make_server: MakeServer) -> None:

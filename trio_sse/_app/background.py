@@ -42,17 +42,32 @@ class OngoingCalls:
 
     def __init__(self) -> None:
         self.recent: Overdue[OngoingCall, OngoingCall] = Overdue(_MOMENT)
+        self._looking = trio.Lock()
 
     async def run(self) -> NoReturn:
-        """Look after the calls, until cancelled."""
-        while True:
-            overdue = await self.recent.wait()
-            for call in list(overdue):
-                if not call.on_overdue():
-                    overdue.pop(call)
-            for _ in range(_ROUNDS):
-                if not overdue:
-                    break
-                await trio.lowlevel.checkpoint()
-            for call in list(overdue):
-                call.continue_connection()
+        """Look after the calls, until cancelled.
+
+        Each call to serve runs this, and one of them looks after the calls of all: `recent` has one view of
+        those that are overdue. When it is cancelled, the next one goes on.
+        """
+        overdue: dict[OngoingCall, OngoingCall] = {}
+        async with self._looking:
+            try:
+                while True:
+                    overdue = await self.recent.wait()
+                    await self._look_after(overdue)
+            finally:
+                for call in overdue:
+                    self.recent.add(call, call)
+
+    async def _look_after(self, overdue: dict[OngoingCall, OngoingCall]) -> None:
+        for call in list(overdue):
+            if not call.on_overdue():
+                overdue.pop(call)
+        for _ in range(_ROUNDS):
+            if not overdue:
+                break
+            await trio.lowlevel.checkpoint()
+        for call in list(overdue):
+            del overdue[call]
+            call.continue_connection()
