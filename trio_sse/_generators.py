@@ -106,6 +106,7 @@ class GeneratorWatch:
         self._dropped: WeakKeyDictionary[trio.lowlevel.Task, dict[int, Generator]] = WeakKeyDictionary()
         self._number = 0
         self._previous = sys.get_asyncgen_hooks()
+        self._note_gone = self._on_gone  # bound once: each generator calls it
         self._hooks: tuple[Any, Any] = (self._on_first_iteration, self._on_drop)
 
     def begin(self) -> None:
@@ -125,16 +126,18 @@ class GeneratorWatch:
     def _on_first_iteration(self, generator: Generator) -> None:
         if self._previous.firstiter is not None:
             self._previous.firstiter(generator)
-        self._gone.pop(id(generator), None)  # of an earlier one
-        if not trio.lowlevel.in_trio_task():
-            return
+        key = id(generator)
+        self._gone.pop(key, None)  # of an earlier one
+        try:
+            task = trio.lowlevel.current_task()
+        except RuntimeError:
+            return  # it runs outside of Trio
         if len(self._gone) > _MAX_NOTES:
             self._gone.clear()
         self._number += 1
-        begun = _Begun(generator, self._on_gone)
-        begun.key, begun.number, task = id(generator), self._number, trio.lowlevel.current_task()
-        begun.task, begun.nurseries = ref(task), len(task.child_nurseries)
-        self._begun[begun.key] = begun
+        begun = self._begun[key] = _Begun(generator, self._note_gone)
+        begun.key, begun.number, begun.task = key, self._number, ref(task)
+        begun.nurseries = len(task.child_nurseries)
 
     def _on_gone(self, begun: _Begun) -> None:
         self._begun.pop(begun.key, None)
