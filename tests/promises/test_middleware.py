@@ -24,6 +24,7 @@ from ..support.certificates import Certificate
 from ..support.client import Client
 from ..support.hosts import Run, until_subscribed
 from ..support.leaks import LeakCheck
+from ..support.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -259,6 +260,26 @@ async def test_a_client_that_leaves_with_the_whole_body_is_noticed(run: Run, met
                 assert await (client.whole() if isinstance(client, Client) else client.read()) == b"ok"
             assert not ended.is_set()
         await ended.wait()
+
+
+async def test_middleware_may_ask_whether_the_client_has_left(run: Run) -> None:
+    def asking(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                assert not await Request(scope, receive).is_disconnected()  # which drops what it receives
+            await app(scope, receive, send)
+
+        return call
+
+    async with run(middleware=asking) as host:
+        async with host.opened("/three") as stream:
+            assert [event.data for event in await stream.events(3)] == ['{"n":0}', '{"n":1}', '{"n":2}']
+        async with host.opened("/refuses") as stream:
+            assert stream.response.status == 403
+        assert (await host.poll("/three?wait=0.01"))["events"]
+        async with host.opened("/live") as stream:
+            await until_subscribed(host)
+        await until(lambda: EndReason.CLIENT_DISCONNECTED in host.life.ends)
 
 
 @pytest.mark.parametrize("has_begun", [True, False])
