@@ -24,6 +24,11 @@ async def sleep() -> None:
     await asyncio.sleep(0)
 
 
+async def wait_in_line() -> None:
+    """Locks, events and queues of asyncio look for the event loop only where they have to wait."""
+    await asyncio.Queue[None]().get()
+
+
 async def fail_in_a_group() -> None:
     try:
         await find_loop()
@@ -39,7 +44,13 @@ async def fail_otherwise() -> None:
 
 @pytest.mark.parametrize(
     ("work", "is_advised"),
-    [(find_loop, True), (sleep, True), (fail_in_a_group, True), (fail_otherwise, False)],
+    [
+        (find_loop, True),
+        (sleep, True),
+        (wait_in_line, True),
+        (fail_in_a_group, True),
+        (fail_otherwise, False),
+    ],
 )
 async def test_an_app_that_needs_asyncio_is_advised_once(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture, work: Any, is_advised: bool
@@ -56,6 +67,25 @@ async def test_an_app_that_needs_asyncio_is_advised_once(
                 assert (await client.head()).status == 500
     advised = ["needs asyncio" in record.message for record in caplog.records]
     assert advised == ([True, False, False] if is_advised else [False, False])
+
+
+async def test_an_app_whose_websockets_need_asyncio_is_advised_once(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        assert scope["type"] == "websocket", "no lifespan here"
+        await wait_in_line()
+
+    caplog.set_level(logging.ERROR, "trio_sse.app")
+    fields = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    fields += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    async with in_memory(make_server(app=app)) as serving:
+        for _ in range(2):
+            async with serving.connect() as client:
+                await client.send(f"GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n".encode())
+                assert (await client.head()).status == 500
+    advised = ["needs asyncio" in record.message for record in caplog.records]
+    assert advised == [True, False, False]
 
 
 async def test_an_app_whose_start_needs_asyncio_is_advised(

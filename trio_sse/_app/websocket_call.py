@@ -31,6 +31,7 @@ from typing import NamedTuple, NoReturn, final
 
 import trio
 
+from .._asgi.asyncio_advice import AsyncioAdvice
 from .._asgi.client_disconnected import ClientDisconnected
 from .._asgi.types import Message, Receive, Send
 from .._generators import closing_generators
@@ -96,11 +97,13 @@ class WebSocketCallContext:
         manager: of their streams.
         options: of their WebSockets.
         request_timeout: how long a call may go on after its WebSocket has ended, in seconds.
+        advice: looks at their failures.
     """
 
     manager: StreamManager
     options: WebSocketOptions
     request_timeout: float
+    advice: AsyncioAdvice
 
 
 @final
@@ -175,6 +178,7 @@ class WebSocketCall:
         if self._has_ended and is_of_end(failure):
             logger.debug("peer=%s has disconnected", self._transport.peer)
         else:
+            self._context.advice.note(failure)
             only, peer = only_exception(failure), self._transport.peer
             logger.error("the app failed for path=%.200s peer=%s", self._path, peer, exc_info=only)
 

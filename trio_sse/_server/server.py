@@ -385,7 +385,8 @@ class Server(StreamOwner):
         # The task that reads sends pings to clients that are silent; these are for the others.
         keepalive = 1.5 * options.websockets.websocket_ping_interval
         manager = self._manager.without_hooks(replace(options.streams, keepalive=keepalive))
-        context = WebSocketCallContext(manager, options.websockets, options.requests.request_timeout)
+        request_timeout = options.requests.request_timeout
+        context = WebSocketCallContext(manager, options.websockets, request_timeout, app.advice)
         return AppWebSockets(app, self._admission, context)
 
     @property
