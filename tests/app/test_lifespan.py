@@ -241,6 +241,31 @@ async def test_an_app_whose_lifespan_ends_is_served_no_longer(
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
 
 
+@pytest.mark.parametrize("kind", ["startup.complete", "startup.failed", "shutdown.complete"])
+async def test_a_lifespan_cannot_start_twice_or_end_unasked(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    late = trio.Event()
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await late.wait()
+        await send({"type": f"lifespan.{kind}"})
+        await receive()
+
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+
+            async def serve(*, task_status: trio.TaskStatus[Any]) -> None:
+                with pytest.raises(RuntimeError, match="lifespan has ended"):
+                    await make_server(app=app).serve_in_memory(task_status=task_status)
+
+            await nursery.start(serve)
+            late.set()
+    assert f"the app sends 'lifespan.{kind}'" in caplog.text
+
+
 async def test_a_request_to_an_app_whose_lifespan_has_ended_is_answered_503(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:

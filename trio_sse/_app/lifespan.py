@@ -165,6 +165,12 @@ class _Run:
     async def _send(self, message: Message) -> None:
         await trio.lowlevel.checkpoint()
         match message["type"]:
+            case "lifespan.startup.complete" | "lifespan.startup.failed" as kind if self._started.is_set():
+                raise RuntimeError(f"the app sends {kind!r}, but it has started, or failed to")
+            case "lifespan.shutdown.complete" if not self._is_stopping:
+                raise RuntimeError(
+                    "the app sends 'lifespan.shutdown.complete' before it was asked to shut down"
+                )
             case "lifespan.startup.complete":
                 self._started.set()
             case "lifespan.startup.failed":
