@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -101,7 +102,7 @@ async def test_who_resumes_after_what_is_lost_receives_an_error_and_no_other_tex
         await run.append("three four")
         await go_on.wait()
 
-    server = Server(hub=node.hub, keepalive=0.05)  # it begins streams that have nothing to say yet
+    server = Server(hub=node.hub, keepalive=math.inf)  # streams begin although they have nothing to say yet
     responses = Responses(node.runs, answer)
     server.route("/responses/{id}")(responses.retrieve)
     new = NewRun("r" * 20, None, None, 1.0, SLACK + LONG, LONG, "answer (Responses)", '[{},"{}"]', 3)
