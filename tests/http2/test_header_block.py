@@ -96,7 +96,7 @@ def test_a_list_may_be_somewhat_larger_than_a_head() -> None:
 
 
 def test_heads_are_translated() -> None:
-    head = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\nConnection: close\r\nKeep-Alive: x\r\n"
+    head = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\nConnection: close\r\nTE: trailers\r\n"
     head += b"Transfer-Encoding: chunked\r\nUpgrade: h2c\r\nX-Empty:\r\nSet-Cookie:  a: b \r\n\r\n"
 
     translated = translate_head(head, is_websocket=False)

@@ -262,6 +262,30 @@ async def test_a_client_that_leaves_with_the_whole_body_is_noticed(run: Run, met
         await ended.wait()
 
 
+@pytest.mark.parametrize("path", ["/silent", "/three", "/live"])
+async def test_middleware_answers_instead_of_a_stream(run: Run, path: str) -> None:
+    class Answers(BaseHTTPMiddleware):
+        async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+            if path == "/silent":  # as after a time: the app goes on
+                with trio.CancelScope() as scope:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(call_next, request)
+                        await host.life.is_silent.wait()
+                        scope.cancel()
+            else:
+                await call_next(request)
+            return Response("by itself", 504, media_type="text/plain")
+
+    async with run(middleware=Answers) as host:
+        async with host.opened(path) as client:
+            assert (client.response.status, client.response.get("content-type")) == (
+                504,
+                "text/plain; charset=utf-8",
+            )
+            assert await client.whole() == b"by itself"
+        await until(lambda: host.statistics().open_streams == 0)
+
+
 async def test_middleware_may_ask_whether_the_client_has_left(run: Run) -> None:
     def asking(app: Any) -> Any:
         async def call(scope: Any, receive: Any, send: Any) -> None:

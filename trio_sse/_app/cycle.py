@@ -64,6 +64,8 @@ class RequestResponseCycle(AppRequest):
         is_complete: the app has sent its whole response.
         is_cut_short: the server drains, and has let the app know.
         on_start: called when the app sends its response's head, which then stays unsent.
+        is_of_stream: returns whether that head is the one that `on_start` waits for; `None` if any is.
+        on_other_head: called if it is not.
         on_lost_client: called when the client disconnects while no stream has the transport.
         on_complete: called when the app has sent its whole response.
         place: that of the response, if it is large, or expected to be.
@@ -80,8 +82,10 @@ class RequestResponseCycle(AppRequest):
         "is_chunked",
         "is_complete",
         "is_cut_short",
+        "is_of_stream",
         "on_complete",
         "on_lost_client",
+        "on_other_head",
         "on_start",
         "place",
     )
@@ -105,6 +109,8 @@ class RequestResponseCycle(AppRequest):
         self._is_ending = False  # the last part of the response is being sent, or was
         self.on_complete = on_complete
         self.on_start: Callable[[], None] | None = None
+        self.is_of_stream: Callable[[AppResponse], bool] | None = None
+        self.on_other_head: Callable[[], None] | None = None
         self.on_lost_client: Callable[[], None] | None = None
         self._response: AppResponse | None = None
         self._write_timeout = write_timeout
@@ -158,7 +164,8 @@ class RequestResponseCycle(AppRequest):
         self._serving.app_responses.pop(self, None)
         self.is_released = True
         self._release_place()
-        self.on_complete = self.on_start = self.on_lost_client = self.watcher = self.call = None
+        self.on_complete = self.watcher = self.call = None
+        self.forget_stream()
         del self._body, self._response
 
     def take_back(self, transport: Transport) -> None:
@@ -260,7 +267,10 @@ class RequestResponseCycle(AppRequest):
                 self._response = AppResponse(message)
                 self._serving.app_responses[self] = None  # it may wait long before its body begins
                 if self.on_start is not None:
-                    await self._wait_for_stream()
+                    if self.is_of_stream is None or self.is_of_stream(self._response):
+                        await self._wait_for_stream()
+                    elif self.on_other_head is not None:
+                        self.on_other_head()
             else:
                 raise RuntimeError(f"the app sends {kind!r}, which cannot follow what it has sent before")
         finally:
@@ -271,6 +281,10 @@ class RequestResponseCycle(AppRequest):
         is_end = message["type"] == "http.response.body" and not message.get("more_body", False)
         has_begun = not self.is_released and self._response is not None
         return is_end and has_begun and not message.get("body", b"")
+
+    def forget_stream(self) -> None:
+        """Call nothing for a stream any more."""
+        self.on_start = self.is_of_stream = self.on_other_head = self.on_lost_client = None
 
     async def _wait_for_stream(self) -> None:
         """Let the stream that waits for the response's head start."""

@@ -76,6 +76,11 @@ class AppResponse:
         self.content_length = int(value)
 
     @property
+    def has_content_type(self) -> bool:
+        """Whether the head says what the body is."""
+        return any(line.lower().startswith(b"content-type:") for line in self._lines)
+
+    @property
     def is_event_stream(self) -> bool:
         """Whether the body is an event stream."""
         return any(line.lower().startswith(b"content-type: text/event-stream") for line in self._lines)

@@ -15,6 +15,7 @@ from typing import Protocol, final
 import trio
 
 from .._asgi.client_disconnected import is_of_disconnect
+from .._asgi.inline_head import InlineHead
 from .._asgi.response_stream import FLUSH, PendingState, PendingStream
 from .._asgi.scope_object import ScopeObject
 from .._asgi.types import Send
@@ -35,6 +36,7 @@ from .._stream.writer import ResponseStart
 from .._transport.awaited import AwaitedTransport
 from .._wire.message import Framing
 from .cycle import RequestResponseCycle
+from .response import AppResponse
 
 
 class ResumeServing(Protocol):
@@ -54,6 +56,10 @@ class ResumeServing(Protocol):
     ) -> Awaitable[None]: ...
 
 
+def _may_be_of_stream(head: AppResponse) -> bool:
+    return head.is_event_stream or not head.has_content_type
+
+
 @final
 class AppStream(ScopeObject):
     """The `StreamExtension` and the `InlineStream` of one request.
@@ -68,6 +74,7 @@ class AppStream(ScopeObject):
         "_app_send",
         "_buffer",
         "_cycle",
+        "_is_abandoned",
         "_is_inline",
         "_may_keep_alive",
         "_pending",
@@ -101,6 +108,7 @@ class AppStream(ScopeObject):
         self._may_keep_alive = False
         self._started: trio.lowlevel.ParkingLot | None = None  # of a stream inside the app's call
         self._is_inline = False  # such a stream runs
+        self._is_abandoned = False  # middleware has answered instead of it
 
     @property
     def request(self) -> Request:
@@ -154,7 +162,17 @@ class AppStream(ScopeObject):
         self._started = trio.lowlevel.ParkingLot()
         self._cycle.on_start = partial(self._start, stream)
         self._cycle.on_lost_client = partial(self._on_disconnect, stream)
+        if isinstance(response_start, InlineHead):
+            self._cycle.is_of_stream = response_start.may_be
+            self._cycle.on_other_head = partial(self._abandon, stream)
         return stream
+
+    def _abandon(self, stream: LiveStream) -> None:
+        """End a stream, because middleware has answered the request by itself."""
+        self._cycle.forget_stream()
+        self._is_abandoned = True
+        stream.end(EndReason.REFUSED)
+        self._wake_started()
 
     def _on_disconnect(self, stream: LiveStream) -> None:
         stream.on_disconnect()
@@ -175,7 +193,7 @@ class AppStream(ScopeObject):
         """Do nothing: the cycle calls `_start` when it receives the head, which middleware may hold back."""
 
     async def wait_started(self, stream: LiveStream) -> None:
-        while stream.response_start is not None and not self._cycle.is_disconnected:
+        while not (stream.response_start is None or self._cycle.is_disconnected or self._is_abandoned):
             assert self._started is not None
             await self._started.park()
 
@@ -194,7 +212,7 @@ class AppStream(ScopeObject):
         finally:
             self._admission.leave(counted)
             self._is_inline = False
-            self._cycle.on_start = self._cycle.on_lost_client = None
+            self._cycle.forget_stream()
         if has_started and isinstance(outcome, Refused):
             # The head has not been written, so the client can still get an answer, but not the app's.
             self._cycle.take_back_unused(stream.transport.hand_over())
@@ -244,6 +262,8 @@ class AppStream(ScopeObject):
     async def _detach_later(self, pending: PendingStream) -> None:
         """Wait until middleware, in whatever task, has sent the head, or the stream has ended."""
         self._cycle.on_start = partial(self._detach, pending)
+        self._cycle.is_of_stream = _may_be_of_stream
+        self._cycle.on_other_head = partial(self._abandon_pending, pending)
         try:
             async with UserCodeNursery() as nursery:
 
@@ -256,9 +276,15 @@ class AppStream(ScopeObject):
                 if self._app_send is not None:
                     await self._app_send(FLUSH)
         finally:
-            self._cycle.on_start = None
-        if not pending.has_started:
+            self._cycle.forget_stream()
+        if not (pending.has_started or self._is_abandoned):
             self._refuse_ended()
+
+    def _abandon_pending(self, pending: PendingStream) -> None:
+        """As `_abandon`."""
+        self._cycle.forget_stream()
+        self._is_abandoned = True
+        pending.abandon(EndReason.REFUSED)
 
     def _refuse_ended(self) -> None:
         self._cycle.refuse(TemporaryRefusal(503, "the stream ended before it began"))
@@ -278,6 +304,8 @@ class AppStream(ScopeObject):
         if self._pending is not None or self.ended is not None or self._is_inline:
             raise RuntimeError("a request can be answered with one stream only")
         self._check_call()
+        if not self._cycle.awaits_head:
+            raise RuntimeError("the request has been answered, so no stream can answer it")
         self._admission.check(self._cycle.transport, self._serving, has_place=self.has_place)
 
     def _check_call(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NoReturn, final
+from typing import NoReturn, Protocol, final
 
 import trio
 
@@ -12,11 +12,24 @@ from .._http.fields import merge_fields
 from .._logger import get_logger
 from .._stream.end_reason import EndReason
 from .._stream.live_stream import LiveStream
+from .response_fields import is_event_stream
 from .response_messages import encode_fields
 from .response_stream import FLUSH, InlineStream
 from .types import Send
 
 logger = get_logger("trio_sse.stream")
+
+
+class SentHead(Protocol):
+    """The head of an app's response, as it has reached the server."""
+
+    @property
+    def has_content_type(self) -> bool:
+        """Whether it says what the body is."""
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether it says that the body is an event stream."""
 
 
 @final
@@ -41,6 +54,7 @@ class InlineHead:
         self._starting: trio.CancelScope | None = None  # of the task that sends the head, if there is one
         self._has_tried = trio.Event()
         self._is_interrupted = False  # the task that sent it was cancelled
+        self._is_event_stream = False  # its Content-Type says so
 
     @property
     def is_head_final(self) -> bool:
@@ -53,6 +67,7 @@ class InlineHead:
         self.has_been_tried = True
         try:
             headers = with_fields(self._headers, self.stream.take_added_fields())
+            self._is_event_stream = any(map(is_event_stream, headers))
             with stray_cancellation_fails():
                 await self._send({"type": "http.response.start", "status": 200, "headers": headers})
                 self.has_been_sent = True
@@ -68,6 +83,14 @@ class InlineHead:
             raise
         self._inline.head_sent(self.stream)
         await self.wait_started()
+
+    def may_be(self, head: SentHead) -> bool:
+        """Return whether a head that has reached the server may be this one.
+
+        Middleware may answer by itself while the app goes on, as when it has waited for too long.
+        """
+        is_another_type = self._is_event_stream and head.has_content_type and not head.is_event_stream
+        return self.has_been_tried and not is_another_type
 
     async def wait_started(self) -> None:
         if self._is_interrupted:

@@ -13,6 +13,7 @@ _CONNECTION_FIELDS: Final = frozenset(
         b"connection",
         b"keep-alive",
         b"proxy-connection",
+        b"te",
         b"transfer-encoding",
         b"upgrade",
         b"sec-websocket-accept",
