@@ -89,6 +89,43 @@ def test_a_packed_package_is_imported(built: Path, tmp_path: Path) -> None:
     assert (patched, data, id) == ({"b": 2}, "Bearer t", "7")
 
 
+AT_ONCE = """
+import { createServer } from "node:http";
+import { FetchSource } from "trio-sse";
+const delays = [];
+const later = globalThis.setTimeout;
+globalThis.setTimeout = (act, delay, ...rest) => {
+  delays.push(delay);
+  return later(act, delay > 1000 ? delay : 0, ...rest);
+};
+let requests = 0;
+const answer = createServer((request, response) => {
+  requests += 1;
+  response.writeHead(200, { "Content-Type": "text/event-stream" });
+  response.end("retry: 0\\ndata: one\\n\\n");
+});
+answer.listen(0, "127.0.0.1", () => {
+  const source = new FetchSource(`http://127.0.0.1:${answer.address().port}/`);
+  source.addEventListener("error", () => {
+    if (requests < 3) return;
+    source.close();
+    answer.close();
+    console.log(JSON.stringify(delays));
+  });
+});
+"""
+
+
+@pytest.mark.integration
+@needs("node")
+def test_a_client_waits_half_a_second_though_the_server_says_none(built: Path, tmp_path: Path) -> None:
+    shutil.copytree(built, tmp_path / "node_modules" / "trio-sse")
+    (tmp_path / "main.mjs").write_text(AT_ONCE)
+    command = [find("node"), str(tmp_path / "main.mjs")]
+    printed = subprocess.run(command, check=True, capture_output=True, timeout=SECONDS).stdout
+    assert json.loads(printed).count(500) == 2  # beside other timers, of Node.js itself
+
+
 IN_NODE = """
 import { follow, run } from "trio-sse";
 const base = process.argv[2];
