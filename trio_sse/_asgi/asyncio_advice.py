@@ -1,7 +1,7 @@
 """Saying, once, that an app needs asyncio, which no server on Trio has.
 
-Such an app fails with errors that do not say so: of asyncio, that it finds no event loop, or, where a lock,
-an event or a queue is waited for, that `None` is none; or of Trio, that it cannot wait for what it was given.
+Such an app fails with errors that do not say so. asyncio finds no event loop, and its locks, events and
+queues fail with an attribute of `None`; Trio cannot wait for what it was given.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ async def show(
     had = events_had(view.id, connection.last_event_id) if after is None else (after + 1,)
     numbers = EventNumbers(view.id, splitter.further_texts, had)
     async with view.events() as items, aclosing(_pieces_of(items, splitter)) as pieces:
-        await connection.start()  # who has everything may wait long for more
+        await connection.start()  # a client that has everything may wait long for more
         async for piece in pieces:
             if piece is OUTPUT_LOST or (isinstance(piece, LeftOut) and numbers.leave_out(piece.count)):
                 break
