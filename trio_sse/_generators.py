@@ -35,8 +35,14 @@ _MAX_NOTES = 1000
 
 
 def count_open_nurseries() -> int:
-    """Return how many nurseries the current task has open; see `close_left_open`."""
+    """Return how many nurseries the current task has open; see `has_left_open`."""
     return len(trio.lowlevel.current_task().child_nurseries)
+
+
+def has_left_open(nurseries: int) -> bool:
+    """Return whether user code has left more nurseries open, or generators that wait to be closed."""
+    task, watch = trio.lowlevel.current_task(), _current.get(None)
+    return len(task.child_nurseries) > nurseries or (watch is not None and watch.has_dropped(task))
 
 
 async def closing_generators(call: Awaitable[T]) -> T:
@@ -52,16 +58,18 @@ async def closing_generators(call: Awaitable[T]) -> T:
     try:
         return await call
     finally:
-        if len(task.child_nurseries) > nurseries:
-            await close_left_open(nurseries)
-        if watch is not None and is_first:
-            watch.tasks.discard(task)
+        try:
+            if has_left_open(nurseries):
+                await close_left_open(nurseries)
+        finally:
+            if watch is not None and is_first:
+                watch.tasks.discard(task)
 
 
 async def close_left_open(nurseries: int) -> None:
     """Close the generators of this task that have left more than so many nurseries open, the newest first.
 
-    It raises what the generators raise, the last of them.
+    Trio closes what else was dropped. It raises what the generators raise, the last of them.
     """
     watch = _current.get(None)
     if watch is not None:
@@ -157,33 +165,50 @@ class GeneratorWatch:
         elif self._previous.finalizer is not None:
             self._previous.finalizer(generator)
 
+    def has_dropped(self, task: trio.lowlevel.Task) -> bool:
+        """Return whether generators of a task that were dropped wait to be closed."""
+        return bool(self._dropped) and task in self._dropped
+
     async def close_left_open(self, task: trio.lowlevel.Task, nurseries: int) -> None:
         """Close the generators of a task, the current one; see the function of this name."""
-        dropped = self._dropped.pop(task, {})
-        found = list(dropped.items())
-        for begun in list(self._begun.values()):
-            generator = begun()
-            if begun.task() is task and generator is not None and _is_suspended(generator):
-                found.append((begun.number, generator))
-        found.sort(key=lambda each: each[0])
         failure: BaseException | None = None
-        while found and len(task.child_nurseries) > nurseries:
-            number, generator = found.pop()
-            dropped.pop(number, None)
+        tried: set[int] = set()
+        while len(task.child_nurseries) > nurseries:
+            number, generator = self._newest(task, tried)
+            if generator is None:
+                break
+            tried.add(number)
             logger.warning(
                 "the async generator %s was left inside a nursery, and is closed: it should not yield there; "
                 "see trio.as_safe_channel",
-                getattr(generator, "__qualname__", "of another kind"),
+                generator.__qualname__,
             )
             try:
                 await generator.aclose()
             except BaseException as error:
                 failure = split(error, GeneratorExit)[1] or failure  # which a nursery raises in a group
-        for generator in dropped.values():
+        for generator in self._dropped.pop(task, {}).values():
             if self._previous.finalizer is not None:
                 self._previous.finalizer(generator)
         if failure is not None:
             raise failure
+
+    def _newest(self, task: trio.lowlevel.Task, tried: set[int]) -> tuple[int, Generator | None]:
+        """Return the newest generator that a task has left, and its number, but for those that were tried."""
+        found: tuple[int, Generator | None] = (0, None)
+        for begun in list(self._begun.values()):
+            generator = begun()
+            if (
+                begun.number > found[0]
+                and begun.number not in tried
+                and begun.task() is task
+                and generator is not None
+                and _is_suspended(generator)
+            ):
+                found = begun.number, generator
+        dropped = self._dropped.get(task, {})
+        newest = max(dropped, default=0)
+        return (newest, dropped.pop(newest)) if newest > found[0] else found
 
 
 class _Begun(ref[Generator]):

@@ -113,6 +113,21 @@ async def test_one_that_is_dropped_in_an_own_nursery_is_closed_by_trio() -> None
     assert log == ["plain"]
 
 
+async def test_one_that_was_begun_before_an_own_nursery_is_closed_by_trio_in_the_end() -> None:
+    log: Log = []
+
+    async def act() -> None:
+        numbers = plain(log)
+        await anext(numbers)
+        async with trio.open_nursery():
+            del numbers
+        assert log == []
+
+    with pytest.warns(ResourceWarning, match="plain"):
+        await run_guarded(act)
+    assert log == ["plain"]
+
+
 async def test_what_one_raises_that_is_closed_is_raised() -> None:
     async def failing() -> Numbers:
         async with trio.open_nursery():

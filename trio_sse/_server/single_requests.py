@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, final
 
-from .._generators import count_open_nurseries
+from .._generators import count_open_nurseries, has_left_open
 from .._http.exceptions import HTTPException
 from .._http.request_head import RequestHead
 from .._request.admission import Admission
@@ -101,7 +101,7 @@ class SingleRequests:
             answer = await handle(connection)
         except BaseException as failure:
             answer = Failure(failure)
-        if count_open_nurseries() > nurseries:
+        if has_left_open(nurseries):
             answer = await close_generators(nurseries, answer)
         await self._end(connection, began_at, answer)
 

@@ -28,7 +28,12 @@ from typing import final
 
 import trio
 
-from .._generators import close_left_open, closing_generators, count_open_nurseries
+from .._generators import (
+    close_left_open,
+    closing_generators,
+    count_open_nurseries,
+    has_left_open,
+)
 from .._groups import (
     as_exception,
     leaf_exceptions,
@@ -140,7 +145,7 @@ async def run_stream(
             answer = await handle(connection)
     except BaseException as failure:
         answer = Failure(failure)
-    if count_open_nurseries() > nurseries:
+    if has_left_open(nurseries):
         answer = await close_generators(nurseries, answer)
     return await end_stream(manager, connection, answer)
 
@@ -172,7 +177,7 @@ async def start_with_hooks(manager: StreamManager, connection: Connection) -> No
 async def close_generators(nurseries: int, answer: object) -> object:
     """Close the generators that a handler has left inside a nursery; return what `end_stream` takes.
 
-    Do this before anything else if the task has more nurseries open than before the handler.
+    Do this before anything else if the handler `has_left_open` something.
     """
     try:
         await close_left_open(nurseries)
