@@ -326,7 +326,7 @@ async def test_an_interruption_anywhere_leaves_nothing_and_the_next_request_work
     where: str,
     what: str,
 ) -> None:
-    monkeypatch.setattr("trio_sse._app.websocket._MOMENT", 0.0)  # a failing send would outlast the check
+    monkeypatch.setattr("trio_sse._app.websocket_call._MOMENT", 0.0)  # a failing send would outlast the check
     if make is background:
         monkeypatch.setattr("trio_sse._app.background._MOMENT", 0.0)  # other tasks take over at once
     subject = make(no_leak)
