@@ -31,7 +31,7 @@ Generator = AsyncGeneratorType[Any, Any]
 logger = get_logger("trio_sse.server")
 
 # Those that have ended leave a note until the next ones begin; so many are kept.
-_MAX_NOTES = 1000
+_MAX_NOTES = 100
 
 
 def count_open_nurseries() -> int:
