@@ -151,7 +151,7 @@ async def test_a_handler_that_leaves_a_generator_inside_a_nursery(run: Run) -> N
                 assert [event.data for event in await stream.rest()] == ["0", "1"]
             reason = EndReason.HANDLER_ERROR if place == "by an exception" else EndReason.FINISHED
             assert (await host.life.wait_ends(number))[-1] is reason
-            assert host.life.closed == number
+            assert host.life.left.closed == number
             await host.hub.publish("live", f"still here, left {place}")
             assert (await bystander.event()).data == f"still here, left {place}"
 
@@ -180,7 +180,7 @@ async def test_an_app_that_leaves_a_generator_inside_a_nursery(run: Run) -> None
             life.place = place
             status = await take_what_comes(host, "/three")
             assert status in ((200, 500) if place == "by an exception" else (200,))
-            await until(lambda: life.closed == number)  # noqa: B023
+            await until(lambda: life.left.closed == number)  # noqa: B023
             await host.hub.publish("live", f"still here, left {place}")
             assert (await bystander.event()).data == f"still here, left {place}"
 

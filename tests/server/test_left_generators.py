@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-import trio
 
 from trio_sse import Connection, Request, Response, Run, Runs, Server
 from trio_sse.websocket import WebSocketConnection
 
 from ..support.leaks import MakeServer
+from ..support.left_generators import LeftGenerators
 from ..support.serving import in_memory
 from ..support.websocket_client import opened
 
 
-class Left:
-    """Code that leaves generators open; `opened` and `closed` count them."""
-
-    def __init__(self) -> None:
-        self.opened = self.closed = 0
-
-    async def numbers(self) -> AsyncIterator[int]:
-        self.opened += 1
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.sleep_forever)
-                for number in range(9):
-                    yield number
-        finally:
-            self.closed += 1
-
-    async def leave(self) -> None:
-        async for _ in self.numbers():
-            break
-
-
-def add_routes(server: Server, left: Left) -> None:
+def add_routes(server: Server, left: LeftGenerators) -> None:
     """Add what leaves a generator: a stream, with a hook; an endpoint; a run; and a WebSocket."""
     runs = Runs(server.hub)
 
@@ -79,7 +56,7 @@ def add_routes(server: Server, left: Left) -> None:
     ids=["stream", "poll", "endpoint", "run"],
 )
 async def test_requests(make_server: MakeServer, path: str, line: str, count: int) -> None:
-    server, left = make_server(), Left()
+    server, left = make_server(), LeftGenerators()
     add_routes(server, left)
     async with in_memory(server) as memory:
         for number in (1, 2):
@@ -90,7 +67,7 @@ async def test_requests(make_server: MakeServer, path: str, line: str, count: in
 
 
 async def test_websockets(make_server: MakeServer) -> None:
-    server, left = make_server(), Left()
+    server, left = make_server(), LeftGenerators()
     add_routes(server, left)
     async with in_memory(server) as memory:
         for number in (1, 2):

@@ -12,6 +12,7 @@ import trio
 
 from trio_sse import Connection, EndReason, HTTPException, Hub, Overflow, Response, Run, Runs
 
+from .left_generators import LeftGenerators
 from .raised import Panic
 
 Handler = Callable[..., Awaitable[Response | None]]
@@ -35,26 +36,16 @@ class Life:
     place: str = ""  # where the code of `/raises` and `/generated` raises an exception
     make_error: Callable[[], BaseException] = RuntimeError
     kept: list[AsyncIterator[int]] = field(default_factory=list)  # generators that are left open
-    closed: int = 0  # how many of them have been closed
+    left: LeftGenerators = field(default_factory=LeftGenerators)
 
     def visit(self, place: str) -> None:
         """Raise the exception if this is the place."""
         if place == self.place:
             raise self.make_error()
 
-    async def numbers_in_a_nursery(self) -> AsyncIterator[int]:
-        """Count inside a nursery, where one must not yield."""
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.sleep_forever)
-                for number in range(1_000):
-                    yield number
-        finally:
-            self.closed += 1
-
     async def leave_a_nursery_open(self, send: Callable[[str], Awaitable[None]]) -> None:
         """Send two numbers, and leave the generator: dropped, kept by somebody, or by an exception."""
-        numbers = self.numbers_in_a_nursery()
+        numbers = self.left.numbers()
         if self.place == "kept":
             self.kept.append(numbers)
         async for number in numbers:

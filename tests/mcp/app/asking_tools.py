@@ -79,7 +79,7 @@ async def test_input_required_result_list_roots(context: Context, params: Params
 
 @TOOLS.tool()
 async def test_input_required_result_request_state(context: Context, params: Params) -> Result:
-    """Ask for a confirmation, with a state that must come back as it was."""
+    """Ask for a confirmation, whose state the client must return unchanged."""
     if params.request_state == "confirming" and content_of(params, "confirm"):
         return text("state-ok")
     return ask(_CONFIRM, state="confirming")

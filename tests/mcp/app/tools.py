@@ -144,7 +144,7 @@ async def test_tool_with_progress(context: Context, params: Params) -> types.Cal
 
 @TOOLS.tool()
 async def test_reconnection(context: Context, params: Params) -> types.CallToolResult:
-    """Close the call's stream: the client comes back for the result."""
+    """Close the call's stream: the client reconnects for the result."""
     await anyio.sleep(_PAUSE)  # the stream's first event comes from another task
     if context.close_sse_stream is not None:
         await context.close_sse_stream()
@@ -154,14 +154,14 @@ async def test_reconnection(context: Context, params: Params) -> types.CallToolR
 
 @TOOLS.tool()
 async def test_trigger_tool_change(context: Context, params: Params) -> types.CallToolResult:
-    """Tell clients that listen that the tools have changed."""
+    """Notify clients that listen that the tools have changed."""
     await changes.publish(ToolsListChanged())
     return text("Published.")
 
 
 @TOOLS.tool()
 async def test_trigger_prompt_change(context: Context, params: Params) -> types.CallToolResult:
-    """Tell clients that listen that the prompts have changed."""
+    """Notify clients that listen that the prompts have changed."""
     await changes.publish(PromptsListChanged())
     return text("Published.")
 
