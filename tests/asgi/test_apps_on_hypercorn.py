@@ -22,10 +22,10 @@ from trio_sse import Connection, EndReason, Hub
 from trio_sse.asgi import event_stream
 from trio_sse.quart import QuartSSE
 
-from ..support.client import Client
+from ..support.client import Client, abort
 from ..support.hypercorn_config import make_config
-from ..support.leaks import LeakCheck
-from ..support.waiting import SECONDS
+from ..support.leaks import LeakCheck, open_descriptors
+from ..support.waiting import SECONDS, until
 from .test_hypercorn import check_stream, connect, plain_connect
 
 HANDSHAKE = (
@@ -136,6 +136,44 @@ async def test_clients_that_leave_amid_an_upload_end_nothing_else(no_leak: LeakC
                 await stream.send_eof()
         await sse.hub.publish("live", "still there")
         assert (await bystander.event()).data == "still there"
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+async def test_an_app_that_sends_and_does_not_receive_is_not_kept_by_an_upload(
+    no_leak: LeakCheck, has_begun: bool
+) -> None:
+    left, learned = trio.Event(), trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        part = {"type": "http.response.body", "body": bytes(100_000), "more_body": True}
+        messages = [{"type": "http.response.start", "status": 200, "headers": []}, part]
+        try:
+            if has_begun:
+                await send(messages.pop(0))
+            await left.wait()
+            for message in messages:
+                await send(message)
+            while True:
+                await send(part)
+        except OSError:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            learned.set()
+            raise
+
+    async with serving_app(app, write_timeout=0.5) as where:
+        before = open_descriptors().keys()
+        async with await plain_connect(where) as stream:
+            head = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+            await stream.send_all(head + 50 * b"1\r\nx\r\n")
+            if has_begun:
+                await stream.receive_some()
+            await abort(stream)
+        left.set()
+        await learned.wait()
+        await until(lambda: open_descriptors().keys() == before)
 
 
 async def test_an_app_that_raises_what_is_no_exception_ends_nothing_else(

@@ -19,6 +19,7 @@ MORE = {"type": "http.response.body", "body": b"x", "more_body": True}
 END = {"type": "http.response.body", "body": b"", "more_body": False}
 BODY = {"type": "http.request", "body": b"", "more_body": False}
 PIECE = {"type": "http.request", "body": b"x", "more_body": True}
+LARGE = {"type": "http.request", "body": bytes(200_000), "more_body": True}
 DISCONNECT = {"type": "http.disconnect"}
 
 
@@ -384,23 +385,28 @@ async def test_a_client_that_leaves_before_the_head_is_no_failure() -> None:
     assert failures == []
 
 
-@pytest.mark.parametrize("received", [[BODY, DISCONNECT], [PIECE, DISCONNECT]])
+@pytest.mark.parametrize("received", [[BODY], [PIECE], [PIECE, BODY], [LARGE], [LARGE, PIECE]])
+@pytest.mark.parametrize("http_version", ["1.1", "2"])
 async def test_an_app_that_only_sends_learns_of_a_disconnect(
-    received: list[Any], autojump_clock: MockClock
+    received: list[Any], http_version: str, autojump_clock: MockClock
 ) -> None:
-    """Over HTTP/2, hypercorn's `send` may never return then. An upload still waits for the app."""
-    server = FakeServer("2")
-    guard = ResponseGuard({"http_version": "2"}, server.guard.receive, server.send, write_timeout=100)
+    """Over HTTP/2, hypercorn's `send` may never return then. A large upload still waits for the app."""
+    server = FakeServer(http_version)
+    scope = {"http_version": http_version, "headers": [(b"transfer-encoding", b"chunked")]}
+    guard = ResponseGuard(scope, server.guard.receive, server.send, write_timeout=100)
     await guard.send(START)
     await guard.send(MORE)
     server.on_send = trio.sleep_forever
-    for message in received:
+    for message in [*received, DISCONNECT]:
         await server.to_app.send(message)
     with pytest.raises(OSError, match="disconnected"):
         await guard.send(MORE)
-    assert trio.current_time() == pytest.approx(0 if received[0] is BODY else 100, abs=1)
-    assert [await guard.receive() for _ in range(3)] == [received[0], DISCONNECT, DISCONNECT]
+    assert trio.current_time() == pytest.approx(100 if received[0] is LARGE else 0, abs=1)
+    ahead = received[:1] if received[0] is LARGE else received
+    assert [await guard.receive() for _ in ahead] == ahead
+    assert [await guard.receive() for _ in range(2)] == [DISCONNECT, DISCONNECT]
     assert guard.has_lost_client
+    server.on_send = trio.lowlevel.checkpoint
     await guard.finish()
 
 

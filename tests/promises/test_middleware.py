@@ -25,6 +25,7 @@ from ..support.client import Client
 from ..support.hosts import Run, until_subscribed
 from ..support.leaks import LeakCheck
 from ..support.waiting import until
+from .every_host.observing import NEVER
 
 pytestmark = pytest.mark.integration
 
@@ -262,6 +263,34 @@ async def test_a_client_that_leaves_with_the_whole_body_is_noticed(run: Run, met
         await ended.wait()
 
 
+@pytest.mark.parametrize("uploads", [False, True])
+async def test_an_app_that_only_sends_learns_that_its_client_has_left(run: Run, uploads: bool) -> None:
+    ended = trio.Event()
+
+    async def send_on(send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+                await trio.sleep(0.01)
+        finally:
+            ended.set()
+
+    def middleware(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            own = scope["type"] == "http" and scope["path"] == "/sends"
+            await (send_on(send) if own else app(scope, receive, send))
+
+        return call
+
+    async with run(middleware=middleware) as host:
+        async with host.uploading("/sends") if uploads else host.opened("/sends") as client:
+            if uploads:
+                await client.wait_head()
+            assert (await client.read()).startswith(b"x")
+        await ended.wait()
+
+
 @pytest.mark.parametrize("path", ["/silent", "/three", "/live"])
 async def test_middleware_answers_instead_of_a_stream(run: Run, path: str) -> None:
     class Answers(BaseHTTPMiddleware):
@@ -342,6 +371,31 @@ async def test_all_tasks_that_receive_learn_of_a_disconnect(run: Run, has_begun:
                 await client.wait_head()
         await told.wait()
     assert received == ["http.disconnect"] * 3
+
+
+@pytest.mark.parametrize("path", ["/silent", "/live"])
+async def test_a_disconnect_that_middleware_keeps_from_the_app_ends_its_stream(run: Run, path: str) -> None:
+    def keeping(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            async def receive_but_disconnects() -> Any:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    await trio.sleep_forever()
+                return message
+
+            await app(scope, receive_but_disconnects if scope["type"] == "http" else receive, send)
+
+        return call
+
+    async with run(middleware=keeping, keepalive=NEVER) as host:
+        async with host.asked(path) as stream:
+            if path == "/silent":
+                await host.life.is_silent.wait()
+            else:
+                await stream.wait_head()
+                await until_subscribed(host)
+        assert await host.life.wait_ends(1) == [EndReason.CLIENT_DISCONNECTED]
+        await until(lambda: host.statistics().open_streams == 0)
 
 
 async def test_a_request_has_one_stream_at_once(run: Run) -> None:

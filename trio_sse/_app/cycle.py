@@ -128,7 +128,7 @@ class RequestResponseCycle(AppRequest):
         self.set_over()
         if self.on_lost_client is not None:
             self.on_lost_client()
-        elif self.has_begun and not (self.is_complete or is_received) and self.call is not None:
+        if self.has_begun and not (self.is_complete or is_received) and self.call is not None:
             self.call.cancel()
 
     @property

@@ -234,6 +234,7 @@ class AppStream(ScopeObject):
         if not self._cycle.is_body_complete:
             pending.awaits_body = self._cycle.awaits_body
         pending.stream = manager.new_stream(self._serving, self._awaited(), self.request, pending)
+        self._cycle.on_lost_client = partial(pending.abandon, EndReason.CLIENT_DISCONNECTED)
         self.give_place()
         self._serving.start_contained(
             self._resume_serving,

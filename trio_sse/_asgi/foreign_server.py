@@ -154,8 +154,13 @@ class ForeignStreamExtension(ScopeObject):
         """Receive from the server, and note a disconnect."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            self._disconnected.set()
+            self._on_disconnect()
         return message
+
+    def _on_disconnect(self) -> None:
+        self._disconnected.set()
+        if self._pending is not None and not self._pending.has_started:
+            self._pending.abandon(EndReason.CLIENT_DISCONNECTED)
 
     async def send(self, message: Message) -> None:
         """Send to the server; add to the head of a stream that the connection will close."""
@@ -187,6 +192,7 @@ class ForeignStreamExtension(ScopeObject):
             is_disconnect=is_of_disconnect,
         )
         pending.stream = manager.new_stream(self._serving, transport, request, pending)
+        self._guard.watch_disconnect(self._on_disconnect)
         self._serving.start_soon(self._run, manager, pending, transport, handle, name=name)
         return pending
 
@@ -310,8 +316,11 @@ class ForeignInlineStream:
             self._registry.forget(self._serving)
 
     async def _wait_disconnected(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        with trio.CancelScope() as scope:
+            if self._guard is not None:
+                self._guard.watch_disconnect(scope.cancel)
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
 
     def head_sent(self, stream: LiveStream) -> None:
         stream.set_head(padding(stream.request, stream.transport.framing))

@@ -5,11 +5,23 @@ The app receives it. Where it does not, the guard of the response does, to notic
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from typing import final
 
 import trio
 
 from .types import Message, Receive
+
+# Bytes of a request's body that are received ahead of the app, at most; hypercorn has up to ten pieces more.
+_MOST_AHEAD = 128 * 1024
+
+# Bytes that a message takes, beside its body.
+_MESSAGE = 512
+
+
+def _size(message: Message) -> int:
+    return _MESSAGE + len(message.get("body", b""))
 
 
 @final
@@ -20,6 +32,7 @@ class GuardedInput:
         is_disconnected: it is known that the client has disconnected.
         is_body_over: no part of the request's body will come.
         has_stopped: the app takes nothing but a disconnect any more.
+        on_disconnect: called when it is known.
     """
 
     def __init__(self, receive: Receive, *, is_body_over: bool) -> None:
@@ -27,8 +40,10 @@ class GuardedInput:
         self.is_body_over = is_body_over
         self._receive = receive
         self.has_stopped = False
+        self.on_disconnect: Callable[[], None] | None = None
         self._waiting: set[trio.CancelScope] = set()  # tasks of the app
-        self._ahead: Message | None = None  # was received before the app has asked for it
+        self._ahead: deque[Message] = deque()  # was received before the app has asked for it
+        self._bytes_ahead = 0
         self._discarding: trio.CancelScope | None = None
 
     @property
@@ -39,13 +54,14 @@ class GuardedInput:
     @property
     def awaits_body(self) -> bool:
         """Whether the app may still receive a part of the request's body."""
-        return not (self.is_disconnected or (self.is_body_over and self._ahead is None))
+        return not (self.is_disconnected or (self.is_body_over and not self._ahead))
 
     async def take(self) -> Message | None:
         """Wait for the app's next message; return `None` if there is none but a disconnect."""
         while True:
-            if self._ahead is not None:
-                message, self._ahead = self._ahead, None
+            if self._ahead:
+                message = self._ahead.popleft()
+                self._bytes_ahead -= _size(message)
                 await trio.lowlevel.checkpoint()
                 return message
             if self.is_disconnected or self.has_stopped:
@@ -72,6 +88,8 @@ class GuardedInput:
         if message["type"] == "http.disconnect" and not self.is_disconnected:
             self.is_disconnected = True
             self._wake()  # of the tasks that wait, the server has told one
+            if self.on_disconnect is not None:
+                self.on_disconnect()
         if self.is_disconnected or not message.get("more_body", False):
             self.is_body_over = True
             if self._discarding is not None:
@@ -80,17 +98,18 @@ class GuardedInput:
     async def wait_disconnected(self, *, ahead: bool = False) -> None:
         """Wait for a disconnect, and drop what comes before.
 
-        If the app may still want that, one message is kept for it `ahead`. If more of the body follows, that
-        waits for the app, and a disconnect after it is not noticed.
+        If the app may still want that, it is kept for it `ahead`, up to a bound. If more of the body follows,
+        that waits for the app, and a disconnect after it is not noticed.
         """
         while not self.is_disconnected:
-            if self._ahead is not None and self._ahead.get("more_body", False):
+            if ahead and self._bytes_ahead >= _MOST_AHEAD:
                 await trio.sleep_forever()
             message = await self._receive()
             self.note(message)
             if ahead:
                 if not self.is_disconnected:
-                    self._ahead = message
+                    self._ahead.append(message)
+                    self._bytes_ahead += _size(message)
                 self._wake()
 
     async def discard_body(self, seconds: float) -> None:

@@ -194,10 +194,10 @@ class OutermostApp:
             try:
                 await guard.finish()
             finally:
+                if guard.has_unread_body:  # a `send` may wait for that
+                    self._open_work.nursery.start_soon(guard.receive_rest, name="trio_sse.receive_rest")
                 surviving.close()
                 await surviving.settle()
-                if guard.has_unread_body:
-                    self._open_work.nursery.start_soon(guard.receive_rest, name="trio_sse.receive_rest")
                 self._open_work.on_call_end(guard)
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:

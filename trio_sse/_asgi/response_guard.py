@@ -106,6 +106,12 @@ class ResponseGuard(ScopeObject):
         """Whether that is known, or a `send` has failed for it."""
         return self._has_failed_to_send or self._input.is_disconnected
 
+    def watch_disconnect(self, on_disconnect: Callable[[], None]) -> None:
+        """Call a function when a disconnect is known, or now. Middleware may keep one from the app."""
+        self._input.on_disconnect = on_disconnect
+        if self._input.is_disconnected:
+            on_disconnect()
+
     @property
     def was_ended(self) -> bool:
         """Whether the app was told of a disconnect because the server drains."""
@@ -178,8 +184,10 @@ class ResponseGuard(ScopeObject):
         try:
             if kind == "http.response.body" and not message.get("more_body", False):
                 await self._end(message)
-            elif kind == "http.response.body" and self._is_http2 and not self._input.is_awaited:
+            elif kind == "http.response.body" and not self._input.is_awaited:
                 await self._send_watched(message)
+            elif self.has_unread_body:
+                await self._send_in_upload(message)
             else:
                 await self._send(message)
         except (OSError, trio.BusyResourceError) as error:
@@ -290,13 +298,33 @@ class ResponseGuard(ScopeObject):
     async def _send_watched(self, message: Message) -> None:
         """Send a part of the body, and notice that the client disconnects, for an app that does not receive.
 
-        Over HTTP/2, hypercorn's `send` may wait forever for the window of such a client.
+        To such a client, hypercorn's `send` may wait forever for the window of HTTP/2, and sends nothing over
+        HTTP/1.1, without a word.
         """
-        seconds = self._end_seconds + len(message.get("body", b"")) / _SLOWEST
-        with trio.move_on_after(seconds) as scope:
+        with self._bounded(message) as scope:
             await self._send_beside(message, partial(self._cancel_on_disconnect, scope))
+        self._check_sent(scope)
+
+    def _bounded(self, message: Message) -> trio.CancelScope:
+        """Return a scope that bounds a `send` of hypercorn that may wait forever."""
+        if self._is_http2 or self.has_unread_body:
+            return trio.move_on_after(self._end_seconds + len(message.get("body", b"")) / _SLOWEST)
+        return trio.CancelScope()
+
+    def _check_sent(self, scope: trio.CancelScope) -> None:
         if scope.cancelled_caught:
+            self._input.stop()
             raise OSError("the client has disconnected, or takes nothing")
+
+    async def _send_in_upload(self, message: Message) -> None:
+        """Send a message, for a bounded time.
+
+        Over HTTP/1.1, hypercorn reports a disconnect within `send`, and waits there until the app has
+        received what came before. `receive_rest` does that when the app's call has ended.
+        """
+        with self._bounded(message) as scope:
+            await self._send(message)
+        self._check_sent(scope)
 
     async def _cancel_on_disconnect(self, scope: trio.CancelScope) -> None:
         await self._input.wait_disconnected(ahead=True)
