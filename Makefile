@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SYSTEM := $(VENV)/.system
+COMPILED := $(VENV)/.compiled
 
 # Two interpreters that print the same are the same one.
 IDENTITY := import sys; print(sys.version, sys.base_prefix)
@@ -65,14 +66,14 @@ test: $(SYSTEM)
 	$(MAKE) --no-print-directory tests LEFT_OUT="--deselect $(TYPES_OF_DOCS)"; status=$$?; \
 	wait $$check || status=1; cat $(VENV)/check.log; exit $$status
 
-tests: $(SYSTEM)
+tests: $(SYSTEM) $(COMPILED)
 	$(if $(CI),$(MEASURED),$(BIN)/python -m $(PYTEST))
 
-coverage: $(SYSTEM)
+coverage: $(SYSTEM) $(COMPILED)
 	$(MEASURED)
 
 test-unit: $(READY)
-	$(BIN)/python -m $(PYTEST) -q -m "not integration" --hypothesis-profile quick
+	$(BIN)/python -m $(PYTEST) -q -m "not (integration or slow)" --hypothesis-profile quick
 
 # Interpreters of several versions, and the lowest and newest versions of the dependencies; it takes an hour.
 test-versions: $(SYSTEM)
@@ -175,6 +176,11 @@ $(VENV)/pyvenv.cfg: FORCE
 # What the tests need of the system. Where it cannot be installed, the tests that need it say so and skip.
 $(SYSTEM): $(READY)
 	sh .ci/install-system-packages
+	touch $@
+
+# Pytest compiles the tests in its own way. Otherwise each of its workers would compile all of them.
+$(COMPILED): $(READY)
+	@$(BIN)/python -m pytest --collect-only -qq >/dev/null 2>&1 || true
 	touch $@
 
 clean:

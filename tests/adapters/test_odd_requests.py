@@ -85,6 +85,7 @@ async def test_what_cannot_be_stored_or_read_is_the_clients_error(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
+@pytest.mark.slow
 async def test_a_text_that_json_doubles_has_an_end_and_blocks_nobody(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:

@@ -124,6 +124,7 @@ def text_of(chunks: list[Any]) -> str:
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
+@pytest.mark.slow
 async def test_chat_completions(make_server: MakeServer) -> None:
     async with serving(make_server(keepalive=0.05)) as host:
         whole = await host.call(lambda client: client.chat.completions.create(**asked("tool")))
@@ -195,6 +196,7 @@ async def test_a_chat_completion_is_joined_after_any_chunk(make_server: MakeServ
         assert joined.choices[0].message.content == WORDS
 
 
+@pytest.mark.slow
 async def test_errors_are_those_that_the_client_knows(make_server: MakeServer) -> None:
     import openai
 
@@ -242,6 +244,7 @@ def deltas(events: list[Any]) -> str:
     return "".join(event.delta for event in events if event.type == "response.output_text.delta")
 
 
+@pytest.mark.slow
 async def test_responses(make_server: MakeServer) -> None:
     async with serving(make_server(keepalive=0.05)) as host:
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,7 @@ def pieces_of(parts: list[str]) -> list[str]:
     return [item.text for item in (*found, *splitter.split(END)) if isinstance(item, RunText)]
 
 
+@pytest.mark.slow
 @given(WORDS, st.lists(st.integers(0, 60)))
 def test_pieces_do_not_depend_on_how_a_text_is_read(text: str, cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(text)]

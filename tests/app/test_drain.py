@@ -71,6 +71,7 @@ async def draining(
             yield clients
 
 
+@pytest.mark.slow
 async def test_an_apps_event_streams_end_one_after_the_other(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:

@@ -253,6 +253,7 @@ async def test_starlette_closes_and_never_sends_after_the_end(
 # FastAPI
 
 
+@pytest.mark.slow
 async def test_fastapi_depends_validates_and_refuses(
     no_leak: LeakCheck, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -278,6 +279,7 @@ async def test_fastapi_depends_validates_and_refuses(
 # Litestar
 
 
+@pytest.mark.slow
 async def test_litestar_handlers_and_listeners(no_leak: LeakCheck, caplog: pytest.LogCaptureFixture) -> None:
     from ..support.apps.litestar_websockets import app  # slow to import
 

@@ -119,6 +119,7 @@ async def test_a_handler_that_ends_before_the_slow_view_has_answered_is_cut_and_
     assert caplog.text.count("handler failed for id=") == 3
 
 
+@pytest.mark.slow
 async def test_clients_that_leave_amid_an_upload_end_nothing_else(no_leak: LeakCheck) -> None:
     app, sse = make_quart(no_leak)
 

@@ -422,6 +422,7 @@ async def test_the_requests_of_a_connection_are_bounded(
         await check_stream(sse, await connect(where))
 
 
+@pytest.mark.slow
 async def test_a_connection_that_resets_its_requests_is_refused_for_a_while(
     no_leak: LeakCheck, monkeypatch: pytest.MonkeyPatch
 ) -> None:

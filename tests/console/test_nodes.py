@@ -61,6 +61,7 @@ def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trio_sse._console.feed._INTERVAL", 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SHARED)
 async def test_nodes_are_side_by_side_while_somebody_watches(
     kind: str,

@@ -53,6 +53,7 @@ def share(cases: list[case.Case], name: str, host: str) -> list[case.Case]:
     return cases if IS_COMPLETE else cases[hosts.index(host) :: len(hosts)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "host"), ON_SERVERS)
 @pytest.mark.parametrize(
     ("choose", "piece"),
@@ -75,6 +76,7 @@ async def test_what_comes_of_each_request_is_what_its_rule_says(
     assert not failures, "\n" + "\n".join(failures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "host"), OVER_HTTP2)
 async def test_what_comes_of_each_request_is_the_same_over_http2(
     make_server: MakeServer, mock_clock: trio.testing.MockClock, name: str, host: str
@@ -86,6 +88,7 @@ async def test_what_comes_of_each_request_is_the_same_over_http2(
     assert not failures, "\n" + "\n".join(failures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["endpoint", "app"])
 async def test_what_comes_of_each_request_is_the_same_over_tls(
     make_server: MakeServer, contexts: Contexts, host: str

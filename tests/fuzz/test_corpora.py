@@ -22,6 +22,7 @@ def restore_logging() -> Iterator[None]:
     logging.disable(before)
 
 
+@pytest.mark.slow
 @each_case("name", corpus.names())
 def test_the_promise_of_a_target_holds_for_its_corpus(name: str) -> None:
     target = corpus.load(name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from trio_sse._http2.frames import encode_settings
 from trio_sse._http2.limits import Http2Limits
 from trio_sse._http2.preface import PREFACE
@@ -138,6 +140,7 @@ FLOODS: dict[str, tuple[Callable[[int], bytes], int]] = {
 }
 
 
+@pytest.mark.slow
 @each_case("name", FLOODS)
 def test_a_flood_ends_the_connection(name: str) -> None:
     unit, acceptable = FLOODS[name]
@@ -199,6 +202,7 @@ EARNEST: dict[str, tuple[Callable[[int], bytes], int]] = {
 }
 
 
+@pytest.mark.slow
 @each_case("name", EARNEST)
 def test_what_clients_do_in_earnest_ends_nothing(name: str) -> None:
     unit, times = EARNEST[name]

@@ -37,6 +37,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reads", [True, False])
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_flood_ends_its_connection_only(make_server: MakeServer, name: str, reads: bool) -> None:

@@ -94,6 +94,7 @@ def test_h2_reads_the_heads_that_we_write(
     assert pair.responses() == expected
 
 
+@pytest.mark.slow
 def test_a_head_that_is_larger_than_a_frame_is_sent_in_several() -> None:
     pair = Pair()
     value = "~" * 40_000

@@ -51,6 +51,7 @@ def decoded(decoder: HeaderDecoder, block: bytes) -> Fields | None:
         return None
 
 
+@pytest.mark.slow
 @given(blocks=_blocks)
 def test_blocks_of_an_encoder_are_decoded(
     blocks: list[tuple[list[tuple[bytes, bytes, bool]], int | None, bool]],
@@ -60,6 +61,7 @@ def test_blocks_of_an_encoder_are_decoded(
         assert decoded(ours, block) == reference(theirs, block) == [field[:2] for field in fields]
 
 
+@pytest.mark.slow
 @given(
     blocks=_blocks,
     changes=st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=3)), min_size=1, max_size=4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -107,6 +108,7 @@ SENSIBLE = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(
     sent=st.lists(SENSIBLE | SENSIBLE | FRAMES | st.binary(max_size=20), max_size=15), cut=st.integers(1, 50)
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from trio_sse._http.request_head import HeadLimits, RequestHead
 from trio_sse._http2.error_code import ErrorCode
 from trio_sse._http2.events import RequestReceived
@@ -86,6 +88,7 @@ def feed(protocol: Http2Protocol, data: bytes, now: float = 0.0) -> bytes:
     return protocol.take_output()
 
 
+@pytest.mark.slow
 def test_the_protocol_does_what_the_rfcs_say() -> None:
     with Cases() as cases:
         for case in ALL_CASES:

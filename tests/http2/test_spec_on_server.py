@@ -43,6 +43,7 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     await answer(send, body, 200 if scope["path"] in ("/", "/echo") else 404)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_split", [False, pytest.param(True, marks=pytest.mark.integration)])
 async def test_the_server_does_what_the_rfcs_say(
     make_server: MakeServer, monkeypatch: pytest.MonkeyPatch, is_split: bool

@@ -30,6 +30,7 @@ KIB = 1024
 # Bounds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bounds", "most_events", "most_bytes"),
     [

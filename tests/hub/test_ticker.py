@@ -99,6 +99,7 @@ async def test_ticks_fall_on_multiples_of_the_interval(
         assert instants([await ticks.receive() for _ in range(3)]) == expected
 
 
+@pytest.mark.slow
 async def test_ticks_do_not_drift(make_hub: MakeHub, autojump_clock: MockClock) -> None:
     clock = WallClock()
     async with ticking(make_hub(), every=0.1, clock=clock, reference=NOON) as (_, ticks):

@@ -54,6 +54,7 @@ async def test_they_are_served_in_the_order_in_which_they_came(make_hub: MakeHub
         assert await take_data(events, 300) == [f"{number}" for number in order]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("publishers", [300, 3000])
 async def test_each_costs_the_same_however_many_wait(make_hub: MakeHub, publishers: int) -> None:
     hub = make_hub(inbox=16)

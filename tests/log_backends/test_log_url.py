@@ -130,6 +130,7 @@ def test_a_token_in_the_place_of_a_user_is_redacted() -> None:
     assert redact("AUTH token", "redis://host/token") == "AUTH token"
 
 
+@pytest.mark.slow
 async def test_a_server_that_quotes_the_password_is_not_repeated(caplog: pytest.LogCaptureFixture) -> None:
     """As Redis 5 and older do, which do not know HELLO."""
 

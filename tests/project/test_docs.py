@@ -126,6 +126,7 @@ def test_every_logger_is_documented() -> None:
     assert set(re.findall(r"^\| `([\w.]+)` \|", logging, re.MULTILINE)) >= LOGGERS
 
 
+@pytest.mark.slow
 def test_the_map_of_the_package_leads_to_files_and_to_names_in_them() -> None:
     design = (ROOT / "docs" / "design.md").read_text()
     places = re.findall(r"`((?:trio_sse/)?_\w+/\w+\.py)`(?: \((`[^)]*)\))?", design)

@@ -103,6 +103,7 @@ def imports(nodes: Nodes) -> Iterator[tuple[str, str]]:
             yield from ((node.module, alias.name) for alias in node.names)
 
 
+@pytest.mark.slow
 def test_imports_of_other_libraries_are_public(modules: dict[Path, Nodes]) -> None:
     for path, nodes in modules.items():
         for module, name in imports(nodes):
@@ -113,6 +114,7 @@ def test_imports_of_other_libraries_are_public(modules: dict[Path, Nodes]) -> No
                 assert module in PUBLIC_MODULES, f"{path}: {module} is not in the list of public modules"
 
 
+@pytest.mark.slow
 def test_no_private_attribute_of_another_library_is_used(modules: dict[Path, Nodes]) -> None:
     own = own_names(modules) | DOCUMENTED
     for path, nodes in modules.items():

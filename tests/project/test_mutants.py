@@ -11,6 +11,7 @@ from ..mutants.mutant import load_mutants
 from ..mutants.trial import Outcome, Trial, Workspace
 
 
+@pytest.mark.slow
 def test_every_mutant_can_be_tried() -> None:
     mutants = load_mutants()
     assert [fault for mutant in mutants for fault in mutant.faults()] == []

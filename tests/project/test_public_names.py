@@ -67,6 +67,7 @@ def literal_logger_names(source: str) -> list[object]:
     ]
 
 
+@pytest.mark.slow
 def test_loggers_have_fixed_names_that_are_no_file_paths() -> None:
     files = [path for path in PACKAGE.rglob("*.py") if path.name != "_logger.py"]  # it has the one function
     sources = [source for path in files if "ogger(" in (source := path.read_text())]

@@ -76,6 +76,7 @@ entries = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(forged=st.lists(entries, max_size=6))
 def test_what_a_client_writes_before_never_counts(forged: list[str]) -> None:
     assert client_of(*forged, f"{CLIENT}, 10.0.0.1") == (CLIENT, 0)

@@ -31,6 +31,7 @@ def sized(body: bytes, *lines: str, length: int | None = None) -> bytes:
     return "\r\n".join(head).encode() + body
 
 
+@pytest.mark.slow
 async def test_malformed_chunks_are_refused(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -150,6 +150,7 @@ async def test_an_app_that_has_not_answered_is_told_and_not_cancelled(no_leak: L
     assert told == ["http.request", "http.disconnect", "went on"]
 
 
+@pytest.mark.slow
 async def test_a_poll_that_promises_to_keep_its_connection_keeps_it(make_server: MakeServer) -> None:
     server = make_server()
 

@@ -98,6 +98,7 @@ def make_litestar(hub: Hub) -> Any:
     return Litestar(route_handlers=routes, logging_config=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [make_quart, make_starlette, make_fastapi, make_litestar])
 async def test_runs_are_started_joined_and_cancelled(
     no_leak: LeakCheck, autojump_clock: MockClock, make: Callable[[Hub], Any]

@@ -358,6 +358,7 @@ async def test_a_run_is_started_or_refused_while_its_hub_ends(turns: int) -> Non
         assert (await runs.start(endless, key="0", owner="u")).id
 
 
+@pytest.mark.slow
 async def test_all_viewers_receive_an_end_with_which_the_hub_ends(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:

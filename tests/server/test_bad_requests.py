@@ -129,6 +129,7 @@ BAD_TOPICS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("requests", [BAD_REQUEST_LINES, BAD_FIELDS, BAD_TARGETS, BAD_HOSTS])
 async def test_a_malformed_head_is_refused(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture, requests: dict[str, bytes]
@@ -329,6 +330,7 @@ async def test_an_offer_to_upgrade_concerns_the_connection_only(
     assert answer.head.get("Connection") == "close, Upgrade"
 
 
+@pytest.mark.slow
 async def test_a_field_that_has_one_value_must_not_be_repeated(
     make_server: MakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:

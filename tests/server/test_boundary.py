@@ -102,6 +102,7 @@ PLACES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/json"])
 async def test_a_bystander_lives_on(
@@ -237,6 +238,7 @@ class OddSession(ssl.SSLObject):
         return super().write(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_error", RAISED)
 @pytest.mark.parametrize("where", ["handshake", "read", "write"])
 async def test_a_tls_session_that_raises_ends_only_its_connection(

@@ -76,6 +76,7 @@ async def check(client: Client, path: str) -> None:
         assert target == "/chunked" or body == b"onetwothree"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/chunked", "/sized"])
 @pytest.mark.parametrize("host", ["tcp", "tls", "memory", "hypercorn"])
 async def test_a_send_that_is_cancelled_leaves_one_response_after_the_other(

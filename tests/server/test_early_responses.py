@@ -160,6 +160,7 @@ LENGTH = b"Content-Length: %d\r\n" % len(SMUGGLED)
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["sockets", "memory"])
 @pytest.mark.parametrize("method", [b"POST", b"GET"])
 @pytest.mark.parametrize("framing", [LENGTH, CHUNKED])

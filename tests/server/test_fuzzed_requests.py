@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 
+import pytest
 import trio
 import trio.testing
 from hypothesis import HealthCheck, given, settings
@@ -55,6 +56,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(raw)
 
 
+@pytest.mark.slow
 @given(
     raw=st.binary(max_size=200) | st.lists(PIECES, max_size=20).map(b"".join) | mutated(),
     seed=st.integers(0, 1000),

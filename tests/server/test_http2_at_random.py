@@ -20,6 +20,7 @@ from ..support.shares import seeds
 from .test_http2_streams import LIVE, PHASES, Site
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", seeds(5))
 async def test_frames_in_any_order_harm_no_other_stream(
     make_server: MakeServer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, seed: int

@@ -115,6 +115,7 @@ async def blocked() -> None:
     await wait_all_tasks_blocked(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_all_that_read_get_everything(
@@ -135,6 +136,7 @@ async def test_all_that_read_get_everything(
         site.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_those_that_read_nothing_are_cut_for_those_that_do(
@@ -169,6 +171,7 @@ async def test_those_that_read_nothing_are_cut_for_those_that_do(
         site.check(cut=cut)
 
 
+@pytest.mark.slow
 async def test_many_responses_on_one_connection_have_their_turns(
     no_leak: LeakCheck, mock_clock: MockClock
 ) -> None:

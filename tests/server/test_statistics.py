@@ -139,6 +139,7 @@ async def test_statistics_can_be_read_in_another_thread(make_server: MakeServer)
         assert (now.open_streams, now.ages.count, now.oldest) == (1, 0, 0.0)
 
 
+@pytest.mark.slow
 async def test_a_snapshot_of_many_streams_pauses(
     make_server: MakeServer, make_hub: MakeHub, nursery: trio.Nursery
 ) -> None:

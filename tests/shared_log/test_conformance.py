@@ -129,6 +129,7 @@ def publish_at_once(hub: Hub, topic: str, count: int) -> None:
         hub.publish_nowait(topic, f"{topic} {number}")
 
 
+@pytest.mark.slow
 async def test_a_replay_reaches_as_far_as_the_shared_log(make_shared: MakeLog) -> None:
     hub = Hub(log=make_shared(), history=10, inbox=5000)
     with trio.fail_after(SECONDS):
@@ -261,6 +262,7 @@ async def test_clients_that_reconnect_together_share_a_few_sessions(make_shared:
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.slow
 async def test_joining_during_traffic_misses_and_repeats_nothing(make_log: MakeAny) -> None:
     hub = Hub(log=make_log())
 
@@ -360,6 +362,7 @@ class WatchedSession:
         return self._log.note(await self._session.read_backward(upto, limit))
 
 
+@pytest.mark.slow
 async def test_large_entries_are_read_in_parts(make_shared: MakeLog) -> None:
     watched = Watched(make_shared())
     one, two = Hub(log=make_shared()), Hub(log=watched, history_bytes=3_000_000)

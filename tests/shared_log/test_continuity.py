@@ -43,6 +43,7 @@ async def test_a_ticker_survives_an_outage_and_warns_once(
     assert 2 <= len(warnings) < ticker.statistics().skipped  # a tick may succeed before the log is steady
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", [None, 0.01])
 async def test_a_run_that_passes_to_another_task_loses_nothing(
     make_log: MakeAny, interval: float | None

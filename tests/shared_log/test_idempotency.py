@@ -103,6 +103,7 @@ async def test_a_repeated_append_with_keys_is_stored_once(make_idempotent: MakeL
         assert (await session.tail()).number == 2
 
 
+@pytest.mark.slow
 async def test_keys_in_memory_are_bounded(autojump_clock: MockClock) -> None:
     hub = Hub()
     async with running(hub):

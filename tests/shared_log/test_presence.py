@@ -78,6 +78,7 @@ async def test_a_name_on_two_nodes_stays_until_it_has_left_both(autojump_clock: 
         assert one.members == two.members == {}
 
 
+@pytest.mark.slow
 async def test_an_outage_of_the_log_removes_nobody(autojump_clock: MockClock) -> None:
     def away() -> None:
         raise LogUnavailable("it is away")

@@ -145,6 +145,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(values=st.lists(json_values, min_size=2, max_size=6), patch=st.sampled_from(FORMATS))
 def test_any_value_may_follow_any_other(values: list[object], patch: PatchFormat) -> None:
     async def main() -> None:
@@ -165,6 +166,7 @@ def test_any_value_may_follow_any_other(values: list[object], patch: PatchFormat
 # Coming and coming back
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patch", FORMATS)
 @pytest.mark.parametrize("seed", seeds(10))
 async def test_a_client_sees_the_states_in_order_whenever_it_joins(

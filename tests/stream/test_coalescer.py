@@ -71,6 +71,7 @@ def with_slow_head(app: EventStream) -> App:
     return call
 
 
+@pytest.mark.slow
 async def test_nothing_is_lost_of_what_tasks_send_while_an_app_decides_about_the_head(
     make_server: MakeServer,
 ) -> None:
@@ -297,6 +298,7 @@ async def test_a_send_notices_a_cancellation_even_if_it_does_not_wait(make_serve
     assert count == 3
 
 
+@pytest.mark.slow
 async def test_a_stream_may_end_just_before_its_rest_is_flushed(
     make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -320,6 +320,7 @@ async def test_the_failure_of_the_hub_ends_what_is_forwarded(make_server: MakeSe
 # Drain
 
 
+@pytest.mark.slow
 @BOTH_MODES
 async def test_a_drain_truncates_each_stream_after_a_retry_field(
     make_server: MakeServer, autojump_clock: MockClock, handler: Handler
@@ -349,6 +350,7 @@ async def test_a_drain_truncates_each_stream_after_a_retry_field(
     assert 3500 < max(times) <= 5000
 
 
+@pytest.mark.slow
 async def test_a_drain_ends_streams_one_after_the_other(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:

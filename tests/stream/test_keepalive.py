@@ -241,6 +241,7 @@ async def test_the_scheduler_lets_others_run_after_each_hundred(autojump_clock: 
 # The maximum duration
 
 
+@pytest.mark.slow
 async def test_durations_are_spread_over_the_last_fifth(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:

@@ -155,6 +155,7 @@ async def test_nothing_is_lost_or_repeated_between_two_requests(
         assert await poll(client, cursor=cursor, wait=1) == ([], hub.last_event_id)
 
 
+@pytest.mark.slow
 async def test_under_an_interval_a_poll_waits_until_the_log_is_read(
     make: Make, no_leak: LeakCheck, autojump_clock: MockClock
 ) -> None:
@@ -180,6 +181,7 @@ async def test_a_stream_continues_where_a_poll_ended_and_vice_versa(
         assert (await poll(client, cursor=cursor))[0] == ["two"]
 
 
+@pytest.mark.slow
 async def test_many_missed_events_arrive_in_batches(
     make: Make, no_leak: LeakCheck, autojump_clock: MockClock
 ) -> None:

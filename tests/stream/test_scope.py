@@ -116,6 +116,7 @@ async def test_a_hub_that_the_program_runs_is_not_ended_by_a_server(make_server:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", ["sockets", "memory"])
 async def test_cancelling_at_any_moment_leaves_nothing(
     make_server: MakeServer, over: str, no_leak: LeakCheck
@@ -139,6 +140,7 @@ async def test_cancelling_at_any_moment_leaves_nothing(
         assert open_descriptors() == descriptors
 
 
+@pytest.mark.slow
 async def test_cancelling_while_streams_open_and_lag_leaves_nothing(make_server: MakeServer) -> None:
     for steps in range(0, 60, 3):
         server = make_server(hub=Hub(queue=4))

@@ -72,6 +72,7 @@ class Received:
         return [int(data[1:]) for data in self.data if data[0] == topic]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", seeds(6))
 @pytest.mark.parametrize("batch", [None, 0.5])
 async def test_each_resumes_exactly_after_a_cut_at_any_byte(
@@ -136,6 +137,7 @@ async def test_the_replay_of_both_is_resumed_exactly(make_server: MakeServer) ->
     assert received.resets == 0
 
 
+@pytest.mark.slow
 async def test_polls_continue_both(make_server: MakeServer, autojump_clock: MockClock) -> None:
     server = serving_both(make_server)
     data: list[str] = []
@@ -331,6 +333,7 @@ async def test_positions_that_nobody_claims_are_forgotten(
             assert (await stream.event()).id == server.hub.last_event_id
 
 
+@pytest.mark.slow
 async def test_a_reset_that_was_not_written_is_not_passed(
     make_server: MakeServer, autojump_clock: MockClock
 ) -> None:

@@ -210,6 +210,7 @@ async def missed(make_hub: MakeHub, events: int, *, keys: int) -> AsyncIterator[
         yield hub, start
 
 
+@pytest.mark.slow
 async def test_under_an_interval_the_newest_of_each_key_is_replayed_in_small_steps(
     make_hub: MakeHub, autojump_clock: MockClock
 ) -> None:
@@ -224,6 +225,7 @@ async def test_under_an_interval_the_newest_of_each_key_is_replayed_in_small_ste
         assert PAGE_EVENTS < steps.replayed <= 8 * PAGE_EVENTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", [{"queue": 500}, {"queue_bytes": 40_000}, {}])
 async def test_more_keys_than_an_interval_holds_are_replayed_in_parts(
     make_hub: MakeHub, autojump_clock: MockClock, bounds: dict[str, Any]

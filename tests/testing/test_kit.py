@@ -155,6 +155,7 @@ class TestInterruptions:
 
         return await interrupt_everywhere(make, visit, check=check, interruptions=interruptions, at=at)
 
+    @pytest.mark.slow
     async def test_a_careful_handler_passes_at_each_step(self, autojump_clock: MockClock) -> None:
         tried = await self.interrupt(forgets=False)
         assert list(tried) == list(Interruption)
@@ -237,6 +238,7 @@ class TestInterruptions:
             await interrupt_everywhere(make, visit, interruptions=[Interruption.RESET])
         await stack.aclose()
 
+    @pytest.mark.slow
     async def test_an_app_is_interrupted_as_well(self, autojump_clock: MockClock) -> None:
         def make() -> QuartTrio:
             app = QuartTrio("app")

@@ -19,6 +19,7 @@ from ..support.websocket_client import HANDSHAKE, TEXT, WebSocket, opened
 from ..support.websocket_handlers import Ends, news
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make_error",
     [

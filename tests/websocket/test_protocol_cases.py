@@ -292,6 +292,7 @@ def server(make_server: MakeServer, request: pytest.FixtureRequest) -> Server:
     return server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", SECTIONS)
 @pytest.mark.parametrize("in_one", [True, False], ids=["in-one", "frame-by-frame"])
 async def test_cases(server: Server, section: str, in_one: bool) -> None:

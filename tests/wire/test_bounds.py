@@ -55,6 +55,7 @@ def make(data: str = "", **fields: str) -> ServerSentEvent:
     return ServerSentEvent(data, **fields)  # type: ignore[arg-type]  # there is no `retry`
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(60))
 @given(
     data=large_texts,
