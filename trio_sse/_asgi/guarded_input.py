@@ -26,7 +26,7 @@ def _size(message: Message) -> int:
 
 @final
 class GuardedInput:
-    """The messages of one request.
+    """The messages of one request, each of which one task gets, in order, also if others are cancelled.
 
     Attributes:
         is_disconnected: it is known that the client has disconnected.
@@ -38,18 +38,19 @@ class GuardedInput:
     def __init__(self, receive: Receive, *, is_body_over: bool) -> None:
         self.is_disconnected = False
         self.is_body_over = is_body_over
-        self._receive = receive
         self.has_stopped = False
         self.on_disconnect: Callable[[], None] | None = None
-        self._waiting: set[trio.CancelScope] = set()  # tasks of the app
+        self._receive = receive
+        self._receiving: trio.CancelScope | None = None  # one task does, for all
+        self._changed = trio.lowlevel.ParkingLot()
+        self._app_tasks = 0  # of the app, which wait for a message
         self._ahead: deque[Message] = deque()  # was received before the app has asked for it
         self._bytes_ahead = 0
-        self._discarding: trio.CancelScope | None = None
 
     @property
     def is_awaited(self) -> bool:
         """Whether a task of the app waits for a message."""
-        return bool(self._waiting)
+        return self._app_tasks > 0
 
     @property
     def awaits_body(self) -> bool:
@@ -58,42 +59,54 @@ class GuardedInput:
 
     async def take(self) -> Message | None:
         """Wait for the app's next message; return `None` if there is none but a disconnect."""
-        while True:
-            if self._ahead:
-                message = self._ahead.popleft()
-                self._bytes_ahead -= _size(message)
-                await trio.lowlevel.checkpoint()
-                return message
-            if self.is_disconnected or self.has_stopped:
-                await trio.lowlevel.checkpoint()
-                return None
-            with trio.CancelScope() as scope:
-                self._waiting.add(scope)
-                try:
-                    return await self._receive()
-                finally:
-                    self._waiting.discard(scope)
+        self._app_tasks += 1
+        try:
+            if self._ahead or self.is_disconnected or self.has_stopped:
+                await trio.lowlevel.checkpoint()  # before the message is taken, which would be lost else
+            while not self._ahead:
+                if self.is_disconnected or self.has_stopped:
+                    return None
+                await self._receive_one(keep=True)
+            message = self._ahead.popleft()
+            self._bytes_ahead -= _size(message)
+            self._changed.unpark_all()
+            return message
+        finally:
+            self._app_tasks -= 1
 
     def stop(self) -> None:
         """Let the app take no more messages."""
         self.has_stopped = True
-        self._wake()
+        if self._receiving is not None:
+            self._receiving.cancel()
+        self._changed.unpark_all()
 
-    def _wake(self) -> None:
-        for scope in self._waiting:
-            scope.cancel()
+    async def _receive_one(self, *, keep: bool) -> None:
+        """Receive a message, or wait until another task has.
 
-    def note(self, message: Message) -> None:
-        """Note what a message says."""
-        if message["type"] == "http.disconnect" and not self.is_disconnected:
+        If no task of the app waits for the message, it is dropped, unless it is to be kept.
+        """
+        if self._receiving is not None:
+            await self._changed.park()
+            return
+        try:
+            with trio.CancelScope() as self._receiving:
+                message = await self._receive()
+                self._note(message)
+                if message["type"] != "http.disconnect" and (keep or self._app_tasks):
+                    self._ahead.append(message)
+                    self._bytes_ahead += _size(message)
+        finally:
+            self._receiving = None
+            self._changed.unpark_all()
+
+    def _note(self, message: Message) -> None:
+        if message["type"] == "http.disconnect":
             self.is_disconnected = True
-            self._wake()  # of the tasks that wait, the server has told one
             if self.on_disconnect is not None:
                 self.on_disconnect()
         if self.is_disconnected or not message.get("more_body", False):
             self.is_body_over = True
-            if self._discarding is not None:
-                self._discarding.cancel()
 
     async def wait_disconnected(self, *, ahead: bool = False) -> None:
         """Wait for a disconnect, and drop what comes before.
@@ -103,20 +116,12 @@ class GuardedInput:
         """
         while not self.is_disconnected:
             if ahead and self._bytes_ahead >= _MOST_AHEAD:
-                await trio.sleep_forever()
-            message = await self._receive()
-            self.note(message)
-            if ahead:
-                if not self.is_disconnected:
-                    self._ahead.append(message)
-                    self._bytes_ahead += _size(message)
-                self._wake()
+                await self._changed.park()
+            else:
+                await self._receive_one(keep=ahead)
 
     async def discard_body(self, seconds: float) -> None:
         """Receive the rest of the request's body, while the app may be receiving, too, for some seconds."""
-        if self.is_body_over:
-            return
-        with trio.move_on_after(seconds) as self._discarding:
+        with trio.move_on_after(seconds):
             while not self.is_body_over:
-                self.note(await self._receive())
-        self._discarding = None
+                await self._receive_one(keep=False)

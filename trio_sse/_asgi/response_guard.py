@@ -120,13 +120,12 @@ class ResponseGuard(ScopeObject):
     async def receive(self) -> Message:
         """Receive from the server."""
         message = await self._input.take()
-        if message is None:
-            return {"type": "http.disconnect"}
-        if message["type"] == "http.disconnect":
+        if message is not None:
+            return message
+        if self._input.is_disconnected:
             self._hurry()
             await self._wait_sent()
-        self._input.note(message)
-        return message
+        return {"type": "http.disconnect"}
 
     @property
     def is_being_sent(self) -> bool:
