@@ -172,6 +172,26 @@ async def test_over_http2_the_end_waits_for_a_body_that_the_app_receives_meanwhi
     assert server.sent == [START, END]
 
 
+@pytest.mark.parametrize("http_version", ["1.1", "2"])
+async def test_after_its_end_an_app_receives_no_body_with_a_hole(http_version: str) -> None:
+    last = {"type": "http.request", "body": b"z", "more_body": False}
+    server = FakeServer(http_version, headers=[(b"transfer-encoding", b"chunked")])
+    await server.guard.send(START)
+    has_received = trio.Event()
+    server.on_send = has_received.wait
+    with trio.fail_after(SECONDS):
+        await server.to_app.send(PIECE)
+        assert await server.guard.receive() == PIECE
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.guard.send, END)
+            await wait_all_tasks_blocked()
+            await server.to_app.send(PIECE)  # which is dropped
+            await wait_all_tasks_blocked()
+            await server.to_app.send(last)
+            assert await server.guard.receive() == DISCONNECT
+            has_received.set()
+
+
 async def test_over_http2_a_body_that_never_ends_delays_the_end_for_a_bounded_time(
     autojump_clock: MockClock,
 ) -> None:

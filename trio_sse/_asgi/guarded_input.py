@@ -45,6 +45,7 @@ class GuardedInput:
         self._changed = trio.lowlevel.ParkingLot()
         self._app_tasks = 0  # of the app, which wait for a message
         self._ahead: deque[Message] = deque()  # was received before the app has asked for it
+        self._has_dropped = False  # a part of the body, so the app gets no later part
         self._bytes_ahead = 0
 
     @property
@@ -61,10 +62,10 @@ class GuardedInput:
         """Wait for the app's next message; return `None` if there is none but a disconnect."""
         self._app_tasks += 1
         try:
-            if self._ahead or self.is_disconnected or self.has_stopped:
+            if self._ahead or self.is_disconnected or self.has_stopped or self._has_dropped:
                 await trio.lowlevel.checkpoint()  # before the message is taken, which would be lost else
             while not self._ahead:
-                if self.is_disconnected or self.has_stopped:
+                if self.is_disconnected or self.has_stopped or self._has_dropped:
                     return None
                 await self._receive_one(keep=True)
             message = self._ahead.popleft()
@@ -84,7 +85,8 @@ class GuardedInput:
     async def _receive_one(self, *, keep: bool) -> None:
         """Receive a message, or wait until another task has.
 
-        If no task of the app waits for the message, it is dropped, unless it is to be kept.
+        If no task of the app waits for the message, it is dropped, unless it is to be kept. After a part of
+        the body was dropped, the app receives only a disconnect: it must not take the rest for the whole.
         """
         if self._receiving is not None:
             await self._changed.park()
@@ -93,9 +95,13 @@ class GuardedInput:
             with trio.CancelScope() as self._receiving:
                 message = await self._receive()
                 self._note(message)
-                if message["type"] != "http.disconnect" and (keep or self._app_tasks):
+                if message["type"] == "http.disconnect":
+                    return
+                if not self._has_dropped and (keep or self._app_tasks):
                     self._ahead.append(message)
                     self._bytes_ahead += _size(message)
+                elif message.get("body") or message.get("more_body"):
+                    self._has_dropped = True
         finally:
             self._receiving = None
             self._changed.unpark_all()
