@@ -316,6 +316,7 @@ class EventStream(StreamOwner):
             handle,
             peer=request.peer,
             discard=discard,
+            watch_disconnect=inline.watch_disconnect,
             route=self._route_of(scope),
             is_secure=_is_secure(scope),
             identity=identity,

@@ -373,8 +373,19 @@ async def test_all_tasks_that_receive_learn_of_a_disconnect(run: Run, has_begun:
     assert received == ["http.disconnect"] * 3
 
 
-@pytest.mark.parametrize("path", ["/silent", "/live"])
-async def test_a_disconnect_that_middleware_keeps_from_the_app_ends_its_stream(run: Run, path: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "lines"),
+    [
+        ("GET", "/silent", ()),
+        ("GET", "/live", ()),
+        ("GET", "/live", ("Accept: application/json",)),
+        ("HEAD", "/silent", ()),
+    ],
+    ids=["stream without a head", "stream", "poll", "HEAD"],
+)
+async def test_a_disconnect_that_middleware_keeps_from_the_app_ends_its_stream(
+    run: Run, method: str, path: str, lines: tuple[str, ...]
+) -> None:
     def keeping(app: Any) -> Any:
         async def call(scope: Any, receive: Any, send: Any) -> None:
             async def receive_but_disconnects() -> Any:
@@ -388,11 +399,12 @@ async def test_a_disconnect_that_middleware_keeps_from_the_app_ends_its_stream(r
         return call
 
     async with run(middleware=keeping, keepalive=NEVER) as host:
-        async with host.asked(path) as stream:
+        async with host.asked(path, *lines, method=method) as stream:
             if path == "/silent":
                 await host.life.is_silent.wait()
             else:
-                await stream.wait_head()
+                if not lines:
+                    await stream.wait_head()
                 await until_subscribed(host)
         assert await host.life.wait_ends(1) == [EndReason.CLIENT_DISCONNECTED]
         await until(lambda: host.statistics().open_streams == 0)

@@ -153,15 +153,15 @@ class Host:
             return answer
 
     @asynccontextmanager
-    async def asked(self, path: str, *lines: str) -> AsyncIterator[Any]:
+    async def asked(self, path: str, *lines: str, method: str = "GET") -> AsyncIterator[Any]:
         """Ask for a path, and do not wait for the response's head."""
         async with await self.connect() as connection:
             if isinstance(connection, Client):
-                request = "\r\n".join([f"GET {path} HTTP/1.1", "Host: test", *lines, "", ""])
+                request = "\r\n".join([f"{method} {path} HTTP/1.1", "Host: test", *lines, "", ""])
                 await connection.send(request.encode())
                 yield connection
             else:
-                yield await connection.request("GET", path, *lines)
+                yield await connection.request(method, path, *lines)
 
     @asynccontextmanager
     async def uploading(self, path: str) -> AsyncIterator[Any]:

@@ -8,7 +8,7 @@ encodings with all other streams, and belongs to the same scopes as any other st
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol, final
 
@@ -144,6 +144,11 @@ class AppStream(ScopeObject):
             is_watchable=transport.is_watchable,
             connection_number=transport.connection_number,
         )
+
+    def watch_disconnect(self, on_disconnect: Callable[[], None]) -> None:
+        self._cycle.on_lost_client = on_disconnect
+        if self._cycle.is_disconnected:
+            on_disconnect()
 
     # A stream that runs inside the app's call
 

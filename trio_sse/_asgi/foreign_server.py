@@ -9,7 +9,7 @@ Such a stream uses ASGI's `receive` and `send` alone. How its response ends is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol, final
 
@@ -177,6 +177,9 @@ class ForeignStreamExtension(ScopeObject):
         if self._registry is not None:
             self._registry.enter(self._serving, self._guard)
 
+    def watch_disconnect(self, on_disconnect: Callable[[], None]) -> None:
+        self._guard.watch_disconnect(on_disconnect)
+
     def start_detached(self, manager: StreamManager, handle: Handle, name: str) -> PendingStream:
         self.check()
         self._slot.take()
@@ -288,6 +291,10 @@ class ForeignInlineStream:
 
     def is_disconnect(self, error: OSError) -> bool:
         return self._guard is None or is_of_disconnect(error)
+
+    def watch_disconnect(self, on_disconnect: Callable[[], None]) -> None:
+        if self._guard is not None:
+            self._guard.watch_disconnect(on_disconnect)
 
     def prepare_inline(
         self, manager: StreamManager, request: Request, response_start: ResponseStart

@@ -116,6 +116,12 @@ class StreamExtension(Protocol):
     def is_disconnected(self) -> bool:
         """Whether the client is known to have disconnected."""
 
+    def watch_disconnect(self, on_disconnect: Callable[[], None]) -> None:
+        """Call a function when the client disconnects before the response has begun.
+
+        Middleware may keep a disconnect from the app. A stream calls another function.
+        """
+
     def check(self) -> None:
         """Raise an `HTTPException` if there is no room for another stream or poll."""
 
@@ -158,6 +164,9 @@ class InlineStream(Protocol):
 
     def serving_for(self, manager: StreamManager) -> ServeScope:
         """Return what the streams of the server share, or those of this endpoint."""
+
+    def watch_disconnect(self, on_disconnect: Callable[[], None]) -> None:
+        """As that of `StreamExtension`."""
 
     def head_sent(self, stream: LiveStream) -> None:
         """Record that the app has sent the response's head."""

@@ -20,7 +20,7 @@ from .live_stream import LiveStream
 from .manager import StreamManager
 from .scope import ServeScope
 from .stream_kind import in_route
-from .unconnected import UnconnectedTransport
+from .unconnected import UnconnectedTransport, WatchDisconnect
 
 
 @final
@@ -40,6 +40,7 @@ async def run_head(
     peer: str,
     discard: Callable[[], Awaitable[bool]],
     is_disconnected: Callable[[], bool] = lambda: False,
+    watch_disconnect: WatchDisconnect | None = None,
     route: str | None = None,
     is_secure: bool = False,
     identity: str | None = None,
@@ -53,6 +54,8 @@ async def run_head(
     start.stream = stream = manager.new_stream(serving, UnconnectedTransport(peer, discard), request, start)
     stream.kind = in_route(stream.kind, route, is_secure=is_secure)
     stream.set_identity(identity)
+    if watch_disconnect is not None:
+        watch_disconnect(stream.on_disconnect)
 
     async def handle_until_cancelled(connection: Connection) -> object:
         try:

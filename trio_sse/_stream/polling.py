@@ -31,7 +31,7 @@ from .live_stream import LiveStream
 from .manager import StreamManager
 from .scope import ServeScope
 from .stream_kind import in_route
-from .unconnected import UnconnectedTransport
+from .unconnected import UnconnectedTransport, WatchDisconnect
 
 _WAIT_SECONDS = 25.0  # most proxies wait for a minute, some for half of it
 _MOST_WAIT_SECONDS = 60.0
@@ -90,6 +90,7 @@ async def run_poll(
     peer: str,
     discard: Callable[[], Awaitable[bool]],
     is_disconnected: Callable[[], bool] = lambda: False,
+    watch_disconnect: WatchDisconnect | None = None,
     route: str | None = None,
     is_secure: bool = False,
     identity: str | None = None,
@@ -102,6 +103,7 @@ async def run_poll(
     Args:
         discard: reads from the client, to notice a disconnect; see `Transport.discard_some`.
         is_disconnected: whether the client has disconnected, for hosts that then cancel this call.
+        watch_disconnect: has a function called at a disconnect, which middleware may keep from the app.
         route, is_secure: what statistics count it as; see `StreamKind`.
         identity: whose it is; see `Connection.identity`.
 
@@ -117,6 +119,8 @@ async def run_poll(
     stream.kind = in_route(stream.kind, route, is_secure=is_secure)
     stream.set_identity(identity)
     stream.cursor_form = CursorForm.BLOCK  # for the decoder in the transport
+    if watch_disconnect is not None:
+        watch_disconnect(stream.on_disconnect)
 
     async def handle_until_cancelled(connection: Connection) -> object:
         try:

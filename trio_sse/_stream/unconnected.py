@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from .._transport.buffered import BufferedTransport
 
+#: Has a function called when the client disconnects.
+WatchDisconnect = Callable[[Callable[[], None]], None]
+
 
 class UnconnectedTransport(BufferedTransport):
     """Reads only to notice a disconnect; a subclass says what becomes of what is written."""

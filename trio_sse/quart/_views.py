@@ -133,6 +133,7 @@ async def _answer_soon(extension: StreamExtension, manager: StreamManager, handl
         peer=asked.peer,
         discard=trio.sleep_forever,  # Quart cancels the view when its client disconnects
         is_disconnected=lambda: extension.is_disconnected,
+        watch_disconnect=extension.watch_disconnect,
         route=_rule(),
         is_secure=request.scheme == "https",
     )
