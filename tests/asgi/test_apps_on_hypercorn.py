@@ -177,6 +177,29 @@ async def test_an_app_that_sends_and_does_not_receive_is_not_kept_by_an_upload(
         await until(lambda: open_descriptors().keys() == before)
 
 
+async def test_a_client_that_ends_its_side_receives_what_the_handler_sends_next() -> None:
+    hub = Hub()
+
+    async def answer(connection: Connection) -> None:
+        await connection.send("here")
+
+    app = Starlette(routes=[Route("/", event_stream(answer, hub=hub, methods=["POST"]))])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        async with serving_app(app) as where:
+            for steps in range(30):
+                async with await plain_connect(where) as stream:
+                    await stream.send_all(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\nx")
+                    for _ in range(steps):
+                        await trio.lowlevel.checkpoint()
+                    await stream.send_eof()
+                    received = b""
+                    while data := await stream.receive_some():
+                        received += data
+                    assert b"data: here" in received
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_app_that_raises_what_is_no_exception_ends_nothing_else(
     no_leak: LeakCheck, caplog: pytest.LogCaptureFixture
 ) -> None:

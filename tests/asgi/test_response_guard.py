@@ -430,6 +430,50 @@ async def test_an_app_that_only_sends_learns_of_a_disconnect(
     await guard.finish()
 
 
+@pytest.mark.parametrize("http_version", ["1.1", "2"])
+async def test_a_disconnect_that_one_task_receives_ends_the_sends_of_others(
+    http_version: str, autojump_clock: MockClock
+) -> None:
+    """Over HTTP/2, hypercorn may return one of them only."""
+    server, failed = FakeServer(http_version), []
+    await server.guard.send(START)
+    server.on_send = trio.sleep_forever
+
+    async def send() -> None:
+        try:
+            await server.guard.send(MORE)
+        except OSError as error:
+            failed.append(str(error))
+
+    async with trio.open_nursery() as nursery:
+        receiving = trio.CancelScope()
+
+        async def receive() -> None:
+            with receiving:
+                await server.guard.receive()
+
+        nursery.start_soon(receive)
+        await wait_all_tasks_blocked()
+        for _ in range(3):
+            nursery.start_soon(send)
+        await wait_all_tasks_blocked()
+        await server.to_app.send(DISCONNECT)
+        await wait_all_tasks_blocked()
+        receiving.cancel()
+    assert len(failed) == 3
+    assert trio.current_time() == pytest.approx(1, abs=0.5)
+
+
+async def test_over_http1_a_client_that_has_ended_its_side_receives_what_is_sent_next() -> None:
+    server = FakeServer("1.1")
+    await server.to_app.send(DISCONNECT)
+    await send_all(server.guard, START, {**MORE, "body": b""})
+    server.on_send = wait_all_tasks_blocked
+    with pytest.raises(OSError, match="disconnected"):
+        await server.guard.send(MORE)
+    assert server.sent[-1] == MORE
+
+
 async def test_a_send_that_is_cancelled_raises_no_group() -> None:
     """Code that catches `trio.Cancelled` there, as streams do, would not notice it."""
     server, raised = FakeServer("2"), []

@@ -240,9 +240,9 @@ async def test_a_client_that_leaves_with_the_whole_body_is_noticed(run: Run, met
 
     async def answer_and_go_on(scope: Any, receive: Any, send: Any) -> None:
         fields = [(b"content-length", b"2")]
-        await send({"type": "http.response.start", "status": 200, "headers": fields})
-        await send({"type": "http.response.body", "body": b"ok", "more_body": True})  # and no end
         try:
+            await send({"type": "http.response.start", "status": 200, "headers": fields})
+            await send({"type": "http.response.body", "body": b"ok", "more_body": True})  # and no end
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:

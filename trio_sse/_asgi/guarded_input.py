@@ -20,6 +20,10 @@ _MOST_AHEAD = 128 * 1024
 _MESSAGE = 512
 
 
+def _do_nothing() -> None:
+    pass
+
+
 def _size(message: Message) -> int:
     return _MESSAGE + len(message.get("body", b""))
 
@@ -32,14 +36,16 @@ class GuardedInput:
         is_disconnected: it is known that the client has disconnected.
         is_body_over: no part of the request's body will come.
         has_stopped: the app takes nothing but a disconnect any more.
-        on_disconnect: called when it is known.
+        on_end: called when a disconnect is known.
+        on_disconnect: called when the app may know of it.
     """
 
     def __init__(self, receive: Receive, *, is_body_over: bool) -> None:
         self.is_disconnected = False
         self.is_body_over = is_body_over
         self.has_stopped = False
-        self.on_disconnect: Callable[[], None] | None = None
+        self.on_end: Callable[[], None] = _do_nothing
+        self.on_disconnect: Callable[[], None] = _do_nothing
         self._receive = receive
         self._receiving: trio.CancelScope | None = None  # one task does, for all
         self._changed = trio.lowlevel.ParkingLot()
@@ -72,6 +78,10 @@ class GuardedInput:
             self._bytes_ahead -= _size(message)
             self._changed.unpark_all()
             return message
+        except BaseException:  # this is cancelled, so that the caller cannot report it
+            if self.is_disconnected:
+                self.on_disconnect()
+            raise
         finally:
             self._app_tasks -= 1
 
@@ -109,8 +119,9 @@ class GuardedInput:
     def _note(self, message: Message) -> None:
         if message["type"] == "http.disconnect":
             self.is_disconnected = True
-            if self.on_disconnect is not None:
-                self.on_disconnect()
+            self.on_end()
+            if not self._app_tasks:
+                self.on_disconnect()  # else the task that receives it does
         if self.is_disconnected or not message.get("more_body", False):
             self.is_body_over = True
 

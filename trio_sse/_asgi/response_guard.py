@@ -11,7 +11,8 @@ takes a short time: hypercorn ends its whole server if a body continues after th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, final
 
@@ -92,7 +93,8 @@ class ResponseGuard(ScopeObject):
         self._end_seconds = write_timeout  # how long the end may take, over HTTP/2
         self._is_stream_over = False
         self._input = GuardedInput(receive, is_body_over=not (self._is_http2 or announces_body(scope)))
-        self._ending: trio.CancelScope | None = None
+        self._input.on_end = self._hurry
+        self._sending: set[trio.CancelScope] = set()  # what a disconnect bounds
         self._sends = 0  # calls of `send` that are under way
         self._sent = trio.lowlevel.ParkingLot()
 
@@ -123,8 +125,10 @@ class ResponseGuard(ScopeObject):
         if message is not None:
             return message
         if self._input.is_disconnected:
-            self._hurry()
-            await self._wait_sent()
+            try:
+                await self._wait_sent()
+            finally:
+                self._input.on_disconnect()
         return {"type": "http.disconnect"}
 
     @property
@@ -137,9 +141,30 @@ class ResponseGuard(ScopeObject):
         self._input.stop()
 
     def _hurry(self) -> None:
-        """Bound the end of the response, now that the client has disconnected."""
-        if self._ending is not None:
-            self._ending.deadline = min(self._ending.deadline, trio.current_time() + _SEND_SECONDS)
+        """Bound what is being sent, now that the client has disconnected."""
+        for scope in self._sending:
+            scope.deadline = min(scope.deadline, trio.current_time() + _SEND_SECONDS)
+
+    @contextmanager
+    def _hurried(self, scope: trio.CancelScope) -> Iterator[None]:
+        """Let a disconnect bound what is sent in this block."""
+        with scope:
+            self._sending.add(scope)
+            try:
+                if self._input.is_disconnected:
+                    self._hurry()
+                yield
+            finally:
+                self._sending.discard(scope)
+
+    @contextmanager
+    def _checked(self, scope: trio.CancelScope) -> Iterator[None]:
+        """As `_hurried`; what does not succeed raises `OSError`."""
+        with self._hurried(scope):
+            yield
+        if scope.cancelled_caught:
+            self._input.stop()
+            raise OSError("the client has disconnected, or takes nothing")
 
     async def _wait_sent(self) -> None:
         """Wait until no `send` is under way, for a short time.
@@ -183,12 +208,13 @@ class ResponseGuard(ScopeObject):
         try:
             if kind == "http.response.body" and not message.get("more_body", False):
                 await self._end(message)
-            elif kind == "http.response.body" and not self._input.is_awaited:
+            elif self._is_watched(message) and not self._input.is_awaited:
                 await self._send_watched(message)
             elif self.has_unread_body:
                 await self._send_in_upload(message)
             else:
-                await self._send(message)
+                with self._checked(trio.CancelScope()):
+                    await self._send(message)
         except (OSError, trio.BusyResourceError) as error:
             # Hypercorn closes the connection in one task and writes to it in another, which is then busy.
             self._has_failed_to_send = True
@@ -282,9 +308,8 @@ class ResponseGuard(ScopeObject):
         still is, nobody learns. So a response has more time the larger it is.
         """
         more = 0.0 if self._is_stream_over else self._body.size / _SLOWEST
-        with trio.move_on_after(self._end_seconds + more) as self._ending:
-            await self._send_beside(message, self._hurry_on_disconnect)
-        self._ending = None
+        with self._hurried(trio.move_on_after(self._end_seconds + more)):
+            await self._send_beside(message, self._input.wait_disconnected)
 
     async def _send_beside(self, message: Message, work: Callable[[], Awaitable[None]]) -> None:
         """Send a message while something else is done. What is raised is in no group."""
@@ -294,15 +319,21 @@ class ResponseGuard(ScopeObject):
                 await self._send(message)
                 nursery.cancel_scope.cancel()
 
+    def _is_watched(self, message: Message) -> bool:
+        """Whether a disconnect is noticed while this is sent: not during a flush, which sends nothing."""
+        return message["type"] == "http.response.body" and bool(self._is_http2 or message.get("body", b""))
+
     async def _send_watched(self, message: Message) -> None:
         """Send a part of the body, and notice that the client disconnects, for an app that does not receive.
 
         To such a client, hypercorn's `send` may wait forever for the window of HTTP/2, and sends nothing over
         HTTP/1.1, without a word.
         """
-        with self._bounded(message) as scope:
+        scope = self._bounded(message)
+        with self._checked(scope):
             await self._send_beside(message, partial(self._cancel_on_disconnect, scope))
-        self._check_sent(scope)
+        if self._input.is_disconnected and message.get("body", b""):
+            raise OSError("the client has disconnected")
 
     def _bounded(self, message: Message) -> trio.CancelScope:
         """Return a scope that bounds a `send` of hypercorn that may wait forever."""
@@ -310,28 +341,19 @@ class ResponseGuard(ScopeObject):
             return trio.move_on_after(self._end_seconds + len(message.get("body", b"")) / _SLOWEST)
         return trio.CancelScope()
 
-    def _check_sent(self, scope: trio.CancelScope) -> None:
-        if scope.cancelled_caught:
-            self._input.stop()
-            raise OSError("the client has disconnected, or takes nothing")
-
     async def _send_in_upload(self, message: Message) -> None:
         """Send a message, for a bounded time.
 
         Over HTTP/1.1, hypercorn reports a disconnect within `send`, and waits there until the app has
         received what came before. `receive_rest` does that when the app's call has ended.
         """
-        with self._bounded(message) as scope:
+        with self._checked(self._bounded(message)):
             await self._send(message)
-        self._check_sent(scope)
 
     async def _cancel_on_disconnect(self, scope: trio.CancelScope) -> None:
         await self._input.wait_disconnected(ahead=True)
-        scope.cancel()
-
-    async def _hurry_on_disconnect(self) -> None:
-        await self._input.wait_disconnected()
-        self._hurry()
+        if self._is_http2:  # over HTTP/1.1, a client that has only ended its side still receives this
+            scope.cancel()
 
     def awaits_body(self) -> bool:
         """Return whether the app may still receive a part of the request's body."""
