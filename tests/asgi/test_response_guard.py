@@ -92,8 +92,9 @@ async def test_after_a_disconnect_every_response_is_completed_so_that_the_server
         assert server.sent[-1] == END
 
 
-async def test_an_app_that_has_sent_nothing_is_answered_for() -> None:
-    server = FakeServer("1.1")
+@pytest.mark.parametrize("headers", [[], [(b"content-length", b"5")]], ids=["no body", "an unread body"])
+async def test_an_app_that_has_sent_nothing_is_answered_for(headers: list[tuple[bytes, bytes]]) -> None:
+    server = FakeServer("1.1", headers=headers)
     await server.guard.finish()
     assert server.sent == [{**START, "status": 500, "headers": [(b"connection", b"close")]}, END]
 

@@ -273,8 +273,8 @@ class ResponseGuard(ScopeObject):
         head, end = FAILURE if refusal is None else response_messages(refusal)
         try:
             if not self.has_started:
-                headers = head["headers"] if self._is_http2 else [*head["headers"], _CLOSE]
-                await self._deliver({**head, "headers": headers})
+                closes = [_CLOSE] if self._input.is_body_over and not self._is_http2 else []  # or it is added
+                await self._deliver({**head, "headers": [*head["headers"], *closes]})
             await self._deliver(end)
         except ClientDisconnected:
             pass
