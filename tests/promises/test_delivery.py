@@ -20,6 +20,7 @@ from trio_sse.sqlite import SQLiteLog
 
 from ..support.certificates import Contexts
 from ..support.delivery.model import (
+    IS_WHOLE,
     RUN_SECONDS,
     TOPICS,
     Cut,
@@ -39,7 +40,6 @@ from ..support.requirements import needs
 
 #: How many random runs there are of each case; `make model` sets more, which are longer.
 RUNS = int(os.environ.get("TRIO_SSE_MODEL_RUNS", "4"))
-IS_WHOLE = "TRIO_SSE_MODEL_RUNS" in os.environ
 
 pytestmark = [pytest.mark.integration]
 if not IS_WHOLE:  # a run that hangs ends by its own bound, and says what is missing; Hypothesis may repeat it
