@@ -246,13 +246,17 @@ async def test_a_disconnect_waits_until_a_send_has_returned(autojump_clock: Mock
 async def test_a_send_that_never_returns_delays_a_disconnect_for_a_second(autojump_clock: MockClock) -> None:
     server = FakeServer("1.1")
     server.on_send = trio.sleep_forever
+
+    async def send() -> None:
+        with pytest.raises(OSError, match="disconnected"):
+            await server.guard.send(START)
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(send_all, server.guard, START)
+        nursery.start_soon(send)
         server.to_app.send_nowait(DISCONNECT)
         await wait_all_tasks_blocked()
         assert await server.guard.receive() == DISCONNECT
         assert trio.current_time() == pytest.approx(1, abs=0.1)
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_copy_of_the_scope_has_the_same_guard() -> None:

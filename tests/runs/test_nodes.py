@@ -101,6 +101,7 @@ async def test_a_flush_is_one_call_to_the_store_and_one_append_at_most(make_shar
             await trio.sleep(0.002)
 
     async with nodes(first, second):
+        await until(lambda: first.runs._flusher.commit is not None)  # the store is known
         commit = first.runs._flusher.commit
         assert commit is not None
 
