@@ -6,6 +6,7 @@ import gc
 import itertools
 import logging
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager
@@ -115,7 +116,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for_each = 2 if os.environ.get("CI") else 4
-    return cores if "integration" in config.option.markexpr else max(min(for_each * cores, 16), cores)
+    leaves_out_integration = re.match(r"not \(?integration", config.option.markexpr)
+    return cores if leaves_out_integration else max(min(for_each * cores, 16), cores)
 
 
 # It takes minutes and the package index: `make test-artefacts` runs it.

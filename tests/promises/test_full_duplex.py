@@ -106,15 +106,8 @@ async def test_an_app_that_receives_and_sends_gets_all_in_order(run: Run, way: W
         await way(call)
         await call.put(b"|" + call.received, more=False)
 
-    def middleware(app: Any) -> Any:
-        async def call(scope: Any, receive: Any, send: Any) -> None:
-            own = scope["type"] == "http" and scope["path"] == "/duplex"
-            await (answer if own else app)(scope, receive, send)
-
-        return call
-
     async with (
-        run(middleware=middleware) as host,
+        run(middleware=hosts.answering("/duplex", answer)) as host,
         await host.connect() as connection,
         trio.open_nursery() as nursery,
     ):

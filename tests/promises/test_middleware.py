@@ -248,14 +248,7 @@ async def test_a_client_that_leaves_with_the_whole_body_is_noticed(run: Run, met
         finally:
             ended.set()
 
-    def middleware(app: Any) -> Any:
-        async def call(scope: Any, receive: Any, send: Any) -> None:
-            own = scope["type"] == "http" and scope["path"] == "/whole"
-            await (answer_and_go_on if own else app)(scope, receive, send)
-
-        return call
-
-    async with run(middleware=middleware) as host:
+    async with run(middleware=hosts.answering("/whole", answer_and_go_on)) as host:
         async with host.opened("/whole", method=method) as client:
             if method == "GET":
                 assert await (client.whole() if isinstance(client, Client) else client.read()) == b"ok"
@@ -267,7 +260,7 @@ async def test_a_client_that_leaves_with_the_whole_body_is_noticed(run: Run, met
 async def test_an_app_that_only_sends_learns_that_its_client_has_left(run: Run, uploads: bool) -> None:
     ended = trio.Event()
 
-    async def send_on(send: Any) -> None:
+    async def send_on(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         try:
             while True:
@@ -276,14 +269,7 @@ async def test_an_app_that_only_sends_learns_that_its_client_has_left(run: Run, 
         finally:
             ended.set()
 
-    def middleware(app: Any) -> Any:
-        async def call(scope: Any, receive: Any, send: Any) -> None:
-            own = scope["type"] == "http" and scope["path"] == "/sends"
-            await (send_on(send) if own else app(scope, receive, send))
-
-        return call
-
-    async with run(middleware=middleware) as host:
+    async with run(middleware=hosts.answering("/sends", send_on)) as host:
         async with host.uploading("/sends") if uploads else host.opened("/sends") as client:
             if uploads:
                 await client.wait_head()
@@ -357,14 +343,7 @@ async def test_all_tasks_that_receive_learn_of_a_disconnect(run: Run, has_begun:
                 waits.set()
         told.set()
 
-    def middleware(app: Any) -> Any:
-        async def call(scope: Any, receive: Any, send: Any) -> None:
-            own = scope["type"] == "http" and scope["path"] == "/three-tasks"
-            await (receive_in_three if own else app)(scope, receive, send)
-
-        return call
-
-    async with run(middleware=middleware) as host:
+    async with run(middleware=hosts.answering("/three-tasks", receive_in_three)) as host:
         async with host.asked("/three-tasks") as client:
             await waits.wait()
             if has_begun:

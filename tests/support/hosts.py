@@ -17,6 +17,7 @@ from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 import trio_sse.hypercorn
 from trio_sse import Hub, Server, ServerStatistics
+from trio_sse._asgi.types import ASGIApp
 from trio_sse.asgi import EventStream
 from trio_sse.otel import Tracing
 from trio_sse.quart import QuartSSE, StreamStatistics
@@ -202,6 +203,19 @@ class Host:
                 stream = await connection.request(method, path, *lines, held=held)
                 await stream.wait_head()
                 yield stream
+
+
+def answering(path: str, answer: ASGIApp) -> Callable[[ASGIApp], ASGIApp]:
+    """Return middleware in which another app answers the requests of one path."""
+
+    def middleware(app: ASGIApp) -> ASGIApp:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            is_asked = scope["type"] == "http" and scope["path"] == path
+            await (answer if is_asked else app)(scope, receive, send)
+
+        return call
+
+    return middleware
 
 
 async def dial_socket(address: tuple[str, int], receive_buffer: int | None) -> trio.SocketStream:

@@ -324,8 +324,7 @@ class ForeignInlineStream:
 
     async def _wait_disconnected(self) -> None:
         with trio.CancelScope() as scope:
-            if self._guard is not None:
-                self._guard.watch_disconnect(scope.cancel)
+            self.watch_disconnect(scope.cancel)
             while (await self._receive())["type"] != "http.disconnect":
                 pass
 

@@ -36,15 +36,15 @@ class GuardedInput:
         is_disconnected: it is known that the client has disconnected.
         is_body_over: no part of the request's body will come.
         has_stopped: the app takes nothing but a disconnect any more.
-        on_end: called when a disconnect is known.
-        on_disconnect: called when the app may know of it.
+        on_noticed: called when a disconnect is noticed.
+        on_disconnect: called when the app may learn of it.
     """
 
     def __init__(self, receive: Receive, *, is_body_over: bool) -> None:
         self.is_disconnected = False
         self.is_body_over = is_body_over
         self.has_stopped = False
-        self.on_end: Callable[[], None] = _do_nothing
+        self.on_noticed: Callable[[], None] = _do_nothing
         self.on_disconnect: Callable[[], None] = _do_nothing
         self._receive = receive
         self._receiving: trio.CancelScope | None = None  # one task does, for all
@@ -64,14 +64,19 @@ class GuardedInput:
         """Whether the app may still receive a part of the request's body."""
         return not (self.is_disconnected or (self.is_body_over and not self._ahead))
 
+    @property
+    def _has_only_disconnect(self) -> bool:
+        """Whether nothing but a disconnect follows what is `ahead`."""
+        return self.is_disconnected or self.has_stopped or self._has_dropped
+
     async def take(self) -> Message | None:
         """Wait for the app's next message; return `None` if there is none but a disconnect."""
         self._app_tasks += 1
         try:
-            if self._ahead or self.is_disconnected or self.has_stopped or self._has_dropped:
+            if self._ahead or self._has_only_disconnect:
                 await trio.lowlevel.checkpoint()  # before the message is taken, which would be lost else
             while not self._ahead:
-                if self.is_disconnected or self.has_stopped or self._has_dropped:
+                if self._has_only_disconnect:
                     return None
                 await self._receive_one(keep=True)
             message = self._ahead.popleft()
@@ -119,7 +124,7 @@ class GuardedInput:
     def _note(self, message: Message) -> None:
         if message["type"] == "http.disconnect":
             self.is_disconnected = True
-            self.on_end()
+            self.on_noticed()
             if not self._app_tasks:
                 self.on_disconnect()  # else the task that receives it does
         if self.is_disconnected or not message.get("more_body", False):

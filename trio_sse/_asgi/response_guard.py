@@ -30,6 +30,7 @@ from .request import announces_body
 from .response_fields import checked_fields, is_event_stream
 from .response_messages import FAILURE, response_messages
 from .scope_object import ScopeObject
+from .sends_under_way import SendsUnderWay
 from .types import Message, Receive, Scope, Send
 
 #: Where a scope's `extensions` have the `ResponseGuard` of the request.
@@ -40,9 +41,6 @@ _BODY_SECONDS = 30.0
 
 # Bytes that a client is expected to receive in a second, at least.
 _SLOWEST = 16 * 1024
-
-# How long a disconnect waits for a `send` to return. Hypercorn never returns some.
-_SEND_SECONDS = 1.0
 
 _CLOSE = (b"connection", b"close")
 
@@ -93,10 +91,8 @@ class ResponseGuard(ScopeObject):
         self._end_seconds = write_timeout  # how long the end may take, over HTTP/2
         self._is_stream_over = False
         self._input = GuardedInput(receive, is_body_over=not (self._is_http2 or announces_body(scope)))
-        self._input.on_end = self._hurry
-        self._sending: set[trio.CancelScope] = set()  # what a disconnect bounds
-        self._sends = 0  # calls of `send` that are under way
-        self._sent = trio.lowlevel.ParkingLot()
+        self._sends = SendsUnderWay()
+        self._input.on_noticed = self._sends.hurry
 
     @property
     def is_disconnected(self) -> bool:
@@ -126,7 +122,7 @@ class ResponseGuard(ScopeObject):
             return message
         if self._input.is_disconnected:
             try:
-                await self._wait_sent()
+                await self._sends.wait_returned()
             finally:
                 self._input.on_disconnect()
         return {"type": "http.disconnect"}
@@ -140,42 +136,14 @@ class ResponseGuard(ScopeObject):
         """Let the app know that its response should end, as if its client had left; it can still send."""
         self._input.stop()
 
-    def _hurry(self) -> None:
-        """Bound what is being sent, now that the client has disconnected."""
-        for scope in self._sending:
-            scope.deadline = min(scope.deadline, trio.current_time() + _SEND_SECONDS)
-
-    @contextmanager
-    def _hurried(self, scope: trio.CancelScope) -> Iterator[None]:
-        """Let a disconnect bound what is sent in this block."""
-        with scope:
-            self._sending.add(scope)
-            try:
-                if self._input.is_disconnected:
-                    self._hurry()
-                yield
-            finally:
-                self._sending.discard(scope)
-
     @contextmanager
     def _checked(self, scope: trio.CancelScope) -> Iterator[None]:
-        """As `_hurried`; what does not succeed raises `OSError`."""
-        with self._hurried(scope):
+        """Send within a scope, which a disconnect bounds; if it is cancelled, raise `OSError`."""
+        with self._sends.hurried(scope):
             yield
         if scope.cancelled_caught:
             self._input.stop()
             raise OSError("the client has disconnected, or takes nothing")
-
-    async def _wait_sent(self) -> None:
-        """Wait until no `send` is under way, for a short time.
-
-        Hypercorn reports a disconnect to its other tasks, and prepares a connection for its next request, in
-        a `send` of the app. The app must not cancel that because the disconnect was reported to itself first.
-        """
-        if self._sends:
-            with trio.move_on_after(_SEND_SECONDS):
-                while self._sends:
-                    await self._sent.park()
 
     async def send(self, message: Message) -> None:
         """Send to the server, except for the end of a response that was cut."""
@@ -204,26 +172,21 @@ class ResponseGuard(ScopeObject):
             self._body.add(message)
         else:
             message = checked_extension(message, self._http_version)
-        self._sends += 1
         try:
-            if kind == "http.response.body" and not message.get("more_body", False):
-                await self._end(message)
-            elif self._is_watched(message) and not self._input.is_awaited:
-                await self._send_watched(message)
-            elif self.has_unread_body:
-                await self._send_in_upload(message)
-            else:
-                with self._checked(trio.CancelScope()):
-                    await self._send(message)
+            with self._sends.counted():
+                if kind == "http.response.body" and not message.get("more_body", False):
+                    await self._end(message)
+                elif self._is_watched(message) and not self._input.is_awaited:
+                    await self._send_watched(message)
+                else:
+                    scope = self._bounded(message) if self.has_unread_body else trio.CancelScope()
+                    with self._checked(scope):
+                        await self._send(message)
         except (OSError, trio.BusyResourceError) as error:
             # Hypercorn closes the connection in one task and writes to it in another, which is then busy.
             self._has_failed_to_send = True
             text = str(error) if isinstance(error, OSError) else "the client has disconnected"
             raise ClientDisconnected(text) from error
-        finally:
-            self._sends -= 1
-            if not self._sends:
-                self._sent.unpark_all()
 
     def _checked_head(self, message: Message) -> Message:
         status = message["status"]
@@ -308,7 +271,7 @@ class ResponseGuard(ScopeObject):
         still is, nobody learns. So a response has more time the larger it is.
         """
         more = 0.0 if self._is_stream_over else self._body.size / _SLOWEST
-        with self._hurried(trio.move_on_after(self._end_seconds + more)):
+        with self._sends.hurried(trio.move_on_after(self._end_seconds + more)):
             await self._send_beside(message, self._input.wait_disconnected)
 
     async def _send_beside(self, message: Message, work: Callable[[], Awaitable[None]]) -> None:
@@ -336,19 +299,14 @@ class ResponseGuard(ScopeObject):
             raise OSError("the client has disconnected")
 
     def _bounded(self, message: Message) -> trio.CancelScope:
-        """Return a scope that bounds a `send` of hypercorn that may wait forever."""
+        """Return a scope that bounds a `send` of hypercorn that may wait forever.
+
+        In an upload over HTTP/1.1, hypercorn reports a disconnect within `send`, and waits there until the
+        app has received what came before. `receive_rest` does that when the app's call has ended.
+        """
         if self._is_http2 or self.has_unread_body:
             return trio.move_on_after(self._end_seconds + len(message.get("body", b"")) / _SLOWEST)
         return trio.CancelScope()
-
-    async def _send_in_upload(self, message: Message) -> None:
-        """Send a message, for a bounded time.
-
-        Over HTTP/1.1, hypercorn reports a disconnect within `send`, and waits there until the app has
-        received what came before. `receive_rest` does that when the app's call has ended.
-        """
-        with self._checked(self._bounded(message)):
-            await self._send(message)
 
     async def _cancel_on_disconnect(self, scope: trio.CancelScope) -> None:
         await self._input.wait_disconnected(ahead=True)
