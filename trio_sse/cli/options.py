@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import logging
 import logging.config
@@ -123,13 +124,25 @@ def set_up_logging(level: str, config: str | None = None, log_format: str = "tex
     else:
         try:
             _configure_logging(Path(config))
-        except (OSError, ValueError, TypeError, AttributeError, ImportError, KeyError, RuntimeError) as error:
+        except _CONFIGURATION_ERRORS as error:
             raise click.ClickException(f"cannot use the logging configuration {config}: {error}") from error
     logging.getLogger("coredis").setLevel(logging.CRITICAL)  # the hub logs each failure, in one line
     hpack = logging.getLogger("hpack")  # of hypercorn's HTTP/2
     if hpack.level == logging.NOTSET:
         hpack.setLevel(logging.INFO)  # at DEBUG, it logs header fields, with credentials
     logging.raiseExceptions = False  # a broken pipe must neither stop the server nor print tracebacks
+
+
+_CONFIGURATION_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    KeyError,
+    RuntimeError,
+    configparser.Error,  # before Python 3.11.4
+)
 
 
 def _configure_logging(file: Path) -> None:
