@@ -187,11 +187,9 @@ async def test_many_responses_on_one_connection_have_their_turns(
                 response = await connection.request("GET", "/endpoint")
                 bodies.append(len(await response.whole()))
 
-            for _ in range(3 * ROOM):
-                nursery.start_soon(take)
-            while len(bodies) < 3 * ROOM:
-                await connection.changed.park()
-                await trio.lowlevel.checkpoint()
+            async with trio.open_nursery() as taking:
+                for _ in range(3 * ROOM):
+                    taking.start_soon(take)
             nursery.cancel_scope.cancel()
         assert bodies == [SIZE] * (3 * ROOM)
         site.check()
