@@ -7,7 +7,7 @@ from typing import final
 
 import trio
 
-from ._groups import split
+from ._groups import is_cancellation, split
 
 
 @final
@@ -18,8 +18,10 @@ class UserCodeNursery:
     the `__repr__` of the exception's own class may, then the nursery stays open, and Trio ends the whole run.
 
     What the block raises cancels the children and is raised when they have ended, in no group; if a child
-    fails, too, both are raised in one. Cancellation passes through the nursery as usual. The children must
-    not run user code: Trio asks for the `repr` of what they raise, too.
+    fails, too, both are raised in one. A cancellation from outside passes through the nursery as usual. If
+    the block raises something else beside it, that is raised alone, as no caller would catch a group; the
+    task is still cancelled. The children must not run user code: Trio asks for the `repr` of what they
+    raise, too.
     """
 
     __slots__ = ("_manager", "_nursery")
@@ -48,7 +50,8 @@ class UserCodeNursery:
         except BaseException as raised:
             if rest is None:
                 raise
-            raise BaseExceptionGroup("a block and its nursery", [rest, raised]) from None
+            if not is_cancellation(raised):
+                raise BaseExceptionGroup("a block and its nursery", [rest, raised]) from None
         if rest is failure:
             return False
         if rest is not None:

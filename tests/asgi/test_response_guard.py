@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from trio_sse._asgi.client_disconnected import ClientDisconnected
 from trio_sse._asgi.response_guard import GUARD, ResponseGuard, find_guard
 
 from ..support.waiting import SECONDS
@@ -492,6 +493,25 @@ async def test_a_send_that_is_cancelled_raises_no_group() -> None:
             raised.append(type(error))
             raise
     assert raised == [trio.Cancelled]
+
+
+async def test_a_send_that_fails_while_its_task_is_cancelled_raises_no_group() -> None:
+    """Apps catch `OSError`."""
+    server, raised = FakeServer("2"), []
+    await server.guard.send(START)
+
+    async def fail() -> None:
+        await wait_all_tasks_blocked()
+        scope.cancel()
+        raise BrokenPipeError("gone")
+
+    server.on_send = fail
+    with trio.CancelScope() as scope:
+        try:
+            await server.guard.send(MORE)
+        except BaseException as error:
+            raised.append(type(error))
+    assert raised == [ClientDisconnected]
 
 
 async def test_an_app_may_receive_while_it_sends() -> None:

@@ -98,6 +98,16 @@ async def test_an_error_beside_a_cancellation_from_outside_passes_alone() -> Non
     assert [type(error) for error in leaf_exceptions(caught.value)] == [Panic]
 
 
+async def test_what_the_block_raises_is_in_no_group_if_the_task_is_cancelled_meanwhile() -> None:
+    async def act(nursery: trio.Nursery) -> None:
+        await wait_all_tasks_blocked()
+        scope.cancel()
+        raise OSError("the block")
+
+    with pytest.raises(OSError, match="the block"), trio.CancelScope() as scope:
+        await run(act, trio.sleep_forever)
+
+
 async def test_its_own_cancellation_ends_it_quietly() -> None:
     async def act(nursery: trio.Nursery) -> None:
         nursery.cancel_scope.cancel()
