@@ -389,6 +389,34 @@ async def test_a_disconnect_that_middleware_keeps_from_the_app_ends_its_stream(
         await until(lambda: host.statistics().open_streams == 0)
 
 
+async def test_a_stream_that_begins_after_its_client_has_left_ends_at_once(run: Run) -> None:
+    asked, over = trio.Event(), trio.Event()
+
+    def waiting(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http" or asked.is_set():
+                await app(scope, receive, send)
+                return
+            asked.set()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            to_app, receiving = trio.open_memory_channel[Any](1)
+            to_app.send_nowait({"type": "http.request", "body": b"", "more_body": False})
+            try:
+                await app(scope, receiving.receive, send)  # which does not learn of the disconnect
+            finally:
+                over.set()
+
+        return call
+
+    async with run(middleware=waiting, keepalive=NEVER) as host:
+        async with host.asked("/silent"):
+            await asked.wait()
+        await over.wait()
+        await until(lambda: host.statistics().open_streams == 0)
+        assert host.life.ends in ([], [EndReason.CLIENT_DISCONNECTED])
+
+
 async def test_a_request_has_one_stream_at_once(run: Run) -> None:
     def doubling(app: Any) -> Any:
         async def send_nothing(message: Any) -> None:

@@ -66,7 +66,6 @@ class RequestResponseCycle(AppRequest):
         on_start: called when the app sends its response's head, which then stays unsent.
         is_of_stream: returns whether that head is the one that `on_start` waits for; `None` if any is.
         on_other_head: called if it is not.
-        on_lost_client: called when the client disconnects while no stream has the transport.
         on_complete: called when the app has sent its whole response.
         place: that of the response, if it is large, or expected to be.
     """
@@ -74,6 +73,7 @@ class RequestResponseCycle(AppRequest):
     __slots__ = (
         "_ignores_app",
         "_is_ending",
+        "_on_lost_client",
         "_response",
         "_sent",
         "_write_timeout",
@@ -84,7 +84,6 @@ class RequestResponseCycle(AppRequest):
         "is_cut_short",
         "is_of_stream",
         "on_complete",
-        "on_lost_client",
         "on_other_head",
         "on_start",
         "place",
@@ -111,7 +110,7 @@ class RequestResponseCycle(AppRequest):
         self.on_start: Callable[[], None] | None = None
         self.is_of_stream: Callable[[AppResponse], bool] | None = None
         self.on_other_head: Callable[[], None] | None = None
-        self.on_lost_client: Callable[[], None] | None = None
+        self._on_lost_client: Callable[[], None] | None = None
         self._response: AppResponse | None = None
         self._write_timeout = write_timeout
         self.place: ResponsePlace | None = None
@@ -120,14 +119,20 @@ class RequestResponseCycle(AppRequest):
         self._sent = 0  # bytes of the body
         self._yields_at = 0.0  # when other tasks get their turn
 
+    def watch_disconnect(self, on_lost_client: Callable[[], None]) -> None:
+        """Call a function when the client disconnects while no stream has the transport, or now if it has."""
+        self._on_lost_client = on_lost_client
+        if self.is_disconnected:
+            on_lost_client()
+
     def on_disconnect(self) -> None:
         if self._is_ending or self.is_released:
             return
         self.is_disconnected = True
         is_received = self.is_awaited
         self.set_over()
-        if self.on_lost_client is not None:
-            self.on_lost_client()
+        if self._on_lost_client is not None:
+            self._on_lost_client()
         if self.has_begun and not (self.is_complete or is_received) and self.call is not None:
             self.call.cancel()
 
@@ -284,7 +289,7 @@ class RequestResponseCycle(AppRequest):
 
     def forget_stream(self) -> None:
         """Call nothing for a stream any more."""
-        self.on_start = self.is_of_stream = self.on_other_head = self.on_lost_client = None
+        self.on_start = self.is_of_stream = self.on_other_head = self._on_lost_client = None
 
     async def _wait_for_stream(self) -> None:
         """Let the stream that waits for the response's head start."""

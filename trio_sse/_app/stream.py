@@ -146,9 +146,7 @@ class AppStream(ScopeObject):
         )
 
     def watch_disconnect(self, on_disconnect: Callable[[], None]) -> None:
-        self._cycle.on_lost_client = on_disconnect
-        if self._cycle.is_disconnected:
-            on_disconnect()
+        self._cycle.watch_disconnect(on_disconnect)
 
     # A stream that runs inside the app's call
 
@@ -166,7 +164,7 @@ class AppStream(ScopeObject):
         stream = manager.new_stream(self._serving, self._awaited(), request, response_start)
         self._started = trio.lowlevel.ParkingLot()
         self._cycle.on_start = partial(self._start, stream)
-        self._cycle.on_lost_client = partial(self._on_disconnect, stream)
+        self._cycle.watch_disconnect(partial(self._on_disconnect, stream))
         if isinstance(response_start, InlineHead):
             self._cycle.is_of_stream = response_start.may_be
             self._cycle.on_other_head = partial(self._abandon, stream)
@@ -239,7 +237,7 @@ class AppStream(ScopeObject):
         if not self._cycle.is_body_complete:
             pending.awaits_body = self._cycle.awaits_body
         pending.stream = manager.new_stream(self._serving, self._awaited(), self.request, pending)
-        self._cycle.on_lost_client = partial(pending.abandon, EndReason.CLIENT_DISCONNECTED)
+        self._cycle.watch_disconnect(partial(pending.abandon, EndReason.CLIENT_DISCONNECTED))
         self.give_place()
         self._serving.start_contained(
             self._resume_serving,
