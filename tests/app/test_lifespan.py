@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
+import trio_sse.hypercorn
 from trio_sse import Connection, Server
 
 from ..support.asgi_apps import GET, Receive, Send, answer, http_only, ignore, post
 from ..support.client import Client
+from ..support.hypercorn_config import make_config
 from ..support.leaks import LeakCheck, MakeServer
 from ..support.serving import in_memory, on_sockets
 from ..support.waiting import SECONDS
@@ -125,8 +129,48 @@ async def test_a_shutdown_that_fails_does_not_keep_the_server(
         await client.get("/")
         began_at = trio.current_time()
     assert trio.current_time() - began_at <= 10
-    if shutdown != "never":
-        assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+    level = "WARNING" if shutdown == "never" else "ERROR"
+    assert [record.levelname for record in caplog.records if record.name == "trio_sse.app"] == [level]
+
+
+@pytest.mark.parametrize("server", ["ours", "hypercorn"])
+@pytest.mark.parametrize("when", ["startup", "shutdown"])
+@pytest.mark.parametrize("what", ["a generator in a nursery", "a cancel scope"])
+async def test_what_a_lifespan_leaves_open_ends_nothing_else(
+    no_leak: LeakCheck, caplog: pytest.LogCaptureFixture, server: str, when: str, what: str
+) -> None:
+    async def numbers() -> AsyncIterator[int]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            yield 1
+
+    async def leave() -> None:
+        if what == "a cancel scope":
+            trio.CancelScope().__enter__()
+        else:
+            async for _ in numbers():
+                break
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        assert scope["type"] == "lifespan"
+        for phase in ("startup", "shutdown"):
+            await receive()
+            if phase == when:
+                await leave()
+            await send({"type": f"lifespan.{phase}.complete"})
+
+    with trio.fail_after(SECONDS):
+        async with trio.open_nursery() as nursery:
+            if server == "ours":
+                own = no_leak.watch(Server(app))
+                await nursery.start(own.serve_in_memory)
+                await own.drain()
+            else:
+                stops = trio.Event()
+                serve = partial(trio_sse.hypercorn.serve, shutdown_trigger=stops.wait)
+                await nursery.start(serve, app, make_config())
+                stops.set()
+    assert "the app's lifespan failed" in caplog.text or "was left inside a nursery" in caplog.text
 
 
 async def test_a_second_call_shares_the_app_while_it_is_up(make_server: MakeServer) -> None:

@@ -17,6 +17,7 @@ import trio
 
 from .._asgi.asyncio_advice import AsyncioAdvice
 from .._asgi.types import ASGIApp, Message
+from .._generators import closing_generators, watching_generators
 from .._groups import only_exception, split_failure
 from .._hub.app_drain import AppDrain
 from .._logger import get_logger
@@ -84,8 +85,11 @@ class Lifespan:
                     failure = error
                 finally:
                     self.is_up = False
-                    with trio.CancelScope(shield=True, deadline=trio.current_time() + shutdown_timeout):
+                    deadline = trio.current_time() + shutdown_timeout
+                    with trio.CancelScope(shield=True, deadline=deadline) as stopping:
                         await run.stop()
+                    if stopping.cancelled_caught:
+                        logger.warning("the app is cancelled: no shutdown within %g s", shutdown_timeout)
                     scope.cancel()
         finally:
             self._is_owned = False
@@ -138,9 +142,10 @@ class _Run:
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self._state,
         }
-        with scope, self._to_app, self._of_app, self._drain.current():
+        with scope, self._to_app, self._of_app, self._drain.current(), watching_generators():
             try:
-                await self._app(lifespan, self._of_app.receive, self._send)
+                with trio.CancelScope():  # it ends those that the app has left open
+                    await closing_generators(self._app(lifespan, self._of_app.receive, self._send))
                 if self._started.is_set() and self._failure is None and not self._is_stopping:
                     logger.error("the app's lifespan has ended while the app is served")
             except BaseException as failure:
