@@ -256,6 +256,25 @@ async def test_a_client_that_leaves_with_the_whole_body_is_noticed(run: Run, met
         await ended.wait()
 
 
+async def test_an_app_that_gives_up_its_last_part_has_nothing_more_to_receive(run: Run) -> None:
+    ended = trio.Event()
+
+    async def give_up(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            with trio.move_on_after(0.2):
+                await send({"type": "http.response.body", "body": bytes(10_000_000)})
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            ended.set()
+
+    async with run(middleware=hosts.answering("/large", give_up)) as host:
+        async with host.opened("/large", held=True):
+            await trio.sleep(0.3)
+        await ended.wait()
+
+
 @pytest.mark.parametrize("uploads", [False, True])
 async def test_an_app_that_only_sends_learns_that_its_client_has_left(run: Run, uploads: bool) -> None:
     ended = trio.Event()

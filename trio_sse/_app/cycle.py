@@ -38,6 +38,8 @@ from .response import AppResponse
 # their turn after each part would cost more than all else that sending it needs.
 _STEP_SECONDS = 0.001
 
+_TORN = "a send was cancelled in the middle of a part, so nothing can follow"
+
 _CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
 
 
@@ -234,7 +236,8 @@ class RequestResponseCycle(AppRequest):
         stop, and the app would take the error for a failure of its own.
 
         Raises:
-            ClientDisconnected: the client has disconnected, or has taken nothing for too long.
+            ClientDisconnected: the client has disconnected, or has taken nothing for too long; or a send was
+                cancelled when it had sent some of its part.
             RuntimeError: this message cannot follow what the app has sent before.
             ValueError: a header field, or the body's length, is not acceptable.
         """
@@ -252,7 +255,7 @@ class RequestResponseCycle(AppRequest):
             if self.is_disconnected or self.transport.pending is not None:  # after a cancelled send
                 if self._is_empty_end(message):
                     return
-                raise ClientDisconnected("the client has disconnected")
+                raise ClientDisconnected("the client has disconnected" if self.is_disconnected else _TORN)
             if self.is_released:
                 raise ClientDisconnected("the request was answered, and its call has returned")
             if kind == "http.response.body" and self._response is not None and not self._is_ending:
@@ -311,6 +314,10 @@ class RequestResponseCycle(AppRequest):
             self.is_disconnected = True
             self.set_over()
             raise ClientDisconnected(str(error)) from None
+        except trio.Cancelled:
+            self._is_ending = False
+            self.set_over()  # nothing can follow a part that is torn
+            raise
 
     def _encode_body(self, response: AppResponse, data: bytes, *, goes_on: bool) -> tuple[bytes, ...]:
         is_sent = response.has_body and self._request.method != "HEAD"
