@@ -20,7 +20,7 @@ from .._containment import contain
 from .._groups import split_failure
 from .._logger import get_logger
 from .._process.suspension import seconds_suspended
-from .._shared_log.protocol import LogUnavailable
+from .._shared_log.protocol import EventRefused, LogUnavailable
 from .._wire.message import Message
 
 logger = get_logger("trio_sse.hub")
@@ -189,7 +189,7 @@ class Ticker:
             self._unreported_step = 0.0
         try:
             await self._publish(self._topic, tick, event=self._event)
-        except LogUnavailable as error:  # the next tick has the time, too
+        except (LogUnavailable, EventRefused) as error:  # the next tick has the time, too
             self._ticks -= 1
             self._skipped += 1
             if self._is_log_available:

@@ -15,7 +15,7 @@ import trio
 
 from .._containment import contained
 from .._hub.signals import Signals
-from .._shared_log.protocol import LogUnavailable
+from .._shared_log.protocol import EventRefused, LogUnavailable
 from .._wire.json_text import compact_json
 
 NAME = "runs"
@@ -86,7 +86,8 @@ class RunSignals:
                     await self._must_send.park()
             text = self._take()
             sent_at = trio.current_time()
-            with suppress(LogUnavailable, trio.ClosedResourceError):  # nodes look into the store
+            # If it is not stored, the nodes look into the store.
+            with suppress(LogUnavailable, EventRefused, trio.ClosedResourceError):
                 await self._signals.send(NAME, text)
             await trio.sleep(_INTERVAL)
 

@@ -93,6 +93,7 @@ class State:
             RuntimeError: the hub has never run.
             trio.ClosedResourceError: the hub has ended, or the state was closed.
             LogUnavailable: a shared log has not stored the change within its `publish_timeout`.
+            EventRefused: the shared log never stores it, for example because it is too large.
         """
         self._inbox.check_thread()
         text = self._encode(value)

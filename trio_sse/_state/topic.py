@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any, final
 
 from .._containment import contained
-from .._wire.event import ServerSentEvent, dumps_compact
+from .._wire.event import MAX_DATA_SIZE, ServerSentEvent, dumps_compact
 from .._wire.json_text import compact_json
 from .._wire.message import Message
 from .._wire.state_change import StateChange
@@ -115,7 +115,7 @@ class StateTopic:
         """Return the event that changes the state for a shared log; a snapshot if any version may precede.
 
         Args:
-            is_any_size: it may be a patch that is larger than the state.
+            is_any_size: it may be a patch that is larger than the state, if an event may be as large.
         """
         if not (change.base and change.is_sent):
             message = self._event("snapshot", new)
@@ -177,8 +177,8 @@ class StateTopic:
         if _canonical(result) != _canonical(json.loads(new)):
             return None
         text = compact_json(patch)
-        is_small = len(text.encode()) < len(new.encode())  # in bytes, as the bound counts
-        return text if is_small or is_any_size else None
+        size = len(text.encode())  # as the bound counts: JSON has no line breaks
+        return text if size < len(new.encode()) or (is_any_size and size <= MAX_DATA_SIZE) else None
 
 
 def apply_event(text: str, message: Message) -> str:

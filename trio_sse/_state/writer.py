@@ -17,7 +17,7 @@ import trio
 
 from .._groups import split_failure
 from .._logger import get_logger
-from .._shared_log.protocol import LogUnavailable
+from .._shared_log.protocol import EventRefused, LogUnavailable
 from .._wire.message import Message
 from .._wire.state_change import ChangeKind, StateChange
 from .replica import StateReplica
@@ -64,6 +64,7 @@ class StateRequest:
         self.can_repeat = can_repeat
         self.is_awaited = is_awaited
         self.conflicts = 0
+        self.is_alone = False  # it shares no entry with others: the log has refused one of several
         self.is_abandoned = False
         self.error: BaseException | None = None
         self.is_done = trio.Event()
@@ -79,7 +80,7 @@ class StateWriter:
     """Changes one state.
 
     Args:
-        publish: stores a message in the log; raises `LogUnavailable`.
+        publish: stores a message in the log; raises `LogUnavailable`, or why the log never stores it.
         timeout: how many seconds a caller waits.
         seen: returns the newest entry of the log that the hub has read: its epoch and number.
         wake: called when `run` has something to do.
@@ -125,6 +126,7 @@ class StateWriter:
 
         Raises:
             LogUnavailable: the log has not stored it in time.
+            EventRefused: the log never stores it.
             StateConflict: other nodes came first each time.
         """
         self._waiting.append(request)
@@ -155,7 +157,7 @@ class StateWriter:
         while replica.is_asking and replica.questions == question:
             try:
                 await self._publish(message)
-            except LogUnavailable:
+            except (LogUnavailable, EventRefused):
                 await trio.sleep(_ASK_AGAIN_SECONDS)
                 continue
             # If all hubs have lost it, those that had a value store theirs first.
@@ -188,13 +190,19 @@ class StateWriter:
         while self.has_work:
             if trio.current_time() < self.replica.refused_at + _CONTENTION_SECONDS:
                 await trio.sleep(self._pause())
-            requests = [request for request in self._waiting if not request.is_abandoned]
-            self._waiting.clear()
+            requests = self._next_requests()
             try:
                 await self._try(requests)
             finally:  # if this is cancelled, another task may run the hub on
                 again = [request for request in requests if not request.is_done.is_set()]
                 self._waiting.extendleft(reversed(again))
+
+    def _next_requests(self) -> list[StateRequest]:
+        """Remove and return the requests that become one entry."""
+        requests = [request for request in self._waiting if not request.is_abandoned]
+        count = 1 if any(request.is_alone for request in requests) else len(requests)
+        self._waiting = deque(requests[count:])
+        return requests[:count]
 
     def _pause(self) -> float:
         """Return how long to wait while several nodes change the state: less where more conflicts were."""
@@ -208,6 +216,7 @@ class StateWriter:
             await self._read.park()
         requests[:] = [request for request in requests if not request.is_abandoned]
         is_set = any(request.is_whole for request in requests)
+        asked = requests
         if replica.is_initial and not replica.version and not is_set:
             requests = []  # they follow the initial value, as changes that do not replace it
             self._is_to_repeat = True
@@ -237,6 +246,9 @@ class StateWriter:
             self._fail(
                 [request for request in pending if request.is_awaited or not request.can_repeat], error
             )
+            return
+        except EventRefused as error:
+            self._give_up(asked, error)
             return
         except BaseException:  # cancelled
             stopped = LogUnavailable("the hub was stopped, and the state may have been changed")
@@ -278,6 +290,17 @@ class StateWriter:
         if (outcome := outcomes[token]) is None:
             raise LogUnavailable("the change was stored, but could not be read back in time")
         return outcome
+
+    def _give_up(self, requests: list[StateRequest], error: EventRefused) -> None:
+        """Fail what the log never stores. Of several requests, that may be one: then each is tried alone."""
+        waiting = [request for request in requests if not request.is_done.is_set()]
+        if len(waiting) > 1:
+            for request in waiting:
+                request.is_alone = True
+        elif waiting:
+            self._fail(waiting, error)
+        else:
+            logger.error("the log does not store the state %r as it is: %s", self.replica.topic.name, error)
 
     def _fail(self, requests: list[StateRequest], error: Exception) -> None:
         for request in requests:
