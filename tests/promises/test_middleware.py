@@ -71,6 +71,28 @@ def with_first_body(send: Any) -> Any:
     return wrapped
 
 
+def with_first_bytes(send: Any) -> Any:
+    """Send the head only when the first bytes of the body are there."""
+    held = with_first_body(send)
+
+    async def wrapped(message: Any) -> None:
+        if message.get("body") or not message.get("more_body"):
+            await held(message)
+
+    return wrapped
+
+
+def flushing(send: Any) -> Any:
+    """Send an empty part of the body behind each message."""
+
+    async def wrapped(message: Any) -> None:
+        await send(message)
+        if message["type"] == "http.response.start" or message.get("more_body"):
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
+
+    return wrapped
+
+
 def from_another_task(app: Any) -> Any:
     """Send all that the app sends from another task, and later."""
 
@@ -110,9 +132,12 @@ class AddsField(BaseHTTPMiddleware):
         lambda app: AddsField(AddsField(app)),
         lambda app: AddsField(GZipMiddleware(app, minimum_size=1)),
         wrapping_send(with_first_body),
+        lambda app: wrapping_send(with_first_body)(AddsField(app)),  # which passes on no empty parts
+        wrapping_send(with_first_bytes),
+        wrapping_send(flushing),
         from_another_task,
     ],
-    ids=["base", "base-and-gzip", "with-first-body", "from-another-task"],
+    ids=["base", "base-and-gzip", "first-body", "first-body-of-base", "first-bytes", "flush", "another-task"],
 )
 async def test_streams_run_under_middleware(run: Run, middleware: Middleware) -> None:
     async with run(middleware=middleware) as host:

@@ -68,6 +68,7 @@ class RequestResponseCycle(AppRequest):
         on_start: called when the app sends its response's head, which then stays unsent.
         is_of_stream: returns whether that head is the one that `on_start` waits for; `None` if any is.
         on_other_head: called if it is not.
+        is_left_to_stream: returns whether a stream will begin the body of this response.
         on_complete: called when the app has sent its whole response.
         place: that of the response, if it is large, or expected to be.
     """
@@ -84,6 +85,7 @@ class RequestResponseCycle(AppRequest):
         "is_chunked",
         "is_complete",
         "is_cut_short",
+        "is_left_to_stream",
         "is_of_stream",
         "on_complete",
         "on_other_head",
@@ -112,6 +114,7 @@ class RequestResponseCycle(AppRequest):
         self.on_start: Callable[[], None] | None = None
         self.is_of_stream: Callable[[AppResponse], bool] | None = None
         self.on_other_head: Callable[[], None] | None = None
+        self.is_left_to_stream: Callable[[AppResponse], bool] | None = None
         self._on_lost_client: Callable[[], None] | None = None
         self._response: AppResponse | None = None
         self._write_timeout = write_timeout
@@ -261,6 +264,8 @@ class RequestResponseCycle(AppRequest):
             if kind == "http.response.body" and self._response is not None and not self._is_ending:
                 goes_on = bool(message.get("more_body", False))
                 data = exact_bytes(message.get("body", b""))
+                if goes_on and not (data or self.has_begun) and self._is_left_to_stream():
+                    return  # middleware passes the head on, which the stream sends
                 payloads = self._encode_body(self._response, data, goes_on=goes_on)
                 left = send_at_once(self.transport, payloads) if any(payloads) else ()
                 if left:
@@ -284,6 +289,10 @@ class RequestResponseCycle(AppRequest):
         finally:
             sending.end()
 
+    def _is_left_to_stream(self) -> bool:
+        is_left, response = self.is_left_to_stream, self._response
+        return is_left is not None and response is not None and is_left(response)
+
     def _is_empty_end(self, message: Message) -> bool:
         """Return whether the app has sent all before, and says so."""
         is_end = message["type"] == "http.response.body" and not message.get("more_body", False)
@@ -293,6 +302,7 @@ class RequestResponseCycle(AppRequest):
     def forget_stream(self) -> None:
         """Call nothing for a stream any more."""
         self.on_start = self.is_of_stream = self.on_other_head = self._on_lost_client = None
+        self.is_left_to_stream = None
 
     async def _wait_for_stream(self) -> None:
         """Let the stream that waits for the response's head start."""

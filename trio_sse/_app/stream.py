@@ -16,7 +16,7 @@ import trio
 
 from .._asgi.client_disconnected import is_of_disconnect
 from .._asgi.inline_head import InlineHead
-from .._asgi.response_stream import FLUSH, PendingState, PendingStream
+from .._asgi.response_stream import PendingState, PendingStream, begin_body
 from .._asgi.scope_object import ScopeObject
 from .._asgi.types import Send
 from .._http.exceptions import HTTPException, TemporaryRefusal
@@ -58,6 +58,11 @@ class ResumeServing(Protocol):
 
 def _may_be_of_stream(head: AppResponse) -> bool:
     return head.is_event_stream or not head.has_content_type
+
+
+def _is_left_to(pending: PendingStream, head: AppResponse) -> bool:
+    """Return whether a stream will begin the body behind this head."""
+    return pending.state is PendingState.READY and _may_be_of_stream(head)
 
 
 @final
@@ -147,6 +152,9 @@ class AppStream(ScopeObject):
 
     def watch_disconnect(self, on_disconnect: Callable[[], None]) -> None:
         self._cycle.watch_disconnect(on_disconnect)
+
+    def is_head_held(self) -> bool:
+        return not self._cycle.is_released and self._cycle.awaits_head
 
     # A stream that runs inside the app's call
 
@@ -238,6 +246,7 @@ class AppStream(ScopeObject):
             pending.awaits_body = self._cycle.awaits_body
         pending.stream = manager.new_stream(self._serving, self._awaited(), self.request, pending)
         self._cycle.watch_disconnect(partial(pending.abandon, EndReason.CLIENT_DISCONNECTED))
+        self._cycle.is_left_to_stream = partial(_is_left_to, pending)
         self.give_place()
         self._serving.start_contained(
             self._resume_serving,
@@ -278,7 +287,7 @@ class AppStream(ScopeObject):
 
                 nursery.start_soon(wait_started)
                 if self._app_send is not None:
-                    await self._app_send(FLUSH)
+                    await begin_body(self._app_send, self.is_head_held)
         finally:
             self._cycle.forget_stream()
         if not (pending.has_started or self._is_abandoned):

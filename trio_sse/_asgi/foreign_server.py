@@ -32,7 +32,7 @@ from .._stream.writer import ResponseStart
 from .client_disconnected import is_of_disconnect
 from .request import request_of
 from .response_guard import ResponseGuard, find_guard
-from .response_stream import FLUSH, PendingState, PendingStream
+from .response_stream import PendingState, PendingStream, begin_body
 from .scope_object import ScopeObject
 from .stream_slot import StreamSlot
 from .transport import ASGITransport
@@ -180,6 +180,9 @@ class ForeignStreamExtension(ScopeObject):
     def watch_disconnect(self, on_disconnect: Callable[[], None]) -> None:
         self._guard.watch_disconnect(on_disconnect)
 
+    def is_head_held(self) -> bool:
+        return not self._guard.has_started
+
     def start_detached(self, manager: StreamManager, handle: Handle, name: str) -> PendingStream:
         self.check()
         self._slot.take()
@@ -231,7 +234,7 @@ class ForeignStreamExtension(ScopeObject):
         try:
             try:
                 with self._flushing:
-                    await self._send(FLUSH)
+                    await begin_body(self._send, self.is_head_held)
             except OSError as error:  # how ASGI servers report a disconnect
                 if not is_of_disconnect(error):
                     raise
@@ -288,6 +291,9 @@ class ForeignInlineStream:
     def has_head(self) -> bool:
         """Whether the server is known to have the response's head."""
         return self._guard is not None and self._guard.has_started
+
+    def is_head_held(self) -> bool:
+        return self._guard is not None and not self._guard.has_started
 
     def is_disconnect(self, error: OSError) -> bool:
         return self._guard is None or is_of_disconnect(error)

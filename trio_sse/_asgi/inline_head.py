@@ -14,7 +14,7 @@ from .._stream.end_reason import EndReason
 from .._stream.live_stream import LiveStream
 from .response_fields import is_event_stream
 from .response_messages import encode_fields
-from .response_stream import FLUSH, InlineStream
+from .response_stream import InlineStream, begin_body
 from .types import Send
 
 logger = get_logger("trio_sse.stream")
@@ -71,7 +71,7 @@ class InlineHead:
             with stray_cancellation_fails():
                 await self._send({"type": "http.response.start", "status": 200, "headers": headers})
                 self.has_been_sent = True
-                await self._send(FLUSH)
+                await begin_body(self._send, self._inline.is_head_held)
         except OSError as error:  # how ASGI servers report a disconnect
             if not self._inline.is_disconnect(error):
                 raise

@@ -63,8 +63,19 @@ from .._stream.writer import ResponseStart
 from .._transport.base import Transport
 from .types import Message, Send
 
-#: Middleware that decides about the head by the first bytes of the body sends it now.
-FLUSH: Message = {"type": "http.response.body", "body": b"", "more_body": True}
+# A comment, which clients ignore.
+_COMMENT: Message = {"type": "http.response.body", "body": b":\n\n", "more_body": True}
+_FLUSH: Message = {"type": "http.response.body", "body": b"", "more_body": True}
+
+
+async def begin_body(send: Send, is_head_held: Callable[[], bool]) -> None:
+    """Let middleware that holds the head back until the body begins pass it on.
+
+    Some of it waits for the first bytes, and some passes no empty part on to the middleware around it.
+    """
+    await send(_FLUSH)
+    if is_head_held():
+        await send(_COMMENT)
 
 
 class PendingState(enum.Enum):
@@ -122,6 +133,9 @@ class StreamExtension(Protocol):
         Middleware may keep a disconnect from the app. A stream calls another function.
         """
 
+    def is_head_held(self) -> bool:
+        """Return whether the head is known not to have reached the server."""
+
     def check(self) -> None:
         """Raise an `HTTPException` if there is no room for another stream or poll."""
 
@@ -166,6 +180,9 @@ class InlineStream(Protocol):
         """Return what the streams of the server share, or those of this endpoint."""
 
     def watch_disconnect(self, on_disconnect: Callable[[], None]) -> None:
+        """As that of `StreamExtension`."""
+
+    def is_head_held(self) -> bool:
         """As that of `StreamExtension`."""
 
     def head_sent(self, stream: LiveStream) -> None:
