@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
 from trio_sse._http2.preface import PREFACE
 
-from ..support.asgi_apps import Receive, Send, answer, http_only
+from ..support.asgi_apps import Receive, Send, accept, answer, http_only, websocket_only
+from ..support.http2_wire import FrameLog, ask
 from ..support.leaks import MakeServer
 from ..support.serving import in_memory
 from ..support.waiting import SECONDS
@@ -114,3 +118,34 @@ async def test_a_window_that_opens_byte_by_byte_wakes_one_of_many(make_server: M
 
         trio.lowlevel.remove_instrument(steps)
         assert steps.count < 10 * 40
+
+
+async def test_the_end_of_a_websocket_waits_beside_a_message_of_the_app(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    size = FIRST - 10  # with its head, a message fills the connection's window
+
+    @websocket_only
+    async def send_on(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await accept(receive, send)
+        with contextlib.suppress(OSError):
+            while True:
+                await send({"type": "websocket.send", "bytes": bytes(size)})
+
+    server = make_server(app=send_on, http2_cleartext=True)
+    async with in_memory(server) as serving:
+        ours, theirs = trio.testing.memory_stream_pair()
+        serving.nursery.start_soon(server.serve_stream, theirs)
+        await ours.send_all(PREFACE + setting((WINDOW, 1 << 20)))
+        log, numbers = FrameLog(), range(1, 40, 2)
+        for number in numbers:  # tasks run in any order, but not in the same one twenty times
+            await ours.send_all(ask(number, "/", "CONNECT", "sec-websocket-version: 13", is_whole=False))
+            await trio.testing.wait_all_tasks_blocked()
+            await ours.send_all(window_update(0, FIRST))  # of the message that waits, and of nothing more
+            server.close_connections(id=server.connections()[0].id)
+            await trio.testing.wait_all_tasks_blocked()
+            await ours.send_all(window_update(0, FIRST))
+            await trio.testing.wait_all_tasks_blocked()
+            log.feed(bytes(await ours.receive_some()))
+        assert [log.bodies[number][-7:] for number in numbers] == [b"revoked"] * len(numbers)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -130,10 +130,14 @@ async def _complete(stream: LiveStream, last: bytes, write_timeout: float) -> bo
 
 
 async def _flush_soon(stream: LiveStream) -> None:
-    """Wait a short time for the last bytes to go out."""
+    """Wait a short time for the last bytes to go out.
+
+    A task outside the handler may still be about to return from its own write, and would send them, too.
+    """
     with trio.move_on_after(_LAST_SECONDS):
         try:
-            await stream.transport.flush_some()
+            async with stream.write_lock:
+                await stream.transport.flush_some()
         except trio.BrokenResourceError:
             return
 
