@@ -13,6 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import EndReason, Server
+from trio_sse.websocket import WebSocketConnection
 
 from ..support.asgi_apps import Receive, Send, accept, websocket_echo
 from ..support.client import Client
@@ -88,6 +89,32 @@ async def test_the_app_receives_how_the_client_has_ended_it(
     assert recorder.events[0]["text"] == "before"
     assert len(recorder.events) == 2
     assert recorder.end == end
+
+
+@pytest.mark.parametrize("is_app", [True, False])
+async def test_a_client_that_closes_within_a_message_receives_the_rest_and_the_close(
+    no_leak: LeakCheck, is_app: bool
+) -> None:
+    @app_of
+    async def app(receive: Receive, send: Send) -> None:
+        await accept(receive, send)
+        with contextlib.suppress(OSError):
+            while True:
+                await send({"type": "websocket.send", "bytes": bytes(2_000_000)})
+
+    server = no_leak.watch(Server(app))
+
+    @server.websocket("/native")
+    async def native(websocket: WebSocketConnection) -> None:
+        while True:
+            await websocket.send_bytes(bytes(2_000_000))
+
+    async with on_sockets(server) as serving, WebSocket(await serving.connect()) as websocket:
+        assert (await websocket.open("/" if is_app else "/native")).status == 101
+        await until(lambda: server.statistics().pending_bytes > 0)
+        await websocket.client.send(encode_close(4321))
+        assert await websocket.close_code() == (4321, "")
+        assert await websocket.is_closed()
 
 
 @pytest.mark.parametrize("resets", [False, True])

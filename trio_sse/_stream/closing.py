@@ -6,6 +6,7 @@ import random
 
 import trio
 
+from .._transport.base import Transport
 from .._wire.event import encode_retry
 from .._wire.message import Framing, frame
 from .._wire.websocket_frames import close_frame
@@ -36,6 +37,10 @@ CLOSE_CODES = {
 }
 
 
+# The client does not read, so it would not take a close frame either.
+_NOT_READING = (EndReason.SLOW_CONSUMER, EndReason.WRITE_TIMEOUT)
+
+
 def reason_frame(reason: EndReason) -> bytes:
     """Return the close frame that reports the reason to a WebSocket's client."""
     return close_frame(CLOSE_CODES.get(reason, 1000), reason.value)
@@ -62,17 +67,25 @@ async def finish_stream(stream: LiveStream, options: StreamOptions) -> bool:
 
 
 async def _close_websocket(stream: LiveStream, write_timeout: float) -> None:
-    """Send a close frame with the reason. The reading task handles the client's reply."""
+    """Send a close frame with the reason. The reading task handles the client's reply.
+
+    The client may still receive a message, as when it closes while many are sent to it. It waits for the rest
+    of that, and for the close frame.
+    """
     transport, reason = stream.transport, stream.end_reason
     assert reason is not None
     last = stream.close_frame or reason_frame(reason)
     if reason is EndReason.FINISHED:
         await _complete(stream, last, write_timeout)
-    elif stream.has_started and transport.pending is None:
+    elif not stream.has_started:
+        return
+    elif transport.pending is None:
         is_sent = transport.send_nowait(last, 0, trio.current_time())
         transport.end_response()
         if not is_sent:
             await _flush_soon(stream)
+    elif reason not in _NOT_READING:
+        await _flush_soon(stream, last)
 
 
 def send_reconnect_hint(stream: LiveStream, options: StreamOptions) -> bool:
@@ -129,17 +142,27 @@ async def _complete(stream: LiveStream, last: bytes, write_timeout: float) -> bo
     return failure is None and not has_unread
 
 
-async def _flush_soon(stream: LiveStream) -> None:
-    """Wait a short time for the last bytes to go out.
+async def _flush_soon(stream: LiveStream, last: bytes = b"") -> None:
+    """Wait a short time for what is pending to go out, and then for these bytes.
 
-    A task outside the handler may still be about to return from its own write, and would send them, too.
+    A task outside the handler may still wait in its own write, or be about to return from it.
     """
+    transport = stream.transport
     with trio.move_on_after(_LAST_SECONDS):
         try:
             async with stream.write_lock:
-                await stream.transport.flush_some()
+                await _flush_all(transport)
+                if last:
+                    transport.send_nowait(last, 0, trio.current_time())
+                    transport.end_response()
+                    await _flush_all(transport)
         except trio.BrokenResourceError:
             return
+
+
+async def _flush_all(transport: Transport) -> None:
+    while transport.pending is not None:
+        await transport.flush_some()
 
 
 async def _flush(stream: LiveStream, write_timeout: float) -> EndReason | None:
