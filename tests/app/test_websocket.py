@@ -10,6 +10,7 @@ import trio
 
 from trio_sse import EndReason, Server
 
+from ..support import serving
 from ..support.asgi_apps import Receive, Send, accept, websocket_echo, websocket_only
 from ..support.certificates import Contexts
 from ..support.leaks import LeakCheck, MakeServer
@@ -236,6 +237,17 @@ async def test_a_denial_is_a_response_of_the_app(make_server: MakeServer, is_who
         else:
             await client.rest()
             assert client.is_cut
+
+
+async def test_a_denial_is_nothing_that_accepts(make_server: MakeServer) -> None:
+    @app_of
+    async def app(receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.http.response.start", "status": 200})
+        await send({"type": "websocket.http.response.body", "body": b"no"})
+
+    async with in_memory(make_server(app=app)) as memory, memory.connect() as client:
+        head = await client.get("/", *HANDSHAKE)
+        assert head.status == (500 if serving.over_http2 else 200)
 
 
 async def test_a_client_that_leaves_while_it_is_denied_is_no_error(

@@ -37,6 +37,7 @@ from .._asgi.types import Message, Receive, Send
 from .._generators import closing_generators
 from .._groups import only_exception, split_failure
 from .._http.exceptions import HTTPException, TemporaryRefusal
+from .._http.websocket_handshake import check_denial
 from .._logger import get_logger
 from .._request.access_log import log_request
 from .._request.options import WebSocketOptions
@@ -336,6 +337,7 @@ class WebSocketCall:
     async def _deny(self, message: Message) -> None:
         routed, manager = self._routed, self._context.manager
         assert routed.app_body is not None
+        check_denial(int(message["status"]), routed.request.http_version)
         denial = RequestResponseCycle(
             self._transport,
             self._serving,

@@ -17,6 +17,7 @@ from typing import final
 import trio
 
 from .._http.fields import check_raw_field
+from .._http.websocket_handshake import check_denial
 from .client_disconnected import ClientDisconnected
 from .types import Message, Receive, Scope, Send
 
@@ -36,6 +37,7 @@ class HandshakeGuard:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._offered: Sequence[str] = tuple(scope.get("subprotocols") or ())
+        self._http_version: str = scope["http_version"]
         self._receive = receive
         self._send = send
         self._sends = 0  # calls of `send` that are under way
@@ -78,12 +80,14 @@ class HandshakeGuard:
 
         Raises:
             ClientDisconnected: hypercorn has answered the handshake itself.
-            TypeError, ValueError: the app accepts as hypercorn cannot.
+            TypeError, ValueError: the app accepts as hypercorn cannot, or denies as HTTP/2 cannot.
         """
         if self.is_lost:
             raise ClientDisconnected("the client has sent something before the handshake was answered")
         if message["type"] == "websocket.accept":
             message = self._checked_accept(message)
+        elif message["type"] == "websocket.http.response.start":
+            check_denial(int(message["status"]), self._http_version)
         self._sends += 1
         try:
             await self._send(message)

@@ -48,6 +48,16 @@ def check_handshake(method: str, http_version: str, headers: Headers) -> None:
         raise HTTPException(400, "a WebSocket handshake must have one key of 16 bytes, in base64")
 
 
+def check_denial(status: int, http_version: str) -> None:
+    """Check the status with which an app denies a handshake.
+
+    Raises:
+        ValueError: the client would take it for an acceptance: over HTTP/2, any 2xx (RFC 8441, 5).
+    """
+    if http_version >= "2" and 200 <= status < 300:
+        raise ValueError(f"a WebSocket cannot be denied with {status}: over HTTP/2, that accepts it")
+
+
 @final
 class Handshake:
     """What one path requires of a handshake.

@@ -26,8 +26,8 @@ reordered when the write side passes between the hub's pump and the connection's
 
 `begin_send` and `flush_nowait` do in two steps what `send_nowait` does. There is no checkpoint between them.
 
-After `flush_some` has failed, the transport is only fit to be closed. After it was cancelled, it goes on where
-it was, or fails if nobody can know that.
+After `flush_some` has failed, the transport is only fit to be closed. After it was cancelled, it goes on
+where it was, or fails if nobody can know that.
 """
 
 from __future__ import annotations
