@@ -461,6 +461,38 @@ async def test_a_stream_that_begins_after_its_client_has_left_ends_at_once(run: 
         assert host.life.ends in ([], [EndReason.CLIENT_DISCONNECTED])
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "line"),
+    [
+        ("GET", "/silent", "X-Any: stream"),
+        ("GET", "/live", "Accept: application/json"),
+        ("HEAD", "/silent", "X-Any: head"),
+    ],
+    ids=["stream", "poll", "HEAD"],
+)
+async def test_what_begins_within_a_shutdown_is_refused(run: Run, method: str, path: str, line: str) -> None:
+    asked, goes_on = trio.Event(), trio.Event()
+
+    def waiting(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                asked.set()
+                await goes_on.wait()
+            await app(scope, receive, send)
+
+        return call
+
+    async with run(middleware=waiting, keepalive=NEVER, drain_timeout=20) as host:
+        async with host.asked(path, line, method=method) as stream:
+            await asked.wait()
+            host.nursery.start_soon(host.shut_down)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            goes_on.set()
+            assert (await stream.wait_head()).status == 503
+        await host.ended.wait()
+        assert host.life.ends == []
+
+
 async def test_a_request_has_one_stream_at_once(run: Run) -> None:
     def doubling(app: Any) -> Any:
         async def send_nothing(message: Any) -> None:

@@ -162,6 +162,7 @@ class AppStream(ScopeObject):
         return is_of_disconnect(error)
 
     def serving_for(self, manager: StreamManager) -> ServeScope:
+        self.check()
         return self._serving
 
     def prepare_inline(

@@ -177,7 +177,12 @@ class InlineStream(Protocol):
         """
 
     def serving_for(self, manager: StreamManager) -> ServeScope:
-        """Return what the streams of the server share, or those of this endpoint."""
+        """Return what the streams of the server share, or those of this endpoint, for a stream or a poll.
+
+        Raises:
+            HTTPException: there is no room for another, or the server drains.
+            RuntimeError: the request has a stream already.
+        """
 
     def watch_disconnect(self, on_disconnect: Callable[[], None]) -> None:
         """As that of `StreamExtension`."""
