@@ -307,20 +307,20 @@ class EventStream(StreamOwner):
             message = await receive()
             return bool(message["type"] != "http.disconnect")
 
-        serving = inline.serving_for(self._manager)
         run = run_poll if wants_poll(request) else run_head
-        answer = await run(
-            self._manager,
-            serving,
-            request,
-            handle,
-            peer=request.peer,
-            discard=discard,
-            watch_disconnect=inline.watch_disconnect,
-            route=self._route_of(scope),
-            is_secure=_is_secure(scope),
-            identity=identity,
-        )
+        with inline.answering(self._manager) as serving:
+            answer = await run(
+                self._manager,
+                serving,
+                request,
+                handle,
+                peer=request.peer,
+                discard=discard,
+                watch_disconnect=inline.watch_disconnect,
+                route=self._route_of(scope),
+                is_secure=_is_secure(scope),
+                identity=identity,
+            )
         if isinstance(answer, Refused):
             raise answer.error
         if answer is None:

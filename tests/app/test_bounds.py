@@ -29,7 +29,8 @@ def make_app(kind: str, end: trio.Event, no_leak: LeakCheck) -> tuple[App, Hub]:
         await answer(send, b"answer")
 
     async def stream(connection: Connection) -> None:
-        await connection.send("event")
+        if "silent" not in connection.request.query:
+            await connection.send("event")
         await end.wait()
 
     if kind == "inline stream":
@@ -65,3 +66,23 @@ async def test_a_request_above_the_bound_is_refused(
         async with await serving.connect() as third:
             assert (await third.get("/")).status == (500 if "failing" in kind else 200)
             await until(lambda: server._admission.is_empty)
+
+
+@pytest.mark.parametrize("kind", ["inline stream", "detached stream"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_polls_count_for_their_clients_address(
+    make_server: MakeServer, no_leak: LeakCheck, kind: str, method: str
+) -> None:
+    app, hub = make_app(kind, trio.Event(), no_leak)
+    server = make_server(app=app, hub=hub, max_connections_per_host=1)
+    accept = "Accept: application/json"
+    async with on_sockets(server) as serving:
+        async with await serving.connect() as first:
+            await first.send(b"GET /?silent HTTP/1.1\r\nHost: test\r\n%b\r\n\r\n" % accept.encode())
+            await until(lambda: server.statistics().open_streams == 1)
+            async with await serving.connect() as second:
+                assert (await second.get("/", accept, method=method)).status == 429
+        await until(lambda: server.statistics().open_streams == 0)
+        async with await serving.connect() as third:
+            assert (await third.get("/?wait=0", accept, method=method)).status == 200
+        await until(lambda: server._admission.is_empty)

@@ -8,7 +8,8 @@ encodings with all other streams, and belongs to the same scopes as any other st
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Protocol, final
 
@@ -120,10 +121,6 @@ class AppStream(ScopeObject):
         return self._routed.request
 
     @property
-    def serving(self) -> ServeScope:
-        return self._serving
-
-    @property
     def is_disconnected(self) -> bool:
         return self._cycle.is_disconnected
 
@@ -161,9 +158,15 @@ class AppStream(ScopeObject):
     def is_disconnect(self, error: OSError) -> bool:
         return is_of_disconnect(error)
 
-    def serving_for(self, manager: StreamManager) -> ServeScope:
+    @contextmanager
+    def answering(self, manager: StreamManager) -> Iterator[ServeScope]:
         self.check()
-        return self._serving
+        counted = self._cycle.transport
+        self._admission.enter_address(counted)
+        try:
+            yield self._serving
+        finally:
+            self._admission.leave_address(counted)
 
     def prepare_inline(
         self, manager: StreamManager, request: Request, response_start: ResponseStart

@@ -9,8 +9,8 @@ Such a stream uses ASGI's `receive` and `send` alone. How its response ends is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, final
 
 import trio
@@ -141,10 +141,6 @@ class ForeignStreamExtension(ScopeObject):
         return request_of(self._scope)
 
     @property
-    def serving(self) -> ServeScope:
-        return self._serving
-
-    @property
     def is_disconnected(self) -> bool:
         return self._disconnected.is_set()
 
@@ -173,9 +169,14 @@ class ForeignStreamExtension(ScopeObject):
 
     # Its stream
 
-    def check(self) -> None:
+    def _check(self) -> None:
         if self._registry is not None:
             self._registry.enter(self._serving, self._guard)
+
+    @contextmanager
+    def answering(self, manager: StreamManager) -> Iterator[ServeScope]:
+        self._check()
+        yield self._serving
 
     def watch_disconnect(self, on_disconnect: Callable[[], None]) -> None:
         self._guard.watch_disconnect(on_disconnect)
@@ -184,7 +185,7 @@ class ForeignStreamExtension(ScopeObject):
         return not self._guard.has_started
 
     def start_detached(self, manager: StreamManager, handle: Handle, name: str) -> PendingStream:
-        self.check()
+        self._check()
         self._slot.take()
         pending = self._pending = PendingStream()
         request = self.request
@@ -305,7 +306,7 @@ class ForeignInlineStream:
     def prepare_inline(
         self, manager: StreamManager, request: Request, response_start: ResponseStart
     ) -> LiveStream:
-        serving = self.serving_for(manager)
+        serving = self._serving_for(manager)
         self._slot.take()
         transport = ASGITransport(
             self._send,
@@ -316,7 +317,11 @@ class ForeignInlineStream:
         )
         return manager.new_stream(serving, transport, request, response_start)
 
-    def serving_for(self, manager: StreamManager) -> ServeScope:
+    @contextmanager
+    def answering(self, manager: StreamManager) -> Iterator[ServeScope]:
+        yield self._serving_for(manager)
+
+    def _serving_for(self, manager: StreamManager) -> ServeScope:
         if self._serving is None:
             self._serving = manager.new_serve_scope(drain_timeout=manager.options.write_timeout)
             if self._registry is not None:
@@ -343,7 +348,7 @@ class ForeignInlineStream:
             await self._started.park()
 
     async def run_inline(self, manager: StreamManager, stream: LiveStream, handle: Handle) -> StreamOutcome:
-        serving = self.serving_for(manager)
+        serving = self._serving_for(manager)
         outcome: StreamOutcome | None = None
         try:
             async with trio.open_nursery() as nursery:

@@ -48,6 +48,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol, final
 
 import trio
@@ -120,10 +121,6 @@ class StreamExtension(Protocol):
         """The request, without its body, which is the app's to read."""
 
     @property
-    def serving(self) -> ServeScope:
-        """What the streams of the server share."""
-
-    @property
     def is_disconnected(self) -> bool:
         """Whether the client is known to have disconnected."""
 
@@ -136,8 +133,13 @@ class StreamExtension(Protocol):
     def is_head_held(self) -> bool:
         """Return whether the head is known not to have reached the server."""
 
-    def check(self) -> None:
-        """Raise an `HTTPException` if there is no room for another stream or poll."""
+    def answering(self, manager: StreamManager) -> AbstractContextManager[ServeScope]:
+        """Return what the streams of the server share, for a poll or HEAD that ends before the block does.
+
+        Raises:
+            HTTPException: there is no room for another, or the server drains.
+            RuntimeError: the request has a stream already.
+        """
 
     def start_detached(self, manager: StreamManager, handle: Handle, name: str) -> PendingStream:
         """Start a handler in a task with this name.
@@ -176,13 +178,8 @@ class InlineStream(Protocol):
             HTTPException: there is no room for another stream.
         """
 
-    def serving_for(self, manager: StreamManager) -> ServeScope:
-        """Return what the streams of the server share, or those of this endpoint, for a stream or a poll.
-
-        Raises:
-            HTTPException: there is no room for another, or the server drains.
-            RuntimeError: the request has a stream already.
-        """
+    def answering(self, manager: StreamManager) -> AbstractContextManager[ServeScope]:
+        """As that of `StreamExtension`."""
 
     def watch_disconnect(self, on_disconnect: Callable[[], None]) -> None:
         """As that of `StreamExtension`."""

@@ -75,6 +75,14 @@ class Admission:
             raise _no_room()
         self._open += 1
 
+    def enter_address(self, transport: Transport) -> None:
+        """Count a poll for its client's address, too, whose call counts already."""
+        self._count_address(transport, 1)
+
+    def leave_address(self, transport: Transport) -> None:
+        """Stop counting one that has ended."""
+        self._count_address(transport, -1)
+
     def end_call(self) -> None:
         """Stop counting one that has returned, or has given its place away."""
         self._open -= 1
@@ -91,6 +99,9 @@ class Admission:
 
     def _count(self, transport: Transport, change: int) -> None:
         self._open += change
+        self._count_address(transport, change)
+
+    def _count_address(self, transport: Transport, change: int) -> None:
         if self._max_connections_per_host is not None:
             self._open_of[transport.peer_host] += change
             if not self._open_of[transport.peer_host]:

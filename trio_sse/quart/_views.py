@@ -122,21 +122,21 @@ def _find_extension() -> StreamExtension:
 
 async def _answer_soon(extension: StreamExtension, manager: StreamManager, handle: Handle) -> Response:
     """Answer a poll, or HEAD."""
-    extension.check()
     asked = extension.request
     run = run_poll if wants_poll(asked) else run_head
-    answer = await run(
-        manager,
-        extension.serving,
-        asked,
-        handle,
-        peer=asked.peer,
-        discard=trio.sleep_forever,  # Quart cancels the view when its client disconnects
-        is_disconnected=lambda: extension.is_disconnected,
-        watch_disconnect=extension.watch_disconnect,
-        route=_rule(),
-        is_secure=request.scheme == "https",
-    )
+    with extension.answering(manager) as serving:
+        answer = await run(
+            manager,
+            serving,
+            asked,
+            handle,
+            peer=asked.peer,
+            discard=trio.sleep_forever,  # Quart cancels the view when its client disconnects
+            is_disconnected=lambda: extension.is_disconnected,
+            watch_disconnect=extension.watch_disconnect,
+            route=_rule(),
+            is_secure=request.scheme == "https",
+        )
     if isinstance(answer, Refused):
         raise answer.error
     if isinstance(answer, StreamHead):
