@@ -71,8 +71,10 @@ from .websocket_messages import (
 logger = get_logger("trio_sse.app")
 
 
-# Quart's task that receives cancels the one that sends, and that logs any exception as an error.
+# Quart's task that receives a disconnect cancels the one that sends, which would log an exception otherwise.
+# So a `send` fails a moment after that, at the latest after so many seconds.
 _MOMENT = 0.05
+_LAST_MOMENT = 2.0
 
 
 class _State(enum.Enum):
@@ -133,6 +135,8 @@ class WebSocketCall:
         self._changed = trio.lowlevel.ParkingLot()
         self._handshake_lock = trio.Lock()
         self._is_connect_received = False
+        self._is_end_received = False
+        self._receiving = 0  # tasks of the app
         self._opened: _Opened | None = None
         self._denial: RequestResponseCycle | None = None
         self._refusal: HTTPException | None = None
@@ -240,6 +244,14 @@ class WebSocketCall:
 
     async def receive(self) -> Message:
         """Return the next event for the app."""
+        self._receiving += 1
+        try:
+            return await self._receive()
+        finally:
+            self._receiving -= 1
+            self._changed.unpark_all()
+
+    async def _receive(self) -> Message:
         if not self._is_connect_received:
             self._is_connect_received = True
             await trio.lowlevel.checkpoint()
@@ -255,6 +267,7 @@ class WebSocketCall:
                 none = {} if message else {"text": None}
                 return {"type": "websocket.receive", "bytes": message, **none}
         await trio.lowlevel.checkpoint()
+        self._is_end_received = True
         end = self._end or Close(ABNORMAL_CLOSURE, "")
         return {"type": "websocket.disconnect", "code": end.code, "reason": end.reason}
 
@@ -281,8 +294,7 @@ class WebSocketCall:
             if kind == "websocket.close":
                 await trio.lowlevel.checkpoint()
                 return
-            await trio.sleep(_MOMENT)
-            raise ClientDisconnected("the WebSocket has ended")
+            await self._fail("the WebSocket has ended")
         match self._state, kind:
             case _State.CONNECTING, "websocket.accept":
                 await self._accept(message)
@@ -362,9 +374,18 @@ class WebSocketCall:
         assert self._opened is not None
         try:
             await self._opened.stream.write(payload, events)
+            return
         except trio.ClosedResourceError as error:
-            await trio.sleep(_MOMENT)
-            raise ClientDisconnected(str(error)) from None
+            text = str(error)
+        await self._fail(text)
+
+    async def _fail(self, text: str) -> NoReturn:
+        """Raise `ClientDisconnected`, after a task of the app that receives has learned of the disconnect."""
+        with trio.move_on_after(_LAST_MOMENT):
+            while self._receiving and not self._is_end_received:
+                await self._changed.park()
+        await trio.sleep(_MOMENT)
+        raise ClientDisconnected(text)
 
     def _close(self, close: Close) -> None:
         """End the stream as the app wants it, unless it has ended already."""
