@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -491,6 +492,26 @@ async def test_what_begins_within_a_shutdown_is_refused(run: Run, method: str, p
             assert (await stream.wait_head()).status == 503
         await host.ended.wait()
         assert host.life.ends == []
+
+
+async def test_what_middleware_adds_to_one_head_is_in_no_other(run: Run) -> None:
+    numbers = itertools.count(1)
+
+    def adding(send: Any) -> Any:
+        async def add(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                fields = message["headers"]
+                if not any(name == b"x-number" for name, _ in fields):
+                    fields.append((b"x-number", b"%d" % next(numbers)))  # in place
+            await send(message)
+
+        return add
+
+    requests = [("/three", "GET"), ("/three", "HEAD"), ("/refuses", "GET"), ("/returns", "GET")]
+    async with run(middleware=wrapping_send(adding)) as host:
+        for number, (path, method) in enumerate(requests * 2, start=1):
+            async with host.opened(path, method=method) as stream:
+                assert stream.response.get("x-number") == str(number)
 
 
 async def test_a_request_has_one_stream_at_once(run: Run) -> None:

@@ -142,8 +142,11 @@ class InlineHead:
 def with_fields(
     headers: list[tuple[bytes, bytes]], fields: Iterable[tuple[str, str]]
 ) -> list[tuple[bytes, bytes]]:
-    """Return headers with further fields, as `merge_fields` does."""
+    """Return a new list of headers with further fields, as `merge_fields` does.
+
+    Middleware may add to it what concerns one client, such as a cookie.
+    """
     if not fields:
-        return headers
+        return list(headers)
     own = [(name.decode(), value.decode("latin-1")) for name, value in headers]
     return encode_fields(merge_fields(own, fields))
