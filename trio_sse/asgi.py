@@ -25,7 +25,7 @@ import trio
 from ._app.stream import AppStream
 from ._asgi.foreign_server import ForeignInlineStream, closing_fields
 from ._asgi.inline_head import InlineHead, with_fields
-from ._asgi.request import announces_body, request_of
+from ._asgi.request import may_have_body, request_of
 from ._asgi.response_messages import encode_fields, response_messages
 from ._asgi.response_stream import InlineStream
 from ._asgi.types import STREAMS, ASGIApp, Receive, Scope, Send
@@ -238,9 +238,7 @@ class EventStream(StreamOwner):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in self._methods:
             raise HTTPException(405, headers={"Allow": ", ".join(self._methods)})
-        # Middleware that has asked whether the client has left may have taken the message of an empty body.
-        has_body = scope["method"] not in ("GET", "HEAD") or announces_body(scope)
-        body = await self._receive_body(receive) if has_body else b""
+        body = await self._receive_body(receive) if may_have_body(scope) else b""
         found = (scope.get("extensions") or {}).get(STREAMS)
         if isinstance(found, AppStream):
             await self._stream(scope, receive, send, found, request_of(scope, body))

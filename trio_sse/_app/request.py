@@ -13,7 +13,7 @@ import trio
 from .._asgi.types import Message
 from .._http.exceptions import HTTPException
 from .._http.request import Request
-from .._request.body import RequestBody
+from .._request.body import NoBody, RequestBody
 from .._request.request_disconnects import RequestDisconnectWatcher
 from .._request.turns import Turns
 from .._stream.scope import ServeScope
@@ -108,6 +108,11 @@ class AppRequest:
         self._is_over = True
         if self._waiting is not None:
             self._waiting.unpark_all()
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the request has a body, be it an empty one that is not known to be empty."""
+        return not (self.is_released or isinstance(self._body, NoBody))
 
     @property
     def is_body_complete(self) -> bool:

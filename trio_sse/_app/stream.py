@@ -121,6 +121,11 @@ class AppStream(ScopeObject):
         return self._routed.request
 
     @property
+    def has_body(self) -> bool:
+        """Whether the request has a body; see `may_have_body`."""
+        return self._cycle.has_body
+
+    @property
     def is_disconnected(self) -> bool:
         return self._cycle.is_disconnected
 

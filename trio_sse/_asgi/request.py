@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._http.request import Headers, Request
-from .types import Scope
+from .types import STREAMS, Scope
 
 
 def request_of(scope: Scope, body: bytes = b"") -> Request:
@@ -37,3 +37,19 @@ def announces_body(scope: Scope) -> bool:
     """Return whether the head of a request of HTTP/1.1 says that it has a body."""
     fields = {bytes(name).lower(): bytes(value) for name, value in scope.get("headers", ())}
     return b"transfer-encoding" in fields or fields.get(b"content-length", b"0").strip(b"0 ") != b""
+
+
+def may_have_body(scope: Scope) -> bool:
+    """Return whether a request may have a body, by its head and by what our server knows.
+
+    Where it has none, nobody must wait for it: middleware that has asked whether the client has left may have
+    taken the message that says so.
+    """
+    known: object = getattr((scope.get("extensions") or {}).get(STREAMS), "has_body", None)
+    if isinstance(known, bool):
+        return known
+    if announces_body(scope):
+        return True
+    if scope.get("http_version", "1.1") < "2" or scope["method"] in ("GET", "HEAD"):
+        return False
+    return all(bytes(name).lower() != b"content-length" for name, _ in scope.get("headers", ()))

@@ -8,14 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial, wraps
-from typing import Any
+from typing import Any, cast
 
 import trio
 from quart import Request, Response, abort, current_app, request
 from werkzeug.datastructures import Headers
 
+from .._asgi.request import may_have_body
 from .._asgi.response_stream import StreamExtension
-from .._asgi.types import STREAMS
+from .._asgi.types import STREAMS, Scope
 from .._http.event_source import refusal_response
 from .._http.exceptions import HTTPException, TemporaryRefusal
 from .._http.request import Headers as RequestHeaders
@@ -61,7 +62,8 @@ def _as_coroutine_function(handler: Handler) -> Callable[..., Awaitable[PlainRes
 
         async def run_and_answer(connection: Connection, **variables: object) -> PlainResponse | None:
             if needs_body:
-                stream, body = stream_of(connection), await request.get_data()
+                has_body = may_have_body(cast(Scope, request.scope))
+                stream, body = stream_of(connection), await request.get_data() if has_body else b""
                 assert isinstance(body, bytes)  # since it was not asked for as a text
                 stream.request = replace(stream.request, body=body)
             answer: Any = await handler(connection, **variables)
