@@ -236,6 +236,28 @@ async def test_a_status_without_a_body_has_none(run: Run) -> None:
         assert (status, b"data:" in body) in ((204, False), (500, False))
 
 
+def spoiling(app: Any) -> Any:
+    """Change the parts of a body in place, as Starlette's `GZipMiddleware` does, if the client asks."""
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        async def spoil(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                message["body"] += b"spoiled"
+            await send(message)
+
+        await app(scope, receive, spoil if scope.get("query_string") == b"spoiled" else send)
+
+    return call
+
+
+async def test_what_middleware_changes_in_a_message_is_in_no_other_response(run: Run) -> None:
+    async with run(middleware=spoiling) as host:
+        async with host.opened("/three?spoiled") as stream:
+            await stream.rest()
+        async with host.opened("/three") as stream:
+            assert [event.id for event in await stream.rest()] == ["0", "1", "2"]
+
+
 async def test_middleware_gives_up_on_a_stream_that_has_not_begun(run: Run) -> None:
     def impatient(app: Any) -> Any:
         async def call(scope: Any, receive: Any, send: Any) -> None:

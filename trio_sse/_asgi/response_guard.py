@@ -28,7 +28,7 @@ from .extension_messages import checked_extension
 from .guarded_input import GuardedInput
 from .request import announces_body
 from .response_fields import checked_fields, is_event_stream
-from .response_messages import FAILURE, response_messages
+from .response_messages import failure_messages, response_messages
 from .scope_object import ScopeObject
 from .sends_under_way import SendsUnderWay
 from .types import Message, Receive, Scope, Send
@@ -233,7 +233,7 @@ class ResponseGuard(ScopeObject):
             return
         refusal, self._refusal, self._is_cut = self._refusal, None, False
         self._body.forget_length()
-        head, end = FAILURE if refusal is None else response_messages(refusal)
+        head, end = failure_messages() if refusal is None else response_messages(refusal)
         try:
             if not self.has_started:
                 closes = [_CLOSE] if self._input.is_body_over and not self._is_http2 else []  # or it is added

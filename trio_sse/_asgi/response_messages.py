@@ -1,4 +1,7 @@
-"""A whole response as the two messages that ASGI has for it."""
+"""A whole response as the two messages that ASGI has for it.
+
+They are made for each response: middleware may change them, and would change those of other requests.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,6 @@ from collections.abc import Iterable
 from .._http.fields import field_pairs
 from .._http.response import Response, encode_body
 from .types import Message
-
-#: A response without details, for an app that has failed.
-FAILURE: tuple[Message, Message] = (
-    {"type": "http.response.start", "status": 500, "headers": []},
-    {"type": "http.response.body", "body": b"", "more_body": False},
-)
 
 
 def encode_fields(fields: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
@@ -27,4 +24,12 @@ def response_messages(response: Response, *, with_body: bool = True) -> tuple[Me
     return (
         {"type": "http.response.start", "status": response.status, "headers": headers},
         {"type": "http.response.body", "body": body, "more_body": False},
+    )
+
+
+def failure_messages() -> tuple[Message, Message]:
+    """Return those of a response without details, for an app that has failed."""
+    return (
+        {"type": "http.response.start", "status": 500, "headers": []},
+        {"type": "http.response.body", "body": b"", "more_body": False},
     )

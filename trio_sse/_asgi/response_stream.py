@@ -62,11 +62,7 @@ from .._stream.manager import StreamManager
 from .._stream.scope import ServeScope
 from .._stream.writer import ResponseStart
 from .._transport.base import Transport
-from .types import Message, Send
-
-# A comment, which clients ignore.
-_COMMENT: Message = {"type": "http.response.body", "body": b":\n\n", "more_body": True}
-_FLUSH: Message = {"type": "http.response.body", "body": b"", "more_body": True}
+from .types import Send
 
 
 async def begin_body(send: Send, is_head_held: Callable[[], bool]) -> None:
@@ -74,9 +70,11 @@ async def begin_body(send: Send, is_head_held: Callable[[], bool]) -> None:
 
     Some of it waits for the first bytes, and some passes no empty part on to the middleware around it.
     """
-    await send(_FLUSH)
+    # Each message is made here, as middleware may change it.
+    await send({"type": "http.response.body", "body": b"", "more_body": True})
     if is_head_held():
-        await send(_COMMENT)
+        comment = b":\n\n"  # which clients ignore
+        await send({"type": "http.response.body", "body": comment, "more_body": True})
 
 
 class PendingState(enum.Enum):
