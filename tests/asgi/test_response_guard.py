@@ -27,11 +27,12 @@ DISCONNECT = {"type": "http.disconnect"}
 class FakeServer:
     """Records what is sent, and gives what a test puts in."""
 
-    def __init__(self, http_version: str, **scope: Any) -> None:
+    def __init__(self, http_version: str, nursery: trio.Nursery | None = None, **scope: Any) -> None:
         self.sent: list[Any] = []
         self.to_app, self._receive = trio.open_memory_channel[Any](10)
         self.on_send: Callable[[], Any] = trio.lowlevel.checkpoint
-        self.guard = ResponseGuard({"http_version": http_version, **scope}, self._receive.receive, self.send)
+        scope["http_version"] = http_version
+        self.guard = ResponseGuard(scope, self._receive.receive, self.send, nursery=nursery)
 
     async def send(self, message: Any) -> None:
         await self.on_send()
@@ -467,6 +468,31 @@ async def test_a_disconnect_that_one_task_receives_ends_the_sends_of_others(
         await wait_all_tasks_blocked()
         receiving.cancel()
     assert len(failed) == 3
+    assert trio.current_time() == pytest.approx(1, abs=0.5)
+
+
+async def test_a_send_ends_though_the_task_that_received_when_it_began_has_stopped(
+    autojump_clock: MockClock,
+) -> None:
+    """As a stream's does, which ends while middleware still sends its last events."""
+    async with trio.open_nursery() as nursery:
+        server = FakeServer("2", nursery=nursery)
+        await server.guard.send(START)
+        server.on_send = trio.sleep_forever
+        async with trio.open_nursery() as receiving:
+            receiving.start_soon(server.guard.receive)
+            await wait_all_tasks_blocked()
+
+            async def send() -> None:
+                with pytest.raises(OSError, match="disconnected"):
+                    await server.guard.send(MORE)
+
+            nursery.start_soon(send)
+            await wait_all_tasks_blocked()
+            receiving.cancel_scope.cancel()
+        for message in (BODY, DISCONNECT):
+            await server.to_app.send(message)
+        assert await server.guard.receive() == BODY
     assert trio.current_time() == pytest.approx(1, abs=0.5)
 
 

@@ -38,6 +38,7 @@ class GuardedInput:
         has_stopped: the app takes nothing but a disconnect any more.
         on_noticed: called when a disconnect is noticed.
         on_disconnect: called when the app may learn of it.
+        on_unawaited: called when no task of the app waits for a message any more.
     """
 
     def __init__(self, receive: Receive, *, is_body_over: bool) -> None:
@@ -46,6 +47,7 @@ class GuardedInput:
         self.has_stopped = False
         self.on_noticed: Callable[[], None] = _do_nothing
         self.on_disconnect: Callable[[], None] = _do_nothing
+        self.on_unawaited: Callable[[], None] = _do_nothing
         self._receive = receive
         self._receiving: trio.CancelScope | None = None  # one task does, for all
         self._changed = trio.lowlevel.ParkingLot()
@@ -89,6 +91,8 @@ class GuardedInput:
             raise
         finally:
             self._app_tasks -= 1
+            if not self._app_tasks:
+                self.on_unawaited()
 
     def stop(self) -> None:
         """Let the app take no more messages."""

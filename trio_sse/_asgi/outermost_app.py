@@ -173,7 +173,14 @@ class OutermostApp:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         surviving = SurvivingSend(send, self._open_work.nursery)
-        guard = ResponseGuard(scope, receive, surviving, write_timeout=self._write_timeout, survives=True)
+        guard = ResponseGuard(
+            scope,
+            receive,
+            surviving,
+            write_timeout=self._write_timeout,
+            survives=True,
+            nursery=self._open_work.nursery,
+        )
         scope["extensions"][GUARD] = guard
         client = tuple(scope.get("client") or ())
         if not self._life.is_up or self._flood.is_refused(client):

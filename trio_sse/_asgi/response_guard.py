@@ -69,10 +69,12 @@ class ResponseGuard(ScopeObject):
         *,
         write_timeout: float = float("inf"),
         survives: bool = False,
+        nursery: trio.Nursery | None = None,
     ) -> None:
         """Guard a response.
 
         Args:
+            nursery: outlives the app's call. Without one, some disconnects are not noticed.
             write_timeout: bounds the end of one over HTTP/2 that is no event stream.
             survives: a `send` that is cancelled still sends its whole message.
         """
@@ -91,8 +93,11 @@ class ResponseGuard(ScopeObject):
         self._end_seconds = write_timeout  # how long the end may take, over HTTP/2
         self._is_stream_over = False
         self._input = GuardedInput(receive, is_body_over=not (self._is_http2 or announces_body(scope)))
-        self._sends = SendsUnderWay()
+        self._sends = SendsUnderWay(nursery)
         self._input.on_noticed = self._sends.hurry
+        if self._is_http2:  # each `send` could watch, but that takes as long as all else that the guard does
+            notice = partial(self._input.wait_disconnected, ahead=True)
+            self._input.on_unawaited = partial(self._sends.watch, notice)
 
     @property
     def is_disconnected(self) -> bool:

@@ -7,7 +7,7 @@ return: over HTTP/2, those that wait for the window of a client that has disconn
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import final
 
@@ -19,9 +19,15 @@ _SECONDS = 1.0
 
 @final
 class SendsUnderWay:
-    """Counts calls of `send`, and bounds them when the client has disconnected."""
+    """Counts calls of `send`, and bounds them when the client has disconnected.
 
-    def __init__(self) -> None:
+    Args:
+        nursery: outlives the app's call. Without one, `watch` does nothing.
+    """
+
+    def __init__(self, nursery: trio.Nursery | None = None) -> None:
+        self._nursery = nursery
+        self._is_watching = False
         self._count = 0
         self._none_left = trio.lowlevel.ParkingLot()
         self._bounded: set[trio.CancelScope] = set()
@@ -41,8 +47,26 @@ class SendsUnderWay:
     async def wait_returned(self) -> None:
         """Wait until none is under way, for a short time."""
         with trio.move_on_after(_SECONDS):
-            while self._count:
-                await self._none_left.park()
+            await self._wait_none()
+
+    async def _wait_none(self) -> None:
+        while self._count:
+            await self._none_left.park()
+
+    def watch(self, notice: Callable[[], Awaitable[None]]) -> None:
+        """While any is under way, notice a disconnect, for a task that has stopped to do so."""
+        if self._count and self._nursery is not None and not self._is_watching:
+            self._is_watching = True
+            self._nursery.start_soon(self._watch, notice, name="trio_sse.watch_sends")
+
+    async def _watch(self, notice: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(notice)
+                await self._wait_none()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._is_watching = False
 
     def hurry(self) -> None:
         """Bound those under way, and later ones, now that the client has disconnected."""
