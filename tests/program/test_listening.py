@@ -104,11 +104,33 @@ def test_a_socket_in_use_is_taken_over_and_stays_the_new_ones(
     options = listen_options(["unix:app.sock"])
     with listening_on(options) as old, listening_on(options) as new:
         assert "taking it over" in caplog.text
+        new.keep_names()
+        assert os.listdir() == ["app.sock"]
         old.close()
         with socket.socket(socket.AF_UNIX) as client:
             client.connect("app.sock")
             new.sockets[0].accept()[0].close()
     assert not Path("app.sock").exists()
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_program_that_fails_to_start_gives_a_name_back(folder: Path, ends: bool) -> None:
+    with listening_on(listen_options(["unix:app.sock"])) as old:
+        with socket.create_server(("127.0.0.1", 0)) as busy:
+            taken = f"127.0.0.1:{busy.getsockname()[1]}"
+            with pytest.raises(ProgramError, match="in use"):
+                Listening().open(listen_options(["unix:app.sock", "unix:./app.sock", taken]))
+        with listening_on(listen_options(["unix:app.sock"])):  # whose app does not start
+            if ends:
+                old.close()
+        assert os.listdir() == ([] if ends else ["app.sock"])
+        if not ends:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect("app.sock")
+                client.sendall(b"x")
+                while not (accepted := old.sockets[0].accept()[0]).recv(1):
+                    accepted.close()  # of one that asked whether the name is in use
+                accepted.close()
 
 
 def test_a_file_is_not_replaced_by_a_socket(folder: Path) -> None:

@@ -23,8 +23,15 @@ class SocketFile:
         found = os.lstat(path)
         return cls(path, found.st_dev, found.st_ino)
 
+    def is_there(self) -> bool:
+        """Return whether the name is still this socket's."""
+        try:
+            return SocketFile.of(self.path) == self
+        except OSError:
+            return False
+
     def remove(self) -> None:
         """Remove it, unless it is another socket's by now. Clients that have connected stay in the queue."""
-        with contextlib.suppress(OSError):
-            if SocketFile.of(self.path) == self:
+        if self.is_there():
+            with contextlib.suppress(OSError):
                 os.unlink(self.path)

@@ -10,17 +10,16 @@ import errno
 import os
 import socket
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import final
 
 from .._process.handshakes import refuse_handshakes
 from .._process.listening_socket import ListeningSocket
-from .._process.socket_file import SocketFile
 from .addresses import DescriptorAddress, TCPAddress, UnixAddress, describe_address, parse_address
 from .errors import ProgramError
 from .inherited_sockets import take_activated_sockets, take_socket
-from .unix_sockets import listen_on_path
+from .unix_sockets import UnixName, listen_on_path
 
 Address = TCPAddress | UnixAddress
 
@@ -107,7 +106,7 @@ class Listening:
         self.is_exclusive = True
         self._has_workers = slots is not None
         self._own: list[socket.socket] = []  # of the shared ones
-        self._files: list[SocketFile] = []
+        self._names: list[UnixName] = []
 
     @property
     def sockets(self) -> list[socket.socket]:
@@ -140,10 +139,10 @@ class Listening:
                 raise
 
     def _bind_path(self, address: UnixAddress, mode: int) -> None:
-        listening, file = listen_on_path(address.path, mode=mode)
+        listening, name = listen_on_path(address.path, mode=mode)
         self.shared.append(listening)
         self._own.append(listening)
-        self._files.append(file)
+        self._names.append(name)
 
     def _bind(self, given: TCPAddress) -> None:
         """Bind an address once for each slot. Port 0 takes any free port, and the same one in all slots."""
@@ -181,18 +180,24 @@ class Listening:
 
     def refuse_new_clients(self) -> None:
         """Refuse new clients, as far as no other program has a socket, and keep those that wait."""
-        self.remove_files()
+        self.remove_names()
         refuse_handshakes([*self._own, *(each for slot in self.slots for each in slot)])
 
-    def remove_files(self) -> None:
-        """Remove the names of Unix sockets that are ours."""
-        for file in self._files:
-            file.remove()
-        self._files.clear()
+    def keep_names(self) -> None:
+        """Keep the names of Unix sockets, also those that other programs have had: this one serves now."""
+        for name in self._names:
+            name.keep()
+
+    def remove_names(self) -> None:
+        """Remove the names of Unix sockets that are ours, or give them back if they were not kept."""
+        while self._names:
+            name = self._names.pop()
+            with suppress(OSError):
+                name.remove()
 
     def close(self) -> None:
         """Close all sockets, as far as this process has them, and remove what is left."""
-        self.remove_files()
+        self.remove_names()
         self.close_copies()
 
     def close_copies(self, *, keep: int | None = None) -> None:

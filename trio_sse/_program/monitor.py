@@ -7,24 +7,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from .._server.server import Server
-from .listening import ListenOptions, listening_on
+from .listening import Listening, ListenOptions, listening_on
 
 
 @contextmanager
 def listening_for_monitor(
     options: ListenOptions | None, announce: Callable[[list[str]], None]
-) -> Iterator[list[socket.socket]]:
-    """Listen, until the block ends, on one socket for each address; workers share them.
+) -> Iterator[Listening]:
+    """Listen, until the block ends, on one socket for each address, if there are any; workers share them.
 
     Raises:
         ProgramError: an address is not available.
     """
     if options is None:
-        yield []
+        yield Listening()
         return
     with listening_on(options) as listening:
         announce(listening.describe("http"))
-        yield listening.sockets
+        yield listening
 
 
 def monitor_of(server: Server) -> Server:

@@ -160,6 +160,7 @@ async def run_reloading(
         ProgramError: an address is not available.
     """
     with listening_on(listen) as listening:
+        listening.keep_names()  # the child may fail to start, and be started again
         await Reloader(own_command(), listening.sockets).run(changes)
 
 

@@ -163,7 +163,7 @@ async def _run(
 
     async def begin_drain() -> None:
         options.manager.stopping()
-        listening.remove_files()  # before the last clients are accepted
+        listening.remove_names()  # before the last clients are accepted
         if is_serving:
             await drain()
         else:
@@ -182,17 +182,19 @@ async def _run(
         StopGuard(drain_timeout, options.parent_alive) as guard,
         guard.signals(*numbers) as signals,  # before anybody can connect
         listening_on(options.listen) as listening,
-        listening_for_monitor(options.monitor_listen, options.announce_monitor) as monitor_sockets,
+        listening_for_monitor(options.monitor_listen, options.announce_monitor) as monitor_listening,
     ):
         names = listening.describe(options.scheme)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain_on_signal, signals, begin_drain, options.reload, nursery)
             if options.parent_alive is not None:
                 nursery.start_soon(end_with_parent, options.parent_alive)
-            if monitored is not None and monitor_sockets:
-                nursery.start_soon(serve_monitor, monitored, monitor_sockets)
+            if monitored is not None and monitor_listening.sockets:
+                nursery.start_soon(serve_monitor, monitored, monitor_listening.sockets)
             await nursery.start(run)
             is_serving = True
+            listening.keep_names()
+            monitor_listening.keep_names()
             options.announce(names)
             options.manager.ready(f"Serving on {', '.join(names)}")
             nursery.start_soon(options.manager.say_alive)

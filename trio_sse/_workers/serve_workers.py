@@ -54,7 +54,7 @@ def serve_with_workers(
                 guard=guard,
                 certificates=options.certificates,
                 proxy_protocol=options.proxy_protocol,
-                monitor_sockets=monitor_sockets,
+                monitor_sockets=monitor_listening.sockets,
             )
             try:
                 with expected_errors_as_program_errors():
@@ -64,12 +64,17 @@ def serve_with_workers(
             except ProgramError as error:
                 sys.exit(str(error))
 
+    def announce() -> None:
+        listening.keep_names()
+        monitor_listening.keep_names()
+        options.announce(listening.describe(options.scheme))
+
     has_metrics = server.metrics_path is not None or options.monitor_listen is not None
     has_console = server.console_token is not None
     with (
         sharing_metrics(workers) if has_metrics or has_console else nullcontext(),
         listening_on(options.listen, workers) as listening,
-        listening_for_monitor(options.monitor_listen, options.announce_monitor) as monitor_sockets,
+        listening_for_monitor(options.monitor_listen, options.announce_monitor) as monitor_listening,
     ):
         shared = shared_metrics()
         supervisor = Supervisor(
@@ -80,7 +85,7 @@ def serve_with_workers(
             status_file=status_file,
             certificates=options.certificates,
             manager=options.manager,
-            announce=partial(options.announce, listening.describe(options.scheme)),
+            announce=announce,
             **({} if shared is None else {"publish": shared.write_worker_counts}),
         )
         return supervisor.run()
