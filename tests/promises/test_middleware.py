@@ -18,7 +18,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from trio_sse import EndReason
+from trio_sse import Connection, EndReason
 
 from ..support import hosts
 from ..support.certificates import Certificate
@@ -608,6 +608,46 @@ async def test_a_stream_is_closed_while_its_head_is_sent(
         async with host.opened("/three") as following:
             assert len(await following.rest()) == 3
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("how", ["leaves", "leaves and fails", "revoked"])
+async def test_a_task_outside_learns_that_a_stream_will_not_begin(run: Run, how: str) -> None:
+    class Gone(Exception):
+        """What middleware raises when it can pass nothing on."""
+
+    def holding(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            async def send_on(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    holds.set()
+                    with trio.CancelScope(shield=True):
+                        await host.life.wait_ends(1)
+                    if how == "leaves and fails":
+                        raise Gone
+                await send(message)
+
+            with suppress(Gone):
+                await app(scope, receive, send_on)
+
+        return call
+
+    async def send_first(connection: Connection) -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await connection.send("first")
+        told.set()
+
+    holds, told = trio.Event(), trio.Event()
+    async with run(middleware=holding) as host:
+        async with host.asked("/silent"):
+            await until(lambda: host.life.last is not None)
+            connection = host.life.last
+            assert connection is not None
+            host.nursery.start_soon(send_first, connection)
+            await holds.wait()
+            if how == "revoked":
+                assert sum([owner.close_connections(id=connection.id) for owner in host.owners]) == 1
+                await told.wait()
+        await told.wait()
 
 
 async def test_clients_that_leave_amid_an_upload_are_no_errors(

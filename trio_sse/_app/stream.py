@@ -213,7 +213,9 @@ class AppStream(ScopeObject):
         """Do nothing: the cycle calls `_start` when it receives the head, which middleware may hold back."""
 
     async def wait_started(self, stream: LiveStream) -> None:
-        while not (stream.response_start is None or self._cycle.is_disconnected or self._is_abandoned):
+        while self._is_inline and not (
+            stream.response_start is None or self._cycle.is_disconnected or self._is_abandoned
+        ):
             assert self._started is not None
             await self._started.park()
 
@@ -233,6 +235,7 @@ class AppStream(ScopeObject):
             self._admission.leave(counted)
             self._is_inline = False
             self._cycle.forget_stream()
+            self._wake_started()  # tasks outside the handler: it never will
         if has_started and isinstance(outcome, Refused):
             # The head has not been written, so the client can still get an answer, but not the app's.
             self._cycle.take_back_unused(stream.transport.hand_over())

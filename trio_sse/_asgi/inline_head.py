@@ -81,6 +81,11 @@ class InlineHead:
             self._is_interrupted = True
             self.stream.end(EndReason.WRITE_TIMEOUT)  # how much of the head was sent is unknown
             raise
+        except Exception as error:
+            if self.stream.end_reason is not None:  # middleware has its own exception for that
+                raise self.stream.ended_error() from error
+            self.stream.end(EndReason.HANDLER_ERROR)  # the head will not be sent a second time
+            raise
         self._inline.head_sent(self.stream)
         await self.wait_started()
 
