@@ -34,6 +34,7 @@ from .._validate import check_bounds, check_functions, check_seconds
 from .._wire.composite_id import parse_composite, tag_of
 from .._wire.event import Dumps, ServerSentEvent, check_key
 from .._wire.message import Message
+from .._wire.partial_id import split_partial
 from .._wire.state_change import ChangeKind
 from .._wire.topic import check_topic, check_topics
 from .flushing import FlushScheduler
@@ -186,7 +187,7 @@ class HubEngine:
         """Whether a shared log may have an event id that this hub has not read yet."""
         composite = parse_composite(event_id)
         ids = [event_id] if composite is None else [composite.base, *composite.own.values()]
-        return any(self.log.is_ahead(id) for id in ids)
+        return any(self.log.is_ahead(split_partial(id, ())[0]) for id in ids)
 
     # Publishing and subscribing
 

@@ -23,6 +23,7 @@ from .._subscription.throttle import Throttle
 from .._wire.cursor import Cursor
 from .._wire.event import ServerSentEvent
 from .._wire.message import Batch, Message
+from .._wire.partial_id import partial_id, split_partial
 from .flushing import FlushScheduler
 from .inbox import Inbox
 from .live_subscribers import LiveSubscribers
@@ -49,7 +50,7 @@ class Registry:
         arrivals: how many feeds have ever joined with an id that the log had not reached.
         replayed: events read from the log.
         resets: gaps that were announced to a feed.
-        snapshots: snapshots that were delivered to a feed.
+        snapshots_sent: snapshots that were delivered to a feed.
         dropped: events that feeds that have ended did not receive, because newer ones replaced them.
     """
 
@@ -63,7 +64,7 @@ class Registry:
         self.arrivals = 0
         self.replayed = 0
         self.resets = 0
-        self.snapshots = 0
+        self.snapshots_sent = 0
         self.dropped = 0
         self._log = log
         self._inbox = inbox
@@ -153,14 +154,20 @@ class Registry:
         if (last_event_id is not None or self.states) and self._must_wait(feed):
             self.arrivals += 1
             self._ahead[feed] = self.arrivals
-            return WaitForLog()
+            return WaitForLog(self._place_of_new(feed) if last_event_id is None else None)
         return self._start_of(feed, last_event_id)
+
+    def _place_of_new(self, feed: Feed) -> Cursor:
+        """Return from where on a feed will start that has to wait for its states."""
+        end = self._progress.end
+        return Cursor(end.position, partial_id(end.id, self._states_of(feed.topics)))
 
     def _must_wait(self, feed: Feed) -> bool:
         """Whether a feed's id is ahead of the log, or a state is not loaded that it needs."""
         if self._needs_unloaded(feed.topics):
             return True
-        return feed.last_event_id is not None and self._log.is_ahead(feed.last_event_id)
+        last_event_id = feed.last_event_id
+        return last_event_id is not None and self._log.is_ahead(split_partial(last_event_id, ())[0])
 
     def _needs_unloaded(self, topics: Collection[str]) -> bool:
         return self.shared_states is not None and not all(map(self.shared_states.is_loaded, topics))
@@ -179,31 +186,36 @@ class Registry:
         self.start_ahead(0)
 
     def _start_of(self, feed: Feed, last_event_id: str | None) -> ReplayFrom | FetchFrom | StartWith:
+        topics = feed.topics
         if last_event_id is None:
-            return StartWith(self._snapshots(feed.topics)) if self.states else START_NOW
-        position = self._log.position_of(last_event_id, feed.topics)
+            return StartWith(self.snapshots(topics)) if self.states else START_NOW
+        id, lacking = split_partial(last_event_id, topics)
+        if lacking:
+            lacking = tuple(self._states_of(lacking))  # the others are ordinary topics by now
+            topics = tuple([topic for topic in topics if topic not in lacking])
+        position = self._log.position_of(id, topics)
         if position is Gap.UNKNOWN:
             return self._after_gap(feed.topics, position)
-        if position is Gap.EXPIRED:
-            return self._beyond(last_event_id, None, feed.topics)
-        if not self._log.covers(position, feed.topics):
-            return self._beyond(last_event_id, position, feed.topics)
-        if self._lacks_state(feed.topics, position):
+        if position is Gap.EXPIRED or not self._log.covers(position, topics):
+            if not self._can_fetch(topics):
+                return self._after_gap(feed.topics, Gap.EXPIRED)
+            return FetchFrom(id, None if position is Gap.EXPIRED else position, lacking)
+        if self._lacks_state(topics, position):
             return self._after_gap(feed.topics, Gap.EXPIRED)  # its client does not have the state
-        return ReplayFrom(position, last_event_id) if position < self._log.last else START_NOW
+        if position < self._log.last and topics:
+            return ReplayFrom(position, id, lacking)
+        return StartWith(self.snapshots(lacking)) if lacking else START_NOW
 
     def _lacks_state(self, topics: Collection[str], position: int) -> bool:
         states = self.states
         return bool(states) and any(topic in states and position < states[topic].since for topic in topics)
 
-    def _beyond(self, id: str, position: int | None, topics: Collection[str]) -> FetchFrom | StartWith:
-        """Return how a feed reads on where the log in memory does not reach.
+    def _can_fetch(self, topics: Collection[str]) -> bool:
+        """Whether a feed reads on where the log in memory does not reach.
 
         Of a state, the snapshot replaces whatever was missed.
         """
-        if self.history is None or self.has_states(topics):
-            return self._after_gap(topics, Gap.EXPIRED)
-        return FetchFrom(id, position)
+        return self.history is not None and not self.has_states(topics)
 
     def read(self, position: int, id: str, topics: Collection[str]) -> Page | FetchFrom | StartWith:
         """Read a page of the log; see `Source.read`."""
@@ -211,7 +223,7 @@ class Registry:
             return self._after_gap(topics, Gap.EXPIRED)
         found = self._log.read(position, topics)
         if isinstance(found, Gap):
-            return self._beyond(id, position, topics)
+            return FetchFrom(id, position) if self._can_fetch(topics) else self._after_gap(topics, found)
         if self.shared_states is not None and found.messages and self.has_states(topics):
             sent = self.shared_states.without_hidden(found.messages)
             if not sent:
@@ -283,7 +295,7 @@ class Registry:
         added = [topic for topic in topics if topic not in feed.topics]
         self._live.remove([topic for topic in feed.topics if topic not in topics], feed)
         self._live.add(added, feed)
-        return self._snapshots(added)
+        return self.snapshots(added)
 
     def leave(self, feed: Feed) -> None:
         """Forget a feed, and the topics that have no other subscriber."""
@@ -318,15 +330,18 @@ class Registry:
         self._scheduler.finish()  # what waits for an interval's end was published before the gap
         for group in self._groups.values():
             group.restart(self._log.last)
-        batch = Batch([self._reset(gap)])
+        batches: dict[tuple[str, ...], Batch] = {}
         for feed in list(self._registered):
-            is_of_states = self.states.keys() >= set(feed.topics)
+            states = tuple(self._states_of(feed.topics))
+            is_of_states = len(states) == len(feed.topics)
+            if not is_of_states and states not in batches:
+                batches[states] = Batch([self._reset(gap, states)])
             if not feed.is_live:
-                feed.skip_replay([] if is_of_states else batch.messages)
+                feed.skip_replay([] if is_of_states else batches[states].messages)
                 continue
             feed.restart()
             if not is_of_states:
-                deliver_alone(feed, batch, trio.current_time())
+                deliver_alone(feed, batches[states], trio.current_time())
 
     def announce_states(self, names: Collection[str]) -> None:
         """Deliver snapshots to the live feeds of states; see `StateSubscribers`."""
@@ -335,35 +350,58 @@ class Registry:
             group.know_again(names)
         batches: dict[tuple[str, ...], Batch] = {}
         for feed in [feed for feed in self._registered if feed.is_live]:
-            topics = tuple(topic for topic in feed.topics if topic in names and topic in self.states)
-            if topics not in batches:
-                batches[topics] = Batch(self._snapshots(topics))
-            if topics:
-                deliver_alone(feed, batches[topics], trio.current_time())
+            states = tuple([topic for topic in self._states_of(feed.topics) if topic in names])
+            # Those that are not loaded follow later, and the ids say so.
+            states += tuple([topic for topic in self._unloaded_of(feed.topics) if topic not in names])
+            if states not in batches:
+                batches[states] = Batch(self.snapshots(states))
+            if batches[states].count:
+                deliver_alone(feed, batches[states], trio.current_time())
 
     def _after_gap(self, topics: Collection[str], gap: Gap) -> StartWith:
         """Return what replaces events that are lost: a reset, and the states as they are now.
 
         If all topics are states, the snapshots replace everything, and there is no reset.
         """
-        snapshots = self._snapshots(topics)
-        is_of_states = self.states.keys() >= set(topics)
-        return StartWith(snapshots if is_of_states else [self._reset(gap), *snapshots])
+        snapshots, states = self.snapshots(topics), self._states_of(topics)
+        is_of_states = len(states) == len(topics)
+        return StartWith(snapshots if is_of_states else [self._reset(gap, states), *snapshots])
 
-    def _snapshots(self, topics: Collection[str]) -> list[Message]:
-        """Return snapshots of the states among the topics; those that are not loaded follow later."""
-        if not self.states:
+    def _states_of(self, topics: Collection[str]) -> list[str]:
+        """Return those of the topics that are states."""
+        return [topic for topic in topics if topic in self.states] if self.states else []
+
+    def _unloaded_of(self, topics: Collection[str]) -> list[str]:
+        """Return those of the topics that are states which are not loaded."""
+        return [topic for topic in self._states_of(topics) if self._needs_unloaded([topic])]
+
+    def snapshots(self, topics: Collection[str]) -> list[Message]:
+        """Return snapshots of the states among the topics; those that are not loaded follow later.
+
+        The id of each names those that are still to come. The largest one has the fewest after it: it is
+        shared by the most readers.
+        """
+        states = self._states_of(topics)
+        if not states:
             return []
         last, id = self._log.last, self._log.last_id
-        states = [topic for topic in topics if topic in self.states and not self._needs_unloaded([topic])]
-        snapshots = [self.states[topic].snapshot(last, id) for topic in states]
-        self.snapshots += len(snapshots)
-        return snapshots
+        unloaded = self._unloaded_of(states)
+        loaded = [topic for topic in states if topic not in unloaded]
+        loaded.sort(key=lambda topic: len(self.states[topic].text))
+        found = [
+            self.states[topic].snapshot(last, partial_id(id, [*loaded[index + 1 :], *unloaded]))
+            for index, topic in enumerate(loaded)
+        ]
+        self.snapshots_sent += len(found)
+        return found
 
-    def _reset(self, gap: Gap) -> Message:
-        """Return the event that announces a gap; after it, the client continues from now."""
+    def _reset(self, gap: Gap, states: Collection[str] = ()) -> Message:
+        """Return the event that announces a gap; after it, the client continues from now.
+
+        Its id names the client's states, whose snapshots follow.
+        """
         self.resets += 1
         text = f'{{"reason":"{gap.value}"}}'
         reset = Message("", ServerSentEvent(text, event="reset"), text)
-        reset.place(self._log.last, self._log.last_id)
+        reset.place(self._log.last, partial_id(self._log.last_id, states))
         return reset

@@ -36,6 +36,9 @@ _MISSING_EXTRA = "state topics need their extra: pip install 'trio-sse[state]'"
 # Smaller snapshots are written together, as other events are.
 _LARGE_BYTES = 4096
 
+# As many snapshots are kept, with different ids.
+_MOST_SNAPSHOTS = 4
+
 # As many patches to the state as it is are kept.
 _MOST_CHANGES = 4
 
@@ -79,7 +82,7 @@ class StateTopic:
         self._forget: Callable[[], None] | None = None  # once it is closed
         self._format = patch
         self._diff, self._apply = _load(patch)
-        self._snapshot: Message | None = None  # the newest
+        self._snapshots: dict[str, Message] = {}  # of the newest place, by their ids
         self._changes: dict[tuple[str, str], Message] = {}  # by the old state, and the newest id
 
     @property
@@ -108,7 +111,7 @@ class StateTopic:
     def replace(self, text: str) -> None:
         """Make this the state, as an entry of a shared log has it."""
         self.text = text
-        self._snapshot = None
+        self._snapshots.clear()
         self._changes.clear()
 
     def next_message(self, old: str, new: str, change: StateChange, *, is_any_size: bool = False) -> Message:
@@ -127,16 +130,19 @@ class StateTopic:
     def snapshot(self, sequence: int, id: str) -> Message:
         """Return the snapshot event for this place in the order, which must be the newest one.
 
-        All who start at one place share one message, and its frames.
+        All who start at one place share one message, and its frames. Its id may name other states that are
+        still to come: then those share it to whom the same ones are.
         """
-        known = self._snapshot
-        if known is None or known.id != id or known.sequence != sequence:
-            message = self._snapshot = self._event("snapshot", self.text)
-            message.place(sequence, id)
-            if len(message.wire) >= _LARGE_BYTES:
-                message.share_frames()
-            return message
-        return known
+        known = self._snapshots.get(id)
+        if known is not None and known.sequence == sequence:
+            return known
+        if len(self._snapshots) == _MOST_SNAPSHOTS:
+            del self._snapshots[next(iter(self._snapshots))]
+        message = self._snapshots[id] = self._event("snapshot", self.text)
+        message.place(sequence, id)
+        if len(message.wire) >= _LARGE_BYTES:
+            message.share_frames()
+        return message
 
     def changes_since(self, text: str, newest: Message) -> Message:
         """Return all changes since the state was `text` as one event, in the place of the newest.

@@ -28,12 +28,11 @@ from .backlog import Backlog
 from .log_reading import LogReading
 from .phases import AHEAD, ENDED, LEFT, LIVE, NEW, OVERFLOWED, REPLAYING, Phase
 from .queue import Overflow, QueueFull
-from .reader_cursor import ReaderCursor
+from .reader_cursor import FAR, ReaderCursor
 from .source import FetchFrom, ReplayFrom, Source, StartWith, WaitForLog
 from .throttle import Throttle
 from .writer import Forwarder, Writer
 
-_FAR = 1 << 62  # a position after all others
 _OVER = (ENDED, OVERFLOWED, LEFT)
 
 
@@ -130,7 +129,9 @@ class Feed(ReaderCursor):
         start = self._source.join(self)
         if isinstance(start, WaitForLog):
             self._phase = AHEAD
-            self._reached = Cursor(_FAR, self.last_event_id or "")
+            if start.place is not None:
+                self.last_event_id = start.place.id
+            self._reached = start.place or Cursor(FAR, self.last_event_id or NOTHING.id)
         else:
             self._start(start)
 
@@ -143,7 +144,8 @@ class Feed(ReaderCursor):
         if not isinstance(start, StartWith):
             self._phase = REPLAYING
             self._reading = LogReading(self._source, self.topics, start, self.return_to_task)
-            self._reach(Cursor(-1 if start.position is None else start.position, start.id))
+            position = -1 if start.position is None else start.position
+            self._reach(Cursor(position, self.last_event_id or start.id))
             return
         if start.messages:  # a reset, or snapshots: until they are written, it begins again as now
             self._reached = NOTHING if self.last_event_id is None else Cursor(-1, self.last_event_id)
@@ -201,6 +203,8 @@ class Feed(ReaderCursor):
 
     def _go_live(self, first: Sequence[Message] = ()) -> None:
         if self._reading is not None:
+            if self._reading.lacking:
+                first = [*first, *self._source.snapshots(self._reading.lacking)]
             self._stop_reading()
         end = self._source.go_live(self)
         self._phase = LIVE
@@ -315,7 +319,7 @@ class Feed(ReaderCursor):
             messages: Sequence[Message] = reading.read()
             if reading.is_over:
                 self._go_live()
-            return messages
+            return messages if messages or self._backlog is None else self.take()
         messages = reading.read_newest(throttle)
         if reading.is_over:
             self._go_live(messages)

@@ -15,6 +15,7 @@ from typing import final
 
 from .._shared_log.history import Fetch
 from .._wire.message import Batch, Message
+from .._wire.partial_id import partial_id
 from .kept_events import NewestKept
 from .source import FetchFrom, ReplayFrom, Source, StartWith
 from .throttle import Throttle
@@ -30,10 +31,21 @@ class LogReading:
         wake: called when a page was fetched.
 
     Attributes:
+        lacking: topics that are not read, since snapshots of them follow; the ids of what is read say so.
         is_over: there is nothing more to read, or it is lost, and what replaces it was returned.
     """
 
-    __slots__ = ("_fetch", "_id", "_newest", "_position", "_source", "_topics", "_wake", "is_over")
+    __slots__ = (
+        "_fetch",
+        "_id",
+        "_newest",
+        "_position",
+        "_source",
+        "_topics",
+        "_wake",
+        "is_over",
+        "lacking",
+    )
 
     def __init__(
         self,
@@ -43,16 +55,17 @@ class LogReading:
         wake: Callable[[], None],
     ) -> None:
         self.is_over = False
+        self.lacking = start.lacking
         self._source = source
-        self._topics = topics
+        self._topics = tuple([topic for topic in topics if topic not in start.lacking])
         self._wake = wake
         self._position, self._id = 0, ""  # where to read on in memory
         self._fetch: Fetch | None = None  # where to read on in the shared log
         self._newest: NewestKept | None = None  # what was read, if only the newest of each key counts
         if isinstance(start, ReplayFrom):
-            self._position, self._id = start
+            self._position, self._id = start.position, start.id
         else:
-            self._fetch = Fetch(*start, wake)
+            self._fetch = Fetch(start.id, start.position, wake)
 
     @property
     def can_read_on(self) -> bool:
@@ -74,7 +87,10 @@ class LogReading:
 
     def read(self) -> list[Message]:
         """Return the next page; it is empty if it must be requested first, or if this is over."""
-        return self._read_memory() if self._fetch is None else self._take_fetched(self._fetch)
+        messages = self._read_memory() if self._fetch is None else self._take_fetched(self._fetch)
+        if not self.lacking:
+            return messages
+        return [message.with_id(partial_id(message.id, self.lacking)) for message in messages]
 
     def read_newest(self, throttle: Throttle) -> Sequence[Message]:
         """Read some pages; return the newest of each key when nothing was left out, or they are many.
@@ -98,7 +114,7 @@ class LogReading:
         if isinstance(found, StartWith):
             self.is_over = True
         elif isinstance(found, FetchFrom):
-            self._fetch = Fetch(*found, self._wake)
+            self._fetch = Fetch(found.id, found.position, self._wake)
             return []
         else:
             self._position, self._id = found.position, found.id

@@ -11,9 +11,11 @@ import math
 from .._wire.composite_id import tag_of
 from .._wire.cursor import Cursor
 from .backlog import Backlog
-from .phases import LIVE, Phase
+from .phases import AHEAD, LIVE, Phase
 from .source import Source
 from .throttle import Throttle
+
+FAR = 1 << 62  # a position after all others
 
 
 class ReaderCursor:
@@ -73,7 +75,9 @@ class ReaderCursor:
 
         Call it only if nothing is left to take. The position may be older than that of `reached`.
         """
-        if self._is_sent or self._phase is not LIVE:
+        # One that waits for the log has a position only if its reader has brought no id.
+        has_place = self._phase is LIVE or (self._phase is AHEAD and self._reached.position < FAR)
+        if self._is_sent or not has_place:
             return None
         self._is_sent = True
         return self._reached
@@ -86,7 +90,7 @@ class ReaderCursor:
     def first_cursor(self) -> str | None:
         """Return the cursor with which the reader begins; `None` if its first event has one.
 
-        Nothing was written to it yet. While it is replaying, this is the id that it has resumed from.
+        Nothing was written to it yet. While it waits or is replaying, this is the id that it starts from.
         """
         if self._backlog is not None or self._phase is not LIVE:
             return self.last_event_id

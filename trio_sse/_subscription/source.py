@@ -16,17 +16,27 @@ if TYPE_CHECKING:
 
 
 class ReplayFrom(NamedTuple):
-    """A feed starts by reading the log in memory from a position, which has this id."""
+    """A feed starts by reading the log in memory from a position, which has this id.
+
+    Attributes:
+        lacking: topics that are not read: snapshots of these states follow.
+    """
 
     position: int
     id: str
+    lacking: tuple[str, ...] = ()
 
 
 class FetchFrom(NamedTuple):
-    """A feed starts by reading a shared log itself from an id on, whose position may not be known."""
+    """A feed starts by reading a shared log itself from an id on, whose position may not be known.
+
+    Attributes:
+        lacking: as for `ReplayFrom`.
+    """
 
     id: str
     position: int | None
+    lacking: tuple[str, ...] = ()
 
 
 class Fetched(NamedTuple):
@@ -52,7 +62,13 @@ START_NOW = StartWith([])
 
 
 class WaitForLog(NamedTuple):
-    """A feed cannot start yet; `Feed.start` will be called."""
+    """A feed cannot start yet; `Feed.start` will be called.
+
+    Attributes:
+        place: from where on it will start, if its reader has brought no id.
+    """
+
+    place: Cursor | None
 
 
 class Source(Protocol):
@@ -88,6 +104,9 @@ class Source(Protocol):
 
     def go_live(self, feed: Feed) -> Cursor:
         """Deliver to a feed from now on; return up to where it has received everything: the log's end."""
+
+    def snapshots(self, topics: Collection[str]) -> list[Message]:
+        """Return snapshots of the states among these topics, as they are now."""
 
     def cursor(
         self, topics: tuple[str, ...], throttle: Throttle | None, position: int, written_at: float

@@ -146,6 +146,15 @@ class Message:
         """Return its bytes on the wire with another id; it must be placed."""
         return b"id: %b\n%b" % (id.encode(), self.wire[len(f"id: {self.id}\n".encode()) :])
 
+    def with_id(self, id: str) -> Message:
+        """Return a copy with another id; it must be placed."""
+        event = self._event
+        text = str(event.data)
+        copy = Message(self.topic, trusted_event(text, event.event, None, event.retry), text, self.key)
+        copy.change = self.change
+        copy.sequence, copy.id, copy.wire = self.sequence, id, self.wire_with(id)
+        return copy
+
     def websocket_frame_with(self, id: str, *, with_topic: bool = False) -> bytes:
         """Return its frame on a WebSocket with another id."""
         event = self._event
