@@ -25,26 +25,27 @@ async def test_a_client_that_is_cut_after_each_event_has_all_states_at_last(
     states = {name: hub.state(name, 0) for name in "abc"}
     values: dict[str, object] = {}
     resets, cursor = 0, "unknown"
-    async with running(hub):
-        for number in range(1, 6):
+    with trio.fail_after(SECONDS):
+        async with running(hub):
+            for number in range(1, 6):
+                async with hub.subscribe("t", *states, last_event_id=cursor) as events:
+                    event = await anext(events)
+                    assert event.id is not None
+                    cursor = event.id
+                if event.event == "reset":
+                    resets += 1
+                elif event.event == "snapshot":
+                    values[f"{len(values)}"] = event.json()
+                else:
+                    values[str(event.data)] = "live"
+                if number == 1:  # what it has missed comes before the snapshots, and is no reason for a reset
+                    await hub.publish("t", {"t": "missed"})
+                    await states["c"].set(3)
+                    await trio.sleep(1)
+            assert (resets, sorted(map(str, values.values()))) == (1, ["0", "0", "3", "live"])
             async with hub.subscribe("t", *states, last_event_id=cursor) as events:
-                event = await anext(events)
-                assert event.id is not None
-                cursor = event.id
-            if event.event == "reset":
-                resets += 1
-            elif event.event == "snapshot":
-                values[f"{len(values)}"] = event.json()
-            else:
-                values[str(event.data)] = "live"
-            if number == 1:  # what it has missed comes before the snapshots, and is no reason for a reset
-                await hub.publish("t", {"t": "missed"})
-                await states["c"].set(3)
-                await trio.sleep(1)
-        assert (resets, sorted(map(str, values.values()))) == (1, ["0", "0", "3", "live"])
-        async with hub.subscribe("t", *states, last_event_id=cursor) as events:
-            with trio.move_on_after(1):
-                raise AssertionError(await anext(events))
+                with trio.move_on_after(1):
+                    raise AssertionError(await anext(events))
 
 
 async def test_polls_deliver_states_that_are_larger_than_an_answer(
