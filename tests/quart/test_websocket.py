@@ -15,6 +15,7 @@ import hypercorn.trio
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 import trio_websocket
 from hypercorn.config import Config
 from quart_trio import QuartTrio
@@ -103,7 +104,13 @@ def run(request: pytest.FixtureRequest, no_leak: LeakCheck) -> Callable[..., Any
 
 
 @asynccontextmanager
-async def running(serve: Serve, no_leak: LeakCheck, **options: Any) -> AsyncIterator[App]:
+async def running(
+    serve: Serve,
+    no_leak: LeakCheck,
+    *,
+    before_accept: Callable[[], Awaitable[None]] | None = None,
+    **options: Any,
+) -> AsyncIterator[App]:
     hub = no_leak.watch_hub(Hub(queue=50))
     app = QuartTrio(__name__)
     sse = QuartSSE(app, hub=hub, drain_timeout=2)
@@ -112,6 +119,17 @@ async def running(serve: Serve, no_leak: LeakCheck, **options: Any) -> AsyncIter
     async def ws() -> None:
         await sse.serve_topics(topics=may_subscribe, publish=["public"], **options)
 
+    call = app.asgi_app
+
+    async def call_with_hook(scope: Any, receive: Any, send: Any) -> None:
+        async def send_later(message: Any) -> None:
+            if message["type"] == "websocket.accept" and before_accept is not None:
+                await before_accept()
+            await send(message)
+
+        await call(scope, receive, send_later)
+
+    app.asgi_app = call_with_hook  # type: ignore[method-assign]
     config = make_config(graceful_timeout=2)
     shut_down, ended = trio.Event(), trio.Event()
     with trio.fail_after(SECONDS):
@@ -221,6 +239,17 @@ async def test_a_shutdown_closes_with_its_reason(
         else:
             await peer.ask(type="leap")
         app.shut_down.set()
+        assert await peer.closed() == (1001, "server_shutdown")
+        await app.has_ended.wait()
+
+
+async def test_a_websocket_that_opens_within_a_shutdown_is_closed(no_leak: LeakCheck) -> None:
+    async def shut_down() -> None:
+        app.shut_down.set()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+
+    serve = trio_sse.hypercorn.serve  # our server refuses it
+    async with running(serve, no_leak, before_accept=shut_down) as app, opened(app) as peer:
         assert await peer.closed() == (1001, "server_shutdown")
         await app.has_ended.wait()
 

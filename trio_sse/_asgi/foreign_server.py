@@ -55,8 +55,11 @@ class DrainRegistry(Protocol):
     """What a server that is not ours has to end when it drains.
 
     Attributes:
+        is_draining: it drains, and has looked for streams to end.
         waiting: the scopes of everything but streams and polls.
     """
+
+    is_draining: bool
 
     waiting: set[trio.CancelScope]
 
@@ -207,6 +210,8 @@ class ForeignStreamExtension(ScopeObject):
         self, manager: StreamManager, pending: PendingStream, transport: ASGITransport, handle: Handle
     ) -> None:
         outcome = None
+        if self._registry is not None and self._registry.is_draining and pending.stream.is_resumable:
+            pending.stream.end(EndReason.SERVER_SHUTDOWN)  # it was admitted just before
         try:
             outcome = await closing_generators(run_stream(manager, self._serving, pending.stream, handle))
         except BaseException as failure:  # in the app's nursery, it would end the hub and all streams

@@ -22,7 +22,8 @@ access_logger = get_logger("trio_sse.access")
 def enter_stream(manager: StreamManager, stream: LiveStream) -> None:
     """Enter the scope of a stream's handler, and register the stream.
 
-    If it is traced, its span is the current one of what is logged.
+    If the server has begun to drain since the request was accepted, the drain has not found the stream, so it
+    is ended here. If it is traced, its span is the current one of what is logged.
     """
     stream.lifetime.__enter__()  # `with` would keep a bound method for as long as the stream lives
     serving = stream.serving
@@ -43,6 +44,8 @@ def enter_stream(manager: StreamManager, stream: LiveStream) -> None:
             path,
             fields={"event": "open", "id": stream.id, "peer": peer, "path": path},
         )
+    if serving.is_draining and stream.is_resumable:
+        stream.end(EndReason.SERVER_SHUTDOWN)
 
 
 def unregister(

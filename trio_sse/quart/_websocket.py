@@ -13,7 +13,7 @@ from typing import NoReturn, final
 import trio
 from quart import abort, websocket
 
-from .._asgi.foreign_server import find_drain_registry
+from .._asgi.foreign_server import DrainRegistry, find_drain_registry
 from .._asgi.request import request_of
 from .._groups import split_failure
 from .._http.exceptions import HTTPException
@@ -62,7 +62,6 @@ async def serve_quart_websocket(
     await websocket.accept(subprotocol=handshake.subprotocol(headers))
     last_event_id = find_last_event_id(headers, websocket.query_string.decode("latin-1"))
     socket = QuartSocket(websocket.receive, websocket.send, hub, last_event_id, write_timeout)
-    waiting = [serving.waiting, *([] if registry is None else [registry.waiting])]
     listed = ListedSocket(
         socket,
         next(serving.ids),
@@ -74,7 +73,7 @@ async def serve_quart_websocket(
         _traced(socket, serving),
         listed.listed(manager, identity=identity, expires_at=expires_at),
         socket.scope,
-        _registered(socket.scope, waiting),
+        _registered(socket.scope, [serving] if registry is None else [serving, registry]),
     ):
         try:
             await serve_topics(socket, topics=topics, publish=publish)
@@ -127,15 +126,17 @@ def _traced(socket: QuartSocket, serving: ServeScope) -> Iterator[None]:
 
 
 @contextmanager
-def _registered(scope: trio.CancelScope, sets: Sequence[set[trio.CancelScope]]) -> Iterator[None]:
+def _registered(scope: trio.CancelScope, drains: Sequence[ServeScope | DrainRegistry]) -> Iterator[None]:
     """Add `scope` to those that a drain cancels: scopes that wait for a request, and so open WebSockets."""
-    for scopes in sets:
-        scopes.add(scope)
+    for drain in drains:
+        drain.waiting.add(scope)
+        if drain.is_draining:  # since the client was accepted
+            scope.cancel()
     try:
         yield
     finally:
-        for scopes in sets:
-            scopes.discard(scope)
+        for drain in drains:
+            drain.waiting.discard(scope)
 
 
 @final

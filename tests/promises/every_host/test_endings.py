@@ -72,6 +72,25 @@ async def test_a_shutdown_in_the_middle_of_a_write_has_the_client_reconnect(run:
             assert stream.retry is not None
 
 
+@pytest.mark.parametrize(
+    "run",
+    [
+        "native over http2",
+        "quart in memory",
+        "quart over http2",
+        "quart on hypercorn",
+        "starlette over http2",
+    ],
+    indirect=True,
+)
+async def test_a_shutdown_ends_a_stream_that_begins_in_the_same_moment(run: Run) -> None:
+    for steps in range(8):
+        async with run(drain_timeout=1000, keepalive=NEVER) as host, host.asked("/live"):
+            for _ in range(steps):  # the drain may find the request anywhere on its way to the handler
+                await trio.lowlevel.checkpoint()
+            await host.shut_down()
+
+
 async def test_a_shutdown_lets_a_stream_finish_that_answers_a_post(run: Run) -> None:
     async with run(drain_timeout=20) as host, await host.connect() as connection:
         if isinstance(connection, Client):
