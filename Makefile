@@ -109,7 +109,7 @@ mcp: $(READY)
 # A run has some 120 steps, and mostly waits; eight times as many are on the log in memory. The files of SQLite
 # need no disk.
 model: $(READY) $(SYSTEM)
-	TMPDIR=$(firstword $(wildcard /dev/shm) /tmp) TRIO_SSE_MODEL_RUNS=$(or $(RUNS),105) \
+	TMPDIR=$(firstword $(wildcard /dev/shm) /tmp) TRIO_SSE_MODEL_RUNS=$(or $(RUNS),108) \
 		$(BIN)/python -m pytest -v --maxfail=1 -rP -n 8 --timeout=14400 tests/promises/test_delivery.py
 
 # FUZZ="heads http2_frames" chooses targets, MINUTES=60 is for each; FUZZ_OPTIONS="--seed 1 --jobs 1 --keep".
