@@ -197,7 +197,7 @@ class _Session(RedisRuns):
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         await self.append_once(publisher, [KeyedRecord(number, record, None) for number, record in records])
 
-    async def append_once(self, publisher: str, records: Sequence[KeyedRecord]) -> None:
+    async def append_once(self, publisher: str, records: Sequence[KeyedRecord]) -> Sequence[int]:
         """See `IdempotentSession`."""
         log = self._log
         age = "0" if log._max_age == math.inf else str(max(1, round(log._max_age * 1000)))
@@ -207,7 +207,8 @@ class _Session(RedisRuns):
             arguments += (str(number), key or b"", record)
         keys = [log._stream, log._state, log._publisher + publisher, log._keys]
         with _translated(log._url, log._timeout), trio.fail_after(log._timeout):
-            await self._client.eval(APPEND, keys, arguments)
+            stored: list[int] = await self._client.eval(APPEND, keys, arguments)
+        return [records[index - 1].number for index in stored]
 
 
 def _unchanged(reply: Any) -> Any:

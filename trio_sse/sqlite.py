@@ -257,11 +257,11 @@ class _Session(SQLiteRuns):
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         await self.append_once(publisher, [KeyedRecord(number, record, None) for number, record in records])
 
-    async def append_once(self, publisher: str, records: Sequence[KeyedRecord]) -> None:
+    async def append_once(self, publisher: str, records: Sequence[KeyedRecord]) -> Sequence[int]:
         """See `IdempotentSession`."""
-        await self._in_thread(self._append, publisher, records)
+        return await self._in_thread(self._append, publisher, records)
 
-    def _append(self, publisher: str, records: Sequence[KeyedRecord]) -> None:
+    def _append(self, publisher: str, records: Sequence[KeyedRecord]) -> Sequence[int]:
         connection = self._connection
         with self._with_files(), transaction(connection):
             now = time.time()  # ids grow in the order of transactions
@@ -298,6 +298,7 @@ class _Session(SQLiteRuns):
                     " and number < (select max(number) from log_entries)",
                     (max(0, (now - self._log._max_age) * 1000),),
                 )
+        return [item.number for item in new]
 
     def _without_known_keys(self, records: Sequence[KeyedRecord], now: float) -> list[KeyedRecord]:
         """Remember the keys of records; return those whose keys were not remembered already."""

@@ -278,7 +278,7 @@ class OwnSession:
     async def append(self, publisher: str, records: Sequence[tuple[int, bytes]]) -> None:
         raise LogRefused("wrong credentials")
 
-    async def append_once(self, publisher: str, records: Sequence[KeyedRecord]) -> None:
+    async def append_once(self, publisher: str, records: Sequence[KeyedRecord]) -> Sequence[int]:
         raise EventRefused("it is too large")
 
     async def renew(self, epoch: str) -> None: ...

@@ -303,8 +303,9 @@ class HeldUp:
 @pytest.mark.integration
 @pytest.mark.parametrize("reads_first", ["the publisher", "the other node"])
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=needs("redis-server"))])
+@pytest.mark.parametrize("has_keys", [False, True])
 async def test_acknowledged_events_that_nobody_has_read_are_a_reset_for_all(
-    tmp_path: Path, kind: str, reads_first: str
+    tmp_path: Path, kind: str, reads_first: str, has_keys: bool
 ) -> None:
     with redis_server(tmp_path) as server:
         if kind == "redis":
@@ -341,7 +342,8 @@ async def test_acknowledged_events_that_nobody_has_read_are_a_reset_for_all(
                     for log in logs:
                         await log.is_reading.wait()
                     for number in range(5):
-                        await one.publish("t", number)
+                        key = f"key {number}" if has_keys else None
+                        await one.publish("t", number, idempotency_key=key)
                     await lose_the_newest()
                     if reads_first == "the publisher":
                         logs[0].may_read.set()

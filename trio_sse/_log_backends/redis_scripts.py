@@ -113,6 +113,7 @@ local number = tonumber(state[2])
 local last = tonumber(redis.call('GET', KEYS[3]) or '0')
 local has_keys = false
 local now
+local stored = {}
 for i = 5, #ARGV, 3 do
   local own = tonumber(ARGV[i])
   if own > last then
@@ -130,6 +131,7 @@ for i = 5, #ARGV, 3 do
     if is_new then
       number = number + 1
       redis.call('XADD', KEYS[1], '*', 'e', state[1], 'n', string.format('%.0f', number), 'd', ARGV[i + 2])
+      table.insert(stored, (i - 2) / 3)
     end
   end
 end
@@ -140,6 +142,6 @@ end
 redis.call('HSET', KEYS[2], 'number', string.format('%.0f', number))
 redis.call('SET', KEYS[3], string.format('%.0f', last), 'EX', 86400)
 redis.call('XTRIM', KEYS[1], 'MAXLEN', ARGV[1])
-return number
+return stored
 """
 )

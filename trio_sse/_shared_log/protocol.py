@@ -104,11 +104,12 @@ class KeyedRecord(NamedTuple):
 class IdempotentSession(Protocol):
     """What a session may have besides: the log stores events with the same key once."""
 
-    async def append_once(self, publisher: str, records: Sequence[KeyedRecord]) -> None:
+    async def append_once(self, publisher: str, records: Sequence[KeyedRecord]) -> Sequence[int]:
         """Append as `append` does, but skip a record whose key the log remembers from an earlier one.
 
-        Keys are remembered in the same step in which records are stored, for a limited time and in a limited
-        number.
+        Return the numbers of the records that were stored now, in their order: the hub then notices if the
+        log loses them before it has read them. Keys are remembered in the same step in which records are
+        stored, for a limited time and in a limited number.
         """
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from typing import Protocol, final
 
@@ -228,7 +228,7 @@ class LogPublisher:
         batch = self._pending[: attempts.size]
         attempts.begin()
         try:
-            await self._append_batch(session, batch)
+            stored = await self._append_batch(session, batch)
         except EventRefused as error:
             if len(batch) == 1:
                 self._give_up(batch[0], error)
@@ -237,23 +237,24 @@ class LogPublisher:
             return
         attempts.succeed(len(batch))
         self.failure.clear()
-        for number, message, _ in batch:
-            if message.idempotency is None:  # others may be stored already, by another publisher
-                self.acknowledged.add(number)
+        for number in stored:
+            self.acknowledged.add(number)
+        for _, message, _ in batch:
             if (waiter := self._waiting.pop(message, None)) is not None:
                 waiter.wake(_Outcome.STORED)
         if self._abandoned:  # by publishers that were cancelled during the append
             self._abandoned.difference_update(message for _, message, _ in batch)
         self._pending = self._pending[len(batch) :]
 
-    async def _append_batch(self, session: LogSession, batch: list[_Item]) -> None:
+    async def _append_batch(self, session: LogSession, batch: list[_Item]) -> Sequence[int]:
+        """Return the numbers of what the log has stored now, without those whose keys it knew."""
         if all(message.idempotency is None for _, message, _ in batch):
             await session.append(self._name, [(number, record) for number, _, record in batch])
-        elif isinstance(session, IdempotentSession):
+            return [number for number, _, _ in batch]
+        if isinstance(session, IdempotentSession):
             records = [KeyedRecord(number, record, message.idempotency) for number, message, record in batch]
-            await session.append_once(self._name, records)
-        else:
-            raise EventRefused("this log has no idempotency keys")
+            return await session.append_once(self._name, records)
+        raise EventRefused("this log has no idempotency keys")
 
     async def _check_appends(self, session: LogSession) -> None:
         """After a failure, give up what is to blame if the log takes entries; else raise what it does."""
