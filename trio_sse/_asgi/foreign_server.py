@@ -60,7 +60,6 @@ class DrainRegistry(Protocol):
     """
 
     is_draining: bool
-
     waiting: set[trio.CancelScope]
 
     def check(self) -> None:

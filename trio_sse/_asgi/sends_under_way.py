@@ -54,7 +54,7 @@ class SendsUnderWay:
             await self._none_left.park()
 
     def watch(self, notice: Callable[[], Awaitable[None]]) -> None:
-        """While any is under way, notice a disconnect, for a task that has stopped to do so."""
+        """While any is under way, notice a disconnect: the task that received has stopped."""
         if self._count and self._nursery is not None and not self._is_watching:
             self._is_watching = True
             self._nursery.start_soon(self._watch, notice, name="trio_sse.watch_sends")
