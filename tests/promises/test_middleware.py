@@ -305,13 +305,14 @@ async def test_a_client_that_leaves_with_the_whole_body_is_noticed(run: Run, met
 
 
 async def test_an_app_that_gives_up_its_last_part_has_nothing_more_to_receive(run: Run) -> None:
-    ended = trio.Event()
+    given_up, ended = trio.Event(), trio.Event()
 
     async def give_up(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         try:
             with trio.move_on_after(0.2):
                 await send({"type": "http.response.body", "body": bytes(10_000_000)})
+            given_up.set()
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:
@@ -319,7 +320,7 @@ async def test_an_app_that_gives_up_its_last_part_has_nothing_more_to_receive(ru
 
     async with run(middleware=hosts.answering("/large", give_up)) as host:
         async with host.opened("/large", held=True):
-            await trio.sleep(0.3)
+            await given_up.wait()
         await ended.wait()
 
 

@@ -131,7 +131,7 @@ class StateTopic:
         """Return the snapshot event for this place in the order, which must be the newest one.
 
         All who start at one place share one message, and its frames. Its id may name other states that are
-        still to come: then those share it to whom the same ones are.
+        still to come: then it is shared by those who wait for the same ones.
         """
         known = self._snapshots.get(id)
         if known is not None and known.sequence == sequence:
