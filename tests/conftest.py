@@ -109,15 +109,15 @@ def pytest_timeout_set_timer() -> Generator[None, object, object]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return what `-n auto` is: four for each core, as tests of other programs wait; one without them.
+    """Return what `-n auto` is: four for each core, as tests of other programs wait.
 
     Each worker imports all tests, which takes two seconds. In CI it is two for each core: there, the
-    measuring of coverage keeps them busy.
+    measuring of coverage keeps them busy. Without tests of other programs it is three for two cores.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for_each = 2 if os.environ.get("CI") else 4
     leaves_out_integration = re.match(r"not \(?integration", config.option.markexpr)
-    return cores if leaves_out_integration else max(min(for_each * cores, 16), cores)
+    return (3 * cores + 1) // 2 if leaves_out_integration else max(min(for_each * cores, 16), cores)
 
 
 # It takes minutes and the package index: `make test-artefacts` runs it.
@@ -206,6 +206,12 @@ def streams() -> Iterator[str]:
     """Return the URL of a server in its own process; the tests that share it must not change it."""
     with serving("tests.support.apps.streams:server") as (_, url):
         yield url
+
+
+@pytest.fixture
+def quick_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let hypercorn not wait for last clients when it shuts down: the test has none."""
+    monkeypatch.setattr("trio_sse.hypercorn._REQUEST_SECONDS", 0.02)
 
 
 @pytest.fixture

@@ -136,6 +136,7 @@ async def test_a_shutdown_that_fails_does_not_keep_the_server(
 @pytest.mark.parametrize("server", ["ours", "hypercorn"])
 @pytest.mark.parametrize("when", ["startup", "shutdown"])
 @pytest.mark.parametrize("what", ["a generator in a nursery", "a cancel scope"])
+@pytest.mark.usefixtures("quick_shutdown")
 async def test_what_a_lifespan_leaves_open_ends_nothing_else(
     no_leak: LeakCheck, caplog: pytest.LogCaptureFixture, server: str, when: str, what: str
 ) -> None:

@@ -175,6 +175,7 @@ async def test_options_are_checked(options: dict[str, Any]) -> None:
         await trio_sse.hypercorn.serve(QuartTrio(__name__), make_config(), **options)
 
 
+@pytest.mark.usefixtures("quick_shutdown")
 async def test_streams_end_before_the_app_does(no_leak: LeakCheck) -> None:
     order: list[str] = []
     shutdown = trio.Event()
@@ -203,6 +204,7 @@ async def test_streams_end_before_the_app_does(no_leak: LeakCheck) -> None:
     assert order == ["stream", "app"]
 
 
+@pytest.mark.usefixtures("quick_shutdown")
 async def test_an_app_whose_lifespan_ends_is_shut_down_and_serve_raises(no_leak: LeakCheck) -> None:
     fails, may_answer = trio.Event(), trio.Event()
 

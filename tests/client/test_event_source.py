@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from trio_sse._client import reconnecting
 from trio_sse._client.idle_limit import IdleLimit
 from trio_sse._client.reconnecting import FLOOR_SECONDS, ReconnectPolicy
 from trio_sse.client import EventSource, SourceStatus, StreamRefused, StreamUnavailable
@@ -69,6 +70,13 @@ async def answering(*answers: Sequence[Any]) -> AsyncIterator[Answers]:
         nursery.start_soon(trio.serve_listeners, server.handle, [listener])
         yield server
         nursery.cancel_scope.cancel()
+
+
+@pytest.fixture(autouse=True)
+def short_delays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a client of a real server reconnect at once: its shortest delay is half a second."""
+    if "no_leak" in request.fixturenames:
+        monkeypatch.setattr(reconnecting, "FLOOR_SECONDS", 0.01)
 
 
 def source_of(url: str, **options: Any) -> EventSource:

@@ -214,7 +214,10 @@ async def test_a_cursor_is_no_message(make_server: MakeServer, read: Read) -> No
     assert events == [("message", "first", f"{epoch}.1"), ("message", "second", f"{epoch}.3")]
 
 
-async def test_our_client_resumes_a_stream_that_had_no_event(make_server: MakeServer) -> None:
+async def test_our_client_resumes_a_stream_that_had_no_event(
+    make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_sse._client.reconnecting.FLOOR_SECONDS", 0.05)
     server = make_server()
 
     @server.route("/live")

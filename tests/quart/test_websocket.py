@@ -243,6 +243,7 @@ async def test_a_shutdown_closes_with_its_reason(
         await app.has_ended.wait()
 
 
+@pytest.mark.usefixtures("quick_shutdown")
 async def test_a_websocket_that_opens_within_a_shutdown_is_closed(no_leak: LeakCheck) -> None:
     async def shut_down() -> None:
         app.shut_down.set()

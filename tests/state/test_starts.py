@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -72,8 +73,9 @@ async def test_polls_deliver_states_that_are_larger_than_an_answer(
 
 
 async def test_what_is_published_while_a_state_is_looked_for_comes_before_its_snapshot(
-    tmp_path: object,
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("trio_sse._state.shared_states._LONG_ANSWER_SECONDS", 0.5)
     hub = Hub(log=SQLiteLog(f"{tmp_path}/log.db", max_events=4, timeout=SECONDS, publish_timeout=SECONDS))
     with trio.fail_after(4 * SECONDS):
         async with running(hub), hub.subscribe("chat") as chat:
