@@ -246,7 +246,7 @@ class Registry:
         page = found.read(fetch.position, topics)
         self.replayed += len(page.messages)
         fetch.advance(page.id, page.position)
-        return Fetched(page, self._log.covers(page.position, topics))
+        return Fetched(page, self._log.covers(page.position, topics) and self._log.continues(page))
 
     def request_fetch(self, fetch: Fetch) -> None:
         """Let a shared log be read; see `Source.request_fetch`."""

@@ -273,6 +273,10 @@ class MemoryLog:
             self._drop_expired()
         return all(self._loss_of(topic)[0] <= position for topic in topics)
 
+    def continues(self, page: Page) -> bool:
+        """Whether this log has what follows a page that was read elsewhere; a log that is not shared has."""
+        return True
+
     def read(self, position: int, topics: Collection[str]) -> Page | Gap:
         """Return the next page of these topics' messages after `position`."""
         if not self.covers(position, topics):

@@ -219,6 +219,8 @@ class LogHistory:
         self.reads += 1
         numbered = [entry for entry in entries if entry.epoch]
         found = _consecutive(numbered, epoch, position, last)
+        if any(self._window.contradicts(entry.number, entry.record) for entry in found):
+            return Gap.UNKNOWN  # the log is not what the window is a part of; the follower will notice
         if found:
             page = HistoryPage(position, found, found[-1].id)
             if restarts == self._restarts == self._window.restarts:

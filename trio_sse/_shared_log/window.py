@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import final
 
-from .._log.memory import Gap, MemoryLog
+from .._log.memory import Gap, MemoryLog, Page
 from .._log.retention import RetentionRules
 from .._log.topic_log import Losses, TopicLog
 from .._wire.message import Message
@@ -74,6 +74,21 @@ class Window(MemoryLog):
         """Whether the window knows the entry with this number, and it was made of another record."""
         known = self._hash_of(number)
         return known is not None and known != hash(record)
+
+    def continues(self, page: Page) -> bool:
+        """Whether the window has what follows a page that was read from the log, of the same log.
+
+        The log may have lost entries since the window read it, and have others with their numbers. So the two
+        must have an entry in common; entries that contradict the window are on no page.
+        """
+        if page.position > self.last - len(self._ids) or page.position == self.last:
+            return True
+        return any(self._has(message) for message in page.messages[-1:])
+
+    def _has(self, message: Message) -> bool:
+        topic = self._by_topic.get(message.topic)
+        parsed = parse_id(message.id)
+        return topic is not None and parsed is not None and _number_in(topic, parsed) == message.sequence
 
     def _hash_of(self, number: int) -> int | None:
         index = number - self.last + len(self._hashes) - 1
