@@ -33,8 +33,8 @@ from .._subscription.topic_feed import TopicFeed
 from .._validate import check_bounds, check_functions, check_seconds
 from .._wire.composite_id import parse_composite, tag_of
 from .._wire.event import Dumps, ServerSentEvent, check_key
+from .._wire.held_states import split_mark
 from .._wire.message import Message
-from .._wire.partial_id import split_partial
 from .._wire.state_change import ChangeKind
 from .._wire.topic import check_topic, check_topics
 from .flushing import FlushScheduler
@@ -146,7 +146,7 @@ class HubEngine:
                 self.tracing, self.inbox, self.sequencer
             )
             return
-        shared_states = self.registry.shared_states = share_states(self, self._history[0], log)
+        shared_states = self.registry.snapshots.shared = share_states(self, self._history[0], log)
         self.sequencer = shared = SharedSequencer(
             log,
             window,
@@ -187,7 +187,7 @@ class HubEngine:
         """Whether a shared log may have an event id that this hub has not read yet."""
         composite = parse_composite(event_id)
         ids = [event_id] if composite is None else [composite.base, *composite.own.values()]
-        return any(self.log.is_ahead(split_partial(id, ())[0]) for id in ids)
+        return any(self.log.is_ahead(split_mark(id)[0]) for id in ids)
 
     # Publishing and subscribing
 
@@ -277,13 +277,13 @@ class HubEngine:
     def _add_state(self, state: State) -> None:
         state_topic = topic_of(state)
         self.registry.states[state.topic] = state_topic
-        if (shared := self.registry.shared_states) is not None:
+        if (shared := self.registry.snapshots.shared) is not None:
             state.share(shared.add(state_topic, is_running=self.inbox.is_open))
 
     def _close_state(self, state: StateTopic) -> None:
         del self._states[state.name]
         self.registry.close_state(state)
-        if (shared := self.registry.shared_states) is not None:
+        if (shared := self.registry.snapshots.shared) is not None:
             shared.remove(state.name)
 
     # Its life

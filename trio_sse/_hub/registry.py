@@ -14,7 +14,6 @@ import trio
 
 from .._log.memory import Gap, MemoryLog, Page
 from .._shared_log.history import Fetch, LogHistory
-from .._state.shared_states import SharedStates
 from .._state.topic import StateTopic
 from .._subscription.feed import Feed
 from .._subscription.queue import Overflow
@@ -22,13 +21,14 @@ from .._subscription.source import START_NOW, Fetched, FetchFrom, ReplayFrom, St
 from .._subscription.throttle import Throttle
 from .._wire.cursor import Cursor
 from .._wire.event import ServerSentEvent
+from .._wire.held_states import split_mark
 from .._wire.message import Batch, Message
-from .._wire.partial_id import partial_id, split_partial
 from .flushing import FlushScheduler
 from .inbox import Inbox
 from .live_subscribers import LiveSubscribers
 from .pacing import Subscriber, ThrottledGroup, deliver_alone
 from .progress import Progress
+from .snapshots import Snapshots
 
 
 @final
@@ -41,8 +41,8 @@ class Registry:
         inbox: the hub's; it knows whether the hub runs, and in which thread.
 
     Attributes:
-        states: the topics that are states.
-        shared_states: the same, if they are over a shared log.
+        snapshots: of the topics that are states.
+        states: these topics.
         history: reads a shared log for feeds that have missed more than is in memory, if there is one.
         on_gap: called when a shared log has lost continuity.
         settle: calls a function between two batches of the pump.
@@ -50,13 +50,12 @@ class Registry:
         arrivals: how many feeds have ever joined with an id that the log had not reached.
         replayed: events read from the log.
         resets: gaps that were announced to a feed.
-        snapshots_sent: snapshots that were delivered to a feed.
         dropped: events that feeds that have ended did not receive, because newer ones replaced them.
     """
 
     def __init__(self, log: MemoryLog, inbox: Inbox, scheduler: FlushScheduler, progress: Progress) -> None:
-        self.states: dict[str, StateTopic] = {}
-        self.shared_states: SharedStates | None = None
+        self.snapshots = Snapshots(log)
+        self.states = self.snapshots.states
         self.history: LogHistory | None = None
         self.on_gap: Callable[[], None] | None = None
         self.settle: Callable[[Callable[[], None]], None] | None = None
@@ -64,7 +63,6 @@ class Registry:
         self.arrivals = 0
         self.replayed = 0
         self.resets = 0
-        self.snapshots_sent = 0
         self.dropped = 0
         self._log = log
         self._inbox = inbox
@@ -72,6 +70,7 @@ class Registry:
         self._ahead: dict[Feed, int] = {}  # those that wait for the log, and as which arrival each came
         self._live = LiveSubscribers()
         self._groups: dict[tuple[tuple[str, ...], Throttle], ThrottledGroup] = {}
+        self._withdrawn: set[str] = set()  # states that were lost, and of which live feeds receive snapshots
         self._scheduler = scheduler
         self._progress = progress
 
@@ -136,7 +135,14 @@ class Registry:
 
     def close_state(self, state: StateTopic) -> None:
         """Turn a state's topic into an ordinary one as soon as its last change has its place."""
-        state.close(partial(self.states.__delitem__, state.name))
+        state.close(partial(self._forget_state, state.name))
+
+    def _forget_state(self, name: str) -> None:
+        del self.states[name]
+        self._withdrawn.discard(name)
+        for feed in self._registered:
+            if feed.mark and name in feed.topics:
+                feed.mark = self.snapshots.mark_of(feed.topics)
 
     def check_thread(self) -> None:
         """Raise `RuntimeError` if the hub runs in another thread; see `Source.check_thread`."""
@@ -154,28 +160,20 @@ class Registry:
         if (last_event_id is not None or self.states) and self._must_wait(feed):
             self.arrivals += 1
             self._ahead[feed] = self.arrivals
-            return WaitForLog(self._place_of_new(feed) if last_event_id is None else None)
+            return WaitForLog(self._progress.end if last_event_id is None else None)
         return self._start_of(feed, last_event_id)
-
-    def _place_of_new(self, feed: Feed) -> Cursor:
-        """Return from where on a feed will start that has to wait for its states."""
-        end = self._progress.end
-        return Cursor(end.position, partial_id(end.id, self._states_of(feed.topics)))
 
     def _must_wait(self, feed: Feed) -> bool:
         """Whether a feed's id is ahead of the log, or a state is not loaded that it needs."""
-        if self._needs_unloaded(feed.topics):
+        if self.snapshots.need_loading(feed.topics):
             return True
         last_event_id = feed.last_event_id
-        return last_event_id is not None and self._log.is_ahead(split_partial(last_event_id, ())[0])
-
-    def _needs_unloaded(self, topics: Collection[str]) -> bool:
-        return self.shared_states is not None and not all(map(self.shared_states.is_loaded, topics))
+        return last_event_id is not None and self._log.is_ahead(split_mark(last_event_id)[0])
 
     def start_ahead(self, arrived_before: int) -> None:
         """Start the feeds whose ids the log has reached, and the first arrivals; see `LogReaders`."""
         for feed, arrival in list(self._ahead.items()):
-            if self._needs_unloaded(feed.topics):
+            if self.snapshots.need_loading(feed.topics):
                 continue
             if arrival <= arrived_before or not self._must_wait(feed):
                 del self._ahead[feed]
@@ -188,10 +186,10 @@ class Registry:
     def _start_of(self, feed: Feed, last_event_id: str | None) -> ReplayFrom | FetchFrom | StartWith:
         topics = feed.topics
         if last_event_id is None:
-            return StartWith(self.snapshots(topics)) if self.states else START_NOW
-        id, lacking = split_partial(last_event_id, topics)
+            return StartWith(self.snapshots.of(topics)) if self.states else START_NOW
+        id, mark = split_mark(last_event_id)
+        lacking = self.snapshots.lacking(mark, topics) if self.states else ()
         if lacking:
-            lacking = tuple(self._states_of(lacking))  # the others are ordinary topics by now
             topics = tuple([topic for topic in topics if topic not in lacking])
         position = self._log.position_of(id, topics)
         if position is Gap.UNKNOWN:
@@ -200,11 +198,13 @@ class Registry:
             if not self._can_fetch(topics):
                 return self._after_gap(feed.topics, Gap.EXPIRED)
             return FetchFrom(id, None if position is Gap.EXPIRED else position, lacking)
-        if self._lacks_state(topics, position):
-            return self._after_gap(feed.topics, Gap.EXPIRED)  # its client does not have the state
+        # In memory, a topic that was no state at its position had events that are not read any more.
+        read_before = feed.topics if self.snapshots.shared is None else topics
+        if self._lacks_state(read_before, position):
+            return self._after_gap(feed.topics, Gap.EXPIRED)
         if position < self._log.last and topics:
             return ReplayFrom(position, id, lacking)
-        return StartWith(self.snapshots(lacking)) if lacking else START_NOW
+        return StartWith(self.snapshots.of(lacking, topics)) if lacking else START_NOW
 
     def _lacks_state(self, topics: Collection[str], position: int) -> bool:
         states = self.states
@@ -224,8 +224,9 @@ class Registry:
         found = self._log.read(position, topics)
         if isinstance(found, Gap):
             return FetchFrom(id, position) if self._can_fetch(topics) else self._after_gap(topics, found)
-        if self.shared_states is not None and found.messages and self.has_states(topics):
-            sent = self.shared_states.without_hidden(found.messages)
+        shared = self.snapshots.shared
+        if shared is not None and found.messages and self.has_states(topics):
+            sent = shared.without_hidden(found.messages)
             if not sent:
                 return self.read(found.position, found.id, topics)
             found = Page(sent, found.position, found.id)
@@ -258,6 +259,14 @@ class Registry:
         assert self.history is not None
         self.history.cancel(fetch)
 
+    def mark_of(self, topics: Collection[str]) -> str:
+        """Return the mark of the states among the topics; see `Source.mark_of`."""
+        return self.snapshots.mark_of(topics)
+
+    def snapshots_of(self, topics: Collection[str], held: Collection[str]) -> list[Message]:
+        """Return snapshots of the states among the topics; see `Source.snapshots_of`."""
+        return self.snapshots.of(topics, held)
+
     # Who is live
 
     def live(self, topic: str) -> Sequence[Subscriber]:
@@ -267,6 +276,8 @@ class Registry:
     def go_live(self, feed: Feed) -> Cursor:
         """Deliver to a feed from now on; see `Source.go_live`."""
         self.has_overlaps = self.has_overlaps or len(feed.topics) > 1
+        if self.states:
+            feed.mark = self.snapshots.mark_of(feed.topics)
         if feed.throttle is None:
             self._live.add(feed.topics, feed)
             return self._progress.end
@@ -295,7 +306,14 @@ class Registry:
         added = [topic for topic in topics if topic not in feed.topics]
         self._live.remove([topic for topic in feed.topics if topic not in topics], feed)
         self._live.add(added, feed)
-        return self.snapshots(added)
+        if not self.states:
+            feed.mark = ""
+            return []
+        kept = [topic for topic in topics if topic not in added]
+        if self.has_states(kept) and not feed.mark:
+            return self.snapshots.of(added)  # it lacks some of those that it keeps: they are announced
+        feed.mark = self.snapshots.mark_of(topics)
+        return self.snapshots.of(added, kept)
 
     def leave(self, feed: Feed) -> None:
         """Forget a feed, and the topics that have no other subscriber."""
@@ -330,78 +348,60 @@ class Registry:
         self._scheduler.finish()  # what waits for an interval's end was published before the gap
         for group in self._groups.values():
             group.restart(self._log.last)
-        batches: dict[tuple[str, ...], Batch] = {}
+        self._withdrawn.update(self.states)
+        reset = Batch([self._reset(gap)])
         for feed in list(self._registered):
-            states = tuple(self._states_of(feed.topics))
-            is_of_states = len(states) == len(feed.topics)
-            if not is_of_states and states not in batches:
-                batches[states] = Batch([self._reset(gap, states)])
+            feed.mark = ""
+            is_of_states = self._is_of_states(feed.topics)
             if not feed.is_live:
-                feed.skip_replay([] if is_of_states else batches[states].messages)
+                feed.skip_replay([] if is_of_states else reset.messages)
                 continue
             feed.restart()
             if not is_of_states:
-                deliver_alone(feed, batches[states], trio.current_time())
+                deliver_alone(feed, reset, trio.current_time())
 
     def announce_states(self, names: Collection[str]) -> None:
         """Deliver snapshots to the live feeds of states; see `StateSubscribers`."""
         self._scheduler.finish()  # as in `announce_gap`
         for group in self._groups.values():
             group.know_again(names)
-        batches: dict[tuple[str, ...], Batch] = {}
+        self._withdrawn.difference_update(names)
+        batches: dict[tuple[tuple[str, ...], str], Batch] = {}
         for feed in [feed for feed in self._registered if feed.is_live]:
-            states = tuple([topic for topic in self._states_of(feed.topics) if topic in names])
-            # Those that are not loaded follow later, and the ids say so.
-            states += tuple([topic for topic in self._unloaded_of(feed.topics) if topic not in names])
-            if states not in batches:
-                batches[states] = Batch(self.snapshots(states))
-            if batches[states].count:
-                deliver_alone(feed, batches[states], trio.current_time())
+            states = tuple([topic for topic in self.snapshots.among(feed.topics) if topic in names])
+            if not states:
+                continue
+            mark = self.snapshots.mark_of(feed.topics) if self._withdrawn.isdisjoint(feed.topics) else ""
+            if (states, mark) not in batches:
+                held = [topic for topic in feed.topics if topic not in states] if mark else ()
+                batches[states, mark] = Batch(self.snapshots.of(states, held))
+            feed.mark = ""  # the snapshots have their ids already
+            if batches[states, mark].count:
+                deliver_alone(feed, batches[states, mark], trio.current_time())
+            feed.mark = mark
+
+    def withdraw_states(self, names: Collection[str]) -> None:
+        """Record that what follows of these states is not delivered; see `StateSubscribers`."""
+        self._withdrawn.update(names)
+        for feed in self._registered:
+            if feed.mark and not set(names).isdisjoint(feed.topics):
+                feed.mark = ""
 
     def _after_gap(self, topics: Collection[str], gap: Gap) -> StartWith:
         """Return what replaces events that are lost: a reset, and the states as they are now.
 
         If all topics are states, the snapshots replace everything, and there is no reset.
         """
-        snapshots, states = self.snapshots(topics), self._states_of(topics)
-        is_of_states = len(states) == len(topics)
-        return StartWith(snapshots if is_of_states else [self._reset(gap, states), *snapshots])
+        snapshots = self.snapshots.of(topics)
+        return StartWith(snapshots if self._is_of_states(topics) else [self._reset(gap), *snapshots])
 
-    def _states_of(self, topics: Collection[str]) -> list[str]:
-        """Return those of the topics that are states."""
-        return [topic for topic in topics if topic in self.states] if self.states else []
+    def _is_of_states(self, topics: Collection[str]) -> bool:
+        return len(self.snapshots.among(topics)) == len(topics)
 
-    def _unloaded_of(self, topics: Collection[str]) -> list[str]:
-        """Return those of the topics that are states which are not loaded."""
-        return [topic for topic in self._states_of(topics) if self._needs_unloaded([topic])]
-
-    def snapshots(self, topics: Collection[str]) -> list[Message]:
-        """Return snapshots of the states among the topics; those that are not loaded follow later.
-
-        The id of each names those that are still to come. The largest one has the fewest after it: it is
-        shared by the most readers.
-        """
-        states = self._states_of(topics)
-        if not states:
-            return []
-        last, id = self._log.last, self._log.last_id
-        unloaded = self._unloaded_of(states)
-        loaded = [topic for topic in states if topic not in unloaded]
-        loaded.sort(key=lambda topic: len(self.states[topic].text))
-        found = [
-            self.states[topic].snapshot(last, partial_id(id, [*loaded[index + 1 :], *unloaded]))
-            for index, topic in enumerate(loaded)
-        ]
-        self.snapshots_sent += len(found)
-        return found
-
-    def _reset(self, gap: Gap, states: Collection[str] = ()) -> Message:
-        """Return the event that announces a gap; after it, the client continues from now.
-
-        Its id names the client's states, whose snapshots follow.
-        """
+    def _reset(self, gap: Gap) -> Message:
+        """Return the event that announces a gap; after it, the client continues from now."""
         self.resets += 1
         text = f'{{"reason":"{gap.value}"}}'
         reset = Message("", ServerSentEvent(text, event="reset"), text)
-        reset.place(self._log.last, partial_id(self._log.last_id, states))
+        reset.place(self._log.last, self._log.last_id)
         return reset

@@ -168,7 +168,7 @@ def hub_statistics(
         replayed=registry.replayed,
         resets=registry.resets,
         states=len(registry.states),
-        snapshots=registry.snapshots_sent,
+        snapshots=registry.snapshots.sent,
         inbox_events=inbox.used_events,
         inbox_bytes=inbox.used_bytes,
         queued_events=queues.events,

@@ -36,6 +36,9 @@ class StateSubscribers(Protocol):
     def announce_states(self, names: Collection[str]) -> None:
         """Deliver snapshots to the live subscribers of these states, between two batches."""
 
+    def withdraw_states(self, names: Collection[str]) -> None:
+        """Record that nobody has these states: what follows of them is not delivered until snapshots are."""
+
     def start_waiting(self) -> None:
         """Start those that have waited for a state."""
 
@@ -182,11 +185,14 @@ class SharedStates:
             if replica.is_loaded:
                 writer.repeat()
             return False
+        was_loaded = replica.is_loaded
         was_searched, before = replica.is_loaded or replica.is_asking, replica.topic.text
         is_valid = replica.read(entry, message)
         writer.on_read()
         if was_searched and not replica.is_loaded and not replica.is_asking:
             self._changed.unpark_all()
+        if was_loaded and not replica.is_loaded:
+            self._subscribers.withdraw_states([message.topic])
         if replica.lost is not None or (not is_valid and replica.is_unknown_to(message.change)):
             writer.repeat()
         if not is_valid:

@@ -22,6 +22,7 @@ import json
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
+from itertools import count
 from typing import Any, final
 
 from .._containment import contained
@@ -41,6 +42,8 @@ _MOST_SNAPSHOTS = 4
 
 # As many patches to the state as it is are kept.
 _MOST_CHANGES = 4
+
+_numbers = count(1)
 
 #: Returns the patch that turns one JSON value into another.
 Diff = Callable[[object, object], object]
@@ -70,12 +73,14 @@ class StateTopic:
     Attributes:
         name: the topic's name.
         text: the state as JSON, as of its newest event that has an id.
+        number: what tells it from another state of this name in this process.
         since: a reader that resumes from a position before it does not have the state.
         unplaced: how many changes are on their way to their place.
     """
 
     def __init__(self, name: str, text: str, patch: PatchFormat, since: int) -> None:
         self.name = name
+        self.number = next(_numbers)
         self.text = text
         self.since = since
         self.unplaced = 0
@@ -130,8 +135,8 @@ class StateTopic:
     def snapshot(self, sequence: int, id: str) -> Message:
         """Return the snapshot event for this place in the order, which must be the newest one.
 
-        All who start at one place share one message, and its frames. Its id may name other states that are
-        still to come: then it is shared by those who wait for the same ones.
+        All who start at one place share one message, and its frames. Its id may say which states its reader
+        has: then it is shared by those who have the same ones.
         """
         known = self._snapshots.get(id)
         if known is not None and known.sequence == sequence:

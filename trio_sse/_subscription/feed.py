@@ -22,7 +22,8 @@ from typing import ClassVar, Self
 import trio
 
 from .._wire.composite_id import NOTHING
-from .._wire.cursor import Cursor
+from .._wire.cursor import Cursor, cursor_holding
+from .._wire.held_states import id_holding
 from .._wire.message import Batch, Message
 from .backlog import Backlog
 from .log_reading import LogReading
@@ -42,6 +43,7 @@ class Feed(ReaderCursor):
     Attributes:
         includes_topic: whether its reader receives each event's topic, too; see `topic_feed.py`.
         topics, last_event_id, overflow, throttle: what was asked for.
+        mark: of its states, once its reader has them all, which its ids then say; the registry's.
         queue_bounds: how many events, and how many bytes, wait for a reader that lags.
         connection_number: that of the connection that its reader shares with others, or 0; set before
             `enter`, it has the events of all of them written together.
@@ -76,6 +78,7 @@ class Feed(ReaderCursor):
     ) -> None:
         self.topics = topics
         self.last_event_id = last_event_id
+        self.mark = ""
         self.overflow = overflow
         self.queue_bounds = queue_bounds
         self.throttle = throttle
@@ -204,14 +207,14 @@ class Feed(ReaderCursor):
     def _go_live(self, first: Sequence[Message] = ()) -> None:
         if self._reading is not None:
             if self._reading.lacking:
-                first = [*first, *self._source.snapshots(self._reading.lacking)]
+                first = [*first, *self._source.snapshots_of(self._reading.lacking, self._reading.topics)]
             self._stop_reading()
         end = self._source.go_live(self)
         self._phase = LIVE
         if first:
             self._backlog = Backlog(first)
         else:
-            self._reach(end)
+            self._reach(cursor_holding(end, self.mark) if self.mark else end)
         if self.on_live is not None:
             self.on_live()
 
@@ -238,15 +241,21 @@ class Feed(ReaderCursor):
 
         Return this feed if its `finish_delivery` must be called before the next checkpoint.
         """
+        if self.mark:
+            batch = batch.holding(self.mark)
         writer = self._writer
         if writer is not None and writer.pending is None:
             is_sent = writer.begin_send(batch.framed(writer.framing), batch.count, now)
             return None if is_sent else self
-        if self._phase is LIVE:  # it may have been left since the pump listed the subscribers
-            if writer is not None:
-                self.reached(writer.written_at)  # while nothing is queued
-            self._enqueue(batch)
+        self._keep(batch)
         return None
+
+    def _keep(self, batch: Batch) -> None:
+        """Queue a batch for the task."""
+        if self._phase is LIVE:  # it may have been left since the pump listed the subscribers
+            if self._writer is not None:
+                self.reached(self._writer.written_at)  # while nothing is queued
+            self._enqueue(batch)
 
     def finish_delivery(self, batch: Batch, now: float) -> None:
         """Send what `deliver` has left in the transport; wake the task if that takes not all of it."""
@@ -256,7 +265,7 @@ class Feed(ReaderCursor):
             if writer.pending is None:
                 return
         newest = batch.messages[-1]
-        self._reached = Cursor(newest.sequence, newest.id)
+        self._reached = Cursor(newest.sequence, id_holding(newest.id, self.mark))
         self.return_to_task()
 
     def _enqueue(self, batch: Batch) -> None:

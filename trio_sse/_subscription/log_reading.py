@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import final
 
 from .._shared_log.history import Fetch
+from .._wire.held_states import id_holding
 from .._wire.message import Batch, Message
-from .._wire.partial_id import partial_id
 from .kept_events import NewestKept
 from .source import FetchFrom, ReplayFrom, Source, StartWith
 from .throttle import Throttle
@@ -31,7 +31,8 @@ class LogReading:
         wake: called when a page was fetched.
 
     Attributes:
-        lacking: topics that are not read, since snapshots of them follow; the ids of what is read say so.
+        topics: those that are read.
+        lacking: those that are not, since snapshots of them follow.
         is_over: there is nothing more to read, or it is lost, and what replaces it was returned.
     """
 
@@ -41,10 +42,10 @@ class LogReading:
         "_newest",
         "_position",
         "_source",
-        "_topics",
         "_wake",
         "is_over",
         "lacking",
+        "topics",
     )
 
     def __init__(
@@ -57,7 +58,7 @@ class LogReading:
         self.is_over = False
         self.lacking = start.lacking
         self._source = source
-        self._topics = tuple([topic for topic in topics if topic not in start.lacking])
+        self.topics = tuple([topic for topic in topics if topic not in start.lacking])
         self._wake = wake
         self._position, self._id = 0, ""  # where to read on in memory
         self._fetch: Fetch | None = None  # where to read on in the shared log
@@ -87,10 +88,7 @@ class LogReading:
 
     def read(self) -> list[Message]:
         """Return the next page; it is empty if it must be requested first, or if this is over."""
-        messages = self._read_memory() if self._fetch is None else self._take_fetched(self._fetch)
-        if not self.lacking:
-            return messages
-        return [message.with_id(partial_id(message.id, self.lacking)) for message in messages]
+        return self._read_memory() if self._fetch is None else self._take_fetched(self._fetch)
 
     def read_newest(self, throttle: Throttle) -> Sequence[Message]:
         """Read some pages; return the newest of each key when nothing was left out, or they are many.
@@ -110,19 +108,22 @@ class LogReading:
         return ()
 
     def _read_memory(self) -> list[Message]:
-        found = self._source.read(self._position, self._id, self._topics)
+        found = self._source.read(self._position, self._id, self.topics)
         if isinstance(found, StartWith):
             self.is_over = True
-        elif isinstance(found, FetchFrom):
+            return found.messages
+        if isinstance(found, FetchFrom):
             self._fetch = Fetch(found.id, found.position, self._wake)
             return []
-        else:
-            self._position, self._id = found.position, found.id
-            self.is_over = not found.messages
-        return found.messages
+        self._position, self._id = found.position, found.id
+        self.is_over = not found.messages
+        mark = self._source.mark_of(self.topics)
+        if not mark:
+            return found.messages
+        return [message.with_id(id_holding(message.id, mark)) for message in found.messages]
 
     def _take_fetched(self, fetch: Fetch) -> list[Message]:
-        while (found := self._source.take_fetched(fetch, self._topics)) is not None:
+        while (found := self._source.take_fetched(fetch, self.topics)) is not None:
             if isinstance(found, StartWith):
                 self.is_over = True
                 return found.messages

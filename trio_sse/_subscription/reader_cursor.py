@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from .._wire.composite_id import tag_of
-from .._wire.cursor import Cursor
+from .._wire.cursor import Cursor, cursor_holding
 from .backlog import Backlog
 from .phases import AHEAD, LIVE, Phase
 from .source import Source
@@ -31,6 +31,7 @@ class ReaderCursor:
         "_reached",
         "_source",
         "last_event_id",
+        "mark",
         "throttle",
         "topics",
     )
@@ -38,6 +39,7 @@ class ReaderCursor:
     topics: tuple[str, ...]
     throttle: Throttle | None
     last_event_id: str | None
+    mark: str  # of its states, if its reader has all of them, or else empty; see `held_states`
     _source: Source
     _phase: Phase
     _backlog: Backlog | None  # made when the reader lags, dropped when it has caught up
@@ -67,7 +69,7 @@ class ReaderCursor:
         if self._phase is LIVE and self._backlog is None:
             cursor = self._source.cursor(self.topics, self.throttle, self._reached.position, written_at)
             if cursor is not None:
-                self._reach(cursor)
+                self._reach(cursor_holding(cursor, self.mark) if self.mark else cursor)
         return self._reached
 
     def unsent_cursor(self) -> Cursor | None:

@@ -105,8 +105,11 @@ class Source(Protocol):
     def go_live(self, feed: Feed) -> Cursor:
         """Deliver to a feed from now on; return up to where it has received everything: the log's end."""
 
-    def snapshots(self, topics: Collection[str]) -> list[Message]:
-        """Return snapshots of the states among these topics, as they are now."""
+    def mark_of(self, topics: Collection[str]) -> str:
+        """Return the mark of the states among these topics; empty if there are none, or one is not known."""
+
+    def snapshots_of(self, topics: Collection[str], held: Collection[str]) -> list[Message]:
+        """Return snapshots of the states among the topics, for a reader that has those of `held` already."""
 
     def cursor(
         self, topics: tuple[str, ...], throttle: Throttle | None, position: int, written_at: float

@@ -21,8 +21,11 @@ class TopicFeed(Feed):
     includes_topic: ClassVar[bool] = True
 
     def deliver(self, batch: Batch, now: float) -> Self | None:
+        if self.mark:
+            batch = batch.holding(self.mark)
         writer = self._writer
         if writer is None or writer.pending is not None:
-            return super().deliver(batch, now)  # which only queues it
+            self._keep(batch)
+            return None
         is_sent = writer.begin_send(batch.framed_with_topics(writer.framing), batch.count, now)
         return None if is_sent else self

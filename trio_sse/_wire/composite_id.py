@@ -3,7 +3,7 @@
 Their positions do not move together: one may have written everything up to 40 while another still has 12 to
 write. So an id of such a connection names the position of each: `BASE~TAG.POSITION~TAG.POSITION`. A tag is a
 hash of what a subscription asks for, so the subscription finds its own position again. `BASE` is the id of
-the first of the positions: any other subscription may resume from it.
+the first of the positions: any other subscription may resume from it. It says nothing of states.
 
 A position is an id, without the epoch that it shares with `BASE`. All characters are allowed in a header and
 in a query without escaping.
@@ -18,6 +18,7 @@ from hashlib import blake2s
 from typing import NamedTuple
 
 from .cursor import Cursor
+from .held_states import split_mark
 
 #: The cursor of a subscription that has received nothing and has no id. No log knows it.
 NOTHING = Cursor(-1, "none")
@@ -65,7 +66,7 @@ def compose(cursors: Iterable[tuple[str, Cursor]], pinned: CompositeId | None = 
         if tag not in entries or cursor.position < entries[tag].position:
             entries[tag] = cursor
     first = min(entries.values(), key=_position)
-    base = first.id if pinned is None else pinned.base
+    base, _ = split_mark(first.id if pinned is None else pinned.base)
     ids = [(tag, cursor.id) for tag, cursor in entries.items()]
     if pinned is not None:
         ids += [(tag, id) for tag, id in pinned.own.items() if tag not in entries]

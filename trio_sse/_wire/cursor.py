@@ -14,6 +14,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple, final
 
+from .held_states import id_holding
 from .message import Framing, frame
 from .websocket_frames import json_frame, ping_frame
 
@@ -29,6 +30,12 @@ class Cursor(NamedTuple):
 
     position: int
     id: str
+
+
+@lru_cache(maxsize=64)
+def cursor_holding(cursor: Cursor, mark: str) -> Cursor:
+    """Return the cursor of a reader that has the states of this mark; all who are alike share it."""
+    return Cursor(cursor.position, id_holding(cursor.id, mark))
 
 
 @final

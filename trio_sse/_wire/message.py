@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import final
 
 from .event import Dumps, ServerSentEvent, encode_parts, encode_topic, trusted_event
+from .held_states import id_holding
 from .state_change import StateChange
 from .websocket_frames import event_frame
 
@@ -148,11 +149,13 @@ class Message:
 
     def with_id(self, id: str) -> Message:
         """Return a copy with another id; it must be placed."""
-        event = self._event
-        text = str(event.data)
-        copy = Message(self.topic, trusted_event(text, event.event, None, event.retry), text, self.key)
-        copy.change = self.change
+        copy = object.__new__(Message)  # it is encoded already
+        copy.topic, copy.key, copy.change, copy.trace = self.topic, self.key, self.change, self.trace
+        copy.idempotency = copy.on_place = None
         copy.sequence, copy.id, copy.wire = self.sequence, id, self.wire_with(id)
+        copy._event = self._event
+        copy._websocket_frame = None
+        copy._chunk = None if self._chunk is None else b""
         return copy
 
     def websocket_frame_with(self, id: str, *, with_topic: bool = False) -> bytes:
@@ -202,7 +205,7 @@ class Batch:
     A batch is framed at most once for each framing, and all connections share the bytes.
     """
 
-    __slots__ = ("_framed", "_newest", "count", "messages", "size")
+    __slots__ = ("_framed", "_holding", "_newest", "count", "messages", "size")
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self.messages = messages
@@ -210,6 +213,17 @@ class Batch:
         self.size = sum(len(message.wire) for message in messages)  # in bytes
         self._framed: list[bytes | None] = [None] * (2 * _FRAMINGS)  # without and with their topics
         self._newest: dict[Key, Message] | None = None
+        self._holding: dict[str, Batch] | None = None  # by their marks
+
+    def holding(self, mark: str) -> Batch:
+        """Return the batch for readers that have the states of this mark, whose ids say so; they share it."""
+        if self._holding is None:
+            self._holding = {}
+        batch = self._holding.get(mark)
+        if batch is None:
+            messages = [message.with_id(id_holding(message.id, mark)) for message in self.messages]
+            batch = self._holding[mark] = Batch(messages)
+        return batch
 
     @property
     def newest(self) -> dict[Key, Message]:
