@@ -188,9 +188,7 @@ async def _visit_interrupted(case: Case, scenario: Scenario, site: Site) -> None
                 _check_failure(failure, trigger)
             trigger.is_armed = False
             if not (trigger.has_happened and case.place in ENDS_SERVER):
-                if serving.site.world.hub.is_running is False:
-                    await serving.hub_ended.wait()
-                await serving.start_hub()
+                await serving.start_hub_again()
                 await _expect_nothing(serving, tasks, "after the interruption")
                 await _read_all(site.world.hub)
                 await scenario.visit(Visitor(serving))

@@ -117,6 +117,12 @@ class Running:
         await self.start_hub()
         self._where = await self._nursery.start(self.run_server)
 
+    async def start_hub_again(self) -> None:
+        """Run the hub if it has ended, or was cancelled in the last step of a visit."""
+        if self._hub_scope.cancel_called or not self.world.hub.is_running:
+            await self.hub_ended.wait()
+        await self.start_hub()
+
     async def start_hub(self) -> None:
         """Run the hub, unless it runs."""
         if not self.world.hub.is_running:

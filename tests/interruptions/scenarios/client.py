@@ -10,6 +10,7 @@ from trio_sse import Connection, HTTPException
 
 from ...support.waiting import until
 from ..following import following
+from ..places import Place
 from ..scenario import IN_MEMORY, NATIVE, NO_LOG, Visitor, scenario
 from ..world import World
 from .runs import Viewer, of_runs
@@ -106,14 +107,18 @@ def posted(world: World) -> dict[str, object]:
 @scenario(streams=posted, hosts=HOSTS, transports=("memory", "sockets", "tls"), logs=NO_LOG, **OF_CLIENT)
 async def client_that_posts(visitor: Visitor) -> None:
     """The client sends a request once, whatever happens, and ends with its stream."""
-    visits = visitor.world.visits
+    world, trigger = visitor.world, visitor.world.trigger
+    visits = world.visits
     try:
         async with following(visitor, "/ask", method="POST", content="a question") as client:
             await until(lambda: client.is_over)
-            await client.has("0", "1", "2")
+            texts = ["0", "1", "2"]
+            if trigger.has_happened and trigger.place in (Place.HANDLER, Place.END):  # it was ended in order
+                texts = texts[: len(client.texts)]
+            await client.has(*texts)
     finally:
-        if visitor.world.visits > visits + 1:
-            visitor.world.faults.append("a request was sent again")
+        if world.visits > visits + 1:
+            world.faults.append("a request was sent again")
 
 
 @scenario(streams=of_runs, hosts=HOSTS, transports=IN_MEMORY, **OF_CLIENT)
