@@ -30,10 +30,10 @@ import trio
 
 from ._app.lifespan import Lifespan
 from ._asgi.contained_log import OnAccess, contained_log
-from ._asgi.handshake_guard import Handshakes
 from ._asgi.origin_middleware import OriginMiddleware
 from ._asgi.outermost_app import OpenWork, OutermostApp
 from ._asgi.types import ASGIApp
+from ._asgi.websocket_guard import Handshakes
 from ._backoff import delay
 from ._groups import leaf_exceptions, split_failure
 from ._logger import get_logger

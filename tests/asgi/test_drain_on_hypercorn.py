@@ -17,8 +17,8 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_sse._asgi.handshake_guard import Handshakes
 from trio_sse._asgi.outermost_app import OpenWork, OutermostApp
+from trio_sse._asgi.websocket_guard import Handshakes
 
 from ..support.client import Client
 from ..support.http2_client import Http2Connection, Http2Stream

@@ -18,12 +18,12 @@ from .asyncio_advice import AsyncioAdvice
 from .client_disconnected import is_of_disconnect
 from .disconnect_flood import DisconnectFlood
 from .foreign_server import DRAIN_REGISTRY
-from .handshake_guard import HandshakeGuard, Handshakes
 from .response_guard import GUARD, ResponseGuard
 from .scope_object import ScopeObject
 from .stream_slot import STREAM_SLOT, StreamSlot
 from .surviving_send import SurvivingSend
 from .types import ASGIApp, Receive, Scope, Send
+from .websocket_guard import Handshakes, WebSocketGuard
 
 
 @final
@@ -160,7 +160,7 @@ class OutermostApp:
     async def _answer_handshake(
         self, scope: Scope, of_hypercorn: Scope, receive: Receive, send: Send
     ) -> None:
-        guard = HandshakeGuard(scope, receive, send)
+        guard = WebSocketGuard(scope, receive, send)
         with self._handshakes.guarded(of_hypercorn, guard):
             await guard.settle()
             if guard.is_lost:
@@ -170,6 +170,8 @@ class OutermostApp:
             except Exception as error:
                 if not (guard.is_lost and is_of_disconnect(error)):
                     raise
+            finally:
+                await guard.finish()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         surviving = SurvivingSend(send, self._open_work.nursery)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trio_sse._asgi.handshake_guard import HandshakeGuard
+from trio_sse._asgi.websocket_guard import WebSocketGuard
 
 
 @pytest.mark.parametrize("http_version", ["1.1", "2"])
@@ -20,7 +20,7 @@ async def test_a_denial_is_nothing_that_accepts(http_version: str) -> None:
     async def send(message: Any) -> None:
         sent.append(message["status"])
 
-    guard = HandshakeGuard({"http_version": http_version}, receive, send)
+    guard = WebSocketGuard({"http_version": http_version}, receive, send)
     for status in (200, 204, 302, 403):
         refuses = http_version == "2" and status < 300
         with pytest.raises(ValueError, match="that accepts it") if refuses else nullcontext():
