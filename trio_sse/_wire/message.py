@@ -35,6 +35,9 @@ class Framing(IntEnum):
 
 _FRAMINGS = len(Framing)
 
+# A batch is kept for readers of so many sets of states. Where each has a state of its own, none is shared.
+_MOST_MARKS = 16
+
 
 def frame(data: bytes, framing: Framing) -> bytes:
     """Frame bytes of an event stream, which must not be empty: an empty chunk would end the body."""
@@ -221,6 +224,8 @@ class Batch:
             self._holding = {}
         batch = self._holding.get(mark)
         if batch is None:
+            if len(self._holding) == _MOST_MARKS:
+                del self._holding[next(iter(self._holding))]
             messages = [message.with_id(id_holding(message.id, mark)) for message in self.messages]
             batch = self._holding[mark] = Batch(messages)
         return batch
