@@ -1,12 +1,15 @@
   // Where a message of the tab that leads is, seen from a tab's own cursor.
   const [NEXT, KNOWN, GAP] = ["next", "known", "gap"];
   const MOST_SEEN = 500;
-  const HUB_ID = /^(?:([0-9a-f]{8})\.|(?=\d+-))(\d+)(?:-(\d+))?$/; // of a hub's own log, or of a shared one
+  // Of a hub's own log, or of a shared one; then the mark of the states that a client has.
+  const HUB_ID = /^(?:([0-9a-f]{8})\.|(?=\d+-))(\d+)(?:-(\d+))?(?:_([0-9a-f]{8}))?$/;
 
-  // Compare two ids of one log: negative, zero or positive; NaN if they cannot be compared.
+  // Compare two ids of one log: negative, zero or positive; NaN if they cannot be compared. With other states, or
+  // none, they cannot: whoever has not received its snapshots yet must not go on where others are.
   function compareIds(a, b) {
     const [one, other] = [HUB_ID.exec(a), HUB_ID.exec(b)];
-    if (!one || !other || one[1] !== other[1] || (one[3] === undefined) !== (other[3] === undefined)) return NaN;
+    if (!one || !other || one[1] !== other[1] || one[4] !== other[4]) return NaN;
+    if ((one[3] === undefined) !== (other[3] === undefined)) return NaN;
     const [first, second] = [BigInt(one[2]) - BigInt(other[2]), BigInt(one[3] ?? 0) - BigInt(other[3] ?? 0)];
     return Number(first || second);
   }

@@ -23,7 +23,7 @@
     #own = null; // this tab's connection: it leads, or catches up
     #settling = new AbortController(); // aborted with the own connection
     #stopSettling = () => {};
-    #firstId; // of the own connection
+    #firstId; // of the own connection, without the mark of states
     #isSettled = false; // what the server sends at the beginning of the own connection has come
     #isRestarting = false;
     #life = new AbortController(); // aborted when it is closed
@@ -211,8 +211,9 @@
       const message = { after: this.#cursor.id, id, event };
       if (this.#release) this.#say(event ? message : { ...message, ...this.#position(message.after), id });
       if (event) {
-        this.#firstId ??= id;
-        if (id !== this.#firstId) this.#isSettled = true; // snapshots at the beginning have one id
+        const place = id.replace(/_[0-9a-f]{8}$/, "");
+        this.#firstId ??= place;
+        if (place !== this.#firstId) this.#isSettled = true; // snapshots at the beginning have one place
       }
       if (!this.#release) this.#settle();
       this.#take(message);
