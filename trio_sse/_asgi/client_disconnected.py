@@ -12,8 +12,9 @@ from .._groups import leaf_exceptions
 _MOST_CAUSES = 20
 
 
-# What Starlette and FastAPI raise where an app reads the body of a client that disconnects.
-_OF_STARLETTE = "ClientDisconnect"
+# What Starlette and FastAPI raise where an app reads the body of a client that disconnects, and what Quart
+# raises, from 0.23 on, where it has a response for one.
+_OF_FRAMEWORKS = frozenset({"ClientDisconnect", "ClientDisconnectedError"})
 
 
 class ClientDisconnected(OSError):
@@ -28,7 +29,7 @@ def is_of_disconnect(failure: BaseException) -> bool:
     for _ in range(_MOST_CAUSES):
         if cause is None:
             return False
-        if isinstance(cause, ClientDisconnected) or type(cause).__name__ == _OF_STARLETTE:
+        if isinstance(cause, ClientDisconnected) or type(cause).__name__ in _OF_FRAMEWORKS:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
